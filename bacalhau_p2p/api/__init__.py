@@ -1,0 +1,1 @@
+"""JSON over HTTP, in the shape of the Bacalhau API."""

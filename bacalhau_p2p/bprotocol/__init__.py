@@ -1,0 +1,1 @@
+"""What peers say to each other: messages, their strict codec, and delivery."""

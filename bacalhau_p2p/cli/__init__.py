@@ -1,0 +1,1 @@
+"""The `bacalhau-p2p` command."""

@@ -1,0 +1,1 @@
+"""The component that bids on jobs, runs them and publishes their results."""

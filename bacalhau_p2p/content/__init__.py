@@ -1,0 +1,1 @@
+"""CIDs, UnixFS, the block store and the exchange of blocks between peers."""

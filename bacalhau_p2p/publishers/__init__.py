@@ -1,0 +1,1 @@
+"""Where accepted results are put for the user to fetch."""

@@ -1,0 +1,34 @@
+"""What a publisher does with one accepted result."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bacalhau_p2p.errors import Fault
+from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.job import SpecConfig
+
+
+class Publisher(Protocol):
+    @property
+    def type(self) -> str:
+        """Its name in a task's `Publisher.Type`, lower case."""
+        ...
+
+    def faults(self, publisher: SpecConfig) -> list[Fault]:
+        """What is wrong with these parameters, by path (`Params.Bucket`)."""
+        ...
+
+    async def unavailable(self) -> str | None:
+        """Why it cannot publish now, or None."""
+        ...
+
+    async def publish(
+        self, publisher: SpecConfig, job_id: JobID, execution_id: ExecutionID, cid: str
+    ) -> PublishedResult:
+        """Publish the results folder whose root is `cid`; the node's block store holds all of it.
+
+        The CID of the answer is `cid`. Raises PublisherError. Cancelled: may have published.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The component that takes jobs from users and sees them through."""

@@ -1,0 +1,55 @@
+"""What a storage provider does for one type of input source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bacalhau_p2p.errors import Fault
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.job import SpecConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedInput:
+    """An input on this machine's disk. `owned` says that `cleanup` must remove it."""
+
+    path: Path
+    read_only: bool = True
+    owned: bool = True
+
+
+class StorageProvider(Protocol):
+    """Brings one type of input source to disk. One object serves all executions of a node."""
+
+    @property
+    def source(self) -> str:
+        """The source type that it serves, lower case: `ipfs`. Types differ only in letter case
+        from Bacalhau's (`localDirectory`)."""
+        ...
+
+    def faults(self, source: SpecConfig) -> list[Fault]:
+        """What is wrong with these parameters, by path (`Params.CID`); nothing is fetched.
+        A source that this node's policy refuses is a fault too."""
+        ...
+
+    async def has_locally(self, source: SpecConfig) -> bool:
+        """Whether the data is on this machine already."""
+        ...
+
+    async def prepare(
+        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+    ) -> PreparedInput:
+        """Bring the data to disk, inside the empty `folder` or elsewhere. `hints` are peers that
+        may have it: the requester first.
+
+        Raises StorageError, the cause first; `permanent` when no other node could do better.
+        Cancelled: what was half fetched is removed by `cleanup` or never seen.
+        """
+        ...
+
+    async def cleanup(self, prepared: PreparedInput) -> None:
+        """Give back what `prepare` took. Never fails on what is already gone."""
+        ...

@@ -1,0 +1,1 @@
+"""Conformance suites and the simulated network, for users who write adapters."""
