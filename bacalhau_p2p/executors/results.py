@@ -1,0 +1,182 @@
+"""Writes the results folder of one run: capped streams, the exit code, and the named outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.interface import STREAM_LIMIT
+from bacalhau_p2p.model.execution import INLINE_OUTPUT_LIMIT, RunOutput
+from bacalhau_p2p.model.job import ResultPath
+
+STDOUT = "stdout"
+STDERR = "stderr"
+EXIT_CODE = "exitCode"
+RESERVED_NAMES = frozenset({STDOUT, STDERR, EXIT_CODE})
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class KeptStream:
+    """One stream of a run on its way into a file. Keeps `limit` bytes and drops what comes after."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._fd = os.open(path, _CREATE, 0o644)
+        self._limit = limit
+        self.kept = 0
+        """Bytes in the file."""
+        self.dropped = 0
+        """Bytes that came after the limit."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be kept."""
+        return self._limit - self.kept
+
+    def fileno(self) -> int:
+        """The file, positioned at its end. Who writes to it directly reports that to `count`."""
+        return self._fd
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep what there is room for. Blocks as writing to a local file does.
+
+        Raises ExecutorError when the disk refuses.
+        """
+        view = memoryview(data)
+        wanted = len(view)
+        view = view[: self.room]
+        self.dropped += wanted - len(view)
+        try:
+            while view:
+                written = os.write(self._fd, view)
+                self.kept += written
+                view = view[written:]
+        except OSError as error:
+            raise disk_refused(error) from error
+
+    def count(self, *, kept: int = 0, dropped: int = 0) -> None:
+        """Note bytes that moved past `write`, by splicing."""
+        self.kept += kept
+        self.dropped += dropped
+
+    def head(self) -> bytes:
+        """The first INLINE_OUTPUT_LIMIT bytes, read back from the file."""
+        return os.pread(self._fd, INLINE_OUTPUT_LIMIT, 0) if self.kept else b""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether `head` is not all that the job wrote."""
+        return self.kept > INLINE_OUTPUT_LIMIT or self.dropped > 0
+
+    def close(self) -> None:
+        """Close the file; closing again does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class ResultsFolder:
+    """The results folder of one run, for the length of a `with` block.
+
+    On entry `stdout`, `stderr` and one folder for each result path are there, in `folder`, which
+    was empty. `finish` adds the exit code; without it the folder is that of a run that never ended.
+    On exit the files are closed.
+    """
+
+    stdout: KeptStream
+    stderr: KeptStream
+
+    def __init__(
+        self, folder: Path, result_paths: Sequence[ResultPath] = (), *, limit: int = STREAM_LIMIT
+    ) -> None:
+        self.folder = folder
+        self._result_paths = result_paths
+        self._limit = limit
+        self.outputs: Mapping[str, Path] = {}
+        """Where the job's writable folders are on this machine, by their absolute path inside the job."""
+
+    def __enter__(self) -> Self:
+        """Raises ExecutorError: permanent when a result path cannot be, else when the disk refuses."""
+        check_result_paths(self._result_paths)
+        try:
+            self.stdout = KeptStream(self.folder / STDOUT, self._limit)
+            try:
+                self.stderr = KeptStream(self.folder / STDERR, self._limit)
+                self.outputs = {result.path: self._make(result.name) for result in self._result_paths}
+            except OSError:
+                self._close()
+                raise
+        except OSError as error:
+            raise disk_refused(error) from error
+        return self
+
+    def _make(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
+    def finish(self, exit_code: int) -> RunOutput:
+        """Write the exit code (the number as text, no newline) and say how the run ended."""
+        try:
+            fd = os.open(self.folder / EXIT_CODE, _CREATE, 0o644)
+            try:
+                os.write(fd, str(exit_code).encode())
+            finally:
+                os.close(fd)
+            return RunOutput(
+                exit_code=exit_code,
+                stdout=self.stdout.head(),
+                stderr=self.stderr.head(),
+                stdout_truncated=self.stdout.truncated,
+                stderr_truncated=self.stderr.truncated,
+            )
+        except OSError as error:
+            raise disk_refused(error) from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self.stdout.close()
+        if hasattr(self, "stderr"):
+            self.stderr.close()
+
+
+def check_result_paths(result_paths: Sequence[ResultPath]) -> None:
+    """Raises ExecutorError, permanent, when the results folder cannot have these entries."""
+    names: set[str] = set()
+    paths: set[str] = set()
+    for result in result_paths:
+        if problem := _problem(result, names, paths):
+            raise ExecutorError(f"result path {result.name!r}: {problem}", permanent=True)
+        names.add(result.name)
+        paths.add(result.path)
+
+
+def _problem(result: ResultPath, names: set[str], paths: set[str]) -> str:
+    name, path = result.name, result.path
+    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
+        return "the name is not that of a folder"
+    if name in RESERVED_NAMES:
+        return "the name is taken by the run's own output"
+    if name in names:
+        return "the name is used twice"
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        return f"the path {path!r} is not absolute"
+    if path in paths:
+        return f"the path {path} is used twice"
+    return ""
+
+
+def disk_refused(error: OSError) -> ExecutorError:
+    """The error for a results folder that this machine's disk does not take."""
+    return ExecutorError(f"the results could not be written on this node: {error.strerror or error}")
