@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# Makes .venv with the package and its extras. Sourced, not run, from the root of the checkout.
+
+# ensure_venv [EXTRA...]: afterwards .venv has the package (editable) with these extras. Quick when nothing
+# changed since: a stamp in .venv holds, for each extra, what it was installed from.
+ensure_venv() {
+  local extras=("$@")
+  local stamp
+  stamp=$(printf '%s\n' "$PWD" | cat - pyproject.toml | sha256sum | cut -d ' ' -f 1)
+  venv_is_current "$stamp" "${extras[@]}" && return 0
+  (
+    flock 9 # two scripts may be started at once
+    venv_is_current "$stamp" "${extras[@]}" || install_venv "$stamp" "${extras[@]}"
+  ) 9<pyproject.toml
+}
+
+venv_is_current() {
+  local stamp=$1
+  shift
+  venv_works || return 1
+  local extra
+  for extra in base "$@"; do
+    [[ -f .venv/.installed-$extra && $(<".venv/.installed-$extra") == "$stamp" ]] || return 1
+  done
+}
+
+install_venv() {
+  local stamp=$1
+  shift
+  if ! venv_works; then
+    local python
+    python=$(find_python) || return 1
+    "$python" -m venv --clear .venv
+  fi
+  .venv/bin/python -c 'import fastecdsa' 2>/dev/null || ensure_compiler || return 1
+  local extras
+  extras=$(IFS=, && printf '%s' "$*")
+  printf 'Installing bacalhau_p2p into .venv (a minute the first time)\n' >&2
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}" ||
+    return 1
+  local extra
+  for extra in base "$@"; do
+    printf '%s' "$stamp" >".venv/.installed-$extra"
+  done
+}
+
+venv_works() {
+  [[ -x .venv/bin/python ]] && python_is_new_enough .venv/bin/python &&
+    .venv/bin/python -m pip --version >/dev/null 2>&1
+}
+
+python_is_new_enough() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+# find_python: prints an interpreter, 3.11 or newer, that can make a virtual environment.
+find_python() {
+  local candidate found=
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.11 python3.12 python3.13; do
+    python_is_new_enough "$candidate" || continue
+    found=${found:-$candidate}
+    "$candidate" -c 'import venv, ensurepip' 2>/dev/null && printf '%s' "$candidate" && return 0
+  done
+  if [[ -n $found ]]; then
+    install_packages "Making a virtual environment with $found" "$(debian_package "$found" venv)" || return 1
+    printf '%s' "$found"
+  else
+    install_packages "bacalhau_p2p, written for Python 3.11 or newer," python3 python3-venv || return 1
+    python_is_new_enough python3 || {
+      printf 'bacalhau_p2p needs Python 3.11 or newer; python3 is %s. Name another with PYTHON=...\n' \
+        "$(python3 --version 2>&1)" >&2
+      return 1
+    }
+    printf python3
+  fi
+}
+
+# ensure_compiler: fastecdsa, which libp2p needs, has no wheel: it takes a C compiler, GMP and Python's headers.
+ensure_compiler() {
+  local needed=()
+  if command -v gcc >/dev/null; then
+    printf '#include <gmp.h>\n' | gcc -E - >/dev/null 2>&1 || needed+=(libgmp-dev)
+  else
+    needed+=(gcc libc6-dev libgmp-dev)
+  fi
+  .venv/bin/python - <<'PY' || needed+=("$(debian_package .venv/bin/python dev)")
+import pathlib, sys, sysconfig
+sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
+PY
+  ((${#needed[@]} == 0)) || install_packages "Compiling fastecdsa, a part of libp2p," "${needed[@]}"
+}
+
+# debian_package PYTHON SUFFIX: python3.11-venv for an interpreter of version 3.11.
+debian_package() {
+  "$1" -c 'import sys; print("python%d.%d-" % sys.version_info[:2] + sys.argv[1])' "$2"
+}
