@@ -1,17 +1,34 @@
 """The job specification: Bacalhau's v1 job, and our `Verifier` and `Deal`.
 
 Read one from JSON or YAML with `parse_job` (in `model/parsing.py`): that accepts keys in any
-letter case and names every fault by its path.
+letter case and names every fault by its path. The validators here hold for every job, also for
+one that a peer sent: what they let through, the rest of the program may rely on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.labels import check_operator, check_values
+from bacalhau_p2p.model.limits import (
+    MAX_COUNT,
+    MAX_ENTRIES,
+    EntryName,
+    EnvironmentName,
+    EnvironmentValue,
+    Line,
+    MountPoint,
+    Name,
+    Seconds,
+    TypeName,
+    Value,
+)
+from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_gpu
+from bacalhau_p2p.model.resources import Resources, parse_resources
 
 DEFAULT_CPU = "0.1"
 DEFAULT_MEMORY = "100mb"
@@ -19,97 +36,219 @@ DEFAULT_EXECUTION_TIMEOUT = 30 * 60
 DEFAULT_TOTAL_TIMEOUT = 60 * 60
 DEFAULT_QUEUE_TIMEOUT = 5 * 60
 
+_Labels = Annotated[Mapping[Name, Value], Field(max_length=MAX_ENTRIES)]
+
 
 class SpecConfig(Model):
     """A choice among interchangeable parts: which (`type`, lower case) and its parameters."""
 
-    type: str
+    type: TypeName
     params: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class InputSource(Model):
     """Data for the job: where it comes from, and the absolute path at which the job finds it."""
 
-    target: str
+    target: MountPoint
     source: SpecConfig
-    alias: str = ""
+    alias: Line = ""
 
 
 class ResultPath(Model):
     """A folder that the job fills: `path` inside the job, `name` in the results folder."""
 
-    name: str
-    path: str
+    name: EntryName
+    path: MountPoint
+
+
+def _readable_by(parse: Callable[[str], float]) -> AfterValidator:
+    def check(text: str) -> str:
+        if text:
+            parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
 class ResourceSpec(Model):
     """What one execution may use, as text: `0.5` or `500m` cores, `256mb`, `1gb`."""
 
-    cpu: str = ""
-    memory: str = ""
-    disk: str = ""
-    gpu: str = ""
+    cpu: Annotated[Line, _readable_by(parse_cpu)] = ""
+    memory: Annotated[Line, _readable_by(parse_bytes)] = ""
+    disk: Annotated[Line, _readable_by(parse_bytes)] = ""
+    gpu: Annotated[Line, _readable_by(parse_gpu)] = ""
+
+
+_NETWORKS = {
+    "": "None",
+    "none": "None",
+    "default": "None",
+    "http": "HTTP",
+    "full": "Full",
+    "host": "Full",
+    "bridge": "Full",
+}
+"""Bacalhau's names for networks, and what they mean here: a network is given only when asked for."""
+
+
+def _network_type(name: str) -> str:
+    try:
+        return _NETWORKS[name.strip().lower()]
+    except KeyError:
+        raise ValueError("must be None, HTTP or Full") from None
 
 
 class NetworkSpec(Model):
     """What the job may reach: `None`, `HTTP` to the listed domains, or `Full`."""
 
-    type: str = "None"
-    domains: tuple[str, ...] = ()
+    type: Annotated[Line, AfterValidator(_network_type)] = "None"
+    domains: Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)] = ()
+
+    @model_validator(mode="after")
+    def _domains_need_http(self) -> Self:
+        if self.domains and self.type != "HTTP":
+            raise ValueError("Domains need the Type HTTP")
+        return self
 
 
 class Timeouts(Model):
     """Seconds; 0 means the default of the node."""
 
-    execution_timeout: float = 0
-    queue_timeout: float = 0
-    total_timeout: float = 0
+    execution_timeout: Seconds = 0
+    queue_timeout: Seconds = 0
+    total_timeout: Seconds = 0
+
+    @model_validator(mode="after")
+    def _total_is_enough(self) -> Self:
+        if self.total_timeout and self.execution_timeout + self.queue_timeout > self.total_timeout:
+            raise ValueError("TotalTimeout must be at least ExecutionTimeout and QueueTimeout together")
+        return self
 
 
 class Constraint(Model):
     """A node is eligible only if its label `key` stands in this relation to `values`."""
 
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
+    key: Name
+    operator: Annotated[Line, AfterValidator(check_operator)]
+    values: Annotated[tuple[Value, ...], Field(max_length=MAX_ENTRIES)] = ()
+
+    @model_validator(mode="after")
+    def _values_suit_operator(self) -> Self:
+        check_values(self.operator, self.values)
+        return self
 
 
 class Deal(Model):
     """How many bids must be in before the first is accepted; 0 means one."""
 
-    min_bids: int = 0
+    min_bids: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
 
 
 class Task(Model):
     """What to run."""
 
-    name: str = "main"
+    name: Name = "main"
     engine: SpecConfig
     publisher: SpecConfig = SpecConfig(type="ipfs")
-    env: Mapping[str, str] = Field(default_factory=dict)
-    meta: Mapping[str, str] = Field(default_factory=dict)
-    input_sources: tuple[InputSource, ...] = ()
-    result_paths: tuple[ResultPath, ...] = ()
+    env: Annotated[Mapping[EnvironmentName, EnvironmentValue], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict
+    )
+    meta: _Labels = Field(default_factory=dict)
+    input_sources: Annotated[tuple[InputSource, ...], Field(max_length=MAX_ENTRIES)] = ()
+    result_paths: Annotated[tuple[ResultPath, ...], Field(max_length=MAX_ENTRIES)] = ()
     resources: ResourceSpec = ResourceSpec()
     network: NetworkSpec = NetworkSpec()
     timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="after")
+    def _places_are_distinct(self) -> Self:
+        _distinct("InputSources", "Target", [source.target.rstrip("/") for source in self.input_sources])
+        _distinct("ResultPaths", "Name", [result.name for result in self.result_paths])
+        return self
+
+
+def _distinct(where: str, what: str, values: list[str]) -> None:
+    if len(set(values)) == len(values):
+        return
+    repeated = next(value for index, value in enumerate(values) if value in values[:index])
+    raise ValueError(f"{where} has the {what} {repeated} twice")
+
+
+def _job_type(name: str) -> str:
+    if name == "batch":
+        return name
+    if name in {"ops", "service", "daemon"}:
+        raise ValueError(f"{name} jobs are not supported yet, only batch")
+    raise ValueError(f"unknown job type {name!r}, only batch is supported")
+
+
+def _one_task(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    if len(tasks) != 1:
+        raise ValueError(f"must be exactly one task, not {len(tasks)}")
+    return tasks
 
 
 class JobSpec(Model):
     """What the user asks for. Always has exactly one task."""
 
-    name: str = ""
-    namespace: str = "default"
-    type: str = "batch"
-    priority: int = 0
-    count: int = 1
-    constraints: tuple[Constraint, ...] = ()
-    labels: Mapping[str, str] = Field(default_factory=dict)
-    meta: Mapping[str, str] = Field(default_factory=dict)
+    name: Line = ""
+    namespace: Name = "default"
+    type: Annotated[TypeName, AfterValidator(_job_type)] = "batch"
+    priority: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=MAX_ENTRIES)] = ()
+    labels: _Labels = Field(default_factory=dict)
+    meta: _Labels = Field(default_factory=dict)
     verifier: SpecConfig = SpecConfig(type="noop")
     deal: Deal = Deal()
-    tasks: tuple[Task, ...]
+    tasks: Annotated[tuple[Task, ...], AfterValidator(_one_task)]
 
     @property
     def task(self) -> Task:
         return self.tasks[0]
+
+    @property
+    def min_bids(self) -> int:
+        """How many bids must be in before the first is accepted, at least one."""
+        return max(1, self.deal.min_bids)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two honest runs must leave the same results: they will be compared."""
+        return self.verifier.type == "deterministic"
+
+    @property
+    def resources(self) -> Resources:
+        """What one execution may use; defaults fill in what is not asked for."""
+        return parse_resources(_with_defaults(self.task.resources))
+
+    @property
+    def execution_timeout(self) -> float:
+        """Seconds that one run may take."""
+        timeouts = self.task.timeouts
+        if timeouts.execution_timeout:
+            return timeouts.execution_timeout
+        return min(DEFAULT_EXECUTION_TIMEOUT, timeouts.total_timeout or DEFAULT_EXECUTION_TIMEOUT)
+
+    @property
+    def queue_timeout(self) -> float:
+        """Seconds that the job may wait for its first accepted bid."""
+        timeouts = self.task.timeouts
+        if timeouts.queue_timeout:
+            return timeouts.queue_timeout
+        return min(DEFAULT_QUEUE_TIMEOUT, timeouts.total_timeout or DEFAULT_QUEUE_TIMEOUT)
+
+    @property
+    def total_timeout(self) -> float:
+        """Seconds from submission to the end, whatever happens: enough to queue and to run once."""
+        given = self.task.timeouts.total_timeout
+        return given or max(DEFAULT_TOTAL_TIMEOUT, self.queue_timeout + self.execution_timeout)
+
+
+def _with_defaults(spec: ResourceSpec) -> ResourceSpec:
+    if spec.cpu and spec.memory and parse_cpu(spec.cpu) and parse_bytes(spec.memory):
+        return spec
+    asked = parse_resources(spec)
+    return spec.but(
+        cpu=spec.cpu if asked.cpu else DEFAULT_CPU, memory=spec.memory if asked.memory else DEFAULT_MEMORY
+    )

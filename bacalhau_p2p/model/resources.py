@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
 from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_gpu
+
+if TYPE_CHECKING:
+    from bacalhau_p2p.model.job import ResourceSpec
 
 
 class Resources(Model):
@@ -37,3 +44,14 @@ class Resources(Model):
             and self.disk <= room.disk
             and self.gpu <= room.gpu
         )
+
+
+@lru_cache(maxsize=1024)
+def parse_resources(spec: ResourceSpec) -> Resources:
+    """What the texts of a (validated) `ResourceSpec` amount to; what is not given is 0."""
+    return Resources(
+        cpu=parse_cpu(spec.cpu) if spec.cpu else 0.0,
+        memory=parse_bytes(spec.memory) if spec.memory else 0,
+        disk=parse_bytes(spec.disk) if spec.disk else 0,
+        gpu=parse_gpu(spec.gpu) if spec.gpu else 0,
+    )

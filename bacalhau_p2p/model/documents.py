@@ -1,0 +1,200 @@
+"""Reading JSON and YAML from anybody: plain maps, lists, text and numbers, within bounds.
+
+YAML is read by the rules of YAML 1.2, as Bacalhau's users know it from JSON: `no` is text, and
+`1:30` too. A number keeps the text that it was written as, because where text is wanted,
+`1.10` must not become `1.1`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal, NoReturn
+
+import yaml
+
+from bacalhau_p2p.errors import Fault, InvalidJob
+
+Format = Literal["auto", "json", "yaml"]
+
+MAX_DOCUMENT = 1024 * 1024
+"""Bytes of a job file."""
+
+MAX_DEPTH = 32
+MAX_NODES = 50_000
+"""Values in a document once its YAML aliases are written out."""
+
+
+class _Written:
+    """A number that remembers how it was written."""
+
+    text: str
+
+
+class _Int(int, _Written):
+    def __new__(cls, text: str) -> _Int:
+        number = super().__new__(cls, text, 0 if text[:2] in ("0x", "0o") else 10)
+        number.text = text
+        return number
+
+
+class _Float(float, _Written):
+    def __new__(cls, text: str) -> _Float:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def as_text(scalar: Any) -> str:
+    """A scalar as the author wrote it."""
+    if isinstance(scalar, _Written):
+        return scalar.text
+    if isinstance(scalar, bool):
+        return "true" if scalar else "false"
+    return str(scalar)
+
+
+def as_plain(value: Any) -> Any:
+    """The value without the memory of how its numbers were written."""
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_plain(item) for item in value]
+    if isinstance(value, _Int):
+        return int(value)
+    return float(value) if isinstance(value, _Float) else value
+
+
+def read_document(data: bytes | str, *, format: Format = "auto") -> Any:  # noqa: A002
+    """The value that JSON or YAML text describes; see `bounded` for what it may hold.
+
+    Raises InvalidJob, with line and column where they are known.
+    """
+    size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "surrogatepass"))
+    if size > MAX_DOCUMENT:
+        _refuse(f"the job file has {size:,} bytes, at most {MAX_DOCUMENT:,} are read")
+    if isinstance(data, bytes):
+        try:
+            data = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            _refuse(f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}")
+    if format == "auto":
+        # Only a document in braces can be meant as JSON; in YAML, such a one is a flow map.
+        format = "json" if data.lstrip()[:1] in ("{", "[") else "yaml"  # noqa: A001
+        if format == "json":
+            return bounded(_read_json_or_flow_map(data))
+    return bounded(_read_json(data) if format == "json" else _read_yaml(data))
+
+
+def bounded(value: Any) -> Any:
+    """A copy that consists of maps with text keys, lists and scalars, and of nothing else.
+
+    Raises InvalidJob when it is too deep, too large, refers to itself or holds anything else.
+    """
+    return _copy(value, 0, [MAX_NODES])
+
+
+def _copy(value: Any, depth: int, budget: list[int]) -> Any:
+    budget[0] -= 1
+    if budget[0] < 0:
+        _refuse(f"the job has more than {MAX_NODES:,} values")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if depth >= MAX_DEPTH:
+        _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
+    # A model's own `to_wire` has tuples and other mappings.
+    if isinstance(value, list | tuple):
+        return [_copy(item, depth + 1, budget) for item in value]
+    if hasattr(value, "items"):
+        return {_key(key): _copy(item, depth + 1, budget) for key, item in value.items()}
+    return _refuse(f"a job has only maps, lists, text and numbers, not {type(value).__name__}")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool | int | float):
+        return "null" if key is None else as_text(key)
+    return _refuse("the keys of a map must be text")
+
+
+def _read_json_or_flow_map(text: str) -> Any:
+    try:
+        return _read_json(text)
+    except InvalidJob as not_json:
+        try:
+            return _read_yaml(text)
+        except InvalidJob:
+            raise not_json from None
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=_Float, parse_int=_Int, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        _refuse(f"not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}")
+    except RecursionError:
+        _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
+    except ValueError as error:
+        _refuse(f"not JSON: {_first_words(error)}")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]  # its base is chosen at run time
+    """Safe YAML by the core schema of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way to inherit them
+
+
+_TAG = "tag:yaml.org,2002:"
+_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$")
+_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(
+    _TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+_Loader.add_constructor(_TAG + "int", lambda loader, node: _Int(loader.construct_scalar(node)))
+_Loader.add_constructor(_TAG + "float", lambda loader, node: _Float(loader.construct_scalar(node)))
+
+
+def _read_yaml(text: str) -> Any:
+    try:
+        _check_depth(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from a safe loader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        _refuse(f"not YAML: {error.problem or error.context}{where}")
+    except yaml.YAMLError as error:
+        _refuse(f"not YAML: {_first_words(error)}")
+    except ValueError as error:
+        _refuse(f"not YAML: {_first_words(error)}")
+
+
+def _check_depth(text: str) -> None:
+    """Refuse what is nested deeply before it is composed: libyaml's composer recurses on the C stack,
+    and 500,000 opening brackets end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _first_words(error: Exception) -> str:
+    return str(error).partition("\n")[0].partition(";")[0]
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise InvalidJob([Fault("", problem)])

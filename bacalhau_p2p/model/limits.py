@@ -1,0 +1,85 @@
+"""What texts in a job may be. A job may come from any peer, so each is bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+
+from bacalhau_p2p.model.quantities import parse_duration
+
+MAX_COUNT = 1000
+"""Executions of one job accepted at one time."""
+
+MAX_ENTRIES = 256
+"""Entries of any one list or map (labels, inputs, constraints, ...) that is not a command line."""
+
+MAX_ARGUMENTS = 4096
+"""Words of a command line."""
+
+MAX_SPEC = 448 * 1024
+"""Bytes of a job as JSON: it must fit, with its envelope, into one broadcast."""
+
+RESERVED_ENVIRONMENT = "BACALHAU_"
+"""The node itself sets variables of this prefix."""
+
+RESERVED_RESULTS = frozenset({"stdout", "stderr", "exitCode"})
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    if "\0" in path or ".." in path.split("/"):
+        raise ValueError("must not contain '..' or NUL")
+    return path
+
+
+def _mount_point(path: str) -> str:
+    if not _absolute(path).strip("/."):
+        raise ValueError("must not be the root folder")
+    return path
+
+
+def _entry_name(name: str) -> str:
+    if "/" in name or "\0" in name or name in {".", ".."} or len(name.encode()) > 255:
+        raise ValueError("must be a plain file name")
+    if name in RESERVED_RESULTS:
+        raise ValueError(f"{name} is taken by the results folder itself")
+    return name
+
+
+def _environment_name(name: str) -> str:
+    if "=" in name or "\0" in name:
+        raise ValueError("the name of an environment variable must not contain '=' or NUL")
+    if name.upper().startswith(RESERVED_ENVIRONMENT):
+        raise ValueError(f"names that begin with {RESERVED_ENVIRONMENT} are reserved")
+    return name
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+Line = Annotated[str, StringConstraints(max_length=256)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Value = Annotated[str, StringConstraints(max_length=4096)]
+TypeName = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True, to_lower=True)
+]
+"""Which of several interchangeable parts, lower case: Bacalhau compares them without case."""
+
+AbsolutePath = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_absolute)]
+MountPoint = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_mount_point)]
+EntryName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_entry_name)]
+"""A name of its own in the results folder."""
+
+EnvironmentName = Annotated[
+    str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_environment_name)
+]
+EnvironmentValue = Annotated[str, StringConstraints(max_length=32 * 1024), AfterValidator(_no_nul)]
+Argument = Annotated[str, StringConstraints(max_length=128 * 1024), AfterValidator(_no_nul)]
+"""Linux takes at most 128 KiB for one argument."""
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]

@@ -1,0 +1,112 @@
+"""What the parts that we know by name can be told in their `Params`.
+
+A type that is not listed here may be a plug-in: its parameters are passed on as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.engines import DockerParams, NoopParams, WasmParams
+from bacalhau_p2p.model.limits import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
+
+
+def _starts_with(*prefixes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        if not url.lower().startswith(prefixes):
+            raise ValueError(f"must begin with {' or '.join(prefixes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+class NoParams(Model):
+    """There is nothing to be told."""
+
+
+class IpfsSource(Model):
+    cid: Name = Field(alias="CID")
+
+
+class InlineSource(Model):
+    """The data itself, as a `data:` URL."""
+
+    url: Annotated[str, _starts_with("data:")]
+
+
+class LocalSource(Model):
+    """A folder or file of the compute node itself; only from its allow-list."""
+
+    source_path: AbsolutePath
+    read_write: bool = False
+    create_as: Line = ""
+
+
+class UrlSource(Model):
+    url: Annotated[Value, _starts_with("http://", "https://")]
+
+
+class S3Source(Model):
+    bucket: Name
+    key: Value = ""
+    filter: Value = ""
+    region: Line = ""
+    endpoint: Value = ""
+    version_id: Value = ""
+    checksum_sha256: Line = Field(default="", alias="ChecksumSHA256")
+    partition: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class GitSource(Model):
+    """`Ref` is a branch, a tag or a commit; the default branch when it is empty."""
+
+    url: Annotated[Value, _starts_with("http://", "https://", "ssh://", "git://")]
+    ref: Line = ""
+
+
+class S3Publisher(Model):
+    bucket: Name
+    key: Value
+    endpoint: Value = ""
+    region: Line = ""
+    encoding: Literal["", "plain", "gzip"] = ""
+
+
+class DeterministicParams(Model):
+    """How many equal proposals are enough (0: a majority of at least two), and which top-level
+    entries of the results folder must be equal (none given: all)."""
+
+    confidence: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
+    entries: Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)] = ()
+
+
+ENGINES: Mapping[str, type[Model]] = {"docker": DockerParams, "wasm": WasmParams, "noop": NoopParams}
+SOURCES: Mapping[str, type[Model]] = {
+    "ipfs": IpfsSource,
+    "inline": InlineSource,
+    "localdirectory": LocalSource,
+    "local": LocalSource,
+    "url": UrlSource,
+    "urldownload": UrlSource,
+    "s3": S3Source,
+    "git": GitSource,
+}
+PUBLISHERS: Mapping[str, type[Model]] = {
+    "ipfs": NoParams,
+    "local": NoParams,
+    "noop": NoParams,
+    "s3": S3Publisher,
+}
+VERIFIERS: Mapping[str, type[Model]] = {"noop": NoParams, "deterministic": DeterministicParams}
+
+KNOWN_PARAMS: Mapping[str, Mapping[str, type[Model]]] = {
+    "Engine": ENGINES,
+    "Source": SOURCES,
+    "Publisher": PUBLISHERS,
+    "Verifier": VERIFIERS,
+}
+"""By the field that makes the choice, then by its type in lower case."""

@@ -1,0 +1,94 @@
+"""Amounts as people write them: `500m` cores, `256mb`, `1Gi`, `30m`.
+
+Each function returns a number in base units (cores, bytes, seconds) and raises ValueError with a
+sentence for the user.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+_CPU = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(m?)")
+_BYTES = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([kmgtpe]?)(i?)b?", re.IGNORECASE)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)")
+_PREFIXES = "kmgtpe"
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+MAX_CPU = 10_000.0
+"""Cores: more than any machine has, so that sums of amounts stay exact enough."""
+
+MAX_BYTES = 2**60
+MAX_GPU = 1024
+MAX_DURATION = 366 * 86400.0
+"""Seconds: a leap year."""
+
+
+def parse_cpu(text: str) -> float:
+    """Cores: `2`, `0.5`, or thousandths of one, `500m`."""
+    match = _CPU.fullmatch(_compact(text))
+    if match is None:
+        raise ValueError(f"{text!r} is not an amount of cores, such as 0.5 or 500m")
+    cores = float(match[1]) / (1000 if match[2] else 1)
+    if cores > MAX_CPU:
+        raise ValueError(f"must be at most {MAX_CPU:g} cores")
+    return cores
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes: `1048576`, `256mb` and `1g` by thousands, `1Gi` and `1GiB` by 1024s."""
+    match = _BYTES.fullmatch(_compact(text))
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f"{text!r} is not an amount of bytes, such as 256mb or 1Gi")
+    base = 1024 if match[3] else 1000
+    power = _PREFIXES.index(match[2].lower()) + 1 if match[2] else 0
+    # Whole numbers stay whole: a float would round 2**53 + 1.
+    amount = float(match[1]) * base**power if "." in match[1] else int(match[1]) * base**power
+    if amount > MAX_BYTES:
+        raise ValueError("must be at most 1Ei")
+    return int(amount)
+
+
+def parse_gpu(text: str) -> int:
+    """A whole number of GPUs."""
+    text = _compact(text)
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a whole number of GPUs")
+    if len(text) > len(str(MAX_GPU)) or int(text) > MAX_GPU:
+        raise ValueError(f"must be at most {MAX_GPU} GPUs")
+    return int(text)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds: a number, or text such as `90`, `30m` or `1h30m`."""
+    if isinstance(value, str):
+        return _within_a_year(_duration_text(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be seconds, or text such as 30m")
+    return _within_a_year(float(value))
+
+
+def _duration_text(text: str) -> float:
+    compact = _compact(text)
+    try:
+        return float(compact)
+    except ValueError:
+        pass
+    parts = _DURATION_PART.findall(compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise ValueError(f"{text!r} is not a duration, such as 90 (seconds), 30m or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def _within_a_year(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise ValueError("must be a finite number of seconds")
+    if seconds < 0:
+        raise ValueError("must be at least 0")
+    if seconds > MAX_DURATION:
+        raise ValueError("must be at most a year")
+    return seconds
+
+
+def _compact(text: str) -> str:
+    return text.replace(" ", "").replace("\n", "")
