@@ -55,9 +55,11 @@ class PeerDisconnected:
 Incoming = Broadcast | DirectFrame | PeerConnected | PeerDisconnected
 
 StreamHandler = Callable[[PeerID, HalfCloseableStream], Awaitable[None]]
-"""Serves one inbound stream of an authenticated peer. The transport closes the stream when it returns.
+"""Serves one inbound stream of an authenticated peer.
 
-An exception that escapes resets that stream, is counted and logged, and harms nothing else.
+When it returns, the transport ends the stream: what was sent arrives, then EOF. An exception that
+escapes resets the stream, is counted and logged, and harms nothing else; trio.BrokenResourceError,
+which says that the peer is gone, is not counted.
 """
 
 
