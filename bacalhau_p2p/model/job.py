@@ -8,6 +8,7 @@ one that a peer sent: what they let through, the rest of the program may rely on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -220,7 +221,7 @@ class JobSpec(Model):
     @property
     def resources(self) -> Resources:
         """What one execution may use; defaults fill in what is not asked for."""
-        return parse_resources(_with_defaults(self.task.resources))
+        return _with_defaults(self.task.resources)
 
     @property
     def execution_timeout(self) -> float:
@@ -245,10 +246,9 @@ class JobSpec(Model):
         return given or max(DEFAULT_TOTAL_TIMEOUT, self.queue_timeout + self.execution_timeout)
 
 
-def _with_defaults(spec: ResourceSpec) -> ResourceSpec:
-    if spec.cpu and spec.memory and parse_cpu(spec.cpu) and parse_bytes(spec.memory):
-        return spec
+@lru_cache(maxsize=1024)
+def _with_defaults(spec: ResourceSpec) -> Resources:
     asked = parse_resources(spec)
-    return spec.but(
-        cpu=spec.cpu if asked.cpu else DEFAULT_CPU, memory=spec.memory if asked.memory else DEFAULT_MEMORY
+    return asked.but(
+        cpu=asked.cpu or parse_cpu(DEFAULT_CPU), memory=asked.memory or parse_bytes(DEFAULT_MEMORY)
     )

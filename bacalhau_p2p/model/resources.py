@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bacalhau_p2p.model.base import Model
@@ -46,7 +45,6 @@ class Resources(Model):
         )
 
 
-@lru_cache(maxsize=1024)
 def parse_resources(spec: ResourceSpec) -> Resources:
     """What the texts of a (validated) `ResourceSpec` amount to; what is not given is 0."""
     return Resources(

@@ -1,0 +1,171 @@
+"""What a user holds in the hand: a submitted job, and its result.
+
+They work alike whether the requester is in this process or behind HTTP: both offer a `Backend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bacalhau_p2p.errors import JobFailed, JobNotFinished
+from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.parsing import job_from_mapping, parse_job
+from bacalhau_p2p.model.state import ExecutionState, JobState
+
+JobLike = JobSpec | Mapping[str, Any] | str | bytes
+"""What can be submitted: a spec, a mapping in Bacalhau's shape, or JSON or YAML text."""
+
+
+class Backend(Protocol):
+    """A requester, near or far."""
+
+    async def submit(self, spec: JobSpec, *, idempotency_token: str | None = None) -> JobID:
+        """Store and announce a job; it is durable when this returns. The same token gives the same
+        job, however often it is said. Raises InvalidJob."""
+        ...
+
+    async def job(self, job_id: JobID) -> Job:
+        """The job as it is now. Raises UnknownJob, AmbiguousID."""
+        ...
+
+    async def wait(self, job_id: JobID, timeout: float | None) -> Job:
+        """The job as soon as it is in a terminal state, or as it is after `timeout` seconds.
+
+        Raises UnknownJob. Cancelled: the job goes on."""
+        ...
+
+    async def executions(self, job_id: JobID) -> Sequence[Execution]:
+        """Every attempt at the job, in the order in which they were bid."""
+        ...
+
+    async def results(self, job_id: JobID) -> Sequence[PublishedResult]:
+        """What was published of the job so far."""
+        ...
+
+    async def cancel(self, job_id: JobID, reason: str) -> None:
+        """Stop the job. One that has ended stays as it is."""
+        ...
+
+    async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
+        """Write the content of `cid` to `target`, which must not exist; `hints` are multiaddrs of
+        peers that may have it. Raises ContentError; then nothing is left at `target`."""
+        ...
+
+
+def spec_of(job: JobLike) -> JobSpec:
+    """The specification that a user gave in any of its forms. Raises InvalidJob."""
+    if isinstance(job, JobSpec):
+        return job
+    return parse_job(job) if isinstance(job, str | bytes) else job_from_mapping(job)
+
+
+class JobHandle:
+    """A submitted job."""
+
+    def __init__(self, backend: Backend, job_id: JobID) -> None:
+        self._backend = backend
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id}>"
+
+    async def status(self) -> Job:
+        """The job as its requester records it now."""
+        return await self._backend.job(self.id)
+
+    async def executions(self) -> Sequence[Execution]:
+        """Every attempt at the job."""
+        return await self._backend.executions(self.id)
+
+    async def wait(self, timeout: float | None = None) -> Job:
+        """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job goes on."""
+        return await self._backend.wait(self.id, timeout)
+
+    async def wait_result(self, timeout: float | None = None) -> Result:
+        """The result of the job, once it has completed.
+
+        Raises JobFailed with the job's own message when it failed or was stopped, JobNotFinished
+        when it has not ended after `timeout` seconds. Cancelled: the job goes on.
+        """
+        job = await self._backend.wait(self.id, timeout)
+        if not job.state.terminal:
+            waited = "" if timeout is None else f" after {timeout:g} s"
+            raise JobNotFinished(f"job {self.id} is {job.state.lower()}{waited}")
+        if job.state is not JobState.COMPLETED:
+            raise JobFailed(job.message or f"job {self.id} has {job.state.lower()}")
+        return Result(self._backend, job, await self._backend.executions(self.id))
+
+    async def cancel(self, reason: str = "cancelled by its user") -> None:
+        """Stop the job. One that has ended stays as it is."""
+        await self._backend.cancel(self.id, reason)
+
+
+class Result:
+    """What a completed job left: a folder with `stdout`, `stderr`, `exitCode` and its outputs.
+
+    When several executions were accepted, it is that of the first; a verifier has found them
+    equal where it compares them. `executions` has them all.
+    """
+
+    def __init__(self, backend: Backend, job: Job, executions: Sequence[Execution]) -> None:
+        self._backend = backend
+        self.job = job
+        self.executions = tuple(e for e in executions if e.state is ExecutionState.COMPLETED)
+        if not self.executions:
+            raise JobNotFinished(f"job {job.id} has completed, but its node shows no published result")
+
+    def __repr__(self) -> str:
+        return f"<Result of job {self.job.id}: {self.cid}>"
+
+    @property
+    def published(self) -> PublishedResult | None:
+        """Where the result can be had; None when the publisher publishes nothing."""
+        return self.executions[0].published
+
+    @property
+    def cid(self) -> str:
+        """The CID of the results folder."""
+        if self.published is not None:
+            return self.published.cid
+        proposal = self.executions[0].proposal
+        return proposal.result_cid if proposal else ""
+
+    @property
+    def output(self) -> RunOutput:
+        """The exit code, and the first 2 KiB of stdout and of stderr; the folder has them whole."""
+        proposal = self.executions[0].proposal
+        return proposal.output if proposal else RunOutput()
+
+    @property
+    def exit_code(self) -> int:
+        return self.output.exit_code
+
+    @property
+    def stdout(self) -> bytes:
+        """The first 2 KiB of it."""
+        return self.output.stdout
+
+    @property
+    def stderr(self) -> bytes:
+        """The first 2 KiB of it."""
+        return self.output.stderr
+
+    async def fetch(self, folder: Path | str) -> Path:
+        """Write the results folder to `folder`, which must not exist, and return its path.
+
+        Every block is checked against its CID. Raises ContentError; then nothing is left there.
+        """
+        target = Path(folder)
+        await self._backend.export(self.cid, target, hints=_providers(self.published))
+        return target
+
+
+def _providers(published: PublishedResult | None) -> Sequence[str]:
+    providers = published.location.params.get("Providers") if published else None
+    if not isinstance(providers, list | tuple):
+        return ()
+    return [address for address in providers if isinstance(address, str)]

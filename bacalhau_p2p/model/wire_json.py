@@ -1,0 +1,201 @@
+"""Jobs, executions, results and errors as the HTTP API shows them, in the shape of Bacalhau's.
+
+The server writes with the `*_to_json` functions what clients read with the `*_from_json` ones. The
+readers raise ValueError when the value is not what the writers make; keys that they do not know
+are ignored, so that a server may say more than an older client understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bacalhau_p2p import errors
+from bacalhau_p2p.errors import ApiError, BacalhauError, Fault, InvalidJob
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.model.state import ExecutionState, JobState
+
+_SPEC_KEYS = frozenset(str(field.alias) for field in JobSpec.model_fields.values())
+_NANOSECONDS = 1_000_000_000
+
+JSON = dict[str, Any]
+
+
+def job_to_json(job: Job) -> JSON:
+    """A job as Bacalhau's API has it; one without a name is called by its id, as there."""
+    spec = job.spec.model_dump(mode="json", by_alias=True)
+    return {
+        "ID": job.id,
+        **spec,
+        "Name": job.spec.name or job.id,
+        "State": {"StateType": job.state.value, "Message": job.message},
+        "RequesterID": job.requester_id,
+        "CreateTime": _to_nanoseconds(job.created),
+        "ModifyTime": _to_nanoseconds(job.modified),
+        "Revision": job.revision,
+    }
+
+
+def job_from_json(value: object) -> Job:
+    """The inverse of `job_to_json`, but for the name that stood for none."""
+    job = _map(value, "a job")
+    state = _map(job.get("State"), "State")
+    return Job(
+        id=JobID(_text(job, "ID")),
+        spec=JobSpec.from_wire({key: item for key, item in job.items() if key in _SPEC_KEYS}),
+        state=JobState(_text(state, "StateType")),
+        message=_text(state, "Message", ""),
+        requester_id=PeerID(_text(job, "RequesterID", "")),
+        created=_from_nanoseconds(job, "CreateTime"),
+        modified=_from_nanoseconds(job, "ModifyTime"),
+        revision=_whole(job, "Revision", 1),
+    )
+
+
+def execution_to_json(execution: Execution) -> JSON:
+    """An execution as the API has it. `ResultCID` is what its node proposed, empty when it has not."""
+    proposal, published = execution.proposal, execution.published
+    return {
+        "ID": execution.id,
+        "JobID": execution.job_id,
+        "NodeID": execution.node_id,
+        "ComputeState": {"StateType": execution.state.value, "Message": execution.message},
+        "CreateTime": _to_nanoseconds(execution.created),
+        "ModifyTime": _to_nanoseconds(execution.modified),
+        "RunOutput": _output_to_json(proposal.output) if proposal else None,
+        "ResultCID": proposal.result_cid if proposal else "",
+        "PublishedResult": result_to_json(published) if published else None,
+    }
+
+
+def execution_from_json(value: object) -> Execution:
+    """The inverse of `execution_to_json`, as far as JSON tells: streams are UTF-8 there."""
+    item = _map(value, "an execution")
+    state = _map(item.get("ComputeState"), "ComputeState")
+    job_id, execution_id = JobID(_text(item, "JobID")), ExecutionID(_text(item, "ID"))
+    node_id = PeerID(_text(item, "NodeID"))
+    proposal = None
+    if cid := _text(item, "ResultCID", ""):
+        proposal = Proposal(
+            job_id=job_id,
+            execution_id=execution_id,
+            node_id=node_id,
+            result_cid=cid,
+            output=_output_from_json(item.get("RunOutput")),
+        )
+    published = item.get("PublishedResult")
+    return Execution(
+        id=execution_id,
+        job_id=job_id,
+        node_id=node_id,
+        state=ExecutionState(_text(state, "StateType")),
+        message=_text(state, "Message", ""),
+        created=_from_nanoseconds(item, "CreateTime"),
+        modified=_from_nanoseconds(item, "ModifyTime"),
+        proposal=proposal,
+        published=None if published is None else result_from_json(published),
+    )
+
+
+def result_to_json(result: PublishedResult) -> JSON:
+    """`{"Type", "Params"}` of where a result can be had; `Params.CID` is always there."""
+    return {"Type": result.location.type, "Params": {**result.location.params, "CID": result.cid}}
+
+
+def result_from_json(value: object) -> PublishedResult:
+    location = SpecConfig.from_wire({key: _map(value, "a result").get(key) for key in ("Type", "Params")})
+    return PublishedResult(cid=_text(location.params, "CID"), location=location)
+
+
+def node_to_json(node: NodeInfo) -> JSON:
+    return node.model_dump(mode="json", by_alias=True)
+
+
+def node_from_json(value: object) -> NodeInfo:
+    return NodeInfo.from_wire(value)
+
+
+def error_to_json(error: BacalhauError) -> JSON:
+    """`{"Error", "Code"}`, and `Faults` of an invalid job. `Code` is the name of the error's class."""
+    body: JSON = {"Error": str(error), "Code": type(error).__name__}
+    if isinstance(error, InvalidJob):
+        body["Faults"] = [{"Path": fault.path, "Problem": fault.problem} for fault in error.faults]
+    return body
+
+
+def error_from_json(value: object, *, status: int) -> BacalhauError:
+    """The error that `error_to_json` described; ApiError for anything else a server may answer."""
+    body = value if isinstance(value, Mapping) else {}
+    message = body.get("Error")
+    if not isinstance(message, str) or not message:
+        return ApiError(f"the node answered with status {status}", status=status)
+    code, faults = body.get("Code"), body.get("Faults")
+    if code == "InvalidJob":
+        return InvalidJob(_faults(faults) or [Fault("", message)])
+    kind = getattr(errors, code, None) if isinstance(code, str) else None
+    if isinstance(kind, type) and issubclass(kind, BacalhauError) and not issubclass(kind, ApiError):
+        return kind(message)
+    return ApiError(message, status=status)
+
+
+def _faults(value: object) -> list[Fault]:
+    items = value if isinstance(value, list) else []
+    return [
+        Fault(str(item.get("Path", "")), str(item.get("Problem", "")))
+        for item in items
+        if isinstance(item, Mapping)
+    ]
+
+
+def _output_to_json(output: RunOutput) -> JSON:
+    return {
+        "ExitCode": output.exit_code,
+        "Stdout": output.stdout.decode("utf-8", "replace"),
+        "Stderr": output.stderr.decode("utf-8", "replace"),
+        "StdoutTruncated": output.stdout_truncated,
+        "StderrTruncated": output.stderr_truncated,
+    }
+
+
+def _output_from_json(value: object) -> RunOutput:
+    if value is None:
+        return RunOutput()
+    output = _map(value, "RunOutput")
+    return RunOutput(
+        exit_code=_whole(output, "ExitCode", 0),
+        stdout=_text(output, "Stdout", "").encode("utf-8", "replace"),
+        stderr=_text(output, "Stderr", "").encode("utf-8", "replace"),
+        stdout_truncated=bool(output.get("StdoutTruncated")),
+        stderr_truncated=bool(output.get("StderrTruncated")),
+    )
+
+
+def _to_nanoseconds(seconds: float) -> int:
+    return round(seconds * _NANOSECONDS)
+
+
+def _from_nanoseconds(value: Mapping[str, Any], key: str) -> float:
+    return _whole(value, key, 0) / _NANOSECONDS
+
+
+def _map(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is not a map")
+    return value
+
+
+def _text(value: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    text = value.get(key, default)
+    if not isinstance(text, str):
+        raise ValueError(f"{key} is not text")
+    return text
+
+
+def _whole(value: Mapping[str, Any], key: str, default: int) -> int:
+    number = value.get(key, default)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"{key} is not a whole number")
+    return number
