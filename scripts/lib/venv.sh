@@ -38,6 +38,9 @@ install_venv() {
   printf 'Installing bacalhau_p2p into .venv (a minute the first time)\n' >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}" ||
     return 1
+  # For mypy: libp2p brings outdated stubs of trio, which would win over trio's own types.
+  mkdir -p .venv/typed
+  ln -sfn "$(.venv/bin/python -c 'import os, trio; print(os.path.dirname(trio.__file__))')" .venv/typed/trio
   local extra
   for extra in base "$@"; do
     printf '%s' "$stamp" >".venv/.installed-$extra"

@@ -1,0 +1,98 @@
+"""Whether to bid on a job: what this node can run, what it wants to run, and how eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bacalhau_p2p.errors import Fault
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.labels import matches
+
+Faults = Callable[[SpecConfig], list[Fault]]
+"""An adapter's opinion of the parameters meant for it; quick and without I/O."""
+
+BIDS_FOR_EACH_WANTED = 3
+"""How many times the wanted bids a requester should expect in the first round of a large network."""
+LONGEST_DELAY = 0.15
+"""Seconds that a fully loaded node of a large network waits before it bids."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What the adapters of this node can do now, by type."""
+
+    engines: Mapping[str, Faults] = field(default_factory=dict)
+    sources: Mapping[str, Faults] = field(default_factory=dict)
+    publishers: Mapping[str, Faults] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSelectionPolicy:
+    """Which jobs the owner of this node wants, of those it can run."""
+
+    accept_networked: bool = False
+    """Jobs that want to reach a network."""
+    reject_stateless: bool = False
+    """Jobs without inputs: they could run anywhere."""
+    requesters: frozenset[PeerID] = frozenset()
+    """If not empty: only jobs of these requesters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BidStrategy:
+    """Pure: the same job gets the same answer until the offer changes."""
+
+    offer: Callable[[], Offer]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    policy: JobSelectionPolicy = JobSelectionPolicy()
+
+    def why_not(self, requester: PeerID, spec: JobSpec) -> str | None:
+        """Why this node will not run the job whatever its load, or None."""
+        return self._cannot(spec) or self._will_not(requester, spec)
+
+    def _cannot(self, spec: JobSpec) -> str | None:
+        offer, task = self.offer(), spec.task
+        wanted: list[tuple[str, Mapping[str, Faults], SpecConfig, str]] = [
+            ("engine", offer.engines, task.engine, "Tasks[0].Engine"),
+            ("publisher", offer.publishers, task.publisher, "Tasks[0].Publisher"),
+        ]
+        wanted += [
+            ("storage provider", offer.sources, source.source, f"Tasks[0].InputSources[{index}].Source")
+            for index, source in enumerate(task.input_sources)
+        ]
+        for what, known, config, path in wanted:
+            faults_of = known.get(config.type)
+            if faults_of is None:
+                return f"has no {config.type} {what}"
+            if faults := faults_of(config):
+                return f"{path}.{faults[0]}"
+        if not matches(spec.constraints, self.labels):
+            return "does not match the job's constraints"
+        return None
+
+    def _will_not(self, requester: PeerID, spec: JobSpec) -> str | None:
+        policy = self.policy
+        if policy.requesters and requester not in policy.requesters:
+            return "does not serve this requester"
+        if spec.task.network.type.lower() != "none" and not policy.accept_networked:
+            return "accepts no jobs that want a network"
+        if policy.reject_stateless and not spec.task.input_sources:
+            return "accepts no jobs without inputs"
+        return None
+
+
+def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> float:
+    """How likely one of `eligible` nodes should bid, so that few bids are wasted and enough come."""
+    if eligible <= 0:
+        return 1.0
+    share = BIDS_FOR_EACH_WANTED * bids_wanted / eligible
+    return min(1.0, share * 2.0 ** min(round_number - 1, 30))
+
+
+def bid_delay(*, bids_wanted: int, eligible: int, load: float, dice: float) -> float:
+    """Seconds to wait before bidding: none in a small network, longer for busy nodes in a large one."""
+    if eligible <= BIDS_FOR_EACH_WANTED * bids_wanted:
+        return 0.0
+    return LONGEST_DELAY * (0.1 + 0.9 * load) * dice

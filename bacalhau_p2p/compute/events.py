@@ -1,0 +1,127 @@
+"""What goes into the compute machine, and what it asks for in return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bacalhau_p2p.bprotocol.messages import Message
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import PublishedResult
+
+# --- events -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """`author` is authenticated by the carrier."""
+
+    author: PeerID
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Inputs and image are at hand."""
+
+    execution_id: ExecutionID
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run ended and its results folder is in the block store, under this CID."""
+
+    execution_id: ExecutionID
+    result_cid: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    execution_id: ExecutionID
+    result: PublishedResult
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """Preparing, running or publishing failed."""
+
+    execution_id: ExecutionID
+    reason: str
+    permanent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopBidding:
+    """The node is about to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`next_deadline()` has come."""
+
+
+Event = MessageReceived | Prepared | RunFinished | Published | StepFailed | StopBidding | TimePassed
+
+# --- actions ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreExecution:
+    execution: ComputeExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To one peer, until acknowledged or `give_up_at`."""
+
+    to: PeerID
+    message: Message
+    give_up_at: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class LearnAddresses:
+    """Where this requester says it can be dialled."""
+
+    peer: PeerID
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Fetch inputs and image; answer with Prepared or StepFailed."""
+
+    execution: ComputeExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run, add the results folder to the block store; answer with RunFinished or StepFailed."""
+
+    execution: ComputeExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish the result; answer with Published or StepFailed."""
+
+    execution: ComputeExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End whatever step of this execution is under way; no answer."""
+
+    execution_id: ExecutionID
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """The execution is over: remove its folders, give back its inputs, unpin its result. A publisher
+    that serves the result from this node has its own pin on it."""
+
+    execution: ComputeExecution
+
+
+Action = StoreExecution | Send | LearnAddresses | Prepare | Run | Publish | Stop | CleanUp

@@ -1,0 +1,391 @@
+"""The compute component's state machine: every execution of this node, from bid to end.
+
+Pure: events and the time go in, actions come out. `TRANSITIONS` holds every transition; a message
+for which it has no row changes nothing. A requester that takes up an execution which is over here
+is told so, and why.
+
+`docs/states.md` describes the states in prose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.bidding import BidStrategy, bid_delay, bid_probability
+from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.state import ComputeState
+
+S = ComputeState
+
+RESERVED_FOR = 30.0
+"""Seconds for which room is kept for a bid."""
+HEARTBEAT_EVERY = 5.0
+"""Seconds."""
+PREPARE_WITHIN = 15 * 60.0
+"""Seconds to fetch inputs and image."""
+RUN_GRACE = 30.0
+"""Seconds beyond the execution time-out after which an executor that does not end a run is stopped."""
+KEEP_PROPOSED = 24 * 3600.0
+"""Seconds for which a result is kept for a requester that does not answer."""
+PUBLISH_WITHIN = 15 * 60.0
+REMEMBER_ENDED = 120.0
+"""Seconds for which an ended execution stays in memory, to answer late messages by its reason."""
+REPEAT_FAILURE_FOR = 3600.0
+MAX_ACTIVE = 10_000
+"""Executions, bids among them, that a node holds at one time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What the machine needs of the node around it; all of it pure."""
+
+    peer_id: PeerID
+    new_execution_id: Callable[[], ExecutionID]
+    dice: Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An announcement to be answered by a bid a little later, in a large network."""
+
+    author: PeerID
+    message: say.JobAnnounced
+    due: UnixSeconds
+
+
+class ComputeMachine:
+    """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
+
+    def __init__(self, host: Host, strategy: BidStrategy, capacity: Capacity) -> None:
+        self._host = host
+        self._strategy = strategy
+        self._capacity = capacity
+        self._executions: dict[ExecutionID, ComputeExecution] = {}
+        self._waiting: dict[tuple[PeerID, JobID], _Waiting] = {}
+        self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = {}
+        self._heap: list[tuple[UnixSeconds, ExecutionID]] = []
+        self._next_heartbeat: UnixSeconds | None = None
+        self._bidding = True
+        self._out: list[ev.Action] = []
+        self.ignored = 0
+        """Messages that changed nothing: late, repeated, forged or nonsense."""
+
+    # --- the outside ------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event, now: UnixSeconds) -> list[ev.Action]:
+        """Take in one event; what is to be done comes back, in order."""
+        match event:
+            case ev.MessageReceived(author, message):
+                self._message(author, message, now)
+            case ev.TimePassed():
+                self._time_passed(now)
+            case ev.StopBidding():
+                self._bidding = False
+                self._waiting.clear()
+            case _:
+                self._step_ended(event, now)
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline(self) -> UnixSeconds | None:
+        """When to call `handle(TimePassed(), now)` if nothing happens before."""
+        clocks = [waiting.due for waiting in self._waiting.values()]
+        if self._next_heartbeat is not None:
+            clocks.append(self._next_heartbeat)
+        while self._heap:
+            due, execution_id = self._heap[0]
+            execution = self._executions.get(execution_id)
+            if execution is not None and execution.expires == due:
+                clocks.append(due)
+                break
+            heappop(self._heap)
+        return min(clocks, default=None)
+
+    @property
+    def executions(self) -> dict[ExecutionID, ComputeExecution]:
+        """What the machine has in memory, for tests and invariants; not to be changed."""
+        return self._executions
+
+    @property
+    def capacity(self) -> Capacity:
+        return self._capacity
+
+    @property
+    def active(self) -> int:
+        """Executions that are prepared, run, proposed or published."""
+        return sum(e.state in _WORKING for e in self._executions.values())
+
+    # --- events -----------------------------------------------------------------------------
+
+    def _message(self, author: PeerID, message: say.Message, now: UnixSeconds) -> None:
+        if isinstance(message, say.JobAnnounced):
+            self._announced(author, message, now)
+        elif isinstance(message, say.JobClosed):
+            self._waiting.pop((author, message.job_id), None)
+        elif type(message) in _FROM_REQUESTER:
+            self._from_requester(author, message, now)
+        else:
+            self.ignored += 1
+
+    def _from_requester(self, author: PeerID, message: Any, now: UnixSeconds) -> None:
+        execution = self._executions.get(message.execution_id)
+        if execution is not None and execution.requester_id != author:
+            self.ignored += 1
+            return
+        row = TRANSITIONS.get((execution.state, type(message))) if execution else None
+        if execution is not None and row is not None:
+            row(self, execution, message, now)
+            return
+        self.ignored += 1
+        wants_more = isinstance(message, say.BidAccepted | say.ResultAccepted)
+        if wants_more and (execution is None or execution.state.terminal):
+            reason = "this node knows nothing of it any more"
+            if execution is not None:
+                reason = f"it is {execution.state} on its node: {execution.message}"
+            self._say_failed(author, message.job_id, message.execution_id, reason, False, now)
+
+    def _step_ended(self, event: Any, now: UnixSeconds) -> None:
+        execution = self._executions.get(event.execution_id)
+        row = TRANSITIONS.get((execution.state, type(event))) if execution else None
+        if execution is None or row is None:
+            self.ignored += 1
+            return
+        row(self, execution, event, now)
+
+    def _time_passed(self, now: UnixSeconds) -> None:
+        for key, waiting in list(self._waiting.items()):
+            if waiting.due <= now:
+                del self._waiting[key]
+                self._bid(waiting.author, waiting.message, now)
+        while self._heap and self._heap[0][0] <= now:
+            due, execution_id = heappop(self._heap)
+            execution = self._executions.get(execution_id)
+            if execution is not None and execution.expires == due:
+                self._expired(execution, now)
+        if self._next_heartbeat is not None and self._next_heartbeat <= now:
+            self._heartbeat(now)
+
+    # --- bidding ----------------------------------------------------------------------------
+
+    def _announced(self, author: PeerID, message: say.JobAnnounced, now: UnixSeconds) -> None:
+        key = (author, message.job_id)
+        if not self._bidding or key in self._by_job or key in self._waiting:
+            return
+        if len(self._by_job) >= MAX_ACTIVE:
+            self.ignored += 1
+            return
+        if (reason := self._strategy.why_not(author, message.spec)) is not None:
+            self._decline(author, message, reason, busy=False, now=now)
+            return
+        chance = bid_probability(
+            bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
+        )
+        if chance < 1.0 and self._host.dice() >= chance:
+            return
+        delay = bid_delay(
+            bids_wanted=message.bids_wanted,
+            eligible=message.eligible,
+            load=self._capacity.load,
+            dice=self._host.dice(),
+        )
+        if delay > 0:
+            self._waiting[key] = _Waiting(author, message, now + delay)
+        else:
+            self._bid(author, message, now)
+
+    def _bid(self, author: PeerID, message: say.JobAnnounced, now: UnixSeconds) -> None:
+        spec = message.spec
+        execution_id = self._host.new_execution_id()
+        if not self._capacity.reserve(execution_id, spec.resources):
+            busy = spec.resources.fits_in(self._capacity.limit)
+            reason = "is busy" if busy else "is too small for the resources asked for"
+            self._decline(author, message, reason, busy=busy, now=now)
+            return
+        execution = ComputeExecution(
+            id=execution_id,
+            job_id=message.job_id,
+            requester_id=author,
+            spec=spec,
+            state=S.BID,
+            created=now,
+            modified=now,
+            expires=now + RESERVED_FOR,
+        )
+        self._keep(execution)
+        self._by_job[(author, message.job_id)] = execution_id
+        self._out.append(ev.LearnAddresses(author, message.addresses))
+        bid = say.Bid(
+            job_id=message.job_id,
+            execution_id=execution_id,
+            round=message.round,
+            reserved_for=RESERVED_FOR,
+            load=self._capacity.load,
+        )
+        self._out.append(ev.Send(author, bid, now + RESERVED_FOR))
+
+    def _decline(
+        self, author: PeerID, message: say.JobAnnounced, reason: str, *, busy: bool, now: UnixSeconds
+    ) -> None:
+        if message.answers_wanted:
+            self._out.append(ev.LearnAddresses(author, message.addresses))
+            declined = say.BidDeclined(
+                job_id=message.job_id, round=message.round, reason=reason[: say.MAX_REASON], busy=busy
+            )
+            self._out.append(ev.Send(author, declined, now))
+
+    # --- rows of the table ------------------------------------------------------------------
+
+    def _bid_accepted(self, execution: ComputeExecution, message: Any, now: UnixSeconds) -> None:
+        moved = self._move(execution, S.PREPARING, now, lasts=PREPARE_WITHIN)
+        self._out.append(ev.Prepare(moved))
+        if self._next_heartbeat is None:
+            self._next_heartbeat = now + HEARTBEAT_EVERY
+
+    def _bid_rejected(self, execution: ComputeExecution, message: say.BidRejected, now: UnixSeconds) -> None:
+        self._end(execution, S.REJECTED, message.reason, now)
+
+    def _prepared(self, execution: ComputeExecution, event: ev.Prepared, now: UnixSeconds) -> None:
+        lasts = execution.spec.execution_timeout + RUN_GRACE
+        self._out.append(ev.Run(self._move(execution, S.RUNNING, now, lasts=lasts)))
+
+    def _run_finished(self, execution: ComputeExecution, event: ev.RunFinished, now: UnixSeconds) -> None:
+        self._capacity.release(execution.id)
+        moved = execution.but(result_cid=event.result_cid)
+        self._move(moved, S.PROPOSED, now, lasts=KEEP_PROPOSED)
+        proposed = say.ResultProposed(job_id=execution.job_id, execution_id=execution.id, sealed=event.sealed)
+        self._out.append(ev.Send(execution.requester_id, proposed, now + KEEP_PROPOSED))
+
+    def _result_accepted(
+        self, execution: ComputeExecution, message: say.ResultAccepted, now: UnixSeconds
+    ) -> None:
+        self._out.append(ev.Publish(self._move(execution, S.PUBLISHING, now, lasts=PUBLISH_WITHIN)))
+
+    def _result_rejected(
+        self, execution: ComputeExecution, message: say.ResultRejected, now: UnixSeconds
+    ) -> None:
+        self._end(execution, S.REJECTED, message.reason, now)
+
+    def _published(self, execution: ComputeExecution, event: ev.Published, now: UnixSeconds) -> None:
+        published = say.ResultPublished(
+            job_id=execution.job_id, execution_id=execution.id, result=event.result
+        )
+        self._out.append(ev.Send(execution.requester_id, published, now + KEEP_PROPOSED))
+        self._end(execution.but(published=event.result), S.COMPLETED, "published", now)
+
+    def _step_failed(self, execution: ComputeExecution, event: ev.StepFailed, now: UnixSeconds) -> None:
+        self._fail(execution, event.reason, event.permanent, now)
+
+    def _cancelled(self, execution: ComputeExecution, message: say.CancelExecution, now: UnixSeconds) -> None:
+        self._out.append(ev.Stop(execution.id))
+        self._end(execution, S.CANCELLED, message.reason, now)
+
+    # --- clocks -----------------------------------------------------------------------------
+
+    def _expired(self, execution: ComputeExecution, now: UnixSeconds) -> None:
+        match execution.state:
+            case S.BID:
+                self._end(execution, S.EXPIRED, f"the bid was not answered in {RESERVED_FOR:g} s", now)
+            case S.PREPARING:
+                self._out.append(ev.Stop(execution.id))
+                reason = f"inputs and image were not at hand within {PREPARE_WITHIN:g} s"
+                self._fail(execution, reason, False, now)
+            case S.RUNNING:
+                self._out.append(ev.Stop(execution.id))
+                limit = execution.spec.execution_timeout
+                self._fail(execution, f"the run did not end at its time-out of {limit:g} s", False, now)
+            case S.PROPOSED:
+                self._end(execution, S.EXPIRED, "its requester never judged the result", now)
+            case S.PUBLISHING:
+                self._out.append(ev.Stop(execution.id))
+                self._fail(execution, f"not published within {PUBLISH_WITHIN:g} s", False, now)
+            case _:
+                self._executions.pop(execution.id, None)
+
+    def _heartbeat(self, now: UnixSeconds) -> None:
+        lines: dict[PeerID, list[say.ExecutionProgress]] = {}
+        for execution in self._executions.values():
+            if execution.state in _WORKING:
+                line = say.ExecutionProgress(execution_id=execution.id, state=execution.state)
+                lines.setdefault(execution.requester_id, []).append(line)
+        for requester, progress in lines.items():
+            self._out.append(ev.Send(requester, say.Heartbeat(executions=tuple(progress)), now))
+        self._next_heartbeat = now + HEARTBEAT_EVERY if lines else None
+
+    # --- small things -----------------------------------------------------------------------
+
+    def _fail(self, execution: ComputeExecution, reason: str, permanent: bool, now: UnixSeconds) -> None:
+        self._say_failed(execution.requester_id, execution.job_id, execution.id, reason, permanent, now)
+        self._end(execution, S.FAILED, reason, now)
+
+    def _say_failed(
+        self,
+        to: PeerID,
+        job_id: JobID,
+        execution_id: ExecutionID,
+        reason: str,
+        permanent: bool,
+        now: UnixSeconds,
+    ) -> None:
+        failed = say.ExecutionFailed(
+            job_id=job_id, execution_id=execution_id, reason=reason[: say.MAX_REASON], permanent=permanent
+        )
+        self._out.append(ev.Send(to, failed, now + REPEAT_FAILURE_FOR))
+
+    def _end(self, execution: ComputeExecution, state: ComputeState, reason: str, now: UnixSeconds) -> None:
+        ended = self._move(execution, state, now, lasts=REMEMBER_ENDED, message=reason)
+        self._capacity.release(execution.id)
+        self._by_job.pop((execution.requester_id, execution.job_id), None)
+        self._out.append(ev.CleanUp(ended))
+
+    def _move(
+        self,
+        execution: ComputeExecution,
+        state: ComputeState,
+        now: UnixSeconds,
+        *,
+        lasts: float,
+        message: str = "",
+    ) -> ComputeExecution:
+        moved = execution.but(
+            state=state, message=message[: say.MAX_REASON], modified=now, expires=now + lasts
+        )
+        self._keep(moved)
+        return moved
+
+    def _keep(self, execution: ComputeExecution) -> None:
+        self._executions[execution.id] = execution
+        heappush(self._heap, (execution.expires, execution.id))
+        self._out.append(ev.StoreExecution(execution))
+
+
+_WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
+
+TRANSITIONS: dict[tuple[ComputeState, type], Callable[..., None]] = {
+    (S.BID, say.BidAccepted): ComputeMachine._bid_accepted,
+    (S.BID, say.BidRejected): ComputeMachine._bid_rejected,
+    (S.PREPARING, ev.Prepared): ComputeMachine._prepared,
+    (S.PREPARING, ev.StepFailed): ComputeMachine._step_failed,
+    (S.RUNNING, ev.RunFinished): ComputeMachine._run_finished,
+    (S.RUNNING, ev.StepFailed): ComputeMachine._step_failed,
+    (S.PROPOSED, say.ResultAccepted): ComputeMachine._result_accepted,
+    (S.PROPOSED, say.ResultRejected): ComputeMachine._result_rejected,
+    (S.PUBLISHING, ev.Published): ComputeMachine._published,
+    (S.PUBLISHING, ev.StepFailed): ComputeMachine._step_failed,
+    **{
+        (state, say.CancelExecution): ComputeMachine._cancelled
+        for state in (S.BID, S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING)
+    },
+}
+"""What a requester may ask of an execution, and what its steps may report, by the state it is in.
+The clocks' transitions stand in `_expired`; an execution begins in `_bid`."""
+
+_FROM_REQUESTER = frozenset(
+    {say.BidAccepted, say.BidRejected, say.ResultAccepted, say.ResultRejected, say.CancelExecution}
+)

@@ -1,0 +1,340 @@
+"""Drives the compute machine: hears requesters, and prepares, runs and publishes executions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+
+import structlog
+import trio
+from trio import TaskStatus
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.machine import ComputeMachine
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.errors import BacalhauError, ExecutionError, ExecutorError
+from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
+from bacalhau_p2p.messenger import Arrival, Messenger
+from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.model.engines import environment_of
+from bacalhau_p2p.model.execution import Proposal, RunOutput
+from bacalhau_p2p.model.job import InputSource
+from bacalhau_p2p.publishers.interface import Publisher
+from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
+
+log = structlog.get_logger(__name__)
+
+_HEARD = (
+    say.JobAnnounced,
+    say.JobClosed,
+    say.BidAccepted,
+    say.BidRejected,
+    say.ResultAccepted,
+    say.ResultRejected,
+    say.CancelExecution,
+)
+
+
+@dataclass(slots=True)
+class _Workplace:
+    """What one execution occupies on this machine until it is cleaned up."""
+
+    folder: Path
+    inputs: list[tuple[StorageProvider, PreparedInput]] = field(default_factory=list)
+    mounts: list[MountedInput] = field(default_factory=list)
+    step: trio.CancelScope | None = None
+    step_ended: trio.Event | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """The parts that do the work, by the type that a job names."""
+
+    executors: Mapping[str, Executor]
+    storage: Mapping[str, StorageProvider]
+    publishers: Mapping[str, Publisher]
+
+
+class ComputeService:
+    """One node's compute component. Use its methods while `run` runs."""
+
+    def __init__(
+        self,
+        machine: ComputeMachine,
+        messenger: Messenger,
+        content: Content,
+        adapters: Adapters,
+        *,
+        peer_id: PeerID,
+        folder: Path,
+        seal: Callable[[PeerID, bytes], bytes],
+        learn_addresses: Callable[[PeerID, tuple[str, ...]], None],
+        changed: Callable[[], None],
+        clock: Callable[[], UnixSeconds],
+    ) -> None:
+        self._machine = machine
+        self._messenger = messenger
+        self._content = content
+        self._adapters = adapters
+        self._peer_id = peer_id
+        self._folder = folder
+        self._seal = seal
+        self._learn_addresses = learn_addresses
+        self._tell_changed = changed
+        self._clock = clock
+        self._places: dict[ExecutionID, _Workplace] = {}
+        self._inbox: list[tuple[ev.Event, Arrival | None]] = []
+        self._wake = trio.Event()
+        messenger.listen(_HEARD, self._hear)
+
+    @property
+    def machine(self) -> ComputeMachine:
+        return self._machine
+
+    def stop_bidding(self) -> None:
+        """What runs goes on; no new execution begins."""
+        self._put(ev.StopBidding())
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Drive the machine until cancelled; then every step is cancelled, and leaves nothing behind."""
+        await trio.to_thread.run_sync(self._remove_leftovers)
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    deadline = self._machine.next_deadline()
+                    patience = inf if deadline is None else max(0.0, deadline - self._clock())
+                    with trio.move_on_after(patience):
+                        await self._wake.wait()
+                    self._tick(nursery)
+        finally:
+            with trio.CancelScope(shield=True):
+                for execution_id in list(self._places):
+                    await self._give_back(self._places.pop(execution_id))
+
+    def _tick(self, nursery: trio.Nursery) -> None:
+        items, self._inbox = self._inbox, []
+        self._wake = trio.Event()
+        now = self._clock()
+        before = self._machine.capacity.reserved
+        actions: list[ev.Action] = []
+        for event, _ in items:
+            actions += self._machine.handle(event, now)
+        deadline = self._machine.next_deadline()
+        if deadline is not None and deadline <= now:
+            actions += self._machine.handle(ev.TimePassed(), now)
+        for _, arrival in items:
+            if arrival is not None:
+                self._messenger.settle(arrival)
+        for action in actions:
+            self._perform(action, nursery)
+        if self._machine.capacity.reserved != before:
+            self._tell_changed()
+
+    def _perform(self, action: ev.Action, nursery: trio.Nursery) -> None:
+        match action:
+            case ev.Send(to, message, give_up_at):
+                self._messenger.send(to, message, give_up_at=give_up_at)
+            case ev.StoreExecution(execution):
+                log.info(
+                    "execution",
+                    execution=execution.id,
+                    job=execution.job_id,
+                    state=str(execution.state),
+                    message=execution.message,
+                )
+            case ev.LearnAddresses(peer, addresses):
+                if peer != self._peer_id:
+                    self._learn_addresses(peer, addresses)
+            case ev.Prepare(execution):
+                self._places[execution.id] = _Workplace(self._folder / execution.id)
+                nursery.start_soon(self._step, execution, self._prepare)
+            case ev.Run(execution):
+                nursery.start_soon(self._step, execution, self._run)
+            case ev.Publish(execution):
+                nursery.start_soon(self._step, execution, self._publish)
+            case ev.Stop(execution_id):
+                place = self._places.get(execution_id)
+                if place is not None and place.step is not None:
+                    place.step.cancel()
+            case ev.CleanUp(execution):
+                nursery.start_soon(self._clean_up, execution)
+
+    # --- the steps of an execution --------------------------------------------------------------
+
+    async def _step(
+        self, execution: ComputeExecution, work: Callable[[ComputeExecution, _Workplace], Awaitable[ev.Event]]
+    ) -> None:
+        """One step, with its outcome as an event. Cancelled by Stop or the node's end: no event."""
+        place = self._places[execution.id]
+        ended = place.step_ended = trio.Event()
+        try:
+            with trio.CancelScope() as place.step:
+                self._put(await work(execution, place))
+        except ExecutionError as error:
+            self._put(ev.StepFailed(execution.id, str(error), error.permanent))
+        except (BacalhauError, OSError) as error:
+            self._put(ev.StepFailed(execution.id, str(error), permanent=False))
+        except Exception as error:
+            log.exception("adapter_fault", execution=execution.id)
+            reason = f"{type(error).__name__} in this node's {work.__name__.strip('_')} step: {error}"
+            self._put(ev.StepFailed(execution.id, reason, permanent=False))
+        finally:
+            place.step = None
+            ended.set()
+
+    async def _prepare(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
+        for name in ("inputs", "work", "results"):
+            (place.folder / name).mkdir(parents=True, mode=0o700)
+        sources = execution.spec.task.input_sources
+        mounts: list[MountedInput | None] = [None] * len(sources)
+        failures: list[Exception] = []
+
+        async def fetch(index: int, source: InputSource) -> None:
+            try:
+                mounts[index] = await self._fetch_input(execution, place, index, source)
+            except (BacalhauError, OSError) as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for index, source in enumerate(sources):
+                nursery.start_soon(fetch, index, source)
+        if failures:
+            raise failures[0]
+        place.mounts = [mount for mount in mounts if mount is not None]
+        await self._executor(execution).prepare(self._request(execution, place))
+        return ev.Prepared(execution.id)
+
+    async def _fetch_input(
+        self, execution: ComputeExecution, place: _Workplace, index: int, source: InputSource
+    ) -> MountedInput:
+        provider = self._adapters.storage.get(source.source.type)
+        if provider is None:
+            raise ExecutionError(f"this node has no storage provider for {source.source.type}")
+        folder = place.folder / "inputs" / str(index)
+        folder.mkdir(mode=0o700)
+        prepared = await provider.prepare(source.source, folder, hints=(execution.requester_id,))
+        place.inputs.append((provider, prepared))
+        return MountedInput(
+            path=prepared.path, target=source.target, alias=source.alias, read_only=prepared.read_only
+        )
+
+    async def _run(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
+        started = self._clock()
+        output = await self._executor(execution).run(self._request(execution, place))
+        added = await self._content.add(place.folder / "results", pin_owner=_pin(execution.id))
+        entries = {name: str(cid) for name, cid in added.entries.items()}
+        proposal = self._proposal(execution, str(added.cid), entries, output, started)
+        sealed = self._seal(execution.requester_id, proposal.model_dump_json(by_alias=True).encode())
+        return ev.RunFinished(execution.id, proposal.result_cid, sealed)
+
+    def _proposal(
+        self,
+        execution: ComputeExecution,
+        cid: str,
+        entries: Mapping[str, str],
+        output: RunOutput,
+        started: UnixSeconds,
+    ) -> Proposal:
+        return Proposal(
+            job_id=execution.job_id,
+            execution_id=execution.id,
+            node_id=self._peer_id,
+            result_cid=cid,
+            entries=entries,
+            output=output,
+            started=started,
+            ended=self._clock(),
+        )
+
+    async def _publish(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
+        config = execution.spec.task.publisher
+        publisher = self._adapters.publishers.get(config.type)
+        if publisher is None or execution.result_cid is None:
+            raise ExecutionError(f"this node has no {config.type} publisher")
+        result = await publisher.publish(config, execution.job_id, execution.id, execution.result_cid)
+        return ev.Published(execution.id, result)
+
+    def _executor(self, execution: ComputeExecution) -> Executor:
+        executor = self._adapters.executors.get(execution.spec.task.engine.type)
+        if executor is None:
+            raise ExecutorError(f"this node has no {execution.spec.task.engine.type} engine")
+        return executor
+
+    def _request(self, execution: ComputeExecution, place: _Workplace) -> RunRequest:
+        spec = execution.spec
+        return RunRequest(
+            job_id=execution.job_id,
+            execution_id=execution.id,
+            engine=spec.task.engine,
+            inputs=tuple(place.mounts),
+            result_paths=spec.task.result_paths,
+            environment=environment_of(spec.task),
+            resources=spec.resources,
+            network=spec.task.network,
+            timeout=spec.execution_timeout,
+            deterministic=spec.deterministic,
+            work=place.folder / "work",
+            results=place.folder / "results",
+            labels={"requester": execution.requester_id},
+        )
+
+    # --- tidying ------------------------------------------------------------------------------
+
+    async def _clean_up(self, execution: ComputeExecution) -> None:
+        place = self._places.pop(execution.id, None)
+        if place is not None:
+            if place.step_ended is not None:
+                await place.step_ended.wait()
+            await self._give_back(place)
+        if execution.result_cid is not None:
+            await self._content.unpin(CID.parse(execution.result_cid), _pin(execution.id))
+
+    async def _give_back(self, place: _Workplace) -> None:
+        for provider, prepared in place.inputs:
+            await provider.cleanup(prepared)
+        await trio.to_thread.run_sync(_remove, place.folder)
+
+    def _remove_leftovers(self) -> None:
+        """Folders of executions that a crash cut short."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in self._folder.iterdir():
+            _remove(folder)
+
+    # --- the inbox ----------------------------------------------------------------------------
+
+    def _put(self, event: ev.Event, arrival: Arrival | None = None) -> None:
+        self._inbox.append((event, arrival))
+        self._wake.set()
+
+    def _hear(self, arrival: Arrival) -> None:
+        self._put(ev.MessageReceived(arrival.author, arrival.message), arrival)
+
+
+def _pin(execution_id: ExecutionID) -> str:
+    """The owner of an execution's pin on its own result."""
+    return f"execution:{execution_id}"
+
+
+def _remove(folder: Path) -> None:
+    def make_removable(function: Callable[..., object], path: str, error: object) -> None:
+        # A job may leave folders that even their owner may not change.
+        parent = Path(path).parent
+        parent.chmod(0o700)
+        if Path(path).is_dir() and not Path(path).is_symlink():
+            Path(path).chmod(0o700)
+        function(path)
+
+    try:
+        shutil.rmtree(folder, onerror=make_removable)
+    except OSError as error:
+        log.warning("folder_left_behind", folder=str(folder), reason=str(error))

@@ -1,0 +1,318 @@
+"""One node's voice and ear: bprotocol over a transport.
+
+It encodes, decodes, repeats, acknowledges, recognises repeats, joins broadcasts that wait together,
+and hands each message to the component that understands it. A component first makes durable what a
+message changed, and then calls `settle`: only that is acknowledged to the sender. Messages of this
+node to itself take no detour over the network.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
+
+import structlog
+import trio
+from trio import TaskStatus
+
+from bacalhau_p2p.bprotocol import codec
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
+from bacalhau_p2p.bprotocol.messages import Ack, Carrier, Message, topic
+from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.transports.interface import (
+    MAX_BROADCAST,
+    Broadcast,
+    DirectFrame,
+    PeerConnected,
+    PeerDisconnected,
+    Transport,
+)
+
+log = structlog.get_logger(__name__)
+
+BROADCASTS_APART = 0.02
+"""Seconds between two broadcasts on a topic; gossip carries about 50 a second before it loses some."""
+BROADCAST_BYTES = MAX_BROADCAST // 2
+"""Envelopes that wait together travel together up to this size."""
+LANE_IDLE = 30.0
+"""Seconds after which the task that writes to a silent peer ends."""
+LANE_LENGTH = 10_000
+"""Frames that wait for one peer; beyond, the oldest are left to repetition."""
+MESSAGES_A_SECOND = 5_000
+"""Messages of one peer that are looked at, on average over four seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message and its authenticated author. Give it to `settle` when its effect is durable."""
+
+    author: PeerID
+    message: Message
+    id: MessageID | None = None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Frames on their way to one peer."""
+
+    frames: deque[bytes] = field(default_factory=deque)
+    wake: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(slots=True)
+class _Allowance:
+    left: float
+    since: UnixSeconds
+
+
+Listener = Callable[[Arrival], None]
+"""Takes in a message; returns at once."""
+
+ConnectionListener = Callable[[PeerID, bool], None]
+"""A peer's connection stands (True) or broke (False)."""
+
+
+class Messenger:
+    """Open one per node with `run` in a nursery; `send`, `broadcast` and `settle` return at once."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        network: str,
+        clock: Callable[[], UnixSeconds],
+        dice: Callable[[], float],
+        new_message_id: Callable[[], MessageID],
+    ) -> None:
+        self._transport = transport
+        self._network = network
+        self._clock = clock
+        self._new_message_id = new_message_id
+        self._delivery = Delivery(dice)
+        self._listeners: dict[str, list[Listener]] = {}
+        self._connection_listeners: list[ConnectionListener] = []
+        self._lanes: dict[PeerID, _Lane] = {}
+        self._broadcasts: dict[Carrier, deque[Envelope]] = {Carrier.JOBS: deque(), Carrier.NODES: deque()}
+        self._broadcast_waits = {carrier: trio.Event() for carrier in self._broadcasts}
+        self._clock_moved = trio.Event()
+        self._allowances: dict[PeerID, _Allowance] = {}
+        self._nursery: trio.Nursery | None = None
+        self.counters: Counter[str] = Counter()
+        """What went wrong and was survived: `malformed`, `over_rate`, `unheard`, `unreachable`."""
+
+    # --- for components ---------------------------------------------------------------------
+
+    def listen(self, kinds: Iterable[type[Message]], listener: Listener) -> None:
+        """Hand messages of these kinds to `listener`, from now on."""
+        for kind in kinds:
+            self._listeners.setdefault(kind.kind, []).append(listener)
+
+    def watch_connections(self, listener: ConnectionListener) -> None:
+        self._connection_listeners.append(listener)
+
+    def send(self, to: PeerID, message: Message, *, give_up_at: UnixSeconds) -> None:
+        """To one peer: repeated until acknowledged, or once if its carrier is fleeting."""
+        if to == self._transport.peer_id:
+            self._hand_over(Arrival(to, message))
+            return
+        now = self._clock()
+        envelope = Envelope(id=self._new_message_id(), message=message, to=to, sent=now)
+        if message.carrier is Carrier.DIRECT:
+            self._delivery.post(to, envelope, give_up_at=give_up_at, now=now)
+            self._clock_moved.set()
+        self._enqueue(to, codec.encode_frame(envelope))
+
+    def broadcast(self, message: Message) -> None:
+        """To everybody, this node included; soon, and together with others that wait."""
+        envelope = Envelope(id=self._new_message_id(), message=message, sent=self._clock())
+        self._broadcasts[message.carrier].append(envelope)
+        self._broadcast_waits[message.carrier].set()
+        self._hand_over(Arrival(self._transport.peer_id, message))
+
+    def settle(self, arrival: Arrival) -> None:
+        """What this message changed is kept."""
+        if arrival.id is not None:
+            self._delivery.settle(arrival.author, arrival.id, self._clock())
+            self._clock_moved.set()
+
+    @property
+    def underway(self) -> int:
+        """Messages that are neither acknowledged nor given up."""
+        return self._delivery.underway
+
+    # --- tasks ------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Subscribe, then carry messages until cancelled."""
+        for carrier in self._broadcasts:
+            await self._transport.subscribe(topic(self._network, carrier))
+        async with trio.open_nursery() as self._nursery:
+            for carrier in self._broadcasts:
+                self._nursery.start_soon(self._broadcaster, carrier)
+            self._nursery.start_soon(self._repeater)
+            self._nursery.start_soon(self._receiver)
+            task_status.started()
+
+    async def _receiver(self) -> None:
+        async for incoming in self._transport.incoming:
+            match incoming:
+                case DirectFrame(author, payload):
+                    self._frame(author, payload)
+                case Broadcast(author, _, payload):
+                    self._broadcast_came(author, payload)
+                case PeerConnected(peer):
+                    self._delivery.peer_is_back(peer, self._clock())
+                    self._clock_moved.set()
+                    self._connection(peer, True)
+                case PeerDisconnected(peer):
+                    self._allowances.pop(peer, None)
+                    self._connection(peer, False)
+
+    def _frame(self, author: PeerID, payload: bytes) -> None:
+        now = self._clock()
+        if not self._allowed(author, now):
+            return
+        try:
+            envelope = codec.decode_frame(payload)
+        except RemoteProtocolError as error:
+            self._malformed(author, error)
+            return
+        if envelope is None or envelope.to != self._transport.peer_id:
+            self.counters["unheard"] += 1
+            return
+        message = envelope.message
+        if isinstance(message, Ack):
+            self._delivery.acknowledged(author, message.ids)
+        elif message.carrier is Carrier.FLEETING:
+            self._hand_over(Arrival(author, message))
+        elif message.carrier is Carrier.DIRECT:
+            match self._delivery.recognise(author, envelope.id, now):
+                case Recognition.NEW:
+                    self._hand_over(Arrival(author, message, envelope.id))
+                case Recognition.SETTLED:
+                    self.counters["repeats"] += 1
+                    self.settle(Arrival(author, message, envelope.id))
+                case Recognition.PENDING:
+                    self.counters["repeats"] += 1
+        else:
+            self.counters["unheard"] += 1
+
+    def _broadcast_came(self, author: PeerID, payload: bytes) -> None:
+        if not self._allowed(author, self._clock()):
+            return
+        try:
+            envelopes = codec.decode_broadcast(payload)
+        except RemoteProtocolError as error:
+            self._malformed(author, error)
+            return
+        for envelope in envelopes:
+            if envelope.message.carrier in self._broadcasts:
+                self._hand_over(Arrival(author, envelope.message))
+            else:
+                self.counters["unheard"] += 1
+
+    def _hand_over(self, arrival: Arrival) -> None:
+        listeners = self._listeners.get(arrival.message.kind)
+        if not listeners:
+            # Nobody here will ever act on it: acknowledge, or it is repeated for hours.
+            self.counters["unheard"] += 1
+            self.settle(arrival)
+            return
+        for listener in listeners:
+            listener(arrival)
+
+    def _connection(self, peer: PeerID, stands: bool) -> None:
+        for listener in self._connection_listeners:
+            listener(peer, stands)
+
+    def _malformed(self, author: PeerID, error: RemoteProtocolError) -> None:
+        self.counters["malformed"] += 1
+        log.debug("message_dropped", author=author, reason=str(error))
+
+    def _allowed(self, author: PeerID, now: UnixSeconds) -> bool:
+        most = 4.0 * MESSAGES_A_SECOND
+        allowance = self._allowances.get(author)
+        if allowance is None:
+            if len(self._allowances) > 10_000:
+                self._allowances.clear()
+            allowance = self._allowances[author] = _Allowance(most, now)
+        allowance.left = min(most, allowance.left + (now - allowance.since) * MESSAGES_A_SECOND)
+        allowance.since = now
+        if allowance.left < 1:
+            self.counters["over_rate"] += 1
+            return False
+        allowance.left -= 1
+        return True
+
+    async def _broadcaster(self, carrier: Carrier) -> None:
+        waiting = self._broadcasts[carrier]
+        name = topic(self._network, carrier)
+        while True:
+            await self._broadcast_waits[carrier].wait()
+            self._broadcast_waits[carrier] = trio.Event()
+            while waiting:
+                await self._transport.broadcast(name, _joined(waiting))
+                await trio.sleep(BROADCASTS_APART)
+
+    async def _repeater(self) -> None:
+        while True:
+            deadline = self._delivery.next_deadline()
+            self._clock_moved = trio.Event()
+            with trio.move_on_after(max(0.0, deadline - self._clock()) if deadline else inf):
+                await self._clock_moved.wait()
+            now = self._clock()
+            for to, envelope in self._delivery.repeats(now):
+                self.counters["repeated"] += 1
+                self._enqueue(to, codec.encode_frame(envelope))
+            for peer in self._delivery.acks_due(now):
+                self._enqueue(peer, None)
+
+    def _enqueue(self, to: PeerID, frame: bytes | None) -> None:
+        """Put a frame (or with None just what acknowledgements wait) on the lane to this peer."""
+        lane = self._lanes.get(to)
+        if lane is None:
+            if self._nursery is None:
+                return  # not running yet, or any more: repetition, or the next start, will see to it
+            lane = self._lanes[to] = _Lane()
+            self._nursery.start_soon(self._drive, to, lane)
+        if frame is not None:
+            if len(lane.frames) >= LANE_LENGTH:
+                lane.frames.popleft()
+            lane.frames.append(frame)
+        lane.wake.set()
+
+    async def _drive(self, peer: PeerID, lane: _Lane) -> None:
+        """Write what waits for one peer, so that a peer that cannot be reached delays no other."""
+        while True:
+            with trio.move_on_after(LANE_IDLE) as idle:
+                await lane.wake.wait()
+            if idle.cancelled_caught and not lane.wake.is_set():
+                del self._lanes[peer]
+                return
+            lane.wake = trio.Event()
+            if acks := self._delivery.take_acks(peer):
+                ack = Envelope(id=self._new_message_id(), message=Ack(ids=acks), to=peer, sent=self._clock())
+                lane.frames.appendleft(codec.encode_frame(ack))
+            try:
+                while lane.frames:
+                    await self._transport.send(peer, lane.frames.popleft())
+            except PeerUnreachable as error:
+                self.counters["unreachable"] += 1
+                lane.frames.clear()
+                log.debug("peer_unreachable", peer=peer, reason=str(error))
+
+
+def _joined(waiting: deque[Envelope]) -> bytes:
+    """Take as many envelopes as travel well together off the queue."""
+    taken = [waiting.popleft()]
+    size = len(codec.encode_frame(taken[0]))
+    while waiting and len(taken) < codec.MAX_BROADCAST_ENVELOPES:
+        size += len(codec.encode_frame(waiting[0]))
+        if size > BROADCAST_BYTES:
+            break
+        taken.append(waiting.popleft())
+    return codec.encode_broadcast(taken)

@@ -1,0 +1,141 @@
+"""What goes into the requester's machine, and what it asks for in return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bacalhau_p2p.bprotocol.messages import Message
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Job, Proposal
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.verifiers.interface import Verdict
+
+# --- events -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A user submitted this valid job under this fresh id."""
+
+    job_id: JobID
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The store held this job, not yet ended, when the node started."""
+
+    job: Job
+    executions: Sequence[Execution]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    job_id: JobID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """`author` is authenticated by the carrier."""
+
+    author: PeerID
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node told everybody about itself, for the first time or anew."""
+
+    info: NodeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class NodeForgotten:
+    """A node has not been heard of for long."""
+
+    peer: PeerID
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBroke:
+    peer: PeerID
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStands:
+    peer: PeerID
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The verifier judged the proposals that the machine gave it."""
+
+    job_id: JobID
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierFailed:
+    job_id: JobID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`next_deadline()` has come."""
+
+
+Event = (
+    Submitted
+    | Resumed
+    | CancelRequested
+    | MessageReceived
+    | NodeSeen
+    | NodeForgotten
+    | ConnectionBroke
+    | ConnectionStands
+    | Verified
+    | VerifierFailed
+    | TimePassed
+)
+
+# --- actions ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreJob:
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class StoreExecution:
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To one peer, until acknowledged or `give_up_at`."""
+
+    to: PeerID
+    message: Message
+    give_up_at: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Judge these proposals, and answer with Verified or VerifierFailed."""
+
+    job_id: JobID
+    spec: JobSpec
+    proposals: Sequence[Proposal]
+
+
+Action = StoreJob | StoreExecution | Send | Broadcast | Verify

@@ -1,0 +1,694 @@
+"""The requester's state machine: every job it is responsible for, from submission to its end.
+
+Pure: events and the time go in, actions come out. Two tables hold every transition. A message for
+which the table has no row changes nothing, because networks repeat, reorder and drop; if it shows
+that a node works on something that is over here, the node is told so.
+
+`docs/states.md` describes the states in prose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.errors import RemoteProtocolError
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Job, Proposal
+from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.ranking import RankedBid, rank, why_not
+from bacalhau_p2p.requester.record import ACTIVE, SETTLED, BidTerms, JobEntry, Slot
+
+S = ExecutionState
+
+FIRST_WINDOW = 0.3
+"""Seconds that the first round of bids is open at most; doubles each round."""
+LONGEST_WINDOW = 30.0
+REANNOUNCE_AFTER_NEWS = 0.5
+"""Seconds from the news of a new or freer node to the next round, so that news is taken together."""
+BIDS_PER_SLOT = 3
+LOST_AFTER_SILENCE = 20.0
+"""Seconds without a heartbeat after which an execution is lost: four heartbeats."""
+LOST_AFTER_BREAK = 5.0
+"""Seconds after the connection to its node broke and did not come back."""
+ATTEMPTS = 3
+"""Executions that a slot gets."""
+BIDS_A_NODE = 30
+"""Bids of one node on one job that are recorded; a node that bids on and on fills no memory."""
+ANSWERS_WANTED_UP_TO = 30
+"""Eligible nodes up to which everybody is asked to answer; more would be a flood."""
+REPEAT_FOR = 3600.0
+"""Seconds for which a verdict or a cancellation is repeated to a node that does not acknowledge it."""
+REMEMBER_ENDED = 120.0
+"""Seconds for which an ended job stays in memory, to answer late messages by more than `unknown`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What the machine needs of the node around it; all of it pure."""
+
+    peer_id: PeerID
+    addresses: Callable[[], tuple[str, ...]]
+    open_proposal: Callable[[bytes], Proposal]
+    """Opens a sealed proposal; raises RemoteProtocolError."""
+    dice: Callable[[], float]
+
+
+class RequesterMachine:
+    """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._jobs: dict[JobID, JobEntry] = {}
+        self._nodes: dict[PeerID, NodeInfo] = {}
+        self._broken: dict[PeerID, UnixSeconds] = {}
+        self._job_of: dict[ExecutionID, JobID] = {}
+        self._heap: list[tuple[UnixSeconds, JobID]] = []
+        self._out: list[ev.Action] = []
+        self.ignored = 0
+        """Messages that changed nothing: late, repeated, forged or nonsense."""
+
+    # --- the outside ------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event, now: UnixSeconds) -> list[ev.Action]:
+        """Take in one event; what is to be done comes back, in order."""
+        _EVENTS[type(event)](self, event, now)
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline(self) -> UnixSeconds | None:
+        """When to call `handle(TimePassed(), now)` if nothing happens before."""
+        while self._heap:
+            due, job_id = self._heap[0]
+            entry = self._jobs.get(job_id)
+            if entry is not None and entry.due == due:
+                return due
+            heappop(self._heap)
+        return None
+
+    @property
+    def jobs(self) -> dict[JobID, JobEntry]:
+        """What the machine has in memory, for tests and invariants; not to be changed."""
+        return self._jobs
+
+    # --- events -----------------------------------------------------------------------------
+
+    def _submitted(self, event: ev.Submitted, now: UnixSeconds) -> None:
+        job = Job(
+            id=event.job_id,
+            spec=event.spec,
+            state=JobState.PENDING,
+            message="waiting for bids",
+            requester_id=self._host.peer_id,
+            created=now,
+            modified=now,
+        )
+        entry = JobEntry(
+            job=job,
+            slots=[Slot() for _ in range(event.spec.count)],
+            ends=now + event.spec.total_timeout,
+        )
+        self._jobs[job.id] = entry
+        self._out.append(ev.StoreJob(job))
+        self._begin_round(entry, now)
+        self._reschedule(entry, now)
+
+    def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
+        job = event.job
+        entry = JobEntry(
+            job=job,
+            slots=[Slot() for _ in range(job.spec.count)],
+            ends=job.created + job.spec.total_timeout,
+        )
+        self._jobs[job.id] = entry
+        free = iter(entry.slots)
+        for execution in event.executions:
+            entry.executions[execution.id] = execution
+            self._job_of[execution.id] = job.id
+            if execution.state == S.BID_RECEIVED:
+                self._reject_bid(entry, execution, "the requester was restarted", now)
+            elif execution.state in ACTIVE | SETTLED and (slot := next(free, None)) is not None:
+                slot.execution = execution.id
+                slot.attempts = 1
+                entry.heard[execution.id] = now
+        self._progress(entry, now)
+
+    def _cancel_requested(self, event: ev.CancelRequested, now: UnixSeconds) -> None:
+        entry = self._jobs.get(event.job_id)
+        if entry is not None and not entry.job.state.terminal:
+            self._end(entry, JobState.STOPPED, event.reason or "cancelled by its user", now)
+            self._reschedule(entry, now)
+
+    def _message_received(self, event: ev.MessageReceived, now: UnixSeconds) -> None:
+        message, author = event.message, event.author
+        if isinstance(message, say.Heartbeat):
+            self._heard_of(author, message, now)
+            return
+        entry = self._jobs.get(getattr(message, "job_id", JobID("")))
+        if isinstance(message, say.BidDeclined):
+            if entry is not None:
+                self._declined(entry, author, message, now)
+        elif isinstance(message, say.Bid):
+            self._bid(entry, author, message, now)
+        elif type(message) in _FROM_COMPUTE:
+            self._from_compute(entry, author, message, now)
+        else:
+            self.ignored += 1
+            return
+        if entry is not None:
+            self._progress(entry, now)
+
+    def _from_compute(self, entry: JobEntry | None, author: PeerID, message: Any, now: UnixSeconds) -> None:
+        execution = entry.executions.get(message.execution_id) if entry else None
+        if entry is None or execution is None:
+            self.ignored += 1
+            self._tell_it_is_over(author, message.job_id, message.execution_id, "unknown here", now)
+            return
+        if execution.node_id != author:
+            self.ignored += 1
+            return
+        row = TRANSITIONS.get((execution.state, type(message)))
+        if row is None:
+            self.ignored += 1
+            if execution.state.terminal and execution.state != S.COMPLETED:
+                self._tell_it_is_over(
+                    author, message.job_id, execution.id, f"it is {execution.state} here", now
+                )
+            return
+        entry.heard[execution.id] = now
+        row(self, entry, execution, message, now)
+
+    def _node_seen(self, event: ev.NodeSeen, now: UnixSeconds) -> None:
+        info = event.info
+        before = self._nodes.get(info.id)
+        self._nodes[info.id] = info
+        if info.compute is None:
+            return
+        freer = before is None or before.compute is None or _has_more_room(before, info)
+        if not freer:
+            return
+        for entry in list(self._jobs.values()):
+            waiting = entry.open_since is not None and entry.round.next_at is not None
+            if waiting and why_not(info, entry.job.spec) is None:
+                soon = now + REANNOUNCE_AFTER_NEWS
+                entry.round.next_at = min(entry.round.next_at or soon, soon)
+                self._reschedule(entry, now)
+
+    def _node_forgotten(self, event: ev.NodeForgotten, now: UnixSeconds) -> None:
+        self._nodes.pop(event.peer, None)
+
+    def _connection_broke(self, event: ev.ConnectionBroke, now: UnixSeconds) -> None:
+        self._broken[event.peer] = now
+        for entry in self._jobs.values():
+            if not entry.job.state.terminal:
+                self._maybe_end_round(entry, now)
+                self._reschedule(entry, now)
+
+    def _connection_stands(self, event: ev.ConnectionStands, now: UnixSeconds) -> None:
+        self._broken.pop(event.peer, None)
+
+    def _verified(self, event: ev.Verified, now: UnixSeconds) -> None:
+        entry = self._jobs.get(event.job_id)
+        if entry is None or entry.job.state.terminal or not entry.verifying:
+            return
+        entry.verifying = False
+        verdict = event.verdict
+        for execution in entry.in_state(S.RESULT_PROPOSED):
+            if execution.id in verdict.accepted:
+                entry.heard[execution.id] = now
+                self._move(entry, execution, S.RESULT_ACCEPTED, "verified; publishing", now)
+                self._send(execution, say.ResultAccepted, now)
+            elif execution.id in verdict.rejected:
+                reason = verdict.reason or "the verifier rejected it"
+                self._move(entry, execution, S.RESULT_REJECTED, reason, now)
+                self._send(execution, say.ResultRejected, now, reason=reason)
+        if not verdict.accepted:
+            self._end(entry, JobState.FAILED, verdict.reason or "no result was accepted", now)
+        self._progress(entry, now)
+
+    def _verifier_failed(self, event: ev.VerifierFailed, now: UnixSeconds) -> None:
+        entry = self._jobs.get(event.job_id)
+        if entry is not None and not entry.job.state.terminal and entry.verifying:
+            entry.verifying = False
+            self._end(entry, JobState.FAILED, f"the verifier failed: {event.reason}", now)
+            self._reschedule(entry, now)
+
+    def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
+        while (due := self.next_deadline()) is not None and due <= now:
+            _, job_id = heappop(self._heap)
+            entry = self._jobs[job_id]
+            entry.due = None
+            if entry.job.state.terminal:
+                self._forget(entry)
+                continue
+            self._look_at_clocks(entry, now)
+            self._progress(entry, now)
+
+    # --- bidding ----------------------------------------------------------------------------
+
+    def _begin_round(self, entry: JobEntry, now: UnixSeconds) -> None:
+        spec, current = entry.job.spec, entry.round
+        current.number += 1
+        current.ends = now + min(FIRST_WINDOW * 2 ** min(current.number - 1, 10), LONGEST_WINDOW)
+        current.next_at = None
+        current.answered = set()
+        if entry.open_since is None:
+            entry.open_since = now
+        current.eligible = eligible = self._eligible(entry)
+        self._out.append(
+            ev.Broadcast(
+                say.JobAnnounced(
+                    job_id=entry.job.id,
+                    spec=spec,
+                    addresses=self._host.addresses(),
+                    bids_wanted=self._bids_wanted(entry),
+                    round=current.number,
+                    eligible=len(eligible),
+                    answers_wanted=len(eligible) <= ANSWERS_WANTED_UP_TO,
+                    deadline=entry.ends,
+                )
+            )
+        )
+
+    def _bids_wanted(self, entry: JobEntry) -> int:
+        missing = len(entry.open_slots) - len(entry.in_state(S.BID_RECEIVED))
+        return max(1, missing * BIDS_PER_SLOT, entry.job.spec.min_bids)
+
+    def _eligible(self, entry: JobEntry) -> set[PeerID]:
+        """Nodes known to be able to run the job that do not already."""
+        spec = entry.job.spec
+        able = {peer for peer, info in self._nodes.items() if why_not(info, spec) is None}
+        return able - entry.busy_nodes()
+
+    def _bid(self, entry: JobEntry | None, author: PeerID, bid: say.Bid, now: UnixSeconds) -> None:
+        refusal = None
+        if entry is None or entry.job.state.terminal:
+            refusal = "the job is over"
+        elif bid.execution_id in entry.executions:
+            self.ignored += 1
+            return
+        elif author in entry.busy_nodes():
+            refusal = "this node has a part in the job already"
+        elif not entry.open_slots:
+            refusal = "enough other nodes bid"
+        elif sum(e.node_id == author for e in entry.executions.values()) >= BIDS_A_NODE:
+            refusal = "this node has bid too often"
+        if entry is None or refusal is not None:
+            self._out.append(
+                ev.Send(
+                    author,
+                    say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or ""),
+                    now + bid.reserved_for,
+                )
+            )
+            return
+        execution = Execution(
+            id=bid.execution_id,
+            job_id=entry.job.id,
+            node_id=author,
+            state=S.BID_RECEIVED,
+            created=now,
+            modified=now,
+        )
+        entry.executions[execution.id] = execution
+        entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
+        entry.declined.pop(author, None)
+        self._job_of[execution.id] = entry.job.id
+        self._out.append(ev.StoreExecution(execution))
+        if entry.round.ends is None:  # a late bid while slots wait is as good as any
+            entry.round.ends = now
+            entry.round.next_at = None
+        if bid.round == entry.round.number:
+            entry.round.answered.add(author)
+        self._maybe_end_round(entry, now)
+
+    def _declined(self, entry: JobEntry, author: PeerID, message: say.BidDeclined, now: UnixSeconds) -> None:
+        if entry.job.state.terminal or author not in self._nodes:
+            return
+        entry.declined[author] = message.reason
+        if message.round == entry.round.number and entry.round.ends is not None:
+            entry.round.answered.add(author)
+            self._maybe_end_round(entry, now)
+
+    def _maybe_end_round(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """End the round early when nothing more is to be expected of it."""
+        ends = entry.round.ends
+        if ends is None or entry.job.state.terminal:
+            return
+        bids = entry.in_state(S.BID_RECEIVED)
+        enough = len(bids) >= max(BIDS_PER_SLOT * len(entry.open_slots), entry.job.spec.min_bids)
+        silent = entry.round.eligible - entry.round.answered - entry.busy_nodes() - self._broken.keys()
+        everybody = not silent and bool(bids or entry.round.answered)
+        if enough or everybody or ends <= now:
+            self._end_round(entry, now, everybody_answered=everybody)
+
+    def _end_round(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
+        entry.round.ends = None
+        received = entry.in_state(S.BID_RECEIVED)
+        placed = any(slot.attempts for slot in entry.slots)
+        if placed or len(received) >= entry.job.spec.min_bids:
+            ranked = rank(
+                (RankedBid(e.id, e.node_id, entry.bids[e.id].load) for e in received),
+                tried=entry.troubled.keys(),
+                dice=self._host.dice,
+            )
+            for slot, bid in zip(entry.open_slots, ranked, strict=False):
+                self._accept_bid(entry, slot, entry.executions[bid.execution_id], now)
+        if entry.open_slots:
+            self._wait_for_bids(entry, now)
+            return
+        entry.open_since = None
+        for execution in entry.in_state(S.BID_RECEIVED):
+            self._reject_bid(entry, execution, "other bids were better", now)
+        if not everybody_answered:
+            self._out.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
+
+    def _accept_bid(self, entry: JobEntry, slot: Slot, execution: Execution, now: UnixSeconds) -> None:
+        slot.execution = execution.id
+        slot.attempts += 1
+        entry.heard[execution.id] = now
+        self._move(entry, execution, S.BID_ACCEPTED, "accepted; preparing", now)
+        self._send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
+        if entry.job.state in (JobState.PENDING, JobState.QUEUED):
+            self._set_job(entry, JobState.RUNNING, "running", now)
+
+    def _reject_bid(self, entry: JobEntry, execution: Execution, reason: str, now: UnixSeconds) -> None:
+        self._move(entry, execution, S.BID_REJECTED, reason, now)
+        self._send(execution, say.BidRejected, now, repeat_for=60.0, reason=reason)
+
+    def _wait_for_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Some slot stays open: plan the next round, and say what the job waits for."""
+        wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
+        entry.round.next_at = now + wait * (0.75 + self._host.dice() / 2)
+        filled = len(entry.slots) - len(entry.open_slots)
+        state = JobState.QUEUED if filled == 0 else JobState.RUNNING
+        need = f"{filled} of {len(entry.slots)} executions placed; " if filled else ""
+        self._set_job(entry, state, f"{need}waiting for a node: {self._why_nobody(entry)}", now)
+
+    def _why_nobody(self, entry: JobEntry) -> str:
+        spec = entry.job.spec
+        reasons: dict[str, list[str]] = {}
+        for peer, info in self._nodes.items():
+            if info.compute is None:
+                continue
+            reason = why_not(info, spec) or entry.declined.get(peer) or entry.troubled.get(peer)
+            if peer in self._broken:
+                reason = reason or "cannot be reached"
+            if reason is None and peer in entry.busy_nodes():
+                reason = "has a part in the job already"
+            reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
+        if not reasons:
+            return "no compute node is known"
+        return "; ".join(f"{', '.join(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
+
+    # --- rows of the table ------------------------------------------------------------------
+
+    def _proposed(
+        self, entry: JobEntry, execution: Execution, message: say.ResultProposed, now: UnixSeconds
+    ) -> None:
+        try:
+            proposal = self._host.open_proposal(message.sealed)
+            claims = (proposal.job_id, proposal.execution_id, proposal.node_id)
+            if claims != (execution.job_id, execution.id, execution.node_id):
+                raise RemoteProtocolError("the proposal was made for another execution or node")
+        except RemoteProtocolError as error:
+            self._trouble(entry, execution, S.FAILED, f"its proposal is not valid: {error}", now)
+            self._send(execution, say.CancelExecution, now, reason="the proposal is not valid")
+            return
+        changed = execution.but(proposal=proposal)
+        self._move(entry, changed, S.RESULT_PROPOSED, "ran; waiting for verification", now)
+
+    def _bid_withdrawn(
+        self, entry: JobEntry, execution: Execution, message: say.ExecutionFailed, now: UnixSeconds
+    ) -> None:
+        self._move(entry, execution, S.FAILED, message.reason, now)
+
+    def _execution_failed(
+        self, entry: JobEntry, execution: Execution, message: say.ExecutionFailed, now: UnixSeconds
+    ) -> None:
+        if message.permanent:
+            entry.permanent.add(execution.node_id)
+        self._trouble(entry, execution, S.FAILED, message.reason, now)
+
+    def _published(
+        self, entry: JobEntry, execution: Execution, message: say.ResultPublished, now: UnixSeconds
+    ) -> None:
+        assert execution.proposal is not None
+        if message.result.cid != execution.proposal.result_cid:
+            reason = f"it published {message.result.cid}, not what was verified"
+            self._trouble(entry, execution, S.FAILED, reason, now)
+            self._send(execution, say.CancelExecution, now, reason=reason)
+            return
+        self._move(entry, execution.but(published=message.result), S.COMPLETED, "published", now)
+
+    # --- progress of a job ------------------------------------------------------------------
+
+    def _trouble(
+        self, entry: JobEntry, execution: Execution, state: ExecutionState, reason: str, now: UnixSeconds
+    ) -> None:
+        """An execution that filled a slot is gone: empty the slot."""
+        entry.troubled[execution.node_id] = reason
+        self._move(entry, execution, state, reason, now)
+        slot = entry.slot_of(execution.id)
+        if slot is not None and not self._has_published_twin(entry, execution):
+            slot.execution = None
+
+    def _has_published_twin(self, entry: JobEntry, execution: Execution) -> bool:
+        """Whether another node accepted for the very same result will or did publish it."""
+        mine = execution.proposal
+        return entry.job.spec.deterministic and any(
+            other.proposal is not None and mine is not None and other.proposal.result_cid == mine.result_cid
+            for other in entry.executions.values()
+            if other.id != execution.id and other.state in (S.RESULT_ACCEPTED, S.COMPLETED)
+        )
+
+    def _progress(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Whatever follows from where the executions stand."""
+        if not entry.job.state.terminal:
+            self._fail_if_hopeless(entry, now)
+        if not entry.job.state.terminal:
+            self._reopen_if_unpublished(entry)
+            if entry.open_slots:
+                if entry.round.ends is None and entry.round.next_at is None:
+                    self._begin_round(entry, now)
+            else:
+                self._verify_or_complete(entry, now)
+        self._reschedule(entry, now)
+
+    def _reopen_if_unpublished(self, entry: JobEntry) -> None:
+        """A twin that should have published was lost too: somebody must run it again."""
+        executions = entry.of_slots()
+        gone = [e for e in executions if e.state in (S.FAILED, S.LOST)]
+        if gone and not any(e.state in (S.RESULT_ACCEPTED, S.COMPLETED) for e in executions):
+            for execution in gone:
+                slot = entry.slot_of(execution.id)
+                assert slot is not None
+                slot.execution = None
+
+    def _fail_if_hopeless(self, entry: JobEntry, now: UnixSeconds) -> None:
+        # One node's word that a job cannot be run ends it, unless the user asked several nodes
+        # because no single one is trusted: then a second must agree.
+        witnesses = min(2, len(entry.slots)) if entry.job.spec.deterministic else 1
+        if len(entry.permanent) >= witnesses:
+            peer = sorted(entry.permanent)[0]
+            self._end(entry, JobState.FAILED, entry.troubled[peer], now)
+            return
+        for slot in entry.open_slots:
+            if slot.attempts >= ATTEMPTS:
+                last = list(entry.troubled.values())[-1]
+                self._end(entry, JobState.FAILED, f"{last} (attempt {slot.attempts} of {ATTEMPTS})", now)
+                return
+
+    def _verify_or_complete(self, entry: JobEntry, now: UnixSeconds) -> None:
+        executions = entry.of_slots()
+        proposed = [e for e in executions if e.state == S.RESULT_PROPOSED]
+        if proposed:
+            if not entry.verifying and not any(e.state == S.BID_ACCEPTED for e in executions):
+                entry.verifying = True
+                # A slot that was refilled late is judged beside those accepted before.
+                judged = (S.RESULT_PROPOSED, S.RESULT_ACCEPTED, S.COMPLETED)
+                proposals = tuple(
+                    e.proposal for e in executions if e.state in judged and e.proposal is not None
+                )
+                self._out.append(ev.Verify(entry.job.id, entry.job.spec, proposals))
+            return
+        if all(e.state.terminal for e in executions) and any(e.state == S.COMPLETED for e in executions):
+            completed = sum(e.state == S.COMPLETED for e in executions)
+            rejected = sum(e.state == S.RESULT_REJECTED for e in executions)
+            note = f"; {rejected} of {len(executions)} results rejected" if rejected else ""
+            self._end(entry, JobState.COMPLETED, f"{completed} results published{note}", now)
+
+    def _end(self, entry: JobEntry, state: JobState, message: str, now: UnixSeconds) -> None:
+        bidding = entry.open_since is not None
+        entry.open_since = entry.round.ends = entry.round.next_at = None
+        entry.verifying = False
+        self._set_job(entry, state, message, now)
+        for execution in list(entry.executions.values()):
+            if execution.state == S.BID_RECEIVED:
+                self._reject_bid(entry, execution, "the job is over", now)
+            elif execution.state in ACTIVE:
+                self._move(entry, execution, S.CANCELLED, f"the job is {state}", now)
+                self._send(execution, say.CancelExecution, now, reason=f"the job is {state}: {message}")
+        if bidding:
+            self._out.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason=str(state))))
+
+    # --- clocks -----------------------------------------------------------------------------
+
+    def _look_at_clocks(self, entry: JobEntry, now: UnixSeconds) -> None:
+        spec = entry.job.spec
+        if now >= entry.ends:
+            reason = f"not done within its total time-out of {spec.total_timeout:g} s: {entry.job.message}"
+            self._end(entry, JobState.FAILED, reason, now)
+            return
+        if entry.open_since is not None and now >= entry.open_since + spec.queue_timeout:
+            missing = len(entry.open_slots)
+            self._end(
+                entry,
+                JobState.FAILED,
+                f"no node for {missing} of {len(entry.slots)} executions within the queue time-out of "
+                f"{spec.queue_timeout:g} s: {self._why_nobody(entry)}",
+                now,
+            )
+            return
+        for execution in list(entry.executions.values()):
+            if execution.state in ACTIVE and now >= self._lost_at(entry, execution):
+                reason = f"its node {execution.node_id[-8:]} fell silent"
+                self._trouble(entry, execution, S.LOST, reason, now)
+                self._send(execution, say.CancelExecution, now, reason="it was given up as lost")
+            elif execution.state == S.BID_RECEIVED and now >= entry.bids[execution.id].expires:
+                self._move(entry, execution, S.BID_REJECTED, "the bid expired", now)
+        if entry.round.ends is not None and now >= entry.round.ends:
+            self._maybe_end_round(entry, now)
+        elif entry.round.next_at is not None and now >= entry.round.next_at:
+            self._begin_round(entry, now)
+
+    def _lost_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
+        silent = entry.heard[execution.id] + LOST_AFTER_SILENCE
+        broke = self._broken.get(execution.node_id)
+        return silent if broke is None else min(silent, broke + LOST_AFTER_BREAK)
+
+    def _reschedule(self, entry: JobEntry, now: UnixSeconds) -> None:
+        if entry.job.state.terminal:
+            due = entry.job.modified + REMEMBER_ENDED
+        else:
+            clocks = [entry.ends, entry.round.ends, entry.round.next_at]
+            if entry.open_since is not None:
+                clocks.append(entry.open_since + entry.job.spec.queue_timeout)
+            for execution in entry.executions.values():
+                if execution.state in ACTIVE:
+                    clocks.append(self._lost_at(entry, execution))
+                elif execution.state == S.BID_RECEIVED:
+                    clocks.append(entry.bids[execution.id].expires)
+            due = min(clock for clock in clocks if clock is not None)
+        if due != entry.due:
+            entry.due = due
+            heappush(self._heap, (due, entry.job.id))
+
+    # --- small things -----------------------------------------------------------------------
+
+    def _heard_of(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
+        self._broken.pop(author, None)
+        for line in message.executions:
+            entry = self._jobs.get(self._job_of.get(line.execution_id, JobID("")))
+            execution = entry.executions.get(line.execution_id) if entry else None
+            if entry is None or execution is None:
+                self._tell_it_is_over(author, JobID("unknown"), line.execution_id, "unknown here", now)
+            elif execution.node_id != author:
+                self.ignored += 1
+            elif execution.state in ACTIVE:
+                entry.heard[execution.id] = now
+                note = _PROGRESS_WORDS.get(line.state)
+                if execution.state == S.BID_ACCEPTED and note and execution.message != note:
+                    self._move(entry, execution, execution.state, note, now)
+            elif execution.state not in (S.BID_RECEIVED, S.COMPLETED):
+                reason = f"it is {execution.state} here"
+                self._tell_it_is_over(author, entry.job.id, execution.id, reason, now)
+
+    def _forget(self, entry: JobEntry) -> None:
+        del self._jobs[entry.job.id]
+        for execution_id in entry.executions:
+            self._job_of.pop(execution_id, None)
+
+    def _tell_it_is_over(
+        self, author: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
+    ) -> None:
+        cancel = say.CancelExecution(job_id=job_id, execution_id=execution_id, reason=reason)
+        self._out.append(ev.Send(author, cancel, now + 60.0))
+
+    def _set_job(self, entry: JobEntry, state: JobState, message: str, now: UnixSeconds) -> None:
+        job = entry.job
+        if (job.state, job.message) == (state, message):
+            return
+        entry.job = job.but(
+            state=state, message=message[: say.MAX_REASON], modified=now, revision=job.revision + 1
+        )
+        self._out.append(ev.StoreJob(entry.job))
+
+    def _move(
+        self, entry: JobEntry, execution: Execution, state: ExecutionState, message: str, now: UnixSeconds
+    ) -> None:
+        moved = execution.but(state=state, message=message, modified=now)
+        entry.executions[execution.id] = moved
+        if state.terminal:
+            entry.heard.pop(execution.id, None)
+            entry.bids.pop(execution.id, None)
+        self._out.append(ev.StoreExecution(moved))
+
+    def _send(
+        self,
+        execution: Execution,
+        kind: Callable[..., say.Message],
+        now: UnixSeconds,
+        *,
+        repeat_for: float = REPEAT_FOR,
+        **fields: str,
+    ) -> None:
+        if "reason" in fields:
+            fields["reason"] = fields["reason"][: say.MAX_REASON]
+        message = kind(job_id=execution.job_id, execution_id=execution.id, **fields)
+        self._out.append(ev.Send(execution.node_id, message, now + repeat_for))
+
+
+def _has_more_room(before: NodeInfo, after: NodeInfo) -> bool:
+    assert before.compute is not None
+    assert after.compute is not None
+    then, now = before.compute, after.compute
+    return not now.available_capacity.fits_in(then.available_capacity) or now.engines != then.engines
+
+
+_PROGRESS_WORDS = {
+    ComputeState.PREPARING: "preparing",
+    ComputeState.RUNNING: "running",
+}
+
+TRANSITIONS: dict[tuple[ExecutionState, type[say.Message]], Callable[..., None]] = {
+    (S.BID_RECEIVED, say.ExecutionFailed): RequesterMachine._bid_withdrawn,
+    (S.BID_ACCEPTED, say.ResultProposed): RequesterMachine._proposed,
+    (S.BID_ACCEPTED, say.ExecutionFailed): RequesterMachine._execution_failed,
+    (S.RESULT_PROPOSED, say.ExecutionFailed): RequesterMachine._execution_failed,
+    (S.RESULT_ACCEPTED, say.ExecutionFailed): RequesterMachine._execution_failed,
+    (S.RESULT_ACCEPTED, say.ResultPublished): RequesterMachine._published,
+}
+"""What a compute node may say of an execution, by the state it has here. Other transitions come of
+bids (`_end_round`), verdicts (`_verified`), clocks (`_look_at_clocks`) and the job's end (`_end`)."""
+
+_FROM_COMPUTE = frozenset(kind for _, kind in TRANSITIONS)
+
+_EVENTS: dict[type[ev.Event], Callable[..., None]] = {
+    ev.Submitted: RequesterMachine._submitted,
+    ev.Resumed: RequesterMachine._resumed,
+    ev.CancelRequested: RequesterMachine._cancel_requested,
+    ev.MessageReceived: RequesterMachine._message_received,
+    ev.NodeSeen: RequesterMachine._node_seen,
+    ev.NodeForgotten: RequesterMachine._node_forgotten,
+    ev.ConnectionBroke: RequesterMachine._connection_broke,
+    ev.ConnectionStands: RequesterMachine._connection_stands,
+    ev.Verified: RequesterMachine._verified,
+    ev.VerifierFailed: RequesterMachine._verifier_failed,
+    ev.TimePassed: RequesterMachine._time_passed,
+}

@@ -1,0 +1,45 @@
+"""Which nodes could run a job, and which bids are best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from bacalhau_p2p.model.base import ExecutionID, PeerID
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.labels import matches
+from bacalhau_p2p.model.node import NodeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RankedBid:
+    execution_id: ExecutionID
+    node: PeerID
+    load: float
+
+
+def why_not(info: NodeInfo, spec: JobSpec) -> str | None:
+    """Why this node cannot run such a job even when idle, or None if it can."""
+    compute = info.compute
+    if compute is None:
+        return "runs no jobs"
+    task = spec.task
+    if task.engine.type not in compute.engines:
+        return f"has no {task.engine.type} engine"
+    for source in task.input_sources:
+        if source.source.type not in compute.storage_sources:
+            return f"has no storage provider for {source.source.type} inputs"
+    if task.publisher.type not in compute.publishers:
+        return f"has no {task.publisher.type} publisher"
+    if not spec.resources.fits_in(compute.max_capacity):
+        return "is too small for the resources asked for"
+    if not matches(spec.constraints, info.labels):
+        return "does not match the job's constraints"
+    return None
+
+
+def rank(
+    bids: Iterable[RankedBid], *, tried: Collection[PeerID], dice: Callable[[], float]
+) -> list[RankedBid]:
+    """Best first: nodes that have not failed this job before, then the idlest, then by lot."""
+    return sorted(bids, key=lambda bid: (bid.node in tried, round(bid.load, 2), dice()))

@@ -1,0 +1,94 @@
+"""What the requester's machine remembers of one job beyond its records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import ExecutionState
+
+ACTIVE = frozenset(
+    {ExecutionState.BID_ACCEPTED, ExecutionState.RESULT_PROPOSED, ExecutionState.RESULT_ACCEPTED}
+)
+"""States in which an execution fills its slot and its node must be heard of."""
+
+SETTLED = frozenset({ExecutionState.COMPLETED, ExecutionState.RESULT_REJECTED})
+"""States in which a slot has done its part."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One of the job's `Count` places. It is filled by one execution after the other, until one settles."""
+
+    execution: ExecutionID | None = None
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Round:
+    """One announcement and the answers to it."""
+
+    number: int = 0
+    ends: UnixSeconds | None = None
+    """None between rounds."""
+    next_at: UnixSeconds | None = None
+    """When the next one begins, if one is planned."""
+    eligible: set[PeerID] = field(default_factory=set)
+    """Nodes that were expected to answer when it began."""
+    answered: set[PeerID] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class BidTerms:
+    load: float
+    expires: UnixSeconds
+
+
+@dataclass(slots=True)
+class JobEntry:
+    """A job that this requester is responsible for."""
+
+    job: Job
+    slots: list[Slot]
+    ends: UnixSeconds
+    """The total time-out."""
+    executions: dict[ExecutionID, Execution] = field(default_factory=dict)
+    bids: dict[ExecutionID, BidTerms] = field(default_factory=dict)
+    round: Round = field(default_factory=Round)
+    heard: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
+    """When the node of an active execution last gave a sign of it."""
+    declined: dict[PeerID, str] = field(default_factory=dict)
+    """Why nodes did not bid, for the user to read."""
+    troubled: dict[PeerID, str] = field(default_factory=dict)
+    """Nodes on which an execution of this job failed or was lost, and how."""
+    permanent: set[PeerID] = field(default_factory=set)
+    """Nodes which say that nobody can run this job."""
+    open_since: UnixSeconds | None = None
+    """Since when some slot has waited for a bid."""
+    verifying: bool = False
+    due: UnixSeconds | None = None
+
+    @property
+    def open_slots(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.execution is None]
+
+    def of_slots(self) -> list[Execution]:
+        """The executions that fill slots now."""
+        return [self.executions[slot.execution] for slot in self.slots if slot.execution is not None]
+
+    def in_state(self, state: ExecutionState) -> list[Execution]:
+        return [execution for execution in self.executions.values() if execution.state == state]
+
+    def busy_nodes(self) -> set[PeerID]:
+        """Nodes that hold a bid or an execution of this job, or have settled one: one node, one say."""
+        return {
+            execution.node_id
+            for execution in self.executions.values()
+            if execution.state in ACTIVE
+            or execution.state in SETTLED
+            or execution.state == ExecutionState.BID_RECEIVED
+        }
+
+    def slot_of(self, execution_id: ExecutionID) -> Slot | None:
+        return next((slot for slot in self.slots if slot.execution == execution_id), None)

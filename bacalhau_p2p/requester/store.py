@@ -1,0 +1,160 @@
+"""The requester's memory on disk: its jobs and their executions, in SQLite.
+
+A commit is one tick of the service, and is durable when it returns (WAL, `synchronous=FULL`): nothing
+is said to a user or a peer before what it rests on is kept. Records are stored as JSON, so that the
+tables need no change when a record gains a field.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bacalhau_p2p.errors import AmbiguousID, SettingsError, UnknownJob
+from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import JobState
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE job (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL, token TEXT UNIQUE, record BLOB NOT NULL
+) STRICT;
+CREATE INDEX job_by_created ON job (created, id);
+CREATE INDEX job_by_state ON job (state);
+CREATE TABLE execution (
+    id TEXT NOT NULL, job_id TEXT NOT NULL, created REAL NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY (job_id, id)
+) STRICT, WITHOUT ROWID;
+"""
+_ENDED = tuple(str(state) for state in JobState if state.terminal)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    jobs: Sequence[Job]
+    next_offset: int | None
+    """Where the next page begins, None on the last one."""
+
+
+class RequesterStore:
+    """Not for use by several threads. Raises SettingsError when the file is not ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise SettingsError(f"{path} is not a job store: {error}") from error
+        if version not in (0, SCHEMA_VERSION):
+            self._db.close()
+            raise SettingsError(f"{path} was written by another version of bacalhau_p2p (schema {version})")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def commit(
+        self, jobs: Iterable[Job], executions: Iterable[Execution], tokens: dict[JobID, str] | None = None
+    ) -> None:
+        """Keep these records, all or none; durable on return. `tokens` are idempotency tokens."""
+        tokens = tokens or {}
+        job_rows = [
+            (job.id, job.state, job.created, tokens.get(job.id), job.model_dump_json(by_alias=True).encode())
+            for job in jobs
+        ]
+        execution_rows = [
+            (e.id, e.job_id, e.created, e.model_dump_json(by_alias=True).encode()) for e in executions
+        ]
+        if not job_rows and not execution_rows:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(
+                "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+                job_rows,
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
+                execution_rows,
+            )
+        except sqlite3.Error:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def job(self, job_id: JobID) -> Job:
+        """Raises UnknownJob."""
+        row = self._one("SELECT record FROM job WHERE id = ?", job_id)
+        if row is None:
+            raise UnknownJob(f"no job {job_id!r}")
+        return Job.model_validate_json(row[0])
+
+    def resolve(self, prefix: str) -> JobID:
+        """The id that begins so. Raises UnknownJob, AmbiguousID."""
+        if not prefix:
+            raise UnknownJob("no job id given")
+        ceiling = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        with closing(
+            self._db.execute(
+                "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (prefix, ceiling)
+            )
+        ) as rows:
+            found = [JobID(row[0]) for row in rows]
+        if not found:
+            raise UnknownJob(f"no job {prefix!r}")
+        if len(found) > 1 and found[0] != prefix:
+            shown = ", ".join(job_id[: len(prefix) + 8] for job_id in found[:2])
+            raise AmbiguousID(f"several jobs begin with {prefix!r}: {shown}, ...")
+        return found[0]
+
+    def by_token(self, token: str) -> JobID | None:
+        row = self._one("SELECT id FROM job WHERE token = ?", token)
+        return JobID(row[0]) if row else None
+
+    def jobs(self, *, limit: int, offset: int = 0, newest_first: bool = True, prefix: str = "") -> JobPage:
+        """Jobs by the time of their submission."""
+        order = "DESC" if newest_first else "ASC"  # all else is a parameter
+        query = (
+            "SELECT record FROM job WHERE substr(id, 1, ?) = ? "  # noqa: S608
+            f"ORDER BY created {order}, id LIMIT ? OFFSET ?"
+        )
+        with closing(self._db.execute(query, (len(prefix), prefix, limit + 1, offset))) as rows:
+            records = [row[0] for row in rows]
+        more = len(records) > limit
+        return JobPage(
+            jobs=[Job.model_validate_json(record) for record in records[:limit]],
+            next_offset=offset + limit if more else None,
+        )
+
+    def executions(self, job_id: JobID) -> list[Execution]:
+        """Oldest first; empty for an unknown job."""
+        with closing(
+            self._db.execute("SELECT record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,))
+        ) as rows:
+            return [Execution.model_validate_json(row[0]) for row in rows]
+
+    def unfinished(self) -> list[Job]:
+        """Jobs that have not ended, oldest first."""
+        marks = ", ".join("?" for _ in _ENDED)
+        with closing(
+            self._db.execute(
+                f"SELECT record FROM job WHERE state NOT IN ({marks}) ORDER BY created",  # noqa: S608
+                _ENDED,
+            )
+        ) as rows:
+            return [Job.model_validate_json(row[0]) for row in rows]
+
+    def _one(self, query: str, *values: str) -> tuple[Any] | None:
+        with closing(self._db.execute(query, values)) as rows:
+            row: tuple[Any] | None = rows.fetchone()
+        return row
