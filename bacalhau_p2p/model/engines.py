@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.job import Task
@@ -34,6 +34,12 @@ def _assignments(value: object) -> object:
     return pairs
 
 
+def _image_name(image: str) -> str:
+    if any(character.isspace() or character == "\0" for character in image):
+        raise ValueError("is not the name of an image")
+    return image
+
+
 Environment = Annotated[
     Mapping[EnvironmentName, EnvironmentValue], BeforeValidator(_assignments), Field(max_length=MAX_ENTRIES)
 ]
@@ -43,7 +49,7 @@ Arguments = Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)]
 class DockerParams(Model):
     """`Entrypoint` and `Parameters` replace the image's own; empty means as the image has it."""
 
-    image: Name
+    image: Annotated[Name, AfterValidator(_image_name)]
     entrypoint: Arguments = ()
     parameters: Arguments = ()
     environment_variables: Environment = Field(default_factory=dict)

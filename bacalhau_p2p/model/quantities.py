@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import re
 
-_CPU = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(m?)")
-_BYTES = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([kmgtpe]?)(i?)b?", re.IGNORECASE)
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)")
+_CPU = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(m?)", re.ASCII)
+_BYTES = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([kmgtpe]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 _PREFIXES = "kmgtpe"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -70,10 +71,8 @@ def parse_duration(value: object) -> float:
 
 def _duration_text(text: str) -> float:
     compact = _compact(text)
-    try:
+    if _NUMBER.fullmatch(compact):
         return float(compact)
-    except ValueError:
-        pass
     parts = _DURATION_PART.findall(compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:
         raise ValueError(f"{text!r} is not a duration, such as 90 (seconds), 30m or 1h30m")

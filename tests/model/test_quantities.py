@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_duration, parse_gpu
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("2", 2), ("0.5", 0.5), (".5", 0.5), ("500m", 0.5), ("100 m", 0.1), ("0", 0)]
+)
+def test_cores(text, cores):
+    assert parse_cpu(text) == cores
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("0", 0),
+        ("9007199254740993", 9007199254740993),
+        ("1b", 1),
+        ("256mb", 256_000_000),
+        ("256MB", 256_000_000),
+        ("100 MB", 100_000_000),
+        ("1g", 1_000_000_000),
+        ("1.5gb", 1_500_000_000),
+        ("1Gi", 2**30),
+        ("1GiB", 2**30),
+        ("512KiB", 512 * 1024),
+    ],
+)
+def test_bytes(text, amount):
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, 0),
+        (90, 90),
+        (1.5, 1.5),
+        ("90", 90),
+        ("30m", 1800),
+        ("1h", 3600),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+        ("1d", 86400),
+    ],
+)
+def test_durations(value, seconds):
+    assert parse_duration(value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("parse", "value"),
+    [
+        *[(parse_cpu, text) for text in ("", "-1", "1e3", "lots", "1mm", "m", "10001", "٣")],
+        *[(parse_bytes, text) for text in ("", "-1", "1ib", "1zb", "gb", "2Ei", "1e9", "nan")],
+        *[(parse_gpu, text) for text in ("", "-1", "1.0", "1025", "²", "9" * 5000)],
+        *[
+            (parse_duration, value)
+            for value in ("", "1y", "h", "-1", -1, "nan", "inf", "1_0", 1e12, True, None)
+        ],
+    ],
+)
+def test_anything_else_is_refused(parse, value):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse(value)

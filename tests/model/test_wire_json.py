@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bacalhau_p2p import errors
+from bacalhau_p2p.errors import ApiError, Fault, InvalidJob, UnknownJob
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.wire_json import (
+    error_from_json,
+    error_to_json,
+    execution_from_json,
+    execution_to_json,
+    job_from_json,
+    job_to_json,
+    node_from_json,
+    node_to_json,
+    result_from_json,
+    result_to_json,
+)
+
+JOB, EXECUTION, NODE = JobID("j-1"), ExecutionID("e-1"), PeerID("12D3KooWa")
+
+SPEC = job_from_mapping(
+    {"Name": "hello", "Tasks": [{"Engine": {"Type": "docker", "Params": {"Image": "busybox"}}}]}
+)
+
+
+def a_job(**changes) -> Job:
+    job = Job(
+        id=JOB,
+        spec=SPEC,
+        state=JobState.FAILED,
+        message="no node",
+        requester_id=NODE,
+        created=1.5,
+        modified=2.25,
+    )
+    return job.but(**changes)
+
+
+def an_execution() -> Execution:
+    return Execution(
+        id=EXECUTION,
+        job_id=JOB,
+        node_id=NODE,
+        state=ExecutionState.COMPLETED,
+        created=1.5,
+        modified=2.25,
+        proposal=Proposal(
+            job_id=JOB,
+            execution_id=EXECUTION,
+            node_id=NODE,
+            result_cid="bafyresult",
+            output=RunOutput(exit_code=3, stdout="grüße\n".encode(), stdout_truncated=True),
+        ),
+        published=PublishedResult(
+            cid="bafyresult",
+            location=SpecConfig(type="ipfs", params={"CID": "bafyresult", "Providers": ["/x"]}),
+        ),
+    )  # fmt: skip
+
+
+def through_json(value: object) -> object:
+    return json.loads(json.dumps(value))
+
+
+def test_job_has_bacalhaus_shape():
+    shown = job_to_json(a_job())
+    assert shown["ID"] == "j-1"
+    assert shown["State"] == {"StateType": "Failed", "Message": "no node"}
+    assert shown["CreateTime"] == 1_500_000_000
+    assert shown["Tasks"][0]["Engine"] == {"Type": "docker", "Params": {"Image": "busybox"}}
+    assert shown["RequesterID"] == "12D3KooWa"
+    assert shown["Revision"] == 1
+
+
+def test_job_comes_back_as_it_was():
+    assert job_from_json(through_json(job_to_json(a_job()))) == a_job()
+
+
+def test_job_without_a_name_is_called_by_its_id():
+    assert job_to_json(a_job(spec=SPEC.but(name="")))["Name"] == "j-1"
+
+
+def test_execution_comes_back_as_it_was():
+    assert execution_from_json(through_json(execution_to_json(an_execution()))) == an_execution()
+
+
+def test_execution_without_proposal_shows_that_it_has_none():
+    bid = an_execution().but(proposal=None, published=None, state=ExecutionState.BID_ACCEPTED)
+    shown = execution_to_json(bid)
+    assert (shown["RunOutput"], shown["ResultCID"], shown["PublishedResult"]) == (None, "", None)
+    assert execution_from_json(shown) == bid
+
+
+def test_output_that_is_not_utf8_is_shown_with_replacements():
+    execution = an_execution()
+    assert execution.proposal is not None
+    odd = execution.but(proposal=execution.proposal.but(output=RunOutput(stdout=b"\xff\n")))
+    assert execution_to_json(odd)["RunOutput"]["Stdout"] == "\ufffd\n"
+
+
+def test_result_always_names_its_cid():
+    result = PublishedResult(cid="bafy", location=SpecConfig(type="s3", params={"Bucket": "b"}))
+    assert result_to_json(result) == {"Type": "s3", "Params": {"Bucket": "b", "CID": "bafy"}}
+    assert result_from_json(result_to_json(result)).cid == "bafy"
+
+
+def test_node_comes_back_as_it_was():
+    node = NodeInfo(
+        id=NODE, addresses=("/ip4/1.2.3.4/tcp/1",), labels={"a": "b"}, requester=True,
+        compute=ComputeInfo(engines=("wasm",), max_capacity=Resources(cpu=2, memory=10)),
+    )  # fmt: skip
+    assert node_from_json(through_json(node_to_json(node))) == node
+
+
+@pytest.mark.parametrize("value", [None, [], {}, {"ID": 1}, {**job_to_json(a_job()), "CreateTime": "soon"}])
+def test_what_is_not_a_job_is_a_value_error(value):
+    with pytest.raises(ValueError, match=r"\w"):
+        job_from_json(value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidJob([Fault("Count", "must be at least 1"), Fault("", "bad")]),
+        UnknownJob("no job has the id abc"),
+        errors.AmbiguousID("2 jobs begin with ab"),
+        errors.ContentNotFound("no peer has bafy"),
+    ],
+)
+def test_error_arrives_as_it_was_raised(error):
+    arrived = error_from_json(through_json(error_to_json(error)), status=400)
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert getattr(arrived, "faults", None) == getattr(error, "faults", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (None, "the node answered with status 502"),
+        ({"Error": ""}, "the node answered with status 502"),
+        ({"Error": "broken", "Code": "Fault"}, "broken"),
+        ({"Error": "broken", "Code": "BaseException"}, "broken"),
+        ({"Error": "broken"}, "broken"),
+    ],
+)
+def test_any_other_answer_is_an_api_error(body, message):
+    error = error_from_json(body, status=502)
+    assert type(error) is ApiError
+    assert (str(error), error.status) == (message, 502)
