@@ -305,25 +305,8 @@ _json = st.recursive(
 )
 _keys = st.sampled_from(
     [
-        "Tasks",
-        "engine",
-        "Type",
-        "Params",
-        "docker",
-        "wasm",
-        "Image",
-        "EntryModule",
-        "ImportModules",
-        "Source",
-        "InputSources",
-        "Target",
-        "Count",
-        "Labels",
-        "Env",
-        "Verifier",
-        "Network",
-        "Timeouts",
-        "Constraints",
+        *("Tasks", "engine", "Type", "Params", "docker", "wasm", "Image", "EntryModule", "ImportModules"),
+        *("Source", "InputSources", "Target", "Count", "Labels", "Env", "Verifier", "Network", "Timeouts"),
     ]
 )
 _jobs = st.recursive(
