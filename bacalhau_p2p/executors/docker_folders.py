@@ -1,0 +1,104 @@
+"""Whose the files are that a container reads and writes: bind mounts keep the numbers of the host."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from bacalhau_p2p.errors import ExecutorError, SettingsError
+from bacalhau_p2p.executors.interface import MountedInput
+from bacalhau_p2p.executors.results import disk_refused
+
+NOBODY = 65534
+
+
+@dataclass(frozen=True, slots=True)
+class JobUser:
+    """The user and group, by number, that jobs run as."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def of_this_process(cls) -> Self:
+        """This process's own, so that it owns what jobs write; nobody's where that would be root."""
+        return cls(os.geteuid(), os.getegid()) if os.geteuid() != 0 else cls(NOBODY, NOBODY)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `UID` or `UID:GID`. Raises SettingsError."""
+        uid, _, gid = text.partition(":")
+        try:
+            return cls(int(uid), int(gid or uid))
+        except ValueError:
+            raise SettingsError(f"the user of Docker jobs must be UID or UID:GID, not {text!r}") from None
+
+    def __str__(self) -> str:
+        return f"{self.uid}:{self.gid}"
+
+
+def check_readable(source: MountedInput, user: JobUser) -> None:
+    """Raises ExecutorError where the job would meet a bare "Permission denied"."""
+    try:
+        status = source.path.stat()
+    except OSError as error:
+        raise ExecutorError(f"input {source.target}: {error.strerror}") from error
+    needed = stat.S_IRUSR | (stat.S_IXUSR if stat.S_ISDIR(status.st_mode) else 0)
+    if status.st_uid != user.uid:
+        needed >>= 3 if status.st_gid == user.gid else 6
+    if status.st_mode & needed != needed:
+        mode = stat.S_IMODE(status.st_mode)
+        raise ExecutorError(
+            f"input {source.target}: its mode {mode:04o} keeps it from the user {user} that jobs run as"
+        )
+
+
+def give(folders: Iterable[Path], user: JobUser) -> None:
+    """Let the job write into these folders. Raises ExecutorError."""
+    try:
+        for folder in folders:
+            if os.geteuid() == 0:
+                os.chown(folder, user.uid, user.gid)
+            folder.chmod(0o755)
+    except OSError as error:
+        raise disk_refused(error) from error
+
+
+def take_back(folders: Iterable[Path]) -> None:
+    """Make everything below these folders ours to read and to remove, whatever modes the job left.
+
+    Links are not followed. Set-uid bits go, and so do pipes and sockets, which hold no data and would
+    block their reader. Raises ExecutorError.
+    """
+    pending = list(folders)
+    try:
+        while pending:
+            folder = pending.pop()
+            _own(folder, stat.S_IRWXU)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                    path = Path(entry.path)
+                    if stat.S_ISDIR(mode):
+                        pending.append(path)
+                    elif stat.S_ISREG(mode):
+                        _own(path, stat.S_IRUSR | stat.S_IWUSR)
+                    elif stat.S_ISLNK(mode):
+                        os.lchown(path, os.geteuid(), os.getegid())
+                    else:
+                        path.unlink()
+    except OSError as error:
+        raise disk_refused(error) from error
+
+
+def _own(path: Path, needed: int) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, 0, 0, follow_symlinks=False)
+    mode = stat.S_IMODE(path.lstat().st_mode)
+    wanted = (mode & 0o777) | needed
+    if wanted != mode:
+        path.chmod(wanted)
