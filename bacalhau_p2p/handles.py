@@ -63,6 +63,11 @@ def spec_of(job: JobLike) -> JobSpec:
     return parse_job(job) if isinstance(job, str | bytes) else job_from_mapping(job)
 
 
+async def submit_job(backend: Backend, job: JobLike, *, idempotency_token: str | None = None) -> JobHandle:
+    """Submit a job in any of its forms and return a handle on it. Raises InvalidJob."""
+    return JobHandle(backend, await backend.submit(spec_of(job), idempotency_token=idempotency_token))
+
+
 class JobHandle:
     """A submitted job."""
 
