@@ -115,9 +115,9 @@ class NetworkSpec(Model):
 class Timeouts(Model):
     """Seconds; 0 means the default of the node."""
 
-    execution_timeout: Seconds = 0
-    queue_timeout: Seconds = 0
-    total_timeout: Seconds = 0
+    execution_timeout: Seconds = 0.0
+    queue_timeout: Seconds = 0.0
+    total_timeout: Seconds = 0.0
 
     @model_validator(mode="after")
     def _total_is_enough(self) -> Self:

@@ -40,12 +40,13 @@ def job_to_json(job: Job) -> JSON:
 
 
 def job_from_json(value: object) -> Job:
-    """The inverse of `job_to_json`, but for the name that stood for none."""
+    """The inverse of `job_to_json`."""
     job = _map(value, "a job")
+    spec = JobSpec.from_wire({key: item for key, item in job.items() if key in _SPEC_KEYS})
     state = _map(job.get("State"), "State")
     return Job(
         id=JobID(_text(job, "ID")),
-        spec=JobSpec.from_wire({key: item for key, item in job.items() if key in _SPEC_KEYS}),
+        spec=spec.but(name="") if spec.name == _text(job, "ID") else spec,
         state=JobState(_text(state, "StateType")),
         message=_text(state, "Message", ""),
         requester_id=PeerID(_text(job, "RequesterID", "")),

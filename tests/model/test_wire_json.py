@@ -87,7 +87,9 @@ def test_job_comes_back_as_it_was():
 
 
 def test_job_without_a_name_is_called_by_its_id():
-    assert job_to_json(a_job(spec=SPEC.but(name="")))["Name"] == "j-1"
+    nameless = a_job(spec=SPEC.but(name=""))
+    assert job_to_json(nameless)["Name"] == "j-1"
+    assert job_from_json(job_to_json(nameless)) == nameless
 
 
 def test_execution_comes_back_as_it_was():
