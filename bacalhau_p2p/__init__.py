@@ -1,1 +1,33 @@
-"""A compute-over-data network: jobs travel to the peers that hold the data."""
+"""A compute-over-data network: jobs travel to the peers that hold the data.
+
+from bacalhau_p2p import Client, Settings, open_node
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bacalhau_p2p.client import Client
+    from bacalhau_p2p.node import Node, open_node
+    from bacalhau_p2p.settings import Settings, load_settings
+
+__all__ = ["Client", "Node", "Settings", "__version__", "load_settings", "open_node"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Client": "bacalhau_p2p.client",
+    "Node": "bacalhau_p2p.node",
+    "open_node": "bacalhau_p2p.node",
+    "Settings": "bacalhau_p2p.settings",
+    "load_settings": "bacalhau_p2p.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on use: a command that only talks HTTP must not pay for libp2p.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

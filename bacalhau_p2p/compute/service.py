@@ -13,6 +13,7 @@ import trio
 from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -234,7 +235,7 @@ class ComputeService:
         added = await self._content.add(place.folder / "results", pin_owner=_pin(execution.id))
         entries = {name: str(cid) for name, cid in added.entries.items()}
         proposal = self._proposal(execution, str(added.cid), entries, output, started)
-        sealed = self._seal(execution.requester_id, proposal.model_dump_json(by_alias=True).encode())
+        sealed = self._seal(execution.requester_id, encode_proposal(proposal))
         return ev.RunFinished(execution.id, proposal.result_cid, sealed)
 
     def _proposal(

@@ -46,3 +46,9 @@ class Model(BaseModel):
     def but(self, **changes: Any) -> Self:
         """A copy with these fields changed; the values are trusted, not validated."""
         return self.model_copy(update=changes)
+
+
+class OpenModel(Model):
+    """A value that peers of later versions may extend: fields that we do not know are ignored."""
+
+    model_config = ConfigDict(extra="ignore")

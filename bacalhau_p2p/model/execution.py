@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bacalhau_p2p.model.base import ExecutionID, JobID, Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, Model, OpenModel, PeerID, UnixSeconds
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
@@ -14,7 +14,7 @@ INLINE_OUTPUT_LIMIT = 2048
 """Bytes of stdout and of stderr that travel inside messages."""
 
 
-class RunOutput(Model):
+class RunOutput(OpenModel):
     """How a run ended. The streams are cut at `INLINE_OUTPUT_LIMIT`; the results folder has them whole."""
 
     exit_code: int = 0
@@ -24,7 +24,7 @@ class RunOutput(Model):
     stderr_truncated: bool = False
 
 
-class Proposal(Model):
+class Proposal(OpenModel):
     """What a compute node claims a run gave, bound to job, execution and node.
 
     `result_cid` is the root of the results folder; `entries` gives the CID of each of its
@@ -41,7 +41,7 @@ class Proposal(Model):
     ended: UnixSeconds = 0
 
 
-class PublishedResult(Model):
+class PublishedResult(OpenModel):
     """Where a published result can be had.
 
     `type` is the publisher's; `params` its address in that publisher's terms (ipfs: `CID` and the

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import OpenModel, PeerID, UnixSeconds
 from bacalhau_p2p.model.resources import Resources
 
 
-class ComputeInfo(Model):
+class ComputeInfo(OpenModel):
     """What a compute component offers now."""
 
     engines: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class ComputeInfo(Model):
     running_executions: int = 0
 
 
-class NodeInfo(Model):
+class NodeInfo(OpenModel):
     """A node as it announces itself. `addresses` are multiaddrs that end in its `/p2p/` part."""
 
     id: PeerID

@@ -1,0 +1,41 @@
+"""`/api/v1/agent`: the node itself."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from fastapi import APIRouter
+
+import bacalhau_p2p
+from bacalhau_p2p.model.wire_json import node_to_json
+from bacalhau_p2p.node import Node
+
+JSON = dict[str, Any]
+
+
+def agent_routes(node: Node) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/alive")
+    async def alive() -> JSON:
+        return {"Status": "OK"}
+
+    @routes.get("/version")
+    async def version() -> JSON:
+        major, minor, *_ = bacalhau_p2p.__version__.split(".")
+        return {
+            "Major": major,
+            "Minor": minor,
+            "GitVersion": f"v{bacalhau_p2p.__version__}",
+            "GOOS": platform.system().lower(),
+            "GOARCH": platform.machine(),
+        }
+
+    @routes.get("/node")
+    async def this_node() -> JSON:
+        counters = {**node.transport.counters, **node.messenger.counters}
+        peers = sorted(node.transport.peers)
+        return {**node_to_json(node.info()), "ConnectedPeers": peers, "Counters": counters}
+
+    return routes

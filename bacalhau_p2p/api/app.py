@@ -1,0 +1,99 @@
+"""The HTTP API of a node, in the shape of Bacalhau's `/api/v1`. `docs/api.md` describes it."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import bacalhau_p2p
+from bacalhau_p2p.api.agent import agent_routes
+from bacalhau_p2p.api.content import content_routes
+from bacalhau_p2p.api.orchestrator import orchestrator_routes
+from bacalhau_p2p.errors import (
+    AmbiguousID,
+    ApiError,
+    BacalhauError,
+    ContentNotFound,
+    ContentTooLarge,
+    InvalidCID,
+    InvalidContent,
+    InvalidJob,
+    JobNotFinished,
+    SettingsError,
+    UnknownJob,
+)
+from bacalhau_p2p.model.wire_json import error_to_json
+from bacalhau_p2p.node import Node
+
+_STATUS: dict[type[BacalhauError], int] = {
+    InvalidJob: 400,
+    InvalidCID: 400,
+    InvalidContent: 422,
+    UnknownJob: 404,
+    ContentNotFound: 404,
+    AmbiguousID: 409,
+    JobNotFinished: 409,
+    ContentTooLarge: 413,
+    SettingsError: 503,
+}
+_LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def create_app(node: Node) -> FastAPI:
+    """The ASGI application of one node."""
+    app = FastAPI(title="bacalhau_p2p", version=bacalhau_p2p.__version__, docs_url=None, redoc_url=None)
+    app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
+    app.include_router(agent_routes(node), prefix="/api/v1/agent")
+    app.include_router(content_routes(node))
+    app.add_exception_handler(BacalhauError, _describe)
+    app.add_middleware(Guard, token=node.settings.api_token)
+    return app
+
+
+async def _describe(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BacalhauError)
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, ApiError) and error.status:
+        status = error.status
+    return JSONResponse(error_to_json(error), status_code=status)
+
+
+class Guard:
+    """Lets those ask who should: the bearer of the token, or with none a caller on this machine.
+
+    A web page that a browser of this machine shows is not such a caller: its requests carry a foreign
+    `Origin`, or after DNS rebinding a foreign `Host`.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (refusal := self._refusal(Headers(scope=scope))) is not None:
+            status, message = refusal
+            await JSONResponse({"Error": message, "Code": "ApiError"}, status)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> tuple[int, str] | None:
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        if self._token:
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
+                return 401, "this API needs a token: set BACALHAU_P2P_API_TOKEN"
+        elif not _is_local(host):
+            return 403, "this API answers only to its own address"
+        if origin and urlsplit(origin).netloc != host:
+            return 403, "this API does not answer web pages of others"
+        return None
+
+
+def _is_local(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    return name in _LOCAL_NAMES or name.startswith("127.")

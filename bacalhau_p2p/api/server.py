@@ -1,0 +1,50 @@
+"""Serves a node's API over HTTP, on trio."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.node import Node
+
+GRACE = 0.5
+"""Seconds that requests under way get when the server stops; those that wait for a job do not matter."""
+
+
+@asynccontextmanager
+async def serve_api(node: Node) -> AsyncIterator[str]:
+    """Serve the API of `node` for the length of the block; gives its base URL.
+
+    Raises SettingsError when the address cannot be had.
+    """
+    settings = node.settings
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    config = Config()
+    config.bind = [f"{host}:{settings.api_port}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.graceful_timeout = GRACE
+    config.shutdown_timeout = GRACE
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        run = partial(serve, cast(Any, create_app(node)), config, shutdown_trigger=stopping.wait)
+        try:
+            addresses = await nursery.start(run)
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+            raise SettingsError(f"API address {config.bind[0]}: {reason}") from error
+        node.api_url = addresses[0]
+        try:
+            yield node.api_url
+        finally:
+            node.api_url = ""
+            stopping.set()

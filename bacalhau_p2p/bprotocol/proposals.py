@@ -1,0 +1,24 @@
+"""What is inside a sealed proposal: one CBOR map, the Proposal of the model."""
+
+from __future__ import annotations
+
+from cbor2 import dumps
+from pydantic import ValidationError
+
+from bacalhau_p2p.bprotocol.codec import strict_loads
+from bacalhau_p2p.errors import RemoteProtocolError
+from bacalhau_p2p.model.execution import Proposal
+
+
+def encode_proposal(proposal: Proposal) -> bytes:
+    """The plaintext to be sealed."""
+    return dumps(proposal.to_wire())
+
+
+def decode_proposal(plaintext: bytes) -> Proposal:
+    """The inverse. Raises RemoteProtocolError."""
+    try:
+        return Proposal.from_wire(strict_loads(plaintext))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise RemoteProtocolError(f"malformed proposal: {first['loc']}: {first['msg']}") from error

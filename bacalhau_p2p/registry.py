@@ -1,0 +1,160 @@
+"""Adapters by name: ours, and those that installed packages offer as entry points.
+
+An entry point of the group `bacalhau_p2p.executors`, `.storage`, `.publishers` or `.verifiers` names a
+callable that takes an `AdapterContext` and returns the adapter. Ours are made the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.publishers.interface import Publisher
+from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.storage.interface import StorageProvider
+from bacalhau_p2p.verifiers.interface import Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterContext:
+    """What an adapter may need of its node. The callables are for later: a node's addresses change."""
+
+    settings: Settings
+    peer_id: PeerID
+    folder: Path
+    """A folder of the node for what adapters keep; each takes a folder of its own name in it."""
+    content: Content
+    addresses: Callable[[], Sequence[str]]
+    api_url: Callable[[], str]
+    """`http://host:port` of this node's API, empty while it has none."""
+
+
+Factory = Callable[[AdapterContext], Any]
+
+
+def executors(context: AdapterContext) -> dict[str, Executor]:
+    """Every executor that the settings do not exclude, by engine type."""
+    made: dict[str, Executor] = {
+        name: factory(context)
+        for name, factory in {**_EXECUTORS, **_plugins("executors")}.items()
+        if not context.settings.engines or name in context.settings.engines
+    }
+    if missing := set(context.settings.engines) - made.keys():
+        raise SettingsError(f"no such engine: {', '.join(sorted(missing))}")
+    return made
+
+
+def storage(context: AdapterContext) -> dict[str, StorageProvider]:
+    """Every storage provider, by source type."""
+    return {name: factory(context) for name, factory in {**_STORAGE, **_plugins("storage")}.items()}
+
+
+def publishers(context: AdapterContext) -> dict[str, Publisher]:
+    """Every publisher, by type."""
+    return {name: factory(context) for name, factory in {**_PUBLISHERS, **_plugins("publishers")}.items()}
+
+
+def verifiers(context: AdapterContext) -> dict[str, Verifier]:
+    """Every verifier, by type."""
+    return {name: factory(context) for name, factory in {**_VERIFIERS, **_plugins("verifiers")}.items()}
+
+
+@cache  # reading the metadata of every installed package takes milliseconds
+def _plugins(room: str) -> dict[str, Factory]:
+    return {point.name.lower(): point.load() for point in entry_points(group=f"bacalhau_p2p.{room}")}
+
+
+# Imported when made: Docker and WebAssembly cost a node that offers neither nothing.
+
+
+def _docker(context: AdapterContext) -> Executor:
+    from bacalhau_p2p.executors.docker import DockerExecutor
+
+    return DockerExecutor(context.peer_id)
+
+
+def _wasm(context: AdapterContext) -> Executor:
+    from bacalhau_p2p.executors.wasm import WasmExecutor
+
+    return WasmExecutor(cache=context.folder / "wasm")
+
+
+def _noop(context: AdapterContext) -> Executor:
+    from bacalhau_p2p.executors.noop import NoopExecutor
+
+    return NoopExecutor()
+
+
+def _ipfs_storage(context: AdapterContext) -> StorageProvider:
+    from bacalhau_p2p.storage.ipfs import IpfsStorage
+
+    return IpfsStorage(context.content)
+
+
+def _inline_storage(context: AdapterContext) -> StorageProvider:
+    from bacalhau_p2p.storage.inline import InlineStorage
+
+    return InlineStorage()
+
+
+def _local_storage(context: AdapterContext) -> StorageProvider:
+    from bacalhau_p2p.storage.local import LocalStorage
+
+    return LocalStorage(context.settings.allow_local_paths)
+
+
+def _ipfs_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.ipfs import IpfsPublisher
+
+    return IpfsPublisher(context.content, addresses=context.addresses)
+
+
+def _local_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.local import LocalPublisher
+
+    return LocalPublisher(context.content, base_url=context.api_url)
+
+
+def _noop_verifier(context: AdapterContext) -> Verifier:
+    from bacalhau_p2p.verifiers.noop import NoopVerifier
+
+    return NoopVerifier()
+
+
+def _deterministic_verifier(context: AdapterContext) -> Verifier:
+    from bacalhau_p2p.verifiers.deterministic import DeterministicVerifier
+
+    return DeterministicVerifier()
+
+
+_EXECUTORS: dict[str, Factory] = {"docker": _docker, "wasm": _wasm, "noop": _noop}
+_STORAGE: dict[str, Factory] = {
+    "ipfs": _ipfs_storage,
+    "inline": _inline_storage,
+    "localdirectory": _local_storage,
+}
+_PUBLISHERS: dict[str, Factory] = {"ipfs": _ipfs_publisher, "local": _local_publisher}
+_VERIFIERS: dict[str, Factory] = {"noop": _noop_verifier, "deterministic": _deterministic_verifier}
+
+
+def engine_names() -> set[str]:
+    """Engine types that this installation knows, whether they work here or not."""
+    return {*_EXECUTORS, *_plugins("executors")}
+
+
+def source_names() -> set[str]:
+    """Storage source types that this installation knows."""
+    return {*_STORAGE, *_plugins("storage")}
+
+
+def publisher_names() -> set[str]:
+    """Publisher types that this installation knows."""
+    return {*_PUBLISHERS, *_plugins("publishers")}

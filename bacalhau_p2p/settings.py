@@ -1,0 +1,148 @@
+"""One tree of settings: a file, over which goes the environment, over which go flags.
+
+`BACALHAU_P2P_SWARM_PORT=0` in the environment, `swarm_port: 0` in the file, and `--swarm-port 0` are the
+same setting. Lists are separated by commas in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bacalhau_p2p.errors import SettingsError
+
+PREFIX = "BACALHAU_P2P_"
+FILE_NAME = "config.yaml"
+_LISTS = frozenset({"peers", "announce", "engines", "allow_local_paths"})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Limits(BaseModel):
+    """What this node gives to jobs in all, as a job would ask for it; empty takes most of the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: str = ""
+    memory: str = ""
+    disk: str = ""
+    gpu: str = ""
+
+
+class Settings(BaseModel):
+    """Everything that can be told to a node."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(default_factory=lambda: user_data_path("bacalhau-p2p"))
+    network: str = Field(default="main", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    requester: bool = True
+    compute: bool = True
+    swarm_host: str = "0.0.0.0"  # noqa: S104 - peers are other machines; the API alone stays on loopback
+    swarm_port: int = Field(default=1235, ge=0, le=65535)
+    announce: tuple[str, ...] = ()
+    """Multiaddrs to be told to others instead of those of our interfaces."""
+    peers: tuple[str, ...] = ()
+    """Multiaddrs of peers to connect to, and to stay connected to."""
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=1234, ge=0, le=65535)
+    api_token: str = ""
+    """A secret that every API request must bear; needed when the API is not on loopback."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    engines: tuple[str, ...] = ()
+    """Engines to offer; empty offers all that work here."""
+    allow_local_paths: tuple[str, ...] = ()
+    """Folders of this machine that jobs may read (`PATH`) or write (`PATH:rw`); globs allowed."""
+    accept_networked: bool = False
+    limits: Limits = Limits()
+    content_timeout: float = Field(default=15.0, gt=0)
+    """Seconds to search for a CID before saying that nobody has it."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = [item for item in value.split(",") if item]
+        if isinstance(value, list | tuple):
+            return dict(_label(item) for item in value)
+        return value
+
+    @property
+    def api_on_loopback(self) -> bool:
+        return self.api_host in _LOOPBACK or self.api_host.startswith("127.")
+
+
+def load_settings(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of a node. `flags` that are None were not given.
+
+    Without `file`, `config.yaml` in the data directory is read if it is there.
+    Raises SettingsError naming the setting.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    surroundings = _from_environment(os.environ if environ is None else environ)
+    merged = {**surroundings, **given}
+    if file is None:
+        folder = Path(merged.get("data_dir") or user_data_path("bacalhau-p2p"))
+        file = folder / FILE_NAME if (folder / FILE_NAME).is_file() else None
+    settings = _checked({**(_from_file(file) if file else {}), **merged})
+    if not settings.api_on_loopback and not settings.api_token:
+        raise SettingsError(
+            f"the API on {settings.api_host} would be open to others: set {PREFIX}API_TOKEN to a secret"
+        )
+    return settings
+
+
+def _checked(values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            where = ".".join(str(part) for part in fault["loc"])
+            known = fault["type"] != "extra_forbidden"
+            faults.append(f"{where}: {fault['msg'] if known else 'no such setting'}")
+        raise SettingsError("; ".join(faults)) from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        text = environ.get(PREFIX + name.upper())
+        if text is None or name == "limits":
+            continue
+        values[name] = [item for item in text.split(",") if item] if name in _LISTS else text
+    limits = {
+        part: environ[f"{PREFIX}LIMIT_{part.upper()}"]
+        for part in Limits.model_fields
+        if f"{PREFIX}LIMIT_{part.upper()}" in environ
+    }
+    return {**values, "limits": limits} if limits else values
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path} cannot be read as YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SettingsError(f"{path} must hold a map of settings")
+    return {str(name): item for name, item in value.items()}
+
+
+def _label(item: object) -> tuple[str, str]:
+    name, separator, text = str(item).partition("=")
+    if not separator or not name:
+        raise ValueError(f"{item!r} is not KEY=VALUE")
+    return name, text

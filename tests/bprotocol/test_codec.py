@@ -1,0 +1,164 @@
+"""What goes over the wire comes back the same, and nothing malformed gets in."""
+
+from __future__ import annotations
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bacalhau_p2p.bprotocol import codec
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.errors import RemoteProtocolError
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import ComputeState
+
+JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
+OF_EXECUTION = {"job_id": JOB, "execution_id": EXECUTION}
+SPEC = JobSpec(count=3, tasks=(Task(engine=SpecConfig(type="noop", params={"ExitCode": 3})),))
+
+EXAMPLES: list[say.Message] = [
+    say.JobAnnounced(
+        job_id=JOB, spec=SPEC, addresses=("/ip4/1.2.3.4/tcp/5",), bids_wanted=9, round=2, deadline=1.5e9
+    ),
+    say.JobClosed(job_id=JOB, reason="placed"),
+    say.NodeInfoPublished(
+        info=NodeInfo(
+            id=PeerID("p"),
+            labels={"a": "b"},
+            compute=ComputeInfo(engines=("wasm",), max_capacity=Resources(cpu=2, memory=2**40)),
+        )
+    ),
+    say.Bid(**OF_EXECUTION, round=1, reserved_for=30, load=0.25),
+    say.BidDeclined(job_id=JOB, round=1, reason="is busy", busy=True),
+    say.ResultProposed(**OF_EXECUTION, sealed=b"\x00\xff"),
+    say.ResultPublished(
+        **OF_EXECUTION,
+        result=PublishedResult(cid="bafy", location=SpecConfig(type="ipfs", params={"Providers": ["/x"]})),
+    ),
+    say.ExecutionFailed(**OF_EXECUTION, reason="no such image", permanent=True),
+    say.Heartbeat(
+        executions=(say.ExecutionProgress(execution_id=EXECUTION, state=ComputeState.RUNNING),)
+    ),
+    say.BidAccepted(**OF_EXECUTION),
+    say.BidRejected(**OF_EXECUTION, reason="others were better"),
+    say.ResultAccepted(**OF_EXECUTION),
+    say.ResultRejected(**OF_EXECUTION, reason="differs"),
+    say.CancelExecution(**OF_EXECUTION, reason="the job is Stopped"),
+    say.Ack(ids=(b"0" * 16, b"1" * 16)),
+]
+
+
+def envelope(message: say.Message) -> Envelope:
+    return Envelope(id=MessageID(b"i" * 16), message=message, to=PeerID("bob"), sent=12.5)
+
+
+def wire(**changes: object) -> bytes:
+    """A bid's frame as plain CBOR, with some keys changed."""
+    return cbor2.dumps({**cbor2.loads(codec.encode_frame(envelope(EXAMPLES[3]))), **changes})
+
+
+def test_examples_cover_every_kind():
+    assert {example.kind for example in EXAMPLES} == set(say.KINDS)
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind)
+def test_a_frame_decodes_to_what_was_encoded(message):
+    assert codec.decode_frame(codec.encode_frame(envelope(message))) == envelope(message)
+
+
+def test_a_broadcast_carries_several_messages_in_order():
+    envelopes = [envelope(message) for message in EXAMPLES]
+    assert codec.decode_broadcast(codec.encode_broadcast(envelopes)) == envelopes
+
+
+def test_ids_travel_in_the_envelope_and_not_twice():
+    plain = cbor2.loads(codec.encode_frame(envelope(EXAMPLES[3])))
+    assert (plain["job"], plain["execution"], plain["kind"]) == (JOB, EXECUTION, "bid")
+    assert "job_id" not in plain["body"]
+
+
+def test_unknown_kinds_and_fields_are_ignored():
+    assert codec.decode_frame(wire(kind="later_invention")) is None
+    assert codec.decode_frame(wire(later="field")) == codec.decode_frame(wire())
+    known = cbor2.loads(wire())["body"]
+    assert codec.decode_frame(wire(body={**known, "later": 1})) == codec.decode_frame(wire())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"v": 2},
+        {"id": b"short"},
+        {"id": "i" * 16},
+        {"kind": 7},
+        {"job": None},
+        {"execution": ""},
+        {"execution": "x" * 129},
+        {"body": []},
+        {"body": {}},
+        {"body": {"round": 1, "reserved_for": "30"}},
+        {"body": {"round": True, "reserved_for": 30.0}},
+        {"body": {"round": 0, "reserved_for": 30.0}},
+        {"body": {"round": 1, "reserved_for": -1.0}},
+        {"sent": "now"},
+    ],
+    ids=str,
+)
+def test_a_malformed_envelope_is_the_peers_fault(changes):
+    with pytest.raises(RemoteProtocolError):
+        codec.decode_frame(wire(**changes))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff",
+        b"\x9f\x01\xff",  # an indefinite array
+        b"\xa2\x61a\x01\x61a\x02",  # the same key twice
+        b"\xc1\x1a\x00\x00\x00\x00",  # tag 1, a date
+        b"\xd8\x23\x61a",  # tag 35, a regular expression
+        b"\x81" * 200 + b"\x80",  # deep nesting
+        wire() + b"\x00",  # something after the end
+        cbor2.dumps([1]),
+        cbor2.dumps("text"),
+    ],
+    ids=lambda payload: payload[:8].hex() or "empty",
+)
+def test_what_is_not_plain_cbor_of_ours_is_refused(payload):
+    with pytest.raises(RemoteProtocolError):
+        codec.decode_frame(payload)
+
+
+def test_a_broadcast_is_an_array_of_limited_length():
+    with pytest.raises(RemoteProtocolError):
+        codec.decode_broadcast(wire())
+    many = cbor2.dumps([cbor2.loads(wire(kind="unknown"))] * (codec.MAX_BROADCAST_ENVELOPES + 1))
+    with pytest.raises(RemoteProtocolError):
+        codec.decode_broadcast(many)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_raise_nothing_but_protocol_errors(payload):
+    for decode in (codec.decode_frame, codec.decode_broadcast):
+        try:
+            decode(payload)
+        except RemoteProtocolError:
+            pass
+
+
+@given(st.data())
+def test_a_damaged_frame_raises_nothing_but_protocol_errors(data):
+    frame = bytearray(codec.encode_frame(envelope(data.draw(st.sampled_from(EXAMPLES)))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        codec.decode_frame(bytes(frame))
+    except RemoteProtocolError:
+        pass

@@ -1,0 +1,86 @@
+"""At least once on the wire, at most once in effect."""
+
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.delivery import ACK_DELAY, FIRST_REPEAT, LONGEST_REPEAT, Delivery, Recognition
+from bacalhau_p2p.model.base import PeerID
+
+ALICE, BOB = PeerID("alice"), PeerID("bob")
+
+
+@pytest.fixture
+def delivery():
+    return Delivery(dice=lambda: 0.5)  # no jitter: waits are exactly doubled
+
+
+def bid(number: int) -> Envelope:
+    message = say.Bid(job_id="j", execution_id=f"e-{number}", reserved_for=30)
+    return Envelope(id=MessageID(number.to_bytes(16, "big")), message=message, to=BOB)
+
+
+def test_a_message_is_repeated_with_back_off_until_acknowledged(delivery):
+    delivery.post(BOB, bid(1), give_up_at=1000, now=0)
+    times, now = [], 0.0
+    while len(times) < 7:
+        now = delivery.next_deadline()
+        assert delivery.repeats(now) == [(BOB, bid(1))]
+        times.append(now)
+    waits = [later - earlier for earlier, later in zip([0.0, *times], times, strict=False)]
+    assert waits == [FIRST_REPEAT, 2, 4, 8, LONGEST_REPEAT, LONGEST_REPEAT, LONGEST_REPEAT]
+    delivery.acknowledged(BOB, [bid(1).id])
+    assert delivery.next_deadline() is None
+    assert delivery.underway == 0
+
+
+def test_only_the_addressee_can_acknowledge(delivery):
+    delivery.post(BOB, bid(1), give_up_at=1000, now=0)
+    delivery.acknowledged(ALICE, [bid(1).id])
+    assert delivery.underway == 1
+
+
+def test_a_message_is_given_up_when_its_purpose_is_over(delivery):
+    delivery.post(BOB, bid(1), give_up_at=2.5, now=0)
+    assert delivery.repeats(1.0) == [(BOB, bid(1))]
+    assert delivery.next_deadline() == 2.5
+    assert delivery.repeats(2.5) == []
+    assert (delivery.underway, delivery.given_up, delivery.next_deadline()) == (0, 1, None)
+
+
+def test_a_peer_that_is_back_gets_everything_at_once(delivery):
+    delivery.post(BOB, bid(1), give_up_at=1000, now=0)
+    delivery.post(ALICE, bid(2), give_up_at=1000, now=0)
+    delivery.peer_is_back(BOB, now=0.1)
+    assert delivery.repeats(0.1) == [(BOB, bid(1))]
+
+
+def test_a_repeat_is_recognised_before_and_after_its_effect_is_kept(delivery):
+    assert delivery.recognise(ALICE, bid(1).id, 0) is Recognition.NEW
+    assert delivery.recognise(ALICE, bid(1).id, 1) is Recognition.PENDING
+    delivery.settle(ALICE, bid(1).id, 2)
+    assert delivery.recognise(ALICE, bid(1).id, 3) is Recognition.SETTLED
+
+
+def test_two_authors_may_use_the_same_id(delivery):
+    assert delivery.recognise(ALICE, bid(1).id, 0) is Recognition.NEW
+    assert delivery.recognise(BOB, bid(1).id, 0) is Recognition.NEW
+
+
+def test_nothing_is_acknowledged_before_it_is_settled(delivery):
+    delivery.recognise(ALICE, bid(1).id, 0)
+    assert delivery.acks_due(10) == []
+    assert delivery.take_acks(ALICE) == ()
+
+
+def test_acknowledgements_wait_a_moment_and_go_together(delivery):
+    for number in (1, 2):
+        delivery.recognise(ALICE, bid(number).id, 0)
+        delivery.settle(ALICE, bid(number).id, 0)
+    assert delivery.acks_due(ACK_DELAY / 2) == []
+    assert delivery.next_deadline() == ACK_DELAY
+    assert delivery.acks_due(ACK_DELAY) == [ALICE]
+    assert delivery.take_acks(ALICE) == (bid(1).id, bid(2).id)
+    assert delivery.next_deadline() is None

@@ -1,0 +1,501 @@
+"""The requester's promises, without trio, clock or network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.proposals import decode_proposal, encode_proposal
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Proposal, PublishedResult
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.machine import ATTEMPTS, LOST_AFTER_BREAK, Host, RequesterMachine
+from bacalhau_p2p.verifiers.interface import Verdict
+
+S = ExecutionState
+JOB = JobID("j-1")
+A, B, C, D = (PeerID(name) for name in ("alice", "bob", "carol", "dave"))
+ROOM = Resources(cpu=8, memory=2**34, disk=2**40)
+
+
+def job(count: int = 1, *, verifier: str = "noop", **extra: object) -> JobSpec:
+    return job_from_mapping(
+        {"Count": count, "Verifier": {"Type": verifier}, "Tasks": [{"Engine": {"Type": "noop"}}], **extra}
+    )
+
+
+class Bench:
+    """A machine, the clock, and everything that it asked for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.done: list[ev.Action] = []
+        self.machine = RequesterMachine(
+            Host(peer_id=PeerID("me"), addresses=lambda: (), open_proposal=decode_proposal, dice=lambda: 0.5)
+        )
+
+    def give(self, event: ev.Event) -> list[ev.Action]:
+        actions = self.machine.handle(event, self.now)
+        self.done += actions
+        return actions
+
+    def hear(self, author: PeerID, message: say.Message) -> list[ev.Action]:
+        return self.give(ev.MessageReceived(author, message))
+
+    def wait(self, seconds: float) -> list[ev.Action]:
+        """Let time pass, stopping at every deadline."""
+        end, actions = self.now + seconds, []
+        while (due := self.machine.next_deadline()) is not None and due <= end:
+            self.now = max(self.now, due)
+            actions += self.give(ev.TimePassed())
+        self.now = end
+        return actions
+
+    def know(self, *nodes: PeerID) -> None:
+        for node in nodes:
+            compute = ComputeInfo(
+                engines=("noop",), publishers=("ipfs",), max_capacity=ROOM, available_capacity=ROOM
+            )
+            self.give(ev.NodeSeen(NodeInfo(id=node, compute=compute)))
+
+    def submit(self, spec: JobSpec) -> list[ev.Action]:
+        return self.give(ev.Submitted(JOB, spec))
+
+    def bid(self, node: PeerID, load: float = 0.0, attempt: int = 1) -> list[ev.Action]:
+        message = say.Bid(
+            job_id=JOB, execution_id=execution_id(node, attempt), reserved_for=30, load=load
+        )
+        return self.hear(node, message)
+
+    def propose(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
+        proposal = Proposal(
+            job_id=JOB, execution_id=execution_id(node, attempt), node_id=node, result_cid=cid
+        )
+        return self.hear(node, proposed(node, proposal, attempt))
+
+    def publish(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
+        result = PublishedResult(cid=cid, location=SpecConfig(type="ipfs"))
+        message = say.ResultPublished(job_id=JOB, execution_id=execution_id(node, attempt), result=result)
+        return self.hear(node, message)
+
+    def fail(self, node: PeerID, *, permanent: bool = False, attempt: int = 1) -> list[ev.Action]:
+        return self.hear(
+            node,
+            say.ExecutionFailed(
+                job_id=JOB,
+                execution_id=execution_id(node, attempt),
+                reason="no such image",
+                permanent=permanent,
+            ),
+        )
+
+    def judge(self, accepted: Iterable[PeerID], rejected: Iterable[PeerID] = (), reason: str = "") -> None:
+        self.give(
+            ev.Verified(
+                JOB,
+                Verdict(
+                    accepted=frozenset(execution_id(node) for node in accepted),
+                    rejected=frozenset(execution_id(node) for node in rejected),
+                    reason=reason,
+                ),
+            )
+        )
+
+    @property
+    def job(self):
+        return self.machine.jobs[JOB].job
+
+    def states(self) -> dict[PeerID, ExecutionState]:
+        """The state of each node's latest execution."""
+        return {e.node_id: e.state for e in self.machine.jobs[JOB].executions.values()}
+
+
+def execution_id(node: PeerID, attempt: int = 1) -> ExecutionID:
+    return ExecutionID(f"e-{node}-{attempt}")
+
+
+def proposed(node: PeerID, proposal: Proposal, attempt: int = 1) -> say.ResultProposed:
+    return say.ResultProposed(
+        job_id=JOB, execution_id=execution_id(node, attempt), sealed=encode_proposal(proposal)
+    )
+
+
+def sent(actions: Iterable[ev.Action]) -> list[tuple[PeerID, str]]:
+    """Who was told what."""
+    return [(action.to, action.message.kind) for action in actions if isinstance(action, ev.Send)]
+
+
+def announced(actions: Iterable[ev.Action]) -> list[say.JobAnnounced]:
+    return [
+        action.message
+        for action in actions
+        if isinstance(action, ev.Broadcast) and isinstance(action.message, say.JobAnnounced)
+    ]
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def run_to_proposals(bench: Bench, spec: JobSpec, *nodes: PeerID) -> None:
+    bench.know(*nodes)
+    bench.submit(spec)
+    for node in nodes:
+        bench.bid(node)
+
+
+# --- the journey ----------------------------------------------------------------------------
+
+
+def test_a_job_is_stored_before_it_is_announced(bench):
+    actions = bench.submit(job())
+    kinds = [type(action) for action in actions]
+    assert kinds == [ev.StoreJob, ev.Broadcast]
+    assert bench.job.state is JobState.PENDING
+
+
+def test_a_job_travels_from_bid_to_completed(bench):
+    bench.know(A)
+    bench.submit(job())
+    assert sent(bench.bid(A)) == [(A, "bid_accepted")]
+    assert bench.job.state is JobState.RUNNING
+    (verify,) = [action for action in bench.propose(A) if isinstance(action, ev.Verify)]
+    assert [proposal.node_id for proposal in verify.proposals] == [A]
+    bench.judge(accepted=[A])
+    assert bench.states() == {A: S.RESULT_ACCEPTED}
+    bench.publish(A)
+    assert (bench.job.state, bench.states()) == (JobState.COMPLETED, {A: S.COMPLETED})
+
+
+def test_one_wrong_result_of_three_is_rejected_and_the_job_completes(bench):
+    run_to_proposals(bench, job(3, verifier="deterministic"), A, B, C)
+    bench.propose(A)
+    bench.propose(B, "bafy-wrong")
+    assert any(isinstance(action, ev.Verify) for action in bench.propose(C))
+    bench.judge(accepted=[A, C], rejected=[B], reason="differs from 2 others")
+    assert bench.states() == {A: S.RESULT_ACCEPTED, B: S.RESULT_REJECTED, C: S.RESULT_ACCEPTED}
+    bench.publish(A)
+    assert bench.job.state is JobState.RUNNING
+    bench.publish(C)
+    assert bench.job.state is JobState.COMPLETED
+    assert "1 of 3 results rejected" in bench.job.message
+
+
+def test_no_agreement_fails_the_job_with_the_verifiers_reason(bench):
+    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    bench.propose(A)
+    bench.propose(B, "bafy-other")
+    bench.judge(accepted=[], rejected=[A, B], reason="no 2 of 2 results agree")
+    assert (bench.job.state, bench.job.message) == (JobState.FAILED, "no 2 of 2 results agree")
+
+
+# --- bidding --------------------------------------------------------------------------------
+
+
+def test_a_round_ends_when_every_known_eligible_node_has_answered(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    assert sent(bench.bid(A, load=0.5)) == []
+    actions = bench.bid(B, load=0.1)
+    assert sent(actions) == [(B, "bid_accepted"), (A, "bid_rejected")]
+
+
+def test_a_round_ends_with_its_window_when_a_node_stays_silent(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    assert sent(bench.wait(0.2)) == []
+    actions = bench.wait(0.2)
+    assert sent(actions) == [(A, "bid_accepted")]
+    assert any(isinstance(a, ev.Broadcast) and a.message.kind == "job_closed" for a in actions)
+
+
+def test_nobody_waits_for_nodes_that_could_not_run_the_job(bench):
+    bench.know(A)
+    bench.give(ev.NodeSeen(NodeInfo(id=B, compute=ComputeInfo(engines=("docker",)))))
+    bench.give(ev.NodeSeen(NodeInfo(id=C)))
+    bench.submit(job())
+    assert sent(bench.bid(A)) == [(A, "bid_accepted")]
+
+
+def test_min_bids_must_be_in_before_the_first_is_accepted(bench):
+    bench.know(A)
+    bench.submit(job(Deal={"MinBids": 2}))
+    assert sent(bench.bid(A)) == []
+    bench.wait(1)
+    bench.know(B)
+    bench.wait(1)
+    assert sorted(sent(bench.bid(B))) == [(A, "bid_accepted"), (B, "bid_rejected")]
+
+
+def test_never_more_than_count_executions_are_accepted(bench):
+    bench.know(A, B, C, D)
+    bench.submit(job(2))
+    for node in (A, B, C, D):
+        bench.bid(node)
+    assert sorted(bench.states().values()) == [S.BID_ACCEPTED] * 2 + [S.BID_REJECTED] * 2
+    assert sent(bench.bid(A, attempt=2)) in ([(A, "bid_rejected")],)
+
+
+def test_one_node_fills_one_slot_only(bench):
+    bench.know(A)
+    bench.submit(job(2))
+    bench.bid(A)
+    assert sent(bench.bid(A, attempt=2)) == [(A, "bid_rejected")]
+
+
+def test_without_a_node_the_job_is_queued_and_says_what_it_waits_for(bench):
+    bench.submit(job())
+    bench.wait(1)
+    assert bench.job.state is JobState.QUEUED
+    assert bench.job.message == "waiting for a node: no compute node is known"
+
+
+def test_a_decline_is_remembered_with_its_reason(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.hear(A, say.BidDeclined(job_id=JOB, round=1, reason="is busy", busy=True))
+    assert bench.job.state is JobState.QUEUED
+    assert bench.job.message == "waiting for a node: alice is busy"
+
+
+def test_rounds_come_again_and_slower(bench):
+    rounds = announced(bench.submit(job())) + announced(bench.wait(10))
+    assert [announcement.round for announcement in rounds] == list(range(1, len(rounds) + 1))
+    assert 3 <= len(rounds) <= 6
+
+
+def test_a_new_node_is_asked_at_once(bench):
+    bench.submit(job())
+    bench.wait(200)
+    bench.know(A)
+    assert announced(bench.wait(0.6))
+    assert sent(bench.bid(A)) == [(A, "bid_accepted")]
+
+
+def test_the_queue_time_out_fails_the_job_with_the_reasons(bench):
+    bench.know(A)
+    bench.submit(
+        job(Tasks=[{"Engine": {"Type": "wasm", "Params": {"EntryModule": "/a"}}, "Timeouts": {"QueueTimeout": 5}}])
+    )
+    bench.wait(5.1)
+    assert bench.job.state is JobState.FAILED
+    assert "within the queue time-out of 5 s" in bench.job.message
+    assert "alice has no wasm engine" in bench.job.message
+
+
+def test_a_bid_that_expires_is_not_accepted_later(bench):
+    bench.know(A)
+    bench.submit(job(Deal={"MinBids": 2}))
+    bench.bid(A)
+    bench.wait(31)
+    assert bench.states() == {A: S.BID_REJECTED}
+
+
+# --- trouble --------------------------------------------------------------------------------
+
+
+def test_a_failed_execution_is_replaced_on_another_node(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A, load=0)
+    bench.bid(B, load=0.5)
+    assert announced(bench.fail(A))
+    bench.bid(A, attempt=2)
+    assert sent(bench.bid(B, attempt=2)) == [(B, "bid_accepted"), (A, "bid_rejected")]
+
+
+def test_a_permanent_failure_ends_the_job_at_once_with_its_cause(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    bench.fail(A, permanent=True)
+    assert (bench.job.state, bench.job.message) == (JobState.FAILED, "no such image")
+
+
+def test_one_untrusted_node_cannot_end_a_verified_job(bench):
+    run_to_proposals(bench, job(3, verifier="deterministic"), A, B, C)
+    bench.fail(A, permanent=True)
+    assert bench.job.state is JobState.RUNNING
+    bench.fail(B, permanent=True)
+    assert bench.job.state is JobState.FAILED
+
+
+def test_a_slot_gets_three_attempts(bench):
+    bench.know(A)
+    bench.submit(job())
+    for attempt in range(1, ATTEMPTS + 1):
+        bench.bid(A, attempt=attempt)
+        bench.fail(A, attempt=attempt)
+    assert bench.job.state is JobState.FAILED
+    assert bench.job.message == "no such image (attempt 3 of 3)"
+
+
+def test_a_silent_node_loses_its_execution(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    beat = say.Heartbeat(
+        executions=(say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.RUNNING),)
+    )
+    for _ in range(10):
+        bench.wait(5)
+        bench.hear(A, beat)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    actions = bench.wait(21)
+    assert bench.states()[A] is S.LOST
+    assert (A, "cancel_execution") in sent(actions)
+    assert announced(actions)
+
+
+def test_a_broken_connection_loses_it_sooner_unless_it_comes_back(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_BREAK / 2)
+    bench.give(ev.ConnectionStands(A))
+    bench.wait(LOST_AFTER_BREAK)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_BREAK + 0.1)
+    assert bench.states() == {A: S.LOST}
+
+
+def test_a_node_is_told_when_it_works_on_what_is_over_here(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(21)
+    assert sent(bench.propose(A)) == [(A, "cancel_execution")]
+    unknown = say.Heartbeat(
+        executions=(say.ExecutionProgress(execution_id=ExecutionID("e-9"), state=ComputeState.RUNNING),)
+    )
+    assert sent(bench.hear(A, unknown)) == [(A, "cancel_execution")]
+
+
+def test_cancelling_stops_every_execution(bench):
+    run_to_proposals(bench, job(2), A, B)
+    actions = bench.give(ev.CancelRequested(JOB, "changed my mind"))
+    assert sorted(sent(actions)) == [(A, "cancel_execution"), (B, "cancel_execution")]
+    assert (bench.job.state, bench.job.message) == (JobState.STOPPED, "changed my mind")
+
+
+def test_the_total_time_out_ends_the_job(bench):
+    bench.know(A)
+    bench.submit(job(Tasks=[{"Engine": {"Type": "noop"}, "Timeouts": {"TotalTimeout": 60}}]))
+    bench.bid(A)
+    beat = say.Heartbeat(
+        executions=(say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.RUNNING),)
+    )
+    for _ in range(13):
+        bench.wait(5)
+        if not bench.job.state.terminal:
+            bench.hear(A, beat)
+    assert bench.job.state is JobState.FAILED
+    assert "total time-out of 60 s" in bench.job.message
+
+
+# --- lies -----------------------------------------------------------------------------------
+
+
+def test_only_the_node_of_an_execution_speaks_for_it(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    before = (bench.job, bench.states())
+    proposal = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-forged")
+    assert bench.hear(B, proposed(A, proposal)) == []
+    assert bench.hear(B, say.ExecutionFailed(job_id=JOB, execution_id=execution_id(A), reason="x")) == []
+    assert (bench.job, bench.states()) == before
+    assert bench.machine.ignored == 2
+
+
+def test_a_proposal_of_another_node_cannot_be_replayed(bench):
+    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    honest = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-right")
+    bench.hear(A, proposed(A, honest))
+    bench.hear(B, proposed(B, honest))
+    assert bench.states() == {A: S.RESULT_PROPOSED, B: S.FAILED}
+
+
+def test_publishing_something_else_than_was_verified_fails_the_execution(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    bench.publish(A, "bafy-swapped")
+    assert bench.states() == {A: S.FAILED}
+    assert bench.job.state is JobState.RUNNING
+
+
+def test_a_node_that_dies_after_acceptance_does_not_matter_if_a_twin_publishes(bench):
+    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    bench.propose(A)
+    bench.propose(B)
+    bench.judge(accepted=[A, B])
+    bench.fail(A)
+    assert bench.job.state is JobState.RUNNING
+    bench.publish(B)
+    assert bench.job.state is JobState.COMPLETED
+
+
+def test_if_every_twin_dies_the_job_runs_again(bench):
+    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    bench.propose(A)
+    bench.propose(B)
+    bench.judge(accepted=[A, B])
+    bench.fail(A)
+    assert announced(bench.fail(B))
+
+
+def test_a_late_refill_is_judged_beside_those_accepted_before(bench):
+    run_to_proposals(bench, job(3, verifier="deterministic"), A, B, C)
+    for node in (A, B, C):
+        bench.propose(node)
+    bench.fail(C)
+    bench.know(D)
+    bench.judge(accepted=[A, B], rejected=[C])
+    bench.wait(5)
+    bench.bid(D)
+    (verify,) = [action for action in bench.propose(D) if isinstance(action, ev.Verify)]
+    assert {proposal.node_id for proposal in verify.proposals} == {A, B, D}
+
+
+def test_messages_after_the_end_change_nothing(bench):
+    test_a_job_travels_from_bid_to_completed(bench)
+    before = (bench.job, bench.states())
+    bench.publish(A)
+    bench.propose(A)
+    bench.fail(A)
+    bench.judge(accepted=[], rejected=[A])
+    assert (bench.job, bench.states()) == before
+
+
+def test_an_ended_job_is_forgotten_after_a_while(bench):
+    test_a_job_travels_from_bid_to_completed(bench)
+    bench.wait(1000)
+    assert bench.machine.jobs == {}
+    assert bench.machine.next_deadline() is None
+
+
+def test_a_restart_resumes_where_the_store_stood(bench):
+    run_to_proposals(bench, job(2), A, B)
+    entry = bench.machine.jobs[JOB]
+    again = Bench()
+    again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))
+    again.propose(A)
+    again.propose(B)
+    again.judge(accepted=[A, B])
+    again.publish(A)
+    again.publish(B)
+    assert again.job.state is JobState.COMPLETED
