@@ -17,7 +17,7 @@ import trio
 from pydantic import ValidationError
 
 from bacalhau_p2p.errors import ExecutorError, Fault, RunTimedOut
-from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import KeptStream, ResultsFolder
 from bacalhau_p2p.executors.wasm_cache import HEADER, Compiled, CompiledCache
 from bacalhau_p2p.executors.wasm_modules import Located, Mounts, locate, mounts, read_module
@@ -35,12 +35,14 @@ _REMEMBERED = 256
 
 
 class WasmExecutor:
-    """Runs WASI preview 1 modules. `cache` is a folder for compiled modules, this executor's own.
+    """Runs WASI preview 1 modules. `cache` is a folder for compiled modules, this executor's own;
+    `stream_limit` the bytes of stdout, and of stderr, that are kept.
 
     A module that traps has run: its exit code is 134 and the trap is the end of its stderr.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, *, stream_limit: int = STREAM_LIMIT) -> None:
+        self._stream_limit = stream_limit
         self._cache = CompiledCache(cache)
         self._processes = Processes()
         self._hashes: dict[tuple[int, ...], str] = {}
@@ -88,7 +90,7 @@ class WasmExecutor:
             )
             for module, sha256 in zip(modules, hashes, strict=True)
         ]
-        with ResultsFolder(request.results, request.result_paths) as results:
+        with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
             used = {id(module.source) for module in modules if not module.source.path.is_dir()}
             shown = [source for source in request.inputs if id(source) not in used]
             spec = _spec(params, request, described, mounts(shown, results.outputs, request.work))

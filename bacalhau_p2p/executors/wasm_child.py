@@ -114,9 +114,9 @@ def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]]) -> in
 
 def _bury(pidfd: int, pid: int, job: socket.socket) -> None:
     _, status = os.waitpid(pid, 0)
+    os.close(pidfd)
     _tell(job, {"status": os.waitstatus_to_exitcode(status)})
     job.close()
-    os.close(pidfd)
 
 
 def _tell(job: socket.socket, message: dict[str, Any]) -> bool:

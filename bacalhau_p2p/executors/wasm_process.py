@@ -46,7 +46,7 @@ class Child:
 
     async def report(self) -> Mapping[str, Any]:
         """What it reported, with its exit status, once it is gone. No `status`: it went with its parent."""
-        while "status" not in self._report:
+        while True:  # to the end of the socket, for then nothing of it is left in the warm process either
             try:
                 message = await self._messages.recv(_MESSAGE)
             except ConnectionError:

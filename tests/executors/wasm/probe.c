@@ -57,12 +57,12 @@ static int chance(void) {
 
 static int eat(size_t megabytes) {
     for (size_t i = 0; i < megabytes; i++) {
-        char *block = malloc(1 << 20);
+        volatile char *block = malloc(1 << 20);
         if (!block) {
             printf("%zu\n", i);
             return 3;
         }
-        memset(block, 1, 1 << 20);
+        for (size_t page = 0; page < 1 << 20; page += 4096) block[page] = 1;
     }
     printf("%zu\n", megabytes);
     return 0;
