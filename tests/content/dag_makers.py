@@ -85,3 +85,8 @@ def tree(path: Path) -> dict[str, bytes | str | None]:
         else:
             found[name] = entry.read_bytes() if entry.is_file() else None
     return found
+
+
+def names(folder: Path) -> list[str]:
+    """The names directly in a folder, sorted."""
+    return sorted(entry.name for entry in folder.iterdir())

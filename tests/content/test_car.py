@@ -38,8 +38,8 @@ def test_a_dag_written_and_read_is_the_same_blocks(stored):
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096])
-def test_pieces_of_any_size_give_the_same_blocks(stored, step):
-    blocks, root = stored
+def test_pieces_of_any_size_give_the_same_blocks(step):
+    blocks = MemoryBlocks()
     small = b"".join(write_car([blocks.folder([(b"a", blocks.raw(b"1")), (b"b", blocks.raw(b"2"))])], blocks))
     assert len(read(small, step)[1]) == 3
 

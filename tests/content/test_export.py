@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 
 import pytest
-from dag_makers import MemoryBlocks, blob, results_folder, tree
+from dag_makers import MemoryBlocks, blob, names, results_folder, tree
 
 from bacalhau_p2p.content.export import export, stays_inside
 from bacalhau_p2p.content.tar import write_tar
@@ -30,7 +29,7 @@ def test_a_folder_comes_back_as_it_was(blocks, tmp_path, out):
     done = export(blocks.add(folder).cid, out / "copy", blocks)
     assert tree(out / "copy") == tree(folder)
     assert (done.bytes, done.entries, done.skipped) == (3_000_005, 6, ())
-    assert os.listdir(out) == ["copy"]
+    assert names(out) == ["copy"]
 
 
 def test_a_file_comes_back_as_it_was(blocks, tmp_path, out):
@@ -38,7 +37,7 @@ def test_a_file_comes_back_as_it_was(blocks, tmp_path, out):
     file.write_bytes(blob(1_000_001, 5))
     export(blocks.add(file).cid, out / "copy", blocks)
     assert (out / "copy").read_bytes() == file.read_bytes()
-    assert os.listdir(out) == ["copy"]
+    assert names(out) == ["copy"]
 
 
 def test_a_sharded_folder_comes_back_whole(blocks, tmp_path, out):
@@ -137,7 +136,7 @@ def test_where_a_symlink_may_lead(target, depth, inside):
 def test_content_that_is_only_a_symlink_writes_nothing(blocks, out):
     with pytest.raises(ContentError, match="symlink"):
         export(blocks.symlink(b"a"), out / "copy", blocks, symlinks="keep")
-    assert os.listdir(out) == []
+    assert names(out) == []
 
 
 def test_an_incomplete_dag_writes_nothing(blocks, out):
@@ -146,7 +145,7 @@ def test_an_incomplete_dag_writes_nothing(blocks, out):
     del blocks.blocks[leaf]
     with pytest.raises(ContentNotFound, match="not complete"):
         export(cid, out / "copy", blocks)
-    assert os.listdir(out) == []
+    assert names(out) == []
 
 
 def test_a_cancelled_export_leaves_nothing(blocks, out):
@@ -162,7 +161,7 @@ def test_a_cancelled_export_leaves_nothing(blocks, out):
     cid = blocks.folder([(b"%d" % number, blocks.raw(b"x")) for number in range(9)])
     with pytest.raises(Stop):
         export(cid, out / "copy", blocks, checkpoint=checkpoint)
-    assert os.listdir(out) == []
+    assert names(out) == []
 
 
 def test_a_target_without_a_parent_folder_is_a_one_line_error(blocks, out):
@@ -182,7 +181,7 @@ def test_tar_extracts_to_the_same_folder(blocks, tmp_path, out):
     with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
         archive.extractall(out, filter="data")
     (folder / "bad").unlink()
-    assert os.listdir(out) == [str(cid)]
+    assert names(out) == [str(cid)]
     assert tree(out / str(cid)) == tree(folder)
 
 

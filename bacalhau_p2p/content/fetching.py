@@ -1,0 +1,266 @@
+"""The asking side of `/bacalhau/car/1.0.0`: who has it, and taking it from whoever does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+import trio
+from trio.abc import HalfCloseableStream
+
+from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.car import CarReader, check_budget
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.dag import Walk
+from bacalhau_p2p.content.wire import MAX_WANTED, PROTOCOL, Answer, Operation, Request, Status, read_message
+from bacalhau_p2p.errors import (
+    ContentError,
+    ContentNotFound,
+    InvalidContent,
+    PeerUnreachable,
+    RemoteProtocolError,
+)
+from bacalhau_p2p.model.base import PeerID
+
+OpenStream = Callable[[PeerID, str], Awaitable[HalfCloseableStream]]
+"""Opens a stream of a protocol to a peer, dialling it if need be. Raises PeerUnreachable."""
+
+Receive = Callable[[], Awaitable[bytes]]
+
+_READ = 256 * 1024
+_GULP = 1024 * 1024
+_BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeLimits:
+    """Seconds, and requests at one time."""
+
+    find: float = 15.0
+    """Until a fetch must have found a peer that has the content."""
+    idle: float = 15.0
+    """Without a byte, until a stream is given up. There is no limit on the whole of a transfer."""
+    requests_a_peer: int = 8
+    """Served to one peer at one time; a further one is told that we are busy."""
+    requests_to_a_peer: int = 4
+    """Made to one peer at one time; a further one waits."""
+
+
+class PeerFault(Exception):
+    """A peer failed us, where another may not. The text says how; `invalid` that it sent wrong data."""
+
+    def __init__(self, message: str, *, invalid: bool = False) -> None:
+        super().__init__(message)
+        self.invalid = invalid
+
+
+class Requests:
+    """Requests to peers, each on a stream of its own."""
+
+    def __init__(self, open_stream: OpenStream, limits: ExchangeLimits) -> None:
+        self._open_stream = open_stream
+        self._limits = limits
+        self._gates: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def ask(self, peer: PeerID, request: Request) -> AsyncIterator[tuple[Answer, Receive]]:
+        """The answer to a request, and a call for the bytes that follow it, b"" at the end of the stream.
+
+        Raises PeerFault, also for what happens to the stream inside the block. Leaving the block
+        early resets the stream.
+        """
+        gate = self._gates.setdefault(peer, trio.Semaphore(self._limits.requests_to_a_peer))
+        async with gate:
+            try:
+                stream = await self._open_stream(peer, PROTOCOL)
+                async with stream:
+                    with trio.fail_after(self._limits.idle):
+                        await stream.send_all(request.encode())
+                    buffer = bytearray()
+                    answer = Answer.decode(await read_message(stream, buffer, self._limits.idle))
+                    yield answer, lambda: self._receive(stream, buffer)
+            except (PeerUnreachable, RemoteProtocolError) as error:
+                raise PeerFault(str(error)) from error
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise PeerFault("the connection was lost") from error
+            except trio.TooSlowError as error:
+                raise PeerFault(f"it sent nothing for {self._limits.idle:g} s") from error
+
+    async def _receive(self, stream: HalfCloseableStream, buffer: bytearray) -> bytes:
+        if buffer:
+            data = bytes(buffer)
+            buffer.clear()
+            return data
+        with trio.fail_after(self._limits.idle):
+            data = bytes(await stream.receive_some(_READ))
+            if not data:
+                await stream.send_eof()
+        return data
+
+
+class Fetch:
+    """One DAG being fetched."""
+
+    def __init__(
+        self,
+        blocks: BlockStore,
+        requests: Requests,
+        threads: trio.CapacityLimiter,
+        cid: CID,
+        providers: Sequence[PeerID],
+        find: float,
+    ) -> None:
+        self._blocks = blocks
+        self._requests = requests
+        self._threads = threads
+        self._cid = cid
+        self._providers = tuple(dict.fromkeys(providers))
+        self._find = find
+        self._answered = 0
+        self._faults: dict[PeerID, PeerFault] = {}
+
+    async def run(self) -> None:
+        """Raises ContentNotFound, InvalidContent, ContentTooLarge, ContentError."""
+        tell, found = trio.open_memory_channel[PeerID](math.inf)
+        outcome: ContentError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_everybody, tell)
+            try:
+                outcome = await self._take_from_any(found)
+            except ContentError as error:  # carried out of the nursery, which would wrap it
+                outcome = error
+            nursery.cancel_scope.cancel()
+        if outcome is not None:
+            raise outcome
+
+    # --- who has it
+
+    async def _ask_everybody(self, tell: trio.MemorySendChannel[PeerID]) -> None:
+        async with tell:
+            with trio.move_on_after(self._find):
+                async with trio.open_nursery() as nursery:
+                    for peer in self._providers:
+                        nursery.start_soon(self._ask, peer, tell)
+
+    async def _ask(self, peer: PeerID, tell: trio.MemorySendChannel[PeerID]) -> None:
+        request = Request(operation=Operation.HAVE, cid=self._cid)
+        try:
+            for pause in _BUSY_PAUSES:
+                async with self._requests.ask(peer, request) as (answer, _):
+                    status = answer.status
+                if status is not Status.BUSY:
+                    break
+                await trio.sleep(pause)
+        except PeerFault:
+            return
+        self._answered += 1
+        if status is Status.OK:
+            tell.send_nowait(peer)
+
+    # --- taking it
+
+    async def _take_from_any(self, found: trio.MemoryReceiveChannel[PeerID]) -> ContentError | None:
+        """None when the DAG is complete, else why nobody could give it."""
+        async for peer in found:
+            try:
+                await self._take_from(peer)
+            except PeerFault as fault:
+                self._faults[peer] = fault
+            else:
+                return None
+        return self._failure()
+
+    def _failure(self) -> ContentError:
+        for peer, fault in self._faults.items():
+            if fault.invalid:
+                return InvalidContent(f"{self._cid} cannot be had: peer {peer} sent wrong data: {fault}")
+        for peer, fault in self._faults.items():
+            return ContentNotFound(f"{self._cid} could not be fetched from peer {peer}: {fault}")
+        asked, silent = len(self._providers), len(self._providers) - self._answered
+        if not asked:
+            return ContentNotFound(f"{self._cid} is not here, and there is no peer to ask for it")
+        peers = "1 peer was" if asked == 1 else f"{asked} peers were"
+        note = f", {silent} did not answer within {self._find:g} s" if silent else ""
+        return ContentNotFound(f"no peer has {self._cid}: {peers} asked{note}")
+
+    async def _take_from(self, peer: PeerID) -> None:
+        """Ask for what is missing until nothing is. Raises PeerFault, ContentError."""
+        before: tuple[CID, ...] = ()
+        while True:
+            survey = await self._thread(lambda: self._blocks.survey(self._cid, missing_limit=MAX_WANTED))
+            if survey.complete:
+                return
+            if survey.missing == before:
+                raise ContentError(f"the blocks of {self._cid} vanish from the store as they are written")
+            before = survey.missing
+            await self._take(peer, before)
+
+    async def _take(self, peer: PeerID, wanted: tuple[CID, ...]) -> None:
+        """Store the DAGs below `wanted`, which `peer` sends."""
+        request = Request(operation=Operation.GET, cid=self._cid, wanted=wanted)
+        for pause in _BUSY_PAUSES:
+            async with self._requests.ask(peer, request) as (answer, receive):
+                if answer.status is Status.OK:
+                    await self._store(receive, _Incoming(self._blocks, wanted))
+                    return
+            if answer.status is not Status.BUSY:
+                raise PeerFault(f"it answered {answer.status.value} to a request for the blocks")
+            await trio.sleep(pause)
+        raise PeerFault("it is busy")
+
+    async def _store(self, receive: Receive, incoming: _Incoming) -> None:
+        """Store a whole stream, in pieces that are worth a thread; of one that breaks, what had come."""
+        gulp = bytearray()
+        try:
+            while data := await receive():
+                gulp += data
+                if len(gulp) >= _GULP:
+                    await self._thread(incoming.store, bytes(gulp))
+                    gulp.clear()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            await self._thread(incoming.store, bytes(gulp))
+            raise
+        await self._thread(incoming.store, bytes(gulp))
+        incoming.finish()
+
+    async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
+        return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+
+class _Incoming:
+    """A stream of blocks that is checked and stored: exactly those that the wanted DAGs link to."""
+
+    def __init__(self, blocks: BlockStore, wanted: tuple[CID, ...]) -> None:
+        self._blocks = blocks
+        self._reader = CarReader()
+        self._walk = Walk(list(wanted), blocks.limits)
+        self._bytes = 0
+
+    def store(self, data: bytes) -> None:
+        """Raises PeerFault for what the peer made up, ContentError for what the content itself is."""
+        self._bytes += len(data)
+        check_budget(self._bytes, self._blocks.limits)
+        try:
+            sections = self._reader.feed(data)
+        except InvalidContent as error:
+            raise PeerFault(str(error), invalid=True) from error
+        for cid, block in sections:
+            if cid.v1 != self._walk.expected:
+                raise PeerFault(f"block {cid} was not asked for, or not now", invalid=True)
+            self._walk.take(block)
+            self._blocks.put_verified(cid, block)
+
+    def finish(self) -> None:
+        """Raises PeerFault unless all has come."""
+        try:
+            self._reader.finish()
+        except InvalidContent as error:
+            raise PeerFault(str(error), invalid=True) from error
+        if self._walk.expected is not None:
+            raise PeerFault("it ended the stream before all blocks had come")

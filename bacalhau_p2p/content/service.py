@@ -1,0 +1,188 @@
+"""Everything a node does with content, behind one door: add, find, fetch, write out, pin."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import trio
+
+from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.car import CarReader, check_budget, write_car
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.exchange import Exchange, batches
+from bacalhau_p2p.content.export import Existing, Exported, export
+from bacalhau_p2p.content.tar import write_tar
+from bacalhau_p2p.content.unixfs import Added, Symlinks, build
+from bacalhau_p2p.errors import ContentNotFound, InvalidContent
+from bacalhau_p2p.model.base import PeerID
+
+STREAM_CHUNK = 256 * 1024
+"""Bytes of the chunks in which CAR and TAR streams are given, the last excepted."""
+
+_T = TypeVar("_T")
+
+
+class Content:
+    """The content of one node.
+
+    Blocking work runs in threads of a limiter of its own. Cancelled: `add`, `fetch` and `import_car`
+    leave whole blocks behind that nobody has pinned, `export` leaves nothing.
+    """
+
+    def __init__(
+        self,
+        blocks: BlockStore,
+        exchange: Exchange,
+        candidates: Callable[[], Sequence[PeerID]],
+        *,
+        threads: trio.CapacityLimiter | None = None,
+    ) -> None:
+        """`candidates` gives the peers to ask when a CID is wanted: those connected now."""
+        self._blocks = blocks
+        self._exchange = exchange
+        self._candidates = candidates
+        self._threads = threads or trio.CapacityLimiter(4)
+
+    async def add(
+        self, path: Path, *, pin_owner: str, hidden: bool = True, symlinks: Symlinks = "keep"
+    ) -> Added:
+        """Store the file or folder at `path` and pin it for `pin_owner`.
+
+        Unlike `ipfs add -r`, hidden files are taken along: a result is all that a job left.
+        Raises ContentError, ContentTooLarge.
+        """
+
+        def sink(cid: CID, block: bytes) -> None:
+            trio.from_thread.check_cancelled()
+            self._blocks.put_verified(cid, block)
+
+        def work() -> Added:
+            added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
+            self._blocks.pin(added.cid, pin_owner)
+            return added
+
+        return await self._thread(work)
+
+    async def has(self, cid: CID) -> bool:
+        """Whether the whole DAG below `cid` is in this node's store."""
+        return await self._thread(self._blocks.has_all, cid)
+
+    async def size(self, cid: CID) -> int:
+        """Bytes of all files below `cid`, as they would be written out.
+
+        Raises ContentNotFound when not all of it is in this node's store, InvalidContent, ContentTooLarge.
+        """
+        cid.require_fetchable()
+        survey = await self._thread(lambda: self._blocks.survey(cid, missing_limit=1))
+        if not survey.complete:
+            raise ContentNotFound(f"{cid} is not complete in the store")
+        return survey.bytes
+
+    async def fetch(
+        self,
+        cid: CID,
+        *,
+        hints: Sequence[PeerID] = (),
+        pin_owner: str | None = None,
+        timeout: float | None = 15.0,
+    ) -> None:
+        """Have the whole DAG below `cid` in the store, from `hints` or any peer that is connected.
+
+        `timeout` is the seconds within which somebody must be found who has it; the transfer itself
+        may take as long as it moves. Raises ContentNotFound, InvalidContent, ContentTooLarge.
+        """
+        await self._exchange.fetch(cid, (*hints, *self._candidates()), timeout=timeout)
+        if pin_owner is not None:
+            await self.pin(cid, pin_owner)
+
+    async def export(
+        self,
+        cid: CID,
+        target: Path,
+        *,
+        symlinks: Literal["skip", "keep"] = "skip",
+        existing: Existing = "refuse",
+    ) -> Exported:
+        """Write the file or folder below `cid`, which the store must have, to `target`.
+
+        Raises as `content.export.export`.
+        """
+        return await self._thread(
+            functools.partial(
+                export,
+                cid,
+                target,
+                self._blocks,
+                limits=self._blocks.limits,
+                symlinks=symlinks,
+                existing=existing,
+                checkpoint=trio.from_thread.check_cancelled,
+            )
+        )
+
+    async def car(self, cid: CID) -> AsyncIterator[bytes]:
+        """The DAG below `cid` as a CARv1, depth first.
+
+        Raises ContentNotFound before the first byte when not all of it is in the store.
+        """
+        await self.size(cid)
+        async for chunk in self._stream(write_car([cid], self._blocks, self._blocks.limits)):
+            yield chunk
+
+    async def tar(self, cid: CID, *, name: str = "") -> AsyncIterator[bytes]:
+        """The DAG below `cid` as a TAR; see `content.tar.write_tar`."""
+        cid.require_fetchable()
+        async for chunk in self._stream(write_tar(cid, self._blocks, name=name, limits=self._blocks.limits)):
+            yield chunk
+
+    async def _stream(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        chunks = batches(pieces, STREAM_CHUNK)
+        while (chunk := await self._thread(next, chunks, None)) is not None:
+            yield chunk
+
+    async def import_car(self, chunks: AsyncIterable[bytes], *, pin_owner: str) -> CID:
+        """Store a CARv1 with one root and everything below it, in any order, and pin it.
+
+        Raises InvalidContent for anything else, ContentTooLarge above the limits of the store.
+        """
+        reader, used = CarReader(), 0
+
+        def store(data: bytes) -> None:
+            for cid, block in reader.feed(data):
+                self._blocks.put_verified(cid, block)
+
+        gathered = bytearray()
+        async for chunk in chunks:
+            used += len(chunk)
+            check_budget(used, self._blocks.limits)
+            gathered += chunk
+            if len(gathered) >= STREAM_CHUNK:
+                await self._thread(store, bytes(gathered))
+                gathered.clear()
+        await self._thread(store, bytes(gathered))
+        reader.finish()
+        return await self._thread(self._adopt, reader.roots or (), pin_owner)
+
+    def _adopt(self, roots: tuple[CID, ...], pin_owner: str) -> CID:
+        if len(roots) != 1:
+            raise InvalidContent(f"the CAR stream has {len(roots)} roots; exactly one is accepted")
+        roots[0].require_fetchable()
+        survey = self._blocks.survey(roots[0], missing_limit=1)
+        if not survey.complete:
+            raise InvalidContent(f"the CAR stream lacks block {survey.missing[0]}")
+        self._blocks.pin(roots[0], pin_owner)
+        return roots[0]
+
+    async def pin(self, cid: CID, owner: str, expires: float | None = None) -> None:
+        """Note that `owner` needs all below `cid`, until `expires` (UNIX seconds) if given."""
+        await self._thread(self._blocks.pin, cid, owner, expires)
+
+    async def unpin(self, cid: CID, owner: str) -> None:
+        """Take that note back; one that does not exist is no error."""
+        await self._thread(self._blocks.unpin, cid, owner)
+
+    async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
+        return await trio.to_thread.run_sync(call, *args, limiter=self._threads)

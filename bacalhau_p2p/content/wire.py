@@ -1,0 +1,176 @@
+"""Requests and answers of `/bacalhau/car/1.0.0`: a varint length, then one CBOR map.
+
+`docs/content.md` specifies them. Whatever comes from a peer is decoded strictly; fields that are
+not known are ignored, so that a later version may add some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+from typing import Any
+
+import trio
+from cbor2 import CBORDecodeError, CBORDecoder, dumps
+from trio.abc import ReceiveStream
+
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.varint import decode_varint, encode_varint
+from bacalhau_p2p.errors import InvalidCID, RemoteProtocolError
+
+PROTOCOL = "/bacalhau/car/1.0.0"
+
+MAX_MESSAGE = 64 * 1024
+"""Bytes of one request or answer."""
+
+MAX_WANTED = 1000
+"""CIDs in one request."""
+
+_MAX_DEPTH = 8
+
+
+class Operation(StrEnum):
+    HAVE = "have"
+    """Whether the peer has the complete DAG below a CID."""
+    GET = "get"
+    """Send the blocks below a CID, or below the wanted parts of it."""
+
+
+class Status(StrEnum):
+    OK = "ok"
+    MISSING = "missing"
+    BUSY = "busy"
+    """So many requests of ours are under way that the peer wants to finish some first."""
+    REFUSED = "refused"
+    """The peer understood and will not, now or later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked about `cid`. `wanted` narrows a get to the DAGs below these blocks."""
+
+    operation: Operation
+    cid: CID
+    wanted: tuple[CID, ...] = ()
+
+    def encode(self) -> bytes:
+        body: dict[str, Any] = {"op": self.operation.value, "cid": self.cid.binary}
+        if self.wanted:
+            body["want"] = [cid.binary for cid in self.wanted]
+        return _frame(body)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Request | None:
+        """None for an operation that is not known here. Raises RemoteProtocolError."""
+        body = _loads(payload)
+        operation, wanted = body.get("op"), body.get("want", [])
+        if not isinstance(wanted, list) or len(wanted) > MAX_WANTED or not isinstance(operation, str):
+            raise RemoteProtocolError("a content request has the wrong shape")
+        cid, parts = _cid(body.get("cid")), tuple(_cid(part) for part in wanted)
+        try:
+            return cls(operation=Operation(operation), cid=cid, wanted=parts)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: Status
+    reason: str = ""
+
+    def encode(self) -> bytes:
+        body: dict[str, Any] = {"status": self.status.value}
+        if self.reason:
+            body["reason"] = self.reason
+        return _frame(body)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Answer:
+        """Raises RemoteProtocolError."""
+        body = _loads(payload)
+        reason = body.get("reason", "")
+        try:
+            return cls(
+                status=Status(str(body.get("status"))), reason=reason if isinstance(reason, str) else ""
+            )
+        except ValueError:
+            raise RemoteProtocolError("a content answer has a status that is not known") from None
+
+
+async def read_message(stream: ReceiveStream, buffer: bytearray, idle: float) -> bytes:
+    """The next message of a stream; what came behind it is left in `buffer`.
+
+    Raises RemoteProtocolError, trio.TooSlowError after `idle` seconds without a byte.
+    """
+    while (payload := take_frame(buffer)) is None:
+        with trio.fail_after(idle):
+            data = await stream.receive_some(MAX_MESSAGE)
+        if not data:
+            raise RemoteProtocolError("the stream ended before a whole content message")
+        buffer += data
+    return payload
+
+
+def take_frame(buffer: bytearray) -> bytes | None:
+    """Remove the message at the front of `buffer`, None while it is not all there.
+
+    Raises RemoteProtocolError.
+    """
+    try:
+        length, start = decode_varint(buffer)
+    except IndexError:
+        return None
+    except ValueError:
+        raise RemoteProtocolError("a content message has a malformed length") from None
+    if length > MAX_MESSAGE:
+        raise RemoteProtocolError(f"a content message of {length} bytes; at most {MAX_MESSAGE} are allowed")
+    if len(buffer) < start + length:
+        return None
+    payload = bytes(buffer[start : start + length])
+    del buffer[: start + length]
+    return payload
+
+
+def _frame(body: dict[str, Any]) -> bytes:
+    payload = dumps(body)
+    return encode_varint(len(payload)) + payload
+
+
+def _cid(value: object) -> CID:
+    if not isinstance(value, bytes):
+        raise RemoteProtocolError("a content request names no CID")
+    try:
+        return CID(value)
+    except InvalidCID as error:
+        raise RemoteProtocolError(f"a content request has a malformed CID: {error}") from None
+
+
+def _refuse_tag(*_: object) -> object:
+    raise RemoteProtocolError("a CBOR tag, which content messages never use")
+
+
+_KNOWN_TAGS = (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+_NO_TAGS: dict[int, Callable[..., object]] = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
+"""cbor2 decodes these by itself unless each is taken from it; an empty map leaves them all in place."""
+
+
+def _loads(payload: bytes) -> dict[str, Any]:
+    stream = BytesIO(payload)
+    decoder = CBORDecoder(
+        stream,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_NO_TAGS,
+        max_depth=_MAX_DEPTH,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        read_size=1,
+    )
+    try:
+        body = decoder.decode()
+    except (CBORDecodeError, ValueError, TypeError, OverflowError) as error:
+        raise RemoteProtocolError(f"a content message is not plain CBOR: {error}") from None
+    if stream.tell() != len(payload) or not isinstance(body, dict):
+        raise RemoteProtocolError("a content message is not one CBOR map")
+    return body

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from dag_makers import blob, results_folder
+
+from bacalhau_p2p.content.blockstore import BlockStore, Pin
+from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
+from bacalhau_p2p.content.unixfs import build
+from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
+
+DATA = b"some block"
+NAME = CID.of(RAW, DATA)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with BlockStore(tmp_path / "store") as store:
+        yield store
+
+
+def stored_files(tmp_path):
+    return [path for path in (tmp_path / "store" / "blocks").rglob("*") if path.is_file()]
+
+
+def test_a_stored_block_is_read_back(store):
+    store.put(NAME, DATA)
+    assert (store.get(NAME), store.size(NAME), store.has(NAME)) == (DATA, len(DATA), True)
+
+
+def test_a_block_that_is_not_there_is_none(store):
+    assert (store.get(NAME), store.size(NAME), store.has(NAME)) == (None, None, False)
+
+
+def test_blocks_outlive_the_store_object(tmp_path):
+    with BlockStore(tmp_path / "s") as store:
+        store.put_many([(NAME, DATA), (CID.of(DAG_PB, b"x"), b"x")])
+    with BlockStore(tmp_path / "s") as store:
+        assert store.get(NAME) == DATA
+
+
+def test_the_same_bytes_are_stored_once_whatever_the_codec(store, tmp_path):
+    store.put(NAME, DATA)
+    store.put(CID.of(DAG_PB, DATA), DATA)
+    store.put(CID(CID.of(DAG_PB, DATA).binary[2:]), DATA)
+    assert len(stored_files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cid", "block", "error", "message"),
+    [
+        (NAME, b"other", InvalidContent, "tampered"),
+        (CID.of(0x71, DATA), DATA, InvalidContent, "codec 0x71"),
+        (CID.of(RAW, bytes(2097153)), bytes(2097153), ContentTooLarge, "at most 2097152"),
+    ],
+)
+def test_what_may_not_be_stored_is_not(store, tmp_path, cid, block, error, message):
+    with pytest.raises(error, match=message):
+        store.put(cid, block)
+    assert stored_files(tmp_path) == []
+
+
+def test_a_damaged_block_is_missing_and_can_be_stored_again(store, tmp_path):
+    store.put(NAME, DATA)
+    stored_files(tmp_path)[0].write_bytes(b"")
+    assert store.get(NAME) is None
+    store.put(NAME, DATA)
+    assert store.get(NAME) == DATA
+
+
+def test_a_second_process_cannot_open_the_store(store, tmp_path):
+    code = f"from bacalhau_p2p.content.blockstore import *; BlockStore(Path({str(tmp_path / 'store')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "is in use by another process" in done.stderr
+
+
+def test_a_folder_that_cannot_be_used_is_a_one_line_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ContentError, match="cannot be used"):
+        BlockStore(tmp_path / "file")
+
+
+def test_complete_means_every_block_is_there(store, tmp_path):
+    blocks: dict[CID, bytes] = {}
+    root = build(results_folder(tmp_path / "results"), blocks.__setitem__).cid
+    store.put_many(blocks.items())
+    assert store.has_all(root)
+    assert store.survey(root).bytes == 3_000_005
+    for missing, block in blocks.items():
+        store.delete(missing)
+        assert not store.has_all(root)
+        assert store.survey(root).missing == (missing,)
+        store.put(missing, block)
+        assert store.has_all(root)
+
+
+def test_a_leaf_cut_short_on_disk_is_noticed_as_missing(store, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(blob(600_000, 1))
+    root = build(file, store.put).cid
+    damaged = max(stored_files(tmp_path), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(b"")
+    survey = store.survey(root)
+    assert len(survey.missing) == 1
+    assert not damaged.exists()
+
+
+def test_pins_name_their_owners_and_expire(store):
+    other = CID.of(RAW, b"other")
+    store.pin(NAME, "job-1", expires=100.0)
+    store.pin(NAME, "job-2")
+    store.pin(other, "job-1")
+    assert store.pins(NAME) == [Pin(NAME, "job-1", 100.0), Pin(NAME, "job-2", None)]
+    assert [pin.owner for pin in store.pins(NAME, now=100.0)] == ["job-2"]
+    assert len(store.pins()) == 3
+    store.pin(NAME, "job-1", expires=200.0)
+    assert store.pins(NAME)[0].expires == 200.0
+    assert store.unpin(NAME, "job-1")
+    assert not store.unpin(NAME, "job-1")
+    assert [pin.owner for pin in store.pins(NAME)] == ["job-2"]
+
+
+def test_pins_outlive_the_process_that_made_them(tmp_path):
+    with BlockStore(tmp_path / "s") as store:
+        store.pin(NAME, "job-1")
+    with BlockStore(tmp_path / "s") as store:
+        assert store.pins() == [Pin(NAME, "job-1", None)]
+
+
+def test_a_process_killed_while_writing_leaves_only_whole_blocks(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from bacalhau_p2p.content.blockstore import BlockStore;"
+        "from bacalhau_p2p.content.cid import CID, RAW\n"
+        "store = BlockStore(Path(sys.argv[1]))\n"
+        "while True:\n"
+        "    data = os.urandom(1 << 20)\n"
+        "    store.put_verified(CID.of(RAW, data), data); print('.', flush=True)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "store")], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    with writer:
+        for _ in range(20):
+            writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        written = writer.stdout.read().count(b".") + 20
+    with BlockStore(tmp_path / "store"):
+        whole = stored_files(tmp_path)
+        assert {path.stat().st_size for path in whole} == {1 << 20}
+        assert len(whole) in (written, written + 1)
+        assert os.listdir(tmp_path / "store" / "tmp") == []  # noqa: PTH208

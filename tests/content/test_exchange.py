@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import cbor2
+import pytest
+import trio
+from dag_makers import MemoryBlocks, blob, results_folder
+from trio.testing import memory_stream_pair
+
+from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.car import header, section
+from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.content.exchange import PROTOCOL, Exchange, ExchangeLimits
+from bacalhau_p2p.content.limits import Limits
+from bacalhau_p2p.content.unixfs import build
+from bacalhau_p2p.content.varint import encode_varint
+from bacalhau_p2p.content.wire import MAX_WANTED, Answer, Operation, Request, Status, read_message, take_frame
+from bacalhau_p2p.errors import (
+    ContentNotFound,
+    ContentTooLarge,
+    InvalidContent,
+    PeerUnreachable,
+    RemoteProtocolError,
+)
+from bacalhau_p2p.model.base import PeerID
+
+ALICE, BOB, CAROL, DAVE = (PeerID(name) for name in ("alice", "bob", "carol", "dave"))
+QUICK = ExchangeLimits(find=2, idle=2)
+
+
+class Net:
+    """Peers with a store each, joined by streams in memory; a peer may be served by other code."""
+
+    def __init__(self, nursery: trio.Nursery, folder, stack: ExitStack) -> None:
+        self.nursery = nursery
+        self.folder = folder
+        self.stack = stack
+        self.stores: dict[PeerID, BlockStore] = {}
+        self.exchanges: dict[PeerID, Exchange] = {}
+        self.handlers: dict[PeerID, Callable] = {}
+        self.opened: Counter[PeerID] = Counter()
+        self.faults: list[Exception] = []
+
+    def peer(self, name: PeerID, limits: ExchangeLimits = QUICK, content: Limits = Limits()) -> BlockStore:  # noqa: B008
+        store = self.stack.enter_context(BlockStore(self.folder / name, limits=content))
+
+        async def open_stream(to: PeerID, protocol: str):
+            assert protocol == PROTOCOL
+            if to not in self.handlers:
+                raise PeerUnreachable(f"{to} cannot be reached")
+            self.opened[to] += 1
+            near, far = memory_stream_pair()
+            self.nursery.start_soon(self.handle, to, name, far)
+            return near
+
+        self.stores[name] = store
+        self.exchanges[name] = Exchange(store, open_stream, limits=limits)
+        self.handlers[name] = self.exchanges[name].serve
+        return store
+
+    async def handle(self, server: PeerID, client: PeerID, stream) -> None:
+        """As a transport does it: the stream is closed when its handler returns."""
+        try:
+            await self.handlers[server](client, stream)
+        except (RemoteProtocolError, trio.TooSlowError) as error:
+            self.faults.append(error)
+        await stream.aclose()
+
+    async def fetch(self, who: PeerID, cid: CID, providers: Sequence[PeerID], **options) -> None:
+        await self.exchanges[who].fetch(cid, providers, **options)
+
+
+@pytest.fixture
+async def net(nursery, tmp_path):
+    with ExitStack() as stack:
+        yield Net(nursery, tmp_path, stack)
+
+
+def give(store: BlockStore, blocks: MemoryBlocks) -> None:
+    store.put_many(blocks.blocks.items())
+
+
+async def test_a_folder_is_fetched_whole(net, tmp_path):
+    alice, bob = net.peer(ALICE), net.peer(BOB)
+    root = build(results_folder(tmp_path / "results"), alice.put).cid
+    await net.fetch(BOB, root, [ALICE])
+    assert bob.has_all(root)
+    assert net.opened[ALICE] == 2  # one to ask, one for everything
+
+
+async def test_what_is_here_is_not_asked_for(net):
+    alice = net.peer(ALICE)
+    alice.put(CID.of(RAW, b"x"), b"x")
+    await net.fetch(ALICE, CID.of(RAW, b"x"), [BOB])
+
+
+async def test_the_peer_that_has_it_is_found_among_those_that_do_not(net):
+    net.peer(ALICE), net.peer(BOB)
+    net.peer(CAROL).put(CID.of(RAW, b"x"), b"x")
+    await net.fetch(ALICE, CID.of(RAW, b"x"), [BOB, DAVE, CAROL])
+    assert net.stores[ALICE].get(CID.of(RAW, b"x")) == b"x"
+
+
+async def test_a_cid_that_nobody_has_says_how_many_were_asked(net):
+    net.peer(ALICE), net.peer(BOB), net.peer(CAROL)
+    cid = CID.of(RAW, b"x")
+    with pytest.raises(ContentNotFound, match=rf"no peer has {cid}: 2 peers were asked$"):
+        await net.fetch(ALICE, cid, [BOB, CAROL, BOB])
+    with pytest.raises(ContentNotFound, match=r"there is no peer to ask"):
+        await net.fetch(ALICE, cid, [])
+
+
+async def test_silent_and_absent_peers_do_not_hold_a_fetch_up(net):
+    net.peer(ALICE), net.peer(BOB)
+
+    async def silent(peer, stream):
+        await trio.sleep_forever()
+
+    net.handlers[CAROL] = silent
+    with pytest.raises(ContentNotFound, match=r"3 peers were asked, 2 did not answer within 0.1 s"):
+        await net.fetch(ALICE, CID.of(RAW, b"x"), [BOB, CAROL, DAVE], timeout=0.1)
+    net.stores[BOB].put(CID.of(RAW, b"x"), b"x")
+    await net.fetch(ALICE, CID.of(RAW, b"x"), [CAROL, DAVE, BOB], timeout=60)
+
+
+def lying(blocks: MemoryBlocks, answer: bytes, *, then: Callable | None = None):
+    """A handler that has everything, and answers a get with these bytes."""
+
+    async def handle(peer, stream):
+        request = Request.decode(await read_message(stream, bytearray(), 2))
+        await stream.send_all(Answer(status=Status.OK).encode())
+        if request.operation is Operation.GET:
+            await stream.send_all(answer)
+        await stream.send_eof()
+
+    return handle
+
+
+def three_files() -> tuple[MemoryBlocks, CID, list[CID]]:
+    blocks = MemoryBlocks()
+    leaves = [blocks.raw(blob(100, seed)) for seed in range(3)]
+    return blocks, blocks.folder([(b"%d" % number, leaf) for number, leaf in enumerate(leaves)]), leaves
+
+
+async def test_the_next_peer_goes_on_where_one_broke_off(net):
+    blocks, root, leaves = three_files()
+    alice, carol = net.peer(ALICE), net.peer(CAROL)
+    give(carol, blocks)
+    half = header([root]) + section(root, blocks.blocks[root]) + section(leaves[0], blocks.blocks[leaves[0]])
+    asked: list[tuple[CID, ...]] = []
+
+    async def watched(peer, stream):
+        buffer = bytearray()
+        payload = await read_message(stream, buffer, 2)
+        asked.append(Request.decode(payload).wanted)
+        replay, ours = memory_stream_pair()
+        await replay.send_all(encode_varint(len(payload)) + payload)
+        net.nursery.start_soon(net.exchanges[CAROL].serve, peer, ours)
+        while data := await replay.receive_some(65536):
+            await stream.send_all(data)
+        await stream.send_eof()
+
+    started = trio.Event()
+
+    async def breaks(peer, stream):
+        await lying(blocks, half)(peer, stream)
+        started.set()
+
+    async def watched_later(peer, stream):
+        await started.wait()
+        await watched(peer, stream)
+
+    net.handlers[BOB], net.handlers[CAROL] = breaks, watched_later
+    await net.fetch(ALICE, root, [BOB, CAROL])
+    assert alice.has_all(root)
+    assert asked[-1] == tuple(leaves[1:])
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (lambda root, block, other: section(root, block + b"x"), "tampered"),
+        (lambda root, block, other: section(root, block)[:-5], "cut short"),
+        (lambda root, block, other: section(other, b"other"), "not asked for"),
+        (lambda root, block, other: section(root, block) * 2, "not asked for"),
+        (lambda root, block, other: section(CID.of(0x71, b"x"), b"x"), "codec 0x71"),
+        (lambda root, block, other: b"\xff\xff\xff\x7f", "larger than"),
+    ],
+    ids=["tampered", "truncated", "unsolicited", "repeated", "codec", "oversize"],
+)
+async def test_wrong_blocks_are_refused_not_stored_and_had_from_another(net, stream, message):
+    blocks, root, _ = three_files()
+    alice, carol = net.peer(ALICE), net.peer(CAROL)
+    other = CID.of(RAW, b"other")
+    net.handlers[BOB] = lying(blocks, header([root]) + stream(root, blocks.blocks[root], other))
+    with pytest.raises(InvalidContent, match=f"peer bob sent wrong data.*{message}"):
+        await net.fetch(ALICE, root, [BOB])
+    assert not alice.has(other)
+    give(carol, blocks)
+    await net.fetch(ALICE, root, [BOB, CAROL])
+    assert alice.has_all(root)
+
+
+async def test_a_stream_that_ends_too_early_is_not_taken_for_complete(net):
+    blocks, root, _ = three_files()
+    net.peer(ALICE)
+    net.handlers[BOB] = lying(blocks, header([root]) + section(root, blocks.blocks[root]))
+    with pytest.raises(ContentNotFound, match="before all blocks had come"):
+        await net.fetch(ALICE, root, [BOB])
+
+
+async def test_evil_content_is_refused_from_whomever_it_comes(net):
+    blocks = MemoryBlocks()
+    root = blocks.folder([(b"../evil", blocks.raw(b"x"))])
+    alice, bob = net.peer(ALICE), net.peer(BOB)
+    give(bob, blocks)
+    net.handlers[BOB] = lying(blocks, header([root]) + section(root, blocks.blocks[root]))
+    with pytest.raises(InvalidContent, match=r"forbidden name"):
+        await net.fetch(ALICE, root, [BOB])
+    assert not alice.has(CID.of(RAW, b"x"))
+
+
+async def test_content_above_the_limits_is_refused_at_its_root(net):
+    blocks = MemoryBlocks()
+    root = blocks.file([(blocks.raw(bytes(1000)), 1000)] * 100)
+    alice, bob = net.peer(ALICE, content=Limits(bytes=50_000)), net.peer(BOB)
+    give(bob, blocks)
+    with pytest.raises(ContentTooLarge, match="100000 bytes; the limit is 50000"):
+        await net.fetch(ALICE, root, [BOB])
+    assert not alice.has(CID.of(RAW, bytes(1000)))
+
+
+async def test_a_codec_that_is_not_ours_is_refused_before_anybody_is_asked(net):
+    net.peer(ALICE), net.peer(BOB)
+    with pytest.raises(InvalidContent, match="codec 0x71"):
+        await net.fetch(ALICE, CID.of(0x71, b"x"), [BOB])
+    assert not net.opened
+
+
+async def test_more_missing_blocks_than_one_request_can_name_are_fetched(net):
+    blocks = MemoryBlocks()
+    leaves = [blocks.raw(b"%d" % number) for number in range(MAX_WANTED + 500)]
+    root = blocks.folder([(b"%d" % number, leaf) for number, leaf in enumerate(leaves)])
+    alice, bob = net.peer(ALICE), net.peer(BOB)
+    give(bob, blocks)
+    alice.put(root, blocks.blocks[root])
+    await net.fetch(ALICE, root, [BOB])
+    assert alice.has_all(root)
+    assert net.opened[BOB] == 3
+
+
+async def test_two_fetches_of_one_cid_are_one_transfer(net):
+    blocks, root, _ = three_files()
+    net.peer(ALICE)
+    give(net.peer(BOB), blocks)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(net.fetch, ALICE, root, [BOB])
+    assert net.opened[BOB] == 2
+
+
+async def test_a_cancelled_fetch_can_be_taken_up_again(net):
+    blocks, root, _ = three_files()
+    alice = net.peer(ALICE)
+    reached = trio.Event()
+
+    async def stalls(peer, stream):
+        await lying(blocks, header([root]))(peer, stream)
+        reached.set()
+
+    net.handlers[BOB] = stalls
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(net.fetch, ALICE, root, [BOB])
+        await reached.wait()
+        nursery.cancel_scope.cancel()
+    give(net.peer(CAROL), blocks)
+    await net.fetch(ALICE, root, [CAROL])
+    assert alice.has_all(root)
+
+
+async def test_a_stalled_peer_is_given_up_and_the_next_one_asked(net):
+    blocks, root, _ = three_files()
+    net.peer(ALICE, limits=ExchangeLimits(find=2, idle=0.05))
+    give(net.peer(CAROL), blocks)
+    serve = net.exchanges[CAROL].serve
+    tried = trio.Event()
+
+    async def stalls(peer, stream):
+        request = Request.decode(await read_message(stream, bytearray(), 2))
+        await stream.send_all(Answer(status=Status.OK).encode())
+        if request.operation is Operation.GET:
+            tried.set()
+            await trio.sleep_forever()
+        await stream.send_eof()
+
+    async def later(peer, stream):
+        await serve(peer, stream)
+
+    net.handlers[BOB] = stalls
+    with pytest.raises(
+        ContentNotFound, match=r"could not be fetched from peer bob: it sent nothing for 0.05 s"
+    ):
+        await net.fetch(ALICE, root, [BOB])
+    assert tried.is_set()
+    net.handlers[CAROL] = later
+    await net.fetch(ALICE, root, [BOB, CAROL])
+
+
+# --- the serving side, spoken to in bytes ---------------------------------------------------
+
+
+async def speak(net: Net, to: PeerID, data: bytes, *, end: bool = True) -> bytes:
+    near, far = memory_stream_pair()
+    net.nursery.start_soon(net.handle, to, PeerID("stranger"), far)
+    try:
+        await near.send_all(data)
+        if end:
+            await near.send_eof()
+    except trio.BrokenResourceError:
+        pass
+    received = b""
+    while piece := await near.receive_some(65536):
+        received += piece
+    return received
+
+
+def message(body: object) -> bytes:
+    payload = cbor2.dumps(body)
+    return encode_varint(len(payload)) + payload
+
+
+async def test_the_protocol_on_the_wire_is_the_documented_one(net):
+    store = net.peer(ALICE)
+    cid = CID.of(RAW, b"hello\n")
+    store.put(cid, b"hello\n")
+    have = message({"op": "have", "cid": cid.binary})
+    get = message({"op": "get", "cid": cid.binary, "want": [cid.binary], "later": "ignored"})
+    okay = message({"status": "ok"})
+    assert await speak(net, ALICE, have) == okay
+    assert await speak(net, ALICE, get) == okay + header([cid]) + section(cid, b"hello\n")
+    other = CID.of(RAW, b"other").binary
+    assert await speak(net, ALICE, message({"op": "have", "cid": other})) == message({"status": "missing"})
+    assert await speak(net, ALICE, message({"op": "get", "cid": other})) == message({"status": "missing"})
+    refused = await speak(net, ALICE, message({"op": "list", "cid": cid.binary}))
+    assert Answer.decode(take_frame(bytearray(refused))).status is Status.REFUSED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 20,
+        encode_varint(10_000_000),
+        message([]),
+        message({"op": "have"}),
+        message({"op": "have", "cid": "text"}),
+        message({"op": "have", "cid": b"junk"}),
+        message({"op": 1, "cid": CID.of(RAW, b"").binary}),
+        message({"op": "get", "cid": CID.of(RAW, b"").binary, "want": [1]}),
+        message({"op": "get", "cid": CID.of(RAW, b"").binary, "want": [CID.of(RAW, b"").binary] * 1001}),
+        b"\x02\xa0\xa0",
+        b"\x06\xd8\x23\x64(a+)",
+        b"\x02\xbf\xff",
+        b"\x05\xa2\x61a\x01\x61",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_garbage_is_a_remote_fault_and_serving_goes_on(net, data):
+    store = net.peer(ALICE)
+    assert await speak(net, ALICE, data) == b""
+    assert [type(fault) for fault in net.faults] == [RemoteProtocolError]
+    store.put(CID.of(RAW, b"x"), b"x")
+    answer = await speak(net, ALICE, message({"op": "have", "cid": CID.of(RAW, b"x").binary}))
+    assert answer == message({"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    "tag", [0, 1, 2, 4, 5, 25, 28, 29, 30, 35, 36, 37, 42, 100, 258, 260, 1004, 55799, 99999]
+)
+def test_every_tag_is_refused(tag):
+    payload = b"\xa1\x62op\xda" + tag.to_bytes(4, "big") + b"\x61a"
+    with pytest.raises(RemoteProtocolError, match=r"not plain CBOR.*tag"):
+        Request.decode(payload)
+
+
+async def test_a_peer_that_asks_too_much_at_once_is_told_so(net):
+    net.peer(ALICE, limits=ExchangeLimits(idle=5, requests_a_peer=2))
+    request = message({"op": "have", "cid": CID.of(RAW, b"x").binary})
+    waiting = []
+    for _ in range(2):
+        near, far = memory_stream_pair()
+        net.nursery.start_soon(net.handle, ALICE, PeerID("stranger"), far)
+        waiting.append(near)
+    await trio.testing.wait_all_tasks_blocked()
+    busy = await speak(net, ALICE, request)
+    assert Answer.decode(take_frame(bytearray(busy))).status is Status.BUSY
+    for near in waiting:
+        await near.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert await speak(net, ALICE, request) == message({"status": "missing"})
+
+
+async def test_a_peer_that_says_nothing_is_not_waited_for_long(net):
+    net.peer(ALICE, limits=ExchangeLimits(idle=0.05))
+    assert await speak(net, ALICE, b"", end=False) == b""
+    assert [type(fault) for fault in net.faults] == [trio.TooSlowError]
+
+
+async def test_requests_to_one_peer_wait_for_each_other(net):
+    blocks = MemoryBlocks()
+    cids = [blocks.raw(b"%d" % number) for number in range(30)]
+    net.peer(ALICE, limits=ExchangeLimits(idle=5, requests_to_a_peer=2))
+    bob = net.peer(BOB, limits=ExchangeLimits(idle=5, requests_a_peer=2))
+    give(bob, blocks)
+    async with trio.open_nursery() as nursery:
+        for cid in cids:
+            nursery.start_soon(net.fetch, ALICE, cid, [BOB])
+    assert all(net.stores[ALICE].has(cid) for cid in cids)
