@@ -1,0 +1,203 @@
+"""py-libp2p's gossipsub, guarded and tuned: what a peer sends cannot end the host, and nothing is
+dropped that a small network can carry. docs/transport.md has the faults of 0.8.1 one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import trio
+from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.faults import FaultBarrier
+from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast
+from bacalhau_p2p.transports.libp2p_stream import READ_SIZE
+from bacalhau_p2p.transports.libp2p_swarm import ContainedTasks
+
+HEARTBEAT: Final = 1
+"""Seconds between two looks at the mesh; the stock 120 leaves newcomers out for as long."""
+
+OUTBOUND_QUEUE: Final = 4096
+"""Messages that wait for one peer; the stock 32 lose bursts."""
+
+RATE: Final = 500.0
+BURST: Final = 2000.0
+"""Messages a second, and at once, that one neighbour may hand us; the rest is dropped and counted.
+
+Far above what gossip carries (about 50 a second), for a neighbour also passes on what others say.
+"""
+
+
+@lru_cache(maxsize=4096)
+def peer_id_text(raw: bytes) -> PeerID:
+    """The base58 text of a peer id in bytes, which is slow to compute and always asked again."""
+    return PeerID(ID(raw).to_base58())
+
+
+class Gossip(GossipSub):  # type: ignore[misc]
+    """A router that sends our own messages to everybody it can, and others' along its mesh."""
+
+    def __init__(self, expected_peers: int, counters: Counter[str]) -> None:
+        # The hub of a star must keep all its neighbours in the mesh, or those left out hear nothing.
+        degree = max(12, expected_peers)
+        super().__init__(
+            protocols=[PROTOCOL_ID_V11],  # later ones send an IDONTWANT for each message and peer
+            degree=degree,
+            degree_low=max(6, degree * 2 // 3),
+            degree_high=degree * 2,
+            heartbeat_initial_delay=0.1,
+            heartbeat_interval=HEARTBEAT,
+            spam_protection_enabled=False,  # it drops our own messages beyond 10 a second as well
+            adaptive_gossip_enabled=False,  # it stretches the heartbeat
+            eclipse_protection_enabled=False,  # it wants three addresses of the internet in each mesh
+        )
+        self._counters = counters
+
+    @property
+    def manager(self) -> ContainedTasks:
+        return ContainedTasks(super().manager, self._counters)
+
+    async def heartbeat(self) -> None:
+        """A heartbeat that outlives a fault of one beat."""
+        while True:
+            with FaultBarrier(self._counters, "gossip_faults", "the gossip heartbeat"):
+                await super().heartbeat()
+            await trio.sleep(HEARTBEAT)
+
+    def _get_peers_to_send(
+        self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: bytes | None = None
+    ) -> Iterator[ID]:
+        """Flood-publish: our own messages reach every subscribed neighbour in one hop, mesh or not."""
+        if origin == msg_forwarder == self.pubsub.my_id:
+            reached = set()
+            for topic in topic_ids:
+                reached |= self.pubsub.peer_topics.get(topic, set())
+            yield from reached - {origin}
+        else:
+            yield from super()._get_peers_to_send(topic_ids, msg_forwarder, origin, msg_id)
+
+
+class GuardedPubsub(Pubsub):  # type: ignore[misc]
+    """Pubsub that hands over what arrives at once and survives whatever a peer sends.
+
+    `deliver` gets each broadcast of a subscribed topic, our own excepted; it must not wait.
+    `subscribed` is told of a peer (base58) once it can be published to: its subscriptions are known
+    and a stream to it is open.
+    """
+
+    def __init__(
+        self,
+        host: Any,
+        router: Gossip,
+        *,
+        deliver: Callable[[Broadcast], None],
+        subscribed: Callable[[PeerID], None],
+        offence: Callable[[PeerID, str], None],
+        counters: Counter[str],
+    ) -> None:
+        super().__init__(host, router, strict_signing=True)
+        # Seconds, as stock, repeat numbers after a restart when more than one message a second was
+        # sent before it, and then everybody takes the new ones for old.
+        self.counter = time.time_ns()
+        self._deliver = deliver
+        self._subscribed = subscribed
+        self._offence = offence
+        self._counters = counters
+        self._write_locks: WeakKeyDictionary[Any, trio.Lock] = WeakKeyDictionary()
+        self._allowances: dict[ID, tuple[float, float]] = {}  # tokens left, and when that was
+
+    @property
+    def manager(self) -> ContainedTasks:
+        return ContainedTasks(super().manager, self._counters)
+
+    async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
+        """Take a message from a neighbour (or from ourselves); a fault in it drops it, no more."""
+        if msg_forwarder == self.my_id:
+            await super().push_msg(msg_forwarder, msg)
+            return
+        if len(msg.data) > MAX_BROADCAST or not self._allowed(msg_forwarder):
+            self._counters["broadcasts_refused"] += 1
+            return
+        with FaultBarrier(self._counters, "gossip_faults", "a message from a peer") as barrier:
+            await super().push_msg(msg_forwarder, msg)
+        if barrier.fault is not None:
+            self._offence(peer_id_text(msg_forwarder.to_bytes()), "malformed message")
+
+    def notify_subscriptions(self, publish_message: Any) -> None:
+        """Deliver straight away; the stock queue of 32 a topic drops bursts."""
+        author = peer_id_text(publish_message.from_id)
+        if publish_message.from_id == self.my_id.to_bytes():
+            return
+        for topic in publish_message.topicIDs:
+            if topic in self.topic_ids:
+                self._deliver(Broadcast(author, topic, publish_message.data))
+
+    async def continuously_read_stream(self, stream: Any) -> None:
+        """Read in gulps. Garbage ends this stream, as every fault of a stream handler does."""
+        peer_id = stream.muxed_conn.peer_id
+        with FaultBarrier(self._counters, "gossip_faults", "a peer's gossip stream") as barrier:
+            await super().continuously_read_stream(_Gulps(stream))
+        if barrier.fault is not None:
+            self._offence(peer_id_text(peer_id.to_bytes()), "garbage on gossip")
+            await stream.reset()
+
+    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        """One message at a time on a stream; two tasks that interleave large ones would garble both."""
+        lock = self._write_locks.setdefault(stream, trio.Lock())
+        async with lock:
+            return bool(await super().write_msg(stream, rpc_msg))
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        await super()._handle_new_peer(peer_id)
+        if (queue := self.peer_queues.get(peer_id)) is not None:
+            queue._queue.max_size = OUTBOUND_QUEUE
+        self._tell_if_subscribed(peer_id)
+
+    def handle_subscription(self, origin_id: ID, sub_message: Any) -> None:
+        super().handle_subscription(origin_id, sub_message)
+        self._tell_if_subscribed(origin_id)
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        self._allowances.pop(peer_id, None)
+        with FaultBarrier(self._counters, "gossip_faults", "forgetting a peer"):
+            super()._handle_dead_peer(peer_id)
+
+    def _tell_if_subscribed(self, peer_id: ID) -> None:
+        # A hello carries all subscriptions of a peer and is handled in one go, so whoever acts on
+        # this in another task finds them all.
+        if peer_id in self.peers and any(peer_id in peers for peers in self.peer_topics.values()):
+            self._subscribed(peer_id_text(peer_id.to_bytes()))
+
+    def _allowed(self, forwarder: ID) -> bool:
+        now = trio.current_time()
+        tokens, since = self._allowances.get(forwarder, (BURST, now))
+        tokens = min(BURST, tokens + (now - since) * RATE)
+        self._allowances[forwarder] = (max(tokens - 1, 0.0), now)
+        return tokens >= 1
+
+
+class _Gulps:
+    """A stream whose small reads are served from large ones; pubsub reads lengths byte by byte."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._buffer = b""
+        self._position = 0
+
+    async def read(self, size: int) -> bytes:
+        if self._position == len(self._buffer):
+            self._buffer, self._position = await self._stream.read(READ_SIZE), 0
+        piece = self._buffer[self._position : self._position + size]
+        self._position += len(piece)
+        return bytes(piece)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
