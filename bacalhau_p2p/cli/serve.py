@@ -1,0 +1,142 @@
+"""`bacalhau-p2p serve`: run a node until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+import trio
+
+from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.errors import BacalhauError
+from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.settings import Settings, load_settings
+
+Ready = Callable[[Node, str], None]
+"""Told once the node listens, and at which API URL."""
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command()
+@click.option("--requester/--no-requester", default=None, help="Take jobs from users. [default: yes]")
+@click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
+@click.option("--peer", "peers", metavar="MULTIADDR", multiple=True, help="A peer to stay connected to.")
+@click.option("--swarm-host", metavar="HOST", help="Address to listen on for peers. [default: 0.0.0.0]")
+@click.option("--swarm-port", metavar="N", type=int, help="TCP port for peers, 0 for any. [default: 1235]")
+@click.option("--announce", metavar="MULTIADDR", multiple=True, help="Tell peers to dial this address.")
+@click.option("--api-host", metavar="HOST", help="Address of the HTTP API. [default: 127.0.0.1]")
+@click.option(
+    "--api-port", metavar="N", type=int, help="TCP port of the HTTP API, 0 for any. [default: 1234]"
+)
+@click.option(
+    "--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="Where the node keeps its state."
+)
+@click.option("--label", "labels", metavar="K=V", multiple=True, help="A label that jobs can ask for.")
+@click.option(
+    "--engine", "engines", metavar="NAME", multiple=True, help="Offer this engine only (repeatable)."
+)
+@click.option(
+    "--allow-local-path",
+    "allow_local_paths",
+    metavar="PATH",
+    multiple=True,
+    help="Let jobs read this folder of the machine, or with PATH:rw write it.",
+)
+@click.option("--accept-networked/--no-accept-networked", default=None, help="Run jobs that want a network.")
+@click.option("--network", metavar="NAME", help="Nodes of another network are ignored. [default: main]")
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="warning", show_default=True)
+def serve(config: Path | None, log_level: str, **flags: Any) -> None:
+    """Run a node: a requester, a compute node, or both. Stops on Ctrl-C and SIGTERM."""
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    configure_logging(log_level)
+    run_node(load_settings(file=config, flags=given), _print_addresses)
+
+
+def run_node(
+    settings: Settings, ready: Ready, *, lifeline: int | None = None, ephemeral: bool = False
+) -> None:
+    """Run a node until SIGINT or SIGTERM, or until the pipe `lifeline` closes at its other end.
+
+    An `ephemeral` node removes its data directory when it ends. Raises BacalhauError.
+    """
+    try:
+        trio.run(_serve, settings, ready, lifeline)
+    except BaseExceptionGroup as group:
+        raise _root_cause(group) from group
+    finally:
+        if ephemeral:
+            shutil.rmtree(settings.data_dir, ignore_errors=True)
+
+
+def configure_logging(level: str) -> None:
+    """Our own events, and warnings of libraries, as lines on stderr."""
+    number = logging.getLevelName(level.upper())
+    logging.basicConfig(level=max(number, logging.ERROR), stream=sys.stderr)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        if lifeline is not None:
+            nursery.start_soon(_stop_on_end_of, lifeline, nursery.cancel_scope)
+        async with open_node(settings) as node, serve_api(node) as url:
+            ready(node, url)
+            await trio.sleep_forever()
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+async def _stop_on_end_of(lifeline: int, scope: trio.CancelScope) -> None:
+    async with trio.lowlevel.FdStream(lifeline) as pipe:
+        while await pipe.receive_some(1024):
+            pass
+    scope.cancel()
+
+
+def _print_addresses(node: Node, url: str) -> None:
+    click.echo(f"Peer ID: {node.peer_id}")
+    for address in node.addresses:
+        click.echo(f"Swarm:   {address}")
+    click.echo(f"API:     {url}")
+    sys.stdout.flush()
+
+
+def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one thing that a user can act on; the whole group when there is none."""
+    ours, rest = group.split(BacalhauError)
+    if ours is None or rest is not None:
+        return group
+    error: BaseException = ours
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def report_to(pipe: int) -> Ready:
+    """For a process that was forked: tell the parent the node's addresses as one line of JSON."""
+    import json
+
+    def ready(node: Node, url: str) -> None:
+        line = json.dumps({"PeerID": node.peer_id, "Swarm": node.addresses, "API": url}) + "\n"
+        os.write(pipe, line.encode())
+        os.close(pipe)
+
+    return ready
