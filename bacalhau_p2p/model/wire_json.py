@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bacalhau_p2p import errors
-from bacalhau_p2p.errors import ApiError, BacalhauError, Fault, InvalidJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.wire_errors import error_from_json as error_from_json
+from bacalhau_p2p.model.wire_errors import error_to_json as error_to_json
 
 _SPEC_KEYS = frozenset(str(field.alias) for field in JobSpec.model_fields.values())
 _NANOSECONDS = 1_000_000_000
@@ -117,38 +117,6 @@ def node_to_json(node: NodeInfo) -> JSON:
 
 def node_from_json(value: object) -> NodeInfo:
     return NodeInfo.from_wire(value)
-
-
-def error_to_json(error: BacalhauError) -> JSON:
-    """`{"Error", "Code"}`, and `Faults` of an invalid job. `Code` is the name of the error's class."""
-    body: JSON = {"Error": str(error), "Code": type(error).__name__}
-    if isinstance(error, InvalidJob):
-        body["Faults"] = [{"Path": fault.path, "Problem": fault.problem} for fault in error.faults]
-    return body
-
-
-def error_from_json(value: object, *, status: int) -> BacalhauError:
-    """The error that `error_to_json` described; ApiError for anything else a server may answer."""
-    body = value if isinstance(value, Mapping) else {}
-    message = body.get("Error")
-    if not isinstance(message, str) or not message:
-        return ApiError(f"the node answered with status {status}", status=status)
-    code, faults = body.get("Code"), body.get("Faults")
-    if code == "InvalidJob":
-        return InvalidJob(_faults(faults) or [Fault("", message)])
-    kind = getattr(errors, code, None) if isinstance(code, str) else None
-    if isinstance(kind, type) and issubclass(kind, BacalhauError) and not issubclass(kind, ApiError):
-        return kind(message)
-    return ApiError(message, status=status)
-
-
-def _faults(value: object) -> list[Fault]:
-    items = value if isinstance(value, list) else []
-    return [
-        Fault(str(item.get("Path", "")), str(item.get("Problem", "")))
-        for item in items
-        if isinstance(item, Mapping)
-    ]
 
 
 def _output_to_json(output: RunOutput) -> JSON:

@@ -1,0 +1,41 @@
+"""Errors as the HTTP API shows them; apart from `wire_json`, so that the command line needs no pydantic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bacalhau_p2p import errors
+from bacalhau_p2p.errors import ApiError, BacalhauError, Fault, InvalidJob
+
+
+def error_to_json(error: BacalhauError) -> dict[str, Any]:
+    """`{"Error", "Code"}`, and `Faults` of an invalid job. `Code` is the name of the error's class."""
+    body: dict[str, Any] = {"Error": str(error), "Code": type(error).__name__}
+    if isinstance(error, InvalidJob):
+        body["Faults"] = [{"Path": fault.path, "Problem": fault.problem} for fault in error.faults]
+    return body
+
+
+def error_from_json(value: object, *, status: int) -> BacalhauError:
+    """The error that `error_to_json` described; ApiError for anything else a server may answer."""
+    body = value if isinstance(value, Mapping) else {}
+    message = body.get("Error")
+    if not isinstance(message, str) or not message:
+        return ApiError(f"the node answered with status {status}", status=status)
+    code, faults = body.get("Code"), body.get("Faults")
+    if code == "InvalidJob":
+        return InvalidJob(_faults(faults) or [Fault("", message)])
+    kind = getattr(errors, code, None) if isinstance(code, str) else None
+    if isinstance(kind, type) and issubclass(kind, BacalhauError) and not issubclass(kind, ApiError):
+        return kind(message)
+    return ApiError(message, status=status)
+
+
+def _faults(value: object) -> list[Fault]:
+    items = value if isinstance(value, list) else []
+    return [
+        Fault(str(item.get("Path", "")), str(item.get("Problem", "")))
+        for item in items
+        if isinstance(item, Mapping)
+    ]
