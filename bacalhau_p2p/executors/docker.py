@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
+from bacalhau_p2p.logs import get_logger
 import trio
 
 from bacalhau_p2p.errors import ExecutorError, Fault, RunTimedOut
 from bacalhau_p2p.executors.docker_engine import DockerEngine, is_permanent
 from bacalhau_p2p.executors.docker_folders import JobUser, check_readable, give, take_back
+from bacalhau_p2p.executors.docker_output import STDERR, AttachedOutput
 from bacalhau_p2p.executors.docker_params import DockerParams, read_params
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
@@ -23,12 +24,8 @@ from bacalhau_p2p.model.job import SpecConfig
 if TYPE_CHECKING:
     from docker import APIClient
     from docker.types import Mount
-    from docker.types.daemon import CancellableStream
 
-Output = tuple[bytes | None, bytes | None]
-"""What came of stdout and of stderr."""
-
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 NODE_LABEL = "bacalhau-p2p.node"
 JOB_LABEL = "bacalhau-p2p.job"
@@ -187,7 +184,7 @@ class DockerExecutor:
             try:
                 await self._engine.call(client.create_container, **options)
                 # Attached before it starts: whoever attaches later misses the first lines.
-                attendant.stream = await self._engine.call(client.attach, name, stream=True, demux=True)
+                attendant.output = await self._engine.call(AttachedOutput, client, name)
                 nursery.start_soon(attendant.run)
                 await self._engine.call(client.start, name)
                 await attendant.ended.wait()
@@ -275,7 +272,9 @@ def _limits(request: RunRequest) -> dict[str, Any]:
         "ulimits": [Ulimit(name="core", soft=0, hard=0)],
         # PID 1 ignores signals that it does not handle, abort() included; with init the job is not PID 1.
         "init": True,
-        "log_config": LogConfig(type="local", config={"max-size": LOG_LIMIT, "max-file": "1", "compress": "false"}),
+        "log_config": LogConfig(
+            type="local", config={"max-size": LOG_LIMIT, "max-file": "1", "compress": "false"}
+        ),
     }
     if request.resources.cpu > 0:
         limits["cpu_period"] = CPU_PERIOD
@@ -299,7 +298,7 @@ class _Attendant:
         self._scope = trio.CancelScope(shield=True)
         self._status: int | None = None
         self._error: ExecutorError | None = None
-        self.stream: CancellableStream[Output] | None = None
+        self.output: AttachedOutput | None = None
         self.ended = trio.Event()
 
     async def run(self) -> None:
@@ -312,12 +311,9 @@ class _Attendant:
         self.ended.set()
 
     def _follow(self) -> int:
-        assert self.stream is not None
-        for stdout, stderr in self.stream:
-            if stdout:
-                self._results.stdout.write(stdout)
-            if stderr:
-                self._results.stderr.write(stderr)
+        assert self.output is not None
+        for stream, data in self.output:
+            (self._results.stderr if stream == STDERR else self._results.stdout).write(data)
         # Seldom is there anything left to wait for: only where the job closed its output and went on.
         status = int(self._client.wait(self._name, timeout=None)["StatusCode"])
         if status == OOM_STATUS:
@@ -329,23 +325,21 @@ class _Attendant:
         return status
 
     async def dismiss(self) -> None:
-        """After the container was removed, which ends the thread too, unless the engine is stuck."""
-        if self.stream is not None:
+        """To be called once the container is gone; ends the thread, and gives the connection back."""
+        if self.output is None:
+            return
+        if not self.ended.is_set():
+            self.output.hang_up()
             with trio.move_on_after(REMOVAL_TIMEOUT):
                 await self.ended.wait()
             self._scope.cancel()
-            _close(self.stream)
+        self.output.close()
 
     def status(self) -> int:
         if self._error is not None:
             raise self._error
         assert self._status is not None
         return self._status
-
-
-def _close(stream: CancellableStream[Output]) -> None:
-    with suppress(OSError):  # the engine may have closed its end first
-        stream.close()
 
 
 def _has_image(client: APIClient, image: str) -> bool:
@@ -381,7 +375,7 @@ _NO_SUCH_IMAGE = re.compile(
 
 def _pull_error(image: str, message: str) -> ExecutorError:
     message = message.strip()
-    if "invalid reference" in message:
+    if "invalid reference" in message or "invalid tag" in message:
         return ExecutorError(f"image {image}: {message}", permanent=True)
     if _NO_SUCH_IMAGE.search(message) and "lookup" not in message:
         return ExecutorError(f"image {image}: not found ({message})", permanent=True)

@@ -81,7 +81,7 @@ class DockerEngine:
         return await trio.to_thread.run_sync(
             _translated,
             function,
-            abandon_on_cancel=abandon,  # type: ignore[call-arg]  # its stubs are old
+            abandon_on_cancel=abandon,
             limiter=limiter,
         )
 
