@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 
-import structlog
 import trio
 from trio import TaskStatus
 
@@ -22,6 +21,7 @@ from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
 from bacalhau_p2p.bprotocol.messages import Ack, Carrier, Message, topic
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.transports.interface import (
     MAX_BROADCAST,
@@ -32,7 +32,7 @@ from bacalhau_p2p.transports.interface import (
     Transport,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 BROADCASTS_APART = 0.02
 """Seconds between two broadcasts on a topic; gossip carries about 50 a second before it loses some."""

@@ -15,11 +15,10 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from math import inf
 from pathlib import Path
 
-import structlog
 import trio
 
 import bacalhau_p2p
@@ -39,8 +38,10 @@ from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.directory import PUBLISH_APART, PUBLISH_EVERY, Directory, KnownNode
 from bacalhau_p2p.errors import BacalhauError, Fault, SettingsError
+from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.handles import JobHandle, JobLike, spec_of
 from bacalhau_p2p.identity import Identity, seal
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
@@ -56,7 +57,7 @@ from bacalhau_p2p.settings import Limits, Settings
 from bacalhau_p2p.transports.interface import Transport
 from bacalhau_p2p.verifiers.interface import Verifier
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 CHECK_ENGINES_EVERY = 30.0
 """Seconds; an engine that was started or stopped meanwhile changes what the node offers."""
@@ -74,6 +75,7 @@ class Node:
         transport: Transport,
         messenger: Messenger,
         content: Content,
+        directory: Directory,
         clock: Callable[[], UnixSeconds],
     ) -> None:
         self.settings = settings
@@ -82,7 +84,7 @@ class Node:
         self.messenger = messenger
         self.content = content
         self.clock = clock
-        self.directory = Directory()
+        self.directory = directory
         self.api_url = ""
         """`http://host:port` once an API serves this node."""
         self._requester: RequesterService | None = None
@@ -91,6 +93,7 @@ class Node:
         self._verifiers: Mapping[str, Verifier] = {}
         self._offer = Offer()
         self._info_changed = trio.Event()
+        self._node_seen = trio.Event()
         messenger.listen([NodeInfoPublished], self._hear_of_node)
         messenger.watch_connections(lambda peer, stands: self.tell_changed())
 
@@ -138,6 +141,11 @@ class Node:
     def nodes(self) -> list[KnownNode]:
         """Every node this one knows of, itself included."""
         return self.directory.nodes()
+
+    async def wait_for_compute_nodes(self, count: int) -> None:
+        """Returns once this node knows at least so many nodes that run jobs, itself included."""
+        while sum(known.info.compute is not None for known in self.nodes()) < count:
+            await self._node_seen.wait()
 
     def tell_changed(self) -> None:
         """Something that others should know has changed: publish the node's info soon."""
@@ -220,13 +228,8 @@ class Node:
                 self.transport.learn_addresses(info.id, info.addresses)
             if self._requester is not None:
                 self._requester.node_seen(info)
-
-    def _candidates(self) -> list[PeerID]:
-        """Peers that may have content: those connected first, then those heard of lately."""
-        now = self.clock()
-        connected = list(self.transport.peers)
-        fresh = [known.info.id for known in self.directory.nodes() if known.fresh(now)]
-        return [peer for peer in dict.fromkeys(connected + fresh) if peer != self.peer_id]
+            self._node_seen.set()
+            self._node_seen = trio.Event()
 
     async def _publish_info(self) -> None:
         while True:
@@ -316,14 +319,20 @@ class NodeBackend:
 
 @asynccontextmanager
 async def open_node(
-    settings: Settings | None = None, *, transport: Transport | None = None, identity: Identity | None = None
+    settings: Settings | None = None,
+    *,
+    executors: Sequence[Executor] = (),
+    transport: Transport | None = None,
+    identity: Identity | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block.
 
     On entry the node listens, is subscribed, knows what it can offer and has resumed what its store
     holds. On exit no container, wasm process, socket or temporary folder of it is left. A fault in any
-    of its tasks arrives as an ExceptionGroup. `transport` is for networks in one process; it must be
-    that of `identity`. Raises SettingsError, TransportError.
+    of its tasks arrives as an ExceptionGroup.
+
+    `executors` are added to those found by name, and win over them. `transport` is for networks in one
+    process; it must be that of `identity`. Raises SettingsError, TransportError.
     """
     settings = settings or Settings()
     folder = settings.data_dir
@@ -343,11 +352,11 @@ async def open_node(
             dice=random.random,
             new_message_id=lambda: MessageID(secrets.token_bytes(MESSAGE_ID_BYTES)),
         )
-        exchange = Exchange(BlockStore(folder / "blocks"), transport.open_stream)
-        candidates: list[Callable[[], Sequence[PeerID]]] = []
-        content = Content(exchange.blocks, exchange, lambda: candidates[0]())
-        node = Node(settings, identity, transport, messenger, content, clock)
-        candidates.append(node._candidates)
+        blocks = stack.enter_context(BlockStore(folder / "blocks"))
+        exchange = Exchange(blocks, transport.open_stream)
+        directory = Directory()
+        content = Content(blocks, exchange, lambda: _candidates(transport, directory, clock()))
+        node = Node(settings, identity, transport, messenger, content, directory, clock)
         transport.handle_streams(CAR_PROTOCOL, exchange.serve)
         context = registry.AdapterContext(
             settings=settings,
@@ -362,7 +371,7 @@ async def open_node(
             stack.callback(store.close)
             _furnish_requester(node, context, store)
         if settings.compute:
-            await _furnish_compute(node, context, stack)
+            await _furnish_compute(node, context, executors, stack)
         async with trio.open_nursery() as nursery:
             await nursery.start(messenger.run)
             if node._requester is not None:
@@ -377,7 +386,13 @@ async def open_node(
             nursery.cancel_scope.cancel()
 
 
-def _open_transport(settings: Settings, identity: Identity) -> object:
+def _candidates(transport: Transport, directory: Directory, now: UnixSeconds) -> list[PeerID]:
+    """Peers that may have content: those connected first, then those heard of lately."""
+    fresh = [known.info.id for known in directory.nodes() if known.fresh(now)]
+    return [peer for peer in dict.fromkeys([*transport.peers, *fresh]) if peer != transport.peer_id]
+
+
+def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:
     from bacalhau_p2p.transports.libp2p import open_libp2p  # a second of imports that tests in memory spare
 
     return open_libp2p(
@@ -409,9 +424,14 @@ def _furnish_requester(node: Node, context: registry.AdapterContext, store: Requ
     )
 
 
-async def _furnish_compute(node: Node, context: registry.AdapterContext, stack: AsyncExitStack) -> None:
+async def _furnish_compute(
+    node: Node, context: registry.AdapterContext, executors: Sequence[Executor], stack: AsyncExitStack
+) -> None:
     adapters = node._adapters = Adapters(
-        executors=registry.executors(context),
+        executors={
+            **registry.executors(context),
+            **{executor.engine: executor for executor in executors},
+        },
         storage=registry.storage(context),
         publishers=registry.publishers(context),
     )

@@ -29,7 +29,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from bacalhau_p2p.cli.serve import configure_logging, report_to, run_node
+from bacalhau_p2p import logs
+from bacalhau_p2p.cli.serve import report_to, run_node
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.settings import Settings, load_settings
 
@@ -48,7 +49,7 @@ STOP_WITHIN = 15.0
     "--engine", "engines", metavar="NAME", multiple=True, help="Offer this engine only (repeatable)."
 )
 @click.option("--allow-local-path", "allow_local_paths", metavar="PATH", multiple=True)
-@click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="warning")
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="warning")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def devstack(
@@ -65,7 +66,7 @@ def devstack(
     COMMAND finds the requester by BACALHAU_P2P_API_HOST and BACALHAU_P2P_API_PORT; its exit status
     becomes that of the devstack. Nothing is left behind either way.
     """
-    configure_logging(log_level)
+    logs.configure(log_level)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}
     signal.signal(signal.SIGTERM, _interrupt)
     stack = DevStack(shared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 import trio
 
+from bacalhau_p2p import logs
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
@@ -22,8 +21,6 @@ from bacalhau_p2p.settings import Settings, load_settings
 
 Ready = Callable[[Node, str], None]
 """Told once the node listens, and at which API URL."""
-
-LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.command()
@@ -54,11 +51,11 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option("--accept-networked/--no-accept-networked", default=None, help="Run jobs that want a network.")
 @click.option("--network", metavar="NAME", help="Nodes of another network are ignored. [default: main]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="warning", show_default=True)
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="warning", show_default=True)
 def serve(config: Path | None, log_level: str, **flags: Any) -> None:
     """Run a node: a requester, a compute node, or both. Stops on Ctrl-C and SIGTERM."""
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    configure_logging(log_level)
+    logs.configure(log_level)
     run_node(load_settings(file=config, flags=given), _print_addresses)
 
 
@@ -76,16 +73,6 @@ def run_node(
     finally:
         if ephemeral:
             shutil.rmtree(settings.data_dir, ignore_errors=True)
-
-
-def configure_logging(level: str) -> None:
-    """Our own events, and warnings of libraries, as lines on stderr."""
-    number = logging.getLevelName(level.upper())
-    logging.basicConfig(level=max(number, logging.ERROR), stream=sys.stderr)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
-import structlog
 import trio
 from trio import TaskStatus
 
@@ -21,6 +20,7 @@ from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import BacalhauError, ExecutionError, ExecutorError
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.engines import environment_of
@@ -29,7 +29,7 @@ from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.publishers.interface import Publisher
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _HEARD = (
     say.JobAnnounced,

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-import structlog
 import trio
 from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.errors import Fault, InvalidJob, VerifierError
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
@@ -23,7 +23,7 @@ from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, RequesterStore
 from bacalhau_p2p.verifiers.interface import Verifier
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_SPEC = 256 * 1024
 """Bytes of a job on the wire: announcements are broadcast to everybody. Data belongs into inputs."""

@@ -1,0 +1,40 @@
+"""Events as log lines, through the standard library's `logging`: silent until the program configures it.
+
+log = get_logger(__name__)
+log.info("job", job=job_id, state="Running")
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import cast
+
+import structlog
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger for events with named values; warnings and errors show by default, as `logging` has it."""
+    return cast(
+        structlog.stdlib.BoundLogger,
+        structlog.wrap_logger(
+            logging.getLogger(name),
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.processors.format_exc_info,
+                structlog.processors.KeyValueRenderer(key_order=["event"]),
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        ),
+    )
+
+
+def configure(level: str) -> None:
+    """For programs: our events from `level` on, and errors of libraries, as lines on stderr."""
+    logging.basicConfig(
+        level=logging.ERROR, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s %(message)s"
+    )
+    logging.getLogger("bacalhau_p2p").setLevel(level.upper())
