@@ -112,10 +112,9 @@ class HttpBackend:
         return _read(lambda: [node_from_json(item) for item in answer["Items"]])
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
-        """As `Backend.export`; the node itself knows which peers may have the content."""
         root = CID.parse(cid)
         with Download(root) as download:
-            async with self._streamed(root) as pieces:
+            async with self._streamed(root, hints) as pieces:
                 async for piece in pieces:
                     download.feed(piece)
             await trio.to_thread.run_sync(
@@ -140,14 +139,14 @@ class HttpBackend:
         return _answer(response, self.url)
 
     @asynccontextmanager
-    async def _streamed(self, root: CID) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _streamed(self, root: CID, hints: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         # No limit between two pieces: the node may have to find a peer that has the content first.
         timeout = httpx.Timeout(_ANSWER_WITHIN, read=None)
         with _translated(self.url):
             async with self._http.stream(
                 "GET",
                 f"/ipfs/{root}",
-                params={"format": "car"},
+                params={"format": "car", "provider": list(hints)},
                 headers={"Accept": CAR_TYPE},
                 timeout=timeout,
             ) as response:

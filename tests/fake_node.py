@@ -221,7 +221,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             if path.startswith("/ipfs/"):
                 return 200, _car(node, path.removeprefix("/ipfs/"))
             if path == "/api/v1/agent/version":
-                return 200, {"Version": "9.9.9"}
+                return 200, {"GitVersion": "v9.9.9"}
             if path == "/api/v1/agent/node":
                 return 200, {"ID": NODE, "Addresses": ["/ip4/127.0.0.1/tcp/1235/p2p/" + NODE]}
             if path == "/api/v1/orchestrator/nodes":

@@ -1,0 +1,59 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from bacalhau_p2p.cli.faults import status_of
+from bacalhau_p2p.cli.lazy import LazyGroup
+from bacalhau_p2p.cli.options import API_HOST, API_PORT
+
+_COMMANDS = "bacalhau_p2p.cli."
+
+
+class _Root(LazyGroup):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # click knows what to do when nobody reads our output any more
+            status = status_of(error)
+            if status is None:
+                raise
+        sys.exit(status)
+
+
+@click.group(
+    cls=_Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    lazy={
+        "docker": (_COMMANDS + "docker_run:docker", "Run a job in a Docker container."),
+        "wasm": (_COMMANDS + "wasm_run:wasm", "Run a WebAssembly module as a job."),
+        "job": (_COMMANDS + "job_run:job", "Run a job from a file."),
+        "create": (_COMMANDS + "job_run:run", "Submit the job that a JSON or YAML file describes."),
+        "validate": (_COMMANDS + "job_run:validate", "Check a job file and name every fault in it."),
+        "list": (_COMMANDS + "jobs:list_jobs", "Show the latest jobs, newest first."),
+        "describe": (_COMMANDS + "jobs:describe", "Show all about one job."),
+        "get": (_COMMANDS + "jobs:get", "Fetch the results of a job."),
+        "cancel": (_COMMANDS + "jobs:cancel", "Stop a job."),
+        "add": (_COMMANDS + "content:add", "Give a file or folder to the node and print its CID."),
+        "cid": (_COMMANDS + "content:cid", "Print the CID of a file or folder; nothing is sent anywhere."),
+        "id": (_COMMANDS + "agent:node_id", "Print the peer id of the node."),
+        "version": (_COMMANDS + "agent:version", "Print the version of this program."),
+        "serve": (_COMMANDS + "serve:serve", "Run a node."),
+        "devstack": (_COMMANDS + "devstack:devstack", "Run a small network of nodes on this machine."),
+    },
+)
+@API_HOST
+@API_PORT
+def cli(api_host: str | None, api_port: int | None) -> None:
+    """Compute over data: jobs travel to the peers that hold the data.
+
+    Commands talk to the node at --api-host and --api-port, which may also stand behind the command.
+    """

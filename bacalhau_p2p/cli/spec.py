@@ -1,0 +1,183 @@
+"""From flags to a job, as plain maps in Bacalhau's shape. Nothing is read, sent or checked here: that
+the values make sense is the parser's business."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import click
+
+JSON = dict[str, Any]
+
+INPUTS = "/inputs"
+OUTPUTS = {"Name": "outputs", "Path": "/outputs"}
+MODULES = "/modules"
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input as its flag says it. `path` is a local path that is yet to be added to a node; `source`
+    is then empty. `target` is empty when it was not given."""
+
+    source: JSON
+    target: str = ""
+    path: str = ""
+
+    def at(self, target: str) -> JSON:
+        return {"Target": self.target or target, "Source": self.source}
+
+
+def parse_input(text: str) -> Input:
+    """`SRC[:DST]` or `SRC,dst=DST` or `src=SRC,dst=DST`. Raises click's usage error."""
+    source, target = _split_target(text)
+    if not source:
+        raise click.UsageError(f"input {text!r} has no source")
+    if target and not target.startswith("/"):
+        raise click.UsageError(f"input {text!r}: {target} is not an absolute path")
+    parsed = parse_source(source)
+    return Input(parsed.source, target, parsed.path)
+
+
+def parse_source(source: str) -> Input:
+    """Where data comes from; a text without a scheme is a local path."""
+    match = _SCHEME.fullmatch(source)
+    if match is None:
+        return Input({}, path=source)
+    scheme, rest = match[1].lower(), match[2]
+    if scheme == "file":
+        return Input({}, path=unquote(rest.removeprefix("localhost")))
+    if scheme == "ipfs":
+        if "/" in rest.rstrip("/"):
+            raise click.UsageError(f"{source!r}: paths below a CID are not supported; give the CID itself")
+        return Input(ipfs_source(rest.rstrip("/")))
+    if scheme in {"http", "https"}:
+        return Input({"Type": "urlDownload", "Params": {"URL": source}})
+    if scheme in {"local", "localdirectory"}:
+        return Input({"Type": "localDirectory", "Params": {"SourcePath": rest}})
+    if scheme == "s3":
+        bucket, _, key = rest.partition("/")
+        return Input({"Type": "s3", "Params": {"Bucket": bucket, "Key": key}})
+    raise click.UsageError(f"{source!r}: no storage provider is known for {scheme}://")
+
+
+def ipfs_source(cid: str) -> JSON:
+    return {"Type": "ipfs", "Params": {"CID": cid}}
+
+
+def default_target(given: Input) -> str:
+    """Where an input lies that did not say: in `/inputs`, a file there under its own name."""
+    url = given.source.get("Params", {}).get("URL", "")
+    name = posixpath.basename(re.sub(r"[?#].*", "", url))
+    return f"{INPUTS}/{name}" if name else INPUTS
+
+
+def parse_outputs(texts: Iterable[str]) -> list[JSON]:
+    """Each `NAME:PATH`, and `outputs:/outputs` unless its name or path is taken."""
+    outputs = []
+    for text in texts:
+        name, colon, path = text.partition(":")
+        if not (name and colon and path):
+            raise click.UsageError(f"output {text!r} is not NAME:PATH")
+        outputs.append({"Name": name, "Path": path})
+    if all(o["Name"] != OUTPUTS["Name"] and o["Path"] != OUTPUTS["Path"] for o in outputs):
+        outputs.append(dict(OUTPUTS))
+    return outputs
+
+
+def parse_environment(texts: Iterable[str], here: Mapping[str, str]) -> dict[str, str]:
+    """Each `NAME=VALUE`; a `NAME` alone takes the value that it has `here`."""
+    environment = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            if name not in here:
+                raise click.UsageError(f"--env {name}: it is not set here; give {name}=VALUE")
+            value = here[name]
+        environment[name] = value
+    return environment
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+
+def docker_engine(
+    image: str, arguments: Sequence[str], *, entrypoint: Sequence[str], workdir: str | None
+) -> JSON:
+    params: JSON = {"Image": image}
+    if entrypoint:
+        params["Entrypoint"] = list(entrypoint)
+    if arguments:
+        params["Parameters"] = list(arguments)
+    if workdir:
+        params["WorkingDirectory"] = workdir
+    return {"Type": "docker", "Params": params}
+
+
+def wasm_engine(module: str, arguments: Sequence[str], *, entrypoint: str | None) -> JSON:
+    params: JSON = {"EntryModule": module}
+    if entrypoint:
+        params["Entrypoint"] = entrypoint
+    if arguments:
+        params["Parameters"] = list(arguments)
+    return {"Type": "wasm", "Params": params}
+
+
+def build_job(
+    engine: JSON, inputs: Sequence[JSON], flags: Mapping[str, Any], here: Mapping[str, str]
+) -> JSON:
+    """A job that says what the flags of `job_options` say, and nothing more. `here` is the environment
+    of this process."""
+    task = _given(
+        {
+            "Name": "main",
+            "Engine": engine,
+            "InputSources": list(inputs),
+            "ResultPaths": parse_outputs(flags["outputs"]),
+            "Env": parse_environment(flags["env"], here),
+            "Publisher": _given({"Type": flags["publisher"]}),
+            "Resources": _given({"CPU": flags["cpu"], "Memory": flags["memory"], "GPU": flags["gpu"]}),
+            "Network": _given({"Type": flags["network"], "Domains": list(flags["domains"])}),
+            "Timeouts": _given({"ExecutionTimeout": flags["timeout"]}),
+        }
+    )
+    return _given(
+        {
+            "Type": "batch",
+            "Count": flags["count"],
+            "Labels": parse_labels(flags["labels"]),
+            "Verifier": _verifier(flags["verifier"], flags["confidence"]),
+            "Deal": _given({"MinBids": flags["min_bids"]}),
+            "Tasks": [task],
+        }
+    )
+
+
+def _verifier(type_: str | None, confidence: int | None) -> JSON:
+    if type_ is None and confidence is not None:
+        type_ = "deterministic"  # the one verifier that knows a confidence
+    if type_ is None:
+        return {}
+    return {"Type": type_, "Params": _given({"Confidence": confidence})}
+
+
+def _given(values: Mapping[str, Any]) -> JSON:
+    return {key: value for key, value in values.items() if value not in (None, {}, [])}
+
+
+def _split_target(text: str) -> tuple[str, str]:
+    if text.startswith("src=") or ",dst=" in text:
+        source, _, target = text.partition(",dst=")
+        return source.removeprefix("src="), target
+    # The last colon that a path follows, but not that of a scheme.
+    source, colon, target = text.rpartition(":")
+    if colon and target.startswith("/") and not target.startswith("//"):
+        return source, target
+    return text, ""
