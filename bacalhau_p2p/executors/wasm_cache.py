@@ -24,6 +24,7 @@ HEADER = 2 * _HASH
 """Bytes before the code: its hash, and the HMAC."""
 
 _SUFFIX = ".compiled"
+_BEGUN = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,12 @@ class CompiledCache:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
+        for begun in self._folder.glob("*" + _BEGUN):
+            begun.unlink()  # by a node that died
         path = self._folder / "key"
         if not _is_private(path):
             path.unlink(missing_ok=True)  # what a key that others know vouches for is worth nothing
-            new = self._folder / f"{secrets.token_hex(8)}.new"
+            new = self._folder / (secrets.token_hex(8) + _BEGUN)
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(fd, "wb") as file:
                 file.write(secrets.token_bytes(_HASH))
@@ -75,7 +78,7 @@ class CompiledCache:
     @contextmanager
     def writing(self) -> Iterator[int]:
         """A new file to put code into, positioned behind its header; `put` keeps it."""
-        path = self._folder / f"{secrets.token_hex(8)}.new"
+        path = self._folder / (secrets.token_hex(8) + _BEGUN)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.lseek(fd, HEADER, os.SEEK_SET)

@@ -403,6 +403,8 @@ def main() -> None:
         control.send(json.dumps({"unavailable": f"wasmtime cannot be loaded: {error}"}).encode())
         return
     control.send(json.dumps({"ready": True}).encode())
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each job takes two
     gc.collect()
     gc.freeze()  # shared with every fork: collecting in one must not copy it
     serve(control)
