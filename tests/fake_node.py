@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -46,9 +47,10 @@ class FakeNode:
         self.raw_answer: tuple[int, bytes] | None = None
         """Answers every request when it is set."""
         self.truncate_cars = False
+        self.waiting = self.waited = 0
+        """Requests that are held back, and those that were."""
         self._stopping = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     def __enter__(self) -> Self:
@@ -122,7 +124,12 @@ class FakeNode:
     def wait(self, prefix: str, seconds: float) -> Job:
         with self.changed:
             job = self.find(prefix)
+            self.waiting += 1
+            self.changed.notify_all()
             self.changed.wait_for(lambda: self._stopping or self.jobs[job.id].state.terminal, timeout=seconds)
+            self.waiting -= 1
+            self.waited += 1
+            self.changed.notify_all()
             return self.jobs[job.id]
 
     def submit(self, body: Mapping[str, Any]) -> Job:
@@ -141,6 +148,15 @@ class FakeNode:
         reader.finish()
         assert reader.roots
         return reader.roots[0]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves in the middle is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def completed_execution(job_id: str, cid: CID, output: RunOutput) -> Execution:

@@ -44,7 +44,10 @@ class Connection:
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._answered = 0.0
-        self._http = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN)
+        try:
+            self._http = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN)
+        except http.client.InvalidURL:
+            raise ApiError(f"{host!r} is not the name or address of a host") from None
 
     def __enter__(self) -> Self:
         return self

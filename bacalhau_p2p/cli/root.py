@@ -47,7 +47,10 @@ class _Root(LazyGroup):
         "id": (_COMMANDS + "agent:node_id", "Print the peer id of the node."),
         "version": (_COMMANDS + "agent:version", "Print the version of this program."),
         "serve": (_COMMANDS + "serve:serve", "Run a node."),
-        "devstack": (_COMMANDS + "devstack:devstack", "Run a small network of nodes on this machine."),
+        "devstack": (
+            _COMMANDS + "devstack:devstack",
+            "Run one requester and N compute nodes until Ctrl-C, or until COMMAND ends.",
+        ),
     },
 )
 @API_HOST

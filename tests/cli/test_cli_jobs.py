@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+
+import pytest
+import yaml
+from fake_node import completed_execution
+
+from bacalhau_p2p.cli.jobs import created, summary, verified
+from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.wire_json import execution_to_json, job_to_json
+
+ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
+OTHER = "09f00000-7c4e-4b6f-9d2e-000000000002"
+DOCKER = {
+    "Tasks": [
+        {"Engine": {"Type": "docker", "Params": {"Image": "busybox:latest", "Parameters": ["sh", "-c"]}}}
+    ]
+}
+
+
+def local(hour: int, minute: int, second: int) -> float:
+    return datetime.now().replace(hour=hour, minute=minute, second=second, microsecond=0).timestamp()
+
+
+def test_list_shows_the_table_of_bacalhau(run, fake_node, results):
+    fake_node.add_job(ID, DOCKER, created=local(18, 59, 25))
+    cid = str(fake_node.complete(ID, results))
+    result = run("list", "--id-filter", ID)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        " CREATED   ID        JOB                       STATE      VERIFIED  PUBLISHED\n"
+        f" 18:59:25  095be3fd  Docker busybox:latest...  Completed            ipfs://{cid[:7]}...\n"
+    )
+
+
+def test_list_shows_the_newest_first_and_as_many_as_asked_for(run, fake_node):
+    for number in range(12):
+        fake_node.add_job(f"{number:08d}", created=local(1, 0, number))
+
+    def ids(*flags: str) -> list[str]:
+        return [line.split()[1] for line in run("list", *flags).stdout.splitlines()[1:]]
+
+    assert ids() == [f"{number:08d}" for number in range(11, 1, -1)]
+    assert ids("-n", "2") == ["00000011", "00000010"]
+    assert ids("--id-filter", "00000003") == ["00000003"]
+    assert ids("--id-filter", "f") == []
+
+
+def test_wide_list_shortens_nothing(run, fake_node, results):
+    fake_node.add_job(ID, DOCKER)
+    cid = fake_node.complete(ID, results)
+    row = run("list", "--wide").stdout.splitlines()[1]
+    assert ID in row
+    assert "Docker busybox:latest sh -c" in row
+    assert f"ipfs://{cid}" in row
+
+
+def test_list_as_json_is_what_the_node_says(run, fake_node):
+    job = fake_node.add_job(ID)
+    assert json.loads(run("list", "--output", "json").stdout) == [job_to_json(job)]
+
+
+def test_creation_of_another_day_has_its_date():
+    job = {"CreateTime": int(datetime(2026, 11, 22, 18, 59, 25).timestamp() * 1e9)}
+    assert created(job, datetime(2026, 11, 22, 20)) == "18:59:25"
+    assert created(job, datetime(2026, 11, 23, 1)) == "26-11-22-18:59:25"
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (
+            {"Type": "wasm", "Params": {"EntryModule": "/m/wc.wasm", "Parameters": ["a\nb"]}},
+            "Wasm wc.wasm a b",
+        ),
+        ({"Type": "noop"}, "Noop"),
+        ({"Type": "flibble", "Params": None}, "Flibble"),
+        (None, ""),
+    ],
+)
+def test_summary_of_a_job(engine, expected):
+    assert summary({"Tasks": [{"Engine": engine}]}) == expected
+
+
+def test_verified_counts_accepted_among_judged(fake_node):
+    job = job_to_json(fake_node.add_job(ID, {**DOCKER, "Count": 3, "Verifier": {"Type": "deterministic"}}))
+    states = [ExecutionState.COMPLETED, ExecutionState.RESULT_ACCEPTED, ExecutionState.RESULT_REJECTED]
+    execution = completed_execution(ID, cid_of_nothing(), RunOutput())
+    judged = [execution_to_json(execution.but(state=s)) for s in (*states, ExecutionState.LOST)]
+    assert verified(job, judged) == "2/3"
+    assert verified(job, []) == ""
+    assert verified({**job, "Verifier": {"Type": "noop"}}, judged) == ""
+
+
+def cid_of_nothing():
+    from bacalhau_p2p.content.cid import CID
+
+    return CID.of(0x55, b"")
+
+
+def test_describe_tells_the_job_its_executions_and_the_reasons(run, fake_node, results):
+    fake_node.add_job(ID, DOCKER)
+    fake_node.complete(ID, results, RunOutput(exit_code=3, stdout="grüße\n".encode()))
+    lost = fake_node.executions[ID][0].but(
+        state=ExecutionState.FAILED, message="no such image", proposal=None, published=None
+    )
+    fake_node.executions[ID].append(lost)
+    shown = yaml.safe_load(run("describe", "095be").stdout)
+    assert shown["Job"]["ID"] == ID
+    assert shown["Job"]["State"]["StateType"] == "Completed"
+    assert shown["Executions"][0]["RunOutput"]["Stdout"] == "grüße\n"
+    assert shown["Executions"][1]["ComputeState"] == {"StateType": "Failed", "Message": "no such image"}
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown["Job"]["CreateTime"])
+    exact = json.loads(run("describe", ID, "--output", "json").stdout)
+    assert exact["Job"] == job_to_json(fake_node.jobs[ID])
+    assert exact["Executions"]["Items"][1] == execution_to_json(lost)
+
+
+def test_get_writes_the_results_and_says_where(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, DOCKER)
+    fake_node.complete(ID, results)
+    result = run("get", ID)
+    folder = tmp_path / "job-095be3fd"
+    assert result.stdout == (
+        "Fetching results of job '095be3fd'...\n"
+        f"Results for job '095be3fd' have been written to {folder}\n"
+    )  # fmt: skip
+    assert cid_of(folder) == cid_of(results)
+    again = run("get", ID)
+    assert (again.exit_code, again.stderr) == (
+        1,
+        "Error: job-095be3fd exists already; choose another folder with --output-dir\n",
+    )
+
+
+def test_get_writes_into_a_new_or_empty_folder_of_choice(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, DOCKER)
+    fake_node.complete(ID, results)
+    (tmp_path / "empty").mkdir()
+    for name in ("new/deeper", "empty"):
+        assert run("get", "095be", "--output-dir", name).exit_code == 0
+        assert cid_of(tmp_path / name) == cid_of(results)
+
+
+def test_results_that_differ_lie_side_by_side_by_cid(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, {**DOCKER, "Count": 2})
+    first = fake_node.complete(ID, results)
+    (results / "stdout").write_bytes(b"other\n")
+    second = fake_node.complete(ID, results)
+    assert run("get", ID).exit_code == 0
+    assert (tmp_path / "job-095be3fd" / str(first) / "stdout").read_bytes() == b"hello\n"
+    assert (tmp_path / "job-095be3fd" / str(second) / "stdout").read_bytes() == b"other\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "expected"),
+    [
+        (JobState.RUNNING, "", "Error: job 095be3fd is running: it has no result yet\n"),
+        (JobState.FAILED, "no image\nfound", "Error: no image found (job 095be3fd has failed)\n"),
+        (JobState.STOPPED, "", "Error: no reason is given (job 095be3fd has stopped)\n"),
+        (JobState.COMPLETED, "", "Error: job 095be3fd has published no result\n"),
+    ],
+)
+def test_get_of_a_job_without_result_says_why(run, fake_node, tmp_path, state, message, expected):
+    fake_node.add_job(ID)
+    fake_node.set_state(ID, state, message)
+    result = run("get", ID)
+    assert (result.exit_code, result.stderr, result.stdout) == (1, expected, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tampered_results_are_refused_and_leave_nothing(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID)
+    fake_node.complete(ID, results)
+    victim = next(cid for cid, block in fake_node.blocks.items() if block == b"hello\n")
+    fake_node.blocks[victim] = b"jello\n"
+    result = run("get", ID)
+    assert result.exit_code == 1
+    assert "tampered" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["of-the-node"]
+
+
+def test_cancel_stops_a_job_once(run, fake_node):
+    fake_node.add_job(ID)
+    assert run("cancel", "095be3fd").stdout == "Job '095be3fd' is cancelled.\n"
+    job = fake_node.jobs[ID]
+    assert (job.state, job.message) == (JobState.STOPPED, "cancelled by its user")
+    assert run("cancel", ID).stdout == "Job '095be3fd' has stopped already.\n"
+
+
+@pytest.mark.parametrize("command", ["describe", "get", "cancel"])
+def test_unknown_and_ambiguous_ids_are_told_in_a_line(run, fake_node, command):
+    fake_node.add_job(ID)
+    fake_node.add_job(OTHER)
+    unknown, ambiguous = run(command, "abc"), run(command, "09")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: no job has the id abc\n")
+    assert (ambiguous.exit_code, ambiguous.stderr) == (1, "Error: 2 jobs have an id that begins with 09\n")
+    assert fake_node.jobs[ID].state is JobState.PENDING

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import JobState
+
+CID = "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am"
+FIRST = "00000000-0000-4000-8000-000000000000"
+
+
+def completes(fake_node, results, output: RunOutput | None = None) -> None:
+    fake_node.on_submit = lambda job: fake_node.complete(job.id, results, output)
+
+
+def test_docker_run_prints_the_id_and_what_the_job_wrote(run, fake_node, results):
+    completes(fake_node, results, RunOutput(exit_code=3, stdout=b"hello\n", stderr=b"oh"))
+    result = run("docker", "run", "busybox", "echo", "hello")
+    assert result.exit_code == 0
+    assert result.stdout == f"{FIRST}\nhello\n"
+    assert result.stderr == (
+        "  Completed\noh\nexit code: 3\n\n"
+        "To get the results:  bacalhau-p2p get 00000000\n"
+        "To see the details:  bacalhau-p2p describe 00000000\n"
+    )
+    assert fake_node.jobs[FIRST].spec.task.engine.params == {
+        "Image": "busybox",
+        "Parameters": ["echo", "hello"],
+    }
+
+
+def test_id_only_and_wait_print_the_id_alone(run, fake_node, results):
+    completes(fake_node, results)
+    result = run("docker", "run", "--id-only", "--wait", "busybox:latest", "--", "sh", "-c", "uname -a")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{FIRST}\n", "")
+    assert fake_node.jobs[FIRST].spec.task.engine.params["Parameters"] == ["sh", "-c", "uname -a"]
+    assert [path for _, path in fake_node.requests if "wait=" in path] != []
+
+
+@pytest.mark.parametrize("flag", ["--id-only", "--no-wait"])
+def test_without_waiting_the_id_is_printed_at_once(run, fake_node, flag):
+    result = run("docker", "run", flag, "busybox")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{FIRST}\n", "")
+    assert len(fake_node.requests) == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--id-only", "--wait"), ("--download",)])
+def test_job_that_fails_fails_the_command_with_its_message(run, fake_node, tmp_path, flags):
+    fake_node.on_submit = lambda job: fake_node.set_state(job.id, JobState.FAILED, "no such image")
+    result = run("docker", "run", *flags, "busybox")
+    assert result.exit_code == 1
+    assert result.stdout == f"{FIRST}\n"
+    assert result.stderr.splitlines()[-1] == "Error: no such image (job 00000000 has failed)"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_download_writes_the_results(run, fake_node, results, tmp_path):
+    completes(fake_node, results)
+    result = run("docker", "run", "--download", "--output-dir", "here", "busybox")
+    assert result.exit_code == 0
+    assert cid_of(tmp_path / "here") == cid_of(results)
+    quiet = run("docker", "run", "--id-only", "--download", "busybox")
+    assert quiet.stdout == "00000001-0000-4000-8000-000000000000\n"
+    assert cid_of(tmp_path / "job-00000001") == cid_of(results)
+
+
+def test_local_input_is_added_to_the_node_first(run, fake_node, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    inputs = [
+        "data",
+        f"file://{tmp_path}/data:/more",
+        "b.txt",
+        "b.txt,dst=/b",
+        f"ipfs://{CID}:/c",
+        f"{CID}:/d",
+    ]
+    inputs.append("https://example.org/e.csv")
+    flags = [part for text in inputs for part in ("-i", text)]
+    assert run("docker", "run", "--no-wait", *flags, "busybox").exit_code == 0
+    folder, file = cid_of(tmp_path / "data"), cid_of(tmp_path / "b.txt")
+    assert {folder, file} <= set(fake_node.blocks)
+    sources = fake_node.jobs[FIRST].spec.task.input_sources
+    assert [(source.target, next(iter(source.source.params.values()))) for source in sources] == [
+        ("/inputs", str(folder)),
+        ("/more", str(folder)),
+        ("/inputs/b.txt", str(file)),
+        ("/b", str(file)),
+        ("/c", CID),
+        ("/d", CID),
+        ("/inputs/e.csv", "https://example.org/e.csv"),
+    ]
+
+
+def test_dry_run_prints_the_job_and_sends_nothing(run, fake_node, tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    result = run("docker", "run", "--dry-run", "-i", "a.txt", "--cpu", "2", "busybox")
+    assert result.exit_code == 0
+    spec = job_from_mapping(yaml.safe_load(result.stdout))
+    assert spec.resources.cpu == 2
+    assert spec.task.input_sources[0].source.params == {"CID": str(cid_of(tmp_path / "a.txt"))}
+    assert fake_node.requests == []
+
+
+def test_wasm_run_adds_a_local_module_to_the_node(run, fake_node, results, tmp_path):
+    completes(fake_node, results)
+    (tmp_path / "wc.wasm").write_bytes(b"\0asm\x01\0\0\0")
+    result = run("wasm", "run", "--count", "3", "wc.wasm", "--", "--lines", "/inputs/a.txt")
+    assert result.exit_code == 0
+    spec = fake_node.jobs[FIRST].spec
+    module = cid_of(tmp_path / "wc.wasm")
+    assert spec.task.engine.params == {
+        "EntryModule": "/modules/wc.wasm",
+        "Parameters": ["--lines", "/inputs/a.txt"],
+    }
+    assert spec.task.input_sources[0].target == "/modules/wc.wasm"
+    assert spec.task.input_sources[0].source.params == {"CID": str(module)}
+    assert module in fake_node.blocks
+    assert (spec.count, spec.verifier.type) == (3, "deterministic")
+
+
+@pytest.mark.parametrize(
+    ("module", "params"),
+    [
+        (CID, {"CID": CID}),
+        (f"ipfs://{CID}", {"CID": CID}),
+        ("https://example.org/m.wasm", {"URL": "https://example.org/m.wasm"}),
+    ],
+)
+def test_wasm_module_may_be_a_cid_or_a_url(run, fake_node, module, params):
+    assert run("wasm", "run", "--no-wait", "--entrypoint", "main", module).exit_code == 0
+    task = fake_node.jobs[FIRST].spec.task
+    assert task.engine.params == {"EntryModule": "/modules/entry.wasm", "Entrypoint": "main"}
+    assert task.input_sources[0].source.params == params
+
+
+@pytest.mark.parametrize("command", [("job", "run"), ("create",)])
+def test_job_file_is_submitted(run, fake_node, results, tmp_path, command):
+    completes(fake_node, results)
+    (tmp_path / "job.yaml").write_text("name: from a file\ntasks: [engine: {type: noop}]")
+    result = run(*command, "--id-only", "--wait", "job.yaml")
+    assert (result.exit_code, result.stdout) == (0, f"{FIRST}\n")
+    assert fake_node.jobs[FIRST].spec.name == "from a file"
+
+
+def test_job_file_may_come_from_standard_input(run, fake_node):
+    assert run("job", "run", "--no-wait", "-", input="tasks: [engine: {type: noop}]").exit_code == 0
+    assert run("validate", "-", input="tasks: [engine: {type: noop}]").stdout == "The job is valid.\n"
+
+
+@pytest.mark.parametrize("command", [("job", "run"), ("validate",)])
+def test_invalid_job_file_names_each_fault_on_a_line(run, fake_node, tmp_path, command):
+    (tmp_path / "job.json").write_text('{"Count": 0, "Tasks": [{"Engine": {"Type": "docker"}}]}')
+    result = run(*command, "job.json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: the job is not valid\n"
+        "  Tasks[0].Engine.Params.Image: missing\n"
+        "  Count: must be at least 1\n"
+    )  # fmt: skip
+    assert fake_node.requests == []
+
+
+def test_fault_that_the_node_finds_is_told_alike(run):
+    result = run("docker", "run", "--memory", "lots", "busybox")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[1] == (
+        "  Tasks[0].Resources.Memory: 'lots' is not an amount of bytes, such as 256mb or 1Gi"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("docker", "run"),
+        ("docker", "run", "--count", "0", "busybox"),
+        ("docker", "run", "busybox", "-c"),
+        ("docker", "run", "-i", "absent", "busybox"),
+        ("docker", "run", "-o", "x", "busybox"),
+        ("docker", "run", "-e", "SURELY_NOT_SET_HERE", "busybox"),
+        ("wasm", "run", "absent.wasm"),
+        ("job", "run", "absent.yaml"),
+        ("validate", "."),
+        ("add", "absent"),
+        ("lst",),
+        ("list", "-n", "0"),
+        ("--api-port", "0", "list"),
+    ],
+)
+def test_wrong_use_is_told_and_nothing_is_sent(run, fake_node, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert fake_node.requests == []
+
+
+def test_command_that_is_nearly_one_is_suggested(run):
+    assert "Did you mean 'list'?" in run("lst").stderr

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from bacalhau_p2p.cli.spec import (
+    Input,
+    build_job,
+    default_target,
+    docker_engine,
+    ipfs_source,
+    parse_environment,
+    parse_input,
+    parse_labels,
+    parse_outputs,
+    wasm_engine,
+)
+from bacalhau_p2p.model.parsing import job_from_mapping
+
+URL = {"Type": "urlDownload", "Params": {"URL": "https://example.org:8080/a.csv?x=1"}}
+
+NOTHING: dict[str, Any] = {
+    "outputs": (),
+    "env": (),
+    "publisher": None,
+    "cpu": None,
+    "memory": None,
+    "gpu": None,
+    "network": None,
+    "domains": (),
+    "timeout": None,
+    "count": 1,
+    "labels": (),
+    "verifier": None,
+    "confidence": None,
+    "min_bids": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ipfs://bafy", Input(ipfs_source("bafy"))),
+        ("ipfs://bafy:/data", Input(ipfs_source("bafy"), "/data")),
+        ("ipfs://bafy,dst=/data", Input(ipfs_source("bafy"), "/data")),
+        ("src=ipfs://bafy,dst=/data", Input(ipfs_source("bafy"), "/data")),
+        ("bafy:/data", Input({}, "/data", "bafy")),
+        ("some/folder", Input({}, path="some/folder")),
+        ("/abs/folder:/data", Input({}, "/data", "/abs/folder")),
+        ("file:///abs/a%20folder:/data", Input({}, "/data", "/abs/a folder")),
+        ("https://example.org:8080/a.csv?x=1", Input(URL)),
+        ("https://example.org:8080/a.csv?x=1:/data", Input(URL, "/data")),
+        (
+            "local:///srv/data:/data",
+            Input({"Type": "localDirectory", "Params": {"SourcePath": "/srv/data"}}, "/data"),
+        ),
+        ("s3://bucket/some/key", Input({"Type": "s3", "Params": {"Bucket": "bucket", "Key": "some/key"}})),
+    ],
+)
+def test_input(text, expected):
+    assert parse_input(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":/data", "ipfs://bafy,dst=data", "ipfs://bafy/a/b", "gopher://x"])
+def test_input_that_makes_no_sense_is_a_usage_error(text):
+    with pytest.raises(click.UsageError):
+        parse_input(text)
+
+
+def test_input_without_a_target_lies_in_inputs_a_file_by_its_name():
+    assert default_target(Input(URL)) == "/inputs/a.csv"
+    assert default_target(Input(ipfs_source("bafy"))) == "/inputs"
+
+
+def test_outputs_are_always_among_the_result_paths_unless_taken():
+    assert parse_outputs([]) == [{"Name": "outputs", "Path": "/outputs"}]
+    assert parse_outputs(["a:/b"]) == [{"Name": "a", "Path": "/b"}, {"Name": "outputs", "Path": "/outputs"}]
+    assert parse_outputs(["outputs:/b"]) == [{"Name": "outputs", "Path": "/b"}]
+    assert parse_outputs(["a:/outputs"]) == [{"Name": "a", "Path": "/outputs"}]
+    with pytest.raises(click.UsageError):
+        parse_outputs(["outputs"])
+
+
+def test_environment_takes_values_from_the_flag_or_from_here():
+    assert parse_environment(["A=1=2", "B", "C="], {"B": "here"}) == {"A": "1=2", "B": "here", "C": ""}
+    with pytest.raises(click.UsageError, match="not set here"):
+        parse_environment(["B"], {})
+
+
+def test_labels():
+    assert parse_labels(["a=b=c", "d"]) == {"a": "b=c", "d": ""}
+
+
+def test_job_without_flags_says_only_what_it_must():
+    job = build_job(docker_engine("busybox", (), entrypoint=(), workdir=None), [], NOTHING, {})
+    assert job == {
+        "Type": "batch",
+        "Count": 1,
+        "Tasks": [
+            {
+                "Name": "main",
+                "Engine": {"Type": "docker", "Params": {"Image": "busybox"}},
+                "ResultPaths": [{"Name": "outputs", "Path": "/outputs"}],
+            }
+        ],
+    }
+    assert job_from_mapping(job).task.engine.type == "docker"
+
+
+def test_every_flag_reaches_its_place_in_the_job():
+    flags = {
+        **NOTHING,
+        "env": ("A=1",),
+        "publisher": "local",
+        "cpu": "500m",
+        "memory": "1Gi",
+        "gpu": "1",
+        "network": "http",
+        "domains": ("example.org",),
+        "timeout": "30m",
+        "count": 3,
+        "labels": ("team=a",),
+        "confidence": 2,
+        "min_bids": 4,
+    }
+    engine = docker_engine("busybox", ("-c", "x"), entrypoint=("/bin/sh",), workdir="/work")
+    spec = job_from_mapping(build_job(engine, [parse_input("ipfs://bafy").at("/inputs")], flags, {}))
+    task = spec.task
+    assert task.engine.params == {
+        "Image": "busybox",
+        "Entrypoint": ["/bin/sh"],
+        "Parameters": ["-c", "x"],
+        "WorkingDirectory": "/work",
+    }
+    assert (spec.count, spec.min_bids, spec.labels) == (3, 4, {"team": "a"})
+    assert (spec.verifier.type, spec.verifier.params) == ("deterministic", {"Confidence": 2})
+    assert (task.env, task.publisher.type) == ({"A": "1"}, "local")
+    assert (spec.resources.cpu, spec.resources.memory, spec.resources.gpu) == (0.5, 2**30, 1)
+    assert (task.network.type, task.network.domains) == ("HTTP", ("example.org",))
+    assert spec.execution_timeout == 1800
+    assert [source.target for source in task.input_sources] == ["/inputs"]
+
+
+def test_wasm_engine():
+    assert wasm_engine("/modules/a.wasm", ("x",), entrypoint="main") == {
+        "Type": "wasm",
+        "Params": {"EntryModule": "/modules/a.wasm", "Entrypoint": "main", "Parameters": ["x"]},
+    }
