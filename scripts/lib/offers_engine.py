@@ -1,0 +1,13 @@
+"""Succeeds when a node of the network at BACALHAU_P2P_API_HOST and _PORT offers this engine."""
+
+import http.client
+import json
+import os
+import sys
+
+connection = http.client.HTTPConnection(
+    os.environ["BACALHAU_P2P_API_HOST"], int(os.environ["BACALHAU_P2P_API_PORT"]), timeout=10
+)
+connection.request("GET", "/api/v1/orchestrator/nodes")
+nodes = json.load(connection.getresponse())["Items"]
+sys.exit(not any(sys.argv[1] in (node["Compute"] or {}).get("Engines", ()) for node in nodes))
