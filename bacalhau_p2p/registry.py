@@ -96,7 +96,7 @@ def _noop(context: AdapterContext) -> Executor:
 def _ipfs_storage(context: AdapterContext) -> StorageProvider:
     from bacalhau_p2p.storage.ipfs import IpfsStorage
 
-    return IpfsStorage(context.content)
+    return IpfsStorage(context.content, timeout=context.settings.content_timeout)
 
 
 def _inline_storage(context: AdapterContext) -> StorageProvider:
@@ -105,10 +105,13 @@ def _inline_storage(context: AdapterContext) -> StorageProvider:
     return InlineStorage()
 
 
-def _local_storage(context: AdapterContext) -> StorageProvider:
-    from bacalhau_p2p.storage.local import LocalStorage
+def _local_storage(source: str) -> Factory:
+    def make(context: AdapterContext) -> StorageProvider:
+        from bacalhau_p2p.storage.local import LocalStorage
 
-    return LocalStorage(context.settings.allow_local_paths)
+        return LocalStorage(context.settings.allow_local_paths, source=source)
+
+    return make
 
 
 def _ipfs_publisher(context: AdapterContext) -> Publisher:
@@ -139,7 +142,8 @@ _EXECUTORS: dict[str, Factory] = {"docker": _docker, "wasm": _wasm, "noop": _noo
 _STORAGE: dict[str, Factory] = {
     "ipfs": _ipfs_storage,
     "inline": _inline_storage,
-    "localdirectory": _local_storage,
+    "localdirectory": _local_storage("localdirectory"),
+    "local": _local_storage("local"),
 }
 _PUBLISHERS: dict[str, Factory] = {"ipfs": _ipfs_publisher, "local": _local_publisher}
 _VERIFIERS: dict[str, Factory] = {"noop": _noop_verifier, "deterministic": _deterministic_verifier}
