@@ -14,6 +14,7 @@ class FaultBarrier:
 
     What is not an `Exception` (cancellation, Ctrl-C) passes, also within an exception group. What is
     `expected`, or a group of nothing else, is contained without a word. `fault` is what was contained.
+    The default level is for what strangers provoke as often as they like; a fault of ours is a warning.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class FaultBarrier:
         what: str,
         *,
         expected: type[Exception] | tuple[type[Exception], ...] = (),
+        level: int = logging.INFO,
     ) -> None:
         self._counters = counters
         self._counter = counter
         self._what = what
         self._expected = expected
+        self._level = level
         self.fault: Exception | None = None
 
     def __enter__(self) -> FaultBarrier:
@@ -44,6 +47,6 @@ class FaultBarrier:
         ):
             return True
         self._counters[self._counter] += 1
-        _log.warning("%s failed and was contained: %s: %s", self._what, type(fault).__name__, fault)
+        _log.log(self._level, "%s failed and was contained: %s: %s", self._what, type(fault).__name__, fault)
         _log.debug("%s", self._what, exc_info=fault)
         return True

@@ -8,6 +8,7 @@ each, and the test that tells when that can go.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -18,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
+from libp2p.network.connection import swarm_connection
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.address_validation import get_available_interfaces
@@ -317,7 +319,11 @@ class Libp2pTransport:
         stream = Libp2pStream(net_stream)
         try:
             with FaultBarrier(
-                self._counters, "handler_faults", f"handler of {protocol}", expected=trio.BrokenResourceError
+                self._counters,
+                "handler_faults",
+                f"handler of {protocol}",
+                expected=trio.BrokenResourceError,
+                level=logging.WARNING,
             ):
                 await handler(peer, stream)
                 with suppress(trio.ClosedResourceError):
@@ -376,10 +382,11 @@ class Libp2pTransport:
 
 
 def _quieten_libp2p() -> None:
-    """py-libp2p logs as an error whatever a stranger does wrong. Who sets its level keeps it."""
-    library = logging.getLogger("libp2p")
-    if library.level == logging.NOTSET:
-        library.setLevel(logging.CRITICAL)
+    """py-libp2p prints as an error whatever a stranger does wrong; LIBP2P_DEBUG still shows it."""
+    if "LIBP2P_DEBUG" not in os.environ:
+        logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+    # This module logs to the root logger, which makes logging print everything of everybody.
+    swarm_connection.logging = logging.getLogger(swarm_connection.__name__)
 
 
 def _listen_address(address: str) -> Multiaddr:

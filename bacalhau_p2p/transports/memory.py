@@ -13,6 +13,7 @@ without conditions everything arrives at once and in order.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -390,7 +391,11 @@ class MemoryTransport:
     async def _serve(self, protocol: str, peer: PeerID, stream: MemoryStream) -> None:
         try:
             with FaultBarrier(
-                self._counters, "handler_faults", f"handler of {protocol}", expected=trio.BrokenResourceError
+                self._counters,
+                "handler_faults",
+                f"handler of {protocol}",
+                expected=trio.BrokenResourceError,
+                level=logging.WARNING,
             ):
                 await self._handlers[protocol](peer, stream)
                 with suppress(trio.ClosedResourceError):

@@ -1,0 +1,273 @@
+"""Peers that break the rules, each a coroutine function that runs in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from bacalhau_p2p.transports.libp2p_swarm import new_swarm
+
+FAULTS = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError)
+PROTOCOLS = (
+    "/meshsub/1.1.0",
+    "/bacalhau/bprotocol/1.0.0",
+    "/ipfs/id/1.0.0",
+    "/ipfs/id/push/1.0.0",
+    "/ipfs/ping/1.0.0",
+    "/bacalhau/conformance/echo/1.0.0",
+    "/nobody/speaks/this",
+)
+logging.disable(logging.CRITICAL)  # what they do is supposed to fail
+
+JUNK = bytes(range(256)) * 8
+HUGE_LENGTH = b"\xff\xff\xff\xff\x7f"
+
+Stage = Callable[[str], Awaitable[None]]
+
+
+def varint_prefixed(payload: bytes) -> bytes:
+    length, prefix = len(payload), bytearray()
+    while length > 127:
+        prefix.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*prefix, length]) + payload
+
+
+def select(protocol: str) -> bytes:
+    """The client's half of a multistream negotiation."""
+    return varint_prefixed(b"/multistream/1.0.0\n") + varint_prefixed(protocol.encode() + b"\n")
+
+
+@asynccontextmanager
+async def tcp(address: str) -> AsyncIterator[Any]:
+    raw = await TCP().dial(Multiaddr(address))
+    try:
+        yield raw
+    finally:
+        await raw.close()
+
+
+@asynccontextmanager
+async def secured(address: str) -> AsyncIterator[tuple[Any, TransportUpgrader]]:
+    """An authenticated connection of a fresh identity."""
+    upgrader = new_swarm(secrets.token_bytes(32), Counter(), lambda _: True).upgrader
+    async with tcp(address) as raw:
+        yield await upgrader.upgrade_security(raw, True, ID.from_base58(address.rpartition("/")[2])), upgrader
+
+
+@asynccontextmanager
+async def muxed(address: str) -> AsyncIterator[Yamux]:
+    async with secured(address) as (conn, upgrader):
+        yamux = await upgrader.upgrade_connection(conn, conn.get_remote_peer())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(yamux.start)
+            await yamux.event_started.wait()
+            yield yamux
+            nursery.cancel_scope.cancel()
+
+
+async def reaction(stream: Any) -> None:
+    """Read until the other end has enough, so that it has seen what was sent."""
+    with trio.move_on_after(0.05):
+        while await stream.read(65536):
+            pass
+
+
+async def on_stream(address: str, sent: bytes) -> None:
+    async with muxed(address) as yamux:
+        stream = await yamux.open_stream()
+        await stream.write(sent)
+        await reaction(stream)
+
+
+def malformed_messages() -> bytes:
+    """RPCs that parse, with everything in them wrong."""
+    messages = [
+        rpc_pb2.Message(from_id=b"", seqno=b"", data=b"x", topicIDs=["t"], signature=b"s", key=b"k"),
+        rpc_pb2.Message(from_id=JUNK, seqno=b"1", data=b"x", topicIDs=["t"], signature=b"s", key=JUNK),
+        # An RSA author: the key does not follow from the id, and this one does not parse.
+        rpc_pb2.Message(
+            from_id=ID.from_base58("QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N").to_bytes(),
+            seqno=b"2",
+            data=b"x",
+            topicIDs=["t"],
+            signature=b"s",
+            key=b"\x08\x00\x12\x04junk",
+        ),
+    ]
+    rpcs = [rpc_pb2.RPC(publish=[message]) for message in messages]
+    control = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid="t")])
+    control.control.ihave.add(topicID="t", messageIDs=[b"zz", b"not hex"])
+    control.control.iwant.add(messageIDs=[b"zz"])
+    control.control.graft.add(topicID="unknown")
+    control.control.prune.add(topicID="t", backoff=2**62)
+    rpcs += [control, rpc_pb2.RPC(senderRecord=JUNK, publish=messages)]
+    return b"".join(varint_prefixed(rpc.SerializeToString()) for rpc in rpcs)
+
+
+async def leave_at_once(address: str) -> None:
+    async with tcp(address):
+        pass
+
+
+async def junk_on_tcp(address: str) -> None:
+    async with tcp(address) as raw:
+        await raw.write(JUNK)
+
+
+async def junk_on_noise(address: str) -> None:
+    async with tcp(address) as raw:
+        await raw.write(select("/noise") + JUNK)
+
+
+async def leave_once_authenticated(address: str) -> None:
+    async with secured(address):
+        pass
+
+
+async def junk_for_muxer_negotiation(address: str) -> None:
+    async with secured(address) as (conn, _):
+        await conn.write(JUNK)
+
+
+async def junk_on_yamux(address: str) -> None:
+    async with secured(address) as (conn, _):
+        await conn.write(select("/yamux/1.0.0") + JUNK)
+
+
+async def oversized_yamux_frame(address: str) -> None:
+    async with secured(address) as (conn, _):
+        await conn.write(select("/yamux/1.0.0") + bytes.fromhex("0000000100000001ffffffff"))
+
+
+async def junk_for_protocol_negotiation(address: str) -> None:
+    await on_stream(address, JUNK)
+
+
+async def leave_once_muxed(address: str) -> None:
+    async with muxed(address):
+        pass
+
+
+async def malformed_gossip(address: str) -> None:
+    await on_stream(address, select("/meshsub/1.1.0") + malformed_messages())
+
+
+def junk_on(protocol: str) -> Stage:
+    return lambda address: on_stream(address, select(protocol) + JUNK)
+
+
+def huge_length_on(protocol: str) -> Stage:
+    return lambda address: on_stream(address, select(protocol) + HUGE_LENGTH)
+
+
+STAGES: tuple[Stage, ...] = (
+    leave_at_once,
+    junk_on_tcp,
+    junk_on_noise,
+    leave_once_authenticated,
+    junk_for_muxer_negotiation,
+    junk_on_yamux,
+    oversized_yamux_frame,
+    junk_for_protocol_negotiation,
+    leave_once_muxed,
+    malformed_gossip,
+    *(junk_on(protocol) for protocol in PROTOCOLS),
+    *(huge_length_on(protocol) for protocol in PROTOCOLS),
+)
+
+
+async def visitor(lines: Any, config: dict[str, Any]) -> None:
+    """Connects `visits` times, one after the other, each time to break another rule and leave."""
+    await lines.write({"event": "ready"})
+    broken_off = 0
+    for number in range(config["visits"]):
+        try:
+            with trio.fail_after(5):
+                await STAGES[number % len(STAGES)](config["address"])
+        except* FAULTS:
+            broken_off += 1  # the node had enough of it first
+    await lines.write({"event": "finished", "broken_off": broken_off})
+
+
+async def one_stage(lines: Any, config: dict[str, Any]) -> None:
+    """Does one of the above, by name, so many times."""
+    await lines.write({"event": "ready"})
+    stage = globals()[config["stage"]]
+    for _ in range(config.get("times", 1)):
+        try:
+            with trio.fail_after(5):
+                await (stage(*config["arguments"]) if "arguments" in config else stage)(config["address"])
+        except* FAULTS:
+            pass
+    await lines.write({"event": "finished"})
+
+
+async def plaintext(lines: Any, config: dict[str, Any]) -> None:
+    """Asks to talk without encryption, as a peer whose key it does not have."""
+    await lines.write({"event": "ready"})
+    pair = create_new_key_pair(secrets.token_bytes(32))
+    upgrader = TransportUpgrader(
+        {PLAINTEXT_PROTOCOL_ID: InsecureTransport(pair)}, {YAMUX: Yamux}, negotiate_timeout=5
+    )
+    accepted = False
+    try:
+        async with tcp(config["address"]) as raw:
+            with trio.fail_after(5):
+                await upgrader.upgrade_security(
+                    raw, True, ID.from_base58(config["address"].rpartition("/")[2])
+                )
+            accepted = True
+    except FAULTS:
+        pass
+    await lines.write({"event": "finished", "accepted": accepted})
+
+
+async def half_open(lines: Any, config: dict[str, Any]) -> None:
+    """Opens so many TCP connections and says nothing on any of them."""
+    host, port = Multiaddr(config["address"]).value_for_protocol("ip4"), Multiaddr(config["address"])
+    streams = [
+        await trio.open_tcp_stream(host, int(port.value_for_protocol("tcp"))) for _ in range(config["count"])
+    ]
+    await lines.write({"event": "ready"})
+    await lines.read()
+    for stream in streams:
+        await stream.aclose()
+
+
+async def stream_hog(lines: Any, config: dict[str, Any]) -> None:
+    """Opens so many streams and keeps them; says how many were not reset."""
+    async with muxed(config["address"]) as yamux:
+        streams = [await yamux.open_stream() for _ in range(config["count"])]
+        for stream in streams:
+            with trio.move_on_after(1):
+                try:
+                    await stream.write(select("/bacalhau/conformance/hold/1.0.0"))
+                except FAULTS:
+                    continue
+        kept = 0
+        for stream in streams:
+            with trio.move_on_after(5):
+                try:
+                    kept += bool(await stream.read(1))
+                except FAULTS:
+                    continue
+        await lines.write({"event": "ready"})
+        await lines.write({"event": "finished", "kept": kept})
+        await lines.read()
