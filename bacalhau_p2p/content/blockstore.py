@@ -29,7 +29,6 @@ from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 
 _SHARD = 2
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pins (
     cid BLOB NOT NULL,
@@ -79,9 +78,7 @@ class BlockStore:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ContentError(f"the block store in {folder} is in use by another process") from None
-            for first in _BASE32:
-                for second in _BASE32:
-                    Path(self._blocks, first + second).mkdir(parents=True, exist_ok=True)
+            Path(self._blocks).mkdir(exist_ok=True)
             temporary = Path(self._temporary)
             temporary.mkdir(exist_ok=True)
             for left_over in temporary.iterdir():
@@ -138,7 +135,11 @@ class BlockStore:
                     rest = rest[os.write(file, rest) :]
             finally:
                 os.close(file)
-            os.rename(temporary, path)  # noqa: PTH104
+            try:
+                os.rename(temporary, path)  # noqa: PTH104
+            except FileNotFoundError:  # the first block of its sub-folder
+                Path(path).parent.mkdir(exist_ok=True)
+                os.rename(temporary, path)  # noqa: PTH104
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
             raise ContentError(f"block {cid} cannot be stored: {error.strerror or error}") from None

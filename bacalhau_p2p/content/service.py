@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import trio
 
-from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.blockstore import BlockStore, Pin
 from bacalhau_p2p.content.car import CarReader, check_budget, write_car
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.exchange import Exchange, batches
@@ -143,6 +143,13 @@ class Content:
         while (chunk := await self._thread(next, chunks, None)) is not None:
             yield chunk
 
+    async def block(self, cid: CID) -> bytes:
+        """One block of the store, its hash checked. Raises ContentNotFound, InvalidContent."""
+        block = await self._thread(self._blocks.get, cid)
+        if block is None:
+            raise ContentNotFound(f"block {cid} is not in the store")
+        return block
+
     async def import_car(self, chunks: AsyncIterable[bytes], *, pin_owner: str) -> CID:
         """Store a CARv1 with one root and everything below it, in any order, and pin it.
 
@@ -183,6 +190,10 @@ class Content:
     async def unpin(self, cid: CID, owner: str) -> None:
         """Take that note back; one that does not exist is no error."""
         await self._thread(self._blocks.unpin, cid, owner)
+
+    async def pins(self, cid: CID | None = None) -> list[Pin]:
+        """Who needs this root, or every pin there is; expired ones too."""
+        return await self._thread(self._blocks.pins, cid)
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)

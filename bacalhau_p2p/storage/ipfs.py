@@ -1,0 +1,70 @@
+"""Inputs by CID, from this node's own store or from the peers that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent, StorageError
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.files import remove_tree
+from bacalhau_p2p.storage.interface import PreparedInput
+
+_NAME = "content"
+
+
+class IpfsStorage:
+    """`{Type: ipfs, Params: {CID: bafy...}}`: a file or a folder, read-only.
+
+    The content is fetched into the node's block store, where later jobs find it, and written into
+    the folder of the execution. Symlinks that stay inside the content are kept, others left out.
+    """
+
+    def __init__(self, content: Content, *, timeout: float = 15.0) -> None:
+        """`timeout`: seconds within which a peer must be found that has the content."""
+        self._content = content
+        self._timeout = timeout
+
+    @property
+    def source(self) -> str:
+        return "ipfs"
+
+    def faults(self, source: SpecConfig) -> list[Fault]:
+        try:
+            _cid(source).require_fetchable()
+        except ContentError as error:
+            return [Fault("Params.CID", str(error))]
+        return []
+
+    async def has_locally(self, source: SpecConfig) -> bool:
+        return await self._content.has(_cid(source))
+
+    async def prepare(
+        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+    ) -> PreparedInput:
+        """As `StorageProvider.prepare`; content that contradicts itself is a permanent failure."""
+        path = folder / _NAME
+        try:
+            cid = _cid(source)
+            await self._content.fetch(cid, hints=hints, timeout=self._timeout)
+            await self._content.export(cid, path, symlinks="keep")
+        except (InvalidCID, InvalidContent) as error:
+            raise StorageError(f"input cannot be used: {error}", permanent=True) from error
+        except ContentError as error:
+            raise StorageError(f"input cannot be had: {error}") from error
+        return PreparedInput(path=path)
+
+    async def cleanup(self, prepared: PreparedInput) -> None:
+        await trio.to_thread.run_sync(remove_tree, prepared.path)
+
+
+def _cid(source: SpecConfig) -> CID:
+    text = source.params.get("CID")
+    if not isinstance(text, str):
+        raise InvalidCID("missing")
+    return CID.parse(text)

@@ -1,0 +1,195 @@
+"""Conformance suite for storage providers: what every one must do, whatever it fetches from.
+
+A provider takes part by saying which sources it can serve in the test, and by running each check
+of `STORAGE_CHECKS`:
+
+    @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
+    async def test_storage_conformance(check, tmp_path):
+        await check(StorageKit(provider=MyStorage(), folder=tmp_path, samples=[...], ...))
+
+A check passes by returning, and fails by raising AssertionError.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
+
+Tree = Mapping[str, bytes | None]
+"""A folder by the relative paths of its files, with their content, and of its folders (None)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A source that can be had, and what it is: a file's content, or a folder."""
+
+    source: SpecConfig
+    content: bytes | Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageKit:
+    """What the checks need of a test.
+
+    `invalid` are sources with parameters that the provider must refuse, each with the path of the
+    fault; `absent` is a valid source that cannot be had. `folder` is empty and the kit's own.
+    """
+
+    provider: StorageProvider
+    folder: Path
+    samples: Sequence[Sample]
+    invalid: Sequence[tuple[SpecConfig, str]]
+    absent: SpecConfig | None
+    hints: Sequence[PeerID] = ()
+    patience: float = 30
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def place(self) -> Path:
+        """A fresh empty folder."""
+        path = self.folder / f"input-{next(self._numbers)}"
+        path.mkdir()
+        return path
+
+    async def prepare(self, source: SpecConfig, folder: Path) -> PreparedInput:
+        with trio.fail_after(self.patience):
+            return await self.provider.prepare(source, folder, hints=self.hints)
+
+
+def content_of(path: Path) -> bytes | Tree:
+    """What lies at `path`, to be compared with a sample."""
+    if path.is_file():
+        return path.read_bytes()
+    return {
+        str(entry.relative_to(path)): entry.read_bytes() if entry.is_file() else None
+        for entry in path.rglob("*")
+    }
+
+
+async def check_type_is_lower_case(kit: StorageKit) -> None:
+    assert kit.provider.source == kit.provider.source.lower() != ""
+
+
+async def check_valid_sources_have_no_faults(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        assert kit.provider.faults(sample.source) == []
+    if kit.absent is not None:
+        assert kit.provider.faults(kit.absent) == []
+
+
+async def check_faults_are_named_by_path(kit: StorageKit) -> None:
+    for source, path in kit.invalid:
+        assert path in [fault.path for fault in kit.provider.faults(source)], f"no fault at {path}: {source}"
+
+
+async def check_invalid_sources_are_not_prepared(kit: StorageKit) -> None:
+    for source, _ in kit.invalid:
+        place = kit.place()
+        error = await _failure(kit, source, place)
+        assert str(error)
+        assert list(place.iterdir()) == []
+
+
+async def check_data_is_as_it_was(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        prepared = await kit.prepare(sample.source, kit.place())
+        assert content_of(prepared.path) == sample.content
+
+
+async def check_owned_data_lies_in_the_given_folder(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        place = kit.place()
+        prepared = await kit.prepare(sample.source, place)
+        if prepared.owned:
+            assert place in prepared.path.parents
+        else:
+            assert list(place.iterdir()) == []
+
+
+async def check_prepared_data_is_there_locally(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        await kit.prepare(sample.source, kit.place())
+        assert await kit.provider.has_locally(sample.source)
+
+
+async def check_executions_do_not_disturb_each_other(kit: StorageKit) -> None:
+    sample = kit.samples[0]
+    prepared: list[PreparedInput] = []
+
+    async def one(place: Path) -> None:
+        prepared.append(await kit.prepare(sample.source, place))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(one, kit.place())
+    await kit.provider.cleanup(prepared[0])
+    for other in prepared[1:]:
+        assert content_of(other.path) == sample.content
+
+
+async def check_cleanup_removes_what_is_owned_and_nothing_else(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        place = kit.place()
+        prepared = await kit.prepare(sample.source, place)
+        await kit.provider.cleanup(prepared)
+        assert list(place.iterdir()) == []
+        if not prepared.owned:
+            assert content_of(prepared.path) == sample.content
+
+
+async def check_cleanup_of_what_is_gone_is_no_error(kit: StorageKit) -> None:
+    prepared = await kit.prepare(kit.samples[0].source, kit.place())
+    await kit.provider.cleanup(prepared)
+    await kit.provider.cleanup(prepared)
+
+
+async def check_what_cannot_be_had_is_a_storage_error(kit: StorageKit) -> None:
+    if kit.absent is None:
+        return
+    assert not await kit.provider.has_locally(kit.absent)
+    place = kit.place()
+    assert str(await _failure(kit, kit.absent, place))
+    assert list(place.iterdir()) == []
+
+
+async def check_cancelled_preparing_leaves_nothing_half_done(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        place = kit.place()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await kit.provider.prepare(sample.source, place, hints=kit.hints)
+        left = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
+        assert all(content_of(entry) == sample.content for entry in left)
+
+
+async def _failure(kit: StorageKit, source: SpecConfig, place: Path) -> StorageError:
+    try:
+        await kit.prepare(source, place)
+    except StorageError as error:
+        return error
+    raise AssertionError(f"{source} was prepared")
+
+
+STORAGE_CHECKS: Sequence[Callable[[StorageKit], Awaitable[None]]] = (
+    check_type_is_lower_case,
+    check_valid_sources_have_no_faults,
+    check_faults_are_named_by_path,
+    check_invalid_sources_are_not_prepared,
+    check_data_is_as_it_was,
+    check_owned_data_lies_in_the_given_folder,
+    check_prepared_data_is_there_locally,
+    check_executions_do_not_disturb_each_other,
+    check_cleanup_removes_what_is_owned_and_nothing_else,
+    check_cleanup_of_what_is_gone_is_no_error,
+    check_what_cannot_be_had_is_a_storage_error,
+    check_cancelled_preparing_leaves_nothing_half_done,
+)
+"""Every check, in the order in which they are best read."""

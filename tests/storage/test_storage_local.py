@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.errors import SettingsError, StorageError
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.local import AllowedPath, LocalStorage
+from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
+
+
+def local(path: object, **params: object) -> SpecConfig:
+    return SpecConfig(type="localdirectory", params={"SourcePath": str(path), **params})
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a").write_bytes(b"a")
+    return folder
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
+async def test_local_storage_conforms(check, tmp_path, data):
+    (tmp_path / "inputs").mkdir()
+    kit = StorageKit(
+        provider=LocalStorage([str(data), f"{data}/**"]),
+        folder=tmp_path / "inputs",
+        samples=[
+            Sample(source=local(data), content={"sub": None, "sub/a": b"a"}),
+            Sample(source=local(data / "sub" / "a"), content=b"a"),
+        ],
+        invalid=[
+            (SpecConfig(type="localdirectory"), "Params.SourcePath"),
+            (local("relative/path"), "Params.SourcePath"),
+            (local(f"{data}/../secret"), "Params.SourcePath"),
+            (local("/etc"), "Params.SourcePath"),
+            (local(data, ReadWrite=True), "Params.SourcePath"),
+            (local(data, ReadWrite="perhaps"), "Params.ReadWrite"),
+            (local(data, CreateAs="pipe"), "Params.CreateAs"),
+            (local(data, CreateAs="dir"), "Params.CreateAs"),
+        ],
+        absent=local(data / "absent"),
+    )
+    await check(kit)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("/data", "/data", True),
+        ("/data", "/data/a", False),
+        ("/data", "/data2", False),
+        ("/data/*", "/data/a", True),
+        ("/data/*", "/data/a/b", False),
+        ("/data/*", "/data", False),
+        ("/data/**", "/data", True),
+        ("/data/**", "/data/a/b", True),
+        ("/data/**/c", "/data/c", True),
+        ("/data/**/c", "/data/a/b/c", True),
+        ("/data/**/c", "/data/abc", False),
+        ("/**", "/anything/at/all", True),
+        ("/data/a?c", "/data/abc", True),
+        ("/data/a?c", "/data/a/c", False),
+        ("/data/[ab]", "/data/b", True),
+        ("/data/[!ab]", "/data/b", False),
+        ("/data/[a-c]x", "/data/bx", True),
+        ("/data/{x,yz}", "/data/yz", True),
+        ("/data/{x,yz}", "/data/y", False),
+        ("/data.d", "/dataxd", False),
+        ("/data/", "/data", True),
+    ],
+)
+def test_patterns_are_those_of_bacalhau(pattern, path, matches):
+    assert AllowedPath.parse(pattern).matches(path) is matches
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("/data", AllowedPath("/data", False)),
+        ("/data:ro", AllowedPath("/data", False)),
+        ("/data/**:rw", AllowedPath("/data/**", True)),
+        ("/da:ta", AllowedPath("/da:ta", False)),
+    ],
+)
+def test_the_suffix_says_whether_jobs_may_write(text, allowed):
+    assert AllowedPath.parse(text) == allowed
+
+
+@pytest.mark.parametrize("text", ["", "data", "*", "/data/../etc", "/data/[z-a]"])
+def test_a_malformed_allow_list_is_a_settings_error(text):
+    with pytest.raises(SettingsError, match="allowed local path"):
+        LocalStorage([text])
+
+
+async def test_nothing_is_allowed_by_default(data):
+    fault = LocalStorage().faults(local(data))[0]
+    assert str(fault).startswith("Params.SourcePath:")
+    assert "not among the local paths" in fault.problem
+    assert not await LocalStorage().has_locally(local(data))
+
+
+async def test_a_symlink_out_of_the_allowed_paths_is_refused(tmp_path, data):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (data / "way-out").symlink_to(secret)
+    provider = LocalStorage([f"{data}/**"])
+    assert "symlink out of" in provider.faults(local(data / "way-out"))[0].problem
+    with pytest.raises(StorageError, match="symlink out of"):
+        await provider.prepare(local(data / "way-out"), tmp_path)
+    (data / "way-in").symlink_to(data / "sub")
+    prepared = await provider.prepare(local(data / "way-in"), tmp_path)
+    assert prepared.path == data / "sub"
+
+
+async def test_a_symlink_into_a_read_only_path_cannot_be_written(tmp_path, data):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "link").symlink_to(data)
+    provider = LocalStorage([str(data), f"{shared}/*:rw"])
+    assert provider.faults(local(shared / "link")) == []
+    assert provider.faults(local(shared / "link", ReadWrite=True)) != []
+
+
+async def test_an_operator_may_name_a_path_through_a_symlink(tmp_path, data):
+    (tmp_path / "mount").symlink_to(data)
+    prepared = await LocalStorage([f"{tmp_path}/mount/*"]).prepare(
+        local(tmp_path / "mount" / "sub"), tmp_path
+    )
+    assert prepared.path == data / "sub"
+
+
+async def test_a_loop_of_symlinks_leads_nowhere(data, tmp_path):
+    (data / "loop").symlink_to("loop")
+    provider = LocalStorage([f"{data}/**"])
+    with pytest.raises(StorageError):
+        await provider.prepare(local(data / "loop"), tmp_path)
+
+
+async def test_writing_must_be_allowed_and_asked_for(data, tmp_path):
+    provider = LocalStorage([f"{data}/**:rw"])
+    assert (await provider.prepare(local(data / "sub"), tmp_path)).read_only
+    assert not (await provider.prepare(local(data / "sub", ReadWrite="true"), tmp_path)).read_only
+
+
+async def test_what_is_not_there_is_made_when_the_job_says_how(data, tmp_path):
+    provider = LocalStorage([f"{data}/**:rw"])
+    assert await provider.has_locally(local(data / "new", ReadWrite=True, CreateAs="dir"))
+    folder = await provider.prepare(local(data / "new" / "x", ReadWrite=True, CreateAs="dir"), tmp_path)
+    assert folder.path.is_dir()
+    file = await provider.prepare(local(data / "f", ReadWrite=True, CreateAs="File"), tmp_path)
+    assert file.path.read_bytes() == b""
+    with pytest.raises(StorageError, match="does not exist"):
+        await provider.prepare(local(data / "none", ReadWrite=True), tmp_path)
+
+
+def test_it_answers_to_both_of_bacalhaus_names():
+    assert LocalStorage().source == "localdirectory"
+    assert LocalStorage(source="local").source == "local"
+
+
+async def test_a_path_with_wildcard_characters_is_found(tmp_path):
+    odd = tmp_path / "a[b]{c}*"
+    odd.mkdir()
+    prepared = await LocalStorage([f"{tmp_path}/*"]).prepare(local(odd), tmp_path)
+    assert prepared.path == odd
+    prepared = await LocalStorage([f"{tmp_path}/a*/**"]).prepare(local(odd), tmp_path)
+    assert prepared.path == odd
