@@ -23,7 +23,7 @@ def docker() -> None:
 @click.argument("arguments", nargs=-1, metavar="[-- CMD ARGS...]")
 @follow_options
 @job_options
-@click.option("--entrypoint", multiple=True, help="Replaces the image's entry point; may be repeated.")
+@click.option("--entrypoint", multiple=True, help="Replaces the image's entry point, one word a flag.")
 @click.option("-w", "--workdir", metavar="DIR", help="The working directory inside the container.")
 @node_options
 def run(

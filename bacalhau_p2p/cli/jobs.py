@@ -169,13 +169,17 @@ def verified(job: JSON, executions: list[JSON]) -> str:
     return f"{accepted}/{judged}" if judged else ""
 
 
-def _readable(item: JSON) -> JSON:
+def _readable(item: Any) -> Any:
     """Times as text of the local clock, and nothing that says nothing."""
-    return {
-        key: _time_text(value) if key in {"CreateTime", "ModifyTime"} else value
+    if isinstance(item, list):
+        return [_readable(value) for value in item]
+    if not isinstance(item, dict):
+        return item
+    shown = {
+        key: _time_text(value) if key in {"CreateTime", "ModifyTime"} else _readable(value)
         for key, value in item.items()
-        if value not in (None, "", [], {})
     }
+    return {key: value for key, value in shown.items() if value not in (None, "", [], {})}
 
 
 def _time_text(stamp: object) -> object:

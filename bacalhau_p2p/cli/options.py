@@ -66,7 +66,7 @@ OUTPUT_DIR = click.option(
     "--output-dir",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Where to write the results [default: job-<id>].",
+    help="Where to write the results [default: job-ID].",
 )
 
 

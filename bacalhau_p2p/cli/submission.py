@@ -19,6 +19,8 @@ LONG_PATIENCE = 60.0
 soon at first and at little cost later."""
 
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
+_EXPLAINED = frozenset({"Failed", "Stopped"})
+"""States whose message is told as the error of the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def wait(connection: Connection, job_id: str, *, quiet: bool) -> tuple[JSON, lis
         job, executions = connection.job(job_id, wait=patience)
         state, message = state_of(job)
         if not quiet and state != told:
-            click.echo(f"  {state}{f': {message}' if message and state not in ENDED else ''}", err=True)
+            click.echo(f"  {state}{f': {message}' if message and state not in _EXPLAINED else ''}", err=True)
             told = state
         if state in ENDED:
             return job, executions
