@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from bacalhau_p2p.logs import get_logger
 import trio
 
 from bacalhau_p2p.errors import ExecutorError, Fault, RunTimedOut
@@ -17,6 +16,7 @@ from bacalhau_p2p.executors.docker_output import STDERR, AttachedOutput
 from bacalhau_p2p.executors.docker_params import DockerParams, read_params
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig

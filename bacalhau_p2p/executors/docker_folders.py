@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,11 +32,10 @@ class JobUser:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From `UID` or `UID:GID`. Raises SettingsError."""
-        uid, _, gid = text.partition(":")
-        try:
-            return cls(int(uid), int(gid or uid))
-        except ValueError:
-            raise SettingsError(f"the user of Docker jobs must be UID or UID:GID, not {text!r}") from None
+        match = re.fullmatch(r"([0-9]+)(?::([0-9]+))?", text)
+        if match is None:
+            raise SettingsError(f"the user of Docker jobs must be UID or UID:GID, not {text!r}")
+        return cls(int(match[1]), int(match[2] or match[1]))
 
     def __str__(self) -> str:
         return f"{self.uid}:{self.gid}"

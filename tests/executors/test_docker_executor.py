@@ -394,5 +394,5 @@ async def test_many_runs_leave_no_descriptors_open(kit: ExecutorKit) -> None:
     before = len(descriptors())
     for _ in range(3):
         await run_some()
-    # The client keeps some idle connections to the engine; a leak would be one or more for each of the 12 runs.
+    # The client keeps some idle connections; a leak would be one or more for each of the 12 runs.
     assert len(descriptors()) - before < 12
