@@ -91,7 +91,13 @@ def exchange(path: Path) -> None:
     path.write_bytes(other.read_bytes())
 
 
-@pytest.mark.parametrize("tamper", [flip_code, flip_hash, truncate, empty, remove, exchange])
+def transplant(path: Path) -> None:
+    """Sound code, but of another module."""
+    other = next(entry for entry in path.parent.glob("*.compiled") if entry != path)
+    path.write_bytes(path.read_bytes()[:HEADER] + other.read_bytes()[HEADER:])
+
+
+@pytest.mark.parametrize("tamper", [flip_code, flip_hash, truncate, empty, remove, exchange, transplant])
 @pytest.mark.parametrize("prepared", [False, True], ids=["before preparation", "before the run"])
 async def test_a_tampered_module_is_compiled_anew(
     tmp_path: Path, tamper: Callable[[Path], None], prepared: bool

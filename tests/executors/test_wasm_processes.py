@@ -61,7 +61,8 @@ def open_files() -> int:
 
 
 async def failed(run: BackgroundRun) -> ExecutorError:
-    await run.ended.wait()
+    with trio.fail_after(60):
+        await run.ended.wait()
     assert run.error is not None, run.output
     assert not run.error.permanent
     return run.error
@@ -92,14 +93,14 @@ async def test_when_the_warm_process_dies_its_jobs_end_and_the_next_run_has_anot
 
 
 async def test_a_run_that_is_cancelled_at_any_moment_leaves_no_process(kit: ExecutorKit) -> None:
-    """Cancelled at its first checkpoint, then at its second, and so on, until one is left to end."""
+    """Cancelled at the first step, then at the second, and so on, until one comes to its end."""
     await kit.run(kit.request(probe("exit", "0")))
     (warm,) = children(os.getpid())
     before = open_files()
     for moment in range(1000):
         request = kit.request(probe("exit", "0"))
         with trio.CancelScope() as scope:
-            instrument = _CancelAt(scope, moment, trio.lowlevel.current_task())
+            instrument = _CancelAt(scope, moment)
             trio.lowlevel.add_instrument(instrument)
             try:
                 await kit.run(request)
@@ -108,24 +109,22 @@ async def test_a_run_that_is_cancelled_at_any_moment_leaves_no_process(kit: Exec
         assert children(warm) == [], f"cancelled at step {moment}"
         assert open_files() == before, f"cancelled at step {moment}"
         if not scope.cancelled_caught:
-            assert moment > 5, "it was never cancelled"
+            assert moment >= 4, "it was never cancelled"
             return
     pytest.fail("it never ended")
 
 
 class _CancelAt(trio.abc.Instrument):
-    """Cancels once the task has been scheduled this often."""
+    """Cancels once so many steps were made, by whatever task."""
 
-    def __init__(self, scope: trio.CancelScope, steps: int, task: trio.lowlevel.Task) -> None:
+    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
         self._scope = scope
         self._steps = steps
-        self._task = task
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            if self._steps == 0:
-                self._scope.cancel()
-            self._steps -= 1
+        if self._steps == 0:
+            self._scope.cancel()
+        self._steps -= 1
 
 
 @pytest.fixture
