@@ -186,6 +186,8 @@ class DockerExecutor:
                 # Attached before it starts: whoever attaches later misses the first lines.
                 attendant.output = await self._engine.call(AttachedOutput, client, name)
                 nursery.start_soon(attendant.run)
+                if self._closed:
+                    raise _closing()
                 await self._engine.call(client.start, name)
                 await attendant.ended.wait()
             except ExecutorError as error:
