@@ -41,6 +41,7 @@ from bacalhau_p2p.errors import BacalhauError, Fault, SettingsError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.handles import JobHandle, JobLike, spec_of
 from bacalhau_p2p.identity import Identity, seal
+from bacalhau_p2p.lifetimes import background
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
@@ -372,7 +373,7 @@ async def open_node(
             _furnish_requester(node, context, store)
         if settings.compute:
             await _furnish_compute(node, context, executors, stack)
-        async with trio.open_nursery() as nursery:
+        async with background() as nursery:
             await nursery.start(messenger.run)
             if node._requester is not None:
                 await nursery.start(node._requester.run)
@@ -383,7 +384,6 @@ async def open_node(
             nursery.start_soon(node._watch_directory)
             log.info("node_started", peer=node.peer_id, addresses=node.addresses)
             yield node
-            nursery.cancel_scope.cancel()
 
 
 def _candidates(transport: Transport, directory: Directory, now: UnixSeconds) -> list[PeerID]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, cast
 
 import trio
+from fastapi import FastAPI
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from trio import TaskStatus
 
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.lifetimes import background
 from bacalhau_p2p.node import Node
 
 GRACE = 0.5
@@ -34,11 +36,10 @@ async def serve_api(node: Node) -> AsyncIterator[str]:
     config.errorlog = None
     config.graceful_timeout = GRACE
     config.shutdown_timeout = GRACE
-    stopping = trio.Event()
-    async with trio.open_nursery() as nursery:
-        run = partial(serve, cast(Any, create_app(node)), config, shutdown_trigger=stopping.wait)
+    stopping, ended = trio.Event(), trio.Event()
+    async with background() as nursery:
         try:
-            addresses = await nursery.start(run)
+            addresses = await nursery.start(_run, create_app(node), config, stopping, ended)
         except OSError as error:
             reason = "is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
             raise SettingsError(f"API address {config.bind[0]}: {reason}") from error
@@ -48,3 +49,17 @@ async def serve_api(node: Node) -> AsyncIterator[str]:
         finally:
             node.api_url = ""
             stopping.set()
+            with trio.move_on_after(2 * GRACE):
+                await ended.wait()
+
+
+async def _run(
+    app: FastAPI,
+    config: Config,
+    stopping: trio.Event,
+    ended: trio.Event,
+    *,
+    task_status: TaskStatus[list[str]],
+) -> None:
+    await serve(cast(Any, app), config, shutdown_trigger=stopping.wait, task_status=task_status)
+    ended.set()

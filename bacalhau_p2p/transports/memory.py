@@ -26,6 +26,7 @@ from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import MessageTooLarge, PeerUnreachable
 from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.lifetimes import background
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import (
@@ -99,7 +100,7 @@ class MemoryNetwork:
         if peer in self._transports:
             raise ValueError(f"peer {peer} is open already")
         send_incoming, incoming = trio.open_memory_channel[Incoming](self.incoming_size)
-        async with send_incoming, trio.open_nursery() as nursery:
+        async with send_incoming, background() as nursery:
             transport = MemoryTransport(self, peer, next(self._ports), nursery, send_incoming, incoming)
             self._transports[peer] = transport
             try:
@@ -111,7 +112,6 @@ class MemoryNetwork:
                     self._drop(peer, other)
                 del self._transports[peer]
                 transport._direct.close()
-                nursery.cancel_scope.cancel()
 
     def set_conditions(
         self,
