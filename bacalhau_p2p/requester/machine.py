@@ -130,9 +130,7 @@ class RequesterMachine:
         for execution in event.executions:
             entry.executions[execution.id] = execution
             self._job_of[execution.id] = job.id
-            if execution.state == S.BID_RECEIVED:
-                self._reject_bid(entry, execution, "the requester was restarted", now)
-            elif execution.state in ACTIVE | SETTLED and (slot := next(free, None)) is not None:
+            if execution.state in ACTIVE | SETTLED and (slot := next(free, None)) is not None:
                 slot.execution = execution.id
                 slot.attempts = 1
                 entry.heard[execution.id] = now
@@ -318,8 +316,8 @@ class RequesterMachine:
         entry.executions[execution.id] = execution
         entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
         entry.declined.pop(author, None)
+        # Not stored: a bid that a crash forgets expires on its node, and is made again.
         self._job_of[execution.id] = entry.job.id
-        self._out.append(ev.StoreExecution(execution))
         if entry.round.ends is None:  # a late bid while slots wait is as good as any
             entry.round.ends = now
             entry.round.next_at = None
