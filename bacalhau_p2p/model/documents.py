@@ -130,13 +130,28 @@ def _read_json_or_flow_map(text: str) -> Any:
 
 def _read_json(text: str) -> Any:
     try:
-        return json.loads(text, parse_float=_Float, parse_int=_Int, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            parse_float=_Float,
+            parse_int=_Int,
+            parse_constant=_no_constant,
+            object_pairs_hook=_map_of_pairs,
+        )
     except json.JSONDecodeError as error:
         _refuse(f"not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}")
     except RecursionError:
         _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
     except ValueError as error:
         _refuse(f"not JSON: {_first_words(error)}")
+
+
+def _map_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is given twice in one map")
+        found[key] = value
+    return found
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -150,6 +165,16 @@ class _Loader(_Base):  # type: ignore[misc]  # its base is chosen at run time
     """Safe YAML by the core schema of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way to inherit them
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {key.value!r} is given twice in one map"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 _TAG = "tag:yaml.org,2002:"

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from bacalhau_p2p.errors import Fault, InvalidJob
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.documents import Format, as_plain, as_text, bounded, read_document
-from bacalhau_p2p.model.job import InputSource, JobSpec, NetworkSpec, SpecConfig
+from bacalhau_p2p.model.job import InputSource, JobSpec, NetworkSpec, SpecConfig, Task
 from bacalhau_p2p.model.limits import MAX_SPEC
 from bacalhau_p2p.model.params import KNOWN_PARAMS
 
@@ -189,7 +189,7 @@ class _Reader:
             where = f"{path}.{name}" if path else name
             if name in canonical:
                 self._faults.append(Fault(where, "given twice"))
-            elif item is not None and not _is_blank_choice(item, shape):
+            elif item is not None and not _says_nothing(item, shape, model):
                 canonical[name] = self._shaped(item, shape, where)
         return canonical
 
@@ -225,6 +225,8 @@ class _Reader:
         if str(engine["Type"]).strip().lower() != "wasm":
             return
         where = f"{path}.Engine.Params"
+        if isinstance(params.get("EntryModule"), str) and not task.get("InputSources"):
+            self._faults.append(Fault(f"{where}.EntryModule", "there is no input source that can hold it"))
         if isinstance(params.get("EntryModule"), dict):
             params["EntryModule"] = self._lift(
                 task, params["EntryModule"], "entry.wasm", path, f"{where}.EntryModule"
@@ -279,8 +281,10 @@ def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _is_blank_choice(value: Any, shape: _Shape) -> bool:
-    """Bacalhau's own JSON has `{"Type": ""}` where nothing was chosen."""
+def _says_nothing(value: Any, shape: _Shape, model: type[Model]) -> bool:
+    """Bacalhau's own JSON has empty texts, and choices with an empty type, where nothing was given."""
+    if value == "" and shape is str:
+        return model is JobSpec or model is Task
     if not isinstance(shape, _Choice) or not isinstance(value, dict) or shape.field == "Engine":
         return False
     folded = {key.lower(): item for key, item in value.items()}

@@ -59,6 +59,8 @@ def test_alias_of_itself_is_refused():
          "'tag:yaml.org,2002:python/object:os.system' at line 1, column 1"),
         ("a: !!binary zzzz", "a job has only maps, lists, text and numbers, not bytes"),
         ("? [a]\n: b", "not YAML: found unhashable key at line 1, column 3"),
+        ('{"a": {"b": 1, "b": 2}}', "not JSON: the key 'b' is given twice in one map"),
+        ("a:\n  b: 1\n  b: 2", "not YAML: the key 'b' is given twice in one map at line 3, column 3"),
         ("a: 1\n---\nb: 2", "not YAML: but found another document at line 2, column 1"),
     ],
 )  # fmt: skip

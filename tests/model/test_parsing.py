@@ -171,6 +171,10 @@ def test_every_fault_is_reported_at_once_and_by_its_path():
             {"Tasks": [{"Engine": {"Type": "docker", "Params": []}}]},
             ["Tasks[0].Engine.Params: must be a map"],
         ),
+        (
+            {"Tasks": [{"Engine": {"Type": "wasm", "Params": {"EntryModule": "/main.wasm"}}}]},
+            ["Tasks[0].Engine.Params.EntryModule: there is no input source that can hold it"],
+        ),
         (docker(Nmae="x"), ["Tasks[0].Nmae: unknown key (did you mean Name?)"]),
         ({**docker(), "Count": 1001}, ["Count: must be at most 1000"]),
         ({**docker(), "Count": 1.5}, ["Count: must be a whole number"]),
@@ -260,13 +264,26 @@ def test_params_of_an_unknown_type_are_passed_on_as_they_are():
     assert [type(n) for n in spec.task.engine.params["some"]["Nested"]][:2] == [int, float]
 
 
+def test_empty_texts_mean_the_default():
+    job = {**docker(Name="", Publisher={"Type": "", "Params": {}}), "Namespace": "", "Type": "", "Name": ""}
+    spec = job_from_mapping(job)
+    assert (spec.namespace, spec.type, spec.task.name, spec.task.publisher.type) == (
+        "default",
+        "batch",
+        "main",
+        "ipfs",
+    )
+
+
 @pytest.mark.parametrize(
     ("engine", "count", "verifier"),
     [("wasm", 1, "noop"), ("wasm", 3, "deterministic"), ("docker", 3, "noop")],
 )
 def test_verifier_that_nobody_chose_depends_on_engine_and_count(engine, count, verifier):
     params = {"wasm": {"EntryModule": "/m"}, "docker": {"Image": "x"}}[engine]
-    job = {"Count": count, "Tasks": [{"Engine": {"Type": engine, "Params": params}}]}
+    inputs = [{"Target": "/m", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}]
+    task = {"Engine": {"Type": engine, "Params": params}, "InputSources": inputs}
+    job = {"Count": count, "Tasks": [task]}
     assert job_from_mapping(job).verifier.type == verifier
     assert job_from_mapping({**job, "Verifier": {"Type": "NoOp"}}).verifier.type == "noop"
 
