@@ -121,6 +121,19 @@ async def open_libp2p(
         raise refused
 
 
+class _Host(BasicHost):  # type: ignore[misc]
+    """A host that knows its addresses; the stock one works them out for every message it sends."""
+
+    _settled: tuple[Multiaddr, ...] | None = None
+
+    def get_addrs(self) -> list[Multiaddr]:
+        return list(super().get_addrs() if self._settled is None else self._settled)
+
+    def settle_addresses(self) -> None:
+        """It listens now, and its addresses do not change any more."""
+        self._settled = tuple(super().get_addrs())
+
+
 class Libp2pTransport:
     """A `Transport` over libp2p; made by `open_libp2p`.
 
@@ -149,7 +162,7 @@ class Libp2pTransport:
         self._inbound_streams: Counter[PeerID] = Counter()
         self._closing = False
         self._swarm = new_swarm(identity.seed, self._counters, self._admits)
-        self._host = BasicHost(
+        self._host = _Host(
             self._swarm,
             addrs_factory=self._advertised,
             disable_identify_address_discovery=True,
@@ -257,6 +270,7 @@ class Libp2pTransport:
         async with background_trio_service(self._pubsub), background_trio_service(self._gossip):
             await self._pubsub.wait_until_ready()
             async with self._host.run(listen_addrs=listen):
+                self._host.settle_addresses()
                 yield
 
     def _listen_refusal(self, listen: Sequence[Multiaddr]) -> SettingsError | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import trio
+from libp2p.network.stream.exceptions import StreamEOF, StreamReset
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
@@ -19,7 +20,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast
-from bacalhau_p2p.transports.libp2p_stream import READ_SIZE
+from bacalhau_p2p.transports.libp2p_stream import READ_SIZE, Libp2pStream
 from bacalhau_p2p.transports.libp2p_swarm import ContainedTasks
 
 HEARTBEAT: Final = 1
@@ -83,6 +84,11 @@ class Gossip(GossipSub):  # type: ignore[misc]
             yield from reached - {origin}
         else:
             yield from super()._get_peers_to_send(topic_ids, msg_forwarder, origin, msg_id)
+
+    def send_rpc(self, peer_id: ID, rpc: Any, priority: bool = False) -> None:
+        """Without our peer record, which every message carries in stock and every receiver verifies."""
+        rpc.ClearField("senderRecord")
+        super().send_rpc(peer_id, rpc, priority)
 
 
 class GuardedPubsub(Pubsub):  # type: ignore[misc]
@@ -189,15 +195,21 @@ class _Gulps:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._source = Libp2pStream(stream)
         self._buffer = b""
         self._position = 0
 
     async def read(self, size: int) -> bytes:
         if self._position == len(self._buffer):
-            self._buffer, self._position = await self._stream.read(READ_SIZE), 0
+            try:
+                self._buffer, self._position = bytes(await self._source.receive_some(READ_SIZE)), 0
+            except trio.BrokenResourceError as fault:
+                raise StreamReset(str(fault)) from fault
+            if not self._buffer:
+                raise StreamEOF
         piece = self._buffer[self._position : self._position + size]
         self._position += len(piece)
-        return bytes(piece)
+        return piece
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -2,21 +2,27 @@
 
 py-libp2p 0.8.1 cannot be used directly (docs/transport.md has the story of each point):
 a reset may look like an end of file; a cancelled read or write may leave half a frame on the wire,
-which ruins the whole connection; a writer that waits 5 seconds for its reader is reset.
+which ruins the whole connection; a writer that waits 5 seconds for its reader is reset; every read
+sends a window update. So this reads and writes yamux's buffers and frames itself.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT
 from trio.abc import HalfCloseableStream
 
 READ_SIZE: Final = 65536
-"""Bytes asked for at once: every read of py-libp2p's muxer sends a window update of its own."""
+"""Bytes taken at once at most."""
+
+CREDIT: Final = 65536
+"""Bytes read before their window is given back: a quarter of yamux's smallest window."""
 
 FRAME_SIZE: Final = 64 * 1024 - 12
 """Bytes of payload in one yamux frame as py-libp2p cuts them; one write of ours is one frame."""
@@ -38,6 +44,7 @@ class Libp2pStream(HalfCloseableStream):
         self._closed = False
         self._sent_eof = False
         self._got_eof = False
+        self._uncredited = 0
         self._busy: set[str] = set()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -49,9 +56,11 @@ class Libp2pStream(HalfCloseableStream):
             while view:
                 window = await self._wait_for_window()
                 piece = bytes(view[: min(FRAME_SIZE, window)])
+                self._muxed.send_window -= len(piece)
+                header = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_DATA, 0, self._muxed.stream_id, len(piece))
                 # Cancelled within a frame, the connection would be ruined for everybody on it.
                 with trio.CancelScope(shield=True), _translated():
-                    await self._muxed.write(piece)
+                    await self._conn._write_frame(header + piece)
                 view = view[len(piece) :]
             self._check_alive()
 
@@ -87,11 +96,12 @@ class Libp2pStream(HalfCloseableStream):
             await self._wait_readable()
             if self._closed:
                 raise trio.ClosedResourceError("this stream was closed")
-            if not self._conn.stream_buffers.get(self._muxed.stream_id):
+            buffer = self._conn.stream_buffers.get(self._muxed.stream_id)
+            if not buffer:
                 return self._at_end()
-            # The read itself sends a window update: cancelled there, data and connection were lost.
-            with trio.CancelScope(shield=True), _translated():
-                data: bytes = await self._muxed.read(min(max_bytes or READ_SIZE, READ_SIZE))
+            data = bytes(buffer[: min(max_bytes or READ_SIZE, READ_SIZE)])
+            del buffer[: len(data)]
+            await self._give_credit(len(data))
             return data
 
     async def aclose(self) -> None:
@@ -135,6 +145,17 @@ class Libp2pStream(HalfCloseableStream):
             await changed.wait()
             if conn.stream_events.get(stream_id) is changed:
                 conn.stream_events[stream_id] = trio.Event()
+
+    async def _give_credit(self, size: int) -> None:
+        self._uncredited += size
+        with trio.CancelScope(shield=True):  # the data is taken already, and a frame must be whole
+            if self._muxed.closed:  # the other end is done too; let yamux forget what is read to its end
+                await self._conn._finalize_stream(self._muxed, fully_closed=True)
+            elif self._uncredited >= CREDIT and not self._muxed.recv_closed:
+                credit, self._uncredited = self._uncredited, 0
+                # A lost connection shows when there is nothing left to read.
+                with suppress(trio.BrokenResourceError), _translated():
+                    await self._muxed._auto_tune_and_send_window_update(bytes_read=credit)
 
     def _at_end(self) -> bytes:
         """What an empty buffer means: the other end's FIN, or else a reset or a lost connection.

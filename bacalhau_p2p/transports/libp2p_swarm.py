@@ -17,6 +17,7 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_new_noise_key_pai
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
@@ -68,8 +69,9 @@ class ContainedTasks:
             owner = getattr(function, "__self__", None)
             with FaultBarrier(self._counters, "task_faults", f"task {function!r}") as barrier:
                 await function(*args)
-            if barrier.fault is not None and isinstance(owner, Yamux):
-                await abort(owner)  # without its reader it would hang for ever
+            if barrier.fault is not None and isinstance(owner, Yamux | SwarmConn):
+                # Without the task that reads it, or takes its streams, a connection hangs for ever.
+                await abort(owner if isinstance(owner, Yamux) else owner.muxed_conn)
 
         self._manager._task_nursery.start_soon(contained)
 

@@ -17,7 +17,7 @@ def prepare(guard: str | None) -> None:
     from bacalhau_p2p.transports import libp2p_pubsub, libp2p_swarm
 
     match guard:
-        case "contained tasks":
+        case "contained tasks" | "guarded streams":
             del libp2p_swarm.GuardedSwarm.manager
             del libp2p_pubsub.GuardedPubsub.manager
             del libp2p_pubsub.Gossip.manager
@@ -57,3 +57,4 @@ def remove(guard: str | None, transport: Any) -> None:
             transport._pubsub.counter = int(time.time())
         case "expanded addresses":
             transport._host._addrs_factory = None
+            transport._host._settled = None

@@ -6,21 +6,29 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import trio
+from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.transports.interface import Broadcast, PeerConnected
+from bacalhau_p2p.transports.libp2p import Libp2pTransport, open_libp2p
 from bacalhau_p2p.transports.libp2p_swarm import new_swarm
 
 FAULTS = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -271,3 +279,83 @@ async def stream_hog(lines: Any, config: dict[str, Any]) -> None:
         await lines.write({"event": "ready"})
         await lines.write({"event": "finished", "kept": kept})
         await lines.read()
+
+
+# --- not hostile, but not ours either ---------------------------------------------------------------
+
+
+async def stock_host(lines: Any, config: dict[str, Any]) -> None:
+    """A host as py-libp2p makes it when nothing is said."""
+    host = new_host(create_new_key_pair(secrets.token_bytes(32)))
+    async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+        await lines.write({"event": "ready", "addresses": [str(address) for address in host.get_addrs()]})
+        await lines.read()
+
+
+async def stock_dialler(lines: Any, config: dict[str, Any]) -> None:
+    """Connects, as py-libp2p does it, to each address that it is given."""
+    host = new_host(create_new_key_pair(secrets.token_bytes(32)))
+    async with host.run([]):
+        await lines.write({"event": "ready"})
+        while (command := await lines.read()) is not None:
+            try:
+                await host.connect(info_from_p2p_addr(Multiaddr(command["address"])))
+                answer = "connected"
+            except FAULTS as fault:
+                answer = type(fault).__name__
+            await lines.write({"event": "answer", "id": command["id"], "answer": answer, "fault": None})
+
+
+async def stock_late_pubsub(lines: Any, config: dict[str, Any]) -> None:
+    """Starts pubsub once it is connected, and says whether pubsub knows the peer a second later."""
+    host = new_host(create_new_key_pair(secrets.token_bytes(32)))
+    async with host.run([]):
+        await host.connect(info_from_p2p_addr(Multiaddr(config["address"])))
+        gossip = GossipSub(["/meshsub/1.1.0"], 6, 4, 12, heartbeat_interval=1)
+        pubsub = Pubsub(host, gossip)
+        async with background_trio_service(pubsub), background_trio_service(gossip):
+            await pubsub.wait_until_ready()
+            await lines.write({"event": "ready"})
+            known = True
+            try:
+                await pubsub.wait_for_peer(ID.from_base58(config["address"].rpartition("/")[2]), timeout=1)
+            except trio.TooSlowError:
+                known = False
+            await lines.write({"event": "finished", "known": known})
+
+
+async def leaves(lines: Any, config: dict[str, Any]) -> None:
+    """So many nodes of ours that know a hub only; one broadcasts, how many of the others hear it?"""
+    heard: set[str] = set()
+    connected, all_heard = trio.Event(), trio.Event()
+    waiting = config["count"]
+
+    async def listen(transport: Libp2pTransport) -> None:
+        nonlocal waiting
+        async for item in transport.incoming:
+            if isinstance(item, PeerConnected):
+                waiting -= 1
+                if not waiting:
+                    connected.set()
+            elif isinstance(item, Broadcast) and item.payload == b"to the other leaves":
+                heard.add(transport.peer_id)
+                if len(heard) == config["count"] - 1:
+                    all_heard.set()
+
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        nodes = []
+        for _ in range(config["count"]):
+            opening = open_libp2p(Identity.generate(), bootstrap=[config["address"]])
+            nodes.append(await stack.enter_async_context(opening))
+            await nodes[-1].subscribe("t")
+            nursery.start_soon(listen, nodes[-1])
+        await lines.write({"event": "ready"})
+        await connected.wait()
+        await lines.write({"event": "connected"})
+        await trio.sleep(2.5)  # two heartbeats of gossip, in which a hub prunes its mesh
+        await nodes[0].broadcast("t", b"to the other leaves")
+        with trio.move_on_after(5):
+            await all_heard.wait()
+        await lines.write({"event": "heard", "leaves": len(heard)})
+        await lines.read()
+        nursery.cancel_scope.cancel()

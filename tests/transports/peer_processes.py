@@ -107,6 +107,9 @@ async def _report(lines: Lines, transport: Any) -> None:
 
 
 async def _obey(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
+    from libp2p.peer.id import ID
+    from multiaddr import Multiaddr
+
     from bacalhau_p2p.errors import BacalhauError
 
     answer: Any = None
@@ -127,6 +130,10 @@ async def _obey(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
             case "ban":
                 await transport.ban(command["peer"])
             case "inspect":
+                answer = inspect(transport)
+            case "dial_raw":
+                whole = Multiaddr(command["address"])
+                await transport._swarm.dial_addr(whole, ID.from_base58(whole.value_for_protocol("p2p")))
                 answer = inspect(transport)
     except BacalhauError as error:
         fault = f"{type(error).__name__}: {error}"
