@@ -225,8 +225,6 @@ class _Reader:
         if str(engine["Type"]).strip().lower() != "wasm":
             return
         where = f"{path}.Engine.Params"
-        if isinstance(params.get("EntryModule"), str) and not task.get("InputSources"):
-            self._faults.append(Fault(f"{where}.EntryModule", "there is no input source that can hold it"))
         if isinstance(params.get("EntryModule"), dict):
             params["EntryModule"] = self._lift(
                 task, params["EntryModule"], "entry.wasm", path, f"{where}.EntryModule"

@@ -171,10 +171,6 @@ def test_every_fault_is_reported_at_once_and_by_its_path():
             {"Tasks": [{"Engine": {"Type": "docker", "Params": []}}]},
             ["Tasks[0].Engine.Params: must be a map"],
         ),
-        (
-            {"Tasks": [{"Engine": {"Type": "wasm", "Params": {"EntryModule": "/main.wasm"}}}]},
-            ["Tasks[0].Engine.Params.EntryModule: there is no input source that can hold it"],
-        ),
         (docker(Nmae="x"), ["Tasks[0].Nmae: unknown key (did you mean Name?)"]),
         ({**docker(), "Count": 1001}, ["Count: must be at most 1000"]),
         ({**docker(), "Count": 1.5}, ["Count: must be a whole number"]),
