@@ -20,6 +20,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ TRAPPED = 134
 FIXED_CLOCK = 1_000_000_000 * 1_000_000_000
 """Deterministic mode: nanoseconds since 1970 at the first look at the clock (9 September 2001)."""
 CLOCK_STEP = 1000
-"""Deterministic mode: nanoseconds that pass with each look at the clock, so that nobody waits for ever."""
+"""Deterministic mode: nanoseconds that pass with each look at the clock, so that no loop waits for ever."""
+LAST_TIME = 2**62
+"""Deterministic mode: nanoseconds after which time stands still, as a clock has 64 bits."""
 
 COMPILE_MEMORY = 4 * 1024**3
 """Bytes that compiling may use; a module of 26 MB needs about a tenth."""
@@ -47,6 +50,11 @@ CHUNK = 65536
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _EFAULT = 21
+_EINVAL = 28
+_SUBSCRIPTION = struct.Struct("<QB7xI4xQQH6x")
+"""WASI's subscription to a clock: userdata, tag (0; 1 and 2 are files), clock, timeout, precision, flags."""
+_EVENT = struct.Struct("<QHB5xQH6x")
+"""WASI's event: userdata, error, tag, bytes that can be had, flags."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -187,7 +195,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     linker.define_wasi()
     _define_exit(linker)
     if spec["deterministic"]:
-        _define_determinism(linker, bytes.fromhex(spec["modules"][-1]["sha256"]))
+        _Chance(bytes.fromhex(spec["modules"][-1]["sha256"])).define(linker)
     store = wasmtime.Store(engine)
     if spec["memory"]:
         store.set_limits(memory_size=spec["memory"])
@@ -273,7 +281,10 @@ def _wasi(spec: dict[str, Any]) -> wasmtime.WasiConfig:
     wasi.inherit_stdout()
     wasi.inherit_stderr()
     for host, guest, mutable in spec["preopens"]:
-        wasi.preopen_dir(host, guest, mutable)
+        try:
+            wasi.preopen_dir(host, guest, mutable)
+        except wasmtime.WasmtimeError:
+            raise Failed(f"the folder for {guest} cannot be opened on this node", permanent=False) from None
     return wasi
 
 
@@ -346,39 +357,81 @@ def _define_exit(linker: wasmtime.Linker) -> None:
     linker.define_func(WASI, "proc_exit", wasmtime.FuncType([i32], []), proc_exit)
 
 
-def _define_determinism(linker: wasmtime.Linker, seed: bytes) -> None:
-    """A clock that only moves when it is looked at, and random bytes that follow from the module."""
-    import wasmtime
+class _Chance:
+    """WASI's sources of chance, for deterministic mode: a clock that moves only when it is looked at or
+    slept on (which takes no time), and random bytes that follow from the module."""
 
-    looks = draws = 0
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._draws = 0
+        self._now = 0
 
-    def clock_time_get(caller: wasmtime.Caller, clock: int, _precision: int, result: int) -> int:
-        nonlocal looks
-        looks += 1
-        time = looks * CLOCK_STEP + (FIXED_CLOCK if clock == 0 else 0)
-        return _poke(caller, result, time.to_bytes(8, "little"))
+    def define(self, linker: wasmtime.Linker) -> None:
+        import wasmtime
 
-    def clock_res_get(caller: wasmtime.Caller, _clock: int, result: int) -> int:
+        i32, i64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
+        for function, params in (
+            (self.clock_time_get, [i32, i64, i32]),
+            (self.clock_res_get, [i32, i32]),
+            (self.random_get, [i32, i32]),
+            (self.poll_oneoff, [i32, i32, i32, i32]),
+        ):
+            kind = wasmtime.FuncType(params, [i32])
+            linker.define_func(WASI, function.__name__, kind, function, access_caller=True)
+
+    def clock_time_get(self, caller: wasmtime.Caller, clock: int, _precision: int, result: int) -> int:
+        self._now += CLOCK_STEP
+        return _poke(caller, result, (self._now + _origin(clock)).to_bytes(8, "little"))
+
+    def clock_res_get(self, caller: wasmtime.Caller, _clock: int, result: int) -> int:
         return _poke(caller, result, CLOCK_STEP.to_bytes(8, "little"))
 
-    def random_get(caller: wasmtime.Caller, start: int, length: int) -> int:
-        nonlocal draws
+    def random_get(self, caller: wasmtime.Caller, start: int, length: int) -> int:
         start, length = start & 0xFFFFFFFF, length & 0xFFFFFFFF
         for offset in range(0, length, CHUNK):
-            draws += 1
-            drawn = hashlib.shake_256(seed + draws.to_bytes(8, "little")).digest(min(CHUNK, length - offset))
+            self._draws += 1
+            state = self._seed + self._draws.to_bytes(8, "little")
+            drawn = hashlib.shake_256(state).digest(min(CHUNK, length - offset))
             if errno := _poke(caller, start + offset, drawn):
                 return errno
         return 0
 
-    i32, i64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
-    for function, params in (
-        (clock_time_get, [i32, i64, i32]),
-        (clock_res_get, [i32, i32]),
-        (random_get, [i32, i32]),
-    ):
-        kind = wasmtime.FuncType(params, [i32])
-        linker.define_func(WASI, function.__name__, kind, function, access_caller=True)
+    def poll_oneoff(self, caller: wasmtime.Caller, asked: int, answer: int, count: int, found: int) -> int:
+        """Files are always ready. Who waits for nothing but time finds that it has passed."""
+        count &= 0xFFFFFFFF
+        data = _peek(caller, asked, count * _SUBSCRIPTION.size)
+        if data is None or not count:
+            return _EFAULT if count else _EINVAL
+        wanted = list(_SUBSCRIPTION.iter_unpack(data))
+        ready = [(userdata, tag) for userdata, tag, *_ in wanted if tag != 0]
+        if not ready:
+            due = [
+                timeout - _origin(clock) if flags & 1 else self._now + timeout
+                for _, _, clock, timeout, _, flags in wanted
+            ]
+            then = max(self._now, min(due))
+            ready = [
+                (userdata, tag) for (userdata, tag, *_), at in zip(wanted, due, strict=True) if at <= then
+            ]
+            self._now = min(then, LAST_TIME)
+        events = b"".join(_EVENT.pack(userdata, 0, tag, CHUNK if tag else 0, 0) for userdata, tag in ready)
+        return _poke(caller, answer, events) or _poke(caller, found, len(ready).to_bytes(4, "little"))
+
+
+def _origin(clock: int) -> int:
+    """Nanoseconds at which this clock of WASI's begins: 0 is that of the calendar."""
+    return FIXED_CLOCK if clock == 0 else 0
+
+
+def _peek(caller: wasmtime.Caller, start: int, length: int) -> bytes | None:
+    """Read the guest's memory; None when that is not all its own."""
+    import wasmtime
+
+    memory = caller.get("memory")
+    start &= 0xFFFFFFFF
+    if not isinstance(memory, wasmtime.Memory) or start + length > memory.data_len(caller):
+        return None
+    return bytes(memory.read(caller, start, start + length))
 
 
 def _poke(caller: wasmtime.Caller, start: int, data: bytes) -> int:

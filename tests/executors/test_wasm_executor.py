@@ -274,6 +274,12 @@ async def test_two_executors_agree_on_every_byte(tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
 
 
+async def test_sleeping_takes_no_time_in_deterministic_mode(executor: WasmExecutor, tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        output = await executor.run(request(tmp_path, PROBE, "doze", "86400", deterministic=True))
+    assert (output.exit_code, output.stdout) == (0, b"86400000\n")
+
+
 async def test_random_bytes_beyond_the_guests_memory_are_refused_to_it(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
@@ -435,6 +441,17 @@ async def test_two_things_at_one_place_are_refused(executor: WasmExecutor, tmp_p
             executor, request(tmp_path, PROBE, "exit", "0", more=mounted, result_paths=results)
         )
         assert "two inputs" in why
+
+
+async def test_an_input_that_vanished_is_this_nodes_fault(executor: WasmExecutor, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    asked = request(tmp_path, PROBE, "exit", "0", more=[MountedInput(path=folder, target="/in")])
+    await executor.prepare(asked)
+    folder.rmdir()
+    with pytest.raises(ExecutorError, match="/in") as caught:
+        await executor.run(asked)
+    assert not caught.value.permanent
 
 
 async def test_a_job_sees_nothing_outside_its_mounts(executor: WasmExecutor, tmp_path: Path) -> None:

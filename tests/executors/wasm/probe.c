@@ -55,6 +55,16 @@ static int chance(void) {
     return 0;
 }
 
+/* Sleeps and says how long it took by its own clocks, in milliseconds. */
+static int doze(unsigned seconds) {
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    if (sleep(seconds)) return fail("sleep");
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    printf("%lld\n", (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
+    return 0;
+}
+
 static int eat(size_t megabytes) {
     for (size_t i = 0; i < megabytes; i++) {
         volatile char *block = malloc(1 << 20);
@@ -101,6 +111,7 @@ int main(int argc, char **argv) {
     if (!strcmp(verb, "hold")) return hold(argv[2]);
     if (!strcmp(verb, "spin")) return spin(argv[2]);
     if (!strcmp(verb, "chance")) return chance();
+    if (!strcmp(verb, "doze")) return doze((unsigned)atoi(argv[2]));
     if (!strcmp(verb, "eat")) return eat(strtoul(argv[2], NULL, 10));
     if (!strcmp(verb, "link")) return symlink(argv[2], argv[3]) ? fail("symlink") : 0;
     if (!strcmp(verb, "trap")) __builtin_trap();
