@@ -46,20 +46,15 @@ def follow(connection: Connection, job: JSON, how: Follow) -> None:
     if how.dry_run:
         return print_job(job)
     job_id = connection.submit(job)
-    if not (how.id_only and how.waits):
-        click.echo(job_id)
+    click.echo(job_id)  # at once: whatever happens while we wait, the job is not lost
     if not how.waits:
         return None
     try:
         ended, executions = wait(connection, job_id, quiet=how.id_only)
     except KeyboardInterrupt:
         short = short_id(job_id)
-        if how.id_only:
-            click.echo(job_id)
         click.echo(f"\nJob {short} goes on; to stop it: bacalhau-p2p cancel {short}", err=True)
         click.get_current_context().exit(INTERRUPTED)
-    if how.id_only:
-        click.echo(job_id)
     require_completed(ended)
     if how.download:
         fetch_results(connection, ended, executions, how.output_dir, quiet=how.id_only)
