@@ -125,7 +125,7 @@ def mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], work: Pa
 
     WASI knows folders only. So a file is shown by way of a folder of our own that has nothing in it
     but the files that belong there, and can never be changed.
-    Raises ExecutorError, permanent, when two things want the same folder.
+    Raises ExecutorError; permanent when two things want the same folder.
     """
     preopens: dict[str, tuple[str, str, bool]] = {}
     links: dict[str, str] = {}
@@ -133,6 +133,8 @@ def mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], work: Pa
     files = []
     for source in inputs:
         target = posixpath.normpath(source.target)
+        if not source.path.exists():
+            raise ExecutorError(f"the input for {target} is not there any more")
         if source.path.is_dir():
             _claim(preopens, target, source.path, not source.read_only)
         else:

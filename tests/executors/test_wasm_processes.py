@@ -192,15 +192,19 @@ async def test_an_engine_that_cannot_be_loaded_is_unavailable_and_says_why(
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('no such processor')")
     monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "wasmtime", raising=False)  # as in a node, which never imports it
     executor = WasmExecutor(tmp_path / "cache")
-    assert (
-        await executor.unavailable()
-        == "WebAssembly cannot be run: wasmtime cannot be loaded: no such processor"
-    )
+    try:
+        why = await executor.unavailable()
+    finally:
+        await executor.aclose()
+    assert why == "WebAssembly cannot be run: wasmtime cannot be loaded: no such processor"
+    assert children(os.getpid()) == []
+
+
+async def test_a_cache_that_cannot_be_makes_the_engine_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be used" in str(await WasmExecutor(tmp_path / "file").unavailable())
-    assert children(os.getpid()) == []
-    await executor.aclose()
 
 
 async def child_fails(processes: Processes) -> str:
