@@ -98,13 +98,13 @@ class CarReader:
         self._buffer += data
         found: list[tuple[CID, bytes]] = []
         offset = 0
-        while (frame := self._frame(offset)) is not None:
-            start, offset = frame
-            body = bytes(memoryview(self._buffer)[start:offset])
-            if self.roots is None:
-                self.roots = _read_header(body)
-            else:
-                found.append(_read_section(body))
+        with memoryview(self._buffer) as view:
+            while (frame := self._frame(offset)) is not None:
+                start, offset = frame
+                if self.roots is None:
+                    self.roots = _read_header(bytes(view[start:offset]))
+                else:
+                    found.append(_read_section(view[start:offset]))
         del self._buffer[:offset]
         return found
 
@@ -130,13 +130,13 @@ class CarReader:
         return (start, start + length) if start + length <= len(self._buffer) else None
 
 
-def _read_section(body: bytes) -> tuple[CID, bytes]:
+def _read_section(body: memoryview) -> tuple[CID, bytes]:
     try:
-        cid, start = CID.read(body)
+        cid, start = CID.read(bytes(body[:_CID_ROOM]))
     except InvalidCID as error:
         raise InvalidContent(f"a block of the CAR stream has no CID: {error}") from None
     cid.require_fetchable()
-    block = body[start:]
+    block = bytes(body[start:])
     if len(block) > MAX_BLOCK:
         raise InvalidContent(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
     if not cid.verify(block):

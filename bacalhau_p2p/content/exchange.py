@@ -27,6 +27,7 @@ from bacalhau_p2p.model.base import PeerID
 __all__ = ["PROTOCOL", "Exchange", "ExchangeLimits", "OpenStream"]
 
 _BATCH = 512 * 1024
+_BATCHES_AHEAD = 1
 _PIECE = 64 * 1024
 
 _T = TypeVar("_T")
@@ -92,13 +93,34 @@ class Exchange:
             await self._answer(stream, Status.MISSING)
             return
         await self._send(stream, Answer(status=Status.OK).encode())
+        tell, ready = trio.open_memory_channel[bytes](_BATCHES_AHEAD)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            whole = trio.Event()
+            nursery.start_soon(self._read_ahead, wanted, tell, whole)
+            try:
+                async for batch in ready:
+                    await self._send(stream, batch)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+                failure = error  # carried out of the nursery, which would wrap it
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if whole.is_set():  # otherwise no end of stream: the peer sees that it does not have all
+            await stream.send_eof()
+
+    async def _read_ahead(
+        self, wanted: Sequence[CID], tell: trio.MemorySendChannel[bytes], whole: trio.Event
+    ) -> None:
+        """Read the blocks of a stream while earlier ones are sent; sets `whole` when none was missing."""
         car = batches(write_car(wanted, self._blocks, self._blocks.limits), _BATCH)
-        try:
-            while (batch := await self._thread(next, car, None)) is not None:
-                await self._send(stream, batch)
-        except ContentError:
-            return  # without an end of stream: the peer sees that it does not have all
-        await stream.send_eof()
+        async with tell:
+            try:
+                while (batch := await self._thread(next, car, None)) is not None:
+                    await tell.send(batch)
+            except ContentError:
+                return
+            whole.set()
 
     async def _send(self, stream: HalfCloseableStream, data: bytes) -> None:
         view = memoryview(data)

@@ -33,6 +33,7 @@ Receive = Callable[[], Awaitable[bytes]]
 
 _READ = 256 * 1024
 _GULP = 1024 * 1024
+_GULPS_AHEAD = 4
 _BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 
 _T = TypeVar("_T")
@@ -152,8 +153,9 @@ class Fetch:
         request = Request(operation=Operation.HAVE, cid=self._cid)
         try:
             for pause in _BUSY_PAUSES:
-                async with self._requests.ask(peer, request) as (answer, _):
+                async with self._requests.ask(peer, request) as (answer, receive):
                     status = answer.status
+                    await receive()  # its end of stream: so both ends close, and nobody resets
                 if status is not Status.BUSY:
                     break
                 await trio.sleep(pause)
@@ -209,28 +211,51 @@ class Fetch:
                 if answer.status is Status.OK:
                     await self._store(receive, _Incoming(self._blocks, wanted))
                     return
+                await receive()
             if answer.status is not Status.BUSY:
                 raise PeerFault(f"it answered {answer.status.value} to a request for the blocks")
             await trio.sleep(pause)
         raise PeerFault("it is busy")
 
     async def _store(self, receive: Receive, incoming: _Incoming) -> None:
-        """Store a whole stream, in pieces that are worth a thread; of one that breaks, what had come."""
-        gulp = bytearray()
-        try:
-            while data := await receive():
-                gulp += data
-                if len(gulp) >= _GULP:
-                    await self._thread(incoming.store, bytes(gulp))
-                    gulp.clear()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            await self._thread(incoming.store, bytes(gulp))
-            raise
-        await self._thread(incoming.store, bytes(gulp))
+        """Store a whole stream while more of it comes; of one that breaks, what had come."""
+        tell, gulps = trio.open_memory_channel[bytearray](_GULPS_AHEAD)
+        failure: Exception | None = None
+        broken: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read_ahead, receive, tell, broken)
+            try:
+                async for gulp in gulps:
+                    await self._thread(incoming.store, gulp)
+            except (PeerFault, ContentError) as error:  # carried out of the nursery, which would wrap it
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is None and broken:
+            failure = broken[0]
+        if failure is not None:
+            raise failure
         incoming.finish()
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+
+async def _read_ahead(
+    receive: Receive, tell: trio.MemorySendChannel[bytearray], broken: list[Exception]
+) -> None:
+    """Pass a stream on in pieces that are worth a thread; if it breaks, how is put into `broken`."""
+    gulp = bytearray()
+    async with tell:
+        try:
+            while data := await receive():
+                gulp += data
+                if len(gulp) >= _GULP:
+                    await tell.send(gulp)
+                    gulp = bytearray()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            broken.append(error)
+        if gulp:
+            await tell.send(gulp)
 
 
 class _Incoming:
@@ -242,7 +267,7 @@ class _Incoming:
         self._walk = Walk(list(wanted), blocks.limits)
         self._bytes = 0
 
-    def store(self, data: bytes) -> None:
+    def store(self, data: bytearray) -> None:
         """Raises PeerFault for what the peer made up, ContentError for what the content itself is."""
         self._bytes += len(data)
         check_budget(self._bytes, self._blocks.limits)
