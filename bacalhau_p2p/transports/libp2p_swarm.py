@@ -53,8 +53,8 @@ class ContainedTasks:
     """Stands for a service's manager and starts its tasks so that a fault in one ends that task alone.
 
     py-libp2p 0.8.1 cancels the whole service, and with it the host, when any task of it fails. It also
-    never forgets a finished task that another started, and fails at the thousandth: such tasks run in
-    the manager's nursery, past its family tree.
+    walks its whole tree of tasks to start one (gossip starts one a message) and allows a task 1,000
+    children: these run in the manager's nursery, past that tree.
     """
 
     def __init__(self, manager: Any, counters: Counter[str]) -> None:

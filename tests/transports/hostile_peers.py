@@ -72,16 +72,18 @@ async def tcp(address: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def secured(address: str) -> AsyncIterator[tuple[Any, TransportUpgrader]]:
-    """An authenticated connection of a fresh identity."""
-    upgrader = new_swarm(secrets.token_bytes(32), Counter(), lambda _: True).upgrader
+async def secured(
+    address: str, upgrader: TransportUpgrader | None = None
+) -> AsyncIterator[tuple[Any, TransportUpgrader]]:
+    """An authenticated connection, of a fresh identity unless the upgrader has one."""
+    upgrader = upgrader or new_swarm(secrets.token_bytes(32), Counter(), lambda _: True).upgrader
     async with tcp(address) as raw:
         yield await upgrader.upgrade_security(raw, True, ID.from_base58(address.rpartition("/")[2])), upgrader
 
 
 @asynccontextmanager
-async def muxed(address: str) -> AsyncIterator[Yamux]:
-    async with secured(address) as (conn, upgrader):
+async def muxed(address: str, upgrader: TransportUpgrader | None = None) -> AsyncIterator[Yamux]:
+    async with secured(address, upgrader) as (conn, upgrader):
         yamux = await upgrader.upgrade_connection(conn, conn.get_remote_peer())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(yamux.start)
@@ -359,3 +361,35 @@ async def leaves(lines: Any, config: dict[str, Any]) -> None:
         await lines.write({"event": "heard", "leaves": len(heard)})
         await lines.read()
         nursery.cancel_scope.cancel()
+
+
+async def repeat_offender(lines: Any, config: dict[str, Any]) -> None:
+    """One identity that announces direct frames of 4 GiB, so many times."""
+    await lines.write({"event": "ready"})
+    swarm = new_swarm(secrets.token_bytes(32), Counter(), lambda _: True)
+    for _ in range(config["times"]):
+        try:
+            async with muxed(config["address"], swarm.upgrader) as yamux:
+                stream = await yamux.open_stream()
+                await stream.write(select("/bacalhau/bprotocol/1.0.0") + HUGE_LENGTH)
+                await reaction(stream)
+        except* FAULTS:
+            pass
+    await lines.write({"event": "finished"})
+
+
+async def connection_hog(lines: Any, config: dict[str, Any]) -> None:
+    """One identity that opens so many connections; says how many still stand."""
+    swarm = new_swarm(secrets.token_bytes(32), Counter(), lambda _: True)
+    await lines.write({"event": "ready"})
+    async with AsyncExitStack() as stack:
+        connections = []
+        for _ in range(config["count"]):
+            connections.append(await stack.enter_async_context(muxed(config["address"], swarm.upgrader)))
+        kept = 0
+        for yamux in connections:
+            with trio.move_on_after(0.5):
+                await yamux.event_closed.wait()
+            kept += not yamux.event_closed.is_set()
+        await lines.write({"event": "finished", "kept": kept})
+        await lines.read()

@@ -121,6 +121,10 @@ async def _obey(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
                     await transport.broadcast(command.get("topic", "t"), payload.encode())
             case "send":
                 await transport.send(command["peer"], command["payload"].encode())
+            case "flood":
+                with trio.move_on_after(1):
+                    for _ in range(command["count"]):
+                        await transport.send(command["peer"], bytes(command["size"]))
             case "connect":
                 answer = await transport.connect(command["address"])
             case "learn":
