@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import cbor2
 import pytest
@@ -346,6 +347,19 @@ async def test_the_protocol_on_the_wire_is_the_documented_one(net):
     assert await speak(net, ALICE, message({"op": "get", "cid": other})) == message({"status": "missing"})
     refused = await speak(net, ALICE, message({"op": "list", "cid": cid.binary}))
     assert Answer.decode(take_frame(bytearray(refused))).status is Status.REFUSED
+
+
+def test_the_example_in_the_documentation_is_what_we_say():
+    document = (Path(__file__).parents[2] / "docs" / "content.md").read_text()
+    example = dict(line.split() for line in document.split("```")[-2].strip().splitlines() if line)
+    cid = CID.of(RAW, b"hello\n")
+    assert {name: bytes.fromhex(text) for name, text in example.items()} == {
+        "have": Request(operation=Operation.HAVE, cid=cid).encode(),
+        "get": Request(operation=Operation.GET, cid=cid).encode(),
+        "ok": Answer(status=Status.OK).encode(),
+        "CAR": header([cid]),
+        "block": section(cid, b"hello\n"),
+    }
 
 
 @pytest.mark.parametrize(
