@@ -85,7 +85,8 @@ def test_a_stream_is_cut_at_its_limit_and_the_rest_counted(tmp_path: Path) -> No
 def test_result_paths_that_cannot_be_are_refused_before_anything_is_written(
     tmp_path: Path, paths: list[tuple[str, str]], problem: str
 ) -> None:
-    folder = ResultsFolder(tmp_path, [ResultPath(name=name, path=path) for name, path in paths])
+    unchecked = [ResultPath.model_construct(name=name, path=path) for name, path in paths]
+    folder = ResultsFolder(tmp_path, unchecked)
     with pytest.raises(ExecutorError, match=problem) as caught, folder:
         pass
     assert caught.value.permanent

@@ -56,7 +56,7 @@ async def test_the_table_of_nodes_bad_and_confidence(
     nodes: int, bad: int, confidence: int, accepted: int, rejected: int
 ) -> None:
     given_ = proposals(nodes, bad)
-    verdict = await DeterministicVerifier().verify(job(nodes, Confidence=confidence), given_)
+    verdict = await DeterministicVerifier().verify(job(nodes or 1, Confidence=confidence), given_)
     assert (len(verdict.accepted), len(verdict.rejected)) == (accepted, rejected)
     assert verdict.accepted <= {p.execution_id for p in given_ if p.result_cid == "right"}
     assert bool(verdict.reason) == (rejected > 0 or nodes == 0)
