@@ -160,7 +160,7 @@ class Pipe:
 
     async def wait_opened(self) -> None:
         """Return when the job has opened the pipe."""
-        await trio.to_thread.run_sync(self._open, abandon_on_cancel=True)  # type: ignore[call-arg]  # its stubs are old
+        await trio.to_thread.run_sync(self._open, abandon_on_cancel=True)
 
     def _open(self) -> None:
         fd = os.open(self._path, os.O_RDONLY)  # blocks until somebody opens the pipe for writing
