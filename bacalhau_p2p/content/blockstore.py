@@ -1,9 +1,9 @@
 """Blocks on disk, one file each, and the pins that say who needs which root.
 
-    <folder>/blocks/<2 characters>/<digest in base32>     1,024 sub-folders
-    <folder>/tmp/                                         blocks that are being written
-    <folder>/pins.db                                      SQLite: who needs what, until when
-    <folder>/lock                                         held while the store is open
+    <folder>/blocks/<000 to 3ff>/<digest in hex>     1,024 sub-folders, by the first ten bits
+    <folder>/tmp/                                    blocks that are being written
+    <folder>/pins.db                                 SQLite: who needs what, until when
+    <folder>/lock                                    held while the store is open
 
 A block is written under a temporary name and renamed: a process that dies leaves a whole block or
 none. Nothing waits for the disk (no fsync); what a power cut damages is noticed when it is read,
@@ -17,7 +17,6 @@ import itertools
 import os
 import sqlite3
 import threading
-from base64 import b32encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 
-_SHARD = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pins (
     cid BLOB NOT NULL,
@@ -180,8 +178,8 @@ class BlockStore:
 
     def _path(self, cid: CID) -> str:
         cid.require_fetchable()
-        name = b32encode(cid.digest).decode("ascii").rstrip("=").lower()
-        return f"{self._blocks}/{name[:_SHARD]}/{name}"
+        digest = cid.digest
+        return f"{self._blocks}/{digest[0] << 2 | digest[1] >> 6:03x}/{digest.hex()}"
 
     # --- DAGs
 

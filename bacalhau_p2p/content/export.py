@@ -24,6 +24,7 @@ from bacalhau_p2p.content.dag import (
     Folder,
     Node,
     Shard,
+    Survey,
     Symlink,
     decode,
     folder_entries,
@@ -60,17 +61,18 @@ def export(
     symlinks: Literal["skip", "keep"] = "skip",
     existing: Existing = "refuse",
     checkpoint: Callable[[], None] = lambda: None,
+    sums: Survey | None = None,
 ) -> Exported:
     """Write the file or folder behind `root` to `target`, whose parent folder must exist.
 
     Files get mode 0644 and folders 0755, less the umask. With `symlinks="keep"` those that cannot
     lead out of the folder are written; the others are left out and reported, as all are by default.
-    `checkpoint` is called before each entry and may raise to cancel.
+    `checkpoint` is called before each entry and may raise to cancel. `sums` spares a walk: what
+    `survey` gave for this root under these limits.
     Raises ContentNotFound when a block is not in `source`, InvalidContent, ContentTooLarge, and
     ContentError when the target exists or cannot be written.
     """
-    sums = survey(root, source, limits, missing_limit=1)
-    if not sums.complete:
+    if not (sums or survey(root, source, limits, missing_limit=1)).complete:
         raise ContentNotFound(f"{root} is not complete in the store")
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow a symlink at the target
     with _writing(target):

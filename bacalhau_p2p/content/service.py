@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -12,6 +11,7 @@ import trio
 from bacalhau_p2p.content.blockstore import BlockStore, Pin
 from bacalhau_p2p.content.car import CarReader, check_budget, write_car
 from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.dag import Survey
 from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.tar import write_tar
@@ -75,11 +75,14 @@ class Content:
 
         Raises ContentNotFound when not all of it is in this node's store, InvalidContent, ContentTooLarge.
         """
+        return (await self._survey(cid)).bytes
+
+    async def _survey(self, cid: CID) -> Survey:
         cid.require_fetchable()
         survey = await self._thread(lambda: self._blocks.survey(cid, missing_limit=1))
         if not survey.complete:
             raise ContentNotFound(f"{cid} is not complete in the store")
-        return survey.bytes
+        return survey
 
     async def fetch(
         self,
@@ -110,9 +113,10 @@ class Content:
 
         Raises as `content.export.export`.
         """
-        return await self._thread(
-            functools.partial(
-                export,
+        sums = await self._survey(cid)
+
+        def work() -> Exported:
+            return export(
                 cid,
                 target,
                 self._blocks,
@@ -120,8 +124,10 @@ class Content:
                 symlinks=symlinks,
                 existing=existing,
                 checkpoint=trio.from_thread.check_cancelled,
+                sums=sums,
             )
-        )
+
+        return await self._thread(work)
 
     async def car(self, cid: CID) -> AsyncIterator[bytes]:
         """The DAG below `cid` as a CARv1, depth first.
@@ -134,8 +140,9 @@ class Content:
 
     async def tar(self, cid: CID, *, name: str = "") -> AsyncIterator[bytes]:
         """The DAG below `cid` as a TAR; see `content.tar.write_tar`."""
-        cid.require_fetchable()
-        async for chunk in self._stream(write_tar(cid, self._blocks, name=name, limits=self._blocks.limits)):
+        sums = await self._survey(cid)
+        pieces = write_tar(cid, self._blocks, name=name, limits=self._blocks.limits, sums=sums)
+        async for chunk in self._stream(pieces):
             yield chunk
 
     async def _stream(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

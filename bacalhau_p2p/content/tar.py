@@ -10,6 +10,7 @@ from bacalhau_p2p.content.dag import (
     BlockSource,
     File,
     Node,
+    Survey,
     Symlink,
     decode,
     folder_entries,
@@ -22,15 +23,21 @@ from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 
 
 def write_tar(
-    root: CID, source: BlockSource, *, name: str = "", limits: Limits = DEFAULT_LIMITS
+    root: CID,
+    source: BlockSource,
+    *,
+    name: str = "",
+    limits: Limits = DEFAULT_LIMITS,
+    sums: Survey | None = None,
 ) -> Iterator[bytes]:
     """The file or folder behind `root` as an uncompressed TAR, everything below one entry `name`
     (by default the CID, as IPFS gateways do), owner 0, time 0, so that equal content is an equal stream.
 
     Symlinks that could lead out of the folder are left out. The DAG is checked whole before the
-    first byte. Raises ContentNotFound when it is not complete, InvalidContent, ContentTooLarge.
+    first byte; `sums` spares that walk: what `survey` gave for this root under these limits.
+    Raises ContentNotFound when the DAG is not complete, InvalidContent, ContentTooLarge.
     """
-    if not survey(root, source, limits, missing_limit=1).complete:
+    if not (sums or survey(root, source, limits, missing_limit=1)).complete:
         raise ContentNotFound(f"{root} is not complete in the store")
     yield from _Tar(source, limits).entry(root, name or str(root), 0)
     yield bytes(2 * tarfile.BLOCKSIZE)
