@@ -126,6 +126,12 @@ def _local_publisher(context: AdapterContext) -> Publisher:
     return LocalPublisher(context.content, base_url=context.api_url)
 
 
+def _noop_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.noop import NoopPublisher
+
+    return NoopPublisher()
+
+
 def _noop_verifier(context: AdapterContext) -> Verifier:
     from bacalhau_p2p.verifiers.noop import NoopVerifier
 
@@ -145,7 +151,11 @@ _STORAGE: dict[str, Factory] = {
     "localdirectory": _local_storage("localdirectory"),
     "local": _local_storage("local"),
 }
-_PUBLISHERS: dict[str, Factory] = {"ipfs": _ipfs_publisher, "local": _local_publisher}
+_PUBLISHERS: dict[str, Factory] = {
+    "ipfs": _ipfs_publisher,
+    "local": _local_publisher,
+    "noop": _noop_publisher,
+}
 _VERIFIERS: dict[str, Factory] = {"noop": _noop_verifier, "deterministic": _deterministic_verifier}
 
 

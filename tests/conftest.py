@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import docker
 import pytest
+from docker.errors import DockerException
 from fake_node import FakeNode
+
+REQUIRE_DOCKER = "BACALHAU_P2P_REQUIRE_DOCKER"
+"""Set to 1, as in CI, it makes a missing engine a failure; else its tests are skipped."""
+
+BUSYBOX = "busybox:latest"
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[docker.DockerClient]:
+    """The engine that the environment names, which has an image `busybox:latest`.
+
+    `scripts/test` starts one where there is none.
+    """
+    try:
+        client = docker.from_env(timeout=60)
+        client.images.get(BUSYBOX)
+    except DockerException as error:
+        if os.environ.get(REQUIRE_DOCKER) == "1":
+            pytest.fail(f"a Docker engine with {BUSYBOX} is required: {error}", pytrace=False)
+        pytest.skip(f"no Docker engine with {BUSYBOX}: {error}")
+    yield client
+    client.close()
 
 
 @pytest.fixture

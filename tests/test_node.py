@@ -267,7 +267,7 @@ async def test_inputs_come_by_cid_from_the_requester(tmp_path):
 
 
 async def test_a_cid_that_nobody_has_fails_the_job_by_its_name(tmp_path):
-    absent = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+    absent = "bafkreih2bk74eu5axngebs6vftmmkcaqboysjjy726xzy5hksnqmfgw5fy"
     async with open_network(tmp_path, compute_nodes=1, content_timeout=0.5) as net:
         inputs = [{"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": absent}}}]
         job = await net.requester.submit(noop(task={"InputSources": inputs}))
@@ -344,3 +344,11 @@ async def test_nodes_of_another_network_are_not_asked(tmp_path):
         await (await net.requester.submit(noop())).wait_result(30)
         known = {known.info.id for known in net.requester.nodes()}
         assert known == {net.requester.peer_id, net.compute[0].peer_id}
+
+
+async def test_the_noop_publisher_gives_a_result_that_is_nowhere(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        job = await net.requester.submit(noop(task={"Publisher": {"Type": "noop"}}))
+        result = await job.wait_result(30)
+        assert (result.stdout, result.published.location.type) == (b"hello\n", "noop")
+        await wait_until(lambda: idle(net.compute[0]))

@@ -45,14 +45,18 @@ def orchestrator_routes(node: Node) -> APIRouter:
         next_token: str = "",
         reverse: bool = False,
         id_prefix: str = "",
+        include: str = "",
     ) -> JSON:
         if next_token and not next_token.isdecimal():
             raise ApiError(f"next_token {next_token!r} is not one of ours", status=400)
         page = node.requester.jobs(
             limit=limit, offset=int(next_token or 0), newest_first=reverse, prefix=id_prefix
         )
+        items = [job_to_json(job) for job in page.jobs]
+        if "executions" in include.split(","):
+            items = [{**item, "Executions": _executions(node, item["ID"])} for item in items]
         return {
-            "Items": [job_to_json(job) for job in page.jobs],
+            "Items": items,
             "NextToken": "" if page.next_offset is None else str(page.next_offset),
         }
 

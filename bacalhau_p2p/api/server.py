@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -29,28 +30,35 @@ async def serve_api(node: Node) -> AsyncIterator[str]:
     Raises SettingsError when the address cannot be had.
     """
     settings = node.settings
+    listener = _listen(settings.api_host, settings.api_port)
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    url = f"http://{host}:{listener.getsockname()[1]}"
     config = Config()
-    config.bind = [f"{host}:{settings.api_port}"]
+    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = GRACE
     config.shutdown_timeout = GRACE
     stopping, ended = trio.Event(), trio.Event()
     async with background() as nursery:
+        await nursery.start(_run, create_app(node), config, stopping, ended)
+        node.api_url = url
         try:
-            addresses = await nursery.start(_run, create_app(node), config, stopping, ended)
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-            raise SettingsError(f"API address {config.bind[0]}: {reason}") from error
-        node.api_url = addresses[0]
-        try:
-            yield node.api_url
+            yield url
         finally:
             node.api_url = ""
             stopping.set()
             with trio.move_on_after(2 * GRACE):
                 await ended.wait()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        raise SettingsError(f"API address {host}:{port}: {reason}") from error
 
 
 async def _run(

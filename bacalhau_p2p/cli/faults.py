@@ -38,8 +38,8 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _lines(error: BaseException) -> list[str] | None:
-    if isinstance(error, InvalidJob):
-        return ["Error: the job is not valid", *(f"  {fault}" for fault in error.faults)]
+    if isinstance(error, InvalidJob) and len(error.faults) > 1:
+        return ["Error: the job is not valid:", *(f"  {fault}" for fault in error.faults)]
     if isinstance(error, BacalhauError):
         return ["Error: " + " ".join(str(error).split())]
     if isinstance(error, OSError) and error.strerror:

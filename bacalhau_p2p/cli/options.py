@@ -139,6 +139,9 @@ def job_options(command: Command) -> Command:
             click.option(
                 "--timeout", metavar="TIME", help="How long one run may take: seconds, or text such as 30m."
             ),
+            click.option(
+                "--queue-timeout", metavar="TIME", help="How long to wait for nodes to run it [default: 5m]."
+            ),
             click.option("--cpu", metavar="CORES", help="CPU cores: 0.5 or 500m [default: 0.1]."),
             click.option("--memory", metavar="BYTES", help="Memory: 256mb or 1Gi [default: 100mb]."),
             click.option("--gpu", metavar="N", help="GPUs [default: 0]."),

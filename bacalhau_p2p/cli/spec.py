@@ -145,7 +145,9 @@ def build_job(
             "Publisher": _given({"Type": flags["publisher"]}),
             "Resources": _given({"CPU": flags["cpu"], "Memory": flags["memory"], "GPU": flags["gpu"]}),
             "Network": _given({"Type": flags["network"], "Domains": list(flags["domains"])}),
-            "Timeouts": _given({"ExecutionTimeout": flags["timeout"]}),
+            "Timeouts": _given(
+                {"ExecutionTimeout": flags["timeout"], "QueueTimeout": flags["queue_timeout"]}
+            ),
         }
     )
     return _given(

@@ -158,7 +158,7 @@ def test_invalid_job_file_names_each_fault_on_a_line(run, fake_node, tmp_path, c
     result = run(*command, "job.json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: the job is not valid\n"
+        "Error: the job is not valid:\n"
         "  Tasks[0].Engine.Params.Image: missing\n"
         "  Count: must be at least 1\n"
     )  # fmt: skip
@@ -168,8 +168,8 @@ def test_invalid_job_file_names_each_fault_on_a_line(run, fake_node, tmp_path, c
 def test_fault_that_the_node_finds_is_told_alike(run):
     result = run("docker", "run", "--memory", "lots", "busybox")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[1] == (
-        "  Tasks[0].Resources.Memory: 'lots' is not an amount of bytes, such as 256mb or 1Gi"
+    assert result.stderr.splitlines()[0] == (
+        "Error: Tasks[0].Resources.Memory: 'lots' is not an amount of bytes, such as 256mb or 1Gi"
     )
 
 

@@ -31,6 +31,7 @@ NOTHING: dict[str, Any] = {
     "network": None,
     "domains": (),
     "timeout": None,
+    "queue_timeout": None,
     "count": 1,
     "labels": (),
     "verifier": None,
@@ -120,6 +121,7 @@ def test_every_flag_reaches_its_place_in_the_job():
         "network": "http",
         "domains": ("example.org",),
         "timeout": "30m",
+        "queue_timeout": "90",
         "count": 3,
         "labels": ("team=a",),
         "confidence": 2,
@@ -139,7 +141,7 @@ def test_every_flag_reaches_its_place_in_the_job():
     assert (task.env, task.publisher.type) == ({"A": "1"}, "local")
     assert (spec.resources.cpu, spec.resources.memory, spec.resources.gpu) == (0.5, 2**30, 1)
     assert (task.network.type, task.network.domains) == ("HTTP", ("example.org",))
-    assert spec.execution_timeout == 1800
+    assert (spec.execution_timeout, spec.queue_timeout) == (1800, 90)
     assert [source.target for source in task.input_sources] == ["/inputs"]
 
 

@@ -71,9 +71,8 @@ class Bench:
 
     def announce(self, job_id: str = JOB, *, cpu: str = "0.5", **terms: object) -> list[ev.Action]:
         extra = terms.pop("job", {})
-        spec = job_from_mapping(
-            {"Tasks": [{"Engine": {"Type": "noop"}, "Resources": {"CPU": cpu}, **extra.pop("task", {})}], **extra}
-        )
+        task = {"Engine": {"Type": "noop"}, "Resources": {"CPU": cpu}, **extra.pop("task", {})}
+        spec = job_from_mapping({"Tasks": [task], **extra})
         values = {"bids_wanted": 3, "round": 1, "deadline": 3600.0, "answers_wanted": True, **terms}
         return self.hear(say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values))
 
@@ -209,9 +208,7 @@ def test_one_bid_a_job_while_it_is_open(bench):
         (
             {
                 "task": {
-                    "InputSources": [
-                        {"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
-                    ]
+                    "InputSources": [{"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}]
                 }
             },
             "has no ipfs storage provider",

@@ -69,9 +69,7 @@ class Bench:
         return self.give(ev.Submitted(JOB, spec))
 
     def bid(self, node: PeerID, load: float = 0.0, attempt: int = 1) -> list[ev.Action]:
-        message = say.Bid(
-            job_id=JOB, execution_id=execution_id(node, attempt), reserved_for=30, load=load
-        )
+        message = say.Bid(job_id=JOB, execution_id=execution_id(node, attempt), reserved_for=30, load=load)
         return self.hear(node, message)
 
     def propose(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
@@ -283,9 +281,8 @@ def test_a_new_node_is_asked_at_once(bench):
 
 def test_the_queue_time_out_fails_the_job_with_the_reasons(bench):
     bench.know(A)
-    bench.submit(
-        job(Tasks=[{"Engine": {"Type": "wasm", "Params": {"EntryModule": "/a"}}, "Timeouts": {"QueueTimeout": 5}}])
-    )
+    engine = {"Type": "wasm", "Params": {"EntryModule": "/a"}}
+    bench.submit(job(Tasks=[{"Engine": engine, "Timeouts": {"QueueTimeout": 5}}]))
     bench.wait(5.1)
     assert bench.job.state is JobState.FAILED
     assert "within the queue time-out of 5 s" in bench.job.message

@@ -1,0 +1,285 @@
+"""Real processes over real libp2p: what a user does, and what happens when nodes lie, die or are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from networks import COMMAND, LIAR, REPOSITORY, Network, devstack, network_of
+
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+
+TEXTS = REPOSITORY / "examples" / "wordcount" / "texts"
+WORDCOUNT = REPOSITORY / "examples" / "wordcount" / "wordcount.wasm"
+PROBE = REPOSITORY / "tests" / "executors" / "wasm" / "probe.wasm"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """A requester and three compute nodes that run no-op and WebAssembly jobs."""
+    with devstack("--engine", "noop", "--engine", "wasm") as (network, _):
+        yield network
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+# --- what a user does -----------------------------------------------------------------------
+
+
+def test_three_nodes_count_words_and_agree_with_python(network, tmp_path):
+    ran = network.cli(
+        *("wasm", "run", "--id-only", "--wait", "--count", "3"),
+        *("--verifier", "deterministic", "--confidence", "2"),
+        *("-i", f"{TEXTS}:/inputs", "-o", "outputs:/outputs", WORDCOUNT, "--", "-n", "3", "/inputs"),
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    job_id = ran.stdout.strip()
+    listed = network.cli("list", "--id-filter", job_id).stdout
+    assert re.search(rf"{job_id[:8]}  Wasm wordcount.wasm.*Completed  3/3 +ipfs://bafy", listed)
+    fetched = network.cli("get", job_id[:8], cwd=tmp_path)
+    assert fetched.stdout.startswith(f"Fetching results of job '{job_id[:8]}'...\n")
+    stdout = (tmp_path / f"job-{job_id[:8]}" / "stdout").read_text()
+    books = b"\n".join(path.read_bytes() for path in TEXTS.iterdir())
+    the = len(re.findall(rb"\bthe\b(?!')", books.lower()))
+    total = sum(len(path.read_bytes()) for path in TEXTS.iterdir())
+    assert re.search(rf"^ +\d+ +\d+ +{total}  total$", stdout, re.MULTILINE)
+    assert f"{the:>10}  the\n" in stdout
+
+
+@pytest.mark.docker
+def test_the_docker_session_works_as_with_bacalhau(docker_client, tmp_path):
+    with devstack("--engine", "docker", "--compute-nodes", "1") as (network, _):
+        hello = 'uname -a && echo "Hello from Bacalhau!"'
+        ran = network.cli("docker", "run", "--id-only", "--wait", "busybox:latest", "--", "sh", "-c", hello)
+        job_id = ran.stdout.strip()
+        assert (ran.returncode, ran.stderr) == (0, "")
+        header, row = network.cli("list", "--id-filter", job_id).stdout.splitlines()
+        assert header.split() == ["CREATED", "ID", "JOB", "STATE", "VERIFIED", "PUBLISHED"]
+        assert re.fullmatch(
+            rf" \d\d:\d\d:\d\d  {job_id[:8]}  Docker busybox:latest\.\.\. +Completed +ipfs://bafy.*", row
+        )
+        fetched = network.cli("get", job_id, cwd=tmp_path)
+        folder = tmp_path / f"job-{job_id[:8]}"
+        assert fetched.stdout.splitlines() == [
+            f"Fetching results of job '{job_id[:8]}'...",
+            f"Results for job '{job_id[:8]}' have been written to {folder}",
+        ]
+        assert (folder / "stdout").read_text().endswith("\nHello from Bacalhau!\n")
+    assert docker_client.containers.list(all=True, filters={"label": f"job={job_id}"}) == []
+
+
+def test_a_job_file_written_for_bacalhau_runs_unchanged(network, tmp_path):
+    file = tmp_path / "job.yaml"
+    cid = network.cli("add", PROBE).stdout.strip()
+    file.write_text(f"""
+Name: greeting
+Type: batch
+Namespace: default
+Count: 1
+Tasks:
+  - Name: main
+    Engine:
+      Type: wasm
+      Params:
+        EntryModule: /app/probe.wasm
+        Entrypoint: _start
+        Parameters: [say, hello, there]
+    InputSources:
+      - Target: /app/probe.wasm
+        Alias: probe
+        Source: {{Type: ipfs, Params: {{CID: {cid}}}}}
+    Publisher: {{Type: ipfs}}
+    Resources: {{CPU: "0.1", Memory: 64mb}}
+    Timeouts: {{TotalTimeout: 600}}
+""")
+    ran = network.cli("job", "run", "--wait", file)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_result_that_is_no_success_is_fetched_like_any_other(network, tmp_path):
+    ran = network.cli(
+        "wasm", "run", "--download", "--output-dir", "out", PROBE, "--", "exit", 42, cwd=tmp_path
+    )
+    assert ran.returncode == 0
+    assert (tmp_path / "out" / "exitCode").read_text() == "42"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["describe", "00000000"], 1, "00000000"),
+        (["get", "00000000"], 1, "00000000"),
+        (["cancel", "00000000"], 1, "00000000"),
+        (["wasm", "run", "nothing.wasm"], 2, "nothing.wasm"),
+        (["wasm", "run", "{malformed}"], 1, "malformed.wasm"),
+        (["wasm", "run", "--entrypoint", "nowhere", "{probe}"], 1, "nowhere"),
+        (["wasm", "run", "-i", "ipfs://{absent}", "{probe}"], 1, "{absent}"),
+        (["docker", "run", "--queue-timeout", "1", "busybox"], 1, "no docker engine"),
+        (["job", "run", "{invalid}"], 1, "Tasks[0].Engine.Params.Image: missing"),
+        (["validate", "{invalid}"], 1, "Tasks[0].Engine.Params.Image: missing"),
+        (["job", "run", "no-such-file.yaml"], 2, "no-such-file.yaml"),
+        (["wasm", "run", "--cpu", "lots", "{probe}"], 1, "Resources.CPU"),
+        (["wasm", "run", "--queue-timeout", "1", "--cpu", "9000", "{probe}"], 1, "too small"),
+        (["--api-port", "1", "list"], 1, "127.0.0.1:1"),
+        (["cid", "no-such-file"], 2, "no-such-file"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_no_traceback(network, tmp_path, arguments, status, said):
+    malformed, invalid = tmp_path / "malformed.wasm", tmp_path / "invalid.yaml"
+    malformed.write_bytes(b"\0asm garbage")
+    invalid.write_text("Tasks: [{Engine: {Type: docker, Params: {}}}]")
+    words = {
+        "malformed": malformed,
+        "invalid": invalid,
+        "probe": PROBE,
+        "absent": "bafkreih2bk74eu5axngebs6vftmmkcaqboysjjy726xzy5hksnqmfgw5fy",
+    }
+    ran = network.cli(*(argument.format(**words) for argument in arguments), cwd=tmp_path)
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("Error")]
+    assert ran.returncode == status, ran.stderr
+    assert len(errors) == 1
+    assert said.format(**words) in errors[0]
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_ambiguous_beginning_of_an_id_is_refused(network):
+    ids: list[str] = []
+    while len({job_id[0] for job_id in ids}) == len(ids):  # 17 jobs at most share a first digit
+        ids.append(network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "x", "").stdout.strip())
+    ran = network.cli("describe", ids[-1][0])
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"Error: several jobs begin with '{ids[-1][0]}'")
+
+
+def test_an_example_script_submits_to_the_network(network):
+    ran = subprocess.run(
+        [sys.executable, REPOSITORY / "examples" / "submit_wasm.py"],
+        env={**os.environ, "BACALHAU_P2P_API_PORT": str(network.port)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "exit code 0, ipfs://bafy" in ran.stdout
+
+
+def test_the_example_of_three_peers_runs():
+    ran = subprocess.run(
+        [sys.executable, REPOSITORY / "examples" / "three_peers.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("Completed") == 2
+
+
+# --- nodes that lie, die or are stopped -----------------------------------------------------
+
+
+def test_of_three_processes_the_one_with_other_bytes_is_rejected(tmp_path):
+    with network_of(tmp_path, [(), (sys.executable, str(LIAR), "serve"), ()]) as (network, nodes):
+        file = tmp_path / "job.json"
+        file.write_text(
+            json.dumps(
+                {
+                    "Count": 3,
+                    "Verifier": {"Type": "deterministic", "Params": {"Confidence": 2}},
+                    "Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "truth\n"}}}],
+                }
+            )
+        )
+        ran = network.cli("job", "run", "--id-only", "--wait", file)
+        assert ran.returncode == 0, ran.stderr
+        job, executions = network.job(ran.stdout.strip())
+        assert job["State"]["StateType"] == "Completed"
+        states = {e["NodeID"]: e["ComputeState"]["StateType"] for e in executions}
+        assert states == {
+            nodes[0].peer_id: "Completed",
+            nodes[1].peer_id: "ResultRejected",
+            nodes[2].peer_id: "Completed",
+        }
+
+
+def test_a_killed_node_is_replaced_by_another(tmp_path):
+    with network_of(tmp_path, [(), ()]) as (network, nodes):
+        ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "doze", 3)
+        job_id = ran.stdout.strip()
+
+        def running() -> list[str]:
+            return [
+                e["NodeID"] for e in network.job(job_id)[1] if e["ComputeState"]["StateType"] == "BidAccepted"
+            ]
+
+        assert eventually(lambda: bool(running()))
+        (victim,) = [node for node in nodes if node.peer_id in running()]
+        victim.process.kill()
+        job, executions = network.job(job_id, wait=60)
+        assert job["State"]["StateType"] == "Completed", job["State"]
+        states = {e["NodeID"]: e["ComputeState"]["StateType"] for e in executions}
+        assert states.pop(victim.peer_id) == "Lost"
+        assert set(states.values()) >= {"Completed"}
+
+
+def test_a_requester_that_is_killed_goes_on_with_its_jobs(tmp_path):
+    from networks import Node
+
+    requester = Node(tmp_path / "requester", "--no-compute", "--swarm-port", "0")
+    job_id = requester.network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()
+    requester.process.kill()
+    requester.process.communicate()
+    again = Node(tmp_path / "requester", "--engine", "wasm")
+    try:
+        job, _ = again.network.job(job_id, wait=60)
+        assert job["State"]["StateType"] == "Completed", job["State"]
+    finally:
+        again.stop()
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, network):
+    ran = subprocess.run(
+        [COMMAND, "serve", "--data-dir", tmp_path, "--swarm-port", "0", "--api-port", str(network.port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr == f"Error: API address 127.0.0.1:{network.port}: is in use\n"
+
+
+def test_the_devstack_gives_the_status_of_its_command_and_leaves_nothing(tmp_path):
+    stack = [COMMAND, "devstack", "--compute-nodes", "1", "--engine", "noop", "--"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ran = subprocess.run([*stack, "sh", "-c", "exit 7"], env=environment, timeout=120, check=False)
+    assert ran.returncode == 7
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_devstack_leaves_nothing(tmp_path):
+    with devstack("--compute-nodes", "2", "--engine", "noop", folder=tmp_path) as (_, process):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 3
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    assert eventually(lambda: list(tmp_path.iterdir()) == [])
