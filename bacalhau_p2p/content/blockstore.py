@@ -173,8 +173,7 @@ class BlockStore:
     def delete(self, cid: CID) -> None:
         """Remove one block, pinned or not; one that is not there is no error."""
         Path(self._path(cid)).unlink(missing_ok=True)
-        with self._mutex:
-            self._complete.clear()
+        self.forget_complete()
 
     def _path(self, cid: CID) -> str:
         cid.require_fetchable()
@@ -194,6 +193,11 @@ class BlockStore:
                 with self._mutex:
                     self._complete[cid.v1] = known
         return known
+
+    def forget_complete(self) -> None:
+        """Remember no DAG as complete: a block of one has turned out to be missing."""
+        with self._mutex:
+            self._complete.clear()
 
     def has_all(self, cid: CID) -> bool:
         """Whether the complete DAG below `cid` is here and within the limits."""

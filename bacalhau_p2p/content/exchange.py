@@ -119,6 +119,7 @@ class Exchange:
                 while (batch := await self._thread(next, car, None)) is not None:
                     await tell.send(batch)
             except ContentError:
+                self._blocks.forget_complete()
                 return
             whole.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -127,7 +128,8 @@ class Content:
                 sums=sums,
             )
 
-        return await self._thread(work)
+        with self._doubting():
+            return await self._thread(work)
 
     async def car(self, cid: CID) -> AsyncIterator[bytes]:
         """The DAG below `cid` as a CARv1, depth first.
@@ -147,8 +149,21 @@ class Content:
 
     async def _stream(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         chunks = batches(pieces, STREAM_CHUNK)
-        while (chunk := await self._thread(next, chunks, None)) is not None:
+        while True:
+            with self._doubting():
+                chunk = await self._thread(next, chunks, None)
+            if chunk is None:
+                return
             yield chunk
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """What was found complete is looked at again once a block turns out to be missing."""
+        try:
+            yield
+        except ContentNotFound:
+            self._blocks.forget_complete()
+            raise
 
     async def block(self, cid: CID) -> bytes:
         """One block of the store, its hash checked. Raises ContentNotFound, InvalidContent."""

@@ -194,3 +194,19 @@ async def test_content_crosses_a_network_from_candidates_and_hints(tmp_path):
             with pytest.raises(ContentNotFound, match=r"1 peer was asked$"):
                 await taker.fetch(CID.of(RAW, b"nowhere"), hints=[alice.peer_id])
             assert bob.counters.get("handler_faults", 0) == 0
+
+
+async def test_content_that_lost_a_block_on_disk_is_noticed(content, tmp_path):
+    added = await content.add(results_folder(tmp_path / "results"), pin_owner="job-1")
+    assert await content.has(added.cid)
+    lost = added.entries["stdout"].digest.hex()
+    for use in (
+        lambda: content.export(added.cid, tmp_path / "copy"),
+        lambda: collect(content.car(added.cid)),
+    ):
+        assert await content.import_car(pieces(b"".join(pack(tmp_path / "results"))), pin_owner="user")
+        assert await content.has(added.cid)
+        next((tmp_path / "store" / "blocks").rglob(lost)).unlink()
+        with pytest.raises(ContentNotFound, match=f"block {added.entries['stdout']} is not in the store"):
+            await use()
+        assert not await content.has(added.cid)
