@@ -50,7 +50,7 @@ class ExchangeLimits:
     requests_a_peer: int = 8
     """Served to one peer at one time; a further one is told that we are busy."""
     requests_to_a_peer: int = 4
-    """Made to one peer at one time; a further one waits."""
+    """Made to one peer at one time, of each operation; a further one waits."""
 
 
 class PeerFault(Exception):
@@ -67,7 +67,7 @@ class Requests:
     def __init__(self, open_stream: OpenStream, limits: ExchangeLimits) -> None:
         self._open_stream = open_stream
         self._limits = limits
-        self._gates: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
+        self._gates: WeakValueDictionary[tuple[PeerID, Operation], trio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def ask(self, peer: PeerID, request: Request) -> AsyncIterator[tuple[Answer, Receive]]:
@@ -76,10 +76,12 @@ class Requests:
         Raises PeerFault, also for what happens to the stream inside the block. Leaving the block
         early resets the stream.
         """
-        gate = self._gates.setdefault(peer, trio.Semaphore(self._limits.requests_to_a_peer))
+        key = (peer, request.operation)  # lest a question wait behind transfers, and time out
+        gate = self._gates.setdefault(key, trio.Semaphore(self._limits.requests_to_a_peer))
         async with gate:
             try:
-                stream = await self._open_stream(peer, PROTOCOL)
+                with trio.fail_after(self._limits.idle):
+                    stream = await self._open_stream(peer, PROTOCOL)
                 async with stream:
                     with trio.fail_after(self._limits.idle):
                         await stream.send_all(request.encode())

@@ -423,11 +423,44 @@ async def test_a_peer_that_says_nothing_is_not_waited_for_long(net):
     assert [type(fault) for fault in net.faults] == [trio.TooSlowError]
 
 
+async def test_a_question_does_not_wait_behind_transfers(net):
+    blocks = MemoryBlocks()
+    first, second = blocks.raw(b"first"), blocks.raw(b"second")
+    alice = net.peer(ALICE, limits=ExchangeLimits(find=0.5, idle=5, requests_to_a_peer=1))
+    bob = net.peer(BOB)
+    give(bob, blocks)
+    asked = [trio.Event(), trio.Event()]
+    release = trio.Event()
+
+    async def slow(peer, stream):
+        buffer = bytearray()
+        request = Request.decode(await read_message(stream, buffer, 2))
+        if request.operation is Operation.GET:
+            await release.wait()
+        elif request.cid == second:
+            asked[1].set()
+        await stream.send_all(Answer(status=Status.OK).encode())
+        if request.operation is Operation.GET:
+            asked[0].set()
+            await stream.send_all(header([request.cid]) + section(request.cid, blocks.blocks[request.cid]))
+        await stream.send_eof()
+
+    net.handlers[BOB] = slow
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(net.fetch, ALICE, first, [BOB])
+        nursery.start_soon(net.fetch, ALICE, second, [BOB])
+        await asked[1].wait()
+        release.set()
+    assert asked[0].is_set()
+    assert alice.has(first)
+    assert alice.has(second)
+
+
 async def test_requests_to_one_peer_wait_for_each_other(net):
     blocks = MemoryBlocks()
     cids = [blocks.raw(b"%d" % number) for number in range(30)]
     net.peer(ALICE, limits=ExchangeLimits(idle=5, requests_to_a_peer=2))
-    bob = net.peer(BOB, limits=ExchangeLimits(idle=5, requests_a_peer=2))
+    bob = net.peer(BOB, limits=ExchangeLimits(idle=5, requests_a_peer=4))
     give(bob, blocks)
     async with trio.open_nursery() as nursery:
         for cid in cids:
