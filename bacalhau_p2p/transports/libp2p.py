@@ -169,7 +169,12 @@ class Libp2pTransport:
         )
         self._swarm.set_stream_handler(self._guard_stream)
         self._gossip = Gossip(expected_peers, self._counters)
-        self._sessions = Sessions(self._swarm, nursery, self._send_incoming.send)
+        self._sessions = Sessions(
+            self._swarm,
+            nursery,
+            emit=self._send_incoming.send,
+            connection_lost=lambda muxed_conn: self._pubsub.connection_lost(muxed_conn),
+        )
         self._pubsub = GuardedPubsub(
             self._host,
             self._gossip,

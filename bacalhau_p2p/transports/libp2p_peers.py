@@ -76,9 +76,20 @@ class Session:
 
 
 class Sessions(INotifee):  # type: ignore[misc]
-    """All sessions of a node, kept by what the swarm tells of connections."""
+    """All sessions of a node, kept by what the swarm tells of connections.
 
-    def __init__(self, swarm: GuardedSwarm, nursery: trio.Nursery, emit: Emit) -> None:
+    `emit` gets the news of peers; `connection_lost` hears of every yamux connection that ended.
+    """
+
+    def __init__(
+        self,
+        swarm: GuardedSwarm,
+        nursery: trio.Nursery,
+        *,
+        emit: Emit,
+        connection_lost: Callable[[Any], None],
+    ) -> None:
+        self._connection_lost = connection_lost
         self._swarm = swarm
         self._nursery = nursery
         self._emit = emit
@@ -125,6 +136,7 @@ class Sessions(INotifee):  # type: ignore[misc]
             self._nursery.start_soon(self._follow, session)
 
     async def disconnected(self, network: Any, conn: Any) -> None:
+        self._connection_lost(conn.muxed_conn)
         peer_id: ID = conn.muxed_conn.peer_id
         if any(not other.is_closed for other in self._swarm.get_connections(peer_id)):
             return

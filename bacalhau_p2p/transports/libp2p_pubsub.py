@@ -119,6 +119,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         self._counters = counters
         self._write_locks: WeakKeyDictionary[Any, trio.Lock] = WeakKeyDictionary()
         self._allowances: dict[ID, tuple[float, float]] = {}  # tokens left, and when that was
+        self._heard_on: dict[ID, Any] = {}  # the connection of a peer's newest gossip stream to us
 
     @property
     def manager(self) -> ContainedTasks:
@@ -149,8 +150,13 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
     async def continuously_read_stream(self, stream: Any) -> None:
         """Read in gulps. Garbage ends this stream, as every fault of a stream handler does."""
         peer_id = stream.muxed_conn.peer_id
-        with FaultBarrier(self._counters, "gossip_faults", "a peer's gossip stream") as barrier:
-            await super().continuously_read_stream(_Gulps(stream))
+        self._heard_on[peer_id] = stream.muxed_conn
+        try:
+            with FaultBarrier(self._counters, "gossip_faults", "a peer's gossip stream") as barrier:
+                await super().continuously_read_stream(_Gulps(stream))
+        finally:
+            if self._heard_on.get(peer_id) is stream.muxed_conn:
+                del self._heard_on[peer_id]
         if barrier.fault is not None:
             self._offence(peer_id_text(peer_id.to_bytes()), "garbage on gossip")
             await stream.reset()
@@ -175,6 +181,22 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         self._allowances.pop(peer_id, None)
         with FaultBarrier(self._counters, "gossip_faults", "forgetting a peer"):
             super()._handle_dead_peer(peer_id)
+
+    def connection_lost(self, muxed_conn: Any) -> None:
+        """Open a new stream to a peer when its connection with our stream is gone and another stands.
+
+        Stock keeps writing into the lost one until a write fails, as when a peer restarts so fast that
+        its new connection comes before the end of the old one was noticed.
+        """
+        stream = self.peers.get(muxed_conn.peer_id)
+        if stream is not None and stream.muxed_conn is muxed_conn:
+            self._handle_dead_peer(muxed_conn.peer_id)
+
+    def _forget_all_subscriptions(self, peer_id: ID) -> None:
+        """Not while the peer's own stream stands: it has said what it wants and will not say it again."""
+        heard_on = self._heard_on.get(peer_id)
+        if heard_on is None or heard_on.event_shutting_down.is_set():
+            super()._forget_all_subscriptions(peer_id)
 
     def _tell_if_subscribed(self, peer_id: ID) -> None:
         # A hello carries all subscriptions of a peer and is handled in one go, so whoever acts on

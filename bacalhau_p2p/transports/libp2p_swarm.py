@@ -14,6 +14,7 @@ from typing import Any, Final
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_noise_key_pair
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
@@ -44,6 +45,9 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for a connection to close in good manners before its socket is closed."""
+
+RECEIVE_BUFFER: Final = 256 * 1024
+"""Bytes taken from a socket at once at most."""
 
 Admits = Callable[[str], bool]
 """Whether this peer (base58) may be connected to now."""
@@ -84,6 +88,40 @@ class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
 
     async def maybe_connect(self) -> None:
         pass
+
+
+class _BufferedReads(ReadWriteCloser):  # type: ignore[misc]
+    """A TCP stream that receives all there is, once; stock, each yamux frame takes four system calls."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._buffer = b""
+        self._position = 0
+
+    async def read(self, n: int | None = None) -> bytes:
+        if self._position == len(self._buffer):
+            self._buffer, self._position = await self._stream.read(RECEIVE_BUFFER), 0
+        end = len(self._buffer) if n is None else self._position + n
+        piece: bytes = self._buffer[self._position : end]
+        self._position += len(piece)
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.write(data)
+
+    async def close(self) -> None:
+        await self._stream.close()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        address: tuple[str, int] | None = self._stream.get_remote_address()
+        return address
+
+
+class _BufferedTCP(TCP):  # type: ignore[misc]
+    async def dial(self, maddr: Any) -> Any:
+        raw_conn = await super().dial(maddr)
+        raw_conn.stream = _BufferedReads(raw_conn.stream)
+        return raw_conn
 
 
 class GuardedSwarm(Swarm):  # type: ignore[misc]
@@ -132,7 +170,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
         """Hold an inbound slot while the connection stands, not, as the stock one, for ever."""
-        raw_conn = RawConnection(stream, False)
+        raw_conn = RawConnection(_BufferedReads(stream), False)
         muxed_conn = None
         try:
             with self._handshake():
@@ -220,7 +258,7 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
             secure_transports_by_protocol={NOISE: noise},
             muxer_transports_by_protocol={YAMUX: Yamux},
         ),
-        transports=[TCP()],
+        transports=[_BufferedTCP()],
         retry_config=RetryConfig(max_retries=0),
         connection_config=config,
         counters=counters,

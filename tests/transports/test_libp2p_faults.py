@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
 from libp2p.tools.anyio_service import Service, background_trio_service
+from multiaddr import Multiaddr
 
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.identity import Identity
@@ -20,6 +22,7 @@ from bacalhau_p2p.testing.transports import (
     ECHO,
     HOLD,
     TOPIC,
+    broadcast_until_heard,
     echo,
     expect,
     hold,
@@ -156,6 +159,19 @@ async def test_large_messages_replayed_to_a_newcomer_do_not_garble_those_sent_me
             await author.broadcast(TOPIC, payload)
         heard = {(await expect(listener, Broadcast)).payload for _ in payloads}
         assert heard == set(payloads)
+
+
+async def test_gossip_moves_to_another_connection_when_its_own_is_lost():
+    async with connected_pair() as (one, other):
+        swarm, peer = one._swarm, ID.from_base58(other.peer_id)
+        first = swarm.get_connections(peer)[0]
+        await swarm.dial_addr(Multiaddr(other.addresses[0]), peer)
+        assert len(swarm.get_connections(peer)) == 2
+        await first.close()
+        for author, listener in ((one, other), (other, one)):
+            heard = await broadcast_until_heard(author, listener, b"still there")
+            assert heard.author == author.peer_id
+        assert set(one.peers) == {other.peer_id}
 
 
 # --- tasks and sockets ------------------------------------------------------------------------------
