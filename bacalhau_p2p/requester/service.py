@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 import trio
@@ -13,7 +13,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.errors import Fault, InvalidJob, VerifierError
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.messenger import Arrival, Messenger
-from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
@@ -27,6 +27,9 @@ log = get_logger(__name__)
 
 MAX_SPEC = 256 * 1024
 """Bytes of a job on the wire: announcements are broadcast to everybody. Data belongs into inputs."""
+
+COMMITS_TOGETHER = 0.005
+"""Seconds that a change which nobody is told of waits for others to be kept with it."""
 
 _HEARD = (
     say.Bid,
@@ -45,6 +48,40 @@ class _Item:
     kept: trio.Event | None = None
     """Set when what the event changed is durable."""
     token: str | None = None
+
+
+@dataclass(slots=True)
+class _Unkept:
+    """What was handled and is not yet in the store."""
+
+    items: list[_Item] = field(default_factory=list)
+    jobs: dict[JobID, Job] = field(default_factory=dict)
+    executions: dict[ExecutionID, Execution] = field(default_factory=dict)
+    tokens: dict[JobID, str] = field(default_factory=dict)
+    due: UnixSeconds | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not self.items and not self.jobs and not self.executions
+
+    def take(self, items: list[_Item], actions: list[ev.Action]) -> bool:
+        """Add what one tick handled. Whether somebody is about to be told of it: then it must be kept."""
+        told = False
+        self.items += items
+        for item in items:
+            told = told or item.kept is not None
+            if item.token is not None and isinstance(item.event, ev.Submitted):
+                self.tokens[item.event.job_id] = item.token
+        for action in actions:
+            match action:
+                case ev.StoreJob(job):
+                    self.jobs[job.id] = job
+                    told = told or job.state.terminal
+                case ev.StoreExecution(execution):
+                    self.executions[execution.id] = execution
+                case ev.Send() | ev.Broadcast():
+                    told = True
+        return told
 
 
 class RequesterService:
@@ -69,6 +106,7 @@ class RequesterService:
         self._clock = clock
         self._new_job_id = new_job_id
         self._inbox: list[_Item] = []
+        self._unkept = _Unkept()
         self._wake = trio.Event()
         self._changed: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, JobID] = {}
@@ -158,16 +196,26 @@ class RequesterService:
         """Resume what the store holds, then drive the machine until cancelled."""
         for job in self._store.unfinished():
             self._put(_Item(ev.Resumed(job, tuple(self._store.executions(job.id)))))
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                deadline = self._machine.next_deadline()
-                patience = inf if deadline is None else max(0.0, deadline - self._clock())
-                with trio.move_on_after(patience):
-                    await self._wake.wait()
-                self._tick(nursery)
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    with trio.move_on_after(self._patience()):
+                        await self._wake.wait()
+                    self._tick(nursery)
+        finally:
+            self._keep(self._clock())
+
+    def _patience(self) -> float:
+        clocks = [self._machine.next_deadline(), self._unkept.due]
+        return max(0.0, min((clock for clock in clocks if clock is not None), default=inf) - self._clock())
 
     def _tick(self, nursery: trio.Nursery) -> None:
+        """Handle all that has arrived; keep what it changed before anybody is told of it.
+
+        A change that nobody is told of may wait a moment for others, for one commit costs as much as
+        many; its message is acknowledged when it is kept.
+        """
         items, self._inbox = self._inbox, []
         self._wake = trio.Event()
         now = self._clock()
@@ -177,22 +225,23 @@ class RequesterService:
         deadline = self._machine.next_deadline()
         if deadline is not None and deadline <= now:
             actions += self._machine.handle(ev.TimePassed(), now)
-        jobs = {a.job.id: a.job for a in actions if isinstance(a, ev.StoreJob)}
-        executions = {a.execution.id: a.execution for a in actions if isinstance(a, ev.StoreExecution)}
-        tokens = {
-            item.event.job_id: item.token
-            for item in items
-            if item.token is not None and isinstance(item.event, ev.Submitted)
-        }
-        self._store.commit(jobs.values(), executions.values(), tokens)
-        for item in items:
+        told = self._unkept.take(items, actions)
+        if told or (self._unkept.due is not None and self._unkept.due <= now):
+            self._keep(now)
+        elif self._unkept.due is None and not self._unkept.empty:
+            self._unkept.due = now + COMMITS_TOGETHER
+        for action in actions:
+            self._perform(action, nursery)
+
+    def _keep(self, now: UnixSeconds) -> None:
+        unkept, self._unkept = self._unkept, _Unkept()
+        self._store.commit(unkept.jobs.values(), unkept.executions.values(), unkept.tokens)
+        for item in unkept.items:
             if item.arrival is not None:
                 self._messenger.settle(item.arrival)
             if item.kept is not None:
                 item.kept.set()
-        for action in actions:
-            self._perform(action, nursery)
-        for job in jobs.values():
+        for job in unkept.jobs.values():
             log.info("job", job=job.id, state=str(job.state), message=job.message)
             if (changed := self._changed.pop(job.id, None)) is not None:
                 changed.set()
