@@ -174,9 +174,9 @@ class Node:
     async def add(self, path: Path) -> CID:
         """Add a file or folder to this node's store; peers can fetch it from now on.
 
-        Raises ContentError, OSError.
+        Hidden files are left out, as by `ipfs add -r`. Raises ContentError, OSError.
         """
-        added = await self.content.add(path, pin_owner="user")
+        added = await self.content.add(path, pin_owner="user", hidden=False)
         return added.cid
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from typing import Annotated, Any, NewType
 
-from cbor2 import CBORDecodeError, CBORDecoder, dumps
+from cbor2 import dumps
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bacalhau_p2p.bprotocol.messages import KINDS, Message
+from bacalhau_p2p.cbor import strict_loads
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
@@ -67,48 +67,17 @@ def decode_frame(payload: bytes) -> Envelope | None:
 
     Raises RemoteProtocolError.
     """
-    return _from_wire(strict_loads(payload))
+    return _from_wire(strict_loads(payload, max_depth=MAX_DEPTH))
 
 
 def decode_broadcast(payload: bytes) -> list[Envelope]:
     """The envelopes of a broadcast, those of unknown kinds left out. Raises RemoteProtocolError."""
-    value = strict_loads(payload)
+    value = strict_loads(payload, max_depth=MAX_DEPTH)
     if not isinstance(value, list):
         raise RemoteProtocolError("a broadcast is not an array of envelopes")
     if len(value) > MAX_BROADCAST_ENVELOPES:
         raise RemoteProtocolError(f"a broadcast of {len(value)} envelopes")
     return [envelope for item in value if (envelope := _from_wire(item)) is not None]
-
-
-def strict_loads(payload: bytes) -> object:
-    """Decode one CBOR item of plain data that fills `payload`. Raises RemoteProtocolError.
-
-    Refused: tags, simple values beyond true, false and null, indefinite lengths, repeated keys,
-    trailing bytes, deep nesting.
-    """
-    stream = BytesIO(payload)
-    decoder = CBORDecoder(
-        stream,
-        tag_hook=_refuse_tag,
-        max_depth=MAX_DEPTH,
-        allow_indefinite=False,
-        allow_duplicate_keys=False,
-        semantic_decoders={},
-        read_size=1,
-    )
-    try:
-        value = decoder.decode()
-    except RemoteProtocolError:
-        raise
-    except (CBORDecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise RemoteProtocolError(f"not CBOR as bprotocol has it: {error}") from error
-    if stream.tell() != len(payload):
-        raise RemoteProtocolError("bytes after the end of a CBOR item")
-    return value
-
-
-def _refuse_tag(*args: object) -> object:
-    raise RemoteProtocolError("a CBOR tag, which bprotocol never uses")
 
 
 def _to_wire(envelope: Envelope) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from cbor2 import dumps
 from pydantic import ValidationError
 
-from bacalhau_p2p.bprotocol.codec import strict_loads
+from bacalhau_p2p.bprotocol.codec import MAX_DEPTH
+from bacalhau_p2p.cbor import strict_loads
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.execution import Proposal
 
@@ -18,7 +19,7 @@ def encode_proposal(proposal: Proposal) -> bytes:
 def decode_proposal(plaintext: bytes) -> Proposal:
     """The inverse. Raises RemoteProtocolError."""
     try:
-        return Proposal.from_wire(strict_loads(plaintext))
+        return Proposal.from_wire(strict_loads(plaintext, max_depth=MAX_DEPTH))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise RemoteProtocolError(f"malformed proposal: {first['loc']}: {first['msg']}") from error

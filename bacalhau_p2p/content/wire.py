@@ -6,16 +6,15 @@ not known are ignored, so that a later version may add some.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BytesIO
 from typing import Any
 
 import trio
-from cbor2 import CBORDecodeError, CBORDecoder, dumps
+from cbor2 import dumps
 from trio.abc import ReceiveStream
 
+from bacalhau_p2p.cbor import strict_loads
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.varint import decode_varint, encode_varint
 from bacalhau_p2p.errors import InvalidCID, RemoteProtocolError
@@ -147,30 +146,8 @@ def _cid(value: object) -> CID:
         raise RemoteProtocolError(f"a content request has a malformed CID: {error}") from None
 
 
-def _refuse_tag(*_: object) -> object:
-    raise RemoteProtocolError("a CBOR tag, which content messages never use")
-
-
-_KNOWN_TAGS = (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
-_NO_TAGS: dict[int, Callable[..., object]] = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
-"""cbor2 decodes these by itself unless each is taken from it; an empty map leaves them all in place."""
-
-
 def _loads(payload: bytes) -> dict[str, Any]:
-    stream = BytesIO(payload)
-    decoder = CBORDecoder(
-        stream,
-        tag_hook=_refuse_tag,
-        semantic_decoders=_NO_TAGS,
-        max_depth=_MAX_DEPTH,
-        allow_indefinite=False,
-        allow_duplicate_keys=False,
-        read_size=1,
-    )
-    try:
-        body = decoder.decode()
-    except (CBORDecodeError, ValueError, TypeError, OverflowError) as error:
-        raise RemoteProtocolError(f"a content message is not plain CBOR: {error}") from None
-    if stream.tell() != len(payload) or not isinstance(body, dict):
+    body = strict_loads(payload, max_depth=_MAX_DEPTH)
+    if not isinstance(body, dict):
         raise RemoteProtocolError("a content message is not one CBOR map")
     return body

@@ -124,6 +124,8 @@ def test_a_malformed_envelope_is_the_peers_fault(changes):
         b"\xa2\x61a\x01\x61a\x02",  # the same key twice
         b"\xc1\x1a\x00\x00\x00\x00",  # tag 1, a date
         b"\xd8\x23\x61a",  # tag 35, a regular expression
+        b"\xd9\xd9\xf7\x80",  # tag 55799, "this is CBOR"
+        b"\xd8\x1c\x80",  # tag 28, a shared value
         b"\x81" * 200 + b"\x80",  # deep nesting
         wire() + b"\x00",  # something after the end
         cbor2.dumps([1]),
