@@ -174,6 +174,7 @@ class Libp2pTransport:
             nursery,
             emit=self._send_incoming.send,
             connection_lost=lambda muxed_conn: self._pubsub.connection_lost(muxed_conn),
+            counters=self._counters,
         )
         self._pubsub = GuardedPubsub(
             self._host,
@@ -183,7 +184,9 @@ class Libp2pTransport:
             offence=self._offence,
             counters=self._counters,
         )
-        self._dialer = Dialer(self._swarm, nursery, sessions=self._sessions, admits=self._admits)
+        self._dialer = Dialer(
+            self._swarm, nursery, sessions=self._sessions, admits=self._admits, counters=self._counters
+        )
         self._links = DirectLinks(
             nursery,
             open_stream=partial(self._new_stream, protocol=DIRECT_PROTOCOL),
@@ -353,10 +356,14 @@ class Libp2pTransport:
 
     async def _new_stream(self, peer: PeerID, protocol: str) -> Libp2pStream:
         await self._dialer.connect(peer)
-        try:
+        with FaultBarrier(
+            self._counters,
+            "stream_faults",
+            f"opening {protocol} to {peer}",
+            expected=(BaseLibp2pError, OSError),
+        ) as barrier:
             return Libp2pStream(await self._host.new_stream(ID.from_base58(peer), [protocol]))
-        except (BaseLibp2pError, OSError) as fault:
-            raise PeerUnreachable(f"no {protocol} stream to peer {peer}: {fault}") from fault
+        raise PeerUnreachable(f"no {protocol} stream to peer {peer}: {barrier.fault}") from barrier.fault
 
     async def _deliver_frames(self, peer: PeerID, payloads: list[bytes]) -> None:
         await self._sessions.announce(peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p_peers import Sessions
 from bacalhau_p2p.transports.libp2p_swarm import GuardedSwarm
 
@@ -61,7 +63,9 @@ class Dialer:
         *,
         sessions: Sessions,
         admits: Callable[[str], bool],
+        counters: Counter[str],
     ) -> None:
+        self._counters = counters
         self._swarm = swarm
         self._nursery = nursery
         self._sessions = sessions
@@ -134,14 +138,13 @@ class Dialer:
         raise PeerUnreachable(f"cannot reach peer {peer} ({'; '.join(reasons)})")
 
     async def _try_address(self, peer: PeerID, address: str) -> None:
-        try:
-            expected = ID.from_base58(peer)
-            with trio.fail_after(DIAL_TIMEOUT):
-                await self._swarm.dial_addr(Multiaddr(address), expected)
-        except trio.TooSlowError:
-            raise PeerUnreachable("no answer in time") from None
-        except (BaseLibp2pError, MultiaddrError, ValueError, OSError) as fault:
-            raise PeerUnreachable(_cause(fault)) from fault
+        expected = (BaseLibp2pError, MultiaddrError, ValueError, OSError)
+        with FaultBarrier(self._counters, "dial_faults", f"dialling {address}", expected=expected) as barrier:
+            with trio.move_on_after(DIAL_TIMEOUT) as patience:
+                await self._swarm.dial_addr(Multiaddr(address), ID.from_base58(peer))
+            if not patience.cancelled_caught:
+                return
+        raise PeerUnreachable(_cause(barrier.fault) if barrier.fault else "no answer in time")
 
     def _known(self, peer: PeerID) -> Sequence[str]:
         """Addresses we were told, or else those that the peer itself announced when it was connected."""

@@ -7,16 +7,19 @@ and tells that it is gone after everything that it had sent has been handed over
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import trio
 from libp2p.abc import INotifee
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, YAMUX_HEADER_FORMAT
 
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import PeerConnected, PeerDisconnected
 from bacalhau_p2p.transports.libp2p_pubsub import peer_id_text
 from bacalhau_p2p.transports.libp2p_swarm import GuardedSwarm, abort
@@ -88,7 +91,9 @@ class Sessions(INotifee):  # type: ignore[misc]
         *,
         emit: Emit,
         connection_lost: Callable[[Any], None],
+        counters: Counter[str],
     ) -> None:
+        self._counters = counters
         self._connection_lost = connection_lost
         self._swarm = swarm
         self._nursery = nursery
@@ -172,9 +177,10 @@ class Sessions(INotifee):  # type: ignore[misc]
             with trio.move_on_after(PING_EVERY):
                 await conn.event_closed.wait()
                 return
-            if not await _answers(conn.muxed_conn):
-                await abort(conn.muxed_conn)
-                return
+            with FaultBarrier(self._counters, "close_faults", "watching a connection"):
+                if not await _answers(conn.muxed_conn):
+                    await abort(conn.muxed_conn)
+                    return
 
 
 async def wait_for_any(*events: trio.Event) -> None:
@@ -194,9 +200,12 @@ async def _answers(muxed_conn: Any) -> bool:
     answer = muxed_conn._ping_event = trio.Event()
     muxed_conn._ping_id += 1
     ping = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_PING, FLAG_SYN, 0, muxed_conn._ping_id)
-    with trio.move_on_after(PING_TIMEOUT):
-        await muxed_conn._write_frame(ping)
-        muxed_conn._ping_sent_time = trio.current_time()
-        await answer.wait()
+    try:
+        with trio.move_on_after(PING_TIMEOUT):
+            await muxed_conn._write_frame(ping)
+            muxed_conn._ping_sent_time = trio.current_time()
+            await answer.wait()
+    except (BaseLibp2pError, OSError):
+        return False
     # Yamux measures its round trip with the same event, and may have put its own in the place of ours.
     return answer.is_set() or muxed_conn._ping_event is not answer

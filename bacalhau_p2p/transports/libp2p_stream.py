@@ -107,8 +107,11 @@ class Libp2pStream(HalfCloseableStream):
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
-            with trio.CancelScope(shield=True) as scope:
-                scope.deadline = trio.current_time() + LINGER
+            with (
+                trio.CancelScope(shield=True, deadline=trio.current_time() + LINGER),
+                suppress(trio.BrokenResourceError),
+                _translated(),
+            ):
                 if self._sent_eof and self._muxed.recv_closed:
                     await self._net_stream.close()
                 else:
