@@ -16,7 +16,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState
 
 MAX_REASON = 4096
 """Characters of a reason, an error's text or a state's message."""
@@ -156,12 +156,14 @@ class ResultPublished(Message):
 
 @message("execution_failed", Carrier.DIRECT)
 class ExecutionFailed(Message):
-    """This execution gave no result. `permanent`: another node would fail alike."""
+    """This execution gave no result. `permanent`: another node would fail alike. `drained`: nothing is
+    wrong with it, the node stops."""
 
     job_id: JobID
     execution_id: ExecutionID
     reason: Reason
     permanent: bool = False
+    drained: bool = False
 
 
 class ExecutionProgress(BaseModel):
@@ -225,6 +227,26 @@ class CancelExecution(Message):
     job_id: JobID
     execution_id: ExecutionID
     reason: Reason = ""
+
+
+class ExecutionView(BaseModel):
+    """One line of a reconciliation: what an execution is to its requester."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job_id: JobID
+    execution_id: ExecutionID
+    state: ExecutionState
+
+
+@message("reconcile", Carrier.DIRECT)
+class Reconcile(Message):
+    """I think this of these executions of yours: do what follows from it, or say again what I missed.
+
+    Sent after a restart, when a connection is back, and when nothing was heard for a minute.
+    """
+
+    executions: tuple[ExecutionView, ...] = Field(strict=False, max_length=10_000)
 
 
 # --- both ways ------------------------------------------------------------------------------

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bacalhau_p2p.bprotocol.messages import Message
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.machine import MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 
 # --- events -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """`author` is authenticated by the carrier."""
-
-    author: PeerID
-    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +44,43 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class StopBidding:
-    """The node is about to stop."""
+class Resumed:
+    """The store held this execution when the node started."""
 
-
-@dataclass(frozen=True, slots=True)
-class TimePassed:
-    """`next_deadline()` has come."""
-
-
-Event = MessageReceived | Prepared | RunFinished | Published | StepFailed | StopBidding | TimePassed
-
-# --- actions ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoreExecution:
     execution: ComputeExecution
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """To one peer, until acknowledged or `give_up_at`."""
+class RunVanished:
+    """Nothing is left of a run that the node began in an earlier life."""
 
-    to: PeerID
-    message: Message
-    give_up_at: UnixSeconds
+    execution_id: ExecutionID
+
+
+@dataclass(frozen=True, slots=True)
+class StopBidding:
+    """The node is about to stop: what runs may go on for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """The node stops now: give every execution back to its requester."""
+
+
+Event = (
+    MessageReceived
+    | Resumed
+    | Prepared
+    | RunFinished
+    | RunVanished
+    | Published
+    | StepFailed
+    | StopBidding
+    | HandBack
+    | TimePassed
+)
+
+# --- actions ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,14 @@ class Prepare:
 @dataclass(frozen=True, slots=True)
 class Run:
     """Run, add the results folder to the block store; answer with RunFinished or StepFailed."""
+
+    execution: ComputeExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Reattach:
+    """Go on with a run that began in an earlier life of the node; answer with RunFinished, RunVanished
+    or StepFailed."""
 
     execution: ComputeExecution
 
@@ -124,4 +135,4 @@ class CleanUp:
     execution: ComputeExecution
 
 
-Action = StoreExecution | Send | LearnAddresses | Prepare | Run | Publish | Stop | CleanUp
+Action = Store | Send | LearnAddresses | Prepare | Run | Reattach | Publish | Stop | CleanUp

@@ -20,7 +20,7 @@ from bacalhau_p2p.compute.bidding import BidStrategy, bid_delay, bid_probability
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState
 
 S = ComputeState
 
@@ -86,9 +86,13 @@ class ComputeMachine:
                 self._message(author, message, now)
             case ev.TimePassed():
                 self._time_passed(now)
+            case ev.Resumed(execution):
+                self._resumed(execution, now)
             case ev.StopBidding():
                 self._bidding = False
                 self._waiting.clear()
+            case ev.HandBack():
+                self._hand_back(now)
             case _:
                 self._step_ended(event, now)
         out, self._out = self._out, []
@@ -129,6 +133,9 @@ class ComputeMachine:
             self._announced(author, message, now)
         elif isinstance(message, say.JobClosed):
             self._waiting.pop((author, message.job_id), None)
+        elif isinstance(message, say.Reconcile):
+            for view in message.executions:
+                self._reconcile(author, view, now)
         elif type(message) in _FROM_REQUESTER:
             self._from_requester(author, message, now)
         else:
@@ -150,6 +157,70 @@ class ComputeMachine:
             if execution is not None:
                 reason = f"it is {execution.state} on its node: {execution.message}"
             self._say_failed(author, message.job_id, message.execution_id, reason, False, now)
+
+    def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
+        """Bring an execution to where its requester thinks it is, or say again what the requester missed."""
+        execution = self._executions.get(view.execution_id)
+        of_execution = {"job_id": view.job_id, "execution_id": view.execution_id}
+        if execution is None or execution.requester_id != author:
+            reason = "this node knows nothing of it"
+            self._say_failed(author, view.job_id, view.execution_id, reason, False, now)
+            return
+        match (view.state, execution.state):
+            case (ExecutionState.BID_ACCEPTED, S.BID):
+                self._from_requester(author, say.BidAccepted(**of_execution), now)
+            case (ExecutionState.BID_ACCEPTED, S.PROPOSED):
+                self._propose(execution, now)
+            case (ExecutionState.RESULT_ACCEPTED, S.PROPOSED):
+                self._from_requester(author, say.ResultAccepted(**of_execution), now)
+            case (ExecutionState.RESULT_ACCEPTED, S.COMPLETED):
+                self._say_published(execution, now)
+            case (_, state) if state.terminal:
+                self._say_failed(
+                    author,
+                    view.job_id,
+                    execution.id,
+                    f"it is {state} on its node: {execution.message}",
+                    False,
+                    now,
+                )
+
+    def _resumed(self, execution: ComputeExecution, now: UnixSeconds) -> None:
+        """Go on where the store says that an earlier life of the node stood."""
+        self._executions[execution.id] = execution
+        heappush(self._heap, (execution.expires, execution.id))
+        if execution.state.terminal:
+            return
+        self._by_job[(execution.requester_id, execution.job_id)] = execution.id
+        if execution.state in _HOLDS_ROOM and not self._capacity.reserve(
+            execution.id, execution.spec.resources
+        ):
+            self._fail(
+                execution, "there is no room for it on its node since it was started again", False, now
+            )
+            return
+        match execution.state:
+            case S.PREPARING:
+                self._out.append(ev.Prepare(execution))
+            case S.RUNNING:
+                self._out.append(ev.Reattach(execution))
+            case S.PUBLISHING:
+                self._out.append(ev.Publish(execution))
+        if execution.state in _WORKING and self._next_heartbeat is None:
+            self._next_heartbeat = now
+
+    def _hand_back(self, now: UnixSeconds) -> None:
+        self._bidding = False
+        for execution in list(self._executions.values()):
+            if execution.state.terminal:
+                continue
+            self._out.append(ev.Stop(execution.id))
+            reason = "its node was stopped"
+            failed = say.ExecutionFailed(
+                job_id=execution.job_id, execution_id=execution.id, reason=reason, drained=True
+            )
+            self._out.append(ev.Send(execution.requester_id, failed, now + REPEAT_FAILURE_FOR))
+            self._end(execution, S.CANCELLED, reason, now)
 
     def _step_ended(self, event: Any, now: UnixSeconds) -> None:
         execution = self._executions.get(event.execution_id)
@@ -257,10 +328,17 @@ class ComputeMachine:
 
     def _run_finished(self, execution: ComputeExecution, event: ev.RunFinished, now: UnixSeconds) -> None:
         self._capacity.release(execution.id)
-        moved = execution.but(result_cid=event.result_cid)
-        self._move(moved, S.PROPOSED, now, lasts=KEEP_PROPOSED)
-        proposed = say.ResultProposed(job_id=execution.job_id, execution_id=execution.id, sealed=event.sealed)
+        finished = execution.but(result_cid=event.result_cid, sealed=event.sealed)
+        self._propose(self._move(finished, S.PROPOSED, now, lasts=KEEP_PROPOSED), now)
+
+    def _propose(self, execution: ComputeExecution, now: UnixSeconds) -> None:
+        proposed = say.ResultProposed(
+            job_id=execution.job_id, execution_id=execution.id, sealed=execution.sealed
+        )
         self._out.append(ev.Send(execution.requester_id, proposed, now + KEEP_PROPOSED))
+
+    def _run_vanished(self, execution: ComputeExecution, event: ev.RunVanished, now: UnixSeconds) -> None:
+        self._out.append(ev.Prepare(self._move(execution, S.PREPARING, now, lasts=PREPARE_WITHIN)))
 
     def _result_accepted(
         self, execution: ComputeExecution, message: say.ResultAccepted, now: UnixSeconds
@@ -273,11 +351,16 @@ class ComputeMachine:
         self._end(execution, S.REJECTED, message.reason, now)
 
     def _published(self, execution: ComputeExecution, event: ev.Published, now: UnixSeconds) -> None:
+        published = execution.but(published=event.result)
+        self._say_published(published, now)
+        self._end(published, S.COMPLETED, "published", now)
+
+    def _say_published(self, execution: ComputeExecution, now: UnixSeconds) -> None:
+        assert execution.published is not None
         published = say.ResultPublished(
-            job_id=execution.job_id, execution_id=execution.id, result=event.result
+            job_id=execution.job_id, execution_id=execution.id, result=execution.published
         )
         self._out.append(ev.Send(execution.requester_id, published, now + KEEP_PROPOSED))
-        self._end(execution.but(published=event.result), S.COMPLETED, "published", now)
 
     def _step_failed(self, execution: ComputeExecution, event: ev.StepFailed, now: UnixSeconds) -> None:
         self._fail(execution, event.reason, event.permanent, now)
@@ -362,9 +445,10 @@ class ComputeMachine:
     def _keep(self, execution: ComputeExecution) -> None:
         self._executions[execution.id] = execution
         heappush(self._heap, (execution.expires, execution.id))
-        self._out.append(ev.StoreExecution(execution))
+        self._out.append(ev.Store(execution))
 
 
+_HOLDS_ROOM = frozenset({S.BID, S.PREPARING, S.RUNNING})
 _WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 
 TRANSITIONS: dict[tuple[ComputeState, type], Callable[..., None]] = {
@@ -373,6 +457,7 @@ TRANSITIONS: dict[tuple[ComputeState, type], Callable[..., None]] = {
     (S.PREPARING, ev.Prepared): ComputeMachine._prepared,
     (S.PREPARING, ev.StepFailed): ComputeMachine._step_failed,
     (S.RUNNING, ev.RunFinished): ComputeMachine._run_finished,
+    (S.RUNNING, ev.RunVanished): ComputeMachine._run_vanished,
     (S.RUNNING, ev.StepFailed): ComputeMachine._step_failed,
     (S.PROPOSED, say.ResultAccepted): ComputeMachine._result_accepted,
     (S.PROPOSED, say.ResultRejected): ComputeMachine._result_rejected,

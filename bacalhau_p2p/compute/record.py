@@ -22,4 +22,6 @@ class ComputeExecution(Model):
     expires: UnixSeconds
     """When the present state has lasted too long."""
     result_cid: str | None = None
+    sealed: bytes = b""
+    """The proposal, as it is sent to the requester."""
     published: PublishedResult | None = None

@@ -144,7 +144,7 @@ class ComputeService:
         match action:
             case ev.Send(to, message, give_up_at):
                 self._messenger.send(to, message, give_up_at=give_up_at)
-            case ev.StoreExecution(execution):
+            case ev.Store(ComputeExecution() as execution):
                 log.info(
                     "execution",
                     execution=execution.id,

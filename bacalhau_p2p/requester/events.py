@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bacalhau_p2p.bprotocol.messages import Message
-from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
+from bacalhau_p2p.machine import Broadcast, MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
@@ -35,14 +35,6 @@ class Resumed:
 class CancelRequested:
     job_id: JobID
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """`author` is authenticated by the carrier."""
-
-    author: PeerID
-    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +75,6 @@ class VerifierFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
-    """`next_deadline()` has come."""
-
-
 Event = (
     Submitted
     | Resumed
@@ -106,30 +93,6 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True)
-class StoreJob:
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class StoreExecution:
-    execution: Execution
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """To one peer, until acknowledged or `give_up_at`."""
-
-    to: PeerID
-    message: Message
-    give_up_at: UnixSeconds
-
-
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
 class Verify:
     """Judge these proposals, and answer with Verified or VerifierFailed."""
 
@@ -138,4 +101,4 @@ class Verify:
     proposals: Sequence[Proposal]
 
 
-Action = StoreJob | StoreExecution | Send | Broadcast | Verify
+Action = Store | Send | Broadcast | Verify

@@ -31,6 +31,8 @@ FIRST_WINDOW = 0.3
 LONGEST_WINDOW = 30.0
 REANNOUNCE_AFTER_NEWS = 0.5
 """Seconds from the news of a new or freer node to the next round, so that news is taken together."""
+ANNOUNCED_APART = 0.05
+"""Seconds between the jobs that such news concerns, so that the more urgent find the room first."""
 BIDS_PER_SLOT = 3
 LOST_AFTER_SILENCE = 20.0
 """Seconds without a heartbeat after which an execution is lost: four heartbeats."""
@@ -44,6 +46,8 @@ ANSWERS_WANTED_UP_TO = 30
 """Eligible nodes up to which everybody is asked to answer; more would be a flood."""
 REPEAT_FOR = 3600.0
 """Seconds for which a verdict or a cancellation is repeated to a node that does not acknowledge it."""
+RECONCILE_EVERY = 60.0
+"""Seconds without a change of an execution after which its node is told what we think of it."""
 REMEMBER_ENDED = 120.0
 """Seconds for which an ended job stays in memory, to answer late messages by more than `unknown`."""
 
@@ -114,7 +118,7 @@ class RequesterMachine:
             ends=now + event.spec.total_timeout,
         )
         self._jobs[job.id] = entry
-        self._out.append(ev.StoreJob(job))
+        self._out.append(ev.Store(job))
         self._begin_round(entry, now)
         self._reschedule(entry, now)
 
@@ -134,6 +138,7 @@ class RequesterMachine:
                 slot.execution = execution.id
                 slot.attempts = 1
                 entry.heard[execution.id] = now
+        self._reconcile(entry, now, lambda execution: True)
         self._progress(entry, now)
 
     def _cancel_requested(self, event: ev.CancelRequested, now: UnixSeconds) -> None:
@@ -190,11 +195,13 @@ class RequesterMachine:
         freer = before is None or before.compute is None or _has_more_room(before, info)
         if not freer:
             return
-        for entry in list(self._jobs.values()):
-            waiting = entry.open_since is not None and entry.round.next_at is not None
-            if waiting and why_not(info, entry.job.spec) is None:
-                soon = now + REANNOUNCE_AFTER_NEWS
+        waiting = [entry for entry in self._jobs.values() if entry.round.next_at is not None]
+        waiting.sort(key=lambda entry: (-entry.job.spec.priority, entry.job.created, entry.job.id))
+        soon = now + REANNOUNCE_AFTER_NEWS
+        for entry in waiting:
+            if why_not(info, entry.job.spec) is None:
                 entry.round.next_at = min(entry.round.next_at or soon, soon)
+                soon += ANNOUNCED_APART
                 self._reschedule(entry, now)
 
     def _node_forgotten(self, event: ev.NodeForgotten, now: UnixSeconds) -> None:
@@ -208,7 +215,12 @@ class RequesterMachine:
                 self._reschedule(entry, now)
 
     def _connection_stands(self, event: ev.ConnectionStands, now: UnixSeconds) -> None:
-        self._broken.pop(event.peer, None)
+        if self._broken.pop(event.peer, None) is None:
+            return
+        for entry in self._jobs.values():
+            if not entry.job.state.terminal:
+                self._reconcile(entry, now, lambda execution: execution.node_id == event.peer)
+                self._reschedule(entry, now)
 
     def _verified(self, event: ev.Verified, now: UnixSeconds) -> None:
         entry = self._jobs.get(event.job_id)
@@ -431,7 +443,10 @@ class RequesterMachine:
     ) -> None:
         if message.permanent:
             entry.permanent.add(execution.node_id)
-        self._trouble(entry, execution, S.FAILED, message.reason, now)
+        slot = entry.slot_of(execution.id)
+        if message.drained and slot is not None:
+            slot.attempts -= 1  # it was no fault of the job's
+        self._trouble(entry, execution, S.LOST if message.drained else S.FAILED, message.reason, now)
 
     def _published(
         self, entry: JobEntry, execution: Execution, message: say.ResultPublished, now: UnixSeconds
@@ -560,10 +575,26 @@ class RequesterMachine:
                 self._send(execution, say.CancelExecution, now, reason="it was given up as lost")
             elif execution.state == S.BID_RECEIVED and now >= entry.bids[execution.id].expires:
                 self._move(entry, execution, S.BID_REJECTED, "the bid expired", now)
+        self._reconcile(entry, now, lambda execution: now >= self._reconcile_at(entry, execution))
         if entry.round.ends is not None and now >= entry.round.ends:
             self._maybe_end_round(entry, now)
         elif entry.round.next_at is not None and now >= entry.round.next_at:
             self._begin_round(entry, now)
+
+    def _reconcile(self, entry: JobEntry, now: UnixSeconds, concerned: Callable[[Execution], bool]) -> None:
+        """Tell nodes what their active executions are to us."""
+        for execution in entry.executions.values():
+            if execution.state in ACTIVE and concerned(execution):
+                entry.reconciled[execution.id] = now
+                view = say.ExecutionView(
+                    job_id=execution.job_id, execution_id=execution.id, state=execution.state
+                )
+                message = say.Reconcile(executions=(view,))
+                self._out.append(ev.Send(execution.node_id, message, now + RECONCILE_EVERY))
+
+    def _reconcile_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
+        """When nothing has changed for so long that a message may have been given up."""
+        return max(execution.modified, entry.reconciled.get(execution.id, 0.0)) + RECONCILE_EVERY
 
     def _lost_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
         silent = entry.heard[execution.id] + LOST_AFTER_SILENCE
@@ -580,6 +611,7 @@ class RequesterMachine:
             for execution in entry.executions.values():
                 if execution.state in ACTIVE:
                     clocks.append(self._lost_at(entry, execution))
+                    clocks.append(self._reconcile_at(entry, execution))
                 elif execution.state == S.BID_RECEIVED:
                     clocks.append(entry.bids[execution.id].expires)
             due = min(clock for clock in clocks if clock is not None)
@@ -625,7 +657,7 @@ class RequesterMachine:
         entry.job = job.but(
             state=state, message=message[: say.MAX_REASON], modified=now, revision=job.revision + 1
         )
-        self._out.append(ev.StoreJob(entry.job))
+        self._out.append(ev.Store(entry.job))
 
     def _move(
         self, entry: JobEntry, execution: Execution, state: ExecutionState, message: str, now: UnixSeconds
@@ -634,8 +666,9 @@ class RequesterMachine:
         entry.executions[execution.id] = moved
         if state.terminal:
             entry.heard.pop(execution.id, None)
+            entry.reconciled.pop(execution.id, None)
             entry.bids.pop(execution.id, None)
-        self._out.append(ev.StoreExecution(moved))
+        self._out.append(ev.Store(moved))
 
     def _send(
         self,

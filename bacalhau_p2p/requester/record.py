@@ -58,6 +58,8 @@ class JobEntry:
     round: Round = field(default_factory=Round)
     heard: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
     """When the node of an active execution last gave a sign of it."""
+    reconciled: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
+    """When its node was last told what we think of it."""
     declined: dict[PeerID, str] = field(default_factory=dict)
     """Why nodes did not bid, for the user to read."""
     troubled: dict[PeerID, str] = field(default_factory=dict)

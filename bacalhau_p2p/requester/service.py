@@ -74,10 +74,10 @@ class _Unkept:
                 self.tokens[item.event.job_id] = item.token
         for action in actions:
             match action:
-                case ev.StoreJob(job):
+                case ev.Store(Job() as job):
                     self.jobs[job.id] = job
                     told = told or job.state.terminal
-                case ev.StoreExecution(execution):
+                case ev.Store(Execution() as execution):
                     self.executions[execution.id] = execution
                 case ev.Send() | ev.Broadcast():
                     told = True

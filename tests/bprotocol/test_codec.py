@@ -18,7 +18,7 @@ from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.resources import Resources
-from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState
 
 JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
 OF_EXECUTION = {"job_id": JOB, "execution_id": EXECUTION}
@@ -50,6 +50,9 @@ EXAMPLES: list[say.Message] = [
     say.ResultAccepted(**OF_EXECUTION),
     say.ResultRejected(**OF_EXECUTION, reason="differs"),
     say.CancelExecution(**OF_EXECUTION, reason="the job is Stopped"),
+    say.Reconcile(
+        executions=(say.ExecutionView(job_id=JOB, execution_id=EXECUTION, state=ExecutionState.BID_ACCEPTED),)
+    ),
     say.Ack(ids=(b"0" * 16, b"1" * 16)),
 ]
 

@@ -156,7 +156,7 @@ def run_to_proposals(bench: Bench, spec: JobSpec, *nodes: PeerID) -> None:
 def test_a_job_is_stored_before_it_is_announced(bench):
     actions = bench.submit(job())
     kinds = [type(action) for action in actions]
-    assert kinds == [ev.StoreJob, ev.Broadcast]
+    assert kinds == [ev.Store, ev.Broadcast]
     assert bench.job.state is JobState.PENDING
 
 

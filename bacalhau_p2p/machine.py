@@ -1,0 +1,65 @@
+"""What the machines of both components have in common: pure, with events in and actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bacalhau_p2p.bprotocol.messages import Message
+from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
+
+
+class Machine(Protocol):
+    """Deterministic: the same events at the same times give the same actions."""
+
+    def handle(self, event: Any, now: UnixSeconds) -> Sequence[Any]:
+        """Take in one event; what is to be done comes back, in order.
+
+        Whatever it says to store must be kept before anything else of it is done.
+        """
+        ...
+
+    def next_deadline(self) -> UnixSeconds | None:
+        """When to call `handle(TimePassed(), now)` if nothing happens before."""
+        ...
+
+
+# --- events that both know ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """`author` is authenticated by the carrier."""
+
+    author: PeerID
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`next_deadline()` has come."""
+
+
+# --- actions that both ask for ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Keep this record; it replaces the one with its id."""
+
+    record: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To one peer: until acknowledged or `give_up_at`, or once if its carrier is fleeting."""
+
+    to: PeerID
+    message: Message
+    give_up_at: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    message: Message
