@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.machine import MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.machine import (
+    MessageReceived as MessageReceived,
+    Send as Send,
+    Store as Store,
+    TimePassed as TimePassed,
+)
 from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bacalhau_p2p.machine import Broadcast, MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.machine import (
+    Broadcast as Broadcast,
+    MessageReceived as MessageReceived,
+    Send as Send,
+    Store as Store,
+    TimePassed as TimePassed,
+)
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.job import JobSpec
