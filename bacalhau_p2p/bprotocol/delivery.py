@@ -58,6 +58,7 @@ class Delivery:
         self._seen: OrderedDict[tuple[PeerID, MessageID], tuple[UnixSeconds, bool]] = OrderedDict()
         self._acks: defaultdict[PeerID, list[MessageID]] = defaultdict(list)
         self._acks_due: UnixSeconds | None = None
+        self._finished: list[MessageID] = []
         self.given_up = 0
 
     # --- sending --------------------------------------------------------------------------
@@ -74,6 +75,17 @@ class Delivery:
             under = self._underway.get(MessageID(raw))
             if under is not None and under.to == author:
                 del self._underway[under.envelope.id]
+                self._finished.append(under.envelope.id)
+
+    def resume(self, to: PeerID, envelope: Envelope, *, give_up_at: UnixSeconds, now: UnixSeconds) -> None:
+        """Take charge of a message that an earlier life of this node may or may not have sent: it is due."""
+        self._underway[envelope.id] = _Underway(to, envelope, give_up_at, now, FIRST_REPEAT)
+        heappush(self._heap, (now, envelope.id))
+
+    def take_finished(self) -> list[MessageID]:
+        """Ids that were acknowledged or given up since the last call: nobody need keep them."""
+        finished, self._finished = self._finished, []
+        return finished
 
     def peer_is_back(self, peer: PeerID, now: UnixSeconds) -> None:
         """Everything under way to this peer is due at once."""
@@ -93,6 +105,7 @@ class Delivery:
                 continue
             if now >= under.give_up_at:
                 del self._underway[message_id]
+                self._finished.append(message_id)
                 self.given_up += 1
                 continue
             again.append((under.to, under.envelope))
@@ -127,6 +140,10 @@ class Delivery:
         self._acks[author].append(message_id)
         if self._acks_due is None:
             self._acks_due = now + ACK_DELAY
+
+    def remember(self, author: PeerID, message_id: MessageID, since: UnixSeconds) -> None:
+        """An earlier life of this node dealt with this message."""
+        self._seen[(author, message_id)] = (since, True)
 
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
         """The acknowledgements that wait for a frame to `peer`; the caller sends them."""

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.machine import (
     MessageReceived as MessageReceived,
+)
+from bacalhau_p2p.machine import (
     Send as Send,
+)
+from bacalhau_p2p.machine import (
     Store as Store,
+)
+from bacalhau_p2p.machine import (
     TimePassed as TimePassed,
 )
 from bacalhau_p2p.model.base import ExecutionID, PeerID

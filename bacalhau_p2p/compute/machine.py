@@ -161,18 +161,19 @@ class ComputeMachine:
     def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
         """Bring an execution to where its requester thinks it is, or say again what the requester missed."""
         execution = self._executions.get(view.execution_id)
-        of_execution = {"job_id": view.job_id, "execution_id": view.execution_id}
         if execution is None or execution.requester_id != author:
             reason = "this node knows nothing of it"
             self._say_failed(author, view.job_id, view.execution_id, reason, False, now)
             return
         match (view.state, execution.state):
             case (ExecutionState.BID_ACCEPTED, S.BID):
-                self._from_requester(author, say.BidAccepted(**of_execution), now)
+                accepted = say.BidAccepted(job_id=view.job_id, execution_id=execution.id)
+                self._from_requester(author, accepted, now)
             case (ExecutionState.BID_ACCEPTED, S.PROPOSED):
                 self._propose(execution, now)
             case (ExecutionState.RESULT_ACCEPTED, S.PROPOSED):
-                self._from_requester(author, say.ResultAccepted(**of_execution), now)
+                verified = say.ResultAccepted(job_id=view.job_id, execution_id=execution.id)
+                self._from_requester(author, verified, now)
             case (ExecutionState.RESULT_ACCEPTED, S.COMPLETED):
                 self._say_published(execution, now)
             case (_, state) if state.terminal:

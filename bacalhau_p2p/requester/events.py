@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 from bacalhau_p2p.machine import (
     Broadcast as Broadcast,
+)
+from bacalhau_p2p.machine import (
     MessageReceived as MessageReceived,
+)
+from bacalhau_p2p.machine import (
     Send as Send,
+)
+from bacalhau_p2p.machine import (
     Store as Store,
+)
+from bacalhau_p2p.machine import (
     TimePassed as TimePassed,
 )
 from bacalhau_p2p.model.base import JobID, PeerID

@@ -84,3 +84,19 @@ def test_acknowledgements_wait_a_moment_and_go_together(delivery):
     assert delivery.acks_due(ACK_DELAY) == [ALICE]
     assert delivery.take_acks(ALICE) == (bid(1).id, bid(2).id)
     assert delivery.next_deadline() is None
+
+
+def test_what_an_earlier_life_had_under_way_is_due_at_once(delivery):
+    delivery.resume(BOB, bid(1), give_up_at=1000, now=50)
+    assert delivery.next_deadline() == 50
+    assert delivery.repeats(50) == [(BOB, bid(1))]
+    delivery.resume(BOB, bid(2), give_up_at=40, now=50)
+    assert delivery.repeats(50) == []
+    delivery.acknowledged(BOB, [bid(1).id])
+    assert delivery.take_finished() == [bid(2).id, bid(1).id]
+    assert delivery.take_finished() == []
+
+
+def test_what_an_earlier_life_dealt_with_is_recognised(delivery):
+    delivery.remember(ALICE, bid(1).id, since=10)
+    assert delivery.recognise(ALICE, bid(1).id, 20) is Recognition.SETTLED
