@@ -55,6 +55,9 @@ OFFENCES: Final = 10
 BAN: Final = 600.0
 """So many breaches of protocol cost a peer its connections for so many seconds."""
 
+REMEMBERED: Final = 4096
+"""Peers whose offences are remembered."""
+
 FLUSH: Final = 0.5
 """Seconds, on exit, for frames that were handed over to leave."""
 
@@ -266,7 +269,9 @@ class Libp2pTransport:
 
     async def ban(self, peer: PeerID, seconds: float = BAN) -> None:
         """Close every connection to this peer, and neither accept nor dial it for so long."""
-        self._banned[peer] = trio.current_time() + seconds
+        now = trio.current_time()
+        self._banned = {banned: until for banned, until in self._banned.items() if until > now}
+        self._banned[peer] = now + seconds
         self._counters["peers_banned"] += 1
         await self.disconnect(peer)
 
@@ -307,6 +312,8 @@ class Libp2pTransport:
 
     def _offence(self, peer: PeerID, what: str) -> None:
         self._counters["offences"] += 1
+        if len(self._offences) >= REMEMBERED:
+            self._offences.clear()  # identities cost nothing; those who go on are counted anew
         self._offences[peer] += 1
         _log.info("peer %s: %s", peer, what)
         if self._offences[peer] >= OFFENCES:
