@@ -49,6 +49,7 @@ from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec, ResourceSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import check_types
+from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import Resources, parse_resources
 from bacalhau_p2p.requester.machine import Host as RequesterHost
 from bacalhau_p2p.requester.machine import RequesterMachine
@@ -185,8 +186,9 @@ class Node:
         `hints` are multiaddrs of peers that may have it. Raises ContentError.
         """
         parsed = CID.parse(cid)
-        await self.content.fetch(parsed, hints=self.learn(hints), timeout=self.settings.content_timeout)
-        await self.content.export(parsed, target)
+        with self.content.holding(parsed):
+            await self.content.fetch(parsed, hints=self.learn(hints), timeout=self.settings.content_timeout)
+            await self.content.export(parsed, target)
 
     def learn(self, addresses: Sequence[str]) -> list[PeerID]:
         """Remember where peers can be dialled, from multiaddrs that end in `/p2p/<peer id>`."""
@@ -353,7 +355,7 @@ async def open_node(
             dice=random.random,
             new_message_id=lambda: MessageID(secrets.token_bytes(MESSAGE_ID_BYTES)),
         )
-        blocks = stack.enter_context(BlockStore(folder / "blocks"))
+        blocks = stack.enter_context(BlockStore(folder / "blocks", quota=_content_quota(settings)))
         exchange = Exchange(blocks, transport.open_stream)
         directory = Directory()
         content = Content(blocks, exchange, lambda: _candidates(transport, directory, clock()))
@@ -382,6 +384,7 @@ async def open_node(
                 nursery.start_soon(node._watch_engines)
             nursery.start_soon(node._publish_info)
             nursery.start_soon(node._watch_directory)
+            nursery.start_soon(content.keep_room)
             log.info("node_started", peer=node.peer_id, addresses=node.addresses)
             yield node
 
@@ -478,6 +481,16 @@ def _limits(limits: Limits, folder: Path) -> Resources:
         disk=given.disk or int(shutil.disk_usage(folder).free * SHARE),
         gpu=given.gpu,
     )
+
+
+def _content_quota(settings: Settings) -> int:
+    """Bytes that the block store may use. Raises SettingsError."""
+    if not settings.content_quota:
+        return int(shutil.disk_usage(settings.data_dir).total * SHARE)
+    try:
+        return parse_bytes(settings.content_quota)
+    except ValueError as error:
+        raise SettingsError(f"content_quota: {error}") from None
 
 
 def _wall_clock() -> Callable[[], UnixSeconds]:

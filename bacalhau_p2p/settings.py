@@ -62,6 +62,8 @@ class Settings(BaseModel):
     limits: Limits = Limits()
     content_timeout: float = Field(default=15.0, gt=0)
     """Seconds to search for a CID before saying that nobody has it."""
+    content_quota: str = ""
+    """Bytes that the block store may use, such as 50GB; empty gives it most of the disk."""
 
     @field_validator("labels", mode="before")
     @classmethod

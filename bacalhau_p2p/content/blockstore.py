@@ -8,6 +8,9 @@
 A block is written under a temporary name and renamed: a process that dies leaves a whole block or
 none. Nothing waits for the disk (no fsync); what a power cut damages is noticed when it is read,
 since every read checks the hash, and counts as missing from then on.
+
+Blocks that no pin leads to and nobody uses stay until room is wanted: `collect` removes them, the
+oldest first, and is called by a `put` that would exceed the quota.
 """
 
 from __future__ import annotations
@@ -17,33 +20,26 @@ import itertools
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
 from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.claims import Batch, Claims
+from bacalhau_p2p.content.collecting import Collected, collect
 from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
+from bacalhau_p2p.content.pins import Pin, Pins
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS pins (
-    cid BLOB NOT NULL,
-    owner TEXT NOT NULL,
-    expires REAL,
-    PRIMARY KEY (cid, owner)
-) WITHOUT ROWID;
-"""
+__all__ = ["BlockStore", "Collected", "Pin"]
 
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """`owner` needs everything below `cid` until `expires` (UNIX seconds), or until it unpins (None)."""
-
-    cid: CID
-    owner: str
-    expires: float | None
+HIGH_WATER = 0.9
+"""The part of the quota above which `wants_room` says that blocks should be collected."""
+LOW_WATER = 0.7
+"""The part of the quota down to which they are."""
 
 
 class BlockStore:
@@ -52,16 +48,29 @@ class BlockStore:
     Blocks are kept by digest: the same bytes under another codec or CID version are stored once.
     """
 
-    def __init__(self, folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        quota: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Open the store in `folder`, made when it is not there.
 
-        Raises ContentError when another process has it open or the folder cannot be used.
+        `quota` is how many bytes its blocks may have in all; `clock`, in UNIX seconds, says which pins
+        have expired. Raises ContentError when another process has it open or the folder cannot be used.
         """
         self.limits = limits
+        self.quota = quota
+        self._clock = clock
         self._blocks = str(folder / "blocks")
         self._temporary = str(folder / "tmp")
         self._serial = itertools.count()
-        self._mutex = threading.Lock()
+        self._claims = Claims()
+        self._collecting = threading.Lock()
+        self._used = 0
+        self._removals = 0
         self._complete: dict[CID, Survey] = {}
         try:
             self._prepare(folder)
@@ -81,16 +90,16 @@ class BlockStore:
             temporary.mkdir(exist_ok=True)
             for left_over in temporary.iterdir():
                 left_over.unlink()
-            self._pins = sqlite3.connect(folder / "pins.db", check_same_thread=False, isolation_level=None)
-            self._pins.execute("PRAGMA journal_mode=WAL")
-            self._pins.execute("PRAGMA synchronous=NORMAL")
-            self._pins.executescript(_SCHEMA)
+            self._pins = Pins(folder / "pins.db")
+            used = self._pins.take_note("used")  # it is there when the store was closed well
+            self._used = self._measure() if used is None else used
         except BaseException:
             os.close(self._lock)
             raise
 
     def close(self) -> None:
         """Give the folder free for another process. No other call may follow."""
+        self._pins.note("used", self._used)
         self._pins.close()
         os.close(self._lock)
 
@@ -117,13 +126,19 @@ class BlockStore:
         for cid, block in blocks:
             self.put(cid, block)
 
-    def put_verified(self, cid: CID, block: bytes) -> None:
-        """`put` for a caller who has just hashed the block, or checked its hash."""
+    def put_verified(self, cid: CID, block: bytes, batch: Batch | None = None) -> None:
+        """`put` for a caller who has just hashed the block, or checked its hash.
+
+        With a `batch`, the block stays while that is open; see `batch`.
+        """
         if len(block) > MAX_BLOCK:
             raise ContentTooLarge(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
         path = self._path(cid)
+        self._claims.arrive(cid.digest, batch)
         if os.path.exists(path):  # noqa: PTH110 - this is the hot path; a Path costs as much as the call
             return
+        if self.quota is not None and self._used + len(block) > self.quota:
+            self._make_room(len(block))
         temporary = f"{self._temporary}/{next(self._serial)}"
         try:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -134,13 +149,21 @@ class BlockStore:
             finally:
                 os.close(file)
             try:
-                os.rename(temporary, path)  # noqa: PTH104
+                self._install(temporary, path, len(block))
             except FileNotFoundError:  # the first block of its sub-folder
                 Path(path).parent.mkdir(exist_ok=True)
-                os.rename(temporary, path)  # noqa: PTH104
+                self._install(temporary, path, len(block))
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
             raise ContentError(f"block {cid} cannot be stored: {error.strerror or error}") from None
+
+    def _install(self, temporary: str, path: str, size: int) -> None:
+        with self._claims.lock:
+            if os.path.exists(path):  # noqa: PTH110 - somebody else was quicker
+                os.unlink(temporary)  # noqa: PTH108
+            else:
+                os.rename(temporary, path)  # noqa: PTH104
+                self._used += size
 
     def get(self, cid: CID) -> bytes | None:
         """The block, its hash checked, or None. A damaged one is removed and counts as missing."""
@@ -172,8 +195,11 @@ class BlockStore:
 
     def delete(self, cid: CID) -> None:
         """Remove one block, pinned or not; one that is not there is no error."""
-        Path(self._path(cid)).unlink(missing_ok=True)
-        self.forget_complete()
+        with self._claims.lock:
+            size = self.size(cid)
+            if size is not None:
+                self.removed(1, size)
+                Path(self._path(cid)).unlink(missing_ok=True)
 
     def _path(self, cid: CID) -> str:
         cid.require_fetchable()
@@ -185,19 +211,19 @@ class BlockStore:
     def survey(self, cid: CID, *, missing_limit: int = 1000) -> Survey:
         """What the DAG below `cid` adds up to, and which of its blocks are missing; remembered once
         it is complete. Raises InvalidContent, ContentTooLarge."""
-        with self._mutex:
-            known = self._complete.get(cid.v1)
+        with self._claims.lock:
+            known, removals = self._complete.get(cid.v1), self._removals
         if known is None:
             known = survey(cid, self, self.limits, missing_limit=missing_limit)
-            if known.complete:
-                with self._mutex:
+            with self._claims.lock:
+                if known.complete and removals == self._removals:
                     self._complete[cid.v1] = known
         return known
 
     def forget_complete(self) -> None:
         """Remember no DAG as complete: a block of one has turned out to be missing."""
-        with self._mutex:
-            self._complete.clear()
+        with self._claims.lock:
+            self.removed(0, 0)
 
     def has_all(self, cid: CID) -> bool:
         """Whether the complete DAG below `cid` is here and within the limits."""
@@ -208,31 +234,92 @@ class BlockStore:
         except (InvalidContent, ContentTooLarge):
             return False
 
-    # --- pins
+    # --- pins and other uses
 
     def pin(self, cid: CID, owner: str, expires: float | None = None) -> None:
-        """Note that `owner` needs the DAG below `cid`; the same owner pinning again moves the expiry."""
-        with self._mutex:
-            self._pins.execute(
-                "INSERT INTO pins (cid, owner, expires) VALUES (?, ?, ?)"
-                " ON CONFLICT (cid, owner) DO UPDATE SET expires = excluded.expires",
-                (cid.v1.binary, owner, expires),
-            )
+        """Note that `owner` needs the DAG below `cid`; the same owner pinning again moves the expiry.
+
+        Blocks that may have gone before this returns are not looked for: hold the root meanwhile.
+        """
+        self._pins.add(cid, owner, expires)
+        self._claims.pinned(cid)
 
     def unpin(self, cid: CID, owner: str) -> bool:
         """Whether there was such a pin; there is none now."""
-        with self._mutex:
-            return (
-                self._pins.execute(
-                    "DELETE FROM pins WHERE cid = ? AND owner = ?", (cid.v1.binary, owner)
-                ).rowcount
-                > 0
-            )
+        return self._pins.remove(cid, owner)
 
     def pins(self, cid: CID | None = None, *, now: float | None = None) -> list[Pin]:
         """The pins of one root, or all; with `now` (UNIX seconds) only those that have not expired."""
-        query = "SELECT cid, owner, expires FROM pins WHERE (?1 IS NULL OR cid = ?1)"
-        query += " AND (?2 IS NULL OR expires IS NULL OR expires > ?2) ORDER BY cid, owner"
-        with self._mutex:
-            rows = self._pins.execute(query, (None if cid is None else cid.v1.binary, now)).fetchall()
-        return [Pin(CID(binary), owner, expires) for binary, owner, expires in rows]
+        return self._pins.find(cid, now)
+
+    def holding(self, *roots: CID) -> AbstractContextManager[None]:
+        """A block during which nothing below `roots` is collected, whether it is there or comes."""
+        return self._claims.holding(roots)
+
+    def batch(self) -> AbstractContextManager[Batch]:
+        """A block during which no block that is put with the batch is collected."""
+        return self._claims.batch()
+
+    # --- room
+
+    @property
+    def used(self) -> int:
+        """Bytes of all blocks."""
+        return self._used
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether so much of the quota is used that a collection is due."""
+        return self.quota is not None and self._used > self.quota * HIGH_WATER
+
+    def collect(self, *, everything: bool = True, checkpoint: Callable[[], None] = lambda: None) -> Collected:
+        """Remove blocks that no pin leads to and nobody uses: all of them, or, the oldest first, as many
+        as it takes to use no more than the low-water mark of the quota.
+
+        `checkpoint` is called now and then and may raise to stop. Raises ContentError.
+        """
+        with self._collecting:
+            return self._collect(everything, checkpoint)
+
+    def _collect(self, everything: bool, checkpoint: Callable[[], None]) -> Collected:
+        excess = float("inf")
+        if not everything:
+            excess = 0 if self.quota is None else self._used - self.quota * LOW_WATER
+        now = self._clock()
+        self._pins.remove_expired(now)
+        try:
+            return collect(
+                self,
+                self._claims,
+                lambda: {pin.cid for pin in self._pins.find(None, now)},
+                excess=excess,
+                checkpoint=checkpoint,
+            )
+        except OSError as error:
+            raise ContentError(f"blocks cannot be removed: {error.strerror or error}") from None
+
+    def _make_room(self, size: int) -> None:
+        assert self.quota is not None
+        with self._collecting:
+            if self._used + size > self.quota:
+                self._collect(False, lambda: None)
+        if self._used + size > self.quota:
+            raise ContentError(f"the block store is full: {self._used} of {self.quota} bytes are needed")
+
+    def folders(self) -> Iterator[str]:
+        """The folders of blocks, as `collecting.collect` wants them."""
+        for name in os.listdir(self._blocks):  # noqa: PTH208
+            yield f"{self._blocks}/{name}"
+
+    def removed(self, blocks: int, size: int) -> None:
+        """So many blocks of so many bytes are about to vanish; the lock of the claims is held."""
+        self._used -= size
+        self._removals += 1
+        self._complete.clear()
+
+    def _measure(self) -> int:
+        total = 0
+        for folder in self.folders():
+            with os.scandir(folder) as blocks:
+                total += sum(block.stat(follow_symlinks=False).st_size for block in blocks)
+        return total

@@ -70,7 +70,9 @@ class Exchange:
                     has = request.cid.fetchable and await self._thread(self._blocks.has_all, request.cid)
                     await self._answer(stream, Status.OK if has else Status.MISSING)
                 else:
-                    await self._send_blocks(stream, request.wanted or (request.cid,))
+                    wanted = request.wanted or (request.cid,)
+                    with self._blocks.holding(*wanted):
+                        await self._send_blocks(stream, wanted)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the peer has what it needs, or is gone
 
@@ -141,10 +143,11 @@ class Exchange:
         cid.require_fetchable()
         lock = self._fetching.setdefault(cid.v1, trio.Lock())
         async with lock:
-            if (await self._thread(self._blocks.survey, cid)).complete:
-                return
-            find = self._limits.find if timeout is None else timeout
-            await Fetch(self._blocks, self._requests, self._threads, cid, providers, find).run()
+            with self._blocks.holding(cid):
+                if (await self._thread(self._blocks.survey, cid)).complete:
+                    return
+                find = self._limits.find if timeout is None else timeout
+                await Fetch(self._blocks, self._requests, self._threads, cid, providers, find).run()
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import trio
 
-from bacalhau_p2p.content.blockstore import BlockStore, Pin
+from bacalhau_p2p.content.blockstore import BlockStore, Collected, Pin
 from bacalhau_p2p.content.car import CarReader, check_budget, write_car
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import Survey
@@ -17,11 +17,17 @@ from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build
-from bacalhau_p2p.errors import ContentNotFound, InvalidContent
+from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
 
 STREAM_CHUNK = 256 * 1024
 """Bytes of the chunks in which CAR and TAR streams are given, the last excepted."""
+
+LOOK_EVERY = 60.0
+"""Seconds between two looks at how much of the quota is used."""
+
+log = get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -56,13 +62,15 @@ class Content:
         Raises ContentError, ContentTooLarge.
         """
 
-        def sink(cid: CID, block: bytes) -> None:
-            trio.from_thread.check_cancelled()
-            self._blocks.put_verified(cid, block)
-
         def work() -> Added:
-            added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
-            self._blocks.pin(added.cid, pin_owner)
+            with self._blocks.batch() as batch:
+
+                def sink(cid: CID, block: bytes) -> None:
+                    trio.from_thread.check_cancelled()
+                    self._blocks.put_verified(cid, block, batch)
+
+                added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
+                self._blocks.pin(added.cid, pin_owner)
             return added
 
         return await self._thread(work)
@@ -91,16 +99,22 @@ class Content:
         *,
         hints: Sequence[PeerID] = (),
         pin_owner: str | None = None,
+        expires: float | None = None,
         timeout: float | None = 15.0,
     ) -> None:
         """Have the whole DAG below `cid` in the store, from `hints` or any peer that is connected.
 
-        `timeout` is the seconds within which somebody must be found who has it; the transfer itself
+        Without a pin it stays until room is wanted: hold it as long as it is used. `timeout` is the seconds within which somebody must be found who has it; the transfer itself
         may take as long as it moves. Raises ContentNotFound, InvalidContent, ContentTooLarge.
         """
-        await self._exchange.fetch(cid, (*hints, *self._candidates()), timeout=timeout)
-        if pin_owner is not None:
-            await self.pin(cid, pin_owner)
+        with self._blocks.holding(cid):
+            await self._exchange.fetch(cid, (*hints, *self._candidates()), timeout=timeout)
+            if pin_owner is not None:
+                await self.pin(cid, pin_owner, expires)
+
+    def holding(self, cid: CID) -> AbstractContextManager[None]:
+        """A block during which nothing below `cid` is collected."""
+        return self._blocks.holding(cid)
 
     async def export(
         self,
@@ -114,9 +128,8 @@ class Content:
 
         Raises as `content.export.export`.
         """
-        sums = await self._survey(cid)
 
-        def work() -> Exported:
+        def work(sums: Survey) -> Exported:
             return export(
                 cid,
                 target,
@@ -128,24 +141,26 @@ class Content:
                 sums=sums,
             )
 
-        with self._doubting():
-            return await self._thread(work)
+        with self._blocks.holding(cid), self._doubting():
+            return await self._thread(work, await self._survey(cid))
 
     async def car(self, cid: CID) -> AsyncIterator[bytes]:
         """The DAG below `cid` as a CARv1, depth first.
 
         Raises ContentNotFound before the first byte when not all of it is in the store.
         """
-        await self.size(cid)
-        async for chunk in self._stream(write_car([cid], self._blocks, self._blocks.limits)):
-            yield chunk
+        with self._blocks.holding(cid):
+            await self._survey(cid)
+            async for chunk in self._stream(write_car([cid], self._blocks, self._blocks.limits)):
+                yield chunk
 
     async def tar(self, cid: CID, *, name: str = "") -> AsyncIterator[bytes]:
         """The DAG below `cid` as a TAR; see `content.tar.write_tar`."""
-        sums = await self._survey(cid)
-        pieces = write_tar(cid, self._blocks, name=name, limits=self._blocks.limits, sums=sums)
-        async for chunk in self._stream(pieces):
-            yield chunk
+        with self._blocks.holding(cid):
+            sums = await self._survey(cid)
+            pieces = write_tar(cid, self._blocks, name=name, limits=self._blocks.limits, sums=sums)
+            async for chunk in self._stream(pieces):
+                yield chunk
 
     async def _stream(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         chunks = batches(pieces, STREAM_CHUNK)
@@ -178,22 +193,23 @@ class Content:
         Raises InvalidContent for anything else, ContentTooLarge above the limits of the store.
         """
         reader, used = CarReader(), 0
+        with self._blocks.batch() as batch:
 
-        def store(data: bytes) -> None:
-            for cid, block in reader.feed(data):
-                self._blocks.put_verified(cid, block)
+            def store(data: bytes) -> None:
+                for cid, block in reader.feed(data):
+                    self._blocks.put_verified(cid, block, batch)
 
-        gathered = bytearray()
-        async for chunk in chunks:
-            used += len(chunk)
-            check_budget(used, self._blocks.limits)
-            gathered += chunk
-            if len(gathered) >= STREAM_CHUNK:
-                await self._thread(store, bytes(gathered))
-                gathered.clear()
-        await self._thread(store, bytes(gathered))
-        reader.finish()
-        return await self._thread(self._adopt, reader.roots or (), pin_owner)
+            gathered = bytearray()
+            async for chunk in chunks:
+                used += len(chunk)
+                check_budget(used, self._blocks.limits)
+                gathered += chunk
+                if len(gathered) >= STREAM_CHUNK:
+                    await self._thread(store, bytes(gathered))
+                    gathered.clear()
+            await self._thread(store, bytes(gathered))
+            reader.finish()
+            return await self._thread(self._adopt, reader.roots or (), pin_owner)
 
     def _adopt(self, roots: tuple[CID, ...], pin_owner: str) -> CID:
         if len(roots) != 1:
@@ -209,13 +225,46 @@ class Content:
         """Note that `owner` needs all below `cid`, until `expires` (UNIX seconds) if given."""
         await self._thread(self._blocks.pin, cid, owner, expires)
 
-    async def unpin(self, cid: CID, owner: str) -> None:
-        """Take that note back; one that does not exist is no error."""
-        await self._thread(self._blocks.unpin, cid, owner)
+    async def unpin(self, cid: CID, owner: str) -> bool:
+        """Take that note back: whether there was one."""
+        return await self._thread(self._blocks.unpin, cid, owner)
 
     async def pins(self, cid: CID | None = None) -> list[Pin]:
         """Who needs this root, or every pin there is; expired ones too."""
         return await self._thread(self._blocks.pins, cid)
+
+    @property
+    def used(self) -> int:
+        """Bytes of all blocks in the store."""
+        return self._blocks.used
+
+    @property
+    def quota(self) -> int | None:
+        """Bytes that they may have."""
+        return self._blocks.quota
+
+    async def collect(self) -> Collected:
+        """Remove every block that no pin leads to and nobody uses now.
+
+        Raises ContentError. Cancelled: some are gone.
+        """
+        return await self._thread(lambda: self._blocks.collect(checkpoint=trio.from_thread.check_cancelled))
+
+    async def keep_room(self) -> None:
+        """Whenever little of the quota is left, remove what nobody needs, the oldest first; until
+        cancelled. It wakes now and then; a store that fills up meanwhile makes room by itself."""
+        while True:
+            if self._blocks.wants_room:
+                try:
+                    gone = await self._thread(
+                        lambda: self._blocks.collect(
+                            everything=False, checkpoint=trio.from_thread.check_cancelled
+                        )
+                    )
+                    log.info("blocks_collected", blocks=gone.blocks, bytes=gone.bytes)
+                except ContentError as error:
+                    log.warning("blocks_not_collected", reason=str(error))
+            await trio.sleep(LOOK_EVERY)
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)

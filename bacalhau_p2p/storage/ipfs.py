@@ -51,8 +51,9 @@ class IpfsStorage:
         path = folder / _NAME
         try:
             cid = _cid(source)
-            await self._content.fetch(cid, hints=hints, timeout=self._timeout)
-            await self._content.export(cid, path, symlinks="keep")
+            with self._content.holding(cid):
+                await self._content.fetch(cid, hints=hints, timeout=self._timeout)
+                await self._content.export(cid, path, symlinks="keep")
         except (InvalidCID, InvalidContent) as error:
             raise StorageError(f"input cannot be used: {error}", permanent=True) from error
         except ContentError as error:

@@ -73,8 +73,13 @@ def test_a_damaged_block_is_missing_and_can_be_stored_again(store, tmp_path):
 
 
 def test_a_second_process_cannot_open_the_store(store, tmp_path):
-    code = f"from bacalhau_p2p.content.blockstore import *; BlockStore(Path({str(tmp_path / 'store')!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    code = (
+        "import sys; from pathlib import Path; from bacalhau_p2p.content.blockstore import BlockStore;"
+        "BlockStore(Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "store")], capture_output=True, text=True, check=False
+    )
     assert "is in use by another process" in done.stderr
 
 
