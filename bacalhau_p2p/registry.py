@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import trio
 
 from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.publishers.interface import Publisher
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.storage.interface import StorageProvider
 from bacalhau_p2p.verifiers.interface import Verifier
 
+if TYPE_CHECKING:
+    from bacalhau_p2p.storage.fetching import Fetcher
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class AdapterContext:
     """What an adapter may need of its node. The callables are for later: a node's addresses change."""
 
@@ -35,6 +41,16 @@ class AdapterContext:
     addresses: Callable[[], Sequence[str]]
     api_url: Callable[[], str]
     """`http://host:port` of this node's API, empty while it has none."""
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """What storage providers fetch with over the web: one cache and a few threads for all of them."""
+        from bacalhau_p2p.storage.cache import InputCache
+        from bacalhau_p2p.storage.fetching import Fetcher, FetchLimits
+
+        cache = InputCache(self.folder / "inputs", budget=parse_bytes(self.settings.input_cache))
+        limits = FetchLimits(bytes=parse_bytes(self.settings.input_limit))
+        return Fetcher(cache, limits, trio.CapacityLimiter(4))
 
 
 Factory = Callable[[AdapterContext], Any]
@@ -114,6 +130,17 @@ def _local_storage(source: str) -> Factory:
     return make
 
 
+def _url_storage(source: str) -> Factory:
+    def make(context: AdapterContext) -> StorageProvider:
+        from bacalhau_p2p.outbound.addresses import AddressGuard
+        from bacalhau_p2p.storage.url import UrlStorage
+
+        guard = AddressGuard(context.settings.allow_private_networks)
+        return UrlStorage(guard, context.fetcher, source=source)
+
+    return make
+
+
 def _ipfs_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.publishers.ipfs import IpfsPublisher
 
@@ -150,6 +177,8 @@ _STORAGE: dict[str, Factory] = {
     "inline": _inline_storage,
     "localdirectory": _local_storage("localdirectory"),
     "local": _local_storage("local"),
+    "url": _url_storage("url"),
+    "urldownload": _url_storage("urldownload"),
 }
 _PUBLISHERS: dict[str, Factory] = {
     "ipfs": _ipfs_publisher,

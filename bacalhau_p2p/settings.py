@@ -16,10 +16,11 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.model.quantities import parse_bytes
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
-_LISTS = frozenset({"peers", "announce", "engines", "allow_local_paths"})
+_LISTS = frozenset({"peers", "announce", "engines", "allow_local_paths", "allow_private_networks"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -53,12 +54,22 @@ class Settings(BaseModel):
     api_port: int = Field(default=1234, ge=0, le=65535)
     api_token: str = ""
     """A secret that every API request must bear; needed when the API is not on loopback."""
+    gateway: bool = False
+    """Whether anybody may read what this node has under `/ipfs/`, without the token and from any web page."""
     labels: Mapping[str, str] = Field(default_factory=dict)
     engines: tuple[str, ...] = ()
     """Engines to offer; empty offers all that work here."""
     allow_local_paths: tuple[str, ...] = ()
     """Folders of this machine that jobs may read (`PATH`) or write (`PATH:rw`); globs allowed."""
+    allow_private_networks: tuple[str, ...] = ()
+    """Networks (`10.1.0.0/16`) outside of the public internet that URLs in jobs may lead into."""
+    input_limit: str = "16gb"
+    """The largest input that is fetched over the web."""
+    input_cache: str = "10gb"
+    """How much of what was fetched so is kept for the next job."""
     accept_networked: bool = False
+    drain: float = Field(default=30.0, ge=0)
+    """Seconds that running executions get when the node is told to stop."""
     limits: Limits = Limits()
     content_timeout: float = Field(default=15.0, gt=0)
     """Seconds to search for a CID before saying that nobody has it."""
@@ -72,6 +83,12 @@ class Settings(BaseModel):
             value = [item for item in value.split(",") if item]
         if isinstance(value, list | tuple):
             return dict(_label(item) for item in value)
+        return value
+
+    @field_validator("input_limit", "input_cache")
+    @classmethod
+    def _is_bytes(cls, value: str) -> str:
+        parse_bytes(value)
         return value
 
     @property

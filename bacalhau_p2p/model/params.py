@@ -5,8 +5,10 @@ A type that is not listed here may be a plug-in: its parameters are passed on as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -20,6 +22,29 @@ def _starts_with(*prefixes: str) -> AfterValidator:
         if not url.lower().startswith(prefixes):
             raise ValueError(f"must begin with {' or '.join(prefixes)}")
         return url
+
+    return AfterValidator(check)
+
+
+def _web_address(url: str) -> str:
+    """A URL with a host and without a password: jobs are read by everybody."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not host or re.search(r"[\0-\x20\x7f\\]", url):
+        raise ValueError("is not a URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password: everybody can read a job")
+    return url
+
+
+def _matching(pattern: str, problem: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if text and not re.fullmatch(pattern, text):
+            raise ValueError(problem)
+        return text
 
     return AfterValidator(check)
 
@@ -47,7 +72,12 @@ class LocalSource(Model):
 
 
 class UrlSource(Model):
-    url: Annotated[Value, _starts_with("http://", "https://")]
+    """One file; with `SHA256` (in hex) exactly that one."""
+
+    url: Annotated[Value, _starts_with("http://", "https://"), AfterValidator(_web_address)]
+    sha256: Annotated[Line, _matching(r"[0-9A-Fa-f]{64}", "must be 64 hexadecimal digits")] = Field(
+        default="", alias="SHA256"
+    )
 
 
 class S3Source(Model):

@@ -1,0 +1,1 @@
+"""What this node asks of servers on the web."""

@@ -1,0 +1,136 @@
+"""To which addresses this node connects when a job names the host.
+
+A job could else reach what only the node can: the machine's own services, its network, a cloud's
+metadata. A name is resolved here, every address that it has is checked, and the connection goes to a
+checked address, so that a name that resolves otherwise a moment later gains nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from math import inf
+
+import httpcore
+import httpx
+import trio
+
+from bacalhau_p2p.errors import SettingsError
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_SHARED = ip_network("100.64.0.0/10")
+
+
+class AddressRefused(Exception):
+    """A host has an address that jobs may not reach. The text is a sentence without its full stop."""
+
+
+class AddressGuard:
+    """Lets through addresses of the public internet, and those in `allowed` networks (`10.1.0.0/16`)."""
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        """Raises SettingsError for what is not a network."""
+        try:
+            self._allowed = tuple(ip_network(text.strip()) for text in allowed)
+        except ValueError as error:
+            raise SettingsError(f"allow_private_networks: {error}") from None
+
+    def permits(self, address: str) -> bool:
+        """Whether a job may have this node connect to an IP address."""
+        try:
+            ip = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return all(_public(each) or self._is_allowed(each) for each in _meant_by(ip))
+
+    def _is_allowed(self, ip: IPv4Address | IPv6Address) -> bool:
+        return any(ip in network for network in self._allowed if network.version == ip.version)
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a host, each of them permitted. Raises AddressRefused, OSError."""
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+        for address in addresses:
+            if not self.permits(address):
+                named = host if host == address else f"{host} has the address {address}, which"
+                raise AddressRefused(
+                    f"{named} is not on the public internet, and this node does not allow it"
+                )
+        return addresses
+
+
+def _meant_by(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """The addresses behind one that carries another inside."""
+    if isinstance(ip, IPv4Address):
+        return [ip]
+    if ip.ipv4_mapped is not None:
+        return [ip.ipv4_mapped]
+    if ip.sixtofour is not None:
+        return [ip.sixtofour]
+    if ip.teredo is not None:
+        return list(ip.teredo)
+    if ip in _NAT64:
+        return [IPv4Address(int(ip) & 0xFFFFFFFF)]
+    return [ip]
+
+
+def _public(ip: IPv4Address | IPv6Address) -> bool:
+    if isinstance(ip, IPv6Address) and ip.is_site_local:
+        return False
+    special = ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local or ip.is_unspecified
+    return ip.is_global and not special and ip not in _SHARED
+
+
+class _GuardedBackend(httpcore.TrioBackend):
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            with trio.fail_after(inf if timeout is None else timeout):
+                addresses = await self._guard.resolve(host, port)
+        except trio.TooSlowError:
+            raise httpcore.ConnectTimeout("its name was not resolved in time") from None
+        except OSError as error:
+            raise httpcore.ConnectError(f"its name cannot be resolved: {error.strerror or error}") from None
+        failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
+        for address in addresses:
+            try:
+                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore.ConnectError("it has no address")
+
+
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport, with a pool that connects through the guard."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        super().__init__(verify=trust())
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=trust(), network_backend=_GuardedBackend(guard), max_connections=8
+        )
+
+
+@cache  # reading the certificates takes tens of milliseconds
+def trust() -> ssl.SSLContext:
+    """Whom to trust as a certificate authority."""
+    return httpx.create_ssl_context()
+
+
+def guarded_client(guard: AddressGuard, *, idle: float) -> httpx.AsyncClient:
+    """A client for URLs that a job gave: every connection, also one of a redirect, passes the guard.
+
+    No proxy, cookie or password of the environment is used, and redirects are left to the caller.
+    `idle`: seconds without a byte.
+    """
+    return httpx.AsyncClient(transport=_GuardedTransport(guard), timeout=httpx.Timeout(idle), trust_env=False)
