@@ -22,6 +22,7 @@ from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
 from bacalhau_p2p.bprotocol.messages import Ack, Carrier, Message, topic
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.logs import get_logger
+from bacalhau_p2p.mailbox import Posted, Settled
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.transports.interface import (
     MAX_BROADCAST,
@@ -77,7 +78,7 @@ ConnectionListener = Callable[[PeerID, bool], None]
 
 
 class Messenger:
-    """Open one per node with `run` in a nursery; `send`, `broadcast` and `settle` return at once."""
+    """Open one per node with `run` in a nursery; everything else returns at once."""
 
     def __init__(
         self,
@@ -100,6 +101,9 @@ class Messenger:
         self._broadcast_waits = {carrier: trio.Event() for carrier in self._broadcasts}
         self._clock_moved = trio.Event()
         self._allowances: dict[PeerID, _Allowance] = {}
+        self._acknowledged = trio.Event()
+        self._owners: dict[MessageID, int] = {}
+        self._finished: dict[int, list[MessageID]] = {}
         self._nursery: trio.Nursery | None = None
         self.counters: Counter[str] = Counter()
         """What went wrong and was survived: `malformed`, `over_rate`, `unheard`, `unreachable`."""
@@ -114,17 +118,41 @@ class Messenger:
     def watch_connections(self, listener: ConnectionListener) -> None:
         self._connection_listeners.append(listener)
 
-    def send(self, to: PeerID, message: Message, *, give_up_at: UnixSeconds) -> None:
-        """To one peer: repeated until acknowledged, or once if its carrier is fleeting."""
-        if to == self._transport.peer_id:
-            self._hand_over(Arrival(to, message))
-            return
+    def compose(self, to: PeerID, message: Message, give_up_at: UnixSeconds) -> Posted:
+        """A message that will be delivered, for its sender to keep before it is dispatched."""
+        return Posted(to, self._envelope(to, message), give_up_at)
+
+    def dispatch(self, posted: Posted, *, owner: object = None) -> None:
+        """Send a message, again and again until it is acknowledged or to be given up.
+
+        `owner` learns of its end by `take_finished`.
+        """
         now = self._clock()
-        envelope = Envelope(id=self._new_message_id(), message=message, to=to, sent=now)
-        if message.carrier is Carrier.DIRECT:
-            self._delivery.post(to, envelope, give_up_at=give_up_at, now=now)
-            self._clock_moved.set()
-        self._enqueue(to, codec.encode_frame(envelope))
+        self._delivery.post(posted.to, posted.envelope, give_up_at=posted.give_up_at, now=now)
+        self._own(posted, owner)
+        self._transmit(posted.to, posted.envelope)
+        self._clock_moved.set()
+
+    def resume(self, posted: Iterable[Posted], settled: Iterable[Settled], *, owner: object) -> None:
+        """Go on with what an earlier life of `owner` had under way and had dealt with."""
+        now = self._clock()
+        for known in settled:
+            self._delivery.remember(known.author, known.id, known.since)
+        for message in posted:
+            self._delivery.resume(message.to, message.envelope, give_up_at=message.give_up_at, now=now)
+            self._own(message, owner)
+        self._clock_moved.set()
+
+    def take_finished(self, owner: object) -> list[MessageID]:
+        """Messages of `owner` that were acknowledged or given up since the last call."""
+        for message_id in self._delivery.take_finished():
+            self._finished.setdefault(self._owners.pop(message_id, 0), []).append(message_id)
+        self._finished.pop(0, None)
+        return self._finished.pop(id(owner), [])
+
+    def send_once(self, to: PeerID, message: Message) -> None:
+        """To one peer, without a promise: the next such message makes up for a lost one."""
+        self._transmit(to, self._envelope(to, message))
 
     def broadcast(self, message: Message) -> None:
         """To everybody, this node included; soon, and together with others that wait."""
@@ -135,14 +163,36 @@ class Messenger:
 
     def settle(self, arrival: Arrival) -> None:
         """What this message changed is kept."""
-        if arrival.id is not None:
-            self._delivery.settle(arrival.author, arrival.id, self._clock())
-            self._clock_moved.set()
+        if arrival.id is None:
+            return
+        self._delivery.settle(arrival.author, arrival.id, self._clock())
+        if arrival.author == self._transport.peer_id:
+            self._delivery.acknowledged(arrival.author, self._delivery.take_acks(arrival.author))
+        self._clock_moved.set()
 
     @property
     def underway(self) -> int:
         """Messages that are neither acknowledged nor given up."""
         return self._delivery.underway
+
+    def _envelope(self, to: PeerID, message: Message) -> Envelope:
+        return Envelope(id=self._new_message_id(), message=message, to=to, sent=self._clock())
+
+    def _own(self, posted: Posted, owner: object) -> None:
+        if owner is not None:
+            self._owners[posted.envelope.id] = id(owner)
+
+    def _transmit(self, to: PeerID, envelope: Envelope) -> None:
+        if to == self._transport.peer_id:
+            self._direct_came(to, envelope)
+        else:
+            self._enqueue(to, codec.encode_frame(envelope))
+
+    async def quiet(self, patience: float) -> None:
+        """Returns once everything that was dispatched is acknowledged, or after `patience` seconds."""
+        with trio.move_on_after(patience):
+            while self._delivery.underway:
+                await self._acknowledged.wait()
 
     # --- tasks ------------------------------------------------------------------------------
 
@@ -184,13 +234,18 @@ class Messenger:
         if envelope is None or envelope.to != self._transport.peer_id:
             self.counters["unheard"] += 1
             return
+        self._direct_came(author, envelope)
+
+    def _direct_came(self, author: PeerID, envelope: Envelope) -> None:
         message = envelope.message
         if isinstance(message, Ack):
             self._delivery.acknowledged(author, message.ids)
+            self._acknowledged.set()
+            self._acknowledged = trio.Event()
         elif message.carrier is Carrier.FLEETING:
             self._hand_over(Arrival(author, message))
         elif message.carrier is Carrier.DIRECT:
-            match self._delivery.recognise(author, envelope.id, now):
+            match self._delivery.recognise(author, envelope.id, self._clock()):
                 case Recognition.NEW:
                     self._hand_over(Arrival(author, message, envelope.id))
                 case Recognition.SETTLED:
@@ -267,7 +322,7 @@ class Messenger:
             now = self._clock()
             for to, envelope in self._delivery.repeats(now):
                 self.counters["repeated"] += 1
-                self._enqueue(to, codec.encode_frame(envelope))
+                self._transmit(to, envelope)
             for peer in self._delivery.acks_due(now):
                 self._enqueue(peer, None)
 

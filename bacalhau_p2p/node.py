@@ -31,6 +31,7 @@ from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.machine import Host as ComputeHost
 from bacalhau_p2p.compute.service import Adapters, ComputeService
+from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.exchange import PROTOCOL as CAR_PROTOCOL
@@ -63,6 +64,8 @@ log = get_logger(__name__)
 
 CHECK_ENGINES_EVERY = 30.0
 """Seconds; an engine that was started or stopped meanwhile changes what the node offers."""
+FAREWELL = 2.0
+"""Seconds for peers to acknowledge what a node that stops has told them."""
 SHARE = 0.8
 """The part of the machine's memory and free disk that is given to jobs unless limits say otherwise."""
 
@@ -169,6 +172,15 @@ class Node:
         Raises UnknownJob, AmbiguousID.
         """
         return JobHandle(NodeBackend(self), self.requester.resolve(job_id))
+
+    async def drain(self, patience: float) -> None:
+        """Take no more work, let what runs go on for `patience` seconds, then give the rest back.
+
+        Requesters are told and replace it at once; leave the node's block soon afterwards.
+        """
+        if self._compute is not None:
+            await self._compute.drain(patience)
+        await self.messenger.quiet(FAREWELL)
 
     # --- content ------------------------------------------------------------------------------
 
@@ -375,6 +387,9 @@ async def open_node(
             _furnish_requester(node, context, store)
         if settings.compute:
             await _furnish_compute(node, context, executors, stack)
+        for component in (node._requester, node._compute):
+            if component is not None:
+                component.resume()
         async with background() as nursery:
             await nursery.start(messenger.run)
             if node._requester is not None:
@@ -453,8 +468,11 @@ async def _furnish_compute(
         ),
         Capacity(_limits(node.settings.limits, context.folder)),
     )
+    store = ComputeStore(context.folder / "compute.db")
+    stack.callback(store.close)
     node._compute = ComputeService(
         machine,
+        store,
         node.messenger,
         node.content,
         adapters,

@@ -50,11 +50,18 @@ Ready = Callable[[Node, str], None]
     help="Let jobs read this folder of the machine, or with PATH:rw write it.",
 )
 @click.option("--accept-networked/--no-accept-networked", default=None, help="Run jobs that want a network.")
+@click.option(
+    "--drain", metavar="SECONDS", type=float, help="How long jobs may go on when told to stop. [default: 30]"
+)
 @click.option("--network", metavar="NAME", help="Nodes of another network are ignored. [default: main]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="warning", show_default=True)
 def serve(config: Path | None, log_level: str, **flags: Any) -> None:
-    """Run a node: a requester, a compute node, or both. Stops on Ctrl-C and SIGTERM."""
+    """Run a node: a requester, a compute node, or both.
+
+    Ctrl-C or SIGTERM stops it in order: it bids no more, what runs may go on for a while, and the rest is
+    given back to be run elsewhere. A second one stops it at once.
+    """
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     logs.configure(log_level)
     run_node(load_settings(file=config, flags=given), _print_addresses)
@@ -80,19 +87,25 @@ def run_node(
 
 
 async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None:
+    asked = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_watch_signals, asked, nursery.cancel_scope)
         if lifeline is not None:
             nursery.start_soon(_stop_on_end_of, lifeline, nursery.cancel_scope)
         async with open_node(settings) as node, serve_api(node) as url:
             ready(node, url)
-            await trio.sleep_forever()
+            await asked.wait()
+            await node.drain(settings.drain)
+        nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
+async def _watch_signals(asked: trio.Event, scope: trio.CancelScope) -> None:
+    """The first signal asks for an orderly end, the second for one at once; nothing is left either way."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            scope.cancel()
+            if asked.is_set():
+                scope.cancel()
+            asked.set()
 
 
 async def _stop_on_end_of(lifeline: int, scope: trio.CancelScope) -> None:

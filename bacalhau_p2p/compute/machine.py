@@ -300,7 +300,7 @@ class ComputeMachine:
             reserved_for=RESERVED_FOR,
             load=self._capacity.load,
         )
-        self._out.append(ev.Send(author, bid, now + RESERVED_FOR))
+        self._out.append(ev.Send(author, bid, now + RESERVED_FOR, durable=False))
 
     def _decline(
         self, author: PeerID, message: say.JobAnnounced, reason: str, *, busy: bool, now: UnixSeconds
@@ -444,9 +444,13 @@ class ComputeMachine:
         return moved
 
     def _keep(self, execution: ComputeExecution) -> None:
+        before = self._executions.get(execution.id)
         self._executions[execution.id] = execution
         heappush(self._heap, (execution.expires, execution.id))
-        self._out.append(ev.Store(execution))
+        # A crash may forget a bid: a requester that takes it up is told that nothing is known of it.
+        only_bid = before is None or before.state is S.BID
+        if not only_bid or execution.state is S.PREPARING:
+            self._out.append(ev.Store(execution))
 
 
 _HOLDS_ROOM = frozenset({S.BID, S.PREPARING, S.RUNNING})

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 import trio
 from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.machine import ComputeMachine
+from bacalhau_p2p.compute.machine import REMEMBER_ENDED, ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.database import transaction
+from bacalhau_p2p.driver import Driver, Item, Unkept
 from bacalhau_p2p.errors import BacalhauError, ExecutionError, ExecutorError
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
 from bacalhau_p2p.logs import get_logger
-from bacalhau_p2p.messenger import Arrival, Messenger
+from bacalhau_p2p.mailbox import keep_mail, load_mail
+from bacalhau_p2p.messenger import Messenger
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.engines import environment_of
 from bacalhau_p2p.model.execution import Proposal, RunOutput
 from bacalhau_p2p.model.job import InputSource
+from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.publishers.interface import Publisher
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 
@@ -62,12 +67,13 @@ class Adapters:
     publishers: Mapping[str, Publisher]
 
 
-class ComputeService:
+class ComputeService(Driver):
     """One node's compute component. Use its methods while `run` runs."""
 
     def __init__(
         self,
         machine: ComputeMachine,
+        store: ComputeStore,
         messenger: Messenger,
         content: Content,
         adapters: Adapters,
@@ -79,8 +85,9 @@ class ComputeService:
         changed: Callable[[], None],
         clock: Callable[[], UnixSeconds],
     ) -> None:
+        super().__init__(machine, messenger, clock=clock)
         self._machine = machine
-        self._messenger = messenger
+        self._store = store
         self._content = content
         self._adapters = adapters
         self._peer_id = peer_id
@@ -88,10 +95,9 @@ class ComputeService:
         self._seal = seal
         self._learn_addresses = learn_addresses
         self._tell_changed = changed
-        self._clock = clock
         self._places: dict[ExecutionID, _Workplace] = {}
-        self._inbox: list[tuple[ev.Event, Arrival | None]] = []
-        self._wake = trio.Event()
+        self._outliving: set[ExecutionID] = set()
+        self._idle = trio.Event()
         messenger.listen(_HEARD, self._hear)
 
     @property
@@ -100,66 +106,83 @@ class ComputeService:
 
     def stop_bidding(self) -> None:
         """What runs goes on; no new execution begins."""
-        self._put(ev.StopBidding())
+        self._put(Item(ev.StopBidding()))
+
+    async def drain(self, patience: float) -> None:
+        """Bid no more, let what runs go on for `patience` seconds, and give the rest back.
+
+        On return every execution is over or handed back, and that is kept; its requesters are being told.
+        """
+        self.stop_bidding()
+        with trio.move_on_after(patience):
+            while self._machine.active:
+                await self._idle.wait()
+        await self._put_and_keep(ev.HandBack())
 
     # --- the loop -----------------------------------------------------------------------------
 
+    def resume(self) -> None:
+        """Take up what the store holds. To be called before the first message comes in: what is asked
+        about an execution must find it."""
+        now = self._clock()
+        self._store.forget_ended(now)
+        self._messenger.resume(*load_mail(self._store.db, now), owner=self)
+        active = self._store.active()
+        for execution in [*self._store.ended_since(now - REMEMBER_ENDED), *active]:
+            self._put(Item(ev.Resumed(execution)))
+        self._outliving = {e.id for e in active if e.state is ComputeState.RUNNING}
+
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Drive the machine until cancelled; then every step is cancelled, and leaves nothing behind."""
+        """Drive the machine until cancelled; then every step is cancelled, and leaves nothing behind but
+        what a next life resumes."""
         await trio.to_thread.run_sync(self._remove_leftovers)
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
-                while True:
-                    deadline = self._machine.next_deadline()
-                    patience = inf if deadline is None else max(0.0, deadline - self._clock())
-                    with trio.move_on_after(patience):
-                        await self._wake.wait()
-                    self._tick(nursery)
+                await self._drive(nursery)
         finally:
             with trio.CancelScope(shield=True):
                 for execution_id in list(self._places):
                     await self._give_back(self._places.pop(execution_id))
 
     def _tick(self, nursery: trio.Nursery) -> None:
-        items, self._inbox = self._inbox, []
-        self._wake = trio.Event()
-        now = self._clock()
         before = self._machine.capacity.reserved
-        actions: list[ev.Action] = []
-        for event, _ in items:
-            actions += self._machine.handle(event, now)
-        deadline = self._machine.next_deadline()
-        if deadline is not None and deadline <= now:
-            actions += self._machine.handle(ev.TimePassed(), now)
-        for _, arrival in items:
-            if arrival is not None:
-                self._messenger.settle(arrival)
-        for action in actions:
-            self._perform(action, nursery)
+        super()._tick(nursery)
         if self._machine.capacity.reserved != before:
             self._tell_changed()
+        if not self._machine.active:
+            self._idle.set()
+            self._idle = trio.Event()
+
+    def _commit(
+        self, unkept: Unkept, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
+    ) -> None:
+        with transaction(self._store.db, power_safe=power_safe):
+            self._store.keep(r for r in unkept.records.values() if isinstance(r, ComputeExecution))
+            keep_mail(self._store.db, posted=unkept.posted, settled=unkept.settled(now), finished=finished)
+
+    def _was_kept(self, unkept: Unkept) -> None:
+        for record in unkept.records.values():
+            if isinstance(record, ComputeExecution):
+                log.info(
+                    "execution",
+                    execution=record.id,
+                    job=record.job_id,
+                    state=str(record.state),
+                    message=record.message,
+                )
 
     def _perform(self, action: ev.Action, nursery: trio.Nursery) -> None:
         match action:
-            case ev.Send(to, message, give_up_at):
-                self._messenger.send(to, message, give_up_at=give_up_at)
-            case ev.Store(ComputeExecution() as execution):
-                log.info(
-                    "execution",
-                    execution=execution.id,
-                    job=execution.job_id,
-                    state=str(execution.state),
-                    message=execution.message,
-                )
             case ev.LearnAddresses(peer, addresses):
                 if peer != self._peer_id:
                     self._learn_addresses(peer, addresses)
             case ev.Prepare(execution):
-                self._places[execution.id] = _Workplace(self._folder / execution.id)
                 nursery.start_soon(self._step, execution, self._prepare)
             case ev.Run(execution):
                 nursery.start_soon(self._step, execution, self._run)
+            case ev.Reattach(execution):
+                nursery.start_soon(self._step, execution, self._reattach)
             case ev.Publish(execution):
                 nursery.start_soon(self._step, execution, self._publish)
             case ev.Stop(execution_id):
@@ -175,24 +198,26 @@ class ComputeService:
         self, execution: ComputeExecution, work: Callable[[ComputeExecution, _Workplace], Awaitable[ev.Event]]
     ) -> None:
         """One step, with its outcome as an event. Cancelled by Stop or the node's end: no event."""
-        place = self._places[execution.id]
+        place = self._places.setdefault(execution.id, _Workplace(self._folder / execution.id))
         ended = place.step_ended = trio.Event()
         try:
             with trio.CancelScope() as place.step:
-                self._put(await work(execution, place))
+                self._put(Item(await work(execution, place)))
         except ExecutionError as error:
-            self._put(ev.StepFailed(execution.id, str(error), error.permanent))
+            self._put(Item(ev.StepFailed(execution.id, str(error), error.permanent)))
         except (BacalhauError, OSError) as error:
-            self._put(ev.StepFailed(execution.id, str(error), permanent=False))
+            self._put(Item(ev.StepFailed(execution.id, str(error), permanent=False)))
         except Exception as error:
             log.exception("adapter_fault", execution=execution.id)
             reason = f"{type(error).__name__} in this node's {work.__name__.strip('_')} step: {error}"
-            self._put(ev.StepFailed(execution.id, reason, permanent=False))
+            self._put(Item(ev.StepFailed(execution.id, reason, permanent=False)))
         finally:
             place.step = None
             ended.set()
 
     async def _prepare(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
+        if place.folder.exists():  # of an earlier life, whose run vanished
+            await trio.to_thread.run_sync(_remove, place.folder)
         for name in ("inputs", "work", "results"):
             (place.folder / name).mkdir(parents=True, mode=0o700)
         sources = execution.spec.task.input_sources
@@ -232,6 +257,21 @@ class ComputeService:
     async def _run(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
         started = self._clock()
         output = await self._executor(execution).run(self._request(execution, place))
+        return await self._finished(execution, place, output, started)
+
+    async def _reattach(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
+        """Go on with a run that outlived an earlier life of this node."""
+        executor = self._adapters.executors.get(execution.spec.task.engine.type)
+        if executor is None or not place.folder.is_dir():
+            return ev.RunVanished(execution.id)
+        output = await executor.reattach(self._request(execution, place))
+        if output is None:
+            return ev.RunVanished(execution.id)
+        return await self._finished(execution, place, output, execution.modified)
+
+    async def _finished(
+        self, execution: ComputeExecution, place: _Workplace, output: RunOutput, started: UnixSeconds
+    ) -> ev.Event:
         added = await self._content.add(place.folder / "results", pin_owner=_pin(execution.id))
         entries = {name: str(cid) for name, cid in added.entries.items()}
         proposal = self._proposal(execution, str(added.cid), entries, output, started)
@@ -306,19 +346,11 @@ class ComputeService:
         await trio.to_thread.run_sync(_remove, place.folder)
 
     def _remove_leftovers(self) -> None:
-        """Folders of executions that a crash cut short."""
+        """Folders of executions that a crash cut short, unless a container may still work in them."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in self._folder.iterdir():
-            _remove(folder)
-
-    # --- the inbox ----------------------------------------------------------------------------
-
-    def _put(self, event: ev.Event, arrival: Arrival | None = None) -> None:
-        self._inbox.append((event, arrival))
-        self._wake.set()
-
-    def _hear(self, arrival: Arrival) -> None:
-        self._put(ev.MessageReceived(arrival.author, arrival.message), arrival)
+            if folder.name not in self._outliving:
+                _remove(folder)
 
 
 def _pin(execution_id: ExecutionID) -> str:

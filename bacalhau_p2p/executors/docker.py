@@ -130,6 +130,11 @@ class DockerExecutor:
             await self._remove_mine(await self._engine.client())
             self._swept = True
 
+    async def reattach(self, request: RunRequest) -> RunOutput | None:
+        """None: containers of an earlier life of the node are removed, and their executions run afresh."""
+        await self.sweep()
+        return None
+
     async def aclose(self) -> None:
         """As in `Executor`; runs that are broken off by it raise ExecutorError."""
         self._closed = True

@@ -84,6 +84,13 @@ class Executor(Protocol):
         """
         ...
 
+    async def reattach(self, request: RunRequest) -> RunOutput | None:
+        """Go on with a run of this execution that outlived the process which began it, as `run` would.
+
+        None when nothing is left of it: then it may be prepared and run afresh. Raises as `run`.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Nothing of this executor runs any more when it returns."""
         ...

@@ -57,6 +57,11 @@ class NoopExecutor:
                 results.stderr.write(stderr.encode("utf-8", "surrogatepass"))
             return results.finish(params.get("ExitCode", 0))
 
+    async def reattach(self, request: RunRequest) -> RunOutput | None:
+        """None: no run outlives its node."""
+        await trio.lowlevel.checkpoint()
+        return None
+
     async def aclose(self) -> None:
         """Nothing runs, so nothing is to be stopped."""
         await trio.lowlevel.checkpoint()

@@ -103,6 +103,11 @@ class WasmExecutor:
                 raise self._failure(report, "running it")
             return results.finish(report["exit"])
 
+    async def reattach(self, request: RunRequest) -> RunOutput | None:
+        """None: no run outlives its node."""
+        await trio.lowlevel.checkpoint()
+        return None
+
     async def aclose(self) -> None:
         await self._processes.aclose()
 

@@ -1,26 +1,25 @@
-"""The requester's memory on disk: its jobs and their executions, in SQLite.
+"""The requester's memory on disk: its jobs and their executions, and its mail.
 
-A commit is one tick of the service, and is durable when it returns (WAL, `synchronous=FULL`): nothing
-is said to a user or a peer before what it rests on is kept. Records are stored as JSON, so that the
-tables need no change when a record gains a field.
+Records are stored as JSON, so that the tables need no change when a record gains a field.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacalhau_p2p.errors import AmbiguousID, SettingsError, UnknownJob
+from bacalhau_p2p.database import open_database
+from bacalhau_p2p.errors import AmbiguousID, UnknownJob
+from bacalhau_p2p.mailbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+_MIGRATIONS = [
+    """
 CREATE TABLE job (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL, token TEXT UNIQUE, record BLOB NOT NULL
 ) STRICT;
@@ -31,6 +30,8 @@ CREATE TABLE execution (
     PRIMARY KEY (job_id, id)
 ) STRICT, WITHOUT ROWID;
 """
+    + MAIL_SCHEMA
+]
 _ENDED = tuple(str(state) for state in JobState if state.terminal)
 
 
@@ -45,52 +46,23 @@ class RequesterStore:
     """Not for use by several threads. Raises SettingsError when the file is not ours."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise SettingsError(f"{path} is not a job store: {error}") from error
-        if version not in (0, SCHEMA_VERSION):
-            self._db.close()
-            raise SettingsError(f"{path} was written by another version of bacalhau_p2p (schema {version})")
+        self.db = open_database(path, _MIGRATIONS)
 
     def close(self) -> None:
-        self._db.close()
+        self.db.close()
 
-    def commit(
-        self, jobs: Iterable[Job], executions: Iterable[Execution], tokens: dict[JobID, str] | None = None
-    ) -> None:
-        """Keep these records, all or none; durable on return. `tokens` are idempotency tokens."""
-        tokens = tokens or {}
-        job_rows = [
-            (job.id, job.state, job.created, tokens.get(job.id), job.model_dump_json(by_alias=True).encode())
-            for job in jobs
-        ]
-        execution_rows = [
-            (e.id, e.job_id, e.created, e.model_dump_json(by_alias=True).encode()) for e in executions
-        ]
-        if not job_rows and not execution_rows:
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.executemany(
-                "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
-                job_rows,
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
-                execution_rows,
-            )
-        except sqlite3.Error:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+    def keep(self, jobs: Iterable[Job], executions: Iterable[Execution], tokens: Mapping[JobID, str]) -> None:
+        """Within a transaction that is open: keep these, the latest of each. `tokens` are idempotency
+        tokens of new jobs."""
+        self.db.executemany(
+            "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+            [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
+        )
+        self.db.executemany(
+            "INSERT OR REPLACE INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
+            [(e.id, e.job_id, e.created, _json(e)) for e in executions],
+        )
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""
@@ -105,7 +77,7 @@ class RequesterStore:
             raise UnknownJob("no job id given")
         ceiling = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         with closing(
-            self._db.execute(
+            self.db.execute(
                 "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (prefix, ceiling)
             )
         ) as rows:
@@ -128,7 +100,7 @@ class RequesterStore:
             "SELECT record FROM job WHERE substr(id, 1, ?) = ? "  # noqa: S608
             f"ORDER BY created {order}, id LIMIT ? OFFSET ?"
         )
-        with closing(self._db.execute(query, (len(prefix), prefix, limit + 1, offset))) as rows:
+        with closing(self.db.execute(query, (len(prefix), prefix, limit + 1, offset))) as rows:
             records = [row[0] for row in rows]
         more = len(records) > limit
         return JobPage(
@@ -139,7 +111,7 @@ class RequesterStore:
     def executions(self, job_id: JobID) -> list[Execution]:
         """Oldest first; empty for an unknown job."""
         with closing(
-            self._db.execute("SELECT record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,))
+            self.db.execute("SELECT record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,))
         ) as rows:
             return [Execution.model_validate_json(row[0]) for row in rows]
 
@@ -147,7 +119,7 @@ class RequesterStore:
         """Jobs that have not ended, oldest first."""
         marks = ", ".join("?" for _ in _ENDED)
         with closing(
-            self._db.execute(
+            self.db.execute(
                 f"SELECT record FROM job WHERE state NOT IN ({marks}) ORDER BY created",  # noqa: S608
                 _ENDED,
             )
@@ -155,6 +127,10 @@ class RequesterStore:
             return [Job.model_validate_json(row[0]) for row in rows]
 
     def _one(self, query: str, *values: str) -> tuple[Any] | None:
-        with closing(self._db.execute(query, values)) as rows:
+        with closing(self.db.execute(query, values)) as rows:
             row: tuple[Any] | None = rows.fetchone()
         return row
+
+
+def _json(record: Job | Execution) -> bytes:
+    return record.model_dump_json(by_alias=True).encode()

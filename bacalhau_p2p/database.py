@@ -1,0 +1,67 @@
+"""A component's SQLite file: made, checked and opened in one way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bacalhau_p2p.errors import SettingsError
+
+Migration = str | Callable[[sqlite3.Connection], None]
+"""Statements, or a function, that take the schema from one version to the next."""
+
+
+def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
+    """Open or make the file, and bring its schema to version `len(migrations)`.
+
+    The connection is in autocommit mode, its journal in WAL mode; write within `transaction`.
+    Raises SettingsError when the file is not a database of ours, or of a later version.
+    """
+    try:
+        db = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise SettingsError(f"{path} cannot be opened: {error}") from error
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > len(migrations):
+            raise SettingsError(f"{path} was written by a later version of bacalhau_p2p (schema {version})")
+        for number, migration in enumerate(migrations[version:], start=version + 1):
+            with transaction(db):
+                if isinstance(migration, str):
+                    for statement in _statements(migration):
+                        db.execute(statement)
+                else:
+                    migration(db)
+                db.execute(f"PRAGMA user_version={number}")
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise SettingsError(f"{path} is not a database of this program: {error}") from error
+    except SettingsError:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[None]:
+    """All that the block writes is kept, or with an exception none of it.
+
+    A transaction that is not `power_safe` survives a crash of this process, but a power cut only once a
+    later one that is power safe has been committed; it costs a thirtieth.
+    """
+    db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """`executescript` would commit on its own."""
+    return (statement for statement in script.split(";") if statement.strip())

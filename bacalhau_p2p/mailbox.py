@@ -1,0 +1,79 @@
+"""The durable side of delivery: the messages that a component sends and has dealt with, beside its records.
+
+Both live in the component's own database, so that they commit with the records that they belong to: a
+message is sent only if the change that caused it is kept, and kept only with the message (a transactional
+outbox); and a repeat of a message that was dealt with is recognised after a crash.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_frame, encode_frame
+from bacalhau_p2p.bprotocol.delivery import REMEMBERED
+from bacalhau_p2p.database import transaction
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+
+SCHEMA = """
+CREATE TABLE outbox (
+    id BLOB PRIMARY KEY, recipient TEXT NOT NULL, give_up_at REAL NOT NULL, frame BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE inbox (
+    author TEXT NOT NULL, id BLOB NOT NULL, since REAL NOT NULL, PRIMARY KEY (author, id)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A message that is to be delivered, from before it is sent until it is acknowledged or given up."""
+
+    to: PeerID
+    envelope: Envelope
+    give_up_at: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A message that was dealt with."""
+
+    author: PeerID
+    id: MessageID
+    since: UnixSeconds
+
+
+def keep_mail(
+    db: sqlite3.Connection,
+    *,
+    posted: Iterable[Posted],
+    settled: Iterable[Settled],
+    finished: Iterable[MessageID],
+) -> None:
+    """Within the transaction of `db` that is open now: add, remember, and forget what has arrived."""
+    db.executemany(
+        "INSERT OR REPLACE INTO outbox (id, recipient, give_up_at, frame) VALUES (?, ?, ?, ?)",
+        [(p.envelope.id, p.to, p.give_up_at, encode_frame(p.envelope)) for p in posted],
+    )
+    db.executemany(
+        "INSERT OR REPLACE INTO inbox (author, id, since) VALUES (?, ?, ?)",
+        [(s.author, s.id, s.since) for s in settled],
+    )
+    db.executemany("DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in finished])
+
+
+def load_mail(db: sqlite3.Connection, now: UnixSeconds) -> tuple[list[Posted], list[Settled]]:
+    """What an earlier life left, without what is past its time: that is forgotten for good."""
+    with transaction(db):
+        db.execute("DELETE FROM outbox WHERE give_up_at <= ?", (now,))
+        db.execute("DELETE FROM inbox WHERE since <= ?", (now - REMEMBERED,))
+    posted: list[Posted] = []
+    with closing(db.execute("SELECT recipient, give_up_at, frame FROM outbox ORDER BY give_up_at")) as rows:
+        for recipient, give_up_at, frame in rows:
+            if (envelope := decode_frame(frame)) is not None:
+                posted.append(Posted(PeerID(recipient), envelope, give_up_at))
+    with closing(db.execute("SELECT author, id, since FROM inbox ORDER BY since")) as rows:
+        settled = [Settled(PeerID(author), MessageID(raw), since) for author, raw, since in rows]
+    return posted, settled
