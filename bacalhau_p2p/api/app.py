@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import bacalhau_p2p
 from bacalhau_p2p.api.agent import agent_routes
 from bacalhau_p2p.api.content import content_routes
+from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
 from bacalhau_p2p.errors import (
     AmbiguousID,
@@ -50,8 +51,9 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
     app.include_router(agent_routes(node), prefix="/api/v1/agent")
     app.include_router(content_routes(node))
+    app.include_router(gateway_routes(node))
     app.add_exception_handler(BacalhauError, _describe)
-    app.add_middleware(Guard, token=node.settings.api_token)
+    app.add_middleware(Guard, token=node.settings.api_token, gateway=node.settings.gateway)
     return app
 
 
@@ -67,15 +69,21 @@ class Guard:
     """Lets those ask who should: the bearer of the token, or with none a caller on this machine.
 
     A web page that a browser of this machine shows is not such a caller: its requests carry a foreign
-    `Origin`, or after DNS rebinding a foreign `Host`.
+    `Origin`, or after DNS rebinding a foreign `Host`. Where `gateway` is set, anybody else may read
+    content: such a request is marked as `public`, and is served from what the node has.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, gateway: bool = False) -> None:
         self._app = app
         self._token = token.encode()
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := self._refusal(Headers(scope=scope))) is not None:
+        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        if refusal is not None and self._gateway and scope["path"].startswith("/ipfs/"):
+            refusal = None if scope["method"] in ("GET", "HEAD") else refusal
+            scope.setdefault("state", {})["public"] = True
+        if refusal is not None:
             status, message = refusal
             await JSONResponse({"Error": message, "Code": "ApiError"}, status)(scope, receive, send)
         else:

@@ -1,61 +1,88 @@
-"""Content in and out: CARs up, and a read-only trustless gateway down (`/ipfs/CID?format=car|raw|tar`)."""
+"""`/api/v1/content`: content into the node's store, and what keeps it there."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
 
+from bacalhau_p2p.content.blockstore import Pin
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.errors import ApiError
+from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidContent
+from bacalhau_p2p.model.quantities import parse_duration
 from bacalhau_p2p.node import Node
 
 JSON = dict[str, Any]
 
-_MEDIA_TYPES = {
-    "car": "application/vnd.ipld.car",
-    "raw": "application/vnd.ipld.raw",
-    "tar": "application/x-tar",
-}
+USER = "user"
+"""The owner of what users add and pin."""
+_OF_EXECUTIONS = "execution:"
+"""Owners that are executions which run: only they let go of what they need."""
 
 
 def content_routes(node: Node) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(prefix="/api/v1/content")
 
-    @routes.put("/api/v1/content")
+    @routes.put("")
     async def add_content(request: Request) -> JSON:
         """Keep the one DAG of a CAR; it is on disk, verified, when this answers."""
-        cid = await node.content.import_car(request.stream(), pin_owner="user")
+        cid = await node.content.import_car(request.stream(), pin_owner=USER)
         return {"CID": str(cid)}
 
-    @routes.get("/ipfs/{cid}")
-    async def get_content(
+    @routes.get("")
+    async def list_content() -> JSON:
+        """What is pinned here, by whom and until when, and how much of the quota is used."""
+        now = time.time()
+        pins = [pin for pin in await node.content.pins() if pin.expires is None or pin.expires > now]
+        items = [{**_pin_json(pin), "Size": await _size(node, pin.cid)} for pin in pins]
+        return {"Items": items, "Used": node.content.used, "Quota": node.content.quota}
+
+    @routes.put("/pins/{cid}")
+    async def pin_content(
         cid: str,
-        request: Request,
-        format: str = "",  # noqa: A002 - the name in the gateway specification
+        keep: str = "",
         provider: Annotated[list[str] | None, Query()] = None,
-    ) -> Response:
-        """The whole DAG of a CID, fetched from peers if need be before the first byte is sent."""
-        wanted = format or _format_of(request.headers.get("accept", ""))
-        if wanted not in _MEDIA_TYPES:
-            raise ApiError("ask for format=car, raw or tar", status=406)
-        parsed = CID.parse(cid)
+    ) -> JSON:
+        """Have a CID here, fetched if need be, and keep it: for a time such as `7d`, or until unpinned."""
+        root, expires = CID.parse(cid), None
+        if keep:
+            try:
+                expires = time.time() + parse_duration(keep)
+            except ValueError as error:
+                raise ApiError(f"keep: {error}", status=400) from None
         hints = node.learn(provider or [])
-        await node.content.fetch(parsed, hints=hints, timeout=node.settings.content_timeout)
-        headers = {"Etag": f'"{parsed}.{wanted}"', "X-Content-Type-Options": "nosniff"}
-        media_type = _MEDIA_TYPES[wanted]
-        if wanted == "raw":
-            return Response(await node.content.block(parsed), media_type=media_type, headers=headers)
-        headers["Content-Disposition"] = f'attachment; filename="{parsed}.{wanted}"'
-        stream: AsyncIterator[bytes] = (
-            node.content.car(parsed) if wanted == "car" else node.content.tar(parsed)
+        await node.content.fetch(
+            root, hints=hints, pin_owner=USER, expires=expires, timeout=node.settings.content_timeout
         )
-        return StreamingResponse(stream, media_type=media_type, headers=headers)
+        return _pin_json(Pin(root.v1, USER, expires))
+
+    @routes.delete("/pins/{cid}")
+    async def unpin_content(cid: str, owner: str = USER) -> JSON:
+        """Let go of a CID, whose blocks stay until room is wanted. An execution's own pin is left alone."""
+        root = CID.parse(cid)
+        if owner.startswith(_OF_EXECUTIONS):
+            raise ApiError(f"{root} is needed by a running execution; cancel its job instead", status=409)
+        if not await node.content.unpin(root, owner):
+            raise ContentNotFound(f"{root} is not pinned by {owner}")
+        return {}
+
+    @routes.post("/gc")
+    async def collect_garbage() -> JSON:
+        """Remove every block that no pin leads to and nobody uses."""
+        gone = await node.content.collect()
+        return {"Blocks": gone.blocks, "Bytes": gone.bytes, "Used": node.content.used}
 
     return routes
 
 
-def _format_of(accept: str) -> str:
-    return next((name for name, media_type in _MEDIA_TYPES.items() if media_type in accept), "")
+def _pin_json(pin: Pin) -> JSON:
+    expires = None if pin.expires is None else int(pin.expires * 1_000_000_000)
+    return {"CID": str(pin.cid), "Owner": pin.owner, "Expires": expires}
+
+
+async def _size(node: Node, cid: CID) -> int | None:
+    try:
+        return await node.content.size(cid)
+    except (ContentNotFound, InvalidContent):
+        return None

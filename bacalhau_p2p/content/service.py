@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import trio
 
 from bacalhau_p2p.content.blockstore import BlockStore, Collected, Pin
-from bacalhau_p2p.content.car import CarReader, check_budget, write_car
+from bacalhau_p2p.content.car import CarReader, check_budget, header, section, write_car
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import Survey
+from bacalhau_p2p.content.dag import Folder, Node, Shard, Survey, folder_entries
 from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
+from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
@@ -23,6 +25,9 @@ from bacalhau_p2p.model.base import PeerID
 
 STREAM_CHUNK = 256 * 1024
 """Bytes of the chunks in which CAR and TAR streams are given, the last excepted."""
+
+Scope = Literal["all", "entity", "block"]
+"""How much of a DAG a CAR has: everything; one file, or one folder without what is in it; one block."""
 
 LOOK_EVERY = 60.0
 """Seconds between two looks at how much of the quota is used."""
@@ -104,8 +109,9 @@ class Content:
     ) -> None:
         """Have the whole DAG below `cid` in the store, from `hints` or any peer that is connected.
 
-        Without a pin it stays until room is wanted: hold it as long as it is used. `timeout` is the seconds within which somebody must be found who has it; the transfer itself
-        may take as long as it moves. Raises ContentNotFound, InvalidContent, ContentTooLarge.
+        Without a pin it stays until room is wanted: hold it as long as it is used. `timeout` is the
+        seconds within which somebody must be found who has it; the transfer may take as long as it moves.
+        Raises ContentNotFound, InvalidContent, ContentTooLarge.
         """
         with self._blocks.holding(cid):
             await self._exchange.fetch(cid, (*hints, *self._candidates()), timeout=timeout)
@@ -144,17 +150,15 @@ class Content:
         with self._blocks.holding(cid), self._doubting():
             return await self._thread(work, await self._survey(cid))
 
-    async def car(self, cid: CID) -> AsyncIterator[bytes]:
+    async def car(self, cid: CID) -> AsyncGenerator[bytes, None]:
         """The DAG below `cid` as a CARv1, depth first.
 
         Raises ContentNotFound before the first byte when not all of it is in the store.
         """
-        with self._blocks.holding(cid):
-            await self._survey(cid)
-            async for chunk in self._stream(write_car([cid], self._blocks, self._blocks.limits)):
-                yield chunk
+        async for chunk in self.entity(await self.resolve(cid), "all"):
+            yield chunk
 
-    async def tar(self, cid: CID, *, name: str = "") -> AsyncIterator[bytes]:
+    async def tar(self, cid: CID, *, name: str = "") -> AsyncGenerator[bytes, None]:
         """The DAG below `cid` as a TAR; see `content.tar.write_tar`."""
         with self._blocks.holding(cid):
             sums = await self._survey(cid)
@@ -162,7 +166,64 @@ class Content:
             async for chunk in self._stream(pieces):
                 yield chunk
 
-    async def _stream(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def resolve(self, cid: CID, names: tuple[str, ...] = ()) -> Place:
+        """What a path below `cid` leads to, from the blocks of the store.
+
+        Raises ContentNotFound, InvalidContent.
+        """
+        return await self._thread(resolve, cid, names, self._blocks, self._blocks.limits)
+
+    async def entries(self, place: Place) -> list[str]:
+        """The names in a folder, sorted; none for anything else."""
+        node = place.node
+        if not isinstance(node, Folder | Shard):
+            return []
+
+        def load(cid: CID) -> Node | None:
+            return resolve(cid, (), self._blocks, self._blocks.limits).node
+
+        return await self._thread(
+            lambda: sorted(entry.name for entry in folder_entries(place.cid, node, load))
+        )
+
+    async def read(self, cid: CID, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` up to `end` of a file. Raises as `reading.read_file`."""
+        with self._blocks.holding(cid):
+            pieces = await self._thread(read_file, cid, self._blocks, start, end, self._blocks.limits)
+            async for chunk in self._stream(pieces):
+                yield chunk
+
+    async def entity(self, place: Place, scope: Scope) -> AsyncGenerator[bytes, None]:
+        """A CARv1 of the blocks that lead to a place, then of those that `scope` wants of it, depth first.
+
+        Its header names the place. Raises ContentNotFound before the first byte.
+        """
+        with self._blocks.holding(place.cid, *place.trail[:1]):
+            if scope == "all":
+                await self._survey(place.cid)
+
+            def wanted() -> Iterator[bytes]:
+                yield header([place.cid])
+                blocks = dict.fromkeys(cid.v1 for cid in place.trail)
+                for cid in blocks:
+                    yield section(cid, self._read(cid))
+                if scope == "all":
+                    yield from islice(write_car([place.cid], self._blocks, self._blocks.limits), 1, None)
+                    return
+                own = own_blocks(place.cid, self._blocks, self._blocks.limits)
+                for cid in own if scope == "entity" else [place.cid.v1]:
+                    yield section(cid, self._read(cid))
+
+            async for chunk in self._stream(wanted()):
+                yield chunk
+
+    def _read(self, cid: CID) -> bytes:
+        block = self._blocks.get(cid)
+        if block is None:
+            raise ContentNotFound(f"block {cid} is not in the store")
+        return block
+
+    async def _stream(self, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         chunks = batches(pieces, STREAM_CHUNK)
         while True:
             with self._doubting():
@@ -182,10 +243,7 @@ class Content:
 
     async def block(self, cid: CID) -> bytes:
         """One block of the store, its hash checked. Raises ContentNotFound, InvalidContent."""
-        block = await self._thread(self._blocks.get, cid)
-        if block is None:
-            raise ContentNotFound(f"block {cid} is not in the store")
-        return block
+        return await self._thread(self._read, cid)
 
     async def import_car(self, chunks: AsyncIterable[bytes], *, pin_owner: str) -> CID:
         """Store a CARv1 with one root and everything below it, in any order, and pin it.

@@ -1,0 +1,185 @@
+"""`/ipfs/CID[/path]`: content out of the node, for IPFS clients, browsers and `curl`; it changes nothing.
+
+Trustless answers (`format=raw` and `car`) prove themselves by their CIDs; a plain file or listing has
+to be believed. The answers to what was asked for by path and format follow the HTTP gateway
+specifications of IPFS.
+"""
+
+from __future__ import annotations
+
+import html
+import mimetypes
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, cast
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from bacalhau_p2p.content.dag import File, Symlink
+from bacalhau_p2p.content.reading import Place, split_path
+from bacalhau_p2p.content.service import Scope
+from bacalhau_p2p.errors import ApiError, InvalidContent
+from bacalhau_p2p.node import Node
+
+_MEDIA_TYPES = {
+    "car": "application/vnd.ipld.car",
+    "raw": "application/vnd.ipld.raw",
+    "tar": "application/x-tar",
+}
+_CAR_TYPE = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
+_SCOPES = ("all", "entity", "block")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_FOREVER = "public, max-age=29030400, immutable"
+_PAGE = "<!DOCTYPE html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{items}</ul>\n"
+_ITEM = '<li><a href="{link}">{name}</a>'
+
+
+def gateway_routes(node: Node) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.api_route("/ipfs/{path:path}", methods=["GET", "HEAD"])
+    async def get_content(
+        path: str,
+        request: Request,
+        format: str = "",  # noqa: A002 - the name in the gateway specification
+        scope: Annotated[str, Query(alias="dag-scope")] = "all",
+        provider: Annotated[list[str] | None, Query()] = None,
+    ) -> Response:
+        """What a path below a CID leads to; fetched from peers first if need be, all below the CID."""
+        form = format or _format_of(request.headers.get("accept", ""))
+        if form and form not in _MEDIA_TYPES:
+            raise ApiError("ask for format=car, raw or tar, or for none to have the plain file", status=406)
+        if scope not in _SCOPES:
+            raise ApiError("dag-scope must be all, entity or block", status=400)
+        root, names = split_path(path)
+        with node.content.holding(root):
+            if not _is_public(request):
+                hints = node.learn(provider or [])
+                await node.content.fetch(root, hints=hints, timeout=node.settings.content_timeout)
+            place = await node.content.resolve(root, names)
+            answer = _Answer(node, request, place, names[-1] if names else str(root))
+            answer.headers["X-Ipfs-Path"] = quote(f"/ipfs/{path}")
+            answer.headers["X-Ipfs-Roots"] = ",".join(map(str, _roots(place)))
+            if form:
+                return await answer.formatted(form, cast(Scope, scope))
+            return await answer.plain()
+
+    return routes
+
+
+def _is_public(request: Request) -> bool:
+    return bool(getattr(request.state, "public", False))
+
+
+def _roots(place: Place) -> list[object]:
+    return [*place.trail[:1], place.cid] if place.trail else [place.cid]
+
+
+def _format_of(accept: str) -> str:
+    return next((name for name, media_type in _MEDIA_TYPES.items() if media_type in accept), "")
+
+
+class _Answer:
+    """One place of content as an HTTP answer."""
+
+    def __init__(self, node: Node, request: Request, place: Place, name: str) -> None:
+        self._content = node.content
+        self._request = request
+        self._place = place
+        self._name = name
+        self.headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": _FOREVER}
+        if _is_public(request):
+            self.headers["Access-Control-Allow-Origin"] = "*"
+
+    async def formatted(self, form: str, scope: Scope) -> Response:
+        cid = self._place.cid
+        tag = f'"{cid}.{form}"' if form == "raw" else f'W/"{cid}.{form}.{scope}.{len(self._place.trail)}"'
+        media_type = _CAR_TYPE if form == "car" else _MEDIA_TYPES[form]
+        self.headers["Content-Disposition"] = f'attachment; filename="{cid}.{form}"'
+        if same := self._unchanged(tag):
+            return same
+        if form == "raw":
+            return Response(await self._content.block(cid), media_type=media_type, headers=self.headers)
+        if form == "tar":
+            return await self._stream(self._content.tar(cid), media_type)
+        return await self._stream(self._content.entity(self._place, scope), media_type)
+
+    async def plain(self) -> Response:
+        # Content is anybody's: whatever it is, it may run no script in the name of this API.
+        self.headers["Content-Security-Policy"] = "sandbox"
+        node = self._place.node
+        if same := self._unchanged(f'"{self._place.cid}"'):
+            return same
+        if isinstance(node, File):
+            return await self._file(node.size)
+        if isinstance(node, Symlink):
+            raise InvalidContent(f"{self._name} is a symlink, which is not followed")
+        return await self._listing()
+
+    def _unchanged(self, tag: str) -> Response | None:
+        self.headers["Etag"] = tag
+        known = [part.strip() for part in self._request.headers.get("if-none-match", "").split(",")]
+        bare = tag.removeprefix("W/")
+        if "*" in known or any(part.removeprefix("W/") == bare for part in known):
+            return Response(status_code=304, headers=self.headers)
+        return None
+
+    async def _file(self, size: int) -> Response:
+        media_type = mimetypes.guess_type(self._name)[0] or "application/octet-stream"
+        if media_type.startswith("text/"):
+            media_type += "; charset=utf-8"
+        self.headers["Accept-Ranges"] = "bytes"
+        start, end = 0, size
+        part = _range_of(self._request.headers.get("range", ""), size)
+        condition = self._request.headers.get("if-range", "")
+        if part is not None and condition in ("", self.headers["Etag"]):
+            start, end = part
+            if start >= end:
+                headers = {**self.headers, "Content-Range": f"bytes */{size}"}
+                return Response(status_code=416, headers=headers)
+            self.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        self.headers["Content-Length"] = str(end - start)
+        pieces = self._content.read(self._place.cid, start, end)
+        return await self._stream(pieces, media_type, 206 if "Content-Range" in self.headers else 200)
+
+    async def _listing(self) -> Response:
+        names = await self._content.entries(self._place)
+        base = quote(self._request.url.path.rstrip("/"))
+        items = "".join(
+            _ITEM.format(link=f"{base}/{quote(name, safe='')}", name=html.escape(name)) for name in names
+        )
+        page = _PAGE.format(title=html.escape(self._name), items=items)
+        return Response(page, media_type="text/html", headers=self.headers)
+
+    async def _stream(
+        self, pieces: AsyncGenerator[bytes, None], media_type: str, status: int = 200
+    ) -> Response:
+        if self._request.method == "HEAD":
+            return Response(status_code=status, media_type=media_type, headers=self.headers)
+        # The first piece is made here, so that what cannot be given is an error and not a broken stream.
+        first = await anext(pieces, b"")
+        return StreamingResponse(_chained(first, pieces), status, media_type=media_type, headers=self.headers)
+
+
+async def _chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+def _range_of(text: str, size: int) -> tuple[int, int] | None:
+    """Start and end of the one range that is asked for, empty when it lies outside; None for the whole
+    file, which is the answer to whatever else a client may ask for."""
+    match = _RANGE.fullmatch(text.replace(" ", ""))
+    if match is None or match[1] == match[2] == "":
+        return None
+    if not match[1]:
+        return max(size - int(match[2]), 0), size
+    start = int(match[1])
+    if match[2] and int(match[2]) < start:
+        return None
+    return start, min(int(match[2]) + 1, size) if match[2] else size

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from html import unescape
+from random import Random
+
+import httpx
+import pytest
+from httpx import ASGITransport
+
+from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.content.car import CarReader
+from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.transports.memory import MemoryNetwork
+
+DATA = Random(1).randbytes(1_024_000)
+MANY, WIDE = 1000, "x" * 240
+FAR = CID.of(RAW, b"nowhere")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "many").mkdir()
+    (folder / "data.bin").write_bytes(DATA)
+    (folder / "page.html").write_text("<script>alert(1)</script>")
+    (folder / "empty").write_text("")
+    (folder / "link").symlink_to("empty")
+    (folder / 'a "b" <i>#?.txt').write_text("odd name\n")
+    for number in range(MANY):
+        (folder / "many" / f"{number}-{WIDE}").write_text(str(number))
+    return folder
+
+
+@asynccontextmanager
+async def gateway(tmp_path, **settings):
+    identity = Identity.generate()
+    chosen = Settings(data_dir=tmp_path / "node", compute=False, content_timeout=1, **settings)
+    async with (
+        MemoryNetwork().open(identity) as transport,
+        open_node(chosen, transport=transport, identity=identity) as node,
+        client_of(node) as client,
+    ):
+        yield node, client
+
+
+def client_of(node: Node, host: str = "127.0.0.1") -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=ASGITransport(create_app(node)), base_url=f"http://{host}:1234")
+
+
+@pytest.fixture
+async def site(tmp_path, folder):
+    async with gateway(tmp_path) as (node, client):
+        yield (await node.content.add(folder, pin_owner="user")).cid, client
+
+
+async def test_a_file_is_given_plain_by_its_cid_and_by_its_path(site):
+    root, client = site
+    by_path = await client.get(f"/ipfs/{root}/data.bin")
+    assert (by_path.status_code, by_path.content) == (200, DATA)
+    cid = by_path.headers["etag"].strip('"')
+    by_cid = await client.get(f"/ipfs/{cid}")
+    assert (by_cid.content, by_cid.headers["content-length"]) == (DATA, "1024000")
+    assert by_path.headers["x-ipfs-roots"] == f"{root},{cid}"
+    assert by_path.headers["x-ipfs-path"] == f"/ipfs/{root}/data.bin"
+    assert "immutable" in by_path.headers["cache-control"]
+
+
+async def test_a_range_of_a_file_is_given(site):
+    root, client = site
+    for asked, part in [
+        ("bytes=0-0", (0, 1)),
+        ("bytes=262143-262144", (262143, 262145)),
+        ("bytes=1000000-", (1000000, 1024000)),
+        ("bytes=1023999-5000000", (1023999, 1024000)),
+        ("bytes=-10", (1023990, 1024000)),
+        ("bytes=-5000000", (0, 1024000)),
+    ]:
+        answer = await client.get(f"/ipfs/{root}/data.bin", headers={"Range": asked})
+        assert answer.status_code == 206
+        assert answer.content == DATA[slice(*part)]
+        assert answer.headers["content-range"] == f"bytes {part[0]}-{part[1] - 1}/1024000"
+        assert answer.headers["content-length"] == str(part[1] - part[0])
+
+
+async def test_a_range_that_is_none_gives_the_whole_file(site):
+    root, client = site
+    for asked in ["bytes=-", "bytes=5-1", "bytes=0-1,5-6", "lines=1-2", "bytes=x-y"]:
+        answer = await client.get(f"/ipfs/{root}/data.bin", headers={"Range": asked})
+        assert (answer.status_code, answer.content) == (200, DATA)
+
+
+async def test_a_range_outside_the_file_is_refused(site):
+    root, client = site
+    for asked in ["bytes=1024000-", "bytes=-0"]:
+        answer = await client.get(f"/ipfs/{root}/data.bin", headers={"Range": asked})
+        assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */1024000")
+        assert (await client.get(f"/ipfs/{root}/empty", headers={"Range": asked})).status_code == 416
+
+
+async def test_a_range_of_another_version_gives_the_whole_file(site):
+    root, client = site
+    headers = {"Range": "bytes=0-0", "If-Range": '"another"'}
+    assert (await client.get(f"/ipfs/{root}/data.bin", headers=headers)).content == DATA
+
+
+async def test_head_says_what_get_would_without_giving_it(site):
+    root, client = site
+    answer = await client.head(f"/ipfs/{root}/data.bin")
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "1024000")
+    part = await client.head(f"/ipfs/{root}/data.bin", headers={"Range": "bytes=1-2"})
+    assert (part.status_code, part.headers["content-length"]) == (206, "2")
+
+
+async def test_what_a_client_has_is_not_sent_again(site):
+    root, client = site
+    for query in ("", "?format=raw", "?format=car", "?format=tar"):
+        first = await client.get(f"/ipfs/{root}/page.html{query}")
+        again = await client.get(
+            f"/ipfs/{root}/page.html{query}", headers={"If-None-Match": first.headers["etag"]}
+        )
+        assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_no_content_runs_scripts_in_the_name_of_the_api(site):
+    root, client = site
+    for path in ("", "/page.html"):
+        answer = await client.get(f"/ipfs/{root}{path}")
+        assert answer.headers["content-security-policy"] == "sandbox"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_a_folder_is_listed_with_links_that_lead_there(site):
+    root, client = site
+    page = (await client.get(f"/ipfs/{root}")).text
+    assert "<i>" not in page
+    links = {
+        unescape(name): link for link, name in re.findall(r'<a href="([^"]*)">([^<]*)</a>|$', page) if link
+    }
+    assert set(links) == {"data.bin", "page.html", "empty", "link", "many", 'a "b" <i>#?.txt'}
+    assert (await client.get(links['a "b" <i>#?.txt'])).text == "odd name\n"
+    assert len(re.findall("<li>", (await client.get(links["many"])).text)) == MANY
+
+
+async def test_every_name_of_a_sharded_folder_is_found_and_no_other(site):
+    root, client = site
+    for number in (0, 17, 999):
+        answer = await client.get(f"/ipfs/{root}/many/{number}-{WIDE}")
+        assert answer.text == str(number)
+    assert (await client.get(f"/ipfs/{root}/many/1000-{WIDE}")).status_code == 404
+
+
+async def test_what_cannot_be_given_is_told(site):
+    root, client = site
+    for path, status, message in [
+        ("/nothing", 404, "there is no 'nothing' below"),
+        ("/data.bin/inside", 404, "there is no 'data.bin/inside' below"),
+        ("/link", 422, "symlink"),
+        ("/%2e%2e/x", 400, "names that no folder has"),
+        ("/data.bin?format=ipns-record", 406, "format=car"),
+        ("/data.bin?format=car&dag-scope=some", 400, "dag-scope"),
+    ]:
+        answer = await client.get(f"/ipfs/{root}{path}")
+        assert answer.status_code == status
+        assert message in answer.json()["Error"]
+
+
+async def test_a_cid_that_nobody_has_and_what_is_no_cid(site):
+    _, client = site
+    assert (await client.get(f"/ipfs/{FAR}")).status_code == 404
+    assert (await client.get("/ipfs/bafynonsense/x")).status_code == 400
+    assert (await client.post(f"/ipfs/{FAR}")).status_code == 405
+
+
+def blocks_of(answer: httpx.Response) -> list[CID]:
+    reader = CarReader()
+    blocks = [cid for cid, _ in reader.feed(answer.content)]
+    reader.finish()
+    return blocks
+
+
+async def test_a_car_proves_the_path_and_has_as_much_as_its_scope_says(site, folder):
+    root, client = site
+    file, many = cid_of(folder / "data.bin"), cid_of(folder / "many")
+    whole = await client.get(f"/ipfs/{root}/data.bin", headers={"Accept": "application/vnd.ipld.car"})
+    assert blocks_of(whole)[:2] == [root, file]
+    assert len(blocks_of(whole)) == 2 + 4
+    block = await client.get(f"/ipfs/{root}/data.bin?format=car&dag-scope=block")
+    assert blocks_of(block) == [root, file]
+    entity = await client.get(f"/ipfs/{root}/data.bin?format=car&dag-scope=entity")
+    assert blocks_of(entity) == blocks_of(whole)
+    shards = await client.get(f"/ipfs/{root}/many?format=car&dag-scope=entity")
+    everything = await client.get(f"/ipfs/{root}/many?format=car")
+    assert blocks_of(shards)[:2] == blocks_of(everything)[:2] == [root, many]
+    assert len(blocks_of(shards)) < len(blocks_of(everything)) - 900
+    assert blocks_of(await client.get(f"/ipfs/{root}?format=car&dag-scope=block")) == [root]
+    inner = await client.get(f"/ipfs/{root}/many/17-{WIDE}?format=car")
+    assert blocks_of(inner)[-1] == CID.of(RAW, b"17")
+
+
+async def test_a_raw_block_is_given_by_path(site):
+    root, client = site
+    answer = await client.get(f"/ipfs/{root}/page.html?format=raw")
+    assert answer.content == b"<script>alert(1)</script>"
+    assert answer.headers["content-type"] == "application/vnd.ipld.raw"
+
+
+# --- who may read -------------------------------------------------------------------------------
+
+
+async def test_without_the_token_nothing_is_served_unless_the_gateway_is_on(tmp_path, folder):
+    for on, status in ((False, 401), (True, 200)):
+        async with gateway(tmp_path / str(on), api_host="0.0.0.0", api_token="secret", gateway=on) as (
+            node,
+            _,
+        ):
+            root = (await node.content.add(folder, pin_owner="user")).cid
+            async with client_of(node, "node.example") as client:
+                answer = await client.get(f"/ipfs/{root}/empty")
+                assert answer.status_code == status
+                allowed = await client.get(f"/ipfs/{root}/empty", headers={"Authorization": "Bearer secret"})
+                assert allowed.status_code == 200
+                assert (await client.get("/api/v1/content")).status_code == 401
+
+
+async def test_the_open_gateway_serves_any_page_what_the_node_has_and_fetches_nothing(tmp_path, folder):
+    async with gateway(tmp_path, gateway=True) as (node, _):
+        root = (await node.content.add(folder, pin_owner="user")).cid
+        node.content.fetch = None  # nobody may be asked
+        async with client_of(node, "node.example") as client:
+            answer = await client.get(f"/ipfs/{root}/empty", headers={"Origin": "http://evil.example"})
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert (await client.get(f"/ipfs/{FAR}")).status_code == 404
+
+
+async def test_web_pages_of_others_are_refused_while_the_gateway_is_off(site):
+    root, client = site
+    answer = await client.get(f"/ipfs/{root}/empty", headers={"Origin": "http://evil.example"})
+    assert answer.status_code == 403
