@@ -7,13 +7,14 @@ same setting. Lists are separated by commas in the environment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.quantities import parse_bytes
@@ -22,6 +23,16 @@ PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
 _LISTS = frozenset({"peers", "announce", "engines", "allow_local_paths", "allow_private_networks"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x20-\x7e]*", secret.get_secret_value().strip()):
+        raise ValueError("must be one line of plain characters")
+    return SecretStr(secret.get_secret_value().strip())
+
+
+Token = Annotated[SecretStr, AfterValidator(_token)]
+"""Credentials of this node; shown nowhere."""
 
 
 class Limits(BaseModel):
@@ -38,7 +49,7 @@ class Limits(BaseModel):
 class Settings(BaseModel):
     """Everything that can be told to a node."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("bacalhau-p2p"))
     network: str = Field(default="main", pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -67,14 +78,30 @@ class Settings(BaseModel):
     """The largest input that is fetched over the web."""
     input_cache: str = "10gb"
     """How much of what was fetched so is kept for the next job."""
+    pinning_endpoint: str = ""
+    """Base URL of a service that speaks the IPFS Pinning Service API."""
+    pinning_token: Token = SecretStr("")
+    lighthouse_token: Token = SecretStr("")
+    lighthouse_endpoint: str = "https://upload.lighthouse.storage"
+    lighthouse_api: str = "https://api.lighthouse.storage"
+    estuary_endpoint: str = ""
+    estuary_token: Token = SecretStr("")
     accept_networked: bool = False
     drain: float = Field(default=30.0, ge=0)
     """Seconds that running executions get when the node is told to stop."""
     limits: Limits = Limits()
+    min_free_disk: str = "1GB"
+    """Free space of the data directory's disk under which the node takes no jobs."""
     content_timeout: float = Field(default=15.0, gt=0)
     """Seconds to search for a CID before saying that nobody has it."""
     content_quota: str = ""
     """Bytes that the block store may use, such as 50GB; empty gives it most of the disk."""
+
+    @field_validator("min_free_disk")
+    @classmethod
+    def _bytes(cls, value: str) -> str:
+        parse_bytes(value)
+        return value
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -168,6 +168,13 @@ async def test_nobody_who_can_run_it_fails_the_job_after_the_queue_time_out(tmp_
             await job.wait_result(30)
 
 
+async def test_a_node_with_a_full_disk_takes_no_jobs(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1, min_free_disk="9999TB") as net:
+        job = await net.requester.submit(noop(task={"Timeouts": {"QueueTimeout": 1}}))
+        with pytest.raises(JobFailed, match="has almost no free disk"):
+            await job.wait_result(30)
+
+
 async def test_a_job_waits_for_a_node_to_join(tmp_path):
     wires = MemoryNetwork()
     async with open_network(tmp_path, compute_nodes=0, wires=wires) as net:

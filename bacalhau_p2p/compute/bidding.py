@@ -47,6 +47,8 @@ class BidStrategy:
     offer: Callable[[], Offer]
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: JobSelectionPolicy = JobSelectionPolicy()
+    short_of: Callable[[], str | None] = lambda: None
+    """What this node has too little of to take any job now: `its disk is almost full`."""
 
     def why_not(self, requester: PeerID, spec: JobSpec) -> str | None:
         """Why this node will not run the job whatever its load, or None."""

@@ -256,6 +256,9 @@ class ComputeMachine:
         if (reason := self._strategy.why_not(author, message.spec)) is not None:
             self._decline(author, message, reason, busy=False, now=now)
             return
+        if (reason := self._strategy.short_of()) is not None:
+            self._decline(author, message, reason, busy=True, now=now)
+            return
         chance = bid_probability(
             bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
         )

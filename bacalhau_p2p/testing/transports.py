@@ -520,6 +520,17 @@ async def check_cancelling_leaves_the_transport_usable(open_transport: OpenTrans
             pass
 
 
+async def check_an_error_of_the_block_comes_out_as_it_was_raised(open_transport: OpenTransport) -> None:
+    error = LookupError("the caller's own")
+    try:
+        async with open_transport(Identity.generate()):
+            raise error
+    except LookupError as caught:
+        assert caught is error
+    else:
+        raise AssertionError("the error was swallowed")
+
+
 async def check_nothing_runs_after_the_block(open_transport: OpenTransport) -> None:
     before = trio.lowlevel.current_statistics().tasks_living
     async with open_connected(open_transport) as (a, b):

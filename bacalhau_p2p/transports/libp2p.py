@@ -102,26 +102,30 @@ async def open_libp2p(
     announced = [_announced_address(address) for address in announce]
     bootstrap_addresses = [_bootstrap_address(address) for address in bootstrap]
     _quieten_libp2p()
-    refused: SettingsError | None = None
+    failure: BaseException | None = None
     send_incoming, incoming = trio.open_memory_channel[Incoming](incoming_size)
     async with send_incoming, trio.open_nursery() as nursery:
         transport = Libp2pTransport(
             identity, nursery, send_incoming, incoming, announced=announced, expected_peers=expected_peers
         )
         async with transport._services(listen_addresses):
-            refused = transport._listen_refusal(listen_addresses)
-            if refused is None:
+            failure = transport._listen_refusal(listen_addresses)
+            if failure is None:
                 for peer, address in bootstrap_addresses:
                     if peer != identity.peer_id:
                         nursery.start_soon(transport._dialer.keep_connected, address)
                 try:
                     yield transport
+                except (trio.Cancelled, GeneratorExit):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised again below, outside of the nurseries
+                    failure = error
                 finally:
                     with trio.CancelScope(shield=True):
                         await transport._close()
         nursery.cancel_scope.cancel()
-    if refused is not None:
-        raise refused
+    if failure is not None:
+        raise failure
 
 
 class _Host(BasicHost):  # type: ignore[misc]

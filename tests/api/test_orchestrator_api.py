@@ -1,0 +1,150 @@
+"""The HTTP API of a real node, as a client and as a stranger meet it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.client import Client
+from bacalhau_p2p.errors import AmbiguousID, InvalidJob, SettingsError, UnknownJob
+from bacalhau_p2p.testing.network import NodeNetwork, open_network
+
+JOB = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}}]}
+JOBS = "/api/v1/orchestrator/jobs"
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, *, compute_nodes: int = 1, **settings: Any
+) -> AsyncIterator[tuple[NodeNetwork, str]]:
+    """A network whose requester serves its API at the URL."""
+    async with (
+        open_network(folder, compute_nodes=compute_nodes, api_port=0, **settings) as network,
+        serve_api(network.requester) as url,
+    ):
+        yield network, url
+
+
+async def test_a_client_submits_waits_and_fetches(tmp_path):
+    async with served(tmp_path) as (_, url), Client(url) as client:
+        job = await client.submit(JOB)
+        result = await job.wait_result(30)
+        assert (result.exit_code, result.stdout) == (0, b"hello\n")
+        folder = await result.fetch(tmp_path / "results")
+        assert (folder / "stdout").read_text() == "hello\n"
+        assert [node.requester for node in await client.nodes()].count(True) == 1
+
+
+async def test_waiting_answers_as_soon_as_the_job_ends_and_no_later_than_asked(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
+        job_id = (await http.put(JOBS, json={"Job": JOB})).json()["JobID"]
+        started = trio.current_time()
+        waiting = (await http.get(f"{JOBS}/{job_id}", params={"wait": 0.3})).json()
+        assert waiting["Job"]["State"]["StateType"] in ("Pending", "Queued")
+        assert trio.current_time() - started >= 0.3
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(network.requester.requester.cancel, job_id, "enough")
+            with trio.fail_after(10):
+                ended = (await http.get(f"{JOBS}/{job_id}", params={"wait": 60})).json()
+        assert ended["Job"]["State"] == {"StateType": "Stopped", "Message": "enough"}
+
+
+async def test_jobs_are_listed_page_by_page(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
+        ids = [(await http.put(JOBS, json={"Job": JOB})).json()["JobID"] for _ in range(5)]
+        first = (await http.get(JOBS, params={"limit": 3})).json()
+        rest = (await http.get(JOBS, params={"limit": 3, "next_token": first["NextToken"]})).json()
+        assert [job["ID"] for job in first["Items"] + rest["Items"]] == ids
+        assert rest["NextToken"] == ""
+        newest = (await http.get(JOBS, params={"limit": 1, "reverse": True})).json()
+        assert newest["Items"][0]["ID"] == ids[-1]
+        one = (await http.get(JOBS, params={"id_prefix": ids[2][:13]})).json()
+        assert [job["ID"] for job in one["Items"]] == [ids[2]]
+
+
+async def test_the_same_token_gives_the_same_job(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
+        body = {"Job": JOB, "IdempotencyToken": "once"}
+        answers = [(await http.put(JOBS, json=body)).json()["JobID"] for _ in range(3)]
+        assert len(set(answers)) == 1
+
+
+async def test_errors_say_what_kind_they_are(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (network, url), Client(url) as client:
+        with pytest.raises(UnknownJob, match="00000000"):
+            await client.job("00000000")
+        with pytest.raises(InvalidJob) as refused:
+            await client.submit({"Tasks": [{"Engine": {"Type": "dokcer"}}]})
+        assert refused.value.faults[0].path == "Tasks[0].Engine.Type"
+        ids: list[str] = []
+        while len({job_id[0] for job_id in ids}) == len(ids):
+            ids.append((await network.requester.submit(JOB)).id)
+        with pytest.raises(AmbiguousID):
+            await client.job(ids[-1][0])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b"{", 400),
+        (b'{"Job": 3}', 400),
+        (b'{"Job": {"Tasks": []}, "IdempotencyToken": 7}', 400),
+        (b"[" * 100_000, 400),
+        (b'"' + b"x" * (1024 * 1024) + b'"', 413),
+    ],
+    ids=lambda value: value[:12].decode() if isinstance(value, bytes) else "",
+)
+async def test_a_malformed_request_is_refused_in_json(tmp_path, body, status):
+    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
+        answer = await http.put(JOBS, content=body)
+        assert answer.status_code == status
+        assert answer.json()["Error"]
+
+
+async def test_a_page_of_another_origin_is_not_answered(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
+        alive = "/api/v1/agent/alive"
+        assert (await http.get(alive)).json() == {"Status": "OK"}
+        assert (await http.get(alive, headers={"Origin": url})).status_code == 200
+        for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
+            assert (await http.get(alive, headers=headers)).status_code == 403
+
+
+async def test_a_token_opens_the_api_and_nothing_else_does(tmp_path):
+    async with served(tmp_path, compute_nodes=0, api_token="secret") as (_, url):
+        async with httpx.AsyncClient(base_url=url) as http:
+            for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+                assert (await http.get("/api/v1/agent/alive", headers=given)).status_code == 401
+        async with Client(url, token="secret") as client:
+            assert await client.jobs() == []
+
+
+async def test_the_node_tells_of_itself(tmp_path):
+    async with served(tmp_path) as (network, url), httpx.AsyncClient(base_url=url) as http:
+        node = (await http.get("/api/v1/agent/node")).json()
+        assert (node["ID"], node["Requester"], node["Compute"]) == (network.requester.peer_id, True, None)
+        assert node["ConnectedPeers"] == [network.compute[0].peer_id]
+        version = (await http.get("/api/v1/agent/version")).json()
+        assert version["GitVersion"].startswith("v")
+        nodes = (await http.get("/api/v1/orchestrator/nodes")).json()["Items"]
+        assert {item["Connection"] for item in nodes} == {"CONNECTED"}
+
+
+async def test_a_taken_port_is_said_to_be(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (network, url):
+        port = int(url.rpartition(":")[2])
+        settings = network.requester.settings.model_copy(update={"api_port": port})
+        network.requester.settings = settings
+        with pytest.raises(SettingsError, match=f"127.0.0.1:{port}: is in use"):
+            async with serve_api(network.requester):
+                pass
