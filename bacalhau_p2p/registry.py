@@ -26,6 +26,7 @@ from bacalhau_p2p.storage.interface import StorageProvider
 from bacalhau_p2p.verifiers.interface import Verifier
 
 if TYPE_CHECKING:
+    from bacalhau_p2p.publishers.remote import Handover
     from bacalhau_p2p.storage.fetching import Fetcher
 
 
@@ -153,6 +154,44 @@ def _local_publisher(context: AdapterContext) -> Publisher:
     return LocalPublisher(context.content, base_url=context.api_url)
 
 
+def _remote_publisher(context: AdapterContext, kind: str, handover: Handover | None) -> Publisher:
+    from bacalhau_p2p.publishers.remote import RemotePublisher
+
+    return RemotePublisher(context.content, handover, kind)
+
+
+def _pinning_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.publishers.pinning import PinningService
+
+    settings, handover = context.settings, None
+    if settings.pinning_endpoint:
+        service = Service(settings.pinning_endpoint, settings.pinning_token.get_secret_value())
+        handover = PinningService(service, context.addresses)
+    return _remote_publisher(context, "pinning", handover)
+
+
+def _lighthouse_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.publishers.lighthouse import Lighthouse
+
+    settings, handover = context.settings, None
+    if token := settings.lighthouse_token.get_secret_value():
+        upload, api = Service(settings.lighthouse_endpoint, token), Service(settings.lighthouse_api, token)
+        handover = Lighthouse(upload, api)
+    return _remote_publisher(context, "lighthouse", handover)
+
+
+def _estuary_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.publishers.estuary import Estuary
+
+    settings, handover = context.settings, None
+    if settings.estuary_endpoint:
+        handover = Estuary(Service(settings.estuary_endpoint, settings.estuary_token.get_secret_value()))
+    return _remote_publisher(context, "estuary", handover)
+
+
 def _noop_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.publishers.noop import NoopPublisher
 
@@ -184,6 +223,9 @@ _PUBLISHERS: dict[str, Factory] = {
     "ipfs": _ipfs_publisher,
     "local": _local_publisher,
     "noop": _noop_publisher,
+    "pinning": _pinning_publisher,
+    "lighthouse": _lighthouse_publisher,
+    "estuary": _estuary_publisher,
 }
 _VERIFIERS: dict[str, Factory] = {"noop": _noop_verifier, "deterministic": _deterministic_verifier}
 

@@ -130,6 +130,9 @@ PUBLISHERS: Mapping[str, type[Model]] = {
     "local": NoParams,
     "noop": NoParams,
     "s3": S3Publisher,
+    "pinning": NoParams,
+    "lighthouse": NoParams,
+    "estuary": NoParams,
 }
 VERIFIERS: Mapping[str, type[Model]] = {"noop": NoParams, "deterministic": DeterministicParams}
 

@@ -14,13 +14,6 @@ ADDRESSES = ["/ip4/127.0.0.1/tcp/1235/p2p/12D3KooWExample"]
 JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
 
 
-@pytest.fixture
-async def result(content, tmp_path):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "stdout").write_text("hello\n")
-    return str((await content.add(tmp_path / "results", pin_owner="execution")).cid)
-
-
 @pytest.fixture(params=["ipfs", "local"])
 def publisher(request, content):
     if request.param == "ipfs":
