@@ -78,7 +78,10 @@ class ExecutorError(ExecutionError):
 
 
 class RunTimedOut(ExecutorError):
-    """The job ran longer than its execution time-out."""
+    """The job ran longer than its execution time-out. Permanent: it was given the time that it asked for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 class StorageError(ExecutionError):
