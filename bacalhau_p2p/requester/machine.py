@@ -385,7 +385,7 @@ class RequesterMachine:
         self._move(entry, execution, S.BID_ACCEPTED, "accepted; preparing", now)
         self._send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
         if entry.job.state in (JobState.PENDING, JobState.QUEUED):
-            self._set_job(entry, JobState.RUNNING, "running", now)
+            self._set_job(entry, JobState.RUNNING, "", now)
 
     def _reject_bid(self, entry: JobEntry, execution: Execution, reason: str, now: UnixSeconds) -> None:
         self._move(entry, execution, S.BID_REJECTED, reason, now)
@@ -534,7 +534,9 @@ class RequesterMachine:
             completed = sum(e.state == S.COMPLETED for e in executions)
             rejected = sum(e.state == S.RESULT_REJECTED for e in executions)
             note = f"; {rejected} of {len(executions)} results rejected" if rejected else ""
-            self._end(entry, JobState.COMPLETED, f"{completed} results published{note}", now)
+            self._end(
+                entry, JobState.COMPLETED, f"{completed} result{'s'[: completed > 1]} published{note}", now
+            )
 
     def _end(self, entry: JobEntry, state: JobState, message: str, now: UnixSeconds) -> None:
         bidding = entry.open_since is not None
