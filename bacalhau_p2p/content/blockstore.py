@@ -1,6 +1,7 @@
-"""Blocks on disk, one file each, and the pins that say who needs which root.
+"""Blocks on disk, and the pins that say who needs which root.
 
     <folder>/blocks/<000 to 3ff>/<digest in hex>     1,024 sub-folders, by the first ten bits
+    <folder>/small.db                                SQLite: blocks of up to 16 KiB
     <folder>/tmp/                                    blocks that are being written
     <folder>/pins.db                                 SQLite: who needs what, until when
     <folder>/lock                                    held while the store is open
@@ -28,10 +29,11 @@ from typing import Self
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.claims import Batch, Claims
-from bacalhau_p2p.content.collecting import Collected, collect
+from bacalhau_p2p.content.collecting import Collected, Group, StoredBlock, collect
 from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.content.pins import Pin, Pins
+from bacalhau_p2p.content.small_blocks import MAX_SMALL, SmallBlocks
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 
 __all__ = ["BlockStore", "Collected", "Pin"]
@@ -91,6 +93,7 @@ class BlockStore:
             for left_over in temporary.iterdir():
                 left_over.unlink()
             self._pins = Pins(folder / "pins.db")
+            self._small = SmallBlocks(folder / "small.db")
             used = self._pins.take_note("used")  # it is there when the store was closed well
             self._used = self._measure() if used is None else used
         except BaseException:
@@ -101,6 +104,7 @@ class BlockStore:
         """Give the folder free for another process. No other call may follow."""
         self._pins.note("used", self._used)
         self._pins.close()
+        self._small.close()
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -133,10 +137,12 @@ class BlockStore:
         """
         if len(block) > MAX_BLOCK:
             raise ContentTooLarge(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
-        path = self._path(cid)
         self._claims.arrive(cid.digest, batch)
+        if len(block) <= MAX_SMALL:
+            return self._put_small(cid.digest, block)
+        path = self._path(cid)
         if os.path.exists(path):  # noqa: PTH110 - this is the hot path; a Path costs as much as the call
-            return
+            return None
         if self.quota is not None and self._used + len(block) > self.quota:
             self._make_room(len(block))
         temporary = f"{self._temporary}/{next(self._serial)}"
@@ -156,6 +162,17 @@ class BlockStore:
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
             raise ContentError(f"block {cid} cannot be stored: {error.strerror or error}") from None
+        return None
+
+    def _put_small(self, digest: bytes, block: bytes) -> None:
+        if self.quota is not None and self._used + len(block) > self.quota and not self._small.has(digest):
+            self._make_room(len(block))
+        try:
+            with self._claims.lock:
+                if self._small.put(digest, block, int(self._clock())):
+                    self._used += len(block)
+        except sqlite3.Error as error:
+            raise ContentError(f"a block cannot be stored: {error}") from None
 
     def _install(self, temporary: str, path: str, size: int) -> None:
         with self._claims.lock:
@@ -167,6 +184,15 @@ class BlockStore:
 
     def get(self, cid: CID) -> bytes | None:
         """The block, its hash checked, or None. A damaged one is removed and counts as missing."""
+        block = self._small.get(cid.digest) if cid.fetchable else None
+        if block is None and (block := self._read_file(cid)) is None:
+            return None
+        if cid.verify(block):
+            return block
+        self.delete(cid)
+        return None
+
+    def _read_file(self, cid: CID) -> bytes | None:
         try:
             file = os.open(self._path(cid), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -177,13 +203,12 @@ class BlockStore:
                 block += more
         finally:
             os.close(file)
-        if cid.verify(block):
-            return block
-        self.delete(cid)
-        return None
+        return block
 
     def size(self, cid: CID) -> int | None:
         """Bytes of the block as it lies on disk, or None. The block is not read."""
+        if cid.fetchable and (size := self._small.size(cid.digest)) is not None:
+            return size
         try:
             return os.stat(self._path(cid)).st_size  # noqa: PTH116
         except FileNotFoundError:
@@ -198,7 +223,8 @@ class BlockStore:
         with self._claims.lock:
             size = self.size(cid)
             if size is not None:
-                self.removed(1, size)
+                self.removed(size)
+                self._small.remove([cid.digest])
                 Path(self._path(cid)).unlink(missing_ok=True)
 
     def _path(self, cid: CID) -> str:
@@ -223,7 +249,7 @@ class BlockStore:
     def forget_complete(self) -> None:
         """Remember no DAG as complete: a block of one has turned out to be missing."""
         with self._claims.lock:
-            self.removed(0, 0)
+            self.removed(0)
 
     def has_all(self, cid: CID) -> bool:
         """Whether the complete DAG below `cid` is here and within the limits."""
@@ -295,8 +321,8 @@ class BlockStore:
                 excess=excess,
                 checkpoint=checkpoint,
             )
-        except OSError as error:
-            raise ContentError(f"blocks cannot be removed: {error.strerror or error}") from None
+        except (OSError, sqlite3.Error) as error:
+            raise ContentError(f"blocks cannot be removed: {error}") from None
 
     def _make_room(self, size: int) -> None:
         assert self.quota is not None
@@ -306,20 +332,37 @@ class BlockStore:
         if self._used + size > self.quota:
             raise ContentError(f"the block store is full: {self._used} of {self.quota} bytes are needed")
 
-    def folders(self) -> Iterator[str]:
-        """The folders of blocks, as `collecting.collect` wants them."""
+    def groups(self) -> Iterator[Group]:
+        """All blocks, as their collector wants them."""
+        yield from self._small.groups()
         for name in os.listdir(self._blocks):  # noqa: PTH208
-            yield f"{self._blocks}/{name}"
+            yield _Folder(f"{self._blocks}/{name}")
 
-    def removed(self, blocks: int, size: int) -> None:
-        """So many blocks of so many bytes are about to vanish; the lock of the claims is held."""
+    def removed(self, size: int) -> None:
+        """Blocks of so many bytes are about to vanish; the lock of the claims is held."""
         self._used -= size
         self._removals += 1
         self._complete.clear()
 
     def _measure(self) -> int:
-        total = 0
-        for folder in self.folders():
-            with os.scandir(folder) as blocks:
-                total += sum(block.stat(follow_symlinks=False).st_size for block in blocks)
-        return total
+        return sum(block.size for group in self.groups() for block in group.blocks())
+
+
+class _Folder:
+    """A sub-folder of blocks, each a file named by its digest."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def blocks(self) -> Iterator[StoredBlock]:
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # a damaged block, removed by who read it
+                    continue
+                yield StoredBlock(bytes.fromhex(entry.name), info.st_mtime, info.st_size)
+
+    def remove(self, digests: list[bytes]) -> None:
+        for digest in digests:
+            os.unlink(f"{self._path}/{digest.hex()}")  # noqa: PTH108 - thousands, with others waiting

@@ -6,12 +6,11 @@ dies in the middle leaves whole blocks: of a DAG that nobody needs, some may be 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.claims import Claims
@@ -31,17 +30,33 @@ class Collected:
     bytes: int = 0
 
 
+class StoredBlock(NamedTuple):
+    """A block in a store: its digest, when it was stored (UNIX seconds), and its bytes."""
+
+    digest: bytes
+    stored: float
+    size: int
+
+
+class Group(Protocol):
+    """Some blocks of a store that are looked through and removed together."""
+
+    def blocks(self) -> Iterable[StoredBlock]: ...
+
+    def remove(self, digests: list[bytes]) -> None:
+        """Called with the lock of the claims held."""
+        ...
+
+
 class Sweepable(BlockSource, Protocol):
     """A store as its collector sees it."""
 
     limits: Limits
 
-    def folders(self) -> Iterator[str]:
-        """The folders that hold blocks, each a file named by its digest in hex."""
-        ...
+    def groups(self) -> Iterable[Group]: ...
 
-    def removed(self, blocks: int, size: int) -> None:
-        """Told, with the lock of the claims held, before so many blocks of so many bytes vanish."""
+    def removed(self, size: int) -> None:
+        """Told, with the lock of the claims held, before blocks of so many bytes vanish."""
         ...
 
 
@@ -66,9 +81,9 @@ def collect(
         _mark(store, claims.take_unmarked(), marks, checkpoint)
         newest = _age_limit(store, marks, excess, checkpoint)
         blocks = size = 0
-        for folder in store.folders():
+        for group in store.groups():
             checkpoint()
-            gone = _sweep(store, claims, folder, marks, newest, checkpoint)
+            gone = _sweep(store, claims, group, marks, newest, checkpoint)
             blocks, size = blocks + gone.blocks, size + gone.bytes
     return Collected(blocks=blocks, bytes=size)
 
@@ -117,11 +132,11 @@ def _age_limit(store: Sweepable, marks: set[bytes], excess: float, checkpoint: C
     if excess == inf:
         return inf
     by_age: Counter[int] = Counter()
-    for folder in store.folders():
+    for group in store.groups():
         checkpoint()
-        for name, info in _blocks(folder):
-            if bytes.fromhex(name) not in marks:
-                by_age[int(info.st_mtime) // _AGE_STEP] += info.st_size
+        for block in group.blocks():
+            if block.digest not in marks:
+                by_age[int(block.stored) // _AGE_STEP] += block.size
     freed = 0
     for age in sorted(by_age):
         freed += by_age[age]
@@ -133,35 +148,23 @@ def _age_limit(store: Sweepable, marks: set[bytes], excess: float, checkpoint: C
 def _sweep(
     store: Sweepable,
     claims: Claims,
-    folder: str,
+    group: Group,
     marks: set[bytes],
     newest: float,
     checkpoint: Callable[[], None],
 ) -> Collected:
-    """Remove what is unmarked from one folder."""
+    """Remove what is unmarked from one group."""
     while True:
         with claims.lock:
             if not claims.anything_unmarked:
                 doomed = [
-                    (name, info.st_size)
-                    for name, info in _blocks(folder)
-                    if info.st_mtime < newest
-                    and (digest := bytes.fromhex(name)) not in marks
-                    and not claims.keeps(digest)
+                    block
+                    for block in group.blocks()
+                    if block.stored < newest and block.digest not in marks and not claims.keeps(block.digest)
                 ]
-                size = sum(length for _, length in doomed)
+                size = sum(block.size for block in doomed)
                 if doomed:
-                    store.removed(len(doomed), size)
-                for name, _ in doomed:
-                    os.unlink(f"{folder}/{name}")  # noqa: PTH108 - thousands of them, with others waiting
+                    store.removed(size)
+                    group.remove([block.digest for block in doomed])
                 return Collected(blocks=len(doomed), bytes=size)
         _mark(store, claims.take_unmarked(), marks, checkpoint)
-
-
-def _blocks(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                yield entry.name, entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # a damaged block, removed by who read it
-                continue

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 
-DATA = b"some block"
+DATA = b"some block" * 2000
 NAME = CID.of(RAW, DATA)
 
 
@@ -48,6 +49,10 @@ def test_the_same_bytes_are_stored_once_whatever_the_codec(store, tmp_path):
     store.put(CID.of(DAG_PB, DATA), DATA)
     store.put(CID(CID.of(DAG_PB, DATA).binary[2:]), DATA)
     assert len(stored_files(tmp_path)) == 1
+    assert store.used == len(DATA)
+    for codec in (RAW, DAG_PB):
+        store.put(CID.of(codec, b"small"), b"small")
+    assert store.used == len(DATA) + 5
 
 
 @pytest.mark.parametrize(
@@ -70,6 +75,21 @@ def test_a_damaged_block_is_missing_and_can_be_stored_again(store, tmp_path):
     assert store.get(NAME) is None
     store.put(NAME, DATA)
     assert store.get(NAME) == DATA
+
+
+def test_a_small_block_that_was_damaged_is_missing_and_can_be_stored_again(tmp_path):
+    small = CID.of(RAW, b"small")
+    with BlockStore(tmp_path / "s") as store:
+        store.put(small, b"small")
+    with sqlite3.connect(tmp_path / "s" / "small.db") as db:
+        db.execute("UPDATE blocks SET body = X'00'")
+    db.close()
+    with BlockStore(tmp_path / "s") as store:
+        assert store.size(small) == 1
+        assert store.get(small) is None
+        assert not store.has(small)
+        store.put(small, b"small")
+        assert store.get(small) == b"small"
 
 
 def test_a_second_process_cannot_open_the_store(store, tmp_path):

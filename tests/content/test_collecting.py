@@ -18,6 +18,8 @@ from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.errors import ContentError
 
 NOW = 1_000_000.0
+BIG = 20_000
+"""Bytes of a block that is a file of its own; smaller ones share one."""
 
 
 @pytest.fixture
@@ -27,9 +29,9 @@ def store(tmp_path):
 
 
 def put_dag(store: BlockStore, seed: int) -> tuple[CID, list[CID]]:
-    """A folder with a file of three chunks and a sub-folder; its root, and all of its blocks."""
+    """A folder with a file of eight chunks and a sub-folder; its root, and all of its blocks."""
     blocks = MemoryBlocks()
-    parts = [(blocks.raw(blob(1000, seed * 10 + n)), 1000) for n in range(3)]
+    parts = [(blocks.raw(blob(BIG, seed * 10 + n)), BIG) for n in range(8)]
     inner = blocks.folder([(b"small", blocks.raw(b"%d" % seed))])
     root = blocks.folder([(b"data", blocks.file(parts)), (b"inner", inner)])
     store.put_many(blocks.blocks.items())
@@ -192,7 +194,7 @@ def age(tmp_path, cid: CID, seconds: float) -> None:
     os.utime(path, (NOW - seconds, NOW - seconds))
 
 
-def put_blob(store: BlockStore, number: int, size: int = 1000) -> CID:
+def put_blob(store: BlockStore, number: int, size: int = BIG) -> CID:
     data = blob(size, number)
     cid = CID.of(RAW, data)
     store.put(cid, data)
@@ -200,26 +202,26 @@ def put_blob(store: BlockStore, number: int, size: int = 1000) -> CID:
 
 
 def test_a_full_store_makes_room_by_removing_the_oldest(tmp_path):
-    with BlockStore(tmp_path / "store", quota=10_000, clock=lambda: NOW) as store:
+    with BlockStore(tmp_path / "store", quota=10 * BIG, clock=lambda: NOW) as store:
         cids = [put_blob(store, number) for number in range(10)]
         for number, cid in enumerate(cids):
             age(tmp_path, cid, 10_000 - 600 * number)
         store.pin(cids[0], "user")
-        assert store.used == 10_000
+        assert store.used == 10 * BIG
         assert store.wants_room
         fresh = put_blob(store, 10)
         assert store.has(fresh)
         assert [store.has(cid) for cid in cids] == [True] + [False] * 3 + [True] * 6
-        assert store.used == 8_000
+        assert store.used == 8 * BIG
 
 
 def test_a_store_full_of_what_is_needed_takes_no_more(tmp_path):
-    with BlockStore(tmp_path / "store", quota=10_000, clock=lambda: NOW) as store:
+    with BlockStore(tmp_path / "store", quota=10 * BIG, clock=lambda: NOW) as store:
         for number in range(10):
             store.pin(put_blob(store, number), "user")
-        with pytest.raises(ContentError, match=r"the block store is full: 10000 of 10000 bytes are needed"):
+        with pytest.raises(ContentError, match=r"the block store is full: 200000 of 200000 bytes are needed"):
             put_blob(store, 10)
-        assert store.used == 10_000
+        assert store.used == 10 * BIG
         assert os.listdir(tmp_path / "store" / "tmp") == []  # noqa: PTH208
 
 
@@ -230,7 +232,7 @@ def test_how_much_is_used_is_known_after_a_crash_too(tmp_path, clean):
         put_blob(store, 0)
         store.delete(cids[1])
         store.delete(cids[1])
-        assert store.used == 2000
+        assert store.used == 2 * BIG
     if not clean:
         code = (
             "import os, sys; from pathlib import Path;"
@@ -241,14 +243,14 @@ def test_how_much_is_used_is_known_after_a_crash_too(tmp_path, clean):
         )
         subprocess.run([sys.executable, "-c", code, str(tmp_path / "store")], check=False)
     with BlockStore(tmp_path / "store") as store:
-        assert store.used == (2000 if clean else 2004)
+        assert store.used == 2 * BIG + (0 if clean else 4)
 
 
 def test_a_process_killed_while_collecting_leaves_what_is_pinned_and_whole_blocks(tmp_path):
     with BlockStore(tmp_path / "store") as store:
         root, _ = put_dag(store, 1)
         store.pin(root, "user")
-        loose = [put_blob(store, 100 + number, 50) for number in range(3000)]
+        loose = [put_blob(store, 100 + number, BIG * (number % 2) + 50) for number in range(3000)]
     code = (
         "import sys; from pathlib import Path; from bacalhau_p2p.content.blockstore import BlockStore\n"
         "store = BlockStore(Path(sys.argv[1]))\n"
@@ -259,7 +261,7 @@ def test_a_process_killed_while_collecting_leaves_what_is_pinned_and_whole_block
     )
     assert collector.stdout is not None
     with collector:
-        for _ in range(100):
+        for _ in range(300):
             collector.stdout.readline()
         collector.send_signal(signal.SIGKILL)
     with BlockStore(tmp_path / "store") as store:
@@ -330,7 +332,7 @@ async def test_room_is_kept_before_the_store_is_full(tmp_path, autojump_clock):
             trio.from_thread.run_sync(done.set)
             return gone
 
-    with Watched(tmp_path / "store", quota=10_000) as store:
+    with Watched(tmp_path / "store", quota=10 * BIG) as store:
         content = alone(store)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(content.keep_room)
@@ -339,4 +341,4 @@ async def test_room_is_kept_before_the_store_is_full(tmp_path, autojump_clock):
                 put_blob(store, number)
             await done.wait()
             nursery.cancel_scope.cancel()
-        assert content.used <= 7_000
+        assert content.used <= 7 * BIG

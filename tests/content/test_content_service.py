@@ -199,14 +199,14 @@ async def test_content_crosses_a_network_from_candidates_and_hints(tmp_path):
 async def test_content_that_lost_a_block_on_disk_is_noticed(content, tmp_path):
     added = await content.add(results_folder(tmp_path / "results"), pin_owner="job-1")
     assert await content.has(added.cid)
-    lost = added.entries["stdout"].digest.hex()
+    leaf = (await content.resolve(added.cid, ("outputs", "data.bin"))).node.parts[0].cid
     for use in (
         lambda: content.export(added.cid, tmp_path / "copy"),
         lambda: collect(content.car(added.cid)),
     ):
         assert await content.import_car(pieces(b"".join(pack(tmp_path / "results"))), pin_owner="user")
         assert await content.has(added.cid)
-        next((tmp_path / "store" / "blocks").rglob(lost)).unlink()
-        with pytest.raises(ContentNotFound, match=f"block {added.entries['stdout']} is not in the store"):
+        next((tmp_path / "store" / "blocks").rglob(leaf.digest.hex())).unlink()
+        with pytest.raises(ContentNotFound, match=f"block {leaf} is not in the store"):
             await use()
         assert not await content.has(added.cid)

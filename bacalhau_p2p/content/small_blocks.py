@@ -1,0 +1,98 @@
+"""Blocks of a few KiB, in one SQLite file: a file system takes as long to make a file as to write a
+megabyte, and a folder of many small files is many small blocks."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bacalhau_p2p.content.collecting import StoredBlock
+
+MAX_SMALL = 16 * 1024
+"""Bytes of the largest block that is kept here."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS blocks (
+    number INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    stored INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+"""
+_GROUP = 2000
+"""Blocks that are looked through at one time, with others waiting."""
+
+
+class SmallBlocks:
+    """May be called from any thread. Every method may raise sqlite3.Error.
+
+    A write is whole or not there after a crash; a power cut may undo the latest ones.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._mutex = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def has(self, digest: bytes) -> bool:
+        return self._one("SELECT 1 FROM blocks WHERE digest = ?", digest) is not None
+
+    def put(self, digest: bytes, body: bytes, stored: int) -> bool:
+        """Whether it was not there yet. `stored` is in UNIX seconds."""
+        with self._mutex:
+            statement = "INSERT OR IGNORE INTO blocks (digest, stored, body) VALUES (?, ?, ?)"
+            return self._db.execute(statement, (digest, stored, body)).rowcount > 0
+
+    def get(self, digest: bytes) -> bytes | None:
+        body = self._one("SELECT body FROM blocks WHERE digest = ?", digest)
+        return body if isinstance(body, bytes) else None
+
+    def size(self, digest: bytes) -> int | None:
+        size = self._one("SELECT length(body) FROM blocks WHERE digest = ?", digest)
+        return size if isinstance(size, int) else None
+
+    def remove(self, digests: Iterable[bytes]) -> None:
+        with self._mutex:
+            self._db.execute("BEGIN")
+            try:
+                self._db.executemany("DELETE FROM blocks WHERE digest = ?", ((d,) for d in digests))
+            finally:
+                self._db.execute("COMMIT")
+
+    def groups(self) -> Iterator[SmallGroup]:
+        """All that were there on the first step, some thousands at a time."""
+        with self._mutex:
+            (last,) = self._db.execute("SELECT coalesce(max(number), 0) FROM blocks").fetchone()
+        for first in range(0, last + 1, _GROUP):
+            yield SmallGroup(self, first, first + _GROUP)
+
+    def between(self, first: int, end: int) -> list[tuple[bytes, int, int]]:
+        statement = "SELECT digest, stored, length(body) FROM blocks WHERE number >= ? AND number < ?"
+        with self._mutex:
+            return self._db.execute(statement, (first, end)).fetchall()
+
+    def _one(self, statement: str, digest: bytes) -> object:
+        with self._mutex:
+            row = self._db.execute(statement, (digest,)).fetchone()
+        return None if row is None else row[0]
+
+
+class SmallGroup:
+    """Neighbours in the file, as their collector sees them."""
+
+    def __init__(self, blocks: SmallBlocks, first: int, end: int) -> None:
+        self._blocks = blocks
+        self._range = first, end
+
+    def blocks(self) -> Iterator[StoredBlock]:
+        return (StoredBlock(*row) for row in self._blocks.between(*self._range))
+
+    def remove(self, digests: list[bytes]) -> None:
+        self._blocks.remove(digests)
