@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
@@ -20,7 +21,7 @@ from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
 from bacalhau_p2p.bprotocol.messages import Ack, Carrier, Message, topic
-from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
+from bacalhau_p2p.errors import MessageTooLarge, PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.mailbox import Posted, Settled
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -39,6 +40,10 @@ BROADCASTS_APART = 0.02
 """Seconds between two broadcasts on a topic; gossip carries about 50 a second before it loses some."""
 BROADCAST_BYTES = MAX_BROADCAST // 2
 """Envelopes that wait together travel together up to this size."""
+MAIL_APART = 0.2
+"""Seconds between two broadcasts of mail: every peer receives it, for one who may not be there."""
+MAIL_FRAMES = 20
+"""Frames of one broadcast of mail at most."""
 LANE_IDLE = 30.0
 """Seconds after which the task that writes to a silent peer ends."""
 LANE_LENGTH = 10_000
@@ -101,6 +106,9 @@ class Messenger:
         self._broadcast_waits = {carrier: trio.Event() for carrier in self._broadcasts}
         self._clock_moved = trio.Event()
         self._allowances: dict[PeerID, _Allowance] = {}
+        self._mail: deque[bytes] = deque(maxlen=LANE_LENGTH)
+        self._mail_waits = trio.Event()
+        self._mail_topic = topic(network, Carrier.MAIL)
         self._acknowledged = trio.Event()
         self._owners: dict[MessageID, int] = {}
         self._finished: dict[int, list[MessageID]] = {}
@@ -198,11 +206,12 @@ class Messenger:
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Subscribe, then carry messages until cancelled."""
-        for carrier in self._broadcasts:
+        for carrier in (*self._broadcasts, Carrier.MAIL):
             await self._transport.subscribe(topic(self._network, carrier))
         async with trio.open_nursery() as self._nursery:
             for carrier in self._broadcasts:
                 self._nursery.start_soon(self._broadcaster, carrier)
+            self._nursery.start_soon(self._mailer)
             self._nursery.start_soon(self._repeater)
             self._nursery.start_soon(self._receiver)
             task_status.started()
@@ -212,8 +221,8 @@ class Messenger:
             match incoming:
                 case DirectFrame(author, payload):
                     self._frame(author, payload)
-                case Broadcast(author, _, payload):
-                    self._broadcast_came(author, payload)
+                case Broadcast(author, name, payload):
+                    self._broadcast_came(author, name, payload)
                 case PeerConnected(peer):
                     self._delivery.peer_is_back(peer, self._clock())
                     self._clock_moved.set()
@@ -256,7 +265,7 @@ class Messenger:
         else:
             self.counters["unheard"] += 1
 
-    def _broadcast_came(self, author: PeerID, payload: bytes) -> None:
+    def _broadcast_came(self, author: PeerID, name: str, payload: bytes) -> None:
         if not self._allowed(author, self._clock()):
             return
         try:
@@ -265,7 +274,10 @@ class Messenger:
             self._malformed(author, error)
             return
         for envelope in envelopes:
-            if envelope.message.carrier in self._broadcasts:
+            if name == self._mail_topic:
+                if envelope.to == self._transport.peer_id:
+                    self._direct_came(author, envelope)
+            elif envelope.message.carrier in self._broadcasts:
                 self._hand_over(Arrival(author, envelope.message))
             else:
                 self.counters["unheard"] += 1
@@ -313,6 +325,22 @@ class Messenger:
                 await self._transport.broadcast(name, _joined(waiting))
                 await trio.sleep(BROADCASTS_APART)
 
+    async def _mailer(self) -> None:
+        """Frames for peers who cannot be reached go to everybody; the addressee alone heeds them."""
+        while True:
+            await self._mail_waits.wait()
+            self._mail_waits = trio.Event()
+            while self._mail:
+                frames = [self._mail.popleft()]
+                size = len(frames[0])
+                while self._mail and len(frames) < MAIL_FRAMES and size < BROADCAST_BYTES:
+                    frames.append(self._mail.popleft())
+                    size += len(frames[-1])
+                self.counters["mailed"] += len(frames)
+                with suppress(MessageTooLarge):
+                    await self._transport.broadcast(self._mail_topic, codec.join_frames(frames))
+                await trio.sleep(MAIL_APART)
+
     async def _repeater(self) -> None:
         while True:
             deadline = self._delivery.next_deadline()
@@ -352,11 +380,15 @@ class Messenger:
             if acks := self._delivery.take_acks(peer):
                 ack = Envelope(id=self._new_message_id(), message=Ack(ids=acks), to=peer, sent=self._clock())
                 lane.frames.appendleft(codec.encode_frame(ack))
+            frame = b""
             try:
                 while lane.frames:
-                    await self._transport.send(peer, lane.frames.popleft())
+                    frame = lane.frames.popleft()
+                    await self._transport.send(peer, frame)
             except PeerUnreachable as error:
                 self.counters["unreachable"] += 1
+                self._mail.extend((frame, *lane.frames))
+                self._mail_waits.set()
                 lane.frames.clear()
                 log.debug("peer_unreachable", peer=peer, reason=str(error))
 

@@ -31,6 +31,9 @@ class Carrier(Enum):
     """Broadcast on the network's topic of jobs."""
     NODES = "nodes"
     """Broadcast on the network's topic of nodes."""
+    MAIL = "mail"
+    """Broadcast, but for one addressee, who cannot be reached directly. No kind of message has this
+    carrier: it stands in for the next two."""
     DIRECT = "direct"
     """To one peer, repeated until acknowledged."""
     FLEETING = "fleeting"

@@ -80,6 +80,12 @@ def test_a_broadcast_carries_several_messages_in_order():
     assert codec.decode_broadcast(codec.encode_broadcast(envelopes)) == envelopes
 
 
+def test_direct_frames_travel_as_mail_unchanged():
+    envelopes = [envelope(message) for message in EXAMPLES[:5]]
+    mail = codec.join_frames([codec.encode_frame(one) for one in envelopes])
+    assert codec.decode_broadcast(mail) == envelopes
+
+
 def test_ids_travel_in_the_envelope_and_not_twice():
     plain = cbor2.loads(codec.encode_frame(envelope(EXAMPLES[3])))
     assert (plain["job"], plain["execution"], plain["kind"]) == (JOB, EXECUTION, "bid")
