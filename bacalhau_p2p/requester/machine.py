@@ -299,7 +299,8 @@ class RequesterMachine:
         refusal = None
         if entry is None or entry.job.state.terminal:
             refusal = "the job is over"
-        elif bid.execution_id in entry.executions:
+        elif bid.execution_id in self._job_of:
+            # A repeat, or an id that somebody else minted: heartbeats are told apart by it.
             self.ignored += 1
             return
         elif author in entry.busy_nodes():

@@ -416,6 +416,20 @@ def test_only_the_node_of_an_execution_speaks_for_it(bench):
     assert bench.machine.ignored == 2
 
 
+def test_nobody_can_bid_under_the_id_of_anothers_execution(bench):
+    run_to_proposals(bench, job(), A)
+    other = JobID("j-2")
+    bench.give(ev.Submitted(other, job()))
+    stolen = say.Bid(job_id=other, execution_id=execution_id(A), reserved_for=30)
+    assert bench.hear(B, stolen) == []
+    assert bench.machine.jobs[other].executions == {}
+    line = say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.RUNNING)
+    for _ in range(5):
+        bench.wait(15)
+        bench.hear(A, say.Heartbeat(executions=(line,)))
+    assert bench.states() == {A: S.BID_ACCEPTED}
+
+
 def test_a_proposal_of_another_node_cannot_be_replayed(bench):
     run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
     honest = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-right")

@@ -1,0 +1,18 @@
+"""A promise that a simulated world broke."""
+
+from __future__ import annotations
+
+
+class Violation(Exception):
+    """`promise` is the invariant's short name."""
+
+    def __init__(self, promise: str, what: str) -> None:
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+        self.what = what
+
+
+def require(holds: bool, promise: str, what: str) -> None:
+    """Raises Violation unless it holds."""
+    if not holds:
+        raise Violation(promise, what)
