@@ -6,7 +6,7 @@ Without I/O but for one temporary file, so that the asynchronous client and the 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -15,6 +15,7 @@ from bacalhau_p2p.content.car import CarReader, check_budget
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
+from bacalhau_p2p.content.reading import resolve
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 
 CAR_TYPE = "application/vnd.ipld.car"
@@ -27,9 +28,11 @@ class Download:
     refused while they come, and `export` finds out whether the DAG below `root` is complete.
     """
 
-    def __init__(self, root: CID, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, root: CID, *, path: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS) -> None:
+        """`path` leads below `root` to what is wanted; the CAR proves it with the blocks on the way."""
         root.require_fetchable()
         self.root = root
+        self._path = tuple(path)
         self._limits = limits
         self._reader = CarReader()
         self._spool = tempfile.TemporaryFile(prefix="bacalhau-p2p-")  # noqa: SIM115 - closed by __exit__
@@ -67,7 +70,7 @@ class Download:
         self._reader.finish()
         try:
             return export(
-                self.root,
+                resolve(self.root, self._path, self, self._limits).cid if self._path else self.root,
                 target,
                 self,
                 limits=self._limits,

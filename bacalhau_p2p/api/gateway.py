@@ -105,6 +105,8 @@ class _Answer:
             return Response(await self._content.block(cid), media_type=media_type, headers=self.headers)
         if form == "tar":
             return await self._stream(self._content.tar(cid), media_type)
+        if scope == "all":
+            self.headers["X-Content-Size"] = str(await self._content.size(cid))
         return await self._stream(self._content.entity(self._place, scope), media_type)
 
     async def plain(self) -> Response:

@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,8 @@ _REUSE_WITHIN = 2.0
 _PIECE = 256 * 1024
 
 JSON = dict[str, Any]
+
+Progress = Callable[[int, int | None], None]
 
 
 class Connection:
@@ -109,23 +111,53 @@ class Connection:
         )
         return _text(answer, "CID")
 
-    def fetch(self, cid: str, target: Path, *, providers: Sequence[str] = ()) -> None:
-        """Write the content of a CID to `target`: a new path, or an empty folder. `providers` are
-        multiaddrs of peers that may have it. Raises ContentError."""
+    def fetch(
+        self,
+        cid: str,
+        target: Path,
+        *,
+        providers: Sequence[str] = (),
+        path: Sequence[str] = (),
+        progress: Progress = lambda done, total: None,
+    ) -> None:
+        """Write the content of a CID, or what lies at a path below it, to `target`: a new path, or an
+        empty folder. `providers` are multiaddrs of peers that may have it; `progress` is told how many
+        bytes came, of how many where that is known. Raises ContentError."""
         from bacalhau_p2p.content.cid import CID
         from bacalhau_p2p.download import Download
 
         root = CID.parse(cid)
-        with Download(root) as download:
+        with Download(root, path=path) as download:
             query = urlencode([("format", "car"), *(("provider", address) for address in providers)])
+            where = "/".join(quote(name, safe="") for name in (str(root), *path))
             with self._answering(
-                "GET", f"/ipfs/{root}?{query}", headers={"Accept": CAR_TYPE}, wait=_PEERS_PATIENCE
+                "GET", f"/ipfs/{where}?{query}", headers={"Accept": CAR_TYPE}, wait=_PEERS_PATIENCE
             ) as response:
                 if response.status != http.client.OK:
                     raise self._error(response)
+                total, done = response.headers.get("X-Content-Size", ""), 0
                 while piece := response.read(_PIECE):
                     download.feed(piece)
+                    done += len(piece)
+                    progress(done, int(total) if total.isascii() and total.isdigit() else None)
             download.export(target, existing="merge" if target.is_dir() else "refuse")
+
+    def content(self) -> JSON:
+        """What is pinned on the node (`Items`), and how much of its quota is used."""
+        return self._json("GET", CONTENT)
+
+    def pin(self, cid: str, *, keep: str = "") -> JSON:
+        """Have the node keep a CID, for a time such as `7d` or until it is unpinned. Raises ContentError."""
+        params = {"keep": keep} if keep else {}
+        return self._json("PUT", f"{CONTENT}/pins/{quote(cid, safe='')}", params=params, wait=_PEERS_PATIENCE)
+
+    def unpin(self, cid: str, *, owner: str) -> None:
+        """Have the node let go of a CID. Raises ContentNotFound when that owner has not pinned it."""
+        self._json("DELETE", f"{CONTENT}/pins/{quote(cid, safe='')}", params={"owner": owner})
+
+    def collect_garbage(self) -> JSON:
+        """Have the node remove every block that nobody needs: how many (`Blocks`, `Bytes`)."""
+        return self._json("POST", f"{CONTENT}/gc", wait=_PEERS_PATIENCE)
 
     def _json(
         self,

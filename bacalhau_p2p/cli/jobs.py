@@ -12,6 +12,9 @@ from bacalhau_p2p.cli.connection import JSON, Connection, items_of
 from bacalhau_p2p.cli.options import OUTPUT_DIR, node_options
 from bacalhau_p2p.cli.submission import (
     ENDED,
+    Layout,
+    content_or_none,
+    fetch_content,
     fetch_results,
     published_results,
     require_completed,
@@ -65,17 +68,30 @@ def describe(connection: Connection, job_id: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@click.argument("wanted", metavar="ID|CID[/PATH]")
 @OUTPUT_DIR
+@click.option("--all", "each", is_flag=True, help="One folder an execution, equal or not.")
+@click.option("--raw", is_flag=True, help="One folder a CID, even when there is just one.")
 @node_options
-def get(connection: Connection, job_id: str, output_dir: str | None) -> None:
-    """Fetch the results of a job: every block is checked against its CID.
+def get(connection: Connection, wanted: str, output_dir: str | None, each: bool, raw: bool) -> None:
+    """Fetch the results of a job, or the content of any CID: every block is checked against its CID.
 
-    ID may be the beginning of an id, as `list` shows it.
+    ID may be the beginning of a job's id, as `list` shows it. Several executions that agree give one
+    result; those that do not lie side by side. Content of a CID is written to a file or folder of its
+    own name. Nothing that exists is overwritten. When it is interrupted, call it again: what the node
+    has by then need not come again.
     """
-    job, executions = connection.job(job_id)
+    if (place := content_or_none(wanted)) is not None:
+        if each or raw:
+            raise click.UsageError("--all and --raw are for the results of jobs")
+        fetch_content(connection, place, output_dir)
+        return
+    if each and raw:
+        raise click.UsageError("--all gives a folder an execution, --raw one a CID: choose one of them")
+    job, executions = connection.job(wanted)
     require_completed(job)
-    fetch_results(connection, job, executions, output_dir, quiet=False)
+    layout = Layout.EXECUTIONS if each else Layout.CIDS if raw else Layout.MERGED
+    fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout)
 
 
 @click.command()

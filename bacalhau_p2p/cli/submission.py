@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 
 from bacalhau_p2p.cli.connection import JSON, Connection
 from bacalhau_p2p.cli.faults import INTERRUPTED
+from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.cli.spec import Input, default_target, ipfs_source, parse_input
 from bacalhau_p2p.errors import ContentError, InvalidCID, JobFailed, JobNotFinished
 
@@ -98,26 +101,81 @@ def require_completed(job: JSON) -> None:
     raise JobNotFinished(f"job {short} is {state.lower()}: it has no result yet")
 
 
+class Layout(Enum):
+    """How the results of several executions lie in the folder of their job."""
+
+    MERGED = "as they are when all are equal, else as CIDS"
+    CIDS = "each in a folder named by its CID"
+    EXECUTIONS = "each execution's in a folder named by its id"
+
+
 def fetch_results(
-    connection: Connection, job: JSON, executions: list[JSON], output_dir: str | None, *, quiet: bool
+    connection: Connection,
+    job: JSON,
+    executions: list[JSON],
+    output_dir: str | None,
+    *,
+    quiet: bool,
+    layout: Layout = Layout.MERGED,
 ) -> None:
-    """Write the results of a completed job to a folder: as they are when its executions agree, else one
-    folder a result, by CID. Raises ContentError."""
+    """Write the results of a completed job to a folder. Raises ContentError."""
     job_id = str(job.get("ID", ""))
     published = published_results(executions) or _providers_by_cid(connection.results(job_id))
     if not published:
         raise JobNotFinished(f"job {short_id(job_id)} has published no result")
     folder = Path(output_dir or f"job-{short_id(job_id)}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ContentError(f"{folder} exists already; choose another folder with --output-dir")
+    _require_free(folder)
     if not quiet:
         click.echo(f"Fetching results of job '{short_id(job_id)}'...")
-    (folder.parent if len(published) == 1 else folder).mkdir(parents=True, exist_ok=True)
-    for cid, providers in published.items():
-        target = folder if len(published) == 1 else folder / cid
-        connection.fetch(cid, target, providers=providers)
+    targets = [(cid, folder / cid) for cid in published]
+    if layout is Layout.EXECUTIONS:
+        targets = _by_execution(executions, folder) or targets
+    elif layout is Layout.MERGED and len(published) == 1:
+        targets = [(next(iter(published)), folder)]
+    for cid, target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(connection, cid, target, providers=published[cid], quiet=quiet)
     if not quiet:
         click.echo(f"Results for job '{short_id(job_id)}' have been written to {folder.absolute()}")
+
+
+def _by_execution(executions: list[JSON], folder: Path) -> list[tuple[str, Path]]:
+    named = [(_cid_of(execution), str(execution.get("ID", ""))) for execution in executions]
+    return [(cid, folder / safe_name(name)) for cid, name in named if cid]
+
+
+def _cid_of(execution: JSON) -> str:
+    return next(iter(published_results([execution])), "")
+
+
+def safe_name(text: str) -> str:
+    """An id that a node made up as the name of a folder: it cannot lead elsewhere."""
+    return "".join(char if char.isalnum() or char in "-_" else "_" for char in text)[:100] or "_"
+
+
+def fetch_content(connection: Connection, place: tuple[str, tuple[str, ...]], output_dir: str | None) -> None:
+    """Write what lies at a path below a CID to a file or folder, by default of its own name in the current
+    folder. Raises ContentError."""
+    cid, path = place
+    target = Path(output_dir or (path[-1] if path else cid))
+    _require_free(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    click.echo(f"Fetching {'/'.join((cid, *path))}...")
+    _fetch(connection, cid, target, path=path)
+    click.echo(f"It has been written to {target.absolute()}")
+
+
+def _fetch(connection: Connection, cid: str, target: Path, *, quiet: bool = False, **options: Any) -> None:
+    progress = ProgressLine(quiet=quiet)
+    try:
+        connection.fetch(cid, target, progress=progress, **options)
+    finally:
+        progress.end()
+
+
+def _require_free(target: Path) -> None:
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
+        raise ContentError(f"{target} exists already; choose another folder with --output-dir")
 
 
 def prepared_inputs(connection: Connection, texts: tuple[str, ...], *, dry_run: bool) -> list[JSON]:
@@ -154,6 +212,22 @@ def cid_or_none(text: str) -> str | None:
         return str(CID.parse(text))
     except InvalidCID:
         return None
+
+
+def content_or_none(text: str) -> tuple[str, tuple[str, ...]] | None:
+    """The CID and the path of `CID[/path]`; None for what can only be the id of a job.
+
+    Raises InvalidCID for a path that does not begin with a CID.
+    """
+    from bacalhau_p2p.content.reading import split_path
+
+    try:
+        cid, path = split_path(text)
+    except InvalidCID:
+        if "/" in text:
+            raise
+        return None
+    return str(cid), path
 
 
 def state_of(job: JSON) -> tuple[str, str]:

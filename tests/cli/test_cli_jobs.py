@@ -157,6 +157,20 @@ def test_results_that_differ_lie_side_by_side_by_cid(run, fake_node, results, tm
     assert (tmp_path / "job-095be3fd" / str(second) / "stdout").read_bytes() == b"other\n"
 
 
+def test_all_gives_each_execution_a_folder_and_raw_each_cid(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, {**DOCKER, "Count": 2})
+    cid = fake_node.complete(ID, results)
+    second = fake_node.executions[ID][0].but(id="../e-2")
+    fake_node.executions[ID].append(second)
+    assert run("get", ID, "--all", "--output-dir", "each").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "each").iterdir()) == ["___e-2", f"e-{ID}"]
+    assert cid_of(tmp_path / "each" / f"e-{ID}") == cid_of(tmp_path / "each" / "___e-2") == cid
+    assert run("get", ID, "--raw").exit_code == 0
+    assert [path.name for path in (tmp_path / "job-095be3fd").iterdir()] == [str(cid)]
+    assert run("get", ID, "--output-dir", "once").exit_code == 0
+    assert cid_of(tmp_path / "once") == cid
+
+
 @pytest.mark.parametrize(
     ("state", "message", "expected"),
     [
