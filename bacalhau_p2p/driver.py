@@ -20,8 +20,9 @@ from bacalhau_p2p.mailbox import Posted, Settled
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import Model, UnixSeconds
 
-COMMITS_TOGETHER = 0.005
-"""Seconds that a change which nobody is told of waits for others to be kept with it."""
+COMMITS_TOGETHER = 0.02
+"""Seconds that a change which nobody is told of waits for others to be kept with it; a fraction of
+`bprotocol.delivery.FIRST_REPEAT`, after which the unacknowledged message that caused it would come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Item:
     """Set when what the event changed is durable."""
     note: Any = None
     """For the subclass: kept with the event's changes."""
+
+    @property
+    def matters(self) -> bool:
+        """Whether the store or anybody is to learn that it was handled."""
+        return self.kept is not None or (self.arrival is not None and self.arrival.id is not None)
 
 
 @dataclass(slots=True)
@@ -132,7 +138,7 @@ class Driver(ABC):
         deadline = self._driven.next_deadline()
         if deadline is not None and deadline <= now:
             actions += self._driven.handle(TimePassed(), now)
-        self._unkept.items += items
+        self._unkept.items += [item for item in items if item.matters]
         leaves, begins = any(item.kept is not None for item in items), False
         others: list[Any] = []
         for action in actions:

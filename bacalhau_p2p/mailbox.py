@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_frame, encode_frame
 from bacalhau_p2p.bprotocol.delivery import REMEMBERED
@@ -27,13 +28,18 @@ CREATE TABLE inbox (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Posted:
     """A message that is to be delivered, from before it is sent until it is acknowledged or given up."""
 
     to: PeerID
     envelope: Envelope
     give_up_at: UnixSeconds
+
+    @cached_property
+    def frame(self) -> bytes:
+        """The envelope in bytes, which are kept and sent."""
+        return encode_frame(self.envelope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def keep_mail(
     """Within the transaction of `db` that is open now: add, remember, and forget what has arrived."""
     db.executemany(
         "INSERT OR REPLACE INTO outbox (id, recipient, give_up_at, frame) VALUES (?, ?, ?, ?)",
-        [(p.envelope.id, p.to, p.give_up_at, encode_frame(p.envelope)) for p in posted],
+        [(p.envelope.id, p.to, p.give_up_at, p.frame) for p in posted],
     )
     db.executemany(
         "INSERT OR REPLACE INTO inbox (author, id, since) VALUES (?, ?, ?)",

@@ -105,6 +105,7 @@ class Messenger:
         self._broadcasts: dict[Carrier, deque[Envelope]] = {Carrier.JOBS: deque(), Carrier.NODES: deque()}
         self._broadcast_waits = {carrier: trio.Event() for carrier in self._broadcasts}
         self._clock_moved = trio.Event()
+        self._asleep_until = inf
         self._allowances: dict[PeerID, _Allowance] = {}
         self._mail: deque[bytes] = deque(maxlen=LANE_LENGTH)
         self._mail_waits = trio.Event()
@@ -138,8 +139,8 @@ class Messenger:
         now = self._clock()
         self._delivery.post(posted.to, posted.envelope, give_up_at=posted.give_up_at, now=now)
         self._own(posted, owner)
-        self._transmit(posted.to, posted.envelope)
-        self._clock_moved.set()
+        self._transmit(posted.to, posted.envelope, posted.frame)
+        self._look_at_clock()
 
     def resume(self, posted: Iterable[Posted], settled: Iterable[Settled], *, owner: object) -> None:
         """Go on with what an earlier life of `owner` had under way and had dealt with."""
@@ -149,7 +150,7 @@ class Messenger:
         for message in posted:
             self._delivery.resume(message.to, message.envelope, give_up_at=message.give_up_at, now=now)
             self._own(message, owner)
-        self._clock_moved.set()
+        self._look_at_clock()
 
     def take_finished(self, owner: object) -> list[MessageID]:
         """Messages of `owner` that were acknowledged or given up since the last call."""
@@ -176,7 +177,7 @@ class Messenger:
         self._delivery.settle(arrival.author, arrival.id, self._clock())
         if arrival.author == self._transport.peer_id:
             self._delivery.acknowledged(arrival.author, self._delivery.take_acks(arrival.author))
-        self._clock_moved.set()
+        self._look_at_clock()
 
     @property
     def underway(self) -> int:
@@ -190,11 +191,11 @@ class Messenger:
         if owner is not None:
             self._owners[posted.envelope.id] = id(owner)
 
-    def _transmit(self, to: PeerID, envelope: Envelope) -> None:
+    def _transmit(self, to: PeerID, envelope: Envelope, frame: bytes | None = None) -> None:
         if to == self._transport.peer_id:
             self._direct_came(to, envelope)
         else:
-            self._enqueue(to, codec.encode_frame(envelope))
+            self._enqueue(to, frame or codec.encode_frame(envelope))
 
     async def quiet(self, patience: float) -> None:
         """Returns once everything that was dispatched is acknowledged, or after `patience` seconds."""
@@ -225,7 +226,7 @@ class Messenger:
                     self._broadcast_came(author, name, payload)
                 case PeerConnected(peer):
                     self._delivery.peer_is_back(peer, self._clock())
-                    self._clock_moved.set()
+                    self._look_at_clock()
                     self._connection(peer, True)
                 case PeerDisconnected(peer):
                     self._allowances.pop(peer, None)
@@ -341,11 +342,18 @@ class Messenger:
                     await self._transport.broadcast(self._mail_topic, codec.join_frames(frames))
                 await trio.sleep(MAIL_APART)
 
+    def _look_at_clock(self) -> None:
+        """Wake the repeater if something is due before it would wake by itself."""
+        deadline = self._delivery.next_deadline()
+        if deadline is not None and deadline < self._asleep_until:
+            self._clock_moved.set()
+
     async def _repeater(self) -> None:
         while True:
             deadline = self._delivery.next_deadline()
+            self._asleep_until = inf if deadline is None else deadline
             self._clock_moved = trio.Event()
-            with trio.move_on_after(max(0.0, deadline - self._clock()) if deadline else inf):
+            with trio.move_on_after(max(0.0, self._asleep_until - self._clock())):
                 await self._clock_moved.wait()
             now = self._clock()
             for to, envelope in self._delivery.repeats(now):
@@ -380,14 +388,15 @@ class Messenger:
             if acks := self._delivery.take_acks(peer):
                 ack = Envelope(id=self._new_message_id(), message=Ack(ids=acks), to=peer, sent=self._clock())
                 lane.frames.appendleft(codec.encode_frame(ack))
-            frame = b""
+            frames: list[bytes] = []
             try:
                 while lane.frames:
-                    frame = lane.frames.popleft()
-                    await self._transport.send(peer, frame)
+                    frames = list(lane.frames)
+                    lane.frames.clear()
+                    await self._transport.send(peer, *frames)
             except PeerUnreachable as error:
                 self.counters["unreachable"] += 1
-                self._mail.extend((frame, *lane.frames))
+                self._mail.extend((*frames, *lane.frames))
                 self._mail_waits.set()
                 lane.frames.clear()
                 log.debug("peer_unreachable", peer=peer, reason=str(error))

@@ -147,7 +147,10 @@ class Delivery:
 
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
         """The acknowledgements that wait for a frame to `peer`; the caller sends them."""
-        return tuple(self._acks.pop(peer, ()))
+        acks = tuple(self._acks.pop(peer, ()))
+        if not self._acks:
+            self._acks_due = None
+        return acks
 
     def acks_due(self, now: UnixSeconds) -> list[PeerID]:
         """Peers for whom acknowledgements have waited long enough."""

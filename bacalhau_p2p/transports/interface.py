@@ -103,12 +103,12 @@ class Transport(Protocol):
         """
         ...
 
-    async def send(self, peer: PeerID, payload: bytes) -> None:
-        """Put one frame on the long-lived direct stream to `peer`, opening it when there is none.
+    async def send(self, peer: PeerID, *payloads: bytes) -> None:
+        """Put frames on the long-lived direct stream to `peer`, opening it when there is none.
 
         Frames to one peer arrive in order, or not at all. Dials the peer's known addresses when
         there is no connection. Returning means handed over, not arrived.
-        Raises PeerUnreachable, MessageTooLarge above MAX_FRAME. Cancelled: the frame may still go.
+        Raises PeerUnreachable, MessageTooLarge above MAX_FRAME. Cancelled: the frames may still go.
         """
         ...
 

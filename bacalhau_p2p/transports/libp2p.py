@@ -237,11 +237,12 @@ class Libp2pTransport:
         await trio.lowlevel.checkpoint()
         await self._pubsub.publish(topic, bytes(payload))
 
-    async def send(self, peer: PeerID, payload: bytes) -> None:
+    async def send(self, peer: PeerID, *payloads: bytes) -> None:
         """As in `Transport`."""
-        if len(payload) > MAX_FRAME:
-            raise MessageTooLarge(f"a frame of {len(payload)} bytes; at most {MAX_FRAME} are carried")
-        await self._links.send(peer, bytes(payload))
+        longest = max(map(len, payloads), default=0)
+        if longest > MAX_FRAME:
+            raise MessageTooLarge(f"a frame of {longest} bytes; at most {MAX_FRAME} are carried")
+        await self._links.send(peer, *payloads)
 
     def learn_addresses(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """As in `Transport`."""

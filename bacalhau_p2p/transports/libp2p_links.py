@@ -164,19 +164,18 @@ class DirectLinks:
         self._openings: dict[PeerID, _Opening] = {}
         self._inbound: dict[PeerID, tuple[HalfCloseableStream, trio.Event]] = {}
 
-    async def send(self, peer: PeerID, payload: bytes) -> None:
-        """Queue one frame (at most MAX_FRAME bytes), opening a stream when there is none.
+    async def send(self, peer: PeerID, *payloads: bytes) -> None:
+        """Queue frames (at most MAX_FRAME bytes each), opening a stream when there is none.
 
-        Raises PeerUnreachable. Cancelled: the frame may still go.
+        Raises PeerUnreachable. Cancelled: the frames may still go.
         """
         await trio.lowlevel.checkpoint()
-        frame = encode_varint(len(payload)) + payload
-        while True:
-            link = self._links.get(peer)
-            if link is None:
-                await self._open(peer)
-            elif await link.put(frame):
-                return
+        # Without a pause between them while there is space, so that one write takes them all.
+        for payload in payloads:
+            frame = encode_varint(len(payload)) + payload
+            while (link := self._links.get(peer)) is None or not await link.put(frame):
+                if link is None:
+                    await self._open(peer)
 
     async def flush(self) -> None:
         """Wait until every frame handed over has been written, or its stream is gone."""

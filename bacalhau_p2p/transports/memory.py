@@ -326,18 +326,20 @@ class MemoryTransport:
             ):
                 transport._broadcasts.post(self._peer, message, delay, overtaken=overtaken)
 
-    async def send(self, peer: PeerID, payload: bytes) -> None:
+    async def send(self, peer: PeerID, *payloads: bytes) -> None:
         """As in `Transport`."""
-        if len(payload) > MAX_FRAME:
-            raise MessageTooLarge(f"a frame of {len(payload)} bytes; at most {MAX_FRAME} are carried")
+        longest = max(map(len, payloads), default=0)
+        if longest > MAX_FRAME:
+            raise MessageTooLarge(f"a frame of {longest} bytes; at most {MAX_FRAME} are carried")
         await trio.lowlevel.checkpoint()
-        await self._reach(peer)
-        receiver = self._network._transports[peer]
-        await receiver._direct.wait_for_space(self._peer)
-        for delay, overtaken in self._network._arrivals(self._peer, peer):
-            receiver._direct.post(
-                self._peer, DirectFrame(self._peer, bytes(payload)), delay, overtaken=overtaken
-            )
+        for payload in payloads:
+            await self._reach(peer)
+            receiver = self._network._transports[peer]
+            await receiver._direct.wait_for_space(self._peer)
+            for delay, overtaken in self._network._arrivals(self._peer, peer):
+                receiver._direct.post(
+                    self._peer, DirectFrame(self._peer, bytes(payload)), delay, overtaken=overtaken
+                )
 
     def learn_addresses(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """As in `Transport`."""
