@@ -26,6 +26,7 @@ from bacalhau_p2p.storage.interface import StorageProvider
 from bacalhau_p2p.verifiers.interface import Verifier
 
 if TYPE_CHECKING:
+    from bacalhau_p2p.outbound.s3 import S3Access
     from bacalhau_p2p.publishers.remote import Handover
     from bacalhau_p2p.storage.fetching import Fetcher
 
@@ -53,8 +54,15 @@ class AdapterContext:
         limits = FetchLimits(bytes=parse_bytes(self.settings.input_limit))
         return Fetcher(cache, limits, trio.CapacityLimiter(4))
 
+    @cached_property
+    def s3(self) -> S3Access:
+        from bacalhau_p2p.outbound.s3 import S3Access
+
+        return S3Access(endpoints=self.settings.s3_endpoints, buckets=self.settings.s3_buckets)
+
 
 Factory = Callable[[AdapterContext], Any]
+"""Makes an adapter, or, of a storage provider, None where it cannot work."""
 
 
 def executors(context: AdapterContext) -> dict[str, Executor]:
@@ -70,8 +78,9 @@ def executors(context: AdapterContext) -> dict[str, Executor]:
 
 
 def storage(context: AdapterContext) -> dict[str, StorageProvider]:
-    """Every storage provider, by source type."""
-    return {name: factory(context) for name, factory in {**_STORAGE, **_plugins("storage")}.items()}
+    """Every storage provider that can work here, by source type."""
+    made = {name: factory(context) for name, factory in {**_STORAGE, **_plugins("storage")}.items()}
+    return {name: provider for name, provider in made.items() if provider is not None}
 
 
 def publishers(context: AdapterContext) -> dict[str, Publisher]:
@@ -142,6 +151,12 @@ def _url_storage(source: str) -> Factory:
     return make
 
 
+def _s3_storage(context: AdapterContext) -> StorageProvider | None:
+    from bacalhau_p2p.storage.s3 import S3Storage
+
+    return S3Storage(context.s3, context.fetcher) if context.s3.installed() else None
+
+
 def _ipfs_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.publishers.ipfs import IpfsPublisher
 
@@ -192,6 +207,12 @@ def _estuary_publisher(context: AdapterContext) -> Publisher:
     return _remote_publisher(context, "estuary", handover)
 
 
+def _s3_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.s3 import S3Publisher
+
+    return S3Publisher(context.content, context.s3, folder=context.folder / "publishing")
+
+
 def _noop_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.publishers.noop import NoopPublisher
 
@@ -218,11 +239,13 @@ _STORAGE: dict[str, Factory] = {
     "local": _local_storage("local"),
     "url": _url_storage("url"),
     "urldownload": _url_storage("urldownload"),
+    "s3": _s3_storage,
 }
 _PUBLISHERS: dict[str, Factory] = {
     "ipfs": _ipfs_publisher,
     "local": _local_publisher,
     "noop": _noop_publisher,
+    "s3": _s3_publisher,
     "pinning": _pinning_publisher,
     "lighthouse": _lighthouse_publisher,
     "estuary": _estuary_publisher,

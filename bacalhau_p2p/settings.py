@@ -21,7 +21,17 @@ from bacalhau_p2p.model.quantities import parse_bytes
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
-_LISTS = frozenset({"peers", "announce", "engines", "allow_local_paths", "allow_private_networks"})
+_LISTS = frozenset(
+    {
+        "peers",
+        "announce",
+        "engines",
+        "allow_local_paths",
+        "allow_private_networks",
+        "s3_buckets",
+        "s3_endpoints",
+    }
+)
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -78,6 +88,11 @@ class Settings(BaseModel):
     """The largest input that is fetched over the web."""
     input_cache: str = "10gb"
     """How much of what was fetched so is kept for the next job."""
+    s3_buckets: tuple[str, ...] = ()
+    """Patterns (`results-*`) of the S3 buckets for which this node's credentials are used; reading from
+    any other is anonymous."""
+    s3_endpoints: tuple[str, ...] = ()
+    """Endpoints besides AWS that jobs may name."""
     pinning_endpoint: str = ""
     """Base URL of a service that speaks the IPFS Pinning Service API."""
     pinning_token: Token = SecretStr("")

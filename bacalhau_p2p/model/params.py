@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.engines import DockerParams, NoopParams, WasmParams
@@ -80,15 +80,51 @@ class UrlSource(Model):
     )
 
 
+_Region = Annotated[Line, _matching(r"[A-Za-z0-9-]{1,64}", "is not a region")]
+_Endpoint = Annotated[
+    Value, _matching(r"https?://[^/\s@?#]+/?", "must be http:// or https://, a host and no path")
+]
+_Bucket = Annotated[Name, _matching(r"[A-Za-z0-9._-]+", "is not the name of a bucket")]
+
+
+def _only_empty(value: Any) -> Any:
+    if value:
+        raise ValueError("is not supported: put what you want under a prefix, and name that in Key")
+    return value
+
+
 class S3Source(Model):
-    bucket: Name
+    """An object, or all objects whose keys begin so when `Key` ends in `/` or `*` or is empty."""
+
+    bucket: _Bucket
     key: Value = ""
-    filter: Value = ""
-    region: Line = ""
-    endpoint: Value = ""
+    filter: Annotated[Value, AfterValidator(_only_empty)] = ""
+    region: _Region = ""
+    endpoint: _Endpoint = ""
     version_id: Value = ""
-    checksum_sha256: Line = Field(default="", alias="ChecksumSHA256")
-    partition: Mapping[str, Any] = Field(default_factory=dict)
+    checksum_sha256: Annotated[
+        Line,
+        _matching(
+            r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "must be a SHA-256 in base64, as S3 has it, or in hex"
+        ),
+    ] = Field(default="", alias="ChecksumSHA256")
+    partition: Annotated[Mapping[str, Any], AfterValidator(_only_empty)] = Field(default_factory=dict)
+    anonymous: bool = False
+
+    @property
+    def is_prefix(self) -> bool:
+        return not self.key or self.key.endswith(("/", "*"))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it can never be other content."""
+        return self.version_id not in ("", "null") or bool(self.checksum_sha256)
+
+    @model_validator(mode="after")
+    def _one_object(self) -> Self:
+        if self.is_prefix and (self.version_id or self.checksum_sha256):
+            raise ValueError("VersionID and ChecksumSHA256 need a Key that is one object")
+        return self
 
 
 class GitSource(Model):
@@ -99,11 +135,13 @@ class GitSource(Model):
 
 
 class S3Publisher(Model):
-    bucket: Name
+    """`Key` is a prefix, in which `{jobID}`, `{executionID}`, `{date}` and `{time}` are replaced."""
+
+    bucket: _Bucket
     key: Value
-    endpoint: Value = ""
-    region: Line = ""
-    encoding: Literal["", "plain", "gzip"] = ""
+    endpoint: _Endpoint = ""
+    region: _Region = ""
+    encoding: Literal["", "plain", "gzip", "car"] = ""
 
 
 class DeterministicParams(Model):

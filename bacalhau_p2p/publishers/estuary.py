@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at
-from bacalhau_p2p.publishers.remote import CAR_TYPE, PublishLimits, Result, check_cid, poll
+from bacalhau_p2p.publishers.keeping import CAR_TYPE, PublishLimits
+from bacalhau_p2p.publishers.remote import Result, check_cid, poll
 
 
 class Estuary:

@@ -1,6 +1,8 @@
-"""Keeping a published result in this node's own store."""
+"""What publishers share: keeping a result in this node's own store, and for how long to try."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
@@ -9,6 +11,20 @@ from bacalhau_p2p.model.base import ExecutionID
 
 KEEP = 30 * 24 * 3600.0
 """Seconds for which a published result is pinned."""
+
+CAR_TYPE = "application/vnd.ipld.car"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishLimits:
+    """Seconds."""
+
+    total: float = 14 * 60.0
+    """Until a service must have confirmed a result: less than what an execution has to publish."""
+    polls: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
+    """Between questions for the state of a result; the last one is repeated."""
+    keep: float = KEEP
+    """For which this node keeps a result after it was published."""
 
 
 async def pin_result(content: Content, cid: str, execution_id: ExecutionID, expires: float) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at
-from bacalhau_p2p.publishers.remote import PublishLimits, Result, check_cid, poll
+from bacalhau_p2p.publishers.keeping import PublishLimits
+from bacalhau_p2p.publishers.remote import Result, check_cid, poll
 
 _MAX_ORIGINS = 20
 """Of the API."""

@@ -18,21 +18,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import NoParams
 from bacalhau_p2p.model.reading import read_params
 from bacalhau_p2p.outbound.service import Body, ServiceFault, as_body
-from bacalhau_p2p.publishers.keeping import KEEP, pin_result
-
-CAR_TYPE = "application/vnd.ipld.car"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishLimits:
-    """Seconds."""
-
-    total: float = 14 * 60.0
-    """Until a service must have confirmed a result: less than what an execution has to publish."""
-    polls: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
-    """Between questions for the state of a result; the last one is repeated."""
-    keep: float = KEEP
-    """For which this node keeps a result after it was published."""
+from bacalhau_p2p.publishers.keeping import PublishLimits, pin_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service
 from bacalhau_p2p.publishers.estuary import Estuary
+from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.lighthouse import Lighthouse
 from bacalhau_p2p.publishers.pinning import PinningService
-from bacalhau_p2p.publishers.remote import PublishLimits, RemotePublisher
+from bacalhau_p2p.publishers.remote import RemotePublisher
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
 
 TOKEN = "sesame-0123456789"
