@@ -19,6 +19,7 @@ from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.content.unixfs import is_small
 from bacalhau_p2p.database import transaction
 from bacalhau_p2p.driver import Driver, Item, Unkept
 from bacalhau_p2p.errors import BacalhauError, ExecutionError, ExecutorError
@@ -47,6 +48,10 @@ _HEARD = (
 )
 
 
+SWEEP_AGAIN = 15.0
+"""Seconds until an engine that did not answer is asked again to remove what an earlier life left."""
+
+
 @dataclass(slots=True)
 class _Workplace:
     """What one execution occupies on this machine until it is cleaned up."""
@@ -56,6 +61,9 @@ class _Workplace:
     mounts: list[MountedInput] = field(default_factory=list)
     step: trio.CancelScope | None = None
     step_ended: trio.Event | None = None
+
+
+_Work = Callable[[ComputeExecution, _Workplace], Awaitable[ev.Event]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +106,7 @@ class ComputeService(Driver):
         self._places: dict[ExecutionID, _Workplace] = {}
         self._outliving: set[ExecutionID] = set()
         self._idle = trio.Event()
+        self._ticked = trio.Event()
         messenger.listen(_HEARD, self._hear)
 
     @property
@@ -139,6 +148,8 @@ class ComputeService(Driver):
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
+                for executor in self._adapters.executors.values():
+                    nursery.start_soon(self._sweep, executor)
                 await self._drive(nursery)
         finally:
             with trio.CancelScope(shield=True):
@@ -148,6 +159,7 @@ class ComputeService(Driver):
     def _tick(self, nursery: trio.Nursery) -> None:
         before = self._machine.capacity.reserved
         super()._tick(nursery)
+        self._ticked.set()
         if self._machine.capacity.reserved != before:
             self._tell_changed()
         if not self._machine.active:
@@ -178,13 +190,13 @@ class ComputeService(Driver):
                 if peer != self._peer_id:
                     self._learn_addresses(peer, addresses)
             case ev.Prepare(execution):
-                nursery.start_soon(self._step, execution, self._prepare)
+                self._begin(execution, self._prepare, nursery)
             case ev.Run(execution):
-                nursery.start_soon(self._step, execution, self._run)
+                self._begin(execution, self._run, nursery)
             case ev.Reattach(execution):
-                nursery.start_soon(self._step, execution, self._reattach)
+                self._begin(execution, self._reattach, nursery)
             case ev.Publish(execution):
-                nursery.start_soon(self._step, execution, self._publish)
+                self._begin(execution, self._publish, nursery)
             case ev.Stop(execution_id):
                 place = self._places.get(execution_id)
                 if place is not None and place.step is not None:
@@ -194,14 +206,23 @@ class ComputeService(Driver):
 
     # --- the steps of an execution --------------------------------------------------------------
 
+    def _begin(self, execution: ComputeExecution, work: _Work, nursery: trio.Nursery) -> None:
+        """Begin a step; a Stop or CleanUp of the same tick finds it."""
+        place = self._places.setdefault(execution.id, _Workplace(self._folder / execution.id))
+        place.step, place.step_ended = trio.CancelScope(), trio.Event()
+        nursery.start_soon(self._step, execution, place, work, place.step, place.step_ended)
+
     async def _step(
-        self, execution: ComputeExecution, work: Callable[[ComputeExecution, _Workplace], Awaitable[ev.Event]]
+        self,
+        execution: ComputeExecution,
+        place: _Workplace,
+        work: _Work,
+        scope: trio.CancelScope,
+        ended: trio.Event,
     ) -> None:
         """One step, with its outcome as an event. Cancelled by Stop or the node's end: no event."""
-        place = self._places.setdefault(execution.id, _Workplace(self._folder / execution.id))
-        ended = place.step_ended = trio.Event()
         try:
-            with trio.CancelScope() as place.step:
+            with scope:
                 self._put(Item(await work(execution, place)))
         except ExecutionError as error:
             self._put(Item(ev.StepFailed(execution.id, str(error), error.permanent)))
@@ -218,8 +239,16 @@ class ComputeService(Driver):
     async def _prepare(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
         if place.folder.exists():  # of an earlier life, whose run vanished
             await trio.to_thread.run_sync(_remove, place.folder)
-        for name in ("inputs", "work", "results"):
-            (place.folder / name).mkdir(parents=True, mode=0o700)
+        sources = execution.spec.task.input_sources
+        place.folder.mkdir(parents=True)
+        for name in ("inputs", "work", "results") if sources else ("work", "results"):
+            (place.folder / name).mkdir(mode=0o700)
+        if sources:
+            await self._fetch_inputs(execution, place)
+        await self._executor(execution).prepare(self._request(execution, place))
+        return ev.Prepared(execution.id)
+
+    async def _fetch_inputs(self, execution: ComputeExecution, place: _Workplace) -> None:
         sources = execution.spec.task.input_sources
         mounts: list[MountedInput | None] = [None] * len(sources)
         failures: list[Exception] = []
@@ -237,8 +266,6 @@ class ComputeService(Driver):
         if failures:
             raise failures[0]
         place.mounts = [mount for mount in mounts if mount is not None]
-        await self._executor(execution).prepare(self._request(execution, place))
-        return ev.Prepared(execution.id)
 
     async def _fetch_input(
         self, execution: ComputeExecution, place: _Workplace, index: int, source: InputSource
@@ -332,18 +359,33 @@ class ComputeService(Driver):
     # --- tidying ------------------------------------------------------------------------------
 
     async def _clean_up(self, execution: ComputeExecution) -> None:
-        place = self._places.pop(execution.id, None)
-        if place is not None:
-            if place.step_ended is not None:
-                await place.step_ended.wait()
-            await self._give_back(place)
+        place = self._places.pop(execution.id, None) or _Workplace(self._folder / execution.id)
+        if place.step_ended is not None:
+            await place.step_ended.wait()
+        await self._give_back(place)
         if execution.result_cid is not None:
             await self._content.unpin(CID.parse(execution.result_cid), _pin(execution.id))
+
+    async def _sweep(self, executor: Executor) -> None:
+        """Until it has worked: an engine may start later than its node."""
+        if self._inbox:
+            await self._ticked.wait()  # the machine knows by then what is resumed
+        while True:
+            alive = {e.id for e in self._machine.executions.values() if not e.state.terminal}
+            try:
+                await executor.sweep(alive)
+                return
+            except ExecutorError as error:
+                log.info("sweep_put_off", engine=executor.engine, reason=str(error))
+            await trio.sleep(SWEEP_AGAIN)
 
     async def _give_back(self, place: _Workplace) -> None:
         for provider, prepared in place.inputs:
             await provider.cleanup(prepared)
-        await trio.to_thread.run_sync(_remove, place.folder)
+        if is_small(place.folder):
+            _remove(place.folder)
+        elif place.folder.exists():
+            await trio.to_thread.run_sync(_remove, place.folder)
 
     def _remove_leftovers(self) -> None:
         """Folders of executions that a crash cut short, unless a container may still work in them."""
@@ -367,6 +409,8 @@ def _remove(folder: Path) -> None:
             Path(path).chmod(0o700)
         function(path)
 
+    if not folder.exists():
+        return
     try:
         shutil.rmtree(folder, onerror=make_removable)
     except OSError as error:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 
 from bacalhau_p2p.errors import ExecutorError, Fault, RunTimedOut
 from bacalhau_p2p.executors.docker_engine import DockerEngine, is_permanent
 from bacalhau_p2p.executors.docker_folders import JobUser, check_readable, give, take_back
-from bacalhau_p2p.executors.docker_output import STDERR, AttachedOutput
+from bacalhau_p2p.executors.docker_output import (
+    STDERR,
+    AttachedOutput,
+    LoggedOutput,
+    Output,
+    logged_since_start,
+)
 from bacalhau_p2p.executors.docker_params import DockerParams, read_params
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
@@ -44,14 +53,23 @@ MINIMUM_CPU_QUOTA = 1000
 MINIMUM_MEMORY = 6 * 1024**2
 """Bytes; the engine takes no less."""
 
-LOG_LIMIT = "64m"
-"""What the engine keeps of a container's output, beside the whole that we keep."""
+LOG_FILE = 32 * 1024**2
+"""Bytes of a container's output that the engine keeps for a node that is killed and comes back."""
+
+LOG_FILES = 2
+"""With two, a log that is shorter than one file has never dropped its beginning."""
 
 REMOVAL_TIMEOUT = 20.0
 """Seconds for the engine to kill and remove one container (0.1 s when all is well)."""
 
 OOM_STATUS = 137
 """What a process killed by SIGKILL ends with."""
+
+ENGINE_STOPPED = frozenset({OOM_STATUS, 143, 255})
+"""What containers end with that go down with their engine or machine: killed, terminated, or unknown."""
+
+LEFT_WITHIN = 3.0
+"""Seconds to spend on containers of an engine that was away, when it is asked whether it is there."""
 
 
 class DockerExecutor:
@@ -79,12 +97,17 @@ class DockerExecutor:
         self._stream_limit = stream_limit
         self._engine = DockerEngine()
         self._running: set[ExecutionID] = set()
-        self._sweeping = trio.Lock()
-        self._swept = False
+        self._left: set[str] = set()
+        """Names of containers that could not be removed when their run ended."""
+        self._used = False
         self._closed = False
 
     async def unavailable(self) -> str | None:
-        return await self._engine.ping()
+        reason = await self._engine.ping()
+        if reason is None and self._left:
+            with trio.move_on_after(LEFT_WITHIN):
+                await self._remove_left()
+        return reason
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
         return read_params(engine)[1]
@@ -108,40 +131,53 @@ class DockerExecutor:
             options = self._container(client, request, params, results)
             self._running.add(request.execution_id)
             try:
-                with trio.move_on_after(request.timeout) as limit:
-                    status = await self._run_container(client, options, results)
+                attendant = _Attendant(self._engine, client, options["name"], results)
+                return await self._attend(request, attendant, options, time_left=request.timeout)
             finally:
                 self._running.discard(request.execution_id)
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(take_back, results.outputs.values())
-            if limit.cancelled_caught:
-                raise RunTimedOut(f"the job ran longer than its {request.timeout:g} s and was stopped")
-            if self._closed:
-                raise _closing()
-            _raise_if_never_started(status, results)
-            return results.finish(status)
-
-    async def sweep(self) -> None:
-        """Remove the containers that an earlier life of this node left behind. Raises ExecutorError.
-
-        Happens by itself before the first container; calling it earlier frees their memory earlier.
-        """
-        async with self._sweeping:
-            await self._remove_mine(await self._engine.client())
-            self._swept = True
 
     async def reattach(self, request: RunRequest) -> RunOutput | None:
-        """None: containers of an earlier life of the node are removed, and their executions run afresh."""
-        await self.sweep()
-        return None
+        """As in `Executor`. None also for a container that never started, one that went down with its
+        engine or machine, and one that wrote more than the engine keeps."""
+        self._running.add(request.execution_id)
+        name = container_name(request.execution_id)
+        try:
+            return await self._go_on(await self._engine.client(), name, request)
+        finally:
+            self._running.discard(request.execution_id)
+            with trio.CancelScope(shield=True):
+                await self._remove_now(name)
+
+    async def _go_on(self, client: APIClient, name: str, request: RunRequest) -> RunOutput | None:
+        life = await self._engine.call(_Life.of, client, name)
+        if life is None or life.was_cut_short:
+            return None
+        time_left = request.timeout - life.seconds
+        if time_left <= 0:
+            raise _timed_out(request)
+        if not await self._engine.attend(logged_since_start, client, name, LOG_FILE):
+            return None
+        log.info("run goes on", execution=request.execution_id, container=name, ended=life.ended is not None)
+        with ResultsFolder(
+            request.results, request.result_paths, limit=self._stream_limit, resumed=True
+        ) as results:
+            attendant = _Attendant(self._engine, client, name, results)
+            output = await self._attend(request, attendant, None, time_left=time_left)
+            # It may have written more, or gone down with its engine, while we followed it.
+            return output if attendant.whole else None
+
+    async def sweep(self, alive: Collection[ExecutionID]) -> None:
+        client = await self._engine.client()
+        self._used = True
+        await self._remove_mine(client, spared=alive)
 
     async def aclose(self) -> None:
         """As in `Executor`; runs that are broken off by it raise ExecutorError."""
         self._closed = True
         self._running.clear()
         try:
-            if self._swept:
-                await self._remove_mine(await self._engine.client())
+            if self._used:
+                await self._remove_mine(await self._engine.client(), spared=())
         except ExecutorError as error:
             log.warning("containers may be left", reason=str(error))
         finally:
@@ -152,19 +188,23 @@ class DockerExecutor:
         if self._closed:
             raise _closing()
         client = await self._engine.client()
-        if not self._swept:
-            async with self._sweeping:
-                if not self._swept:
-                    await self._remove_mine(client)
-                    self._swept = True
+        self._used = True
+        if self._left:
+            await self._remove_left()
         return client
 
-    async def _remove_mine(self, client: APIClient) -> None:
+    async def _remove_mine(self, client: APIClient, *, spared: Collection[ExecutionID]) -> None:
         labelled = {"label": f"{NODE_LABEL}={self._node_id}"}
         found = await self._engine.call(client.containers, all=True, filters=labelled)
         for container in found:
-            if container["Labels"].get(EXECUTION_LABEL) not in self._running:
+            execution = container["Labels"].get(EXECUTION_LABEL)
+            if execution not in spared and execution not in self._running:
                 await self._engine.call(_remove, client, container["Id"])
+
+    async def _remove_left(self) -> None:
+        for name in list(self._left):
+            self._left.discard(name)
+            await self._remove_now(name)
 
     def _check_network(self, request: RunRequest) -> None:
         if request.network.type.lower() not in ("none", "full"):
@@ -178,41 +218,67 @@ class DockerExecutor:
             if "nvidia" not in info.get("Runtimes", {}):
                 raise ExecutorError("GPU: the Docker engine of this node has no runtime for GPUs")
 
-    async def _run_container(
-        self, client: APIClient, options: Mapping[str, Any], results: ResultsFolder
-    ) -> int:
-        """Run the container to its end and return its exit status; it is gone afterwards, come what may."""
-        name = options["name"]
-        attendant = _Attendant(self._engine, client, name, results)
+    async def _attend(
+        self,
+        request: RunRequest,
+        attendant: _Attendant,
+        options: Mapping[str, Any] | None,
+        *,
+        time_left: float,
+    ) -> RunOutput:
+        """Run a container, or go on with one (`options` None), to its end; it is gone afterwards, come what
+        may. Raises as `run`."""
+        results = attendant.results
+        try:
+            with trio.move_on_after(time_left) as limit:
+                status = await self._attend_container(attendant, options)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(take_back, results.outputs.values())
+        if limit.cancelled_caught:
+            raise _timed_out(request)
+        if self._closed:
+            raise _closing()
+        _raise_if_never_started(status, results)
+        return results.finish(status)
+
+    async def _attend_container(self, attendant: _Attendant, options: Mapping[str, Any] | None) -> int:
+        client, name = attendant.client, attendant.name
         failure: ExecutorError | None = None
         async with trio.open_nursery() as nursery:
             try:
-                await self._engine.call(client.create_container, **options)
-                # Attached before it starts: whoever attaches later misses the first lines.
-                attendant.output = await self._engine.call(AttachedOutput, client, name)
-                nursery.start_soon(attendant.run)
-                if self._closed:
-                    raise _closing()
-                await self._engine.call(client.start, name)
+                if options is None:
+                    attendant.output = await self._engine.call(LoggedOutput, client, name)
+                    nursery.start_soon(attendant.run)
+                else:
+                    await self._engine.call(client.create_container, **options)
+                    # Attached before it starts: whoever attaches later misses the first lines.
+                    attendant.output = await self._engine.call(AttachedOutput, client, name)
+                    nursery.start_soon(attendant.run)
+                    if self._closed:
+                        raise _closing()
+                    await self._engine.call(client.start, name)
                 await attendant.ended.wait()
             except ExecutorError as error:
                 failure = error
             finally:
                 with trio.CancelScope(shield=True):
-                    await self._remove_now(client, name)
+                    await self._remove_now(name)
                     await attendant.dismiss()
         if failure is not None:
             raise failure
         return attendant.status()
 
-    async def _remove_now(self, client: APIClient, name: str) -> None:
-        with trio.move_on_after(REMOVAL_TIMEOUT) as limit:
+    async def _remove_now(self, name: str) -> None:
+        reason = "the engine does not answer"
+        with trio.move_on_after(REMOVAL_TIMEOUT):
             try:
-                await self._engine.last_call(_remove, client, name)
+                await self._engine.last_call(_remove, await self._engine.client(), name)
+                return
             except ExecutorError as error:
-                log.warning("container may be left", container=name, reason=str(error))
-        if limit.cancelled_caught:
-            log.warning("container may be left", container=name, reason="the engine does not answer")
+                reason = str(error)
+        self._left.add(name)
+        log.warning("container may be left", container=name, reason=reason)
 
     def _container(
         self, client: APIClient, request: RunRequest, params: DockerParams, results: ResultsFolder
@@ -245,6 +311,10 @@ class DockerExecutor:
 
 def _closing() -> ExecutorError:
     return ExecutorError("this node's Docker executor was closed")
+
+
+def _timed_out(request: RunRequest) -> RunTimedOut:
+    return RunTimedOut(f"the job ran longer than its {request.timeout:g} s and was stopped")
 
 
 def container_name(execution_id: str) -> str:
@@ -280,7 +350,8 @@ def _limits(request: RunRequest) -> dict[str, Any]:
         # PID 1 ignores signals that it does not handle, abort() included; with init the job is not PID 1.
         "init": True,
         "log_config": LogConfig(
-            type="local", config={"max-size": LOG_LIMIT, "max-file": "1", "compress": "false"}
+            type="local",
+            config={"max-size": str(LOG_FILE), "max-file": str(LOG_FILES), "compress": "false"},
         ),
     }
     if request.resources.cpu > 0:
@@ -299,13 +370,15 @@ class _Attendant:
 
     def __init__(self, engine: DockerEngine, client: APIClient, name: str, results: ResultsFolder) -> None:
         self._engine = engine
-        self._client = client
-        self._name = name
-        self._results = results
+        self.client = client
+        self.name = name
+        self.results = results
         self._scope = trio.CancelScope(shield=True)
         self._status: int | None = None
         self._error: ExecutorError | None = None
-        self.output: AttachedOutput | None = None
+        self.output: Output | None = None
+        self.whole = True
+        """Whether the results are those of the whole run; otherwise it must be run again."""
         self.ended = trio.Event()
 
     async def run(self) -> None:
@@ -320,15 +393,18 @@ class _Attendant:
     def _follow(self) -> int:
         assert self.output is not None
         for stream, data in self.output:
-            (self._results.stderr if stream == STDERR else self._results.stdout).write(data)
+            (self.results.stderr if stream == STDERR else self.results.stdout).write(data)
         # Seldom is there anything left to wait for: only where the job closed its output and went on.
-        status = int(self._client.wait(self._name, timeout=None)["StatusCode"])
+        status = int(self.client.wait(self.name, timeout=None)["StatusCode"])
         if status == OOM_STATUS:
-            container = self._client.inspect_container(self._name)
+            container = self.client.inspect_container(self.name)
             if container["State"]["OOMKilled"]:
                 limit = container["HostConfig"]["Memory"]
                 note = f"out of memory: killed at the limit of {limit} bytes\n"
-                self._results.stderr.write(note.encode())
+                self.results.stderr.write(note.encode())
+        if isinstance(self.output, LoggedOutput):
+            # Who follows a log misses what is written while the engine begins its next file.
+            self.whole = logged_since_start(self.client, self.name, LOG_FILE)
         return status
 
     async def dismiss(self) -> None:
@@ -347,6 +423,42 @@ class _Attendant:
             raise self._error
         assert self._status is not None
         return self._status
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """How long a container has run, and how it ended if it did. Times are UNIX seconds."""
+
+    started: float
+    ended: float | None
+    was_cut_short: bool
+    """It went down with its engine or its machine: its end says nothing about the job."""
+
+    @classmethod
+    def of(cls, client: APIClient, name: str) -> Self | None:
+        """None where there is no such container, or it was never started."""
+        from docker.errors import NotFound
+
+        try:
+            container = client.inspect_container(name)
+        except NotFound:
+            return None
+        state = container["State"]
+        if state["Status"] == "created":
+            return None
+        ended = None if state["Running"] else _seconds(state["FinishedAt"])
+        cut = ended is not None and state["ExitCode"] in ENGINE_STOPPED and not state["OOMKilled"]
+        return cls(_seconds(state["StartedAt"]), ended, cut)
+
+    @property
+    def seconds(self) -> float:
+        return (time.time() if self.ended is None else self.ended) - self.started
+
+
+def _seconds(moment: str) -> float:
+    """UNIX seconds of an engine's time, which has nanoseconds: 2026-11-22T20:48:18.123456789Z."""
+    whole, _, fraction = moment.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
 def _has_image(client: APIClient, image: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -87,7 +87,16 @@ class Executor(Protocol):
     async def reattach(self, request: RunRequest) -> RunOutput | None:
         """Go on with a run of this execution that outlived the process which began it, as `run` would.
 
-        None when nothing is left of it: then it may be prepared and run afresh. Raises as `run`.
+        None when nothing is left of it: then it may be prepared and run afresh. The time-out counts
+        from the start of the run. Raises as `run`. Cancelled: as with `run`.
+        """
+        ...
+
+    async def sweep(self, alive: Collection[ExecutionID]) -> None:
+        """Remove what an earlier life of this node left running, but for runs of the executions `alive`,
+        which are or will be re-attached, and for what this object runs itself.
+
+        Raises ExecutorError when the engine does not answer; then it is asked again later.
         """
         ...
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import trio
 
 from bacalhau_p2p.errors import ExecutorError, Fault
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
 
@@ -61,6 +64,10 @@ class NoopExecutor:
         """None: no run outlives its node."""
         await trio.lowlevel.checkpoint()
         return None
+
+    async def sweep(self, alive: Collection[ExecutionID]) -> None:
+        """There is nothing to remove: no run outlives its node."""
+        await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         """Nothing runs, so nothing is to be stopped."""

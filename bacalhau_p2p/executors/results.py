@@ -85,17 +85,26 @@ class ResultsFolder:
     On entry `stdout`, `stderr` and one folder for each result path are there, in `folder`, which
     was empty. `finish` adds the exit code; without it the folder is that of a run that never ended.
     On exit the files are closed.
+
+    With `resumed` it is the folder of a run that goes on: its streams begin anew, and what its result
+    paths hold stays.
     """
 
     stdout: KeptStream
     stderr: KeptStream
 
     def __init__(
-        self, folder: Path, result_paths: Sequence[ResultPath] = (), *, limit: int = STREAM_LIMIT
+        self,
+        folder: Path,
+        result_paths: Sequence[ResultPath] = (),
+        *,
+        limit: int = STREAM_LIMIT,
+        resumed: bool = False,
     ) -> None:
         self.folder = folder
         self._result_paths = result_paths
         self._limit = limit
+        self._resumed = resumed
         self.outputs: Mapping[str, Path] = {}
         """Where the job's writable folders are on this machine, by their absolute path inside the job."""
 
@@ -103,6 +112,9 @@ class ResultsFolder:
         """Raises ExecutorError: permanent when a result path cannot be, else when the disk refuses."""
         check_result_paths(self._result_paths)
         try:
+            if self._resumed:
+                for name in RESERVED_NAMES:
+                    (self.folder / name).unlink(missing_ok=True)
             self.stdout = KeptStream(self.folder / STDOUT, self._limit)
             try:
                 self.stderr = KeptStream(self.folder / STDERR, self._limit)
@@ -116,7 +128,7 @@ class ResultsFolder:
 
     def _make(self, name: str) -> Path:
         folder = self.folder / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=self._resumed)
         return folder
 
     def finish(self, exit_code: int) -> RunOutput:

@@ -7,7 +7,7 @@ import os
 import platform
 import signal
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from bacalhau_p2p.executors.results import KeptStream, ResultsFolder
 from bacalhau_p2p.executors.wasm_cache import HEADER, Compiled, CompiledCache
 from bacalhau_p2p.executors.wasm_modules import Located, Mounts, locate, mounts, read_module
 from bacalhau_p2p.executors.wasm_process import Processes
+from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.engines import WasmParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
@@ -107,6 +108,10 @@ class WasmExecutor:
         """None: no run outlives its node."""
         await trio.lowlevel.checkpoint()
         return None
+
+    async def sweep(self, alive: Collection[ExecutionID]) -> None:
+        """There is nothing to remove: no run outlives its node."""
+        await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         await self._processes.aclose()

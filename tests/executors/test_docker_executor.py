@@ -14,6 +14,7 @@ from docker.errors import NotFound
 from bacalhau_p2p.errors import ExecutorError, RunTimedOut
 from bacalhau_p2p.executors.docker import EXECUTION_LABEL, NODE_LABEL, DockerExecutor, container_name
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
+from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import NetworkSpec, ResultPath, SpecConfig
 from bacalhau_p2p.model.resources import Resources
@@ -163,7 +164,7 @@ async def test_container_says_whose_it_is_and_what_it_may_do(
         assert host["Memory"] == host["MemorySwap"] == request.resources.memory
         assert host["CpuQuota"] / host["CpuPeriod"] == request.resources.cpu
         assert host["PidsLimit"] == 1024
-        assert host["LogConfig"]["Config"]["max-size"] == "64m"
+        assert host["LogConfig"]["Config"]["max-size"] == str(32 * 1024**2)
 
 
 async def test_job_is_nobody_without_capabilities_or_network(kit: ExecutorKit) -> None:
@@ -335,31 +336,24 @@ async def test_full_network_is_that_of_the_engine(docker_client: docker.DockerCl
         network.remove()
 
 
-async def test_containers_of_an_earlier_life_are_removed_before_the_first_run(
-    docker_client: docker.DockerClient, kit: ExecutorKit, node_id: str
-) -> None:
-    mine = leave_container(docker_client, node_id)
-    other = leave_container(docker_client, f"other-{node_id}")
-    try:
-        await kit.run(kit.request(shell("true")))
-        with pytest.raises(NotFound):
-            docker_client.containers.get(mine)
-        assert docker_client.containers.get(other).status == "running"
-    finally:
-        docker_client.api.remove_container(other, force=True)
-
-
-async def test_sweep_spares_what_runs_now(
+async def test_sweep_removes_what_an_earlier_life_left_and_nothing_else(
     docker_client: docker.DockerClient, kit: ExecutorKit, executor: DockerExecutor, node_id: str
 ) -> None:
     pipe = Pipe(kit)
     request = kit.request(kit.programs.hold(pipe.inside), inputs=[pipe.mount])
-    async with running(kit, request, pipe):
-        stale = leave_container(docker_client, node_id)
-        await executor.sweep()
-        assert pipe.held
-        with pytest.raises(NotFound):
-            docker_client.containers.get(stale)
+    other = leave_container(docker_client, f"other-{node_id}")
+    try:
+        async with running(kit, request, pipe):
+            stale = leave_container(docker_client, node_id)
+            alive = leave_container(docker_client, node_id)
+            await executor.sweep({ExecutionID(alive)})
+            assert pipe.held, "what this executor runs itself was removed"
+            with pytest.raises(NotFound):
+                docker_client.containers.get(stale)
+            for spared in (alive, other):
+                assert docker_client.containers.get(spared).status == "running"
+    finally:
+        docker_client.api.remove_container(other, force=True)
 
 
 def leave_container(client: docker.DockerClient, node_id: str) -> str:
