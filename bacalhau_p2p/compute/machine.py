@@ -68,6 +68,7 @@ class ComputeMachine:
         self._strategy = strategy
         self._capacity = capacity
         self._executions: dict[ExecutionID, ComputeExecution] = {}
+        self._working: set[ExecutionID] = set()
         self._waiting: dict[tuple[PeerID, JobID], _Waiting] = {}
         self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = {}
         self._heap: list[tuple[UnixSeconds, ExecutionID]] = []
@@ -124,7 +125,7 @@ class ComputeMachine:
     @property
     def active(self) -> int:
         """Executions that are prepared, run, proposed or published."""
-        return sum(e.state in _WORKING for e in self._executions.values())
+        return len(self._working)
 
     # --- events -----------------------------------------------------------------------------
 
@@ -188,7 +189,7 @@ class ComputeMachine:
 
     def _resumed(self, execution: ComputeExecution, now: UnixSeconds) -> None:
         """Go on where the store says that an earlier life of the node stood."""
-        self._executions[execution.id] = execution
+        self._remember(execution)
         heappush(self._heap, (execution.expires, execution.id))
         if execution.state.terminal:
             return
@@ -448,12 +449,19 @@ class ComputeMachine:
 
     def _keep(self, execution: ComputeExecution) -> None:
         before = self._executions.get(execution.id)
-        self._executions[execution.id] = execution
+        self._remember(execution)
         heappush(self._heap, (execution.expires, execution.id))
         # A crash may forget a bid: a requester that takes it up is told that nothing is known of it.
         only_bid = before is None or before.state is S.BID
         if not only_bid or execution.state is S.PREPARING:
             self._out.append(ev.Store(execution))
+
+    def _remember(self, execution: ComputeExecution) -> None:
+        self._executions[execution.id] = execution
+        if execution.state in _WORKING:
+            self._working.add(execution.id)
+        else:
+            self._working.discard(execution.id)
 
 
 _HOLDS_ROOM = frozenset({S.BID, S.PREPARING, S.RUNNING})

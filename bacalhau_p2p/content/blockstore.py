@@ -246,6 +246,11 @@ class BlockStore:
                     self._complete[cid.v1] = known
         return known
 
+    def known_complete(self, cid: CID) -> bool:
+        """Whether a survey found the DAG below `cid` complete, and nothing was removed since."""
+        with self._claims.lock:
+            return cid.v1 in self._complete
+
     def forget_complete(self) -> None:
         """Remember no DAG as complete: a block of one has turned out to be missing."""
         with self._claims.lock:

@@ -18,7 +18,7 @@ from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.content.tar import write_tar
-from bacalhau_p2p.content.unixfs import Added, Symlinks, build
+from bacalhau_p2p.content.unixfs import Added, Symlinks, build, is_small
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
@@ -67,21 +67,29 @@ class Content:
         Raises ContentError, ContentTooLarge.
         """
 
-        def work() -> Added:
+        def work(checkpoint: Callable[[], None]) -> Added:
             with self._blocks.batch() as batch:
 
                 def sink(cid: CID, block: bytes) -> None:
-                    trio.from_thread.check_cancelled()
+                    checkpoint()
                     self._blocks.put_verified(cid, block, batch)
 
                 added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
                 self._blocks.pin(added.cid, pin_owner)
             return added
 
-        return await self._thread(work)
+        if self._blocks.wants_room or not is_small(path):
+            return await self._thread(work, trio.from_thread.check_cancelled)
+        await trio.lowlevel.checkpoint()
+        added = work(lambda: None)
+        self._blocks.has_all(added.cid)  # what it finds is remembered, and will be asked for
+        return added
 
     async def has(self, cid: CID) -> bool:
         """Whether the whole DAG below `cid` is in this node's store."""
+        if self._blocks.known_complete(cid):
+            await trio.lowlevel.checkpoint()
+            return True
         return await self._thread(self._blocks.has_all, cid)
 
     async def size(self, cid: CID) -> int:
@@ -281,11 +289,13 @@ class Content:
 
     async def pin(self, cid: CID, owner: str, expires: float | None = None) -> None:
         """Note that `owner` needs all below `cid`, until `expires` (UNIX seconds) if given."""
-        await self._thread(self._blocks.pin, cid, owner, expires)
+        await trio.lowlevel.checkpoint()
+        self._blocks.pin(cid, owner, expires)  # a row of a table: a thread would cost more
 
     async def unpin(self, cid: CID, owner: str) -> bool:
         """Take that note back: whether there was one."""
-        return await self._thread(self._blocks.unpin, cid, owner)
+        await trio.lowlevel.checkpoint()
+        return self._blocks.unpin(cid, owner)
 
     async def pins(self, cid: CID | None = None) -> list[Pin]:
         """Who needs this root, or every pin there is; expired ones too."""

@@ -125,6 +125,30 @@ def file_blocks(chunks: Iterable[bytes], profile: Profile = DEFAULT_PROFILE) -> 
     return Child(root.cid, root.tsize)
 
 
+SMALL_ENTRIES = 32
+SMALL_BYTES = 64 * 1024
+
+
+def is_small(folder: Path) -> bool:
+    """Whether so little is in a folder that a thread to go through it costs more than going through it:
+    at most SMALL_ENTRIES entries at any depth, SMALL_BYTES bytes in all. False for anything else."""
+    entries = size = 0
+    folders = [os.fspath(folder)]
+    try:
+        while folders:
+            with os.scandir(folders.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    size += entry.stat(follow_symlinks=False).st_size
+                    if entries > SMALL_ENTRIES or size > SMALL_BYTES:
+                        return False
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+    except OSError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A block of a file: its bytes of content, and its bytes of blocks."""
