@@ -151,6 +151,14 @@ def _url_storage(source: str) -> Factory:
     return make
 
 
+def _git_storage(context: AdapterContext) -> StorageProvider | None:
+    from bacalhau_p2p.outbound.addresses import AddressGuard
+    from bacalhau_p2p.storage.git import GitStorage
+
+    guard = AddressGuard(context.settings.allow_private_networks)
+    return GitStorage(guard, context.fetcher) if GitStorage.installed() else None
+
+
 def _s3_storage(context: AdapterContext) -> StorageProvider | None:
     from bacalhau_p2p.storage.s3 import S3Storage
 
@@ -240,6 +248,7 @@ _STORAGE: dict[str, Factory] = {
     "url": _url_storage("url"),
     "urldownload": _url_storage("urldownload"),
     "s3": _s3_storage,
+    "git": _git_storage,
 }
 _PUBLISHERS: dict[str, Factory] = {
     "ipfs": _ipfs_publisher,

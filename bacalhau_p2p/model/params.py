@@ -128,10 +128,15 @@ class S3Source(Model):
 
 
 class GitSource(Model):
-    """`Ref` is a branch, a tag or a commit; the default branch when it is empty."""
+    """`Ref` is a branch, a tag or a whole commit id; the default branch when it is empty."""
 
-    url: Annotated[Value, _starts_with("http://", "https://", "ssh://", "git://")]
-    ref: Line = ""
+    url: Annotated[Value, _starts_with("http://", "https://"), AfterValidator(_web_address)]
+    ref: Annotated[
+        Line,
+        _matching(
+            r"(?!.*(\.\.|//|@\{|\.lock(/|$)))[\w][\w./+@=-]*(?<![./])", "is not the name of a reference"
+        ),
+    ] = ""
 
 
 class S3Publisher(Model):
