@@ -85,7 +85,14 @@ def storage(context: AdapterContext) -> dict[str, StorageProvider]:
 
 def publishers(context: AdapterContext) -> dict[str, Publisher]:
     """Every publisher, by type."""
-    return {name: factory(context) for name, factory in {**_PUBLISHERS, **_plugins("publishers")}.items()}
+    from bacalhau_p2p.publishers.chain import ChainPublisher
+
+    made = {name: factory(context) for name, factory in {**_PUBLISHERS, **_plugins("publishers")}.items()}
+    return {
+        **made,
+        "fanout": ChainPublisher("fanout", lambda: made),
+        "fallback": ChainPublisher("fallback", lambda: made),
+    }
 
 
 def verifiers(context: AdapterContext) -> dict[str, Verifier]:
@@ -274,4 +281,4 @@ def source_names() -> set[str]:
 
 def publisher_names() -> set[str]:
     """Publisher types that this installation knows."""
-    return {*_PUBLISHERS, *_plugins("publishers")}
+    return {*_PUBLISHERS, *_plugins("publishers"), "fanout", "fallback"}

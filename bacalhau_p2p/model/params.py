@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.engines import DockerParams, NoopParams, WasmParams
+from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.limits import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
 
 
@@ -149,6 +150,23 @@ class S3Publisher(Model):
     encoding: Literal["", "plain", "gzip", "car"] = ""
 
 
+_CHAINS = frozenset({"fanout", "fallback"})
+
+
+def _no_chain(links: tuple[SpecConfig, ...]) -> tuple[SpecConfig, ...]:
+    if any(link.type in _CHAINS for link in links):
+        raise ValueError("must not hold another chain")
+    return links
+
+
+class ChainParams(Model):
+    """Several publishers: `fanout` needs all of them, `fallback` the first that works."""
+
+    publishers: Annotated[
+        tuple[SpecConfig, ...], Field(min_length=1, max_length=8), AfterValidator(_no_chain)
+    ]
+
+
 class DeterministicParams(Model):
     """How many equal proposals are enough (0: a majority of at least two), and which top-level
     entries of the results folder must be equal (none given: all)."""
@@ -176,6 +194,7 @@ PUBLISHERS: Mapping[str, type[Model]] = {
     "pinning": NoParams,
     "lighthouse": NoParams,
     "estuary": NoParams,
+    **dict.fromkeys(_CHAINS, ChainParams),
 }
 VERIFIERS: Mapping[str, type[Model]] = {"noop": NoParams, "deterministic": DeterministicParams}
 
@@ -183,6 +202,7 @@ KNOWN_PARAMS: Mapping[str, Mapping[str, type[Model]]] = {
     "Engine": ENGINES,
     "Source": SOURCES,
     "Publisher": PUBLISHERS,
+    "Publishers": PUBLISHERS,
     "Verifier": VERIFIERS,
 }
 """By the field that makes the choice, then by its type in lower case."""

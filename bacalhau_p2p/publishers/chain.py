@@ -1,0 +1,122 @@
+"""Several publishers in one job: all of them, or the first that works."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
+
+import trio
+
+from bacalhau_p2p.errors import Fault, InvalidJob, PublisherError
+from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.params import ChainParams
+from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.publishers.interface import Publisher
+
+_Publish = Callable[[SpecConfig], Awaitable[PublishedResult]]
+
+PATIENCE = 5 * 60.0
+"""Seconds that a fall-back gives a publisher before it turns to the next."""
+
+
+class ChainPublisher:
+    """`{Type: fanout, Params: {Publishers: [{Type: ipfs}, {Type: s3, Params: {...}}]}}`, or `fallback`.
+
+    `fanout` publishes to all at once, and fails when one fails. `fallback` tries them in order, and
+    fails when all have failed. The location has the `CID` and the `Published`: location of each that worked.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["fanout", "fallback"],
+        publishers: Callable[[], Mapping[str, Publisher]],
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        """`publishers` gives those of this node by type; `patience`: seconds for each of a fall-back
+        but the last."""
+        self._kind = kind
+        self._publishers = publishers
+        self._patience = patience
+
+    @property
+    def type(self) -> str:
+        return self._kind
+
+    def faults(self, publisher: SpecConfig) -> list[Fault]:
+        try:
+            links = read_params(ChainParams, publisher).publishers
+        except InvalidJob as error:
+            return list(error.faults)
+        known = self._publishers()
+        found: list[Fault] = []
+        for index, link in enumerate(links):
+            path = f"Params.Publishers[{index}]"
+            if link.type not in known:
+                found.append(Fault(f"{path}.Type", f"this node has no {link.type} publisher"))
+            else:
+                faults = known[link.type].faults(link)
+                found += [Fault(f"{path}.{fault.path}", fault.problem) for fault in faults]
+        return found
+
+    async def unavailable(self) -> str | None:
+        return None
+
+    async def publish(
+        self, publisher: SpecConfig, job_id: JobID, execution_id: ExecutionID, cid: str
+    ) -> PublishedResult:
+        """As `Publisher.publish`. A publisher that answers with another CID has failed."""
+        if faults := self.faults(publisher):
+            raise PublisherError(f"result {cid} is not published: {faults[0]}")
+        links = read_params(ChainParams, publisher).publishers
+
+        async def one(link: SpecConfig) -> PublishedResult:
+            chosen = self._publishers()[link.type]
+            if (reason := await chosen.unavailable()) is not None:
+                raise PublisherError(reason)
+            result = await chosen.publish(link, job_id, execution_id, cid)
+            if result.cid != cid:
+                raise PublisherError(f"it published {result.cid}, not {cid}")
+            return result
+
+        results = await (self._all(links, one) if self._kind == "fanout" else self._first(links, one))
+        places = [result.location.to_wire() for result in results]
+        return PublishedResult(
+            cid=cid, location=SpecConfig(type=self._kind, params={"CID": cid, "Published": places})
+        )
+
+    async def _all(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
+        results: dict[int, PublishedResult] = {}
+        failures: list[PublisherError] = []
+
+        async def publish(index: int, link: SpecConfig) -> None:
+            try:
+                results[index] = await one(link)
+            except PublisherError as error:
+                failures.append(PublisherError(f"{link.type}: {error}", permanent=error.permanent))
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for index, link in enumerate(links):
+                nursery.start_soon(publish, index, link)
+        if failures:
+            raise failures[0]
+        return [results[index] for index in sorted(results)]
+
+    async def _first(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
+        failures: list[str] = []
+        permanent = True
+        for index, link in enumerate(links):
+            last = index == len(links) - 1
+            with trio.move_on_after(float("inf") if last else self._patience):
+                try:
+                    return [await one(link)]
+                except PublisherError as error:
+                    failures.append(f"{link.type}: {error}")
+                    permanent = permanent and error.permanent
+                    continue
+            failures.append(f"{link.type}: not done within {self._patience:g} s")
+            permanent = False
+        raise PublisherError("; ".join(failures), permanent=permanent)
