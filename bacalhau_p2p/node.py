@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 import shutil
 import time
 import uuid
@@ -339,6 +338,7 @@ async def open_node(
     executors: Sequence[Executor] = (),
     transport: Transport | None = None,
     identity: Identity | None = None,
+    chance: random.Random | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block.
 
@@ -347,7 +347,8 @@ async def open_node(
     of its tasks arrives as an ExceptionGroup.
 
     `executors` are added to those found by name, and win over them. `transport` is for networks in one
-    process; it must be that of `identity`. Raises SettingsError, TransportError.
+    process; it must be that of `identity`. `chance` gives ids and dice where a test wants to repeat them.
+    Raises SettingsError, TransportError.
     """
     settings = settings or Settings()
     folder = settings.data_dir
@@ -357,6 +358,7 @@ async def open_node(
         raise SettingsError(f"data directory {folder}: {error.strerror}") from error
     identity = identity or Identity.load_or_create(folder / "identity")
     clock = _wall_clock()
+    chance = chance or random.SystemRandom()
     async with AsyncExitStack() as stack:
         if transport is None:
             transport = await stack.enter_async_context(_open_transport(settings, identity))
@@ -364,8 +366,8 @@ async def open_node(
             transport,
             network=settings.network,
             clock=clock,
-            dice=random.random,
-            new_message_id=lambda: MessageID(secrets.token_bytes(MESSAGE_ID_BYTES)),
+            dice=chance.random,
+            new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
         )
         blocks = stack.enter_context(BlockStore(folder / "blocks", quota=_content_quota(settings)))
         exchange = Exchange(blocks, transport.open_stream)
@@ -384,9 +386,9 @@ async def open_node(
         if settings.requester:
             store = RequesterStore(folder / "requester.db")
             stack.callback(store.close)
-            _furnish_requester(node, context, store)
+            _furnish_requester(node, context, store, chance)
         if settings.compute:
-            await _furnish_compute(node, context, executors, stack)
+            await _furnish_compute(node, context, executors, stack, chance)
         for component in (node._requester, node._compute):
             if component is not None:
                 component.resume()
@@ -421,14 +423,16 @@ def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncCont
     )
 
 
-def _furnish_requester(node: Node, context: registry.AdapterContext, store: RequesterStore) -> None:
+def _furnish_requester(
+    node: Node, context: registry.AdapterContext, store: RequesterStore, chance: random.Random
+) -> None:
     node._verifiers = registry.verifiers(context)
     machine = RequesterMachine(
         RequesterHost(
             peer_id=node.peer_id,
             addresses=lambda: node.addresses,
             open_proposal=lambda sealed: decode_proposal(node.identity.open(sealed)),
-            dice=random.random,
+            dice=chance.random,
         )
     )
     node._requester = RequesterService(
@@ -438,12 +442,16 @@ def _furnish_requester(node: Node, context: registry.AdapterContext, store: Requ
         verifiers=node._verifiers,
         check=node._check,
         clock=node.clock,
-        new_job_id=lambda: JobID(str(uuid.uuid4())),
+        new_job_id=lambda: JobID(_uuid(chance)),
     )
 
 
 async def _furnish_compute(
-    node: Node, context: registry.AdapterContext, executors: Sequence[Executor], stack: AsyncExitStack
+    node: Node,
+    context: registry.AdapterContext,
+    executors: Sequence[Executor],
+    stack: AsyncExitStack,
+    chance: random.Random,
 ) -> None:
     adapters = node._adapters = Adapters(
         executors={
@@ -458,8 +466,8 @@ async def _furnish_compute(
     machine = ComputeMachine(
         ComputeHost(
             peer_id=node.peer_id,
-            new_execution_id=lambda: ExecutionID(f"e-{uuid.uuid4()}"),
-            dice=random.random,
+            new_execution_id=lambda: ExecutionID(f"e-{_uuid(chance)}"),
+            dice=chance.random,
         ),
         BidStrategy(
             offer=lambda: node._offer,
@@ -519,6 +527,10 @@ def _disk_watch(folder: Path, least: int) -> Callable[[], str | None]:
         return "has almost no free disk" if shutil.disk_usage(folder).free < least else None
 
     return short_of
+
+
+def _uuid(chance: random.Random) -> str:
+    return str(uuid.UUID(bytes=chance.randbytes(16), version=4))
 
 
 def _wall_clock() -> Callable[[], UnixSeconds]:
