@@ -281,5 +281,5 @@ def _car(node: FakeNode, text: str) -> bytes:
     root = CID.parse(text)
     if root.v1 not in node.blocks:
         raise ContentNotFound(f"nobody has {root}")
-    pieces = list(write_car([root], node))
-    return b"".join(pieces[:-1] if node.truncate_cars else pieces)
+    pieces = list(write_car([root], node))  # the header, then head and block of each
+    return b"".join(pieces[:-2] if node.truncate_cars else pieces)

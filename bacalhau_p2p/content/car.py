@@ -31,11 +31,16 @@ def header(roots: Sequence[CID]) -> bytes:
 
 def section(cid: CID, block: bytes) -> bytes:
     """One block as it stands in a CAR."""
-    return encode_varint(len(cid.binary) + len(block)) + cid.binary + block
+    return section_head(cid, block) + block
+
+
+def section_head(cid: CID, block: bytes) -> bytes:
+    """What stands before a block in a CAR."""
+    return encode_varint(len(cid.binary) + len(block)) + cid.binary
 
 
 def write_car(roots: Sequence[CID], source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
-    """The header, then each block below `roots` once, depth first, one item a block.
+    """The header, then each block below `roots` once, depth first, each as two items: head and block.
 
     Raises ContentNotFound at the first block that `source` lacks, InvalidContent as `Walk` does.
     """
@@ -46,7 +51,8 @@ def write_car(roots: Sequence[CID], source: BlockSource, limits: Limits = DEFAUL
         if block is None:
             missing_block(cid)
         walk.take(block)
-        yield section(cid, block)
+        yield section_head(cid, block)
+        yield block
 
 
 def pack(path: Path, *, symlinks: Symlinks = "keep", hidden: bool = False) -> Iterator[bytes]:

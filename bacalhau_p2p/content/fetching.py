@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -277,11 +277,14 @@ class _Incoming:
             sections = self._reader.feed(data)
         except InvalidContent as error:
             raise PeerFault(str(error), invalid=True) from error
+        self._blocks.put_all_verified(self._expected(sections))
+
+    def _expected(self, sections: list[tuple[CID, bytes]]) -> Iterator[tuple[CID, bytes]]:
         for cid, block in sections:
             if cid.v1 != self._walk.expected:
                 raise PeerFault(f"block {cid} was not asked for, or not now", invalid=True)
             self._walk.take(block)
-            self._blocks.put_verified(cid, block)
+            yield cid, block
 
     def finish(self) -> None:
         """Raises PeerFault unless all has come."""

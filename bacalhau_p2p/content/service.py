@@ -17,6 +17,7 @@ from bacalhau_p2p.content.dag import Folder, Node, Shard, Survey, folder_entries
 from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
+from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build, is_small
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
@@ -33,6 +34,9 @@ LOOK_EVERY = 60.0
 """Seconds between two looks at how much of the quota is used."""
 
 log = get_logger(__name__)
+
+_TOGETHER = 200
+"""Small blocks that are stored at one time."""
 
 _T = TypeVar("_T")
 
@@ -69,12 +73,17 @@ class Content:
 
         def work(checkpoint: Callable[[], None]) -> Added:
             with self._blocks.batch() as batch:
+                waiting: list[tuple[CID, bytes]] = []
 
                 def sink(cid: CID, block: bytes) -> None:
                     checkpoint()
-                    self._blocks.put_verified(cid, block, batch)
+                    waiting.append((cid, block))
+                    if len(waiting) >= _TOGETHER or len(block) > MAX_SMALL:
+                        self._blocks.put_all_verified(waiting, batch)
+                        waiting.clear()
 
                 added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
+                self._blocks.put_all_verified(waiting, batch)
                 self._blocks.pin(added.cid, pin_owner)
             return added
 
@@ -262,8 +271,7 @@ class Content:
         with self._blocks.batch() as batch:
 
             def store(data: bytes) -> None:
-                for cid, block in reader.feed(data):
-                    self._blocks.put_verified(cid, block, batch)
+                self._blocks.put_all_verified(reader.feed(data), batch)
 
             gathered = bytearray()
             async for chunk in chunks:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bacalhau_p2p.content.collecting import StoredBlock
@@ -44,11 +45,15 @@ class SmallBlocks:
     def has(self, digest: bytes) -> bool:
         return self._one("SELECT 1 FROM blocks WHERE digest = ?", digest) is not None
 
-    def put(self, digest: bytes, body: bytes, stored: int) -> bool:
-        """Whether it was not there yet. `stored` is in UNIX seconds."""
-        with self._mutex:
-            statement = "INSERT OR IGNORE INTO blocks (digest, stored, body) VALUES (?, ?, ?)"
-            return self._db.execute(statement, (digest, stored, body)).rowcount > 0
+    def put_all(self, blocks: Sequence[tuple[bytes, bytes]], stored: int) -> int:
+        """Store digests with their bodies, all in one transaction, and return the bytes of those that were
+        not there yet. `stored` is in UNIX seconds."""
+        statement, fresh = "INSERT OR IGNORE INTO blocks (digest, stored, body) VALUES (?, ?, ?)", 0
+        with self._transaction():
+            for digest, body in blocks:
+                if self._db.execute(statement, (digest, stored, body)).rowcount > 0:
+                    fresh += len(body)
+        return fresh
 
     def get(self, digest: bytes) -> bytes | None:
         body = self._one("SELECT body FROM blocks WHERE digest = ?", digest)
@@ -59,12 +64,19 @@ class SmallBlocks:
         return size if isinstance(size, int) else None
 
     def remove(self, digests: Iterable[bytes]) -> None:
+        with self._transaction():
+            self._db.executemany("DELETE FROM blocks WHERE digest = ?", ((d,) for d in digests))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         with self._mutex:
             self._db.execute("BEGIN")
             try:
-                self._db.executemany("DELETE FROM blocks WHERE digest = ?", ((d,) for d in digests))
-            finally:
-                self._db.execute("COMMIT")
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def groups(self) -> Iterator[SmallGroup]:
         """All that were there on the first step, some thousands at a time."""
