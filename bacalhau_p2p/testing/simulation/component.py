@@ -38,7 +38,6 @@ class Item:
 class Component:
     """Exactly what a tick of a service does, with places between its steps at which the node may die."""
 
-    acknowledges_early = False
     acts_before_commit = False
     keeps_outbox = True
     keeps_inbox = True
@@ -58,8 +57,6 @@ class Component:
         self.put_item(Item(event))
 
     def hear(self, arrival: Arrival) -> None:
-        if self.acknowledges_early and arrival.id is not None:
-            self.life.settle(arrival)
         self.put_item(Item(MessageReceived(arrival.author, arrival.message), arrival))
 
     def put_item(self, item: Item) -> None:
@@ -169,7 +166,7 @@ class Component:
 
     def _settle(self, items: list[Item]) -> None:
         for item in items:
-            if item.arrival is not None and item.arrival.id is not None and not self.acknowledges_early:
+            if item.arrival is not None and item.arrival.id is not None:
                 self.life.settle(item.arrival)
             if item.kept is not None:
                 item.kept()

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from bacalhau_p2p.compute.machine import KEEP_PROPOSED, ComputeMachine
 from bacalhau_p2p.model.execution import Job
-from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.requester.machine import RECONCILE_EVERY, RequesterMachine
+from bacalhau_p2p.requester.record import ACTIVE
+from bacalhau_p2p.testing.simulation.plan import Loss
 from bacalhau_p2p.testing.simulation.violation import require
 
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 SLACK = 45.0
 """Seconds after healing in which late messages, slow disks and restarts have passed."""
+LOOK_EVERY = 5.0
+"""Seconds between looks at whether all is over."""
 QUIET_AFTER = 120.0
 """Seconds after the last job's end by which nothing may be left of any."""
 BRISK = 1.0
@@ -24,6 +29,10 @@ BRISK = 1.0
 def look_at_end(world: World) -> bool:
     """Whether all is over. Raises Violation when a job, or what is left of it, is late."""
     settled_by = world.start + world.plan.heal_at + SLACK
+    for node in world.nodes.values():
+        _check_nothing_is_kept_for_ever(node)
+        if world.now > settled_by + SLACK:
+            _check_nobody_is_waited_for_in_vain(world, node)
     waiting = False
     for user in world.users:
         node = world.nodes.get(user.plan.requester)  # type: ignore[call-overload]
@@ -51,6 +60,37 @@ def look_at_end(world: World) -> bool:
         return False
     _check_promises(world)
     return True
+
+
+def _check_nothing_is_kept_for_ever(node: SimulatedNode) -> None:
+    life = node.life
+    if life is None or life.world.now - life.began < SLACK or life.world.now < life.busy_until:
+        return
+    for disk in (node.requester_disk, node.compute_disk):
+        for posted in disk.outbox.values():
+            overdue = life.clock() > posted.give_up_at + SLACK
+            require(not overdue, "give up", f"{node.peer} never gives up {posted.envelope.message.kind}")
+
+
+def _check_nobody_is_waited_for_in_vain(world: World, node: SimulatedNode) -> None:
+    """Long after healing, when everybody is up who ever will be."""
+    life = node.life
+    if life is None or life.requester is None:
+        return
+    machine = life.requester.machine
+    assert isinstance(machine, RequesterMachine)
+    now = life.clock()
+    for entry in machine.jobs.values():
+        for execution in entry.executions.values():
+            if execution.state not in ACTIVE:
+                continue
+            gone = world.nodes[execution.node_id].gone
+            require(not gone, "silence", f"{execution.id} is {execution.state}, and its node left long ago")
+            told = max(execution.modified, entry.reconciled.get(execution.id, 0.0))
+            silent = now - told > RECONCILE_EVERY + LOOK_EVERY
+            require(
+                not silent, "reconcile", f"{execution.node_id} was not asked about {execution.id} for long"
+            )
 
 
 def _left(world: World, node: SimulatedNode) -> list[str]:
@@ -89,6 +129,9 @@ def _check_promises(world: World) -> None:
             "completes",
             f"{job.id} is {job.state} in a mild world: {job.message}",
         )
+    if not any(isinstance(fault, Loss) for fault in world.plan.faults):
+        lost = world.watch.states[f"execution {ExecutionState.LOST}"]
+        require(lost == 0, "wasted", f"{lost} executions are Lost though no node was away for long")
     if world.plan.calm:
         _check_calm(world)
 

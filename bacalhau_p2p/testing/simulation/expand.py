@@ -57,7 +57,7 @@ def expand(seed: int) -> Plan:
     kind = dice.random()
     if kind < 0.08:
         return _calm(seed, dice)
-    if kind < 0.09:
+    if kind < 0.0825:
         return _whole_day(seed, dice)
     nodes = _nodes(dice)
     heal_at = dice.uniform(40, 120)
@@ -313,7 +313,7 @@ def _step_faults(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...
     found = []
     for _ in _some(dice, 6):
         step = dice.choice(steps)
-        outcomes: tuple[StepOutcome, ...] = ("retryable", "retryable", "permanent", "hang", "wrong")
+        outcomes: tuple[StepOutcome, ...] = ("retryable", "retryable", "permanent", "hang", "wrong", "wrong")
         outcome = dice.choice(outcomes)
         node = nodes[0].name if step == "verify" else dice.choice(computes)
         found.append(StepFault(node=node, step=step, number=dice.randint(1, 4), outcome=outcome))
@@ -345,7 +345,7 @@ _CLASSES: tuple[Callable[[Random, Nodes, float], tuple[Fault, ...]], ...] = (
 
 
 def _mild_faults(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    """What a job must survive without excuse: a rough network, strangers, and a requester that is killed."""
+    """What a job must survive without excuse: a rough network, strangers, and short absences."""
     faults: tuple[Fault, ...] = ()
     if dice.random() < 0.5:
         faults += (Loss(start=0.0, end=heal_at, rate=0.05),)
@@ -357,11 +357,10 @@ def _mild_faults(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...
         faults += _reordering(dice, nodes, heal_at)
     if dice.random() < 0.5:
         faults += _forgeries(dice, nodes, heal_at)
-    requesters = [node.name for node in nodes if node.requester and not node.compute]
-    if requesters and dice.random() < 0.6:
+    if dice.random() < 0.6:
         for _ in _some(dice, 3):
-            power, down = dice.random() < 0.3, round(dice.uniform(0.1, 8), 2)
-            node = dice.choice(requesters)
+            power, chosen = dice.random() < 0.3, dice.choice(nodes)
+            node, down = chosen.name, round(dice.uniform(0.1, 1.5 if chosen.compute else 8.0), 2)
             if dice.random() < 0.5:
                 at = round(dice.uniform(0.5, heal_at), 2)
                 faults += (Crash(at=at, node=node, down=down, power=power),)

@@ -14,7 +14,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.record import ACTIVE
+from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.testing.simulation.durable import Change, Durable, key_of
 from bacalhau_p2p.testing.simulation.ending import look_at_end
 from bacalhau_p2p.testing.simulation.stranger import STRANGER
@@ -95,9 +95,22 @@ class Watch:
                 continue
             active = {e.id for e in entry.executions.values() if e.state in ACTIVE}
             require(active <= set(filled), "slots", f"{entry.job.id}: {active - set(filled)} fill no slot")
+            for name in filled:
+                if entry.executions[name].state in (S.FAILED, S.LOST):
+                    self._check_twin(entry, entry.executions[name])
             if entry.open_slots:
                 planned = entry.round.ends is not None or entry.round.next_at is not None
                 require(planned, "slots", f"{entry.job.id}: an open slot, and no round is planned")
+
+    def _check_twin(self, entry: JobEntry, execution: Execution) -> None:
+        """A slot stays filled by what failed only if somebody publishes, or published, the same result."""
+        mine = execution.proposal
+        twin = mine is not None and any(
+            other.proposal is not None and other.proposal.result_cid == mine.result_cid
+            for other in entry.executions.values()
+            if other.state in (S.RESULT_ACCEPTED, S.COMPLETED)
+        )
+        require(twin, "slots", f"{execution.id} is {execution.state}, and its slot is not open")
 
     # --- when something is kept ------------------------------------------------------------------
 

@@ -148,6 +148,7 @@ class Life:
         self.node = node
         self.world = node.world
         self.dead = False
+        self.began = node.world.now
         self.busy_until = 0.0
         """Until when the disk holds the process up."""
         self._clock = 0.0

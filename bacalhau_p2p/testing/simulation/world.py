@@ -18,6 +18,7 @@ from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.testing.simulation.component import Item
 from bacalhau_p2p.testing.simulation.connections import Connections
 from bacalhau_p2p.testing.simulation.dice import dice_for
+from bacalhau_p2p.testing.simulation.ending import LOOK_EVERY
 from bacalhau_p2p.testing.simulation.invariants import Violation, Watch
 from bacalhau_p2p.testing.simulation.node import Died, Life, SimulatedNode
 from bacalhau_p2p.testing.simulation.plan import Crash, Drain, Forgery, JobPlan, Leave, Plan
@@ -26,8 +27,6 @@ from bacalhau_p2p.testing.simulation.wires import Wires
 
 START = 10_000.0
 """The clock at the beginning: later than any node's clock is behind."""
-LOOK_EVERY = 5.0
-"""Seconds between looks at whether all is over."""
 MOST_EVENTS = 400_000
 """In a world that ends; more is a loop."""
 
@@ -115,6 +114,14 @@ class World:
     def struck(self, fault: str) -> None:
         """A fault really had a chance to do harm."""
         self._struck[fault] += 1
+
+    def ends(self) -> list[str]:
+        """The state in which each job is that was submitted."""
+        answered = [user for user in self.users if user.answer is not None]
+        return [
+            str(self.nodes[PeerID(user.plan.requester)].requester_disk.records[user.answer].state)
+            for user in answered
+        ]
 
     # --- messages -------------------------------------------------------------------------------
 
