@@ -33,7 +33,7 @@ Receive = Callable[[], Awaitable[bytes]]
 
 _READ = 256 * 1024
 _GULP = 1024 * 1024
-_GULPS_AHEAD = 4
+_GULPS_AHEAD = 2
 _BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 
 _T = TypeVar("_T")

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import bench_content
+
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 
 
@@ -122,7 +124,23 @@ def say(title: str, *figures: str) -> None:
 CASES = {
     "noop": ("latency of a job that does nothing, through the API, 3 compute nodes", noop, ["noop"]),
     "noop-burst": (f"the same, {IN_FLIGHT} jobs in flight: jobs a second", noop_burst, ["noop"]),
+    "small-files": (
+        "a folder of 10,000 files of 1 KiB, from one node to files at another",
+        lambda jobs: bench_content.small_files(say),
+        None,
+    ),
+    "large-file": (
+        "the same with one file of 256 MiB: MB/s",
+        lambda jobs: bench_content.large_file(say),
+        None,
+    ),
+    "huge-file": (
+        "the same with 1 GiB: memory of every process",
+        lambda jobs: bench_content.large_file(say, 1024),
+        None,
+    ),
 }
+"""What is measured, by what, and with which engines the devstack runs in which it is; None: without one."""
 
 
 def main() -> int:
@@ -144,9 +162,11 @@ def main() -> int:
         return 0
     status = 0
     for name in chosen.cases or CASES:
-        engines = [part for engine in CASES[name][2] for part in ("--engine", engine)]
         again = [sys.executable, __file__, name, "--inside", "--jobs", str(chosen.jobs)]
-        status |= subprocess.run([COMMAND, "devstack", *engines, "--", *again], check=False).returncode
+        if (engines := CASES[name][2]) is not None:
+            flags = [part for engine in engines for part in ("--engine", engine)]
+            again = [COMMAND, "devstack", *flags, "--", *again]
+        status |= subprocess.run(again, check=False).returncode
     return status
 
 

@@ -1,0 +1,119 @@
+"""Content between two nodes on this machine: added on one, then fetched with `get` at the other, to files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
+MIB = 1 << 20
+REPEAT = 3
+
+Say = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A node in a process of its own."""
+
+    pid: int
+    port: str
+    address: str
+
+    def run(self, *arguments: object, cwd: Path) -> tuple[str, float, int]:
+        """One command against this node: its output, its seconds, and its peak memory in bytes."""
+        environ = {**os.environ, "BACALHAU_P2P_API_HOST": "127.0.0.1", "BACALHAU_P2P_API_PORT": self.port}
+        started = time.perf_counter()
+        command = [COMMAND, *map(str, arguments)]
+        with subprocess.Popen(command, env=environ, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            output = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed")
+        return output.strip(), time.perf_counter() - started, usage.ru_maxrss * 1024
+
+    def peak_memory(self) -> int:
+        """Bytes of resident memory that the node has had at most."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+@contextmanager
+def served(folder: Path, *flags: str) -> Iterator[Served]:
+    options = ["--swarm-host", "127.0.0.1", "--swarm-port", "0", "--api-port", "0", "--engine", "noop"]
+    command = [COMMAND, "serve", "--data-dir", str(folder), *options, *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        said: dict[str, str] = {}
+        while "API" not in said:
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit("a node did not start")
+            name, _, value = line.partition(":")
+            said[name] = value.strip()
+        yield Served(process.pid, said["API"].rpartition(":")[2], said["Swarm"])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def two_nodes() -> Iterator[tuple[Path, Served, Served]]:
+    """A folder, a node, and a second one that is its peer."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bacalhau-p2p-bench-")))
+        near = stack.enter_context(served(folder / "near"))
+        far = stack.enter_context(served(folder / "far", "--peer", near.address))
+        yield folder, near, far
+
+
+def small_files(say: Say) -> None:
+    """10,000 files of 1 KiB in one folder."""
+    title, seconds = "10,000 files of 1 KiB", []
+    for round_ in range(REPEAT):
+        with two_nodes() as (folder, near, far):
+            random = Random(round_)
+            (folder / "data").mkdir()
+            for number in range(10_000):
+                (folder / "data" / f"{number:05d}.bin").write_bytes(random.randbytes(1024))
+            cid, adding, _ = near.run("add", folder / "data", cwd=folder)
+            seconds.append(far.run("get", cid, cwd=folder)[1])
+            if len(list((folder / cid).iterdir())) != 10_000:
+                raise SystemExit("files are missing")
+        say(title, f"add {adding:5.2f} s", f"get {seconds[-1]:5.2f} s", f"(best {min(seconds):5.2f} s)")
+
+
+def large_file(say: Say, size: int = 256) -> None:
+    """One file of 256 MiB, or of 1 GiB: how fast, and how much memory each process needs at most."""
+    title, fastest = f"one file of {size} MiB", 0.0
+    for round_ in range(REPEAT if size < 1024 else 1):
+        with two_nodes() as (folder, near, far):
+            random = Random(round_)
+            with (folder / "data").open("wb") as file:
+                for _ in range(size):
+                    file.write(random.randbytes(MIB))
+            cid, adding, adder = near.run("add", folder / "data", cwd=folder)
+            _, seconds, getter = far.run("get", cid, cwd=folder)
+            if (folder / cid).stat().st_size != size * MIB:
+                raise SystemExit("the file has the wrong size")
+            memory = [near.peak_memory(), far.peak_memory(), adder, getter]
+        speed = size * MIB / seconds / 1e6
+        fastest = max(fastest, speed)
+        peaks = " ".join(f"{peak / 1e6:.0f}" for peak in memory)
+        say(
+            title,
+            f"add {size * MIB / adding / 1e6:5.0f} MB/s",
+            f"get {speed:5.0f} MB/s (best {fastest:5.0f})",
+            f"peak memory, MB: nodes and commands {peaks}",
+        )
