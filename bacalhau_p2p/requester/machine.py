@@ -38,6 +38,9 @@ LOST_AFTER_SILENCE = 20.0
 """Seconds without a heartbeat after which an execution is lost: four heartbeats."""
 LOST_AFTER_BREAK = 5.0
 """Seconds after the connection to its node broke and did not come back."""
+LOST_WITHOUT_ANOTHER = 60.0
+"""Seconds of silence after which it is lost where no other node could take its place: giving it up sooner
+gains nothing, and its run may go on when the node is started again."""
 ATTEMPTS = 3
 """Executions that a slot gets."""
 BIDS_A_NODE = 30
@@ -192,6 +195,10 @@ class RequesterMachine:
         self._nodes[info.id] = info
         if info.compute is None:
             return
+        if before is None:  # it may take the place of one that is waited for
+            for entry in self._jobs.values():
+                if not entry.job.state.terminal:
+                    self._reschedule(entry, now)
         freer = before is None or before.compute is None or _has_more_room(before, info)
         if not freer:
             return
@@ -576,6 +583,13 @@ class RequesterMachine:
                 reason = f"its node {execution.node_id[-8:]} fell silent"
                 self._trouble(entry, execution, S.LOST, reason, now)
                 self._send(execution, say.CancelExecution, now, reason="it was given up as lost")
+            elif execution.state in ACTIVE and now >= self._missed_at(entry, execution):
+                reason = (
+                    f"waiting for node {execution.node_id[-8:]}, which cannot be reached: "
+                    "no other node can take its place"
+                )
+                if not entry.open_slots:
+                    self._set_job(entry, JobState.RUNNING, reason, now)
             elif execution.state == S.BID_RECEIVED and now >= entry.bids[execution.id].expires:
                 self._move(entry, execution, S.BID_REJECTED, "the bid expired", now)
         self._reconcile(entry, now, lambda execution: now >= self._reconcile_at(entry, execution))
@@ -600,6 +614,12 @@ class RequesterMachine:
         return max(execution.modified, entry.reconciled.get(execution.id, 0.0)) + RECONCILE_EVERY
 
     def _lost_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
+        missed = self._missed_at(entry, execution)
+        if self._eligible(entry) - self._broken.keys():
+            return missed
+        return max(missed, entry.heard[execution.id] + LOST_WITHOUT_ANOTHER)
+
+    def _missed_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
         silent = entry.heard[execution.id] + LOST_AFTER_SILENCE
         broke = self._broken.get(execution.node_id)
         return silent if broke is None else min(silent, broke + LOST_AFTER_BREAK)
@@ -613,7 +633,8 @@ class RequesterMachine:
                 clocks.append(entry.open_since + entry.job.spec.queue_timeout)
             for execution in entry.executions.values():
                 if execution.state in ACTIVE:
-                    clocks.append(self._lost_at(entry, execution))
+                    missed = self._missed_at(entry, execution)
+                    clocks.append(missed if missed > now else self._lost_at(entry, execution))
                     clocks.append(self._reconcile_at(entry, execution))
                 elif execution.state == S.BID_RECEIVED:
                     clocks.append(entry.bids[execution.id].expires)
@@ -635,6 +656,8 @@ class RequesterMachine:
                 self.ignored += 1
             elif execution.state in ACTIVE:
                 entry.heard[execution.id] = now
+                if not entry.open_slots:
+                    self._set_job(entry, JobState.RUNNING, "running", now)
                 note = _PROGRESS_WORDS.get(line.state)
                 if execution.state == S.BID_ACCEPTED and note and execution.message != note:
                     self._move(entry, execution, execution.state, note, now)

@@ -16,7 +16,13 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.machine import ATTEMPTS, LOST_AFTER_BREAK, Host, RequesterMachine
+from bacalhau_p2p.requester.machine import (
+    ATTEMPTS,
+    LOST_AFTER_BREAK,
+    LOST_WITHOUT_ANOTHER,
+    Host,
+    RequesterMachine,
+)
 from bacalhau_p2p.verifiers.interface import Verdict
 
 S = ExecutionState
@@ -336,16 +342,19 @@ def test_a_slot_gets_three_attempts(bench):
     assert bench.job.message == "no such image (attempt 3 of 3)"
 
 
+def beat(node: PeerID) -> say.Heartbeat:
+    running = say.ExecutionProgress(execution_id=execution_id(node), state=ComputeState.RUNNING)
+    return say.Heartbeat(executions=(running,))
+
+
 def test_a_silent_node_loses_its_execution(bench):
-    bench.know(A)
+    bench.know(A, B)
     bench.submit(job())
     bench.bid(A)
-    beat = say.Heartbeat(
-        executions=(say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.RUNNING),)
-    )
+    bench.wait(1)
     for _ in range(10):
         bench.wait(5)
-        bench.hear(A, beat)
+        bench.hear(A, beat(A))
     assert bench.states() == {A: S.BID_ACCEPTED}
     actions = bench.wait(21)
     assert bench.states()[A] is S.LOST
@@ -354,9 +363,10 @@ def test_a_silent_node_loses_its_execution(bench):
 
 
 def test_a_broken_connection_loses_it_sooner_unless_it_comes_back(bench):
-    bench.know(A)
+    bench.know(A, B)
     bench.submit(job())
     bench.bid(A)
+    bench.wait(1)
     bench.give(ev.ConnectionBroke(A))
     bench.wait(LOST_AFTER_BREAK / 2)
     bench.give(ev.ConnectionStands(A))
@@ -367,11 +377,45 @@ def test_a_broken_connection_loses_it_sooner_unless_it_comes_back(bench):
     assert bench.states() == {A: S.LOST}
 
 
+def test_a_node_is_waited_for_longer_while_no_other_can_take_its_place(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    bench.give(ev.ConnectionBroke(A))
+    bench.give(ev.ConnectionBroke(B))
+    bench.wait(LOST_WITHOUT_ANOTHER - 5)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    assert bench.job.message == (
+        f"waiting for node {A[-8:]}, which cannot be reached: no other node can take its place"
+    )
+    bench.give(ev.ConnectionStands(A))
+    bench.hear(A, beat(A))
+    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "running")
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_WITHOUT_ANOTHER + 1)
+    assert bench.states() == {A: S.LOST}
+    assert bench.job.state is JobState.QUEUED
+    assert "cannot be reached" in bench.job.message or "fell silent" in bench.job.message
+
+
+def test_a_node_that_is_waited_for_is_replaced_by_the_first_that_comes(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_BREAK + 5)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.know(B)
+    assert announced(bench.wait(0.1))
+    assert bench.states() == {A: S.LOST}
+
+
 def test_a_node_is_told_when_it_works_on_what_is_over_here(bench):
     bench.know(A)
     bench.submit(job())
     bench.bid(A)
-    bench.wait(21)
+    bench.wait(LOST_WITHOUT_ANOTHER + 1)
     assert sent(bench.propose(A)) == [(A, "cancel_execution")]
     unknown = say.Heartbeat(
         executions=(say.ExecutionProgress(execution_id=ExecutionID("e-9"), state=ComputeState.RUNNING),)
