@@ -286,6 +286,7 @@ def main() -> int:
     asked = arguments()
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     folder = Path(tempfile.mkdtemp(prefix="bacalhau-chaos-"))
+    (folder / "fetched").mkdir()
     ok = False
     try:
         figures = trio.run(until_told, asked, seed, folder)

@@ -140,7 +140,6 @@ class Users:
 
     async def fetch_all(self, folder: Path) -> None:
         """Fetch the results of every job that completed, and say in each what is wrong with them."""
-        folder.mkdir()
         limit = trio.CapacityLimiter(4)
 
         async def fetch(submission: Submission) -> None:
