@@ -129,7 +129,18 @@ def _noop(context: AdapterContext) -> Executor:
 def _ipfs_storage(context: AdapterContext) -> StorageProvider:
     from bacalhau_p2p.storage.ipfs import IpfsStorage
 
-    return IpfsStorage(context.content, timeout=context.settings.content_timeout)
+    settings = context.settings
+    peers = IpfsStorage(context.content, timeout=settings.content_timeout)
+    if not settings.kubo_api and not settings.ipfs_gateways:
+        return peers
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.storage.ipfs_web import CarSource, GatewaySource, IpfsWebStorage, KuboSource
+
+    sources: list[CarSource] = []
+    if settings.kubo_api:
+        sources.append(KuboSource(Service(settings.kubo_api, settings.kubo_token.get_secret_value())))
+    sources += [GatewaySource(Service(url)) for url in settings.ipfs_gateways]
+    return IpfsWebStorage(peers, context.content, sources)
 
 
 def _inline_storage(context: AdapterContext) -> StorageProvider:
@@ -173,6 +184,13 @@ def _s3_storage(context: AdapterContext) -> StorageProvider | None:
 
 
 def _ipfs_publisher(context: AdapterContext) -> Publisher:
+    settings = context.settings
+    if settings.kubo_api:
+        from bacalhau_p2p.outbound.service import Service
+        from bacalhau_p2p.publishers.kubo import Kubo
+
+        service = Service(settings.kubo_api, settings.kubo_token.get_secret_value())
+        return _remote_publisher(context, "ipfs", Kubo(service, context.addresses))
     from bacalhau_p2p.publishers.ipfs import IpfsPublisher
 
     return IpfsPublisher(context.content, addresses=context.addresses)

@@ -28,6 +28,7 @@ _LISTS = frozenset(
         "engines",
         "allow_local_paths",
         "allow_private_networks",
+        "ipfs_gateways",
         "s3_buckets",
         "s3_endpoints",
     }
@@ -88,6 +89,11 @@ class Settings(BaseModel):
     """The largest input that is fetched over the web."""
     input_cache: str = "10gb"
     """How much of what was fetched so is kept for the next job."""
+    kubo_api: str = ""
+    """URL of a kubo node's RPC: another source of content, and a second home of published results."""
+    kubo_token: Token = SecretStr("")
+    ipfs_gateways: tuple[str, ...] = ()
+    """URLs of trustless gateways to take content from that no peer has."""
     s3_buckets: tuple[str, ...] = ()
     """Patterns (`results-*`) of the S3 buckets for which this node's credentials are used; reading from
     any other is anonymous."""
