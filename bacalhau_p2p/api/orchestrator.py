@@ -6,7 +6,8 @@ import json
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from bacalhau_p2p.errors import ApiError, Fault, InvalidJob
 from bacalhau_p2p.model.base import JobID
@@ -15,6 +16,7 @@ from bacalhau_p2p.model.wire_json import execution_to_json, job_to_json, node_to
 from bacalhau_p2p.node import Node
 
 JSON = dict[str, Any]
+"""What FastAPI checks and converts once more; answers that are asked for most are a JSONResponse instead."""
 
 MAX_BODY = 1024 * 1024
 """Bytes of a submitted job; the requester itself allows less."""
@@ -29,7 +31,7 @@ def orchestrator_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
     @routes.put("/jobs")
-    async def submit_job(request: Request) -> JSON:
+    async def submit_job(request: Request) -> Response:
         body = await _json_body(request)
         token = next((v for k, v in body.items() if k.lower() == "idempotencytoken"), None)
         if token is not None and (not isinstance(token, str) or not 0 < len(token) <= 256):
@@ -37,7 +39,7 @@ def orchestrator_routes(node: Node) -> APIRouter:
         job = next((v for k, v in body.items() if k.lower() == "job"), None)
         spec = job_from_mapping(body if job is None else job)
         job_id = await node.requester.submit(spec, token=token or None)
-        return {"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []}
+        return JSONResponse({"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []})
 
     @routes.get("/jobs")
     async def list_jobs(
@@ -63,7 +65,7 @@ def orchestrator_routes(node: Node) -> APIRouter:
     @routes.get("/jobs/{job_id}")
     async def get_job(
         job_id: str, wait: Annotated[float, Query(ge=0)] = 0, include: str = "", limit: int = 0
-    ) -> JSON:
+    ) -> Response:
         known = node.requester.resolve(job_id)
         if wait > 0:
             job = await node.requester.wait(known, min(wait, LONGEST_WAIT))
@@ -72,7 +74,7 @@ def orchestrator_routes(node: Node) -> APIRouter:
         answer: JSON = {"Job": job_to_json(job)}
         if "executions" in include.split(","):
             answer["Executions"] = _executions(node, known)
-        return answer
+        return JSONResponse(answer)
 
     @routes.get("/jobs/{job_id}/executions")
     async def get_executions(job_id: str) -> JSON:

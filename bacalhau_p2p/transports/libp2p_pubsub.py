@@ -20,6 +20,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast
+from bacalhau_p2p.transports.libp2p_links import encode_varint
 from bacalhau_p2p.transports.libp2p_stream import READ_SIZE, Libp2pStream
 from bacalhau_p2p.transports.libp2p_swarm import ContainedTasks
 
@@ -28,6 +29,9 @@ HEARTBEAT: Final = 1
 
 OUTBOUND_QUEUE: Final = 4096
 """Messages that wait for one peer; the stock 32 lose bursts."""
+
+WRITE_WITHIN: Final = 5.0
+"""Seconds for a peer to take a message; one that takes longer hears no more of us, as in stock."""
 
 RATE: Final = 500.0
 BURST: Final = 2000.0
@@ -163,9 +167,18 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
         """One message at a time on a stream; two tasks that interleave large ones would garble both."""
-        lock = self._write_locks.setdefault(stream, trio.Lock())
+        lock = self._write_locks.get(stream)
+        if lock is None:
+            lock = self._write_locks[stream] = trio.Lock()
+        message = rpc_msg.SerializeToString()
         async with lock:
-            return bool(await super().write_msg(stream, rpc_msg))
+            try:
+                with trio.fail_after(WRITE_WITHIN):
+                    await Libp2pStream(stream).send_all(encode_varint(len(message)) + message)
+            except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+                self._handle_dead_peer(stream.muxed_conn.peer_id)
+                return False
+        return True
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
         await super()._handle_new_peer(peer_id)

@@ -88,7 +88,8 @@ class Libp2pStream(HalfCloseableStream):
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
         with self._exclusively("receive"):
-            await trio.lowlevel.checkpoint()
+            if self._closed or self._got_eof or self._readable():
+                await trio.lowlevel.checkpoint()
             if self._closed:
                 raise trio.ClosedResourceError("this stream was closed")
             if self._got_eof:
@@ -134,16 +135,20 @@ class Libp2pStream(HalfCloseableStream):
         self._check_alive()
         return int(self._muxed.send_window)
 
-    async def _wait_readable(self) -> None:
+    def _readable(self) -> bool:
         conn, muxed, stream_id = self._conn, self._muxed, self._muxed.stream_id
-        while not (
+        return bool(
             conn.stream_buffers.get(stream_id)
             or muxed.recv_closed
             or muxed.closed
             or muxed.reset_received
             or conn.event_shutting_down.is_set()
             or stream_id not in conn.streams
-        ):
+        )
+
+    async def _wait_readable(self) -> None:
+        conn, stream_id = self._conn, self._muxed.stream_id
+        while not self._readable():
             changed = conn.stream_events[stream_id]
             await changed.wait()
             if conn.stream_events.get(stream_id) is changed:
@@ -151,6 +156,8 @@ class Libp2pStream(HalfCloseableStream):
 
     async def _give_credit(self, size: int) -> None:
         self._uncredited += size
+        if self._uncredited < CREDIT and not self._muxed.closed:
+            return
         with trio.CancelScope(shield=True):  # the data is taken already, and a frame must be whole
             if self._muxed.closed:  # the other end is done too; let yamux forget what is read to its end
                 await self._conn._finalize_stream(self._muxed, fully_closed=True)

@@ -6,6 +6,7 @@ whole list, with the test that tells when one of them can go.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_noise_key_pair
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
@@ -25,6 +27,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import LifecycleError
@@ -90,8 +93,12 @@ class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
         pass
 
 
-class _BufferedReads(ReadWriteCloser):  # type: ignore[misc]
-    """A TCP stream that receives all there is, once; stock, each yamux frame takes four system calls."""
+class _LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
+    """A TCP stream that receives all there is at once, and sends at once what the socket takes.
+
+    In stock each yamux frame takes four system calls to receive, and each read and write a lock, which
+    gives up the processor, though yamux and noise do one of each at a time.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -100,14 +107,33 @@ class _BufferedReads(ReadWriteCloser):  # type: ignore[misc]
 
     async def read(self, n: int | None = None) -> bytes:
         if self._position == len(self._buffer):
-            self._buffer, self._position = await self._stream.read(RECEIVE_BUFFER), 0
+            self._buffer, self._position = await self._receive(), 0
         end = len(self._buffer) if n is None else self._position + n
         piece: bytes = self._buffer[self._position : end]
         self._position += len(piece)
         return piece
 
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.stream.receive_some(RECEIVE_BUFFER))
+        except trio.BrokenResourceError as fault:
+            raise ConnectionClosedError(f"reset by the other end: {fault}", transport="tcp") from fault
+        except trio.ClosedResourceError:
+            return b""
+
     async def write(self, data: bytes) -> None:
-        await self._stream.write(data)
+        try:
+            sent = os.write(self._stream.stream.socket.fileno(), data)
+        except OSError:  # it is full, or broken or closed, of which trio tells more
+            sent = 0
+        if sent == len(data):
+            return
+        try:
+            await self._stream.stream.send_all(data[sent:])
+        except trio.BrokenResourceError as fault:
+            raise ConnectionClosedError(f"reset by the other end: {fault}", transport="tcp") from fault
+        except trio.ClosedResourceError:
+            pass
 
     async def close(self) -> None:
         await self._stream.close()
@@ -117,10 +143,40 @@ class _BufferedReads(ReadWriteCloser):  # type: ignore[misc]
         return address
 
 
-class _BufferedTCP(TCP):  # type: ignore[misc]
+class LeanYamux(Yamux):  # type: ignore[misc]
+    """Yamux that writes a frame without giving up the processor, and times no read of what is here."""
+
+    async def _write_frame(self, data: bytes) -> None:
+        lock = self._write_lock
+        if lock.locked():
+            await lock.acquire()
+        else:
+            lock.acquire_nowait()
+        try:
+            await self.secured_conn.write(data)
+        finally:
+            lock.release()
+
+    async def _read_data_body(self, length: int) -> bytes:
+        # As a rule the body came in one Noise message with its header.
+        body: bytes = self.secured_conn._drain(length)
+        if len(body) < length:
+            body += await super()._read_data_body(length - len(body))
+        return body
+
+
+class _MuxerMultistream(MuxerMultistream):  # type: ignore[misc]
+    """The stock one makes a stock Yamux whatever class it is given."""
+
+    async def new_conn(self, conn: Any, peer_id: ID) -> Any:
+        protocol, muxer = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        return self._annotate_connection(muxer(conn, peer_id, is_initiator=conn.is_initiator), conn, protocol)
+
+
+class _LeanTCP(TCP):  # type: ignore[misc]
     async def dial(self, maddr: Any) -> Any:
         raw_conn = await super().dial(maddr)
-        raw_conn.stream = _BufferedReads(raw_conn.stream)
+        raw_conn.stream = _LeanTCPStream(raw_conn.stream)
         return raw_conn
 
 
@@ -170,7 +226,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
         """Hold an inbound slot while the connection stands, not, as the stock one, for ever."""
-        raw_conn = RawConnection(_BufferedReads(stream), False)
+        raw_conn = RawConnection(_LeanTCPStream(stream), False)
         muxed_conn = None
         try:
             with self._handshake():
@@ -251,14 +307,17 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
         inbound_stream_protocol_negotiation_timeout=HANDSHAKE_TIMEOUT,
         outbound_stream_protocol_negotiation_timeout=HANDSHAKE_TIMEOUT,
     )
+    upgrader = TransportUpgrader(
+        secure_transports_by_protocol={NOISE: noise}, muxer_transports_by_protocol={}
+    )
+    upgrader.muxer_multistream = _MuxerMultistream(
+        {YAMUX: LeanYamux}, upgrader.muxer_multistream.negotiate_timeout
+    )
     return GuardedSwarm(
         peer_id,
         peerstore,
-        TransportUpgrader(
-            secure_transports_by_protocol={NOISE: noise},
-            muxer_transports_by_protocol={YAMUX: Yamux},
-        ),
-        transports=[_BufferedTCP()],
+        upgrader,
+        transports=[_LeanTCP()],
         retry_config=RetryConfig(max_retries=0),
         connection_config=config,
         counters=counters,
