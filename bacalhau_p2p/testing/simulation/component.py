@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.machine import Broadcast, Machine, MessageReceived, Send, Store, TimePassed
-from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.testing.simulation.durable import Change, Durable, Posted
+from bacalhau_p2p.model.base import Model, PeerID
+from bacalhau_p2p.model.execution import Job
+from bacalhau_p2p.testing.simulation.durable import Change, Durable, Posted, key_of
+
+COMMITS_TOGETHER = 0.02
+"""Seconds that a change which nobody is told of waits for others, as in the driver."""
 
 if TYPE_CHECKING:
     from bacalhau_p2p.testing.simulation.node import Life
@@ -34,9 +38,14 @@ class Item:
     kept: Callable[[], None] | None = None
     """Called when what the event changed is kept."""
 
+    @property
+    def matters(self) -> bool:
+        """Whether the store or anybody is to learn that it was handled."""
+        return self.kept is not None or (self.arrival is not None and self.arrival.id is not None)
+
 
 class Component:
-    """Exactly what a tick of a service does, with places between its steps at which the node may die."""
+    """Exactly what a tick of the driver does, with places between its steps at which the node may die."""
 
     acts_before_commit = False
     keeps_outbox = True
@@ -50,6 +59,7 @@ class Component:
         self.durable = durable
         self._perform = perform
         self._inbox: list[Item] = []
+        self._unkept = _Unkept()
         self._wake_at: float | None = None
         self._ticking = False
 
@@ -64,6 +74,14 @@ class Component:
         if not self._ticking:
             self._ticking = True
             self.life.world.at(self.life.world.now, self.life.guarded(self._tick))
+
+    def tidy(self) -> None:
+        """Let go of messages that are acknowledged or given up; nothing hangs on when."""
+        change = Change(finished=self.life.take_finished(self.durable))
+        if not change.empty:
+            self.durable.commit(change, self.life.clock(), power_safe=False)
+
+    # --- one tick -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         life, world = self.life, self.life.world
@@ -81,26 +99,13 @@ class Component:
             actions += self.machine.handle(TimePassed(), now)
         world.watch.after_tick(self, now)
         life.after_tick(self)
-        self._wake_later()
-        posts = self._posts(actions)
-        change = self._change(items, actions, posts, now)
+        others = self._take(items, actions)
         if self.acts_before_commit:
-            self._act(actions, posts, [])
-            self._commit(change, items)
-            self._settle(items)
-            return
-        if self._commit(change, items):
-            life.point("after commit")
-        if life.busy_until > world.now:
-            world.at(life.busy_until, life.guarded(lambda: self._act(actions, posts, items)))
-        else:
-            self._act(actions, posts, items)
-
-    def tidy(self) -> None:
-        """Let go of messages that are acknowledged or given up; nothing hangs on when."""
-        change = Change(finished=self.life.take_finished(self.durable))
-        if not change.empty:
-            self.durable.commit(change, self.life.clock())
+            self._act(self._unkept.posted, others)
+            self._unkept.posted = []
+            others = []
+        self._keep_what_must_be(others, now)
+        self._wake_later()
 
     def _handle(self, item: Item, now: float) -> list[Any]:
         life = self.life
@@ -112,22 +117,54 @@ class Component:
             life.world.watch.handled(self, item.arrival, actions)
         return actions
 
-    def _posts(self, actions: list[Any]) -> list[tuple[Send, Posted]]:
-        life = self.life
-        return [
-            (action, Posted(action.to, life.envelope(action.message, action.to), action.give_up_at))
-            for action in actions
-            if isinstance(action, Send)
-        ]
+    def _take(self, items: list[Item], actions: list[Any]) -> list[Any]:
+        """Sort out what is to be kept, and how soon; the actions that are left are to be done after that."""
+        unkept, life = self._unkept, self.life
+        unkept.items += [item for item in items if item.matters]
+        unkept.leaves = any(item.kept is not None for item in items)
+        unkept.begins = False
+        others: list[Any] = []
+        for action in actions:
+            match action:
+                case Store(record):
+                    unkept.records[key_of(record)] = record
+                    unkept.leaves |= isinstance(record, Job) and record.state.terminal
+                    life.world.note(life.node.peer, "moved", None, record)
+                case Send(to, message, give_up_at, durable=True) if message.carrier is Carrier.DIRECT:
+                    unkept.posted.append(Posted(to, life.envelope(message, to), give_up_at))
+                    unkept.leaves = True
+                case Send():
+                    others.append(action)
+                case Broadcast():
+                    unkept.leaves = True
+                    others.append(action)
+                case _:
+                    unkept.begins = True
+                    others.append(action)
+        return others
 
-    def _change(
-        self, items: list[Item], actions: list[Any], posts: list[tuple[Send, Posted]], now: float
-    ) -> Change:
-        change = Change()
-        change.records = [action.record for action in actions if isinstance(action, Store)]
+    def _keep_what_must_be(self, others: list[Any], now: float) -> None:
+        """What leaves the node rests on what a power cut does not undo, a step inside it on what a crash
+        does not undo; and what nothing comes of waits a moment for company, its message unacknowledged."""
+        unkept = self._unkept
+        if unkept.leaves or (unkept.due is not None and unkept.due <= now):
+            self._unkept = _Unkept()
+            self._commit(self._change(unkept), power_safe=True)
+            self._then(lambda: self._act_on(unkept, others))
+            return
+        if unkept.begins and unkept.records:
+            change = Change(records=list(unkept.records.values()))
+            unkept.records = {}
+            self._commit(change, power_safe=False)
+        if unkept.due is None and (unkept.items or unkept.records):
+            unkept.due = now + COMMITS_TOGETHER
+        self._then(lambda: self._act([], others))
+
+    def _change(self, unkept: _Unkept) -> Change:
+        change = Change(records=list(unkept.records.values()))
         if self.keeps_outbox:
-            change.posted = [posted for _, posted in posts if _repeated(posted.envelope)]
-        for item in items:
+            change.posted = list(unkept.posted)
+        for item in unkept.items:
             if item.arrival is not None and item.arrival.id is not None and self.keeps_inbox:
                 change.settled.append((item.arrival.author, item.arrival.id))
             if item.token is not None:
@@ -135,47 +172,59 @@ class Component:
         change.finished = self.life.take_finished(self.durable)
         return change
 
-    def _commit(self, change: Change, items: list[Item]) -> bool:
+    def _commit(self, change: Change, *, power_safe: bool) -> None:
         if change.empty:
-            return False
+            return
         life = self.life
         life.begin_commit()
-        self.durable.commit(change, life.clock())
+        self.durable.commit(change, life.clock(), power_safe=power_safe)
         life.world.watch.committed(self, change)
-        return True
+        life.point("after commit")
 
-    def _act(self, actions: list[Any], posts: list[tuple[Send, Posted]], items: list[Item]) -> None:
+    def _then(self, what: Callable[[], None]) -> None:
+        """Now, or when the disk has done its part."""
         life = self.life
-        envelopes = iter(posts)
-        for number, action in enumerate(actions):
-            if number == 1:
-                life.point("amid effects")
-            match action:
-                case Send():
-                    _, posted = next(envelopes)
-                    life.send(posted, self.durable)
-                case Broadcast(message):
-                    life.broadcast(message)
-                case Store(record):
-                    life.world.note(life.node.peer, "kept", None, record)
-                case _:
-                    self._perform(life, action)
-        life.point("before settling")
-        self._settle(items)
-        life.point("after settling")
+        if life.busy_until > life.world.now:
+            life.world.at(life.busy_until, life.guarded(what))
+        else:
+            what()
 
-    def _settle(self, items: list[Item]) -> None:
-        for item in items:
+    def _act_on(self, unkept: _Unkept, others: list[Any]) -> None:
+        self.life.point("before settling")
+        for item in unkept.items:
             if item.arrival is not None and item.arrival.id is not None:
                 self.life.settle(item.arrival)
             if item.kept is not None:
                 item.kept()
+        self.life.point("after settling")
+        self._act(unkept.posted, others)
+
+    def _act(self, posted: list[Posted], others: list[Any]) -> None:
+        life = self.life
+        for number, each in enumerate(posted):
+            if number == 1:
+                life.point("amid effects")
+            life.world.watch.posted(self.durable, each.envelope)
+            life.dispatch(each)
+        for number, action in enumerate(others):
+            if number + len(posted) == 1:
+                life.point("amid effects")
+            match action:
+                case Send(to, message, give_up_at):
+                    life.dispatch(Posted(to, life.envelope(message, to), give_up_at))
+                case Broadcast(message):
+                    life.broadcast(message)
+                case _:
+                    self._perform(life, action)
+
+    # --- time -----------------------------------------------------------------------------------
 
     def _wake_later(self) -> None:
-        """Be back at the machine's next deadline."""
-        due = self.machine.next_deadline()
-        if due is None:
+        """Be back at the machine's next deadline, or when what waits is to be kept."""
+        clocks = [clock for clock in (self.machine.next_deadline(), self._unkept.due) if clock is not None]
+        if not clocks:
             return
+        due = min(clocks)
         when = self.life.world_time(due)
         if self._wake_at is None or when < self._wake_at:
             self._wake_at = when
@@ -191,5 +240,15 @@ class Component:
             self._tick()
 
 
-def _repeated(envelope: Envelope) -> bool:
-    return envelope.message.carrier is Carrier.DIRECT
+@dataclass(slots=True)
+class _Unkept:
+    """What was handled and is not yet in the store."""
+
+    items: list[Item] = field(default_factory=list)
+    records: dict[Hashable, Model] = field(default_factory=dict)
+    posted: list[Posted] = field(default_factory=list)
+    due: float | None = None
+    leaves: bool = False
+    """Somebody is about to learn of it."""
+    begins: bool = False
+    """A step on this node is about to begin because of it."""

@@ -34,11 +34,6 @@ class Change:
     def empty(self) -> bool:
         return not (self.records or self.posted or self.settled or self.finished or self.tokens)
 
-    @property
-    def told(self) -> bool:
-        """Whether an effect or an acknowledgement of it leaves the node: then it must be synced."""
-        return bool(self.posted or self.settled or self.tokens)
-
 
 def key_of(record: Model) -> Hashable:
     """Under which a record is kept. An execution's id is its bidder's word: it counts within its job only."""
@@ -58,7 +53,7 @@ class Durable:
         self.tokens: dict[str, str] = {}
         self._unsynced: list[list[tuple[dict[Any, Any], Any, Any]]] = []
 
-    def commit(self, change: Change, now: UnixSeconds) -> None:
+    def commit(self, change: Change, now: UnixSeconds, *, power_safe: bool) -> None:
         undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
         def put(table: dict[Any, Any], key: Any, value: Any) -> None:
@@ -78,7 +73,7 @@ class Durable:
             put(self.outbox, message_id, _ABSENT)
         for token, job_id in change.tokens.items():
             put(self.tokens, token, job_id)
-        if change.told:
+        if power_safe:
             self._unsynced.clear()
         else:
             self._unsynced.append(undo)

@@ -64,7 +64,8 @@ def expand(seed: int) -> Plan:
     jobs = _jobs(dice, nodes, heal_at)
     if kind < 0.25:
         faults = _mild_faults(dice, nodes, heal_at)
-        nodes = tuple(_but(node, lie="", joins=0.0, cpu=8.0) for node in nodes)
+        room = dice.choice((2.0, 8.0, 8.0))
+        nodes = tuple(_but(node, lie="", joins=0.0, cpu=room) for node in nodes)
         jobs = tuple(_patient(job, nodes) for job in jobs)
         return Plan(
             seed=seed,
@@ -144,7 +145,7 @@ def _jobs(dice: Random, nodes: Nodes, heal_at: float) -> tuple[JobPlan, ...]:
                 run=round(
                     dice.uniform(70, 150)
                     if long_one and number == 0
-                    else dice.choice((1, 8, 30)) * dice.random(),
+                    else dice.choice((1, 8, 50)) * dice.random(),
                     2,
                 ),
                 publish=round(dice.choice((0.0, 0.2, 3.0)) * dice.random(), 2),

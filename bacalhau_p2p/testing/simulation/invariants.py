@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -134,7 +135,11 @@ class Watch:
                 self.states[f"compute {record.state}"] += 1
                 self._check_owed(node, disk, record)
         for posted in change.posted:
-            self.sent[posted.envelope.message.kind] += 1
+            message = posted.envelope.message
+            if isinstance(message, say.BidAccepted):
+                self.accepted_bids.add(message.execution_id)
+            elif isinstance(message, say.ResultAccepted):
+                self.accepted_results.add(message.execution_id)
         for job_id in sorted(jobs):
             job = disk.records.get(job_id)
             if isinstance(job, Job):
@@ -142,10 +147,6 @@ class Watch:
 
     def _execution_kept(self, node: SimulatedNode, execution: Execution) -> None:
         self._of_job.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
-        if execution.state == S.BID_ACCEPTED:
-            self.accepted_bids.add(execution.id)
-        elif execution.state == S.RESULT_ACCEPTED:
-            self.accepted_results.add(execution.id)
 
     def _check_job(self, node: SimulatedNode, job: Job, executions: dict[ExecutionID, Execution]) -> None:
         filling = [e for e in executions.values() if e.state in ACTIVE or e.state == S.COMPLETED]

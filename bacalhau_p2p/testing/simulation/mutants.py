@@ -178,9 +178,10 @@ def _steals_ids(self: RequesterMachine, entry: Any, author: Any, bid: Any, now: 
 _BID = RequesterMachine._bid
 
 
-def _commits_in_two_parts(self: Durable, change: Change, now: float) -> None:
+def _commits_in_two_parts(self: Durable, change: Change, now: float, *, power_safe: bool) -> None:
     """The mark that a message was dealt with in a transaction of its own, which a crash comes before."""
-    _COMMIT(self, Change(records=change.records, posted=change.posted, tokens=change.tokens), now)
+    kept = Change(records=change.records, posted=change.posted, tokens=change.tokens)
+    _COMMIT(self, kept, now, power_safe=power_safe)
 
 
 _COMMIT = Durable.commit
@@ -265,7 +266,10 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         (_R, (ExecutionState.RESULT_ACCEPTED, say.ResultPublished), _trusts_what_is_published),
     ),
     "accept what the verifier rejected": ((_EVENTS, rv.Verified, _takes_every_result),),
-    "never refill a slot": ((RequesterMachine, "_trouble", _keeps_slot_of_lost),),
+    "never refill a slot": (
+        (RequesterMachine, "_trouble", _keeps_slot_of_lost),
+        (RequesterMachine, "_reopen_if_unpublished", _does_nothing),
+    ),
     "never give up a silent node": ((RequesterMachine, "_lost_at", lambda self, entry, execution: inf),),
     "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
     "never reconcile": (

@@ -269,10 +269,10 @@ class Life:
     def envelope(self, message: Message, to: PeerID | None) -> Envelope:
         return Envelope(id=self.node.new_message_id(), message=message, to=to, sent=self.clock())
 
-    def send(self, posted: Posted, disk: Durable) -> None:
-        """Hand over what was posted, and take charge of its repetition unless it is fleeting."""
+    def dispatch(self, posted: Posted) -> None:
+        """Hand over a message, and take charge of its repetition unless it is fleeting."""
         if posted.envelope.message.carrier is Carrier.DIRECT:
-            self.world.watch.posted(disk, posted.envelope)
+            self.world.watch.sent[posted.envelope.message.kind] += 1
             now = self.clock()
             self.delivery.post(posted.to, posted.envelope, give_up_at=posted.give_up_at, now=now)
             self.delivery_moved()
