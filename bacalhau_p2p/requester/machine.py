@@ -657,7 +657,7 @@ class RequesterMachine:
             elif execution.state in ACTIVE:
                 entry.heard[execution.id] = now
                 if not entry.open_slots:
-                    self._set_job(entry, JobState.RUNNING, "running", now)
+                    self._set_job(entry, JobState.RUNNING, "", now)
                 note = _PROGRESS_WORDS.get(line.state)
                 if execution.state == S.BID_ACCEPTED and note and execution.message != note:
                     self._move(entry, execution, execution.state, note, now)
