@@ -205,7 +205,7 @@ def _local_publisher(context: AdapterContext) -> Publisher:
 def _remote_publisher(context: AdapterContext, kind: str, handover: Handover | None) -> Publisher:
     from bacalhau_p2p.publishers.remote import RemotePublisher
 
-    return RemotePublisher(context.content, handover, kind)
+    return RemotePublisher(context.content, handover, kind, addresses=context.addresses)
 
 
 def _pinning_publisher(context: AdapterContext) -> Publisher:
@@ -243,7 +243,8 @@ def _estuary_publisher(context: AdapterContext) -> Publisher:
 def _s3_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.publishers.s3 import S3Publisher
 
-    return S3Publisher(context.content, context.s3, folder=context.folder / "publishing")
+    folder = context.folder / "publishing"
+    return S3Publisher(context.content, context.s3, folder=folder, addresses=context.addresses)
 
 
 def _noop_publisher(context: AdapterContext) -> Publisher:

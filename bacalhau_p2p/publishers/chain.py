@@ -25,7 +25,8 @@ class ChainPublisher:
     """`{Type: fanout, Params: {Publishers: [{Type: ipfs}, {Type: s3, Params: {...}}]}}`, or `fallback`.
 
     `fanout` publishes to all at once, and fails when one fails. `fallback` tries them in order, and
-    fails when all have failed. The location has the `CID` and the `Published`: location of each that worked.
+    fails when all have failed. The location has the `CID`, all `Providers`, and in `Published` the
+    location of each that worked.
     """
 
     def __init__(
@@ -82,10 +83,13 @@ class ChainPublisher:
             return result
 
         results = await (self._all(links, one) if self._kind == "fanout" else self._first(links, one))
-        places = [result.location.to_wire() for result in results]
-        return PublishedResult(
-            cid=cid, location=SpecConfig(type=self._kind, params={"CID": cid, "Published": places})
-        )
+        found = (address for result in results for address in result.location.params.get("Providers", ()))
+        params = {
+            "CID": cid,
+            "Providers": list(dict.fromkeys(found)),
+            "Published": [result.location.to_wire() for result in results],
+        }
+        return PublishedResult(cid=cid, location=SpecConfig(type=self._kind, params=params))
 
     async def _all(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
         results: dict[int, PublishedResult] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,13 +58,17 @@ class RemotePublisher:
         handover: Handover | None,
         kind: str,
         *,
+        addresses: Callable[[], Sequence[str]] = tuple,
         limits: PublishLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`handover` is None when the settings name no such service; `kind` is the publisher's type."""
+        """`handover` is None when the settings name no such service; `kind` is the publisher's type.
+        `addresses` gives this node's multiaddrs now: the location's `Providers`, unless the service adds
+        some of its own."""
         self._content = content
         self._handover = handover
         self._kind = kind
+        self._addresses = addresses
         self._limits = limits or PublishLimits()
         self._clock = clock
 
@@ -104,7 +108,8 @@ class RemotePublisher:
             raise PublisherError(problem) from None
         except (ServiceFault, ContentError) as error:
             raise PublisherError(f"result {cid} is not published: {error}") from None
-        return PublishedResult(cid=cid, location=SpecConfig(type=self._kind, params={"CID": cid, **told}))
+        params = {"CID": cid, "Providers": list(self._addresses()), **told}
+        return PublishedResult(cid=cid, location=SpecConfig(type=self._kind, params=params))
 
 
 def check_cid(said: object, cid: CID, host: str) -> None:

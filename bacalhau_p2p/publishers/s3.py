@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
@@ -43,13 +43,16 @@ class S3Publisher:
         access: S3Access,
         *,
         folder: Path,
+        addresses: Callable[[], Sequence[str]] = tuple,
         limits: PublishLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`folder`, made when it is not there, takes results while they are uploaded."""
+        """`folder`, made when it is not there, takes results while they are uploaded; `addresses` gives this
+        node's multiaddrs now: the location's `Providers`."""
         self._content = content
         self._access = access
         self._folder = folder
+        self._addresses = addresses
         self._limits = limits or PublishLimits()
         self._clock = clock
         self._mutex = threading.Lock()
@@ -101,9 +104,8 @@ class S3Publisher:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
-        return PublishedResult(
-            cid=cid, location=SpecConfig(type="s3", params={"CID": cid, **_named(target), "Key": key, **told})
-        )
+        params = {"CID": cid, "Providers": list(self._addresses()), **_named(target), "Key": key, **told}
+        return PublishedResult(cid=cid, location=SpecConfig(type="s3", params=params))
 
     def _key(self, target: S3Target, job_id: JobID, execution_id: ExecutionID) -> str:
         now = time.gmtime(self._clock())

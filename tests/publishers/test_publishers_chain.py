@@ -93,6 +93,7 @@ async def test_a_fan_out_tells_every_place_in_the_order_of_the_job(node, result)
     published = await publish("fanout", node, result, "local", "ipfs")
     assert places(published) == ["local", "ipfs"]
     assert published.location.params["Published"][0]["Params"]["CID"] == result
+    assert published.location.params["Providers"] == ["/ip4/203.0.113.7/tcp/1235/p2p/12D3KooWExample"]
 
 
 @pytest.mark.parametrize(

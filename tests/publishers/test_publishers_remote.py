@@ -90,7 +90,13 @@ class FakePinning(FakeService):
 
     def publisher(self, content, limits, token=TOKEN):
         service = Service(f"{self.server.url}/psa", token, pauses=(0.0, 0.0), idle=5)
-        return RemotePublisher(content, PinningService(service, lambda: ADDRESSES), "pinning", limits=limits)
+        return RemotePublisher(
+            content,
+            PinningService(service, lambda: ADDRESSES),
+            "pinning",
+            addresses=lambda: ADDRESSES,
+            limits=limits,
+        )
 
 
 def uploaded_root(body: bytes) -> str:
@@ -121,7 +127,9 @@ class FakeLighthouse(FakeService):
 
     def publisher(self, content, limits, token=TOKEN):
         service = Service(self.server.url, token, pauses=(0.0, 0.0), idle=5)
-        return RemotePublisher(content, Lighthouse(service, service), "lighthouse", limits=limits)
+        return RemotePublisher(
+            content, Lighthouse(service, service), "lighthouse", addresses=lambda: ADDRESSES, limits=limits
+        )
 
 
 class FakeEstuary(FakeService):
@@ -142,7 +150,9 @@ class FakeEstuary(FakeService):
 
     def publisher(self, content, limits, token=TOKEN):
         service = Service(self.server.url, token, pauses=(0.0, 0.0), idle=5)
-        return RemotePublisher(content, Estuary(service), "estuary", limits=limits)
+        return RemotePublisher(
+            content, Estuary(service), "estuary", addresses=lambda: ADDRESSES, limits=limits
+        )
 
 
 @pytest.fixture(params=[FakePinning, FakeLighthouse, FakeEstuary], ids=lambda fake: fake.kind)
@@ -187,6 +197,7 @@ async def test_it_waits_until_the_service_has_the_result(service, content, resul
     published = await publish(service.publisher(content, LIMITS), result)
     assert service.states == ["pinned"]
     assert published.location.params["CID"] == result
+    assert published.location.params["Providers"] == ADDRESSES
     assert published.location.params["Service"] == "127.0.0.1"
 
 

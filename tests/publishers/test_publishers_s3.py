@@ -51,7 +51,14 @@ def make(content, tmp_path):
     def make(url: str, **options):
         idle = options.pop("idle", 5)
         access = S3Access(endpoints=[url], buckets=["res*"], attempts=1, idle=idle, session=SESSION)
-        return S3Publisher(content, access, folder=tmp_path / "publishing", clock=lambda: 86400.0, **options)
+        return S3Publisher(
+            content,
+            access,
+            folder=tmp_path / "publishing",
+            addresses=lambda: ["/ip4/203.0.113.7/tcp/1235"],
+            clock=lambda: 86400.0,
+            **options,
+        )
 
     return make
 
@@ -86,6 +93,7 @@ async def test_each_execution_has_a_prefix_of_its_own(server, bucket, make, resu
     assert bucket() == {f"out/j-1/{e}/{path}": body for e in ("e-1", "e-2") for path, body in FILES.items()}
     assert published.location.params == {
         "CID": result,
+        "Providers": ["/ip4/203.0.113.7/tcp/1235"],
         "Bucket": "results",
         "Endpoint": server[0],
         "Key": "out/j-1/e-2/",
