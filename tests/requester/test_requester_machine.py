@@ -391,7 +391,7 @@ def test_a_node_is_waited_for_longer_while_no_other_can_take_its_place(bench):
     )
     bench.give(ev.ConnectionStands(A))
     bench.hear(A, beat(A))
-    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "running")
+    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
     bench.give(ev.ConnectionBroke(A))
     bench.wait(LOST_WITHOUT_ANOTHER + 1)
     assert bench.states() == {A: S.LOST}
