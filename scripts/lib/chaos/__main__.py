@@ -143,6 +143,7 @@ async def _run(
             story.tell("fetching the results")
             await users.fetch_all(folder / "fetched")
             known = await client.jobs(limit=1000)
+            story.tell("looking for what is left over")
             nursery.cancel_scope.cancel()
         figures = _figures(users, tormentor, {job.id for job in known})
         figures |= {"seconds of faults": round(tormented), "seconds to settle": round(settled)}
