@@ -31,6 +31,8 @@ from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.machine import Host as ComputeHost
 from bacalhau_p2p.compute.service import Adapters, ComputeService
 from bacalhau_p2p.compute.store import ComputeStore
+from bacalhau_p2p.content.bitswap import PROTOCOL as BITSWAP_PROTOCOL
+from bacalhau_p2p.content.bitswap import Bitswap
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.exchange import PROTOCOL as CAR_PROTOCOL
@@ -370,11 +372,13 @@ async def open_node(
             new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
         )
         blocks = stack.enter_context(BlockStore(folder / "blocks", quota=_content_quota(settings)))
-        exchange = Exchange(blocks, transport.open_stream)
+        bitswap = Bitswap(blocks, transport.open_stream)
+        exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
         directory = Directory()
         content = Content(blocks, exchange, lambda: _candidates(transport, directory, clock()))
         node = Node(settings, identity, transport, messenger, content, directory, clock)
         transport.handle_streams(CAR_PROTOCOL, exchange.serve)
+        transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
         context = registry.AdapterContext(
             settings=settings,
             peer_id=identity.peer_id,

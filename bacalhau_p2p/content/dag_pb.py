@@ -61,8 +61,8 @@ def encode_block(links: Iterable[PBLink], unixfs: bytes) -> bytes:
     parts = []
     for link in links:
         tsize = b"\x18" + encode_varint(link.tsize)
-        parts.append(_field(2, _field(1, link.cid.binary) + _field(2, link.name) + tsize))
-    parts.append(_field(1, unixfs))
+        parts.append(pb_field(2, pb_field(1, link.cid.binary) + pb_field(2, link.name) + tsize))
+    parts.append(pb_field(1, unixfs))
     return b"".join(parts)
 
 
@@ -79,17 +79,17 @@ def encode_directory() -> bytes:
 
 def encode_symlink(target: bytes) -> bytes:
     """The UnixFS message of a symlink."""
-    return b"\x08\x04" + _field(2, target)
+    return b"\x08\x04" + pb_field(2, target)
 
 
 def encode_shard(bitfield: int, fanout: int) -> bytes:
     """The UnixFS message of one shard of a folder; bit n of `bitfield` says that slot n is taken."""
     bits = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
     tail = b"\x28" + encode_varint(HAMT_HASH) + b"\x30" + encode_varint(fanout)
-    return b"\x08\x05" + _field(2, bits) + tail
+    return b"\x08\x05" + pb_field(2, bits) + tail
 
 
-def _field(number: int, value: bytes) -> bytes:
+def pb_field(number: int, value: bytes) -> bytes:
     return bytes((number << 3 | _BYTES,)) + encode_varint(len(value)) + value
 
 
@@ -108,7 +108,7 @@ def decode_block(cid: CID, block: bytes) -> PBNode:
         raise InvalidContent(f"block {cid} is not a UnixFS node: {reason}") from None
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+def pb_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """Number, wire type and value of each protobuf field. Raises IndexError, ValueError."""
     offset, end = 0, len(data)
     while offset < end:
@@ -134,7 +134,7 @@ def _decode_pb(block: bytes) -> tuple[list[PBLink], bytes | None]:
     links: list[PBLink] = []
     unixfs: bytes | None = None
     links_closed = False
-    for number, _, value in _fields(block):
+    for number, _, value in pb_fields(block):
         if not isinstance(value, bytes) or number not in (1, 2):
             raise ValueError(f"field {number} is not dag-pb")
         if number == 2:
@@ -152,7 +152,7 @@ def _decode_pb(block: bytes) -> tuple[list[PBLink], bytes | None]:
 def _decode_link(data: bytes) -> PBLink:
     cid: CID | None = None
     name, tsize, last = b"", 0, 0
-    for number, _, value in _fields(data):
+    for number, _, value in pb_fields(data):
         if number <= last:
             raise ValueError("the fields of a link are out of order")
         last = number
@@ -175,7 +175,7 @@ def _decode_unixfs(links: list[PBLink], message: bytes) -> PBNode:
     numbers: dict[int, int] = {}
     data = b""
     blocksizes: list[int] = []
-    for number, _, value in _fields(message):
+    for number, _, value in pb_fields(message):
         if number == 2 and isinstance(value, bytes):
             data = value
         elif number == 4 and isinstance(value, int):

