@@ -141,6 +141,11 @@ class RequesterMachine:
                 slot.execution = execution.id
                 slot.attempts = 1
                 entry.heard[execution.id] = now
+        for execution in event.executions:
+            gone = execution.state in (S.FAILED, S.LOST)
+            if gone and self._has_published_twin(entry, execution) and (slot := next(free, None)) is not None:
+                slot.execution = execution.id
+                slot.attempts = 1
         self._reconcile(entry, now, lambda execution: True)
         self._progress(entry, now)
 

@@ -504,6 +504,19 @@ def test_a_node_that_dies_after_acceptance_does_not_matter_if_a_twin_publishes(b
     assert bench.job.state is JobState.COMPLETED
 
 
+def test_a_restart_does_not_run_again_what_a_twin_publishes(bench):
+    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    bench.propose(A)
+    bench.propose(B)
+    bench.judge(accepted=[A, B])
+    bench.fail(A)
+    entry = bench.machine.jobs[JOB]
+    again = Bench()
+    assert announced(again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))) == []
+    again.publish(B)
+    assert again.job.state is JobState.COMPLETED
+
+
 def test_if_every_twin_dies_the_job_runs_again(bench):
     run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
     bench.propose(A)
