@@ -14,9 +14,12 @@ from weakref import WeakValueDictionary
 import trio
 
 from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.storage.cache import Cached, InputCache
 from bacalhau_p2p.storage.files import remove_tree
 from bacalhau_p2p.storage.interface import PreparedInput
+
+log = get_logger(__name__)
 
 TOTAL = 14 * 60.0
 """Seconds in which an input must be there: less than what an execution has to prepare."""
@@ -95,7 +98,10 @@ class Fetcher:
             note = await fetch(part, None)
         await self.thread(part.rename, target)
         if note is not None:
-            await self.thread(self._cache.keep, key, target, note)
+            try:
+                await self.thread(self._cache.keep, key, target, note)
+            except OSError as error:  # the input is there all the same
+                log.warning("input_not_kept", reason=error.strerror or str(error))
 
     async def cleanup(self, prepared: PreparedInput) -> None:
         await trio.to_thread.run_sync(remove_tree, prepared.path)

@@ -26,6 +26,8 @@ MAX_OBJECTS = 100_000
 """Objects of one input."""
 _GULP = 1024 * 1024
 _ATTEMPTS = 3
+_AT_ONCE = 4
+"""Objects of one input that are downloaded at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +101,19 @@ class S3Storage:
             raise UnchangedError
         await self._fetcher.thread(_make_folders, target, objects)
         failures: list[S3Fault | StorageError | OSError] = []
+        waiting = (one for one in objects if not one.path.endswith("/"))
 
-        async def take(one: _Object) -> None:
+        async def take() -> None:
             try:
-                await self._access.run(listing.download, one, target / one.path)
+                for one in waiting:
+                    await self._access.run(listing.download, one, target / one.path)
             except (S3Fault, StorageError, OSError) as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for one in objects:
-                if not one.path.endswith("/"):
-                    nursery.start_soon(take, one)
+            for _ in range(_AT_ONCE):
+                nursery.start_soon(take)
         if failures:
             raise failures[0]
         return {"state": state}

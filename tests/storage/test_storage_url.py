@@ -116,6 +116,17 @@ async def test_a_server_that_cannot_say_what_has_changed_is_asked_each_time(site
     assert site.asked == ["/plain", "/plain"]
 
 
+async def test_an_input_is_there_also_when_it_cannot_be_kept(site, make_fetcher, place, tmp_path, caplog):
+    fetcher = make_fetcher()
+    storage = UrlStorage(LOOPBACK, fetcher)
+    assert not await storage.has_locally(site.url())
+    (tmp_path / "cache" / "tmp").rmdir()
+    (tmp_path / "cache" / "tmp").write_text("in the way")
+    prepared = await storage.prepare(site.url(), place)
+    assert content_of(prepared.path) == {"data.bin": DATA}
+    assert "input_not_kept" in caplog.text
+
+
 async def test_jobs_that_want_the_same_wait_for_one_download(site, storage, tmp_path):
     async with trio.open_nursery() as nursery:
         for number in range(3):
