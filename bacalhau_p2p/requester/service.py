@@ -61,7 +61,8 @@ class RequesterService(Driver):
         self._check = check
         self._new_job_id = new_job_id
         self._changed: dict[JobID, trio.Event] = {}
-        self._tokens: dict[str, JobID] = {}
+        self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
+        """Of submissions that are not kept yet; the event tells when they are."""
         messenger.listen(_HEARD, self._hear)
         messenger.watch_connections(self._connection)
 
@@ -75,18 +76,18 @@ class RequesterService(Driver):
         """
         if faults := self._faults(spec):
             raise InvalidJob(faults)
-        if token is not None:
-            known = self._tokens.get(token) or self._store.by_token(token)
-            if known is not None:
-                return known
-        job_id = self._new_job_id()
-        if token is not None:
-            self._tokens[token] = job_id
-        try:
-            await self._put_and_keep(ev.Submitted(job_id, spec), note=token)
-        finally:
-            if token is not None:
-                self._tokens.pop(token, None)
+        if token is None:
+            job_id = self._new_job_id()
+            await self._put_and_keep(ev.Submitted(job_id, spec))
+            return job_id
+        if (known := self._store.by_token(token)) is not None:
+            return known
+        if token not in self._tokens:
+            # Until it is kept, and even if this is cancelled: who says it again must find it.
+            job_id, kept = self._tokens[token] = self._new_job_id(), trio.Event()
+            self._put(Item(ev.Submitted(job_id, spec), kept=kept, note=token))
+        job_id, kept = self._tokens[token]
+        await kept.wait()
         return job_id
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
@@ -178,6 +179,9 @@ class RequesterService(Driver):
         return isinstance(record, Job) and record.state.terminal
 
     def _was_kept(self, unkept: Unkept) -> None:
+        for item in unkept.items:
+            if item.note is not None:
+                self._tokens.pop(item.note, None)
         for record in unkept.records.values():
             if isinstance(record, Job):
                 log.info("job", job=record.id, state=str(record.state), message=record.message)

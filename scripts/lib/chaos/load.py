@@ -108,11 +108,13 @@ class Users:
 
     async def submit(self, apart: float, nursery: trio.Nursery) -> None:
         """Until cancelled: one job every `apart` seconds, each watched to its end in the nursery."""
+        due = trio.current_time()
         while True:
             submission = self._jobs.next()
             self.submissions.append(submission)
             nursery.start_soon(self._follow, submission)
-            await trio.sleep(apart)
+            due += apart
+            await trio.sleep_until(due)
 
     async def _follow(self, submission: Submission) -> None:
         while not submission.job_id:
