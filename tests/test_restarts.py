@@ -156,22 +156,27 @@ async def test_draining_waits_for_what_runs(lives):
 
 async def test_a_submission_said_again_is_one_job_even_if_nobody_heard_the_first_answer(lives):
     async with lives.node("requester", requester=True) as requester:
-        with trio.CancelScope() as broken:
-            broken.cancel()
-            await requester.submit(JOB, idempotency_token="token")
-        assert broken.cancelled_caught
-        answers: list[str] = []
+        answers: list[tuple[str, str]] = []
 
-        async def submit() -> None:
-            job = await requester.submit(JOB, idempotency_token="token")
+        async def submit(token: str) -> None:
+            job = await requester.submit(JOB, idempotency_token=token)
             assert requester.requester.job(job.id).id == job.id, "answered before it was kept"
-            answers.append(job.id)
+            answers.append((token, job.id))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(submit)
-            nursery.start_soon(submit)
-        assert set(answers) == {job.id for job in requester.requester.jobs(limit=10).jobs}
-        assert len(set(answers)) == 1
+        for number in range(20):  # which task comes first is up to chance
+            token = f"token-{number}"
+            with trio.CancelScope() as broken:
+                broken.cancel()
+                await requester.submit(JOB, idempotency_token=token)
+            assert broken.cancelled_caught
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(submit, token)
+                nursery.start_soon(submit, token)
+        assert len(answers) == 40
+        assert len(set(answers)) == 20
+        assert {job_id for _, job_id in answers} == {
+            job.id for job in requester.requester.jobs(limit=100).jobs
+        }
 
 
 async def test_nothing_is_left_in_the_mail_when_all_is_said(lives):
