@@ -85,7 +85,9 @@ _Region = Annotated[Line, _matching(r"[A-Za-z0-9-]{1,64}", "is not a region")]
 _Endpoint = Annotated[
     Value, _matching(r"https?://[^/\s@?#]+/?", "must be http:// or https://, a host and no path")
 ]
-_Bucket = Annotated[Name, _matching(r"[A-Za-z0-9._-]+", "is not the name of a bucket")]
+_Bucket = Annotated[
+    Name, _matching(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "is not the name of a bucket")
+]
 
 
 def _only_empty(value: Any) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +29,8 @@ from bacalhau_p2p.storage.interface import PreparedInput
 
 MAX_FILES = 500_000
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HOST = re.compile(r"(?:[a-z0-9_-]+\.)*(?!0x|[0-9])[a-z0-9_-]*[a-z0-9]")
+"""A name in ASCII, whose last part is no number: that would be an address in disguise."""
 _WATCH_EVERY = 0.25
 _MAX_REFS = 1024 * 1024
 _FOREVER = ("not found", "could not read Username", "not our ref", "couldn't find remote ref", "did not send")
@@ -47,7 +51,8 @@ class GitStorage:
 
     @staticmethod
     def installed() -> bool:
-        return shutil.which("git") is not None
+        """Whether there is a git that can be told where to connect: an older one would look names up itself."""
+        return version() >= (2, 37)
 
     @property
     def source(self) -> str:
@@ -55,14 +60,14 @@ class GitStorage:
 
     def faults(self, source: SpecConfig) -> list[Fault]:
         try:
-            read_params(GitSource, source)
+            _read(source)
         except InvalidJob as error:
             return list(error.faults)
         return []
 
     async def has_locally(self, source: SpecConfig) -> bool:
         try:
-            return await self._fetcher.has(_key(read_params(GitSource, source)))
+            return await self._fetcher.has(_key(_read(source)))
         except InvalidJob:
             return False
 
@@ -71,7 +76,7 @@ class GitStorage:
     ) -> PreparedInput:
         """As `StorageProvider.prepare`; a repository or commit that is not there is a permanent failure."""
         try:
-            asked = read_params(GitSource, source)
+            asked = _read(source)
         except InvalidJob as error:
             raise StorageError(f"git input cannot be used: {error}", permanent=True) from None
 
@@ -108,8 +113,42 @@ class GitStorage:
                 f"{shown(asked.url)} cannot be had: its name cannot be resolved: {error.strerror or error}"
             )
             raise StorageError(problem) from None
+        if _is_address(parts.hostname or ""):
+            return ""  # there is nothing to look up
         listed = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
         return f"{parts.hostname}:{port}:{listed}"
+
+
+def version() -> tuple[int, ...]:
+    """Of the program `git`, (0,) when there is none. Blocks for some milliseconds."""
+    program = shutil.which("git")
+    if program is None:
+        return (0,)
+    try:
+        said = subprocess.run(  # noqa: S603 - the operator's own git
+            [program, "version"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return (0,)
+    found = re.search(r"\d+(\.\d+)+", said)
+    return tuple(int(part) for part in found[0].split(".")) if found else (0,)
+
+
+def _read(source: SpecConfig) -> GitSource:
+    """Raises InvalidJob, also for a host that git might spell otherwise than we do: it is told where to
+    connect for exactly that name, and would look up any other by itself."""
+    asked = read_params(GitSource, source)
+    host = urlsplit(asked.url).hostname or ""
+    if not _HOST.fullmatch(host) and not _is_address(host):
+        raise InvalidJob([Fault("Params.URL", "has a host that is neither a plain name nor an address")])
+    return asked
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return str(ip_address(host)) == host
+    except ValueError:
+        return False
 
 
 def _key(asked: GitSource) -> str:

@@ -234,6 +234,43 @@ async def test_git_connects_to_the_address_that_was_checked(repository, storage,
     assert content_of(prepared.path) == TWO
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "example.org.",
+        "b\u00fccher.example",
+        "2130706433",
+        "0x7f.1",
+        "127.1",
+        "ex%61mple.org",
+        "[::0001]",
+        "a..b",
+    ],
+)
+def test_a_host_that_git_could_spell_otherwise_is_refused(storage, host):
+    """It would be looked up again, and could have another address by then."""
+    source = SpecConfig(type="git", params={"URL": f"http://{host}/x"})
+    assert [fault.path for fault in storage.faults(source)] == ["Params.URL"]
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "EXAMPLE.org:8080", "a_b-c.example", "93.184.216.34", "[2606:4700::1111]"]
+)
+def test_plain_hosts_are_accepted(storage, host):
+    assert storage.faults(SpecConfig(type="git", params={"URL": f"http://{host}/x"})) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "works"), [("git version 2.37.0", True), ("git version 2.36.9", False), ("nonsense", False)]
+)
+def test_a_git_that_cannot_be_told_where_to_connect_is_not_used(tmp_path, monkeypatch, said, works):
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\necho {said}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert GitStorage.installed() is works
+
+
 async def test_a_redirect_is_not_followed(repository, storage, place):
     target = repository.server.url
     with WebServer(

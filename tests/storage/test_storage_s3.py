@@ -77,6 +77,7 @@ async def test_s3_storage_conforms(check, storage, s3, tmp_path):
             invalid=[
                 (SpecConfig(type="s3"), "Params.Bucket"),
                 (s3("x", Bucket="a/b"), "Params.Bucket"),
+                (s3("x", Bucket=".."), "Params.Bucket"),
                 (s3("x", Endpoint="http://169.254.169.254"), "Params.Endpoint"),
                 (s3("x", Endpoint="http://host/path"), "Params.Endpoint"),
                 (s3("x", Region="us-east-1.evil.example/"), "Params.Region"),
