@@ -51,7 +51,7 @@ class GitStorage:
 
     @staticmethod
     def installed() -> bool:
-        """Whether there is a git that can be told where to connect: an older one would look names up itself."""
+        """Whether there is a git that can be told where to connect; an older one would look it up."""
         return version() >= (2, 37)
 
     @property
