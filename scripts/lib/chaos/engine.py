@@ -58,8 +58,17 @@ class OwnEngine:
     async def restart(self, *, kill: bool) -> None:
         """As its operator would, or after a crash."""
         self._end(signal.SIGKILL if kill else signal.SIGTERM)
-        (self._folder / "docker.pid").unlink(missing_ok=True)
+        self._end_containerd()
         await self.start()
+
+    def _end_containerd(self) -> None:
+        """The child of a killed engine, which would keep the next one from starting its own."""
+        folder = self._folder / "exec" / "containerd"
+        with suppress(OSError, ValueError):
+            os.kill(int((folder / "containerd.pid").read_text()), signal.SIGKILL)
+        for name in ("containerd.pid", "containerd.sock", "containerd.sock.ttrpc"):
+            (folder / name).unlink(missing_ok=True)
+        (self._folder / "docker.pid").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Nothing of the engine is left: no process, no mount, no folder."""
