@@ -143,18 +143,20 @@ def test_a_chain_in_a_job_is_read_with_the_parameters_of_each_link():
         publisher = {"type": "FanOut", "params": {"publishers": list(links)}}
         return {"Tasks": [{"Engine": {"Type": "noop"}, "Publisher": publisher}]}
 
-    spec = job_from_mapping(job({"type": "IPFS"}, {"type": "s3", "params": {"bucket": "b", "key": "k"}}))
+    spec = job_from_mapping(
+        job({"type": "IPFS"}, {"type": "s3", "params": {"bucket": "results", "key": "k"}})
+    )
     assert spec.task.publisher == SpecConfig(
         type="fanout",
         params={
             "Publishers": [
                 {"Type": "ipfs", "Params": {}},
-                {"Type": "s3", "Params": {"Bucket": "b", "Key": "k"}},
+                {"Type": "s3", "Params": {"Bucket": "results", "Key": "k"}},
             ]
         },
     )
     with pytest.raises(InvalidJob) as caught:
-        job_from_mapping(job({"Type": "ipfs"}, {"Type": "s3", "Params": {"Bucket": "b"}}))
+        job_from_mapping(job({"Type": "ipfs"}, {"Type": "s3", "Params": {"Bucket": "results"}}))
     assert [fault.path for fault in caught.value.faults] == [
         "Tasks[0].Publisher.Params.Publishers[1].Params.Key"
     ]
