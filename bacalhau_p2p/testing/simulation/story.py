@@ -48,8 +48,8 @@ def jobs_in(text: str, outcome: Outcome) -> list[str]:
 def fingerprint(outcome: Outcome) -> str:
     """Equal for two runs in which the same happened at the same times."""
     digest = hashlib.sha256()
-    for when, who, what, arrival, about in outcome.notes:
-        digest.update(f"{when!r} {who} {what} {arrival!r} {about!r}\n".encode())
+    for when, who, what, _, about in outcome.notes:
+        digest.update(f"{when!r} {who} {what} {_words(about)}\n".encode())
     return digest.hexdigest()
 
 
@@ -105,6 +105,9 @@ def _words(about: Any) -> str:
             return " ".join([about.kind, *fields])
         case rv.Submitted(job_id, spec):
             return f"submitted {job_id}, {spec.count} x {spec.verifier.type}"
+        case rv.Verified(job_id, verdict):
+            accepted, rejected = sorted(verdict.accepted), sorted(verdict.rejected)
+            return f"verified {job_id}: {accepted} accepted, {rejected} rejected {verdict.reason}"
         case rv.Resumed():
             return f"resumed {about.job.id} {about.job.state} with {len(about.executions)} executions"
         case str() | StepFault():
