@@ -99,14 +99,15 @@ class Connection:
     def version(self) -> JSON:
         return self._json("GET", "/api/v1/agent/version")
 
-    def add(self, path: Path) -> str:
+    def add(self, path: Path, *, profile: str = "default") -> str:
         """Give a file or folder to the node and return its CID. Raises ContentError."""
         from bacalhau_p2p.content.car import pack
+        from bacalhau_p2p.content.unixfs import PROFILES
 
         answer = self._json(
             "PUT",
             CONTENT,
-            body=pack(path),
+            body=pack(path, profile=PROFILES[profile]),
             headers={"Content-Type": CAR_TYPE, "Transfer-Encoding": "chunked"},
         )
         return _text(answer, "CID")

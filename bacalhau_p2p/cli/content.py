@@ -16,30 +16,39 @@ if TYPE_CHECKING:
     from bacalhau_p2p.cli.connection import JSON, Connection
 
 _PATH = click.argument("path", type=click.Path(exists=True, path_type=Path))
+_PROFILE = click.option(
+    "--profile",
+    type=click.Choice(["default", "unixfs-v1-2025"]),
+    default="default",
+    show_default=True,
+    help="How bytes become blocks; another profile gives another CID.",
+)
 
 
 @click.command()
 @_PATH
+@_PROFILE
 @node_options
-def add(connection: Connection, path: Path) -> None:
+def add(connection: Connection, path: Path, profile: str) -> None:
     """Give a file or folder to the node and print its CID.
 
     The node keeps it and serves it to its peers. As with `ipfs add`, entries of a folder whose names
     begin with a dot are left out.
     """
-    click.echo(connection.add(path))
+    click.echo(connection.add(path, profile=profile))
 
 
 @click.command()
 @_PATH
-def cid(path: Path) -> None:
+@_PROFILE
+def cid(path: Path, profile: str) -> None:
     """Print the CID of a file or folder; nothing is sent anywhere.
 
-    It is the CID of `ipfs add -r --cid-version=1`.
+    By default it is the CID of `ipfs add -r --cid-version=1`.
     """
-    from bacalhau_p2p.content.unixfs import cid_of
+    from bacalhau_p2p.content.unixfs import PROFILES, cid_of
 
-    click.echo(str(cid_of(path)))
+    click.echo(str(cid_of(path, profile=PROFILES[profile])))
 
 
 @click.group()

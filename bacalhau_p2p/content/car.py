@@ -8,7 +8,7 @@ from pathlib import Path
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import BlockSource, Walk, missing_block
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
-from bacalhau_p2p.content.unixfs import Symlinks, cid_of, iterate_blocks
+from bacalhau_p2p.content.unixfs import DEFAULT_PROFILE, Profile, Symlinks, cid_of, iterate_blocks
 from bacalhau_p2p.content.varint import decode_varint, encode_varint
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, InvalidContent
 
@@ -55,16 +55,24 @@ def write_car(roots: Sequence[CID], source: BlockSource, limits: Limits = DEFAUL
         yield block
 
 
-def pack(path: Path, *, symlinks: Symlinks = "keep", hidden: bool = False) -> Iterator[bytes]:
+def pack(
+    path: Path,
+    *,
+    symlinks: Symlinks = "keep",
+    hidden: bool = False,
+    profile: Profile = DEFAULT_PROFILE,
+) -> Iterator[bytes]:
     """A file or folder on disk as a CAR, one item a block, with nothing stored in between.
 
     The path is read twice, since the root stands first. Raises as `unixfs.build`, and ContentError
     when the content changed meanwhile.
     """
-    root = cid_of(path, symlinks=symlinks, hidden=hidden)
+    root = cid_of(path, symlinks=symlinks, hidden=hidden, profile=profile)
     yield header([root])
     written: set[CID] = set()
-    again: Generator[tuple[CID, bytes], None, object] = iterate_blocks(path, symlinks=symlinks, hidden=hidden)
+    again: Generator[tuple[CID, bytes], None, object] = iterate_blocks(
+        path, symlinks=symlinks, hidden=hidden, profile=profile
+    )
     for cid, block in again:
         if cid not in written:
             written.add(cid)

@@ -41,11 +41,18 @@ class Profile:
     links: int = 174
     """Links of one block of a file."""
     shard_above: int = 256 * 1024
-    """A folder is sharded when its names and binary CIDs together have more bytes than this."""
+    """A folder is sharded when it has more bytes than this."""
+    shard_by: Literal["links", "block"] = "links"
+    """What is counted of a folder: its names and binary CIDs, or all of the block that it would be."""
 
 
 DEFAULT_PROFILE = Profile()
 """Of a bare `ipfs add --cid-version=1`."""
+
+UNIXFS_V1_2025 = Profile(name="unixfs-v1-2025", chunk=1024 * 1024, links=1024, shard_by="block")
+"""Of IPIP-0499, which newer IPFS tools offer under this name."""
+
+PROFILES = {profile.name: profile for profile in (DEFAULT_PROFILE, UNIXFS_V1_2025)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +93,15 @@ def build(
         return added
 
 
-def cid_of(path: Path, *, symlinks: Symlinks = "keep", hidden: bool = False) -> CID:
+def cid_of(
+    path: Path,
+    *,
+    symlinks: Symlinks = "keep",
+    hidden: bool = False,
+    profile: Profile = DEFAULT_PROFILE,
+) -> CID:
     """The CID that `path` has as content; nothing is stored. Raises as `build`."""
-    return build(path, lambda cid, block: None, symlinks=symlinks, hidden=hidden).cid
+    return build(path, lambda cid, block: None, symlinks=symlinks, hidden=hidden, profile=profile).cid
 
 
 def iterate_blocks(
@@ -250,10 +263,12 @@ class _Build:
 
     def _directory(self, children: dict[bytes, Child]) -> Blocks:
         width = sum(len(name) + len(child.cid.binary) for name, child in children.items())
-        if width > self._profile.shard_above:
+        if width > self._profile.shard_above:  # the block would be larger still
             return (yield from shard_blocks(children))
         links = [PBLink(child.cid, name, child.tsize) for name, child in sorted(children.items())]
         block = encode_block(links, encode_directory())
+        if self._profile.shard_by == "block" and len(block) > self._profile.shard_above:
+            return (yield from shard_blocks(children))
         cid = CID.of(DAG_PB, block)
         yield cid, block
         return Child(cid, len(block) + sum(child.tsize for child in children.values()))

@@ -82,6 +82,14 @@ async def test_a_pin_may_be_for_a_time(node, folder):
     assert "Error: keep: " in await run("content", "pin", cid, "--keep", "soon", status=1)
 
 
+async def test_another_profile_gives_another_cid_of_the_same_content(node, folder, tmp_path):
+    usual = (await run("cid", folder)).strip()
+    other = (await run("add", folder, "--profile", "unixfs-v1-2025")).strip()
+    assert other == (await run("cid", folder, "--profile", "unixfs-v1-2025")).strip() != usual
+    await run("get", other)
+    assert str(cid_of(tmp_path / "here" / other)) == usual
+
+
 async def test_what_is_not_pinned_or_not_to_be_had_is_told(node):
     assert f"Error: {FAR} is not pinned by user" in await run("content", "unpin", FAR, status=1)
     assert str(FAR) in await run("content", "pin", FAR, status=1)

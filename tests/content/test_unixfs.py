@@ -11,7 +11,7 @@ from dag_makers import MemoryBlocks, blob, results_folder
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.dag import survey
 from bacalhau_p2p.content.limits import Limits
-from bacalhau_p2p.content.unixfs import Profile, build, cid_of
+from bacalhau_p2p.content.unixfs import UNIXFS_V1_2025, Profile, build, cid_of
 from bacalhau_p2p.errors import ContentError, ContentTooLarge
 
 EMPTY_FOLDER = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
@@ -157,3 +157,39 @@ def test_the_offline_parts_import_neither_trio_nor_cbor2_nor_pydantic():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- the profile unixfs-v1-2025; the CIDs are those of npm's ipfs-unixfs-importer 17 ----------------
+
+
+def pattern(size: int) -> bytes:
+    return bytes((n * 7 + (n >> 10)) & 255 for n in range(size))
+
+
+@pytest.mark.parametrize(
+    ("size", "cid"),
+    [
+        (0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"),
+        (1, "bafkreidogqfzz75tpkmjzjke425xqcrmpcib2p5tg44hnbirumdbpl5adu"),
+        (1048576, "bafkreiavg22xnxwy7rk3o3jyk4p66tft3kafjss3sz7oyaw5mctruk4rjq"),
+        (1048577, "bafybeidjpxu66m6jejpkta7hbaf3x3r5uwxf3jdi3eomi67uyr4dalnpr4"),
+        (5000000, "bafybeigzekjrx5llho4vhpk5xur2hn2paukmztq3lmmi4qwahu5m24ti3i"),
+    ],
+)
+def test_a_file_under_the_profile_of_2025_has_the_cid_that_others_give(tmp_path, size, cid):
+    (tmp_path / "file").write_bytes(pattern(size))
+    assert str(cid_of(tmp_path / "file", profile=UNIXFS_V1_2025)) == cid
+
+
+@pytest.mark.parametrize(
+    ("extra", "cid"),
+    [
+        (0, "bafybeics55o7ad5td2lp4qvei47kukxjgwt3pgk7ejfzbgtng3veohf6ve"),
+        (1, "bafybeihiqknymuuh5spaeiczhcj2fekzvp5357f5ynwkythcqrsqfi5u3a"),
+    ],
+)
+def test_a_folder_under_the_profile_of_2025_is_sharded_above_262144_bytes_of_its_block(tmp_path, extra, cid):
+    for number in range(2787):
+        (tmp_path / f"{number:050d}").write_text("x")
+    (tmp_path / ("z" * (117 + extra))).write_text("x")
+    assert str(cid_of(tmp_path, profile=UNIXFS_V1_2025)) == cid
