@@ -67,7 +67,7 @@ class Tormentor:
             others.append((CUT, self._cut, (victim,)))
             if len(free) >= 2:
                 others.append((ISOLATE, self._isolate, tuple(self._dice.sample(free, 2))))
-        if self._engine is not None and self._dice.random() < 0.2:
+        if self._engine is not None and self._dice.random() < 0.5:
             others = [(ENGINE, self._restart_engine, ())]
         name, fault, victims = self._dice.choice(others)
         if kill:
