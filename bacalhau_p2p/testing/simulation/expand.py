@@ -316,6 +316,8 @@ def _step_faults(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...
         step = dice.choice(steps)
         outcomes: tuple[StepOutcome, ...] = ("retryable", "retryable", "permanent", "hang", "wrong", "wrong")
         outcome = dice.choice(outcomes)
+        if outcome == "wrong" and step in ("prepare", "verify"):
+            outcome = "retryable"  # only a run and a publisher can say something that is not so
         node = nodes[0].name if step == "verify" else dice.choice(computes)
         found.append(StepFault(node=node, step=step, number=dice.randint(1, 4), outcome=outcome))
     return tuple(found)
