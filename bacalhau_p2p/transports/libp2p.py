@@ -403,6 +403,7 @@ class Libp2pTransport:
                 outcome.value = await function(*args)
             except PeerUnreachable as fault:
                 outcome.fault = fault
+                return
             finally:
                 outcome.done.set()
             if outcome.abandoned and isinstance(outcome.value, Libp2pStream):
