@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ import pytest
 from bacalhau_p2p.testing.simulation.__main__ import main
 from bacalhau_p2p.testing.simulation.campaign import campaign
 from bacalhau_p2p.testing.simulation.coverage import every_row, every_state
-from bacalhau_p2p.testing.simulation.expand import expand
+from bacalhau_p2p.testing.simulation.expand import POINTS, expand
 from bacalhau_p2p.testing.simulation.mutants import MUTANTS, mutated
-from bacalhau_p2p.testing.simulation.plan import Forgery
+from bacalhau_p2p.testing.simulation.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
 from bacalhau_p2p.testing.simulation.shrink import ddmin, shrunk
 from bacalhau_p2p.testing.simulation.story import fingerprint, story
 from bacalhau_p2p.testing.simulation.world import World
@@ -60,6 +62,16 @@ SOONER_OR_LATER = 1000
 """Worlds within which each mutant must be found."""
 
 
+SMALL = Plan(
+    seed=1,
+    nodes=(NodePlan(name="r0", requester=True, compute=False), NodePlan(name="c1"), NodePlan(name="c2")),
+    jobs=(JobPlan(name="j0", requester="r0", at=3.0, count=2, verifier="deterministic", run=3.0),),
+    heal_at=60.0,
+    mild=True,
+)
+"""One job that a short absence of anybody is no excuse for."""
+
+
 @pytest.fixture(scope="module")
 def tally():
     total = campaign(1, RUNS)
@@ -87,6 +99,19 @@ def test_jobs_come_to_every_end(tally):
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_what_failed_once_does_not_fail_again(seed):
     assert World(expand(seed)).run().violation is None
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_a_job_completes_wherever_in_a_commit_a_node_dies(power):
+    """Every place on the way of one job, one after the other; no execution is lost by it."""
+    struck = 0
+    for node, point, commit in itertools.product(("r0", "c1"), POINTS, range(1, 12)):
+        fault = CrashPoint(node=node, commit=commit, point=point, down=1.0, power=power)
+        world = World(replace(SMALL, faults=(fault,)))
+        outcome = world.run()
+        assert outcome.violation is None, str(outcome.plan)
+        struck += any(name.startswith("crash") for name in outcome.struck)
+    assert struck >= 40
 
 
 def test_a_result_that_nobody_asks_for_is_given_up_after_a_day():
