@@ -120,6 +120,15 @@ async def test_a_result_waits_for_a_requester_that_is_away(lives):
                 assert held.runs == 1
 
 
+async def test_pins_of_executions_that_are_gone_are_given_back(lives, tmp_path):
+    (tmp_path / "result").write_text("of an execution that was forgotten\n")
+    async with lives.node("compute") as node:
+        added = await node.content.add(tmp_path / "result", pin_owner="execution:e-gone")
+        await node.content.pin(added.cid, "published:e-gone")
+    async with lives.node("compute") as node:
+        assert [pin.owner for pin in await node.content.pins(added.cid)] == ["published:e-gone"]
+
+
 async def test_a_drained_node_gives_its_work_to_others_at_once(lives):
     held, other = Held(), Held(going=True)
     with trio.fail_after(30):

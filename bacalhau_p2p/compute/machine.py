@@ -189,6 +189,8 @@ class ComputeMachine:
 
     def _resumed(self, execution: ComputeExecution, now: UnixSeconds) -> None:
         """Go on where the store says that an earlier life of the node stood."""
+        if execution.state is S.RUNNING:  # it may have ended in time, while nobody was there to see it
+            execution = execution.but(expires=max(execution.expires, now + RUN_GRACE))
         self._remember(execution)
         heappush(self._heap, (execution.expires, execution.id))
         if execution.state.terminal:

@@ -145,6 +145,7 @@ class ComputeService(Driver):
         """Drive the machine until cancelled; then every step is cancelled, and leaves nothing behind but
         what a next life resumes."""
         await trio.to_thread.run_sync(self._remove_leftovers)
+        await self._release_leftovers()
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
@@ -387,6 +388,13 @@ class ComputeService(Driver):
         elif place.folder.exists():
             await trio.to_thread.run_sync(_remove, place.folder)
 
+    async def _release_leftovers(self) -> None:
+        """Pins of executions that a crash cut short before they could take them back."""
+        live = {_pin(execution.id) for execution in self._store.active()}
+        for pin in await self._content.pins():
+            if pin.owner.startswith(_PIN) and pin.owner not in live:
+                await self._content.unpin(pin.cid, pin.owner)
+
     def _remove_leftovers(self) -> None:
         """Folders of executions that a crash cut short, unless a container may still work in them."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -395,9 +403,12 @@ class ComputeService(Driver):
                 _remove(folder)
 
 
+_PIN = "execution:"
+
+
 def _pin(execution_id: ExecutionID) -> str:
     """The owner of an execution's pin on its own result."""
-    return f"execution:{execution_id}"
+    return f"{_PIN}{execution_id}"
 
 
 def _remove(folder: Path) -> None:

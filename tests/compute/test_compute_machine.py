@@ -345,3 +345,12 @@ def test_ended_executions_are_forgotten_after_a_while(proposed):
     proposed.wait(1000)
     assert proposed.machine.executions == {}
     assert proposed.machine.next_deadline() is None
+
+
+def test_a_run_that_ended_while_its_node_was_dead_is_still_collected(running):
+    execution = running.machine.executions[FIRST]
+    again = Bench()
+    again.now = execution.expires + 100
+    assert asked(again.give(ev.Resumed(execution)), ev.Reattach)
+    assert not asked(again.wait(RUN_GRACE - 1), ev.Stop)
+    assert sent(again.give(ev.RunFinished(FIRST, "bafy", b"sealed"))) == ["result_proposed"]
