@@ -62,6 +62,12 @@ def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[
     db.execute("COMMIT")
 
 
+def write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    """Run a statement for each row, if there are any: most commits touch few of the tables."""
+    if rows:
+        db.executemany(statement, rows)
+
+
 def _statements(script: str) -> Iterator[str]:
     """`executescript` would commit on its own."""
     return (statement for statement in script.split(";") if statement.strip())

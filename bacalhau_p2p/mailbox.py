@@ -15,7 +15,7 @@ from functools import cached_property
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_frame, encode_frame
 from bacalhau_p2p.bprotocol.delivery import REMEMBERED
-from bacalhau_p2p.database import transaction
+from bacalhau_p2p.database import transaction, write_rows
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 SCHEMA = """
@@ -59,15 +59,17 @@ def keep_mail(
     finished: Iterable[MessageID],
 ) -> None:
     """Within the transaction of `db` that is open now: add, remember, and forget what has arrived."""
-    db.executemany(
+    write_rows(
+        db,
         "INSERT OR REPLACE INTO outbox (id, recipient, give_up_at, frame) VALUES (?, ?, ?, ?)",
         [(p.envelope.id, p.to, p.give_up_at, p.frame) for p in posted],
     )
-    db.executemany(
+    write_rows(
+        db,
         "INSERT OR REPLACE INTO inbox (author, id, since) VALUES (?, ?, ?)",
         [(s.author, s.id, s.since) for s in settled],
     )
-    db.executemany("DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in finished])
+    write_rows(db, "DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in finished])
 
 
 def load_mail(db: sqlite3.Connection, now: UnixSeconds) -> tuple[list[Posted], list[Settled]]:

@@ -67,6 +67,8 @@ class _Lane:
 
     frames: deque[bytes] = field(default_factory=deque)
     wake: trio.Event = field(default_factory=trio.Event)
+    busy: bool = False
+    """Whether frames are being handed to the transport, which may wait."""
 
 
 @dataclass(slots=True)
@@ -364,17 +366,29 @@ class Messenger:
 
     def _enqueue(self, to: PeerID, frame: bytes | None) -> None:
         """Put a frame (or with None just what acknowledgements wait) on the lane to this peer."""
+        if self._nursery is None:
+            return  # not running yet, or any more: repetition, or the next start, will see to it
         lane = self._lanes.get(to)
+        if lane is None or not (lane.busy or lane.frames):
+            frames = [*self._waiting_acks(to), *([] if frame is None else [frame])]
+            if not frames or self._transport.send_now(to, *frames):
+                return
+        else:
+            frames = [] if frame is None else [frame]
         if lane is None:
-            if self._nursery is None:
-                return  # not running yet, or any more: repetition, or the next start, will see to it
             lane = self._lanes[to] = _Lane()
             self._nursery.start_soon(self._drive, to, lane)
-        if frame is not None:
+        for waiting in frames:
             if len(lane.frames) >= LANE_LENGTH:
                 lane.frames.popleft()
-            lane.frames.append(frame)
+            lane.frames.append(waiting)
         lane.wake.set()
+
+    def _waiting_acks(self, peer: PeerID) -> list[bytes]:
+        """The frame of the acknowledgements that wait for one to this peer, if any."""
+        if not (acks := self._delivery.take_acks(peer)):
+            return []
+        return [codec.encode_frame(self._envelope(peer, Ack(ids=acks)))]
 
     async def _drive(self, peer: PeerID, lane: _Lane) -> None:
         """Write what waits for one peer, so that a peer that cannot be reached delays no other."""
@@ -385,10 +399,9 @@ class Messenger:
                 del self._lanes[peer]
                 return
             lane.wake = trio.Event()
-            if acks := self._delivery.take_acks(peer):
-                ack = Envelope(id=self._new_message_id(), message=Ack(ids=acks), to=peer, sent=self._clock())
-                lane.frames.appendleft(codec.encode_frame(ack))
+            lane.frames.extendleft(self._waiting_acks(peer))
             frames: list[bytes] = []
+            lane.busy = True
             try:
                 while lane.frames:
                     frames = list(lane.frames)
@@ -400,6 +413,8 @@ class Messenger:
                 self._mail_waits.set()
                 lane.frames.clear()
                 log.debug("peer_unreachable", peer=peer, reason=str(error))
+            finally:
+                lane.busy = False
 
 
 def _joined(waiting: deque[Envelope]) -> bytes:

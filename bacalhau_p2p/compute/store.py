@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.database import open_database, transaction
+from bacalhau_p2p.database import open_database, transaction, write_rows
 from bacalhau_p2p.mailbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
@@ -39,7 +39,8 @@ class ComputeStore:
 
     def keep(self, executions: Iterable[ComputeExecution]) -> None:
         """Within a transaction that is open: keep these, the latest of each."""
-        self.db.executemany(
+        write_rows(
+            self.db,
             "INSERT OR REPLACE INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?)",
             [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
         )

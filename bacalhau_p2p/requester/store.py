@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacalhau_p2p.database import open_database
+from bacalhau_p2p.database import open_database, write_rows
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.mailbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.model.base import JobID
@@ -54,12 +54,14 @@ class RequesterStore:
     def keep(self, jobs: Iterable[Job], executions: Iterable[Execution], tokens: Mapping[JobID, str]) -> None:
         """Within a transaction that is open: keep these, the latest of each. `tokens` are idempotency
         tokens of new jobs."""
-        self.db.executemany(
+        write_rows(
+            self.db,
             "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
             [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
         )
-        self.db.executemany(
+        write_rows(
+            self.db,
             "INSERT OR REPLACE INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
             [(e.id, e.job_id, e.created, _json(e)) for e in executions],
         )

@@ -261,6 +261,18 @@ async def check_broadcasts_nobody_reads_are_dropped_and_counted(open_transport: 
 # --- peers ------------------------------------------------------------------------------------------
 
 
+async def check_what_can_go_at_once_does_and_the_rest_is_refused(open_transport: OpenTransport) -> None:
+    async with open_connected(open_transport) as (a, b):
+        await a.send(b.peer_id, b"first")
+        await expect(b, DirectFrame)
+        assert a.send_now(b.peer_id, b"second", b"third")
+        assert (await expect(b, DirectFrame)).payload == b"second"
+        assert (await expect(b, DirectFrame)).payload == b"third"
+        assert not a.send_now(Identity.generate().peer_id, b"nobody")
+        with refused(MessageTooLarge):
+            a.send_now(b.peer_id, bytes(MAX_FRAME + 1))
+
+
 async def check_unreachable_peers_are_said_to_be(open_transport: OpenTransport) -> None:
     stranger = Identity.generate().peer_id
     async with open_connected(open_transport) as (a, b):

@@ -14,6 +14,7 @@ from typing import Protocol
 import trio
 from trio.abc import HalfCloseableStream
 
+from bacalhau_p2p.errors import MessageTooLarge
 from bacalhau_p2p.model.base import PeerID
 
 MAX_BROADCAST = 512 * 1024
@@ -63,6 +64,13 @@ which says that the peer is gone, is not counted.
 """
 
 
+def check_frames(payloads: Sequence[bytes]) -> None:
+    """Raises MessageTooLarge when one of these frames is above MAX_FRAME."""
+    longest = max(map(len, payloads), default=0)
+    if longest > MAX_FRAME:
+        raise MessageTooLarge(f"a frame of {longest} bytes; at most {MAX_FRAME} are carried")
+
+
 class Transport(Protocol):
     """One node's access to the network. Opened by an async context manager of its module."""
 
@@ -109,6 +117,13 @@ class Transport(Protocol):
         Frames to one peer arrive in order, or not at all. Dials the peer's known addresses when
         there is no connection. Returning means handed over, not arrived.
         Raises PeerUnreachable, MessageTooLarge above MAX_FRAME. Cancelled: the frames may still go.
+        """
+        ...
+
+    def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
+        """As `send`, if that needs no waiting: the direct stream stands and has space for the frames.
+
+        False otherwise, and then nothing was sent. Raises MessageTooLarge above MAX_FRAME.
         """
         ...
 

@@ -33,11 +33,11 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import (
     MAX_BROADCAST,
-    MAX_FRAME,
     Broadcast,
     DirectFrame,
     Incoming,
     StreamHandler,
+    check_frames,
 )
 from bacalhau_p2p.transports.libp2p_dialer import Dialer, parse_peer_address
 from bacalhau_p2p.transports.libp2p_links import DirectLinks
@@ -239,10 +239,13 @@ class Libp2pTransport:
 
     async def send(self, peer: PeerID, *payloads: bytes) -> None:
         """As in `Transport`."""
-        longest = max(map(len, payloads), default=0)
-        if longest > MAX_FRAME:
-            raise MessageTooLarge(f"a frame of {longest} bytes; at most {MAX_FRAME} are carried")
+        check_frames(payloads)
         await self._links.send(peer, *payloads)
+
+    def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
+        """As in `Transport`."""
+        check_frames(payloads)
+        return self._links.send_now(peer, *payloads)
 
     def learn_addresses(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """As in `Transport`."""

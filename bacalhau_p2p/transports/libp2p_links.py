@@ -8,7 +8,7 @@ holds and nothing is lost. A frame is an unsigned varint length and that many by
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -98,6 +98,15 @@ class _Link:
         self._frames.set()
         return True
 
+    def put_now(self, frames: Sequence[bytes]) -> bool:
+        """Queue frames, if there is space at once."""
+        if self.closed or self._waiting_bytes >= QUEUE_LIMIT:
+            return False
+        self._waiting.extend(frames)
+        self._waiting_bytes += sum(map(len, frames))
+        self._frames.set()
+        return True
+
     async def write_frames(self) -> None:
         """Write what waits, all of it at once, until the stream breaks or this is cancelled."""
         while not self.closed:
@@ -176,6 +185,13 @@ class DirectLinks:
             while (link := self._links.get(peer)) is None or not await link.put(frame):
                 if link is None:
                     await self._open(peer)
+
+    def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
+        """Queue frames where a stream stands and has space; False otherwise."""
+        link = self._links.get(peer)
+        return link is not None and link.put_now(
+            [encode_varint(len(payload)) + payload for payload in payloads]
+        )
 
     async def flush(self) -> None:
         """Wait until every frame handed over has been written, or its stream is gone."""

@@ -31,13 +31,13 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import (
     MAX_BROADCAST,
-    MAX_FRAME,
     Broadcast,
     DirectFrame,
     Incoming,
     PeerConnected,
     PeerDisconnected,
     StreamHandler,
+    check_frames,
 )
 from bacalhau_p2p.transports.memory_wires import LinkConditions, MemoryStream, Postbox, memory_stream_pair
 
@@ -328,18 +328,30 @@ class MemoryTransport:
 
     async def send(self, peer: PeerID, *payloads: bytes) -> None:
         """As in `Transport`."""
-        longest = max(map(len, payloads), default=0)
-        if longest > MAX_FRAME:
-            raise MessageTooLarge(f"a frame of {longest} bytes; at most {MAX_FRAME} are carried")
+        check_frames(payloads)
         await trio.lowlevel.checkpoint()
         for payload in payloads:
             await self._reach(peer)
             receiver = self._network._transports[peer]
             await receiver._direct.wait_for_space(self._peer)
-            for delay, overtaken in self._network._arrivals(self._peer, peer):
-                receiver._direct.post(
-                    self._peer, DirectFrame(self._peer, bytes(payload)), delay, overtaken=overtaken
-                )
+            self._post(receiver, payload)
+
+    def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
+        """As in `Transport`."""
+        check_frames(payloads)
+        receiver = self._network._transports.get(peer)
+        if receiver is None or peer not in self.peers:
+            return False
+        if not receiver._direct.has_space(self._peer, len(payloads)):
+            return False
+        for payload in payloads:
+            self._post(receiver, payload)
+        return True
+
+    def _post(self, receiver: MemoryTransport, payload: bytes) -> None:
+        for delay, overtaken in self._network._arrivals(self._peer, receiver.peer_id):
+            frame = DirectFrame(self._peer, bytes(payload))
+            receiver._direct.post(self._peer, frame, delay, overtaken=overtaken)
 
     def learn_addresses(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """As in `Transport`."""

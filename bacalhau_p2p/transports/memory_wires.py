@@ -252,6 +252,10 @@ class Postbox:
         if self._closed:
             raise PeerUnreachable("the peer left")
 
+    def has_space(self, source: PeerID, letters: int) -> bool:
+        """Whether so many more letters of this source may be under way."""
+        return not self._closed and self._under_way[source] + letters <= FRAMES_IN_FLIGHT
+
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
