@@ -100,7 +100,7 @@ async def test_sweeping_without_an_engine_fails_and_closing_does_not(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     executor = DockerExecutor("node")
     with pytest.raises(ExecutorError, match=r"^no Docker engine runs at") as caught:
-        await executor.sweep()
+        await executor.sweep(())
     assert not caught.value.permanent
     await executor.aclose()
 

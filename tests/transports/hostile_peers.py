@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,8 +40,6 @@ PROTOCOLS = (
     "/bacalhau/conformance/echo/1.0.0",
     "/nobody/speaks/this",
 )
-logging.disable(logging.CRITICAL)  # what they do is supposed to fail
-
 JUNK = bytes(range(256)) * 8
 HUGE_LENGTH = b"\xff\xff\xff\xff\x7f"
 

@@ -6,6 +6,7 @@ A fork server that has libp2p loaded starts each in about 50 ms instead of 1.2 s
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -56,6 +57,9 @@ class Lines:
 
 def run_child(sock: socket.socket, main: Callable[..., Any], config: dict[str, Any]) -> None:
     """What a child process does: `main(lines, config)` until that ends or the parent is gone."""
+
+    if main.__module__ == "hostile_peers":
+        logging.disable(logging.CRITICAL)  # what they do is supposed to fail
 
     async def run() -> None:
         await main(Lines(trio.SocketStream(trio.socket.from_stdlib_socket(sock))), config)
