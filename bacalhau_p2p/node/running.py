@@ -1,20 +1,11 @@
-"""A node: a libp2p peer with a requester, a compute component, or both.
+"""A running node: a libp2p peer with a requester, a compute component, or both.
 
-async with open_node(Settings(peers=("/ip4/.../p2p/12D3Koo...",))) as node:
-    job = await node.submit({"Tasks": [{"Engine": {"Type": "noop"}}]})
-    result = await job.wait_result()
-    await result.fetch(Path("results"))
+`assembly.open_node` makes it; here is what it does while it runs.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import shutil
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 
@@ -22,42 +13,24 @@ import trio
 
 import bacalhau_p2p
 from bacalhau_p2p import registry
-from bacalhau_p2p.bprotocol.codec import MESSAGE_ID_BYTES, MessageID
 from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
-from bacalhau_p2p.bprotocol.proposals import decode_proposal
-from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy, Offer
-from bacalhau_p2p.compute.capacity import Capacity
-from bacalhau_p2p.compute.machine import ComputeMachine
-from bacalhau_p2p.compute.machine import Host as ComputeHost
+from bacalhau_p2p.compute.bidding import Offer
 from bacalhau_p2p.compute.service import Adapters, ComputeService
-from bacalhau_p2p.compute.store import ComputeStore
-from bacalhau_p2p.content.bitswap import PROTOCOL as BITSWAP_PROTOCOL
-from bacalhau_p2p.content.bitswap import Bitswap
-from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.exchange import PROTOCOL as CAR_PROTOCOL
-from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.directory import PUBLISH_APART, PUBLISH_EVERY, Directory, KnownNode
-from bacalhau_p2p.errors import BacalhauError, Fault, SettingsError
-from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.errors import Fault, SettingsError
 from bacalhau_p2p.handles import JobHandle, JobLike, spec_of
-from bacalhau_p2p.identity import Identity, seal
-from bacalhau_p2p.lifetimes import background
+from bacalhau_p2p.identity import Identity
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.messenger import Arrival, Messenger
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
-from bacalhau_p2p.model.job import JobSpec, ResourceSpec
+from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import check_types
-from bacalhau_p2p.model.quantities import parse_bytes
-from bacalhau_p2p.model.resources import Resources, parse_resources
-from bacalhau_p2p.requester.machine import Host as RequesterHost
-from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.service import RequesterService
-from bacalhau_p2p.requester.store import RequesterStore
-from bacalhau_p2p.settings import Limits, Settings
+from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
 from bacalhau_p2p.verifiers.interface import Verifier
 
@@ -67,8 +40,6 @@ CHECK_ENGINES_EVERY = 30.0
 """Seconds; an engine that was started or stopped meanwhile changes what the node offers."""
 FAREWELL = 2.0
 """Seconds for peers to acknowledge what a node that stops has told them."""
-SHARE = 0.8
-"""The part of the machine's memory and free disk that is given to jobs unless limits say otherwise."""
 
 
 class Node:
@@ -97,11 +68,39 @@ class Node:
         self._compute: ComputeService | None = None
         self._adapters = Adapters(executors={}, storage={}, publishers={})
         self._verifiers: Mapping[str, Verifier] = {}
-        self._offer = Offer()
+        self.offer = Offer()
+        """What this node's adapters can do now."""
         self._info_changed = trio.Event()
         self._node_seen = trio.Event()
         messenger.listen([NodeInfoPublished], self._hear_of_node)
         messenger.watch_connections(lambda peer, stands: self.tell_changed())
+
+    # --- assembly and life --------------------------------------------------------------------
+
+    def add_requester(self, requester: RequesterService, verifiers: Mapping[str, Verifier]) -> None:
+        """Give this node its requester, before it is started."""
+        self._requester, self._verifiers = requester, verifiers
+
+    async def add_compute(self, compute: ComputeService, adapters: Adapters) -> None:
+        """Give this node its compute component, before it is started. Returns once it is known what the
+        adapters can do."""
+        self._compute, self._adapters = compute, adapters
+        await self._look_at_engines()
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Take up what an earlier life left, and begin. The node runs until the nursery is cancelled."""
+        components = [part for part in (self._requester, self._compute) if part is not None]
+        for component in components:
+            component.resume()
+        await nursery.start(self.messenger.run)
+        for component in components:
+            await nursery.start(component.run)
+        if self._compute is not None:
+            nursery.start_soon(self._watch_engines)
+        nursery.start_soon(self._publish_info)
+        nursery.start_soon(self._watch_directory)
+        nursery.start_soon(self.content.keep_room)
+        log.info("node_started", peer=self.peer_id, addresses=self.addresses)
 
     # --- who this is --------------------------------------------------------------------------
 
@@ -127,9 +126,9 @@ class Node:
         if self._compute is not None:
             machine = self._compute.machine
             compute = ComputeInfo(
-                engines=tuple(sorted(self._offer.engines)),
-                storage_sources=tuple(sorted(self._offer.sources)),
-                publishers=tuple(sorted(self._offer.publishers)),
+                engines=tuple(sorted(self.offer.engines)),
+                storage_sources=tuple(sorted(self.offer.sources)),
+                publishers=tuple(sorted(self.offer.publishers)),
                 max_capacity=machine.capacity.limit,
                 available_capacity=machine.capacity.available,
                 running_executions=machine.active,
@@ -216,7 +215,7 @@ class Node:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _check(self, spec: JobSpec) -> list[Fault]:
+    def check(self, spec: JobSpec) -> list[Fault]:
         """Types that nobody in the network is known to have are a fault at submission."""
         offers = [known.info.compute for known in self.nodes() if known.info.compute is not None]
         return check_types(
@@ -297,11 +296,11 @@ class Node:
             },
         )
         if (offer.engines.keys(), offer.publishers.keys()) != (
-            self._offer.engines.keys(),
-            self._offer.publishers.keys(),
+            self.offer.engines.keys(),
+            self.offer.publishers.keys(),
         ):
             log.info("offer", **{name: reason or "available" for name, reason in sorted(reasons.items())})
-            self._offer = offer
+            self.offer = offer
             self.tell_changed()
 
 
@@ -331,213 +330,3 @@ class NodeBackend:
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
         await self._node.export(cid, target, hints=hints)
-
-
-@asynccontextmanager
-async def open_node(
-    settings: Settings | None = None,
-    *,
-    executors: Sequence[Executor] = (),
-    transport: Transport | None = None,
-    identity: Identity | None = None,
-    chance: random.Random | None = None,
-) -> AsyncIterator[Node]:
-    """Run a node for the length of the block.
-
-    On entry the node listens, is subscribed, knows what it can offer and has resumed what its store
-    holds. On exit no container, wasm process, socket or temporary folder of it is left. A fault in any
-    of its tasks arrives as an ExceptionGroup.
-
-    `executors` are added to those found by name, and win over them. `transport` is for networks in one
-    process; it must be that of `identity`. `chance` gives ids and dice where a test wants to repeat them.
-    Raises SettingsError, TransportError.
-    """
-    settings = settings or Settings()
-    folder = settings.data_dir
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(f"data directory {folder}: {error.strerror}") from error
-    identity = identity or Identity.load_or_create(folder / "identity")
-    clock = _wall_clock()
-    chance = chance or random.SystemRandom()
-    async with AsyncExitStack() as stack:
-        if transport is None:
-            transport = await stack.enter_async_context(_open_transport(settings, identity))
-        messenger = Messenger(
-            transport,
-            network=settings.network,
-            clock=clock,
-            dice=chance.random,
-            new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
-        )
-        blocks = stack.enter_context(BlockStore(folder / "blocks", quota=_content_quota(settings)))
-        bitswap = Bitswap(blocks, transport.open_stream)
-        exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
-        directory = Directory()
-        content = Content(blocks, exchange, lambda: _candidates(transport, directory, clock()))
-        node = Node(settings, identity, transport, messenger, content, directory, clock)
-        transport.handle_streams(CAR_PROTOCOL, exchange.serve)
-        transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
-        context = registry.AdapterContext(
-            settings=settings,
-            peer_id=identity.peer_id,
-            folder=folder,
-            content=content,
-            addresses=lambda: node.addresses,
-            api_url=lambda: node.api_url,
-        )
-        if settings.requester:
-            store = RequesterStore(folder / "requester.db")
-            stack.callback(store.close)
-            _furnish_requester(node, context, store, chance)
-        if settings.compute:
-            await _furnish_compute(node, context, executors, stack, chance)
-        for component in (node._requester, node._compute):
-            if component is not None:
-                component.resume()
-        async with background() as nursery:
-            await nursery.start(messenger.run)
-            if node._requester is not None:
-                await nursery.start(node._requester.run)
-            if node._compute is not None:
-                await nursery.start(node._compute.run)
-                nursery.start_soon(node._watch_engines)
-            nursery.start_soon(node._publish_info)
-            nursery.start_soon(node._watch_directory)
-            nursery.start_soon(content.keep_room)
-            log.info("node_started", peer=node.peer_id, addresses=node.addresses)
-            yield node
-
-
-def _candidates(transport: Transport, directory: Directory, now: UnixSeconds) -> list[PeerID]:
-    """Peers that may have content: those connected first, then those heard of lately."""
-    fresh = [known.info.id for known in directory.nodes() if known.fresh(now)]
-    return [peer for peer in dict.fromkeys([*transport.peers, *fresh]) if peer != transport.peer_id]
-
-
-def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:
-    from bacalhau_p2p.transports.libp2p import open_libp2p  # a second of imports that tests in memory spare
-
-    return open_libp2p(
-        identity,
-        listen=(f"/ip4/{settings.swarm_host}/tcp/{settings.swarm_port}",),
-        announce=settings.announce,
-        bootstrap=settings.peers,
-    )
-
-
-def _furnish_requester(
-    node: Node, context: registry.AdapterContext, store: RequesterStore, chance: random.Random
-) -> None:
-    node._verifiers = registry.verifiers(context)
-    machine = RequesterMachine(
-        RequesterHost(
-            peer_id=node.peer_id,
-            addresses=lambda: node.addresses,
-            open_proposal=lambda sealed: decode_proposal(node.identity.open(sealed)),
-            dice=chance.random,
-        )
-    )
-    node._requester = RequesterService(
-        machine,
-        store,
-        node.messenger,
-        verifiers=node._verifiers,
-        check=node._check,
-        clock=node.clock,
-        new_job_id=lambda: JobID(_uuid(chance)),
-    )
-
-
-async def _furnish_compute(
-    node: Node,
-    context: registry.AdapterContext,
-    executors: Sequence[Executor],
-    stack: AsyncExitStack,
-    chance: random.Random,
-) -> None:
-    adapters = node._adapters = Adapters(
-        executors={
-            **registry.executors(context),
-            **{executor.engine: executor for executor in executors},
-        },
-        storage=registry.storage(context),
-        publishers=registry.publishers(context),
-    )
-    for executor in adapters.executors.values():
-        stack.push_async_callback(executor.aclose)
-    machine = ComputeMachine(
-        ComputeHost(
-            peer_id=node.peer_id,
-            new_execution_id=lambda: ExecutionID(f"e-{_uuid(chance)}"),
-            dice=chance.random,
-        ),
-        BidStrategy(
-            offer=lambda: node._offer,
-            labels=node.settings.labels,
-            policy=JobSelectionPolicy(accept_networked=node.settings.accept_networked),
-            short_of=_disk_watch(context.folder, parse_bytes(node.settings.min_free_disk)),
-        ),
-        Capacity(_limits(node.settings.limits, context.folder)),
-    )
-    store = ComputeStore(context.folder / "compute.db")
-    stack.callback(store.close)
-    node._compute = ComputeService(
-        machine,
-        store,
-        node.messenger,
-        node.content,
-        adapters,
-        peer_id=node.peer_id,
-        folder=context.folder / "executions",
-        seal=seal,
-        learn_addresses=node.transport.learn_addresses,
-        changed=node.tell_changed,
-        clock=node.clock,
-    )
-    await node._look_at_engines()
-
-
-def _limits(limits: Limits, folder: Path) -> Resources:
-    """What this node gives to jobs in all. Raises SettingsError."""
-    try:
-        given = parse_resources(ResourceSpec(**limits.model_dump()))
-    except (BacalhauError, ValueError) as error:
-        raise SettingsError(f"limits: {error}") from error
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Resources(
-        cpu=given.cpu or float(os.cpu_count() or 1),
-        memory=given.memory or int(memory * SHARE),
-        disk=given.disk or int(shutil.disk_usage(folder).free * SHARE),
-        gpu=given.gpu,
-    )
-
-
-def _content_quota(settings: Settings) -> int:
-    """Bytes that the block store may use. Raises SettingsError."""
-    if not settings.content_quota:
-        return int(shutil.disk_usage(settings.data_dir).total * SHARE)
-    try:
-        return parse_bytes(settings.content_quota)
-    except ValueError as error:
-        raise SettingsError(f"content_quota: {error}") from None
-
-
-def _disk_watch(folder: Path, least: int) -> Callable[[], str | None]:
-    """What a bid strategy asks before each bid; the disk itself is asked, which takes microseconds."""
-
-    def short_of() -> str | None:
-        return "has almost no free disk" if shutil.disk_usage(folder).free < least else None
-
-    return short_of
-
-
-def _uuid(chance: random.Random) -> str:
-    return str(uuid.UUID(bytes=chance.randbytes(16), version=4))
-
-
-def _wall_clock() -> Callable[[], UnixSeconds]:
-    """UNIX seconds that never jump, and follow trio's clock where a test moves that."""
-    offset = time.time() - trio.current_time()
-    return lambda: trio.current_time() + offset

@@ -1,0 +1,255 @@
+"""How a node is put together: what stands behind each interface, and with which limits.
+
+async with open_node(Settings(peers=("/ip4/.../p2p/12D3Koo...",))) as node:
+    job = await node.submit({"Tasks": [{"Engine": {"Type": "noop"}}]})
+    result = await job.wait_result()
+    await result.fetch(Path("results"))
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from bacalhau_p2p import registry
+from bacalhau_p2p.bprotocol.codec import MESSAGE_ID_BYTES, MessageID
+from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy
+from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.machine import ComputeMachine
+from bacalhau_p2p.compute.machine import Host as ComputeHost
+from bacalhau_p2p.compute.service import Adapters, ComputeService
+from bacalhau_p2p.compute.store import ComputeStore
+from bacalhau_p2p.content.bitswap import PROTOCOL as BITSWAP_PROTOCOL
+from bacalhau_p2p.content.bitswap import Bitswap
+from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.exchange import PROTOCOL as CAR_PROTOCOL
+from bacalhau_p2p.content.exchange import Exchange
+from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.directory import Directory
+from bacalhau_p2p.errors import BacalhauError, SettingsError
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.identity import Identity, seal
+from bacalhau_p2p.lifetimes import background
+from bacalhau_p2p.messenger import Messenger
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.job import ResourceSpec
+from bacalhau_p2p.model.quantities import parse_bytes
+from bacalhau_p2p.model.resources import Resources, parse_resources
+from bacalhau_p2p.node.running import Node
+from bacalhau_p2p.requester.machine import Host as RequesterHost
+from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.service import RequesterService
+from bacalhau_p2p.requester.store import RequesterStore
+from bacalhau_p2p.settings import Limits, Settings
+from bacalhau_p2p.transports.interface import Transport
+
+SHARE = 0.8
+"""The part of the machine's memory and free disk that is given to jobs unless limits say otherwise."""
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings | None = None,
+    *,
+    executors: Sequence[Executor] = (),
+    transport: Transport | None = None,
+    identity: Identity | None = None,
+    chance: random.Random | None = None,
+) -> AsyncIterator[Node]:
+    """Run a node for the length of the block.
+
+    On entry the node listens, is subscribed, knows what it can offer and has resumed what its store
+    holds. On exit no container, wasm process, socket or temporary folder of it is left. A fault in any
+    of its tasks arrives as an ExceptionGroup.
+
+    `executors` are added to those found by name, and win over them. `transport` is for networks in one
+    process; it must be that of `identity`. `chance` gives ids and dice where a test wants to repeat them.
+    Raises SettingsError, TransportError.
+    """
+    settings = settings or Settings()
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(f"data directory {folder}: {error.strerror}") from error
+    identity = identity or Identity.load_or_create(folder / "identity")
+    clock = _wall_clock()
+    chance = chance or random.SystemRandom()
+    async with AsyncExitStack() as stack:
+        if transport is None:
+            transport = await stack.enter_async_context(_open_transport(settings, identity))
+        messenger = Messenger(
+            transport,
+            network=settings.network,
+            clock=clock,
+            dice=chance.random,
+            new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
+        )
+        blocks = stack.enter_context(BlockStore(folder / "blocks", quota=_content_quota(settings)))
+        bitswap = Bitswap(blocks, transport.open_stream)
+        exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
+        directory = Directory()
+        content = Content(blocks, exchange, lambda: _candidates(transport, directory, clock()))
+        node = Node(settings, identity, transport, messenger, content, directory, clock)
+        transport.handle_streams(CAR_PROTOCOL, exchange.serve)
+        transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
+        context = registry.AdapterContext(
+            settings=settings,
+            peer_id=identity.peer_id,
+            folder=folder,
+            content=content,
+            addresses=lambda: node.addresses,
+            api_url=lambda: node.api_url,
+        )
+        if settings.requester:
+            store = RequesterStore(folder / "requester.db")
+            stack.callback(store.close)
+            _furnish_requester(node, context, store, chance)
+        if settings.compute:
+            await _furnish_compute(node, context, executors, stack, chance)
+        async with background() as nursery:
+            await node.start(nursery)
+            yield node
+
+
+def _candidates(transport: Transport, directory: Directory, now: UnixSeconds) -> list[PeerID]:
+    """Peers that may have content: those connected first, then those heard of lately."""
+    fresh = [known.info.id for known in directory.nodes() if known.fresh(now)]
+    return [peer for peer in dict.fromkeys([*transport.peers, *fresh]) if peer != transport.peer_id]
+
+
+def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:
+    from bacalhau_p2p.transports.libp2p import open_libp2p  # a second of imports that tests in memory spare
+
+    return open_libp2p(
+        identity,
+        listen=(f"/ip4/{settings.swarm_host}/tcp/{settings.swarm_port}",),
+        announce=settings.announce,
+        bootstrap=settings.peers,
+    )
+
+
+def _furnish_requester(
+    node: Node, context: registry.AdapterContext, store: RequesterStore, chance: random.Random
+) -> None:
+    verifiers = registry.verifiers(context)
+    machine = RequesterMachine(
+        RequesterHost(
+            peer_id=node.peer_id,
+            addresses=lambda: node.addresses,
+            open_proposal=lambda sealed: decode_proposal(node.identity.open(sealed)),
+            dice=chance.random,
+        )
+    )
+    requester = RequesterService(
+        machine,
+        store,
+        node.messenger,
+        verifiers=verifiers,
+        check=node.check,
+        clock=node.clock,
+        new_job_id=lambda: JobID(_uuid(chance)),
+    )
+    node.add_requester(requester, verifiers)
+
+
+async def _furnish_compute(
+    node: Node,
+    context: registry.AdapterContext,
+    executors: Sequence[Executor],
+    stack: AsyncExitStack,
+    chance: random.Random,
+) -> None:
+    adapters = Adapters(
+        executors={
+            **registry.executors(context),
+            **{executor.engine: executor for executor in executors},
+        },
+        storage=registry.storage(context),
+        publishers=registry.publishers(context),
+    )
+    for executor in adapters.executors.values():
+        stack.push_async_callback(executor.aclose)
+    machine = ComputeMachine(
+        ComputeHost(
+            peer_id=node.peer_id,
+            new_execution_id=lambda: ExecutionID(f"e-{_uuid(chance)}"),
+            dice=chance.random,
+        ),
+        BidStrategy(
+            offer=lambda: node.offer,
+            labels=node.settings.labels,
+            policy=JobSelectionPolicy(accept_networked=node.settings.accept_networked),
+            short_of=_disk_watch(context.folder, parse_bytes(node.settings.min_free_disk)),
+        ),
+        Capacity(_limits(node.settings.limits, context.folder)),
+    )
+    store = ComputeStore(context.folder / "compute.db")
+    stack.callback(store.close)
+    compute = ComputeService(
+        machine,
+        store,
+        node.messenger,
+        node.content,
+        adapters,
+        peer_id=node.peer_id,
+        folder=context.folder / "executions",
+        seal=seal,
+        learn_addresses=node.transport.learn_addresses,
+        changed=node.tell_changed,
+        clock=node.clock,
+    )
+    await node.add_compute(compute, adapters)
+
+
+def _limits(limits: Limits, folder: Path) -> Resources:
+    """What this node gives to jobs in all. Raises SettingsError."""
+    try:
+        given = parse_resources(ResourceSpec(**limits.model_dump()))
+    except (BacalhauError, ValueError) as error:
+        raise SettingsError(f"limits: {error}") from error
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Resources(
+        cpu=given.cpu or float(os.cpu_count() or 1),
+        memory=given.memory or int(memory * SHARE),
+        disk=given.disk or int(shutil.disk_usage(folder).free * SHARE),
+        gpu=given.gpu,
+    )
+
+
+def _content_quota(settings: Settings) -> int:
+    """Bytes that the block store may use. Raises SettingsError."""
+    if not settings.content_quota:
+        return int(shutil.disk_usage(settings.data_dir).total * SHARE)
+    try:
+        return parse_bytes(settings.content_quota)
+    except ValueError as error:
+        raise SettingsError(f"content_quota: {error}") from None
+
+
+def _disk_watch(folder: Path, least: int) -> Callable[[], str | None]:
+    """What a bid strategy asks before each bid; the disk itself is asked, which takes microseconds."""
+
+    def short_of() -> str | None:
+        return "has almost no free disk" if shutil.disk_usage(folder).free < least else None
+
+    return short_of
+
+
+def _uuid(chance: random.Random) -> str:
+    return str(uuid.UUID(bytes=chance.randbytes(16), version=4))
+
+
+def _wall_clock() -> Callable[[], UnixSeconds]:
+    """UNIX seconds that never jump, and follow trio's clock where a test moves that."""
+    offset = time.time() - trio.current_time()
+    return lambda: trio.current_time() + offset
