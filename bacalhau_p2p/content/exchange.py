@@ -19,7 +19,8 @@ from trio.abc import HalfCloseableStream
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import write_car
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.fetching import ExchangeLimits, Fallback, Fetch, OpenStream, Requests
+from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, Requests
+from bacalhau_p2p.content.providers import Fallback, Fetch
 from bacalhau_p2p.content.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.model.base import PeerID

@@ -1,12 +1,11 @@
-"""The asking side of `/bacalhau/car/1.0.0`: who has it, and taking it from whoever does."""
+"""The asking side of `/bacalhau/car/1.0.0`: requests, and taking the blocks that a peer sends."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import trio
@@ -16,10 +15,9 @@ from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import CarReader, check_budget
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import Walk
-from bacalhau_p2p.content.wire import MAX_WANTED, PROTOCOL, Answer, Operation, Request, Status, read_message
+from bacalhau_p2p.content.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.errors import (
     ContentError,
-    ContentNotFound,
     InvalidContent,
     PeerUnreachable,
     RemoteProtocolError,
@@ -34,7 +32,7 @@ Receive = Callable[[], Awaitable[bytes]]
 _READ = 256 * 1024
 _GULP = 1024 * 1024
 _GULPS_AHEAD = 2
-_BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 
 _T = TypeVar("_T")
 
@@ -59,18 +57,6 @@ class PeerFault(Exception):
     def __init__(self, message: str, *, invalid: bool = False) -> None:
         super().__init__(message)
         self.invalid = invalid
-
-
-class Fallback(Protocol):
-    """Another protocol, for peers that do not speak ours. Both raise PeerFault."""
-
-    async def has(self, peer: PeerID, cid: CID) -> bool:
-        """Whether a peer has the root at least."""
-        ...
-
-    async def fetch(self, peer: PeerID, cid: CID) -> None:
-        """Bring what is missing below `cid` into the block store; may raise ContentError too."""
-        ...
 
 
 class Requests:
@@ -119,129 +105,21 @@ class Requests:
         return data
 
 
-class Fetch:
-    """One DAG being fetched."""
+class Transfer:
+    """Taking blocks from peers: the bulk of a fetch."""
 
-    def __init__(
-        self,
-        blocks: BlockStore,
-        requests: Requests,
-        threads: trio.CapacityLimiter,
-        cid: CID,
-        providers: Sequence[PeerID],
-        find: float,
-        fallback: Fallback | None = None,
-    ) -> None:
+    def __init__(self, blocks: BlockStore, requests: Requests, threads: trio.CapacityLimiter) -> None:
         self._blocks = blocks
         self._requests = requests
         self._threads = threads
-        self._cid = cid
-        self._providers = tuple(dict.fromkeys(providers))
-        self._find = find
-        self._fallback = fallback
-        self._strangers: set[PeerID] = set()
-        self._answered = 0
-        self._faults: dict[PeerID, PeerFault] = {}
 
-    async def run(self) -> None:
-        """Raises ContentNotFound, InvalidContent, ContentTooLarge, ContentError."""
-        tell, found = trio.open_memory_channel[PeerID](math.inf)
-        outcome: ContentError | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_everybody, tell)
-            try:
-                outcome = await self._take_from_any(found)
-            except ContentError as error:  # carried out of the nursery, which would wrap it
-                outcome = error
-            nursery.cancel_scope.cancel()
-        if outcome is not None:
-            raise outcome
+    async def take(self, peer: PeerID, cid: CID, wanted: tuple[CID, ...]) -> None:
+        """Store the DAGs below `wanted`, which `peer` sends; they are parts of `cid`.
 
-    # --- who has it
-
-    async def _ask_everybody(self, tell: trio.MemorySendChannel[PeerID]) -> None:
-        async with tell:
-            with trio.move_on_after(self._find):
-                async with trio.open_nursery() as nursery:
-                    for peer in self._providers:
-                        nursery.start_soon(self._ask, peer, tell)
-
-    async def _ask(self, peer: PeerID, tell: trio.MemorySendChannel[PeerID]) -> None:
-        request = Request(operation=Operation.HAVE, cid=self._cid)
-        try:
-            for pause in _BUSY_PAUSES:
-                async with self._requests.ask(peer, request) as (answer, receive):
-                    status = answer.status
-                    await receive()  # its end of stream: so both ends close, and nobody resets
-                if status is not Status.BUSY:
-                    break
-                await trio.sleep(pause)
-        except PeerFault:
-            await self._ask_stranger(peer, tell)
-            return
-        self._answered += 1
-        if status is Status.OK:
-            tell.send_nowait(peer)
-
-    async def _ask_stranger(self, peer: PeerID, tell: trio.MemorySendChannel[PeerID]) -> None:
-        if self._fallback is None:
-            return
-        try:
-            has = await self._fallback.has(peer, self._cid)
-        except PeerFault:
-            return
-        self._answered += 1
-        if has:
-            self._strangers.add(peer)
-            tell.send_nowait(peer)
-
-    # --- taking it
-
-    async def _take_from_any(self, found: trio.MemoryReceiveChannel[PeerID]) -> ContentError | None:
-        """None when the DAG is complete, else why nobody could give it."""
-        async for peer in found:
-            try:
-                await self._take_from(peer)
-            except PeerFault as fault:
-                self._faults[peer] = fault
-            else:
-                return None
-        return self._failure()
-
-    def _failure(self) -> ContentError:
-        for peer, fault in self._faults.items():
-            if fault.invalid:
-                return InvalidContent(f"{self._cid} cannot be had: peer {peer} sent wrong data: {fault}")
-        for peer, fault in self._faults.items():
-            return ContentNotFound(f"{self._cid} could not be fetched from peer {peer}: {fault}")
-        asked, silent = len(self._providers), len(self._providers) - self._answered
-        if not asked:
-            return ContentNotFound(f"{self._cid} is not here, and there is no peer to ask for it")
-        peers = "1 peer was" if asked == 1 else f"{asked} peers were"
-        note = f", {silent} did not answer within {self._find:g} s" if silent else ""
-        return ContentNotFound(f"no peer has {self._cid}: {peers} asked{note}")
-
-    async def _take_from(self, peer: PeerID) -> None:
-        """Ask for what is missing until nothing is. Raises PeerFault, ContentError."""
-        if self._fallback is not None and peer in self._strangers:
-            await self._fallback.fetch(peer, self._cid)
-            if not (await self._thread(self._blocks.survey, self._cid)).complete:
-                raise ContentError(f"the blocks of {self._cid} vanish from the store as they are written")
-            return
-        before: tuple[CID, ...] = ()
-        while True:
-            survey = await self._thread(lambda: self._blocks.survey(self._cid, missing_limit=MAX_WANTED))
-            if survey.complete:
-                return
-            if survey.missing == before:
-                raise ContentError(f"the blocks of {self._cid} vanish from the store as they are written")
-            before = survey.missing
-            await self._take(peer, before)
-
-    async def _take(self, peer: PeerID, wanted: tuple[CID, ...]) -> None:
-        """Store the DAGs below `wanted`, which `peer` sends."""
-        request = Request(operation=Operation.GET, cid=self._cid, wanted=wanted)
-        for pause in _BUSY_PAUSES:
+        Raises PeerFault, ContentError.
+        """
+        request = Request(operation=Operation.GET, cid=cid, wanted=wanted)
+        for pause in BUSY_PAUSES:
             async with self._requests.ask(peer, request) as (answer, receive):
                 if answer.status is Status.OK:
                     await self._store(receive, _Incoming(self._blocks, wanted))
