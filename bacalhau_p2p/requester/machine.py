@@ -16,39 +16,19 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
-from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.ranking import RankedBid, rank, why_not
-from bacalhau_p2p.requester.record import ACTIVE, SETTLED, BidTerms, JobEntry, Slot
+from bacalhau_p2p.requester.contact import Contact
+from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.record import ACTIVE, SETTLED, JobEntry, Slot
+from bacalhau_p2p.requester.rounds import Rounds
 
 S = ExecutionState
 
-FIRST_WINDOW = 0.3
-"""Seconds that the first round of bids is open at most; doubles each round."""
-LONGEST_WINDOW = 30.0
-REANNOUNCE_AFTER_NEWS = 0.5
-"""Seconds from the news of a new or freer node to the next round, so that news is taken together."""
-ANNOUNCED_APART = 0.05
-"""Seconds between the jobs that such news concerns, so that the more urgent find the room first."""
-BIDS_PER_SLOT = 3
-LOST_AFTER_SILENCE = 20.0
-"""Seconds without a heartbeat after which an execution is lost: four heartbeats."""
-LOST_AFTER_BREAK = 5.0
-"""Seconds after the connection to its node broke and did not come back."""
-LOST_WITHOUT_ANOTHER = 60.0
-"""Seconds of silence after which it is lost where no other node could take its place: giving it up sooner
-gains nothing, and its run may go on when the node is started again."""
 ATTEMPTS = 3
 """Executions that a slot gets."""
-BIDS_A_NODE = 30
-"""Bids of one node on one job that are recorded; a node that bids on and on fills no memory."""
-ANSWERS_WANTED_UP_TO = 30
-"""Eligible nodes up to which everybody is asked to answer; more would be a flood."""
-REPEAT_FOR = 3600.0
-"""Seconds for which a verdict or a cancellation is repeated to a node that does not acknowledge it."""
 RECONCILE_EVERY = 60.0
 """Seconds without a change of an execution after which its node is told what we think of it."""
 REMEMBER_ENDED = 120.0
@@ -71,12 +51,10 @@ class RequesterMachine:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._jobs: dict[JobID, JobEntry] = {}
-        self._nodes: dict[PeerID, NodeInfo] = {}
-        self._broken: dict[PeerID, UnixSeconds] = {}
-        self._job_of: dict[ExecutionID, JobID] = {}
+        self._ledger = Ledger()
+        self._contact = Contact()
+        self._rounds = Rounds(self._ledger, self._contact, addresses=host.addresses, dice=host.dice)
         self._heap: list[tuple[UnixSeconds, JobID]] = []
-        self._out: list[ev.Action] = []
         self.ignored = 0
         """Messages that changed nothing: late, repeated, forged or nonsense."""
 
@@ -85,14 +63,13 @@ class RequesterMachine:
     def handle(self, event: ev.Event, now: UnixSeconds) -> list[ev.Action]:
         """Take in one event; what is to be done comes back, in order."""
         _EVENTS[type(event)](self, event, now)
-        out, self._out = self._out, []
-        return out
+        return self._ledger.take()
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
         while self._heap:
             due, job_id = self._heap[0]
-            entry = self._jobs.get(job_id)
+            entry = self._ledger.jobs.get(job_id)
             if entry is not None and entry.due == due:
                 return due
             heappop(self._heap)
@@ -101,7 +78,7 @@ class RequesterMachine:
     @property
     def jobs(self) -> dict[JobID, JobEntry]:
         """What the machine has in memory, for tests and invariants; not to be changed."""
-        return self._jobs
+        return self._ledger.jobs
 
     # --- events -----------------------------------------------------------------------------
 
@@ -120,9 +97,9 @@ class RequesterMachine:
             slots=[Slot() for _ in range(event.spec.count)],
             ends=now + event.spec.total_timeout,
         )
-        self._jobs[job.id] = entry
-        self._out.append(ev.Store(job))
-        self._begin_round(entry, now)
+        self._ledger.jobs[job.id] = entry
+        self._ledger.out.append(ev.Store(job))
+        self._rounds.begin(entry, now)
         self._reschedule(entry, now)
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
@@ -132,11 +109,11 @@ class RequesterMachine:
             slots=[Slot() for _ in range(job.spec.count)],
             ends=job.created + job.spec.total_timeout,
         )
-        self._jobs[job.id] = entry
+        self._ledger.jobs[job.id] = entry
         free = iter(entry.slots)
         for execution in event.executions:
             entry.executions[execution.id] = execution
-            self._job_of[execution.id] = job.id
+            self._ledger.job_of[execution.id] = job.id
             if execution.state in ACTIVE | SETTLED and (slot := next(free, None)) is not None:
                 slot.execution = execution.id
                 slot.attempts = 1
@@ -150,7 +127,7 @@ class RequesterMachine:
         self._progress(entry, now)
 
     def _cancel_requested(self, event: ev.CancelRequested, now: UnixSeconds) -> None:
-        entry = self._jobs.get(event.job_id)
+        entry = self._ledger.jobs.get(event.job_id)
         if entry is not None and not entry.job.state.terminal:
             self._end(entry, JobState.STOPPED, event.reason or "cancelled by its user", now)
             self._reschedule(entry, now)
@@ -160,12 +137,13 @@ class RequesterMachine:
         if isinstance(message, say.Heartbeat):
             self._heard_of(author, message, now)
             return
-        entry = self._jobs.get(getattr(message, "job_id", JobID("")))
+        entry = self._ledger.jobs.get(getattr(message, "job_id", JobID("")))
         if isinstance(message, say.BidDeclined):
             if entry is not None:
-                self._declined(entry, author, message, now)
+                self._rounds.declined(entry, author, message, now)
         elif isinstance(message, say.Bid):
-            self._bid(entry, author, message, now)
+            if not self._rounds.bid(entry, author, message, now):
+                self.ignored += 1
         elif type(message) in _FROM_COMPUTE:
             self._from_compute(entry, author, message, now)
         else:
@@ -178,7 +156,7 @@ class RequesterMachine:
         execution = entry.executions.get(message.execution_id) if entry else None
         if entry is None or execution is None:
             self.ignored += 1
-            self._tell_it_is_over(author, message.job_id, message.execution_id, "unknown here", now)
+            self._ledger.tell_it_is_over(author, message.job_id, message.execution_id, "unknown here", now)
             return
         if execution.node_id != author:
             self.ignored += 1
@@ -187,7 +165,7 @@ class RequesterMachine:
         if row is None:
             self.ignored += 1
             if execution.state.terminal and execution.state != S.COMPLETED:
-                self._tell_it_is_over(
+                self._ledger.tell_it_is_over(
                     author, message.job_id, execution.id, f"it is {execution.state} here", now
                 )
             return
@@ -195,47 +173,35 @@ class RequesterMachine:
         row(self, entry, execution, message, now)
 
     def _node_seen(self, event: ev.NodeSeen, now: UnixSeconds) -> None:
-        info = event.info
-        before = self._nodes.get(info.id)
-        self._nodes[info.id] = info
-        if info.compute is None:
-            return
-        if before is None:  # it may take the place of one that is waited for
-            for entry in self._jobs.values():
+        new, freer = self._contact.saw(event.info)
+        if new:  # it may take the place of one that is waited for
+            for entry in self._ledger.jobs.values():
                 if not entry.job.state.terminal:
                     self._reschedule(entry, now)
-        freer = before is None or before.compute is None or _has_more_room(before, info)
-        if not freer:
-            return
-        waiting = [entry for entry in self._jobs.values() if entry.round.next_at is not None]
-        waiting.sort(key=lambda entry: (-entry.job.spec.priority, entry.job.created, entry.job.id))
-        soon = now + REANNOUNCE_AFTER_NEWS
-        for entry in waiting:
-            if why_not(info, entry.job.spec) is None:
-                entry.round.next_at = min(entry.round.next_at or soon, soon)
-                soon += ANNOUNCED_APART
+        if freer:
+            for entry in self._rounds.bring_forward(event.info, now):
                 self._reschedule(entry, now)
 
     def _node_forgotten(self, event: ev.NodeForgotten, now: UnixSeconds) -> None:
-        self._nodes.pop(event.peer, None)
+        self._contact.nodes.pop(event.peer, None)
 
     def _connection_broke(self, event: ev.ConnectionBroke, now: UnixSeconds) -> None:
-        self._broken[event.peer] = now
-        for entry in self._jobs.values():
+        self._contact.broken[event.peer] = now
+        for entry in self._ledger.jobs.values():
             if not entry.job.state.terminal:
-                self._maybe_end_round(entry, now)
+                self._rounds.maybe_end(entry, now)
                 self._reschedule(entry, now)
 
     def _connection_stands(self, event: ev.ConnectionStands, now: UnixSeconds) -> None:
-        if self._broken.pop(event.peer, None) is None:
+        if self._contact.broken.pop(event.peer, None) is None:
             return
-        for entry in self._jobs.values():
+        for entry in self._ledger.jobs.values():
             if not entry.job.state.terminal:
                 self._reconcile(entry, now, lambda execution: execution.node_id == event.peer)
                 self._reschedule(entry, now)
 
     def _verified(self, event: ev.Verified, now: UnixSeconds) -> None:
-        entry = self._jobs.get(event.job_id)
+        entry = self._ledger.jobs.get(event.job_id)
         if entry is None or entry.job.state.terminal or not entry.verifying:
             return
         entry.verifying = False
@@ -243,18 +209,18 @@ class RequesterMachine:
         for execution in entry.in_state(S.RESULT_PROPOSED):
             if execution.id in verdict.accepted:
                 entry.heard[execution.id] = now
-                self._move(entry, execution, S.RESULT_ACCEPTED, "verified; publishing", now)
-                self._send(execution, say.ResultAccepted, now)
+                self._ledger.move(entry, execution, S.RESULT_ACCEPTED, "verified; publishing", now)
+                self._ledger.send(execution, say.ResultAccepted, now)
             elif execution.id in verdict.rejected:
                 reason = verdict.reason or "the verifier rejected it"
-                self._move(entry, execution, S.RESULT_REJECTED, reason, now)
-                self._send(execution, say.ResultRejected, now, reason=reason)
+                self._ledger.move(entry, execution, S.RESULT_REJECTED, reason, now)
+                self._ledger.send(execution, say.ResultRejected, now, reason=reason)
         if not verdict.accepted:
             self._end(entry, JobState.FAILED, verdict.reason or "no result was accepted", now)
         self._progress(entry, now)
 
     def _verifier_failed(self, event: ev.VerifierFailed, now: UnixSeconds) -> None:
-        entry = self._jobs.get(event.job_id)
+        entry = self._ledger.jobs.get(event.job_id)
         if entry is not None and not entry.job.state.terminal and entry.verifying:
             entry.verifying = False
             self._end(entry, JobState.FAILED, f"the verifier failed: {event.reason}", now)
@@ -263,171 +229,13 @@ class RequesterMachine:
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
         while (due := self.next_deadline()) is not None and due <= now:
             _, job_id = heappop(self._heap)
-            entry = self._jobs[job_id]
+            entry = self._ledger.jobs[job_id]
             entry.due = None
             if entry.job.state.terminal:
-                self._forget(entry)
+                self._ledger.forget(entry)
                 continue
             self._look_at_clocks(entry, now)
             self._progress(entry, now)
-
-    # --- bidding ----------------------------------------------------------------------------
-
-    def _begin_round(self, entry: JobEntry, now: UnixSeconds) -> None:
-        spec, current = entry.job.spec, entry.round
-        current.number += 1
-        current.ends = now + min(FIRST_WINDOW * 2 ** min(current.number - 1, 10), LONGEST_WINDOW)
-        current.next_at = None
-        current.answered = set()
-        if entry.open_since is None:
-            entry.open_since = now
-        current.eligible = eligible = self._eligible(entry)
-        self._out.append(
-            ev.Broadcast(
-                say.JobAnnounced(
-                    job_id=entry.job.id,
-                    spec=spec,
-                    addresses=self._host.addresses(),
-                    bids_wanted=self._bids_wanted(entry),
-                    round=current.number,
-                    eligible=len(eligible),
-                    answers_wanted=len(eligible) <= ANSWERS_WANTED_UP_TO,
-                    deadline=entry.ends,
-                )
-            )
-        )
-
-    def _bids_wanted(self, entry: JobEntry) -> int:
-        missing = len(entry.open_slots) - len(entry.in_state(S.BID_RECEIVED))
-        return max(1, missing * BIDS_PER_SLOT, entry.job.spec.min_bids)
-
-    def _eligible(self, entry: JobEntry) -> set[PeerID]:
-        """Nodes known to be able to run the job that do not already."""
-        spec = entry.job.spec
-        able = {peer for peer, info in self._nodes.items() if why_not(info, spec) is None}
-        return able - entry.busy_nodes()
-
-    def _bid(self, entry: JobEntry | None, author: PeerID, bid: say.Bid, now: UnixSeconds) -> None:
-        refusal = None
-        if entry is None or entry.job.state.terminal:
-            refusal = "the job is over"
-        elif bid.execution_id in self._job_of:
-            # A repeat, or an id that somebody else minted: heartbeats are told apart by it.
-            self.ignored += 1
-            return
-        elif author in entry.busy_nodes():
-            refusal = "this node has a part in the job already"
-        elif not entry.open_slots:
-            refusal = "enough other nodes bid"
-        elif sum(e.node_id == author for e in entry.executions.values()) >= BIDS_A_NODE:
-            refusal = "this node has bid too often"
-        if entry is None or refusal is not None:
-            self._out.append(
-                ev.Send(
-                    author,
-                    say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or ""),
-                    now + bid.reserved_for,
-                )
-            )
-            return
-        execution = Execution(
-            id=bid.execution_id,
-            job_id=entry.job.id,
-            node_id=author,
-            state=S.BID_RECEIVED,
-            created=now,
-            modified=now,
-        )
-        entry.executions[execution.id] = execution
-        entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
-        entry.declined.pop(author, None)
-        # Not stored: a bid that a crash forgets expires on its node, and is made again.
-        self._job_of[execution.id] = entry.job.id
-        if entry.round.ends is None:  # a late bid while slots wait is as good as any
-            entry.round.ends = now
-            entry.round.next_at = None
-        if bid.round == entry.round.number:
-            entry.round.answered.add(author)
-        self._maybe_end_round(entry, now)
-
-    def _declined(self, entry: JobEntry, author: PeerID, message: say.BidDeclined, now: UnixSeconds) -> None:
-        if entry.job.state.terminal or author not in self._nodes:
-            return
-        entry.declined[author] = message.reason
-        if message.round == entry.round.number and entry.round.ends is not None:
-            entry.round.answered.add(author)
-            self._maybe_end_round(entry, now)
-
-    def _maybe_end_round(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """End the round early when nothing more is to be expected of it."""
-        ends = entry.round.ends
-        if ends is None or entry.job.state.terminal:
-            return
-        bids = entry.in_state(S.BID_RECEIVED)
-        enough = len(bids) >= max(BIDS_PER_SLOT * len(entry.open_slots), entry.job.spec.min_bids)
-        silent = entry.round.eligible - entry.round.answered - entry.busy_nodes() - self._broken.keys()
-        everybody = not silent and bool(bids or entry.round.answered)
-        if enough or everybody or ends <= now:
-            self._end_round(entry, now, everybody_answered=everybody)
-
-    def _end_round(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
-        entry.round.ends = None
-        received = entry.in_state(S.BID_RECEIVED)
-        placed = any(slot.attempts for slot in entry.slots)
-        if placed or len(received) >= entry.job.spec.min_bids:
-            ranked = rank(
-                (RankedBid(e.id, e.node_id, entry.bids[e.id].load) for e in received),
-                tried=entry.troubled.keys(),
-                dice=self._host.dice,
-            )
-            for slot, bid in zip(entry.open_slots, ranked, strict=False):
-                self._accept_bid(entry, slot, entry.executions[bid.execution_id], now)
-        if entry.open_slots:
-            self._wait_for_bids(entry, now)
-            return
-        entry.open_since = None
-        for execution in entry.in_state(S.BID_RECEIVED):
-            self._reject_bid(entry, execution, "other bids were better", now)
-        if not everybody_answered:
-            self._out.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
-
-    def _accept_bid(self, entry: JobEntry, slot: Slot, execution: Execution, now: UnixSeconds) -> None:
-        slot.execution = execution.id
-        slot.attempts += 1
-        entry.heard[execution.id] = now
-        self._move(entry, execution, S.BID_ACCEPTED, "accepted; preparing", now)
-        self._send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
-        if entry.job.state in (JobState.PENDING, JobState.QUEUED):
-            self._set_job(entry, JobState.RUNNING, "", now)
-
-    def _reject_bid(self, entry: JobEntry, execution: Execution, reason: str, now: UnixSeconds) -> None:
-        self._move(entry, execution, S.BID_REJECTED, reason, now)
-        self._send(execution, say.BidRejected, now, repeat_for=60.0, reason=reason)
-
-    def _wait_for_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Some slot stays open: plan the next round, and say what the job waits for."""
-        wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
-        entry.round.next_at = now + wait * (0.75 + self._host.dice() / 2)
-        filled = len(entry.slots) - len(entry.open_slots)
-        state = JobState.QUEUED if filled == 0 else JobState.RUNNING
-        need = f"{filled} of {len(entry.slots)} executions placed; " if filled else ""
-        self._set_job(entry, state, f"{need}waiting for a node: {self._why_nobody(entry)}", now)
-
-    def _why_nobody(self, entry: JobEntry) -> str:
-        spec = entry.job.spec
-        reasons: dict[str, list[str]] = {}
-        for peer, info in self._nodes.items():
-            if info.compute is None:
-                continue
-            reason = why_not(info, spec) or entry.declined.get(peer) or entry.troubled.get(peer)
-            if peer in self._broken:
-                reason = reason or "cannot be reached"
-            if reason is None and peer in entry.busy_nodes():
-                reason = "has a part in the job already"
-            reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
-        if not reasons:
-            return "no compute node is known"
-        return "; ".join(f"{', '.join(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
 
     # --- rows of the table ------------------------------------------------------------------
 
@@ -441,15 +249,15 @@ class RequesterMachine:
                 raise RemoteProtocolError("the proposal was made for another execution or node")
         except RemoteProtocolError as error:
             self._trouble(entry, execution, S.FAILED, f"its proposal is not valid: {error}", now)
-            self._send(execution, say.CancelExecution, now, reason="the proposal is not valid")
+            self._ledger.send(execution, say.CancelExecution, now, reason="the proposal is not valid")
             return
         changed = execution.but(proposal=proposal)
-        self._move(entry, changed, S.RESULT_PROPOSED, "ran; waiting for verification", now)
+        self._ledger.move(entry, changed, S.RESULT_PROPOSED, "ran; waiting for verification", now)
 
     def _bid_withdrawn(
         self, entry: JobEntry, execution: Execution, message: say.ExecutionFailed, now: UnixSeconds
     ) -> None:
-        self._move(entry, execution, S.FAILED, message.reason, now)
+        self._ledger.move(entry, execution, S.FAILED, message.reason, now)
 
     def _execution_failed(
         self, entry: JobEntry, execution: Execution, message: say.ExecutionFailed, now: UnixSeconds
@@ -468,9 +276,9 @@ class RequesterMachine:
         if message.result.cid != execution.proposal.result_cid:
             reason = f"it published {message.result.cid}, not what was verified"
             self._trouble(entry, execution, S.FAILED, reason, now)
-            self._send(execution, say.CancelExecution, now, reason=reason)
+            self._ledger.send(execution, say.CancelExecution, now, reason=reason)
             return
-        self._move(entry, execution.but(published=message.result), S.COMPLETED, "published", now)
+        self._ledger.move(entry, execution.but(published=message.result), S.COMPLETED, "published", now)
 
     # --- progress of a job ------------------------------------------------------------------
 
@@ -479,7 +287,7 @@ class RequesterMachine:
     ) -> None:
         """An execution that filled a slot is gone: empty the slot."""
         entry.troubled[execution.node_id] = reason
-        self._move(entry, execution, state, reason, now)
+        self._ledger.move(entry, execution, state, reason, now)
         slot = entry.slot_of(execution.id)
         if slot is not None and not self._has_published_twin(entry, execution):
             slot.execution = None
@@ -501,7 +309,7 @@ class RequesterMachine:
             self._reopen_if_unpublished(entry)
             if entry.open_slots:
                 if entry.round.ends is None and entry.round.next_at is None:
-                    self._begin_round(entry, now)
+                    self._rounds.begin(entry, now)
             else:
                 self._verify_or_complete(entry, now)
         self._reschedule(entry, now)
@@ -541,7 +349,7 @@ class RequesterMachine:
                 proposals = tuple(
                     e.proposal for e in executions if e.state in judged and e.proposal is not None
                 )
-                self._out.append(ev.Verify(entry.job.id, entry.job.spec, proposals))
+                self._ledger.out.append(ev.Verify(entry.job.id, entry.job.spec, proposals))
             return
         if all(e.state.terminal for e in executions) and any(e.state == S.COMPLETED for e in executions):
             completed = sum(e.state == S.COMPLETED for e in executions)
@@ -555,15 +363,17 @@ class RequesterMachine:
         bidding = entry.open_since is not None
         entry.open_since = entry.round.ends = entry.round.next_at = None
         entry.verifying = False
-        self._set_job(entry, state, message, now)
+        self._ledger.set_job(entry, state, message, now)
         for execution in list(entry.executions.values()):
             if execution.state == S.BID_RECEIVED:
-                self._reject_bid(entry, execution, "the job is over", now)
+                self._rounds.reject(entry, execution, "the job is over", now)
             elif execution.state in ACTIVE:
-                self._move(entry, execution, S.CANCELLED, f"the job is {state}", now)
-                self._send(execution, say.CancelExecution, now, reason=f"the job is {state}: {message}")
+                self._ledger.move(entry, execution, S.CANCELLED, f"the job is {state}", now)
+                self._ledger.send(
+                    execution, say.CancelExecution, now, reason=f"the job is {state}: {message}"
+                )
         if bidding:
-            self._out.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason=str(state))))
+            self._ledger.out.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason=str(state))))
 
     # --- clocks -----------------------------------------------------------------------------
 
@@ -579,29 +389,29 @@ class RequesterMachine:
                 entry,
                 JobState.FAILED,
                 f"no node for {missing} of {len(entry.slots)} executions within the queue time-out of "
-                f"{spec.queue_timeout:g} s: {self._why_nobody(entry)}",
+                f"{spec.queue_timeout:g} s: {self._rounds.why_nobody(entry)}",
                 now,
             )
             return
         for execution in list(entry.executions.values()):
-            if execution.state in ACTIVE and now >= self._lost_at(entry, execution):
+            if execution.state in ACTIVE and now >= self._contact.lost_at(entry, execution):
                 reason = f"its node {execution.node_id[-8:]} fell silent"
                 self._trouble(entry, execution, S.LOST, reason, now)
-                self._send(execution, say.CancelExecution, now, reason="it was given up as lost")
-            elif execution.state in ACTIVE and now >= self._missed_at(entry, execution):
+                self._ledger.send(execution, say.CancelExecution, now, reason="it was given up as lost")
+            elif execution.state in ACTIVE and now >= self._contact.missed_at(entry, execution):
                 reason = (
                     f"waiting for node {execution.node_id[-8:]}, which cannot be reached: "
                     "no other node can take its place"
                 )
                 if not entry.open_slots:
-                    self._set_job(entry, JobState.RUNNING, reason, now)
+                    self._ledger.set_job(entry, JobState.RUNNING, reason, now)
             elif execution.state == S.BID_RECEIVED and now >= entry.bids[execution.id].expires:
-                self._move(entry, execution, S.BID_REJECTED, "the bid expired", now)
+                self._ledger.move(entry, execution, S.BID_REJECTED, "the bid expired", now)
         self._reconcile(entry, now, lambda execution: now >= self._reconcile_at(entry, execution))
         if entry.round.ends is not None and now >= entry.round.ends:
-            self._maybe_end_round(entry, now)
+            self._rounds.maybe_end(entry, now)
         elif entry.round.next_at is not None and now >= entry.round.next_at:
-            self._begin_round(entry, now)
+            self._rounds.begin(entry, now)
 
     def _reconcile(self, entry: JobEntry, now: UnixSeconds, concerned: Callable[[Execution], bool]) -> None:
         """Tell nodes what their active executions are to us."""
@@ -612,22 +422,11 @@ class RequesterMachine:
                     job_id=execution.job_id, execution_id=execution.id, state=execution.state
                 )
                 message = say.Reconcile(executions=(view,))
-                self._out.append(ev.Send(execution.node_id, message, now + RECONCILE_EVERY))
+                self._ledger.out.append(ev.Send(execution.node_id, message, now + RECONCILE_EVERY))
 
     def _reconcile_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
         """When nothing has changed for so long that a message may have been given up."""
         return max(execution.modified, entry.reconciled.get(execution.id, 0.0)) + RECONCILE_EVERY
-
-    def _lost_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
-        missed = self._missed_at(entry, execution)
-        if self._eligible(entry) - self._broken.keys():
-            return missed
-        return max(missed, entry.heard[execution.id] + LOST_WITHOUT_ANOTHER)
-
-    def _missed_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
-        silent = entry.heard[execution.id] + LOST_AFTER_SILENCE
-        broke = self._broken.get(execution.node_id)
-        return silent if broke is None else min(silent, broke + LOST_AFTER_BREAK)
 
     def _reschedule(self, entry: JobEntry, now: UnixSeconds) -> None:
         if entry.job.state.terminal:
@@ -638,8 +437,8 @@ class RequesterMachine:
                 clocks.append(entry.open_since + entry.job.spec.queue_timeout)
             for execution in entry.executions.values():
                 if execution.state in ACTIVE:
-                    missed = self._missed_at(entry, execution)
-                    clocks.append(missed if missed > now else self._lost_at(entry, execution))
+                    missed = self._contact.missed_at(entry, execution)
+                    clocks.append(missed if missed > now else self._contact.lost_at(entry, execution))
                     clocks.append(self._reconcile_at(entry, execution))
                 elif execution.state == S.BID_RECEIVED:
                     clocks.append(entry.bids[execution.id].expires)
@@ -651,76 +450,24 @@ class RequesterMachine:
     # --- small things -----------------------------------------------------------------------
 
     def _heard_of(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
-        self._broken.pop(author, None)
+        self._contact.broken.pop(author, None)
         for line in message.executions:
-            entry = self._jobs.get(self._job_of.get(line.execution_id, JobID("")))
+            entry = self._ledger.jobs.get(self._ledger.job_of.get(line.execution_id, JobID("")))
             execution = entry.executions.get(line.execution_id) if entry else None
             if entry is None or execution is None:
-                self._tell_it_is_over(author, JobID("unknown"), line.execution_id, "unknown here", now)
+                self._ledger.tell_it_is_over(author, JobID("unknown"), line.execution_id, "unknown here", now)
             elif execution.node_id != author:
                 self.ignored += 1
             elif execution.state in ACTIVE:
                 entry.heard[execution.id] = now
                 if not entry.open_slots:
-                    self._set_job(entry, JobState.RUNNING, "", now)
+                    self._ledger.set_job(entry, JobState.RUNNING, "", now)
                 note = _PROGRESS_WORDS.get(line.state)
                 if execution.state == S.BID_ACCEPTED and note and execution.message != note:
-                    self._move(entry, execution, execution.state, note, now)
+                    self._ledger.move(entry, execution, execution.state, note, now)
             elif execution.state not in (S.BID_RECEIVED, S.COMPLETED):
                 reason = f"it is {execution.state} here"
-                self._tell_it_is_over(author, entry.job.id, execution.id, reason, now)
-
-    def _forget(self, entry: JobEntry) -> None:
-        del self._jobs[entry.job.id]
-        for execution_id in entry.executions:
-            self._job_of.pop(execution_id, None)
-
-    def _tell_it_is_over(
-        self, author: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
-    ) -> None:
-        cancel = say.CancelExecution(job_id=job_id, execution_id=execution_id, reason=reason)
-        self._out.append(ev.Send(author, cancel, now + 60.0))
-
-    def _set_job(self, entry: JobEntry, state: JobState, message: str, now: UnixSeconds) -> None:
-        job = entry.job
-        if (job.state, job.message) == (state, message):
-            return
-        entry.job = job.but(
-            state=state, message=message[: say.MAX_REASON], modified=now, revision=job.revision + 1
-        )
-        self._out.append(ev.Store(entry.job))
-
-    def _move(
-        self, entry: JobEntry, execution: Execution, state: ExecutionState, message: str, now: UnixSeconds
-    ) -> None:
-        moved = execution.but(state=state, message=message, modified=now)
-        entry.executions[execution.id] = moved
-        if state.terminal:
-            entry.heard.pop(execution.id, None)
-            entry.reconciled.pop(execution.id, None)
-            entry.bids.pop(execution.id, None)
-        self._out.append(ev.Store(moved))
-
-    def _send(
-        self,
-        execution: Execution,
-        kind: Callable[..., say.Message],
-        now: UnixSeconds,
-        *,
-        repeat_for: float = REPEAT_FOR,
-        **fields: str,
-    ) -> None:
-        if "reason" in fields:
-            fields["reason"] = fields["reason"][: say.MAX_REASON]
-        message = kind(job_id=execution.job_id, execution_id=execution.id, **fields)
-        self._out.append(ev.Send(execution.node_id, message, now + repeat_for))
-
-
-def _has_more_room(before: NodeInfo, after: NodeInfo) -> bool:
-    assert before.compute is not None
-    assert after.compute is not None
-    then, now = before.compute, after.compute
-    return not now.available_capacity.fits_in(then.available_capacity) or now.engines != then.engines
+                self._ledger.tell_it_is_over(author, entry.job.id, execution.id, reason, now)
 
 
 _PROGRESS_WORDS = {
@@ -737,7 +484,7 @@ TRANSITIONS: dict[tuple[ExecutionState, type[say.Message]], Callable[..., None]]
     (S.RESULT_ACCEPTED, say.ResultPublished): RequesterMachine._published,
 }
 """What a compute node may say of an execution, by the state it has here. Other transitions come of
-bids (`_end_round`), verdicts (`_verified`), clocks (`_look_at_clocks`) and the job's end (`_end`)."""
+bids (`Rounds`), verdicts (`_verified`), clocks (`_look_at_clocks`) and the job's end (`_end`)."""
 
 _FROM_COMPUTE = frozenset(kind for _, kind in TRANSITIONS)
 

@@ -16,13 +16,8 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.machine import (
-    ATTEMPTS,
-    LOST_AFTER_BREAK,
-    LOST_WITHOUT_ANOTHER,
-    Host,
-    RequesterMachine,
-)
+from bacalhau_p2p.requester.contact import LOST_AFTER_BREAK, LOST_WITHOUT_ANOTHER
+from bacalhau_p2p.requester.machine import ATTEMPTS, Host, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
 
 S = ExecutionState

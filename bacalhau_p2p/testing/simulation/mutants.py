@@ -20,8 +20,10 @@ from bacalhau_p2p.machine import MessageReceived
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import machine as requester
+from bacalhau_p2p.requester.contact import Contact
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import JobEntry
+from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.testing.simulation.component import Arrival, Component
 from bacalhau_p2p.testing.simulation.durable import Change, Durable
 
@@ -96,16 +98,14 @@ def _obeys_any_requester(self: ComputeMachine, author: Any, message: Any, now: f
 _FROM_REQUESTER = ComputeMachine._from_requester
 
 
-def _accepts_two_bids_a_slot(
-    self: RequesterMachine, entry: Any, slot: Any, execution: Any, now: float
-) -> None:
-    _ACCEPT_BID(self, entry, slot, execution, now)
+def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any, now: float) -> None:
+    _ACCEPT(self, entry, slot, execution, now)
     others = entry.in_state(ExecutionState.BID_RECEIVED)
     if others:
-        _ACCEPT_BID(self, entry, slot, others[0], now)
+        _ACCEPT(self, entry, slot, others[0], now)
 
 
-_ACCEPT_BID = RequesterMachine._accept_bid
+_ACCEPT = Rounds._accept
 
 
 def _publishes_unasked(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
@@ -117,14 +117,14 @@ def _trusts_what_is_published(
     self: RequesterMachine, entry: Any, execution: Any, message: Any, now: float
 ) -> None:
     moved = execution.but(published=message.result)
-    self._move(entry, moved, ExecutionState.COMPLETED, "published", now)
+    self._ledger.move(entry, moved, ExecutionState.COMPLETED, "published", now)
 
 
 def _keeps_slot_of_lost(
     self: RequesterMachine, entry: Any, execution: Any, state: Any, reason: str, now: float
 ) -> None:
     entry.troubled[execution.node_id] = reason
-    self._move(entry, execution, state, reason, now)
+    self._ledger.move(entry, execution, state, reason, now)
 
 
 def _takes_every_result(self: RequesterMachine, event: Any, now: float) -> None:
@@ -169,13 +169,13 @@ def _bids_beyond_its_room(self: Capacity, execution_id: Any, amount: Any) -> boo
     return True
 
 
-def _steals_ids(self: RequesterMachine, entry: Any, author: Any, bid: Any, now: float) -> None:
+def _steals_ids(self: Rounds, entry: Any, author: Any, bid: Any, now: float) -> bool:
     if entry is not None and bid.execution_id not in entry.executions:
-        self._job_of.pop(bid.execution_id, None)
-    _BID(self, entry, author, bid, now)
+        self._ledger.job_of.pop(bid.execution_id, None)
+    return _BID(self, entry, author, bid, now)
 
 
-_BID = RequesterMachine._bid
+_BID = Rounds.bid
 
 
 def _commits_in_two_parts(self: Durable, change: Change, now: float, *, power_safe: bool) -> None:
@@ -187,16 +187,16 @@ def _commits_in_two_parts(self: Durable, change: Change, now: float, *, power_sa
 _COMMIT = Durable.commit
 
 
-def _announces_once(self: RequesterMachine, entry: Any, now: float) -> None:
-    _WAIT_FOR_BIDS(self, entry, now)
+def _announces_once(self: Rounds, entry: Any, now: float) -> None:
+    _WAIT(self, entry, now)
     entry.round.next_at = now + 1e6
 
 
 def _hears_no_news(self: RequesterMachine, event: Any, now: float) -> None:
-    self._nodes[event.info.id] = event.info
+    self._contact.saw(event.info)
 
 
-_WAIT_FOR_BIDS = RequesterMachine._wait_for_bids
+_WAIT = Rounds._wait
 
 
 def _has_no_end(self: RequesterMachine, entry: Any, now: float) -> None:
@@ -207,10 +207,8 @@ def _has_no_end(self: RequesterMachine, entry: Any, now: float) -> None:
 _LOOK_AT_CLOCKS = RequesterMachine._look_at_clocks
 
 
-def _forgives_rejections(
-    self: RequesterMachine, entry: JobEntry, execution: Any, reason: str, now: float
-) -> None:
-    self._move(entry, execution, ExecutionState.BID_REJECTED, reason, now)
+def _forgives_rejections(self: Rounds, entry: JobEntry, execution: Any, reason: str, now: float) -> None:
+    self._ledger.move(entry, execution, ExecutionState.BID_REJECTED, reason, now)
 
 
 def _repeats_at_once(self: Delivery, under: Any, now: float) -> None:
@@ -249,11 +247,11 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "reserve more than there is": ((Capacity, "reserve", _bids_beyond_its_room),),
     "believe any node": ((_EVENTS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),),
     "obey any requester": ((ComputeMachine, "_from_requester", _obeys_any_requester),),
-    "let bids steal ids": ((RequesterMachine, "_bid", _steals_ids),),
-    "accept two bids a slot": ((RequesterMachine, "_accept_bid", _accepts_two_bids_a_slot),),
-    "forget to reject bids": ((RequesterMachine, "_reject_bid", _forgives_rejections),),
+    "let bids steal ids": ((Rounds, "bid", _steals_ids),),
+    "accept two bids a slot": ((Rounds, "_accept", _accepts_two_bids_a_slot),),
+    "forget to reject bids": ((Rounds, "reject", _forgives_rejections),),
     "announce once": (
-        (RequesterMachine, "_wait_for_bids", _announces_once),
+        (Rounds, "_wait", _announces_once),
         (_EVENTS, rv.NodeSeen, _hears_no_news),
     ),
     "resume no jobs": ((_EVENTS, rv.Resumed, _does_nothing),),
@@ -270,7 +268,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         (RequesterMachine, "_trouble", _keeps_slot_of_lost),
         (RequesterMachine, "_reopen_if_unpublished", _does_nothing),
     ),
-    "never give up a silent node": ((RequesterMachine, "_lost_at", lambda self, entry, execution: inf),),
+    "never give up a silent node": ((Contact, "lost_at", lambda self, entry, execution: inf),),
     "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
     "never reconcile": (
         (RequesterMachine, "_reconcile", _does_nothing),
