@@ -95,7 +95,7 @@ class Exchange:
         await stream.send_eof()
 
     async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID]) -> None:
-        if not all([await self._thread(self._blocks.has, cid) for cid in wanted]):
+        if not await self._thread(lambda: all(map(self._blocks.has, wanted))):
             await self._answer(stream, Status.MISSING)
             return
         await self._send(stream, Answer(status=Status.OK).encode())
