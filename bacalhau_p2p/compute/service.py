@@ -45,6 +45,7 @@ _HEARD = (
     say.ResultAccepted,
     say.ResultRejected,
     say.CancelExecution,
+    say.Reconcile,
 )
 
 
