@@ -64,7 +64,16 @@ class Unkept:
 class Driver(ABC):
     """The loop around a machine. Use its methods while `run` runs."""
 
-    def __init__(self, machine: Machine, messenger: Messenger, *, clock: Callable[[], UnixSeconds]) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        messenger: Messenger,
+        *,
+        clock: Callable[[], UnixSeconds],
+        power_safe: bool = True,
+    ) -> None:
+        """Not `power_safe`: nothing waits for the disk, and a power cut may undo what was promised."""
+        self._power_safe = power_safe
         self._driven = machine
         self._messenger = messenger
         self._clock = clock
@@ -184,7 +193,7 @@ class Driver(ABC):
         """Keep everything, and tell whoever waits for that."""
         unkept, self._unkept = self._unkept, Unkept()
         if unkept.items or unkept.records or unkept.posted:
-            self._commit(unkept, self._messenger.take_finished(self), now, power_safe=True)
+            self._commit(unkept, self._messenger.take_finished(self), now, power_safe=self._power_safe)
         for arrival in unkept.arrivals:
             self._messenger.settle(arrival)
         for item in unkept.items:

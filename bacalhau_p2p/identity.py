@@ -19,7 +19,7 @@ from typing import Self
 
 import base58
 from nacl.exceptions import CryptoError
-from nacl.public import SealedBox
+from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.signing import SigningKey, VerifyKey
 
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
@@ -68,7 +68,7 @@ class Identity:
     def open(self, sealed: bytes) -> bytes:
         """What somebody sealed to this identity's peer id. Raises RemoteProtocolError on anything else."""
         try:
-            return SealedBox(SigningKey(self.seed).to_curve25519_private_key()).decrypt(sealed)
+            return SealedBox(_opening_key(self.seed)).decrypt(sealed)
         except CryptoError as fault:
             raise RemoteProtocolError(
                 "a sealed box that was not sealed to this node, or was damaged"
@@ -113,11 +113,20 @@ def seal(to: PeerID, plaintext: bytes) -> bytes:
 
     Raises RemoteProtocolError when the peer id carries no usable Ed25519 key.
     """
+    return SealedBox(_sealing_key(to)).encrypt(plaintext)
+
+
+@lru_cache(maxsize=4096)
+def _sealing_key(to: PeerID) -> PublicKey:
     try:
-        curve_key = VerifyKey(public_key(to)).to_curve25519_public_key()
+        return VerifyKey(public_key(to)).to_curve25519_public_key()
     except CryptoError as fault:
         raise RemoteProtocolError(f"the key in peer id {to} is not a point of the curve") from fault
-    return SealedBox(curve_key).encrypt(plaintext)
+
+
+@lru_cache(maxsize=8)
+def _opening_key(seed: bytes) -> PrivateKey:
+    return SigningKey(seed).to_curve25519_private_key()
 
 
 def _peer_id(public: bytes) -> PeerID:

@@ -21,7 +21,7 @@ from bacalhau_p2p.model.base import PeerID, UnixSeconds
 SCHEMA = """
 CREATE TABLE outbox (
     id BLOB PRIMARY KEY, recipient TEXT NOT NULL, give_up_at REAL NOT NULL, frame BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE inbox (
     author TEXT NOT NULL, id BLOB NOT NULL, since REAL NOT NULL, PRIMARY KEY (author, id)
 ) STRICT, WITHOUT ROWID;

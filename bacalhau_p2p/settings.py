@@ -63,6 +63,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("bacalhau-p2p"))
+    power_safe: bool = True
+    """Whether what this node promised survives a power cut, too, for which it waits for the disk."""
     network: str = Field(default="main", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     requester: bool = True
     compute: bool = True

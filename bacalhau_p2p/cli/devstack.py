@@ -169,6 +169,7 @@ class DevStack:
             environ={},
             flags={
                 "data_dir": folder,
+                "power_safe": False,  # the folder is gone with us
                 "network": f"devstack-{os.getpid()}",
                 "swarm_host": "127.0.0.1",
                 "swarm_port": 0,

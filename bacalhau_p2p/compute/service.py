@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,8 +94,9 @@ class ComputeService(Driver):
         learn_addresses: Callable[[PeerID, tuple[str, ...]], None],
         changed: Callable[[], None],
         clock: Callable[[], UnixSeconds],
+        power_safe: bool = True,
     ) -> None:
-        super().__init__(machine, messenger, clock=clock)
+        super().__init__(machine, messenger, clock=clock, power_safe=power_safe)
         self._machine = machine
         self._store = store
         self._content = content
@@ -176,6 +178,8 @@ class ComputeService(Driver):
             keep_mail(self._store.db, posted=unkept.posted, settled=unkept.settled(now), finished=finished)
 
     def _was_kept(self, unkept: Unkept) -> None:
+        if not log.isEnabledFor(logging.INFO):
+            return
         for record in unkept.records.values():
             if isinstance(record, ComputeExecution):
                 log.info(

@@ -15,12 +15,12 @@ from bacalhau_p2p.model.state import ComputeState
 FORGET_ENDED = 24 * 3600.0
 """Seconds for which an ended execution stays on disk, for its owner to look at."""
 
+# No index but the key: each would be written with every change, and is only asked for at the start.
 _MIGRATIONS = [
     """
 CREATE TABLE execution (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, modified REAL NOT NULL, record BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX execution_by_state ON execution (state);
+) STRICT;
 """
     + MAIL_SCHEMA
 ]
@@ -41,7 +41,8 @@ class ComputeStore:
         """Within a transaction that is open: keep these, the latest of each."""
         write_rows(
             self.db,
-            "INSERT OR REPLACE INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?)",
+            "INSERT INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
+            "DO UPDATE SET state = excluded.state, modified = excluded.modified, record = excluded.record",
             [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
         )
 

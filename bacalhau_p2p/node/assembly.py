@@ -157,6 +157,7 @@ def _furnish_requester(
         verifiers=verifiers,
         check=node.check,
         clock=node.clock,
+        power_safe=node.settings.power_safe,
         new_job_id=lambda: JobID(_uuid(chance)),
     )
     node.add_requester(requester, verifiers)
@@ -207,6 +208,7 @@ async def _furnish_compute(
         learn_addresses=node.transport.learn_addresses,
         changed=node.tell_changed,
         clock=node.clock,
+        power_safe=node.settings.power_safe,
     )
     await node.add_compute(compute, adapters)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
@@ -52,9 +53,10 @@ class RequesterService(Driver):
         verifiers: Mapping[str, Verifier],
         check: Callable[[JobSpec], list[Fault]],
         clock: Callable[[], UnixSeconds],
+        power_safe: bool = True,
         new_job_id: Callable[[], JobID],
     ) -> None:
-        super().__init__(machine, messenger, clock=clock)
+        super().__init__(machine, messenger, clock=clock, power_safe=power_safe)
         self._machine = machine
         self._store = store
         self._verifiers = verifiers
@@ -98,9 +100,8 @@ class RequesterService(Driver):
     async def wait(self, job_id: JobID, timeout: float) -> Job:
         """The job as soon as it has ended, or as it is after `timeout` seconds. Raises UnknownJob."""
         with trio.move_on_after(timeout):
-            while not (job := self._store.job(job_id)).state.terminal:
+            while not self._store.has_ended(job_id):
                 await self._changed.setdefault(job_id, trio.Event()).wait()
-            return job
         return self._store.job(job_id)
 
     def job(self, job_id: JobID) -> Job:
@@ -182,9 +183,11 @@ class RequesterService(Driver):
         for item in unkept.items:
             if item.note is not None:
                 self._tokens.pop(item.note, None)
+        told = log.isEnabledFor(logging.INFO)
         for record in unkept.records.values():
             if isinstance(record, Job):
-                log.info("job", job=record.id, state=str(record.state), message=record.message)
+                if told:
+                    log.info("job", job=record.id, state=str(record.state), message=record.message)
                 if (changed := self._changed.pop(record.id, None)) is not None:
                     changed.set()
 

@@ -18,21 +18,21 @@ from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 
+_UNFINISHED = f"state NOT IN ({', '.join(repr(str(state)) for state in JobState if state.terminal)})"
 _MIGRATIONS = [
-    """
+    f"""
 CREATE TABLE job (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL, token TEXT UNIQUE, record BLOB NOT NULL
 ) STRICT;
 CREATE INDEX job_by_created ON job (created, id);
-CREATE INDEX job_by_state ON job (state);
+CREATE INDEX job_unfinished ON job (created) WHERE {_UNFINISHED};
 CREATE TABLE execution (
     id TEXT NOT NULL, job_id TEXT NOT NULL, created REAL NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY (job_id, id)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 """
     + MAIL_SCHEMA
 ]
-_ENDED = tuple(str(state) for state in JobState if state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class RequesterStore:
         )
         write_rows(
             self.db,
-            "INSERT OR REPLACE INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
+            "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (job_id, id) DO UPDATE SET record = excluded.record",
             [(e.id, e.job_id, e.created, _json(e)) for e in executions],
         )
 
@@ -72,6 +73,13 @@ class RequesterStore:
         if row is None:
             raise UnknownJob(f"no job {job_id!r}")
         return Job.model_validate_json(row[0])
+
+    def has_ended(self, job_id: JobID) -> bool:
+        """Raises UnknownJob."""
+        row = self._one("SELECT state FROM job WHERE id = ?", job_id)
+        if row is None:
+            raise UnknownJob(f"no job {job_id!r}")
+        return JobState(row[0]).terminal
 
     def resolve(self, prefix: str) -> JobID:
         """The id that begins so. Raises UnknownJob, AmbiguousID."""
@@ -119,13 +127,10 @@ class RequesterStore:
 
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
-        marks = ", ".join("?" for _ in _ENDED)
-        with closing(
-            self.db.execute(
-                f"SELECT record FROM job WHERE state NOT IN ({marks}) ORDER BY created",  # noqa: S608
-                _ENDED,
-            )
-        ) as rows:
+        query = (
+            "SELECT record FROM job WHERE state NOT IN ('Completed', 'Failed', 'Stopped') ORDER BY created"
+        )
+        with closing(self.db.execute(query)) as rows:
             return [Job.model_validate_json(row[0]) for row in rows]
 
     def _one(self, query: str, *values: str) -> tuple[Any] | None:
