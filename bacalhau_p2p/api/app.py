@@ -15,37 +15,15 @@ from bacalhau_p2p.api.agent import agent_routes
 from bacalhau_p2p.api.content import content_routes
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
-from bacalhau_p2p.errors import (
-    AmbiguousID,
-    ApiError,
-    BacalhauError,
-    ContentNotFound,
-    ContentTooLarge,
-    InvalidCID,
-    InvalidContent,
-    InvalidJob,
-    JobNotFinished,
-    SettingsError,
-    UnknownJob,
-)
-from bacalhau_p2p.model.wire_json import error_to_json
+from bacalhau_p2p.api.problems import describe
+from bacalhau_p2p.api.quick import Quick
+from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node
 
-_STATUS: dict[type[BacalhauError], int] = {
-    InvalidJob: 400,
-    InvalidCID: 400,
-    InvalidContent: 422,
-    UnknownJob: 404,
-    ContentNotFound: 404,
-    AmbiguousID: 409,
-    JobNotFinished: 409,
-    ContentTooLarge: 413,
-    SettingsError: 503,
-}
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def create_app(node: Node) -> FastAPI:
+def create_app(node: Node) -> ASGIApp:
     """The ASGI application of one node."""
     app = FastAPI(title="bacalhau_p2p", version=bacalhau_p2p.__version__, docs_url=None, redoc_url=None)
     app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
@@ -53,16 +31,12 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(content_routes(node))
     app.include_router(gateway_routes(node))
     app.add_exception_handler(BacalhauError, _describe)
-    app.add_middleware(Guard, token=node.settings.api_token, gateway=node.settings.gateway)
-    return app
+    return Guard(Quick(app, node), token=node.settings.api_token, gateway=node.settings.gateway)
 
 
 async def _describe(request: Request, error: Exception) -> Response:
     assert isinstance(error, BacalhauError)
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-    if isinstance(error, ApiError) and error.status:
-        status = error.status
-    return JSONResponse(error_to_json(error), status_code=status)
+    return describe(error)
 
 
 class Guard:

@@ -31,15 +31,8 @@ def orchestrator_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
     @routes.put("/jobs")
-    async def submit_job(request: Request) -> Response:
-        body = await _json_body(request)
-        token = next((v for k, v in body.items() if k.lower() == "idempotencytoken"), None)
-        if token is not None and (not isinstance(token, str) or not 0 < len(token) <= 256):
-            raise InvalidJob([Fault("IdempotencyToken", "must be text of 1 to 256 characters")])
-        job = next((v for k, v in body.items() if k.lower() == "job"), None)
-        spec = job_from_mapping(body if job is None else job)
-        job_id = await node.requester.submit(spec, token=token or None)
-        return JSONResponse({"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []})
+    async def put_job(request: Request) -> Response:
+        return await submit_job(node, request)
 
     @routes.get("/jobs")
     async def list_jobs(
@@ -66,15 +59,7 @@ def orchestrator_routes(node: Node) -> APIRouter:
     async def get_job(
         job_id: str, wait: Annotated[float, Query(ge=0)] = 0, include: str = "", limit: int = 0
     ) -> Response:
-        known = node.requester.resolve(job_id)
-        if wait > 0:
-            job = await node.requester.wait(known, min(wait, LONGEST_WAIT))
-        else:
-            job = node.requester.job(known)
-        answer: JSON = {"Job": job_to_json(job)}
-        if "executions" in include.split(","):
-            answer["Executions"] = _executions(node, known)
-        return JSONResponse(answer)
+        return await show_job(node, job_id, wait, include)
 
     @routes.get("/jobs/{job_id}/executions")
     async def get_executions(job_id: str) -> JSON:
@@ -101,6 +86,29 @@ def orchestrator_routes(node: Node) -> APIRouter:
         return {"Items": items, "NextToken": ""}
 
     return routes
+
+
+async def submit_job(node: Node, request: Request) -> Response:
+    body = await _json_body(request)
+    token = next((v for k, v in body.items() if k.lower() == "idempotencytoken"), None)
+    if token is not None and (not isinstance(token, str) or not 0 < len(token) <= 256):
+        raise InvalidJob([Fault("IdempotencyToken", "must be text of 1 to 256 characters")])
+    job = next((v for k, v in body.items() if k.lower() == "job"), None)
+    spec = job_from_mapping(body if job is None else job)
+    job_id = await node.requester.submit(spec, token=token or None)
+    return JSONResponse({"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []})
+
+
+async def show_job(node: Node, job_id: str, wait: float, include: str = "") -> Response:
+    known = node.requester.resolve(job_id)
+    if wait > 0:
+        job = await node.requester.wait(known, min(wait, LONGEST_WAIT))
+    else:
+        job = node.requester.job(known)
+    answer: JSON = {"Job": job_to_json(job)}
+    if "executions" in include.split(","):
+        answer["Executions"] = _executions(node, known)
+    return JSONResponse(answer)
 
 
 def _executions(node: Node, job_id: JobID) -> JSON:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import trio
-from fastapi import FastAPI
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from starlette.types import ASGIApp
 from trio import TaskStatus
 
 from bacalhau_p2p.api.app import create_app
@@ -62,7 +62,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _run(
-    app: FastAPI,
+    app: ASGIApp,
     config: Config,
     stopping: trio.Event,
     ended: trio.Event,

@@ -1,0 +1,40 @@
+"""What went wrong, as an HTTP answer."""
+
+from __future__ import annotations
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
+from bacalhau_p2p.errors import (
+    AmbiguousID,
+    ApiError,
+    BacalhauError,
+    ContentNotFound,
+    ContentTooLarge,
+    InvalidCID,
+    InvalidContent,
+    InvalidJob,
+    JobNotFinished,
+    SettingsError,
+    UnknownJob,
+)
+from bacalhau_p2p.model.wire_json import error_to_json
+
+_STATUS: dict[type[BacalhauError], int] = {
+    InvalidJob: 400,
+    InvalidCID: 400,
+    InvalidContent: 422,
+    UnknownJob: 404,
+    ContentNotFound: 404,
+    AmbiguousID: 409,
+    JobNotFinished: 409,
+    ContentTooLarge: 413,
+    SettingsError: 503,
+}
+
+
+def describe(error: BacalhauError) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, ApiError) and error.status:
+        status = error.status
+    return JSONResponse(error_to_json(error), status_code=status)
