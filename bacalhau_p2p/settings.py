@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.quantities import parse_bytes
+from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
@@ -112,6 +113,9 @@ class Settings(BaseModel):
     accept_networked: bool = False
     drain: float = Field(default=30.0, ge=0)
     """Seconds that running executions get when the node is told to stop."""
+    lost_after_surviving: float = Field(default=LOST_AFTER_SURVIVING, ge=0)
+    """Seconds without contact for which a requester waits for a node whose run goes on without it, as a
+    container does; 0 waits no longer than for anything else."""
     limits: Limits = Limits()
     min_free_disk: str = "1GB"
     """Free space of the data directory's disk under which the node takes no jobs."""

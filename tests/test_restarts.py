@@ -39,6 +39,10 @@ class Held(NoopExecutor):
         await self.go.wait()
         return await super().run(request)
 
+    @property
+    def outlives_node(self) -> bool:
+        return self.survives
+
     async def reattach(self, request: RunRequest) -> RunOutput | None:
         self.reattached += 1
         return await super().run(request) if self.survives else None

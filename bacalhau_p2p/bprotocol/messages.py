@@ -127,6 +127,8 @@ class Bid(Message):
     """Seconds for which room is kept; without an answer it is given to others after that."""
     load: float = Field(default=0.0, ge=0.0)
     """The part of this node that is reserved, 0 to 1: requesters prefer idle nodes."""
+    outlives_node: bool = False
+    """The run will go on if this node's process dies, and be taken up again when it is back: wait for it."""
 
 
 @message("bid_declined", Carrier.FLEETING)

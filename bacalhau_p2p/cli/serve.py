@@ -53,6 +53,12 @@ Ready = Callable[[Node, str], None]
 @click.option(
     "--drain", metavar="SECONDS", type=float, help="How long jobs may go on when told to stop. [default: 30]"
 )
+@click.option(
+    "--lost-after-surviving",
+    metavar="SECONDS",
+    type=float,
+    help="How long a silent node is waited for whose containers go on without it. [default: 75]",
+)
 @click.option("--network", metavar="NAME", help="Nodes of another network are ignored. [default: main]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="warning", show_default=True)

@@ -26,6 +26,8 @@ class Offer:
     engines: Mapping[str, Faults] = field(default_factory=dict)
     sources: Mapping[str, Faults] = field(default_factory=dict)
     publishers: Mapping[str, Faults] = field(default_factory=dict)
+    outliving: frozenset[str] = frozenset()
+    """Engines whose runs go on without the node's process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,10 @@ class BidStrategy:
     def why_not(self, requester: PeerID, spec: JobSpec) -> str | None:
         """Why this node will not run the job whatever its load, or None."""
         return self._cannot(spec) or self._will_not(requester, spec)
+
+    def outlives_node(self, spec: JobSpec) -> bool:
+        """Whether a run of this job here goes on without the node's process."""
+        return spec.task.engine.type in self.offer().outliving
 
     def _cannot(self, spec: JobSpec) -> str | None:
         offer, task = self.offer(), spec.task

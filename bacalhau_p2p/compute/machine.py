@@ -305,6 +305,7 @@ class ComputeMachine:
             round=message.round,
             reserved_for=RESERVED_FOR,
             load=self._capacity.load,
+            outlives_node=self._strategy.outlives_node(spec),
         )
         self._out.append(ev.Send(author, bid, now + RESERVED_FOR, durable=False))
 

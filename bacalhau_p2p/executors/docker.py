@@ -76,6 +76,7 @@ class DockerExecutor:
     """Runs the docker engine type. See `Executor` for what each method promises."""
 
     engine: Final = "docker"
+    outlives_node: Final = True
 
     def __init__(
         self,

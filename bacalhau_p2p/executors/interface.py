@@ -58,6 +58,11 @@ class Executor(Protocol):
         """The engine type that it runs, lower case: `docker`."""
         ...
 
+    @property
+    def outlives_node(self) -> bool:
+        """Whether a run goes on without the process that began it, and `reattach` takes it up again."""
+        ...
+
     async def unavailable(self) -> str | None:
         """Why this engine cannot run anything here now, or None. Takes at most 5 seconds."""
         ...

@@ -24,6 +24,10 @@ class NoopExecutor:
     def engine(self) -> str:
         return "noop"
 
+    @property
+    def outlives_node(self) -> bool:
+        return False
+
     async def unavailable(self) -> str | None:
         return None
 

@@ -54,6 +54,10 @@ class WasmExecutor:
     def engine(self) -> str:
         return "wasm"
 
+    @property
+    def outlives_node(self) -> bool:
+        return False
+
     async def unavailable(self) -> str | None:
         """Why it cannot run anything, or None; then a process is warm and the first run starts fast."""
         try:

@@ -77,3 +77,5 @@ class Execution(Model):
     modified: UnixSeconds
     proposal: Proposal | None = None
     published: PublishedResult | None = None
+    outlives_node: bool = False
+    """Its run goes on if the node's process dies, as a container does: the node is waited for longer."""

@@ -148,6 +148,7 @@ def _furnish_requester(
             addresses=lambda: node.addresses,
             open_proposal=lambda sealed: decode_proposal(node.identity.open(sealed)),
             dice=chance.random,
+            lost_after_surviving=node.settings.lost_after_surviving,
         )
     )
     requester = RequesterService(

@@ -294,6 +294,9 @@ class Node:
                 for name, publisher in self._adapters.publishers.items()
                 if reasons[f"publisher {name}"] is None
             },
+            outliving=frozenset(
+                name for name, executor in self._adapters.executors.items() if executor.outlives_node
+            ),
         )
         if (offer.engines.keys(), offer.publishers.keys()) != (
             self.offer.engines.keys(),

@@ -19,11 +19,16 @@ LOST_WITHOUT_ANOTHER = 60.0
 """Seconds of silence after which it is lost where no other node could take its place: giving it up sooner
 gains nothing, and its run may go on when the node is started again."""
 
+LOST_AFTER_SURVIVING = 75.0
+"""Seconds without contact after which an execution is lost whose run outlives its node's process: a minute
+to start the node again, and the time until it is heard of."""
+
 
 class Contact:
     """What is known of other nodes, and since when a connection is broken."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost_after_surviving: float = LOST_AFTER_SURVIVING) -> None:
+        self._lost_after_surviving = lost_after_surviving
         self.nodes: dict[PeerID, NodeInfo] = {}
         self.broken: dict[PeerID, UnixSeconds] = {}
 
@@ -47,9 +52,17 @@ class Contact:
         broke = self.broken.get(execution.node_id)
         return silent if broke is None else min(silent, broke + LOST_AFTER_BREAK)
 
+    def why_waited_for(self, execution: Execution) -> str:
+        """Why an execution whose node is missed is not given up yet, for the user to read."""
+        if execution.outlives_node and self._lost_after_surviving:
+            return "what it runs goes on without it, and is taken up when it is back"
+        return "no other node can take its place"
+
     def lost_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
         """When an active execution is given up."""
         missed = self.missed_at(entry, execution)
+        if execution.outlives_node:
+            missed = max(missed, entry.heard[execution.id] + self._lost_after_surviving)
         if self.eligible(entry) - self.broken.keys():
             return missed
         return max(missed, entry.heard[execution.id] + LOST_WITHOUT_ANOTHER)

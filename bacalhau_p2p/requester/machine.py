@@ -20,7 +20,7 @@ from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.contact import Contact
+from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING, Contact
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.record import ACTIVE, SETTLED, JobEntry, Slot
 from bacalhau_p2p.requester.rounds import Rounds
@@ -44,6 +44,8 @@ class Host:
     open_proposal: Callable[[bytes], Proposal]
     """Opens a sealed proposal; raises RemoteProtocolError."""
     dice: Callable[[], float]
+    lost_after_surviving: float = LOST_AFTER_SURVIVING
+    """Seconds without contact; 0 gives up what outlives its node no later than anything else."""
 
 
 class RequesterMachine:
@@ -52,7 +54,7 @@ class RequesterMachine:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._ledger = Ledger()
-        self._contact = Contact()
+        self._contact = Contact(host.lost_after_surviving)
         self._rounds = Rounds(self._ledger, self._contact, addresses=host.addresses, dice=host.dice)
         self._heap: list[tuple[UnixSeconds, JobID]] = []
         self.ignored = 0
@@ -208,7 +210,6 @@ class RequesterMachine:
         verdict = event.verdict
         for execution in entry.in_state(S.RESULT_PROPOSED):
             if execution.id in verdict.accepted:
-                entry.heard[execution.id] = now
                 self._ledger.move(entry, execution, S.RESULT_ACCEPTED, "verified; publishing", now)
                 self._ledger.send(execution, say.ResultAccepted, now)
             elif execution.id in verdict.rejected:
@@ -401,7 +402,7 @@ class RequesterMachine:
             elif execution.state in ACTIVE and now >= self._contact.missed_at(entry, execution):
                 reason = (
                     f"waiting for node {execution.node_id[-8:]}, which cannot be reached: "
-                    "no other node can take its place"
+                    f"{self._contact.why_waited_for(execution)}"
                 )
                 if not entry.open_slots:
                     self._ledger.set_job(entry, JobState.RUNNING, reason, now)

@@ -121,6 +121,7 @@ class Rounds:
             state=S.BID_RECEIVED,
             created=now,
             modified=now,
+            outlives_node=bid.outlives_node,
         )
         entry.executions[execution.id] = execution
         entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)

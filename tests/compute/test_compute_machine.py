@@ -111,6 +111,18 @@ def proposed(running):
     return running
 
 
+def test_a_bid_says_whether_the_run_goes_on_without_the_node():
+    engines = {"noop": no_faults, "container": no_faults}
+    offer = Offer(engines=engines, publishers={"ipfs": no_faults}, outliving=frozenset({"container"}))
+    for engine, outlives in (("noop", False), ("container", True)):
+        (bid,) = [
+            action.message
+            for action in Bench(offer=offer).announce(job={"task": {"Engine": {"Type": engine}}})
+            if isinstance(action, ev.Send)
+        ]
+        assert bid.outlives_node is outlives
+
+
 # --- the journey ----------------------------------------------------------------------------
 
 

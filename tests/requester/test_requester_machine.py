@@ -16,7 +16,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.contact import LOST_AFTER_BREAK, LOST_WITHOUT_ANOTHER
+from bacalhau_p2p.requester.contact import LOST_AFTER_BREAK, LOST_AFTER_SURVIVING, LOST_WITHOUT_ANOTHER
 from bacalhau_p2p.requester.machine import ATTEMPTS, Host, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
 
@@ -35,11 +35,17 @@ def job(count: int = 1, *, verifier: str = "noop", **extra: object) -> JobSpec:
 class Bench:
     """A machine, the clock, and everything that it asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, **of_host: float) -> None:
         self.now = 0.0
         self.done: list[ev.Action] = []
         self.machine = RequesterMachine(
-            Host(peer_id=PeerID("me"), addresses=lambda: (), open_proposal=decode_proposal, dice=lambda: 0.5)
+            Host(
+                peer_id=PeerID("me"),
+                addresses=lambda: (),
+                open_proposal=decode_proposal,
+                dice=lambda: 0.5,
+                **of_host,
+            )
         )
 
     def give(self, event: ev.Event) -> list[ev.Action]:
@@ -69,8 +75,16 @@ class Bench:
     def submit(self, spec: JobSpec) -> list[ev.Action]:
         return self.give(ev.Submitted(JOB, spec))
 
-    def bid(self, node: PeerID, load: float = 0.0, attempt: int = 1) -> list[ev.Action]:
-        message = say.Bid(job_id=JOB, execution_id=execution_id(node, attempt), reserved_for=30, load=load)
+    def bid(
+        self, node: PeerID, load: float = 0.0, attempt: int = 1, *, outlives: bool = False
+    ) -> list[ev.Action]:
+        message = say.Bid(
+            job_id=JOB,
+            execution_id=execution_id(node, attempt),
+            reserved_for=30,
+            load=load,
+            outlives_node=outlives,
+        )
         return self.hear(node, message)
 
     def propose(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
@@ -403,6 +417,102 @@ def test_a_node_that_is_waited_for_is_replaced_by_the_first_that_comes(bench):
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.know(B)
     assert announced(bench.wait(0.1))
+    assert bench.states() == {A: S.LOST}
+
+
+def lose_contact(bench: Bench, *, outlives: bool = True) -> None:
+    """A runs the job, B could, and the connection to A breaks."""
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A, outlives=outlives)
+    bench.wait(1)
+    bench.hear(A, beat(A))
+    bench.give(ev.ConnectionBroke(A))
+
+
+def test_a_node_whose_run_outlives_it_is_waited_for_though_another_could_take_its_place(bench):
+    lose_contact(bench)
+    assert announced(bench.wait(LOST_AFTER_SURVIVING - 1)) == []
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    assert bench.job.message == (
+        f"waiting for node {A[-8:]}, which cannot be reached: "
+        "what it runs goes on without it, and is taken up when it is back"
+    )
+    bench.give(ev.ConnectionStands(A))
+    bench.hear(A, beat(A))
+    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    bench.publish(A)
+    assert bench.job.state is JobState.COMPLETED
+
+
+def test_a_run_that_outlives_its_node_is_lost_when_the_node_stays_away(bench):
+    lose_contact(bench)
+    actions = bench.wait(LOST_AFTER_SURVIVING)
+    assert bench.states() == {A: S.LOST}
+    assert (A, "cancel_execution") in sent(actions)
+    assert announced(actions)
+
+
+def test_silence_without_a_broken_connection_is_borne_as_long(bench):
+    lose_contact(bench)
+    bench.give(ev.ConnectionStands(A))
+    bench.wait(LOST_AFTER_SURVIVING - 1)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.wait(1)
+    assert bench.states() == {A: S.LOST}
+
+
+def test_a_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
+    lose_contact(bench)
+    bench.give(ev.ConnectionStands(A))
+    bench.propose(A)
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(40)
+    assert bench.states() == {A: S.RESULT_PROPOSED}
+    bench.judge(accepted=[A])
+    bench.wait(LOST_AFTER_SURVIVING - 41)
+    assert bench.states() == {A: S.RESULT_ACCEPTED}
+    bench.wait(1)
+    assert bench.states() == {A: S.LOST}
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_node_that_says_itself_that_its_run_is_gone_is_replaced_at_once(bench, drained):
+    lose_contact(bench)
+    bench.wait(30)
+    actions = bench.give(ev.ConnectionStands(A))
+    assert sent(actions) == [(A, "reconcile")]
+    unknown = say.ExecutionFailed(
+        job_id=JOB, execution_id=execution_id(A), reason="this node knows nothing of it", drained=drained
+    )
+    assert announced(bench.hear(A, unknown))
+    assert bench.states() == {A: S.LOST if drained else S.FAILED}
+
+
+def test_a_restarted_requester_still_knows_which_runs_outlive_their_nodes(bench):
+    lose_contact(bench)
+    entry = bench.machine.jobs[JOB]
+    again = Bench()
+    again.know(B)
+    again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))
+    again.wait(LOST_AFTER_SURVIVING - 1)
+    assert again.states() == {A: S.BID_ACCEPTED}
+    again.wait(1)
+    assert again.states() == {A: S.LOST}
+
+
+def test_waiting_for_runs_that_outlive_their_nodes_can_be_turned_off():
+    bench = Bench(lost_after_surviving=0.0)
+    lose_contact(bench)
+    bench.wait(LOST_AFTER_BREAK + 0.1)
+    assert bench.states() == {A: S.LOST}
+
+
+def test_a_run_that_dies_with_its_node_is_replaced_as_soon_as_its_node_is_missed(bench):
+    lose_contact(bench, outlives=False)
+    bench.wait(LOST_AFTER_BREAK + 0.1)
     assert bench.states() == {A: S.LOST}
 
 

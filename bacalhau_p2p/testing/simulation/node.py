@@ -30,7 +30,15 @@ from bacalhau_p2p.testing.simulation.component import Arrival, Component
 from bacalhau_p2p.testing.simulation.dice import dice_for
 from bacalhau_p2p.testing.simulation.durable import Durable, Posted
 from bacalhau_p2p.testing.simulation.engine import Engine
-from bacalhau_p2p.testing.simulation.plan import CrashPoint, FullDisk, NodePlan, Point, SlowDisk, StepFault
+from bacalhau_p2p.testing.simulation.plan import (
+    OUTLIVING,
+    CrashPoint,
+    FullDisk,
+    NodePlan,
+    Point,
+    SlowDisk,
+    StepFault,
+)
 from bacalhau_p2p.verifiers.deterministic import judge
 from bacalhau_p2p.verifiers.interface import Verdict
 
@@ -447,7 +455,11 @@ def _no_faults(config: SpecConfig) -> list[Fault]:
     return []
 
 
-_OFFER = Offer(engines={"noop": _no_faults}, publishers={"ipfs": _no_faults})
+_OFFER = Offer(
+    engines={"noop": _no_faults, OUTLIVING: _no_faults},
+    publishers={"ipfs": _no_faults},
+    outliving=frozenset({OUTLIVING}),
+)
 
 
 def _interests(plan: NodePlan, message: Message) -> bool:

@@ -9,6 +9,9 @@ Step = Literal["prepare", "run", "publish", "verify"]
 StepOutcome = Literal["retryable", "permanent", "hang", "wrong"]
 Point = Literal["before commit", "after commit", "amid effects", "before settling", "after settling"]
 
+OUTLIVING = "container"
+"""The engine whose runs outlive their node's process."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:

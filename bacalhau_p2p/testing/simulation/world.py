@@ -21,7 +21,7 @@ from bacalhau_p2p.testing.simulation.dice import dice_for
 from bacalhau_p2p.testing.simulation.ending import LOOK_EVERY
 from bacalhau_p2p.testing.simulation.invariants import Violation, Watch
 from bacalhau_p2p.testing.simulation.node import Died, Life, SimulatedNode
-from bacalhau_p2p.testing.simulation.plan import Crash, Drain, Forgery, JobPlan, Leave, Plan
+from bacalhau_p2p.testing.simulation.plan import OUTLIVING, Crash, Drain, Forgery, JobPlan, Leave, Plan
 from bacalhau_p2p.testing.simulation.stranger import Stranger
 from bacalhau_p2p.testing.simulation.wires import Wires
 
@@ -251,7 +251,7 @@ def spec_of(job: JobPlan) -> JobSpec:
     if job.confidence:
         verifier["Params"] = {"Confidence": job.confidence}
     task = {
-        "Engine": {"Type": "noop"},
+        "Engine": {"Type": OUTLIVING if job.survives else "noop"},
         "Publisher": {"Type": "ipfs"},
         "Resources": {"CPU": str(job.cpu)},
         "Timeouts": {
