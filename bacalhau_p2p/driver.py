@@ -15,7 +15,15 @@ import trio
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier
-from bacalhau_p2p.machine import Broadcast, Machine, MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.machine import (
+    Broadcast,
+    Machine,
+    MessageReceived,
+    Send,
+    Store,
+    TimePassed,
+    rests_on_records,
+)
 from bacalhau_p2p.mailbox import Posted, Settled
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import Model, UnixSeconds
@@ -135,8 +143,9 @@ class Driver(ABC):
         """Handle all that has arrived; keep what it changed before anything comes of it.
 
         Three cases, from the costliest: what leaves this node rests on what even a power cut does not
-        undo; a step inside it on what a crash of the process does not undo; and a change of which
-        nothing comes waits a moment for others, its message unacknowledged.
+        undo; a step inside it, unless it is simply done again, on what a crash of the process does not
+        undo; and a change of which nothing else comes waits a moment for others, its message
+        unacknowledged.
         """
         items, self._inbox = self._inbox, []
         self._wake = trio.Event()
@@ -165,7 +174,7 @@ class Driver(ABC):
                 case Broadcast():
                     leaves = True
                 case _:
-                    begins = True
+                    begins = begins or rests_on_records(action)
             others.append(action)
         if leaves or (self._unkept.due is not None and self._unkept.due <= now):
             self._keep(now)

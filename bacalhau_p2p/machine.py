@@ -25,6 +25,15 @@ class Machine(Protocol):
         ...
 
 
+def rests_on_records(action: Any) -> bool:
+    """Whether what has changed is to be kept before this action begins.
+
+    Not when a crash amid it leaves nothing that matters: then it is done again, or not at all. An action
+    says so by an attribute of this name.
+    """
+    return bool(getattr(action, "rests_on_records", True))
+
+
 # --- events that both know ------------------------------------------------------------------
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.machine import (
@@ -98,6 +99,8 @@ Event = (
 class LearnAddresses:
     """Where this requester says it can be dialled."""
 
+    rests_on_records: ClassVar[bool] = False
+
     peer: PeerID
     addresses: tuple[str, ...]
 
@@ -105,6 +108,9 @@ class LearnAddresses:
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Fetch inputs and image; answer with Prepared or StepFailed."""
+
+    rests_on_records: ClassVar[bool] = False
+    """What a crash leaves of it is removed, and it is done again."""
 
     execution: ComputeExecution
 
@@ -114,6 +120,12 @@ class Run:
     """Run, add the results folder to the block store; answer with RunFinished or StepFailed."""
 
     execution: ComputeExecution
+    outlives_node: bool = field(default=True, compare=False)
+    """A run that does not is simply begun again after a crash."""
+
+    @property
+    def rests_on_records(self) -> bool:
+        return self.outlives_node
 
 
 @dataclass(frozen=True, slots=True)

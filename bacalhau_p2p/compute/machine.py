@@ -332,7 +332,8 @@ class ComputeMachine:
 
     def _prepared(self, execution: ComputeExecution, event: ev.Prepared, now: UnixSeconds) -> None:
         lasts = execution.spec.execution_timeout + RUN_GRACE
-        self._out.append(ev.Run(self._move(execution, S.RUNNING, now, lasts=lasts)))
+        running = self._move(execution, S.RUNNING, now, lasts=lasts)
+        self._out.append(ev.Run(running, outlives_node=self._strategy.outlives_node(execution.spec)))
 
     def _run_finished(self, execution: ComputeExecution, event: ev.RunFinished, now: UnixSeconds) -> None:
         self._capacity.release(execution.id)

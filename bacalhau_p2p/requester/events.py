@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bacalhau_p2p.machine import (
     Broadcast as Broadcast,
@@ -109,6 +110,9 @@ Event = (
 @dataclass(frozen=True, slots=True)
 class Verify:
     """Judge these proposals, and answer with Verified or VerifierFailed."""
+
+    rests_on_records: ClassVar[bool] = False
+    """After a crash they are judged again."""
 
     job_id: JobID
     spec: JobSpec

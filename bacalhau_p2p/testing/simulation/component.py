@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
-from bacalhau_p2p.machine import Broadcast, Machine, MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.machine import (
+    Broadcast,
+    Machine,
+    MessageReceived,
+    Send,
+    Store,
+    TimePassed,
+    rests_on_records,
+)
 from bacalhau_p2p.model.base import Model, PeerID
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.testing.simulation.durable import Change, Durable, Posted, key_of
@@ -139,7 +147,7 @@ class Component:
                     unkept.leaves = True
                     others.append(action)
                 case _:
-                    unkept.begins = True
+                    unkept.begins |= rests_on_records(action)
                     others.append(action)
         return others
 
