@@ -7,20 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.errors import SettingsError, StoreFailed
 
 Migration = str | Callable[[sqlite3.Connection], None]
 """Statements, or a function, that take the schema from one version to the next."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode. Raises sqlite3.Error."""
+    return sqlite3.connect(path, isolation_level=None)
 
 
 def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
     """Open or make the file, and bring its schema to version `len(migrations)`.
 
     The connection is in autocommit mode, its journal in WAL mode; write within `transaction`.
-    Raises SettingsError when the file is not a database of ours, or of a later version.
+    Raises SettingsError when the file is not a database of ours, or of a later version; StoreFailed.
     """
     try:
-        db = sqlite3.connect(path, isolation_level=None)
+        db = connect(path)
     except sqlite3.Error as error:
         raise SettingsError(f"{path} cannot be opened: {error}") from error
     try:
@@ -36,10 +41,13 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
                 else:
                     migration(db)
                 db.execute(f"PRAGMA user_version={number}")
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise StoreFailed(f"{path} cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
         db.close()
         raise SettingsError(f"{path} is not a database of this program: {error}") from error
-    except SettingsError:
+    except (SettingsError, StoreFailed):
         db.close()
         raise
     return db
@@ -51,15 +59,21 @@ def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[
 
     A transaction that is not `power_safe` survives a crash of this process, but a power cut only once a
     later one that is power safe has been committed; it costs a thirtieth.
+    Raises StoreFailed when the disk refuses, most often because it is full: then nothing is kept.
     """
-    db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
-    db.execute("BEGIN IMMEDIATE")
     try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
+        db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:  # SQLite may have rolled back by itself
+                db.execute("ROLLBACK")
+            raise
+    except sqlite3.OperationalError as error:
+        (_, _, path) = db.execute("PRAGMA database_list").fetchone()
+        raise StoreFailed(f"{path} cannot be written: {error}") from error
 
 
 def write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:

@@ -21,6 +21,14 @@ class SettingsError(BacalhauError):
     """A setting is missing, malformed or contradicts another one."""
 
 
+class DiskFull(BacalhauError):
+    """The disk of this node has no room for anything new."""
+
+
+class StoreFailed(BacalhauError):
+    """The disk refuses what this node must remember. It ends, and resumes what was kept when started again."""
+
+
 # --- jobs -------------------------------------------------------------------------------
 
 
@@ -117,6 +125,10 @@ class InvalidContent(ContentError):
 
 class ContentTooLarge(ContentError):
     """The content exceeds a limit of this node."""
+
+
+class NoRoom(ContentError):
+    """This node has no room for the content."""
 
 
 # --- peers ------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ be missing, at once, to those who ask to be told.
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -148,76 +149,68 @@ class Bitswap:
             await self._send(stream, Message(wants=[Want(cid=cid, have=True, tell_missing=True)]))
             return (await self._next(heard))[1] is not None
 
+    async def block(self, peer: PeerID, cid: CID) -> bytes:
+        """One block of a peer's, its hash checked; it is not stored. Raises PeerFault."""
+        async with self._asking(peer) as (stream, want, heard):
+            want(cid)
+            await self._send(stream, Message(wants=[Want(cid=cid, tell_missing=True)]))
+            _, block = await self._next(heard)
+            if block is None or not (block or cid.verify(b"")):
+                raise PeerFault(f"it does not have block {cid}")
+            return block
+
     async def fetch(self, peer: PeerID, cid: CID) -> None:
         """Bring what is missing of the DAG below `cid` from one peer into the block store.
 
-        Raises PeerFault when the peer lacks a block or falls silent; InvalidContent, ContentTooLarge for
-        what the content itself is.
+        Raises PeerFault when the peer falls silent, or at last when it lacks a block; InvalidContent,
+        ContentTooLarge for what the content itself is.
         """
-        limits = self._blocks.limits
-        pending: list[tuple[CID, Depth]] = [(cid.v1, ROOT)]
-        seen, flying, size = {cid.v1}, dict[CID, Depth](), 0
+        await self.begin([cid]).run(peer, cid)
 
-        def enter(found: CID, depth: Depth, block: bytes) -> None:
-            node = decode(found, block, limits)
-            for link, below in reversed(links_of(node, depth, limits)):
-                link.require_fetchable()
-                if link.v1 not in seen:
-                    seen.add(link.v1)
-                    pending.append((link.v1, below))
-            if len(seen) > limits.blocks:
-                raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+    def begin(self, wanted: Iterable[CID]) -> Frontier:
+        """A fetch of these, which runs when it is told to, and may be looked at and split while it does."""
+        return Frontier(self._blocks, wanted, self._bring)
 
-        def store(arrived: list[tuple[CID, bytes]]) -> None:
-            for found, block in arrived:
-                enter(found, flying.pop(found), block)
-            self._blocks.put_all_verified(arrived)
-
-        def next_missing() -> list[CID]:
-            missing: list[CID] = []
-            while pending and len(flying) < _IN_FLIGHT:
-                wanted, depth = pending.pop()
-                if (block := self._blocks.get(wanted)) is not None:
-                    enter(wanted, depth, block)
-                else:
-                    flying[wanted] = depth
-                    missing.append(wanted)
-            return missing
-
+    async def _bring(
+        self, peer: PeerID, cid: CID, frontier: Frontier, arrived: Callable[[int], None]
+    ) -> None:
+        size = 0
         async with self._asking(peer) as (stream, want, heard):
             while True:
-                missing = await self._thread(next_missing)
+                missing = await self._thread(frontier.next_missing)
                 for each in missing:
                     want(each)
                 if missing:
                     wants = [Want(cid=_as_asked(each, cid), tell_missing=True) for each in missing]
                     await self._send(stream, Message(wants=wants))
-                if not flying:
-                    return
-                arrived = await self._gather(heard, flying)
-                size += sum(len(block) for _, block in arrived)
-                check_budget(size, limits)
-                await self._thread(store, arrived)
+                if not frontier.flying:
+                    break
+                blocks = await self._gather(heard, frontier)
+                size += sum(len(block) for _, block in blocks)
+                check_budget(size, self._blocks.limits)
+                await self._thread(frontier.store, blocks)
+                arrived(sum(len(block) for _, block in blocks))
+        if frontier.lacking:
+            raise PeerFault(f"it does not have block {next(iter(frontier.lacking))}")
 
     async def _gather(
-        self, heard: trio.MemoryReceiveChannel[_Heard], flying: dict[CID, Depth]
+        self, heard: trio.MemoryReceiveChannel[_Heard], frontier: Frontier
     ) -> list[tuple[CID, bytes]]:
-        """The next block that is on its way, and those that came with it."""
+        """The next block that is on its way, or news of a missing one, and what came with it."""
         arrived: dict[CID, bytes] = {}
+        waited = False
         while True:
-            if not arrived:
-                found, block = await self._next(heard)
-            else:
-                try:
-                    found, block = heard.receive_nowait()
-                except trio.WouldBlock:
-                    return list(arrived.items())
-            if block is None and found in flying and found not in arrived:
-                raise PeerFault(f"it does not have block {found}")
-            if block and found in flying:
+            try:
+                found, block = heard.receive_nowait() if waited else await self._next(heard)
+            except trio.WouldBlock:
+                return list(arrived.items())
+            waited = True
+            if found not in frontier.flying or found in arrived:
+                continue
+            if block is None:
+                frontier.lack(found)
+            elif block or found.verify(b""):
                 arrived[found] = block
-            elif found in flying and found.verify(b""):
-                arrived[found] = b""
 
     async def _next(self, heard: trio.MemoryReceiveChannel[_Heard]) -> _Heard:
         with trio.fail_after(self._limits.idle):
@@ -271,6 +264,83 @@ class Bitswap:
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+
+_Bring = Callable[[PeerID, CID, "Frontier", Callable[[int], None]], Awaitable[None]]
+
+
+class Frontier:
+    """The blocks of a fetch that are to be asked for, that were, and that the peer lacks.
+
+    `rest` and `split` may be called while another thread stores blocks.
+    """
+
+    def __init__(self, blocks: BlockStore, wanted: Iterable[CID], bring: _Bring) -> None:
+        self._blocks = blocks
+        self._bring = bring
+        self._pending: list[tuple[CID, Depth]] = [(cid.v1, ROOT) for cid in wanted][::-1]
+        self._seen = {cid for cid, _ in self._pending}
+        self._lock = threading.Lock()
+        self.flying: dict[CID, Depth] = {}
+        self.lacking: dict[CID, None] = {}
+
+    async def run(self, peer: PeerID, cid: CID, arrived: Callable[[int], None] = lambda size: None) -> None:
+        """Bring all of it from one peer; they are parts of `cid`. `arrived` hears of bytes as they come.
+
+        Raises as `Bitswap.fetch`.
+        """
+        await self._bring(peer, cid, self, arrived)
+
+    def rest(self) -> list[CID]:
+        """The blocks that would complete the fetch with all below them, the next first."""
+        with self._lock:
+            return [*self.flying, *(cid for cid, _ in reversed(self._pending)), *self.lacking]
+
+    def split(self, keep: int) -> list[CID]:
+        """Do without all but the next `keep` of those that were not asked for yet; they are returned."""
+        with self._lock:
+            last = max(len(self._pending) + len(self.flying) - max(keep, 1), 0)
+            others, self._pending = self._pending[:last], self._pending[last:]
+            return [cid for cid, _ in reversed(others)]
+
+    def lack(self, cid: CID) -> None:
+        """The peer does not have this one, which it was asked for."""
+        with self._lock:
+            del self.flying[cid]
+            self.lacking[cid] = None
+
+    def store(self, arrived: list[tuple[CID, bytes]]) -> None:
+        """Blocks that were asked for. Raises ContentError for what they are."""
+        with self._lock:
+            for cid, block in arrived:
+                self._enter(cid, self.flying[cid], block)
+        self._blocks.put_all_verified(arrived)
+        with self._lock:
+            for cid, _ in arrived:
+                del self.flying[cid]
+
+    def next_missing(self) -> list[CID]:
+        """Those to ask for now; what is in the store already is followed. Raises ContentError."""
+        missing: list[CID] = []
+        with self._lock:
+            while self._pending and len(self.flying) < _IN_FLIGHT:
+                wanted, depth = self._pending.pop()
+                if (block := self._blocks.get(wanted)) is not None:
+                    self._enter(wanted, depth, block)
+                else:
+                    self.flying[wanted] = depth
+                    missing.append(wanted)
+        return missing
+
+    def _enter(self, found: CID, depth: Depth, block: bytes) -> None:
+        limits = self._blocks.limits
+        for link, below in reversed(links_of(decode(found, block, limits), depth, limits)):
+            link.require_fetchable()
+            if link.v1 not in self._seen:
+                self._seen.add(link.v1)
+                self._pending.append((link.v1, below))
+        if len(self._seen) > limits.blocks:
+            raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
 
 
 def _as_asked(cid: CID, root: CID) -> CID:

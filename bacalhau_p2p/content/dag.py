@@ -6,6 +6,7 @@ dag-pb node is a file. Nothing here fetches or writes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Protocol
@@ -217,13 +218,16 @@ def folder_entries(cid: CID, node: Folder | Shard, load: Callable[[CID], Node | 
 class Walk:
     """Depth first through a DAG, block by block, as blocks come from somewhere else.
 
-    `expected` is the next block, None when all have been taken; each block is asked for once.
+    `expected` is the next block, None when all have been taken; each block is asked for once. `rest` and
+    `split` may be called while another thread takes blocks.
     """
 
     def __init__(self, roots: list[CID], limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._pending = [(root.v1, ROOT) for root in reversed(roots)]
         self._seen: set[CID] = set()
+        self._lock = threading.Lock()
+        self.was_split = False
         self._settle()
 
     def _settle(self) -> None:
@@ -236,20 +240,40 @@ class Walk:
 
     def take(self, block: bytes) -> Node:
         """The expected block, hash checked. Raises InvalidContent, ContentTooLarge for where it leads."""
-        cid, depth = self._pending.pop()
-        self._seen.add(cid)
-        if len(self._seen) > self._limits.blocks:
-            raise ContentTooLarge(f"the content has more than {self._limits.blocks} blocks")
-        node = decode(cid, block, self._limits)
-        links = links_of(node, depth, self._limits)
-        for link, link_depth in reversed(links):
-            link.require_fetchable()
-            if link.v1 not in self._seen:
-                self._pending.append((link.v1, link_depth))
-        if len(self._pending) > self._limits.blocks:
-            raise ContentTooLarge(f"the content has more than {self._limits.blocks} links")
-        self._settle()
+        with self._lock:
+            cid, depth = self._pending[-1]
+            if len(self._seen) >= self._limits.blocks:
+                raise ContentTooLarge(f"the content has more than {self._limits.blocks} blocks")
+            node = decode(cid, block, self._limits)
+            links = links_of(node, depth, self._limits)
+            for link, _ in links:
+                link.require_fetchable()
+            self._pending.pop()
+            self._seen.add(cid)
+            fresh = [(link.v1, below) for link, below in links if link.v1 not in self._seen]
+            self._pending += reversed(fresh)
+            if len(self._pending) > self._limits.blocks:
+                raise ContentTooLarge(f"the content has more than {self._limits.blocks} links")
+            self._settle()
         return node
+
+    def rest(self) -> list[CID]:
+        """The blocks that would complete the walk with all below them, the next first."""
+        with self._lock:
+            return list(dict.fromkeys(cid for cid, _ in reversed(self._pending) if cid not in self._seen))
+
+    def split(self, keep: int) -> list[CID]:
+        """Expect only the next `keep` of `rest` from now on, at least one; the others are returned."""
+        kept, others = set(self.rest()[: max(keep, 1)]), list[CID]()
+        with self._lock:
+            if self._pending:
+                kept.add(self._pending[-1][0])
+            for cid, _ in reversed(self._pending):
+                if cid not in kept and cid not in self._seen:
+                    others.append(cid)
+            self._pending = [entry for entry in self._pending if entry[0] in kept or entry[0] in self._seen]
+            self.was_split |= bool(others)
+        return list(dict.fromkeys(others))
 
 
 # --- adding up ------------------------------------------------------------------------------

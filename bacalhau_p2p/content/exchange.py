@@ -1,8 +1,8 @@
 """Blocks from peer to peer: `/bacalhau/car/1.0.0`, as `docs/content.md` specifies it.
 
-A fetch asks every provider at once whether it has the DAG, takes it from the first that does, and
-goes on with the next where one fails; blocks that came and were checked are kept, and only what is
-missing is asked for again. Nothing is stored that the asked DAG does not link to.
+A fetch asks every peer at once whether it has the DAG, and shares it out among those that do (see
+`content.providers`); blocks that came and were checked are kept, and only what is missing is asked
+for again. Nothing is stored that the asked DAG does not link to.
 """
 
 from __future__ import annotations
@@ -18,15 +18,27 @@ from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import write_car
-from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, Requests
-from bacalhau_p2p.content.providers import Fallback, Fetch
-from bacalhau_p2p.content.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
+from bacalhau_p2p.content.providers import Fallback, Fetch, Finder, Sources, Web
+from bacalhau_p2p.content.wire import (
+    BLOCK,
+    NOTHING,
+    PROTOCOL,
+    WHOLE,
+    Answer,
+    Operation,
+    Request,
+    Status,
+    read_message,
+)
 from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.model.base import PeerID
 
 __all__ = ["PROTOCOL", "Exchange", "ExchangeLimits", "OpenStream"]
 
+_SURVEYS = 64
+"""DAGs that are looked through for one question; of further ones only the first block is told."""
 _BATCH = 512 * 1024
 _BATCHES_AHEAD = 1
 _PIECE = 64 * 1024
@@ -71,8 +83,7 @@ class Exchange:
                 elif request is None:
                     await self._answer(stream, Status.REFUSED, "the operation is not known")
                 elif request.operation is Operation.HAVE:
-                    has = request.cid.fetchable and await self._thread(self._blocks.has_all, request.cid)
-                    await self._answer(stream, Status.OK if has else Status.MISSING)
+                    await self._send_answer(stream, await self._thread(self._holds, request))
                 else:
                     wanted = request.wanted or (request.cid,)
                     with self._blocks.holding(*wanted):
@@ -90,8 +101,27 @@ class Exchange:
             if not self._serving[peer]:
                 del self._serving[peer]
 
+    def _holds(self, request: Request) -> Answer:
+        """The answer to a `have`: more than whether all is here only to those who ask for parts, or when
+        some of it is."""
+        wanted = request.wanted or (request.cid,)
+        surveys, holds = _SURVEYS, bytearray()
+        for cid in wanted:
+            if not cid.fetchable or not self._blocks.has(cid):
+                holds.append(NOTHING)
+            elif cid.codec == RAW or (surveys > 0 and self._blocks.has_all(cid)):
+                holds.append(WHOLE)
+            else:
+                holds.append(BLOCK)
+            surveys -= cid.codec != RAW
+        status = Status.OK if set(holds) == {WHOLE} else Status.MISSING
+        return Answer(status=status, holds=bytes(holds) if request.wanted or BLOCK in holds else b"")
+
     async def _answer(self, stream: HalfCloseableStream, status: Status, reason: str = "") -> None:
-        await self._send(stream, Answer(status=status, reason=reason).encode())
+        await self._send_answer(stream, Answer(status=status, reason=reason))
+
+    async def _send_answer(self, stream: HalfCloseableStream, answer: Answer) -> None:
+        await self._send(stream, answer.encode())
         await stream.send_eof()
 
     async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID]) -> None:
@@ -119,15 +149,15 @@ class Exchange:
         self, wanted: Sequence[CID], tell: trio.MemorySendChannel[bytes], whole: trio.Event
     ) -> None:
         """Read the blocks of a stream while earlier ones are sent; sets `whole` when none was missing."""
-        car = batches(write_car(wanted, self._blocks, self._blocks.limits), _BATCH)
+        lacking: list[ContentError] = []
+        car = batches(_until(lacking, write_car(wanted, self._blocks, self._blocks.limits)), _BATCH)
         async with tell:
-            try:
-                while (batch := await self._thread(next, car, None)) is not None:
-                    await tell.send(batch)
-            except ContentError:
+            while (batch := await self._thread(next, car, None)) is not None:
+                await tell.send(batch)
+            if lacking:
                 self._blocks.forget_complete()
-                return
-            whole.set()
+            else:
+                whole.set()
 
     async def _send(self, stream: HalfCloseableStream, data: bytes) -> None:
         view = memoryview(data)
@@ -137,10 +167,19 @@ class Exchange:
 
     # --- fetching
 
-    async def fetch(self, cid: CID, providers: Sequence[PeerID], *, timeout: float | None = None) -> None:
+    async def fetch(
+        self,
+        cid: CID,
+        providers: Sequence[PeerID],
+        *,
+        finder: Finder | None = None,
+        web: Sequence[Web] = (),
+        timeout: float | None = None,
+    ) -> None:
         """Bring the complete DAG below `cid` into the block store; returns at once when it is there.
 
-        `timeout` is the seconds to find somebody who has it (default: `ExchangeLimits.find`).
+        `finder` is asked when none of the `providers` has it, `web` when no peer could give it. `timeout` is
+        the seconds to find somebody who has it (default: `ExchangeLimits.find`).
         Raises ContentNotFound, which says how many peers were asked; InvalidContent, ContentTooLarge.
         Cancelled: what came so far is kept, and not asked for again.
         """
@@ -151,12 +190,21 @@ class Exchange:
                 if (await self._thread(self._blocks.survey, cid)).complete:
                     return
                 find = self._limits.find if timeout is None else timeout
+                sources = Sources(peers=providers, finder=finder, web=web)
                 await Fetch(
-                    self._blocks, self._requests, self._threads, cid, providers, find, self._fallback
+                    self._blocks, self._requests, self._threads, cid, sources, find, self._fallback
                 ).run()
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+
+def _until(lacking: list[ContentError], items: Iterator[bytes]) -> Iterator[bytes]:
+    """Items up to where a block is missing: those before it are worth sending."""
+    try:
+        yield from items
+    except ContentError as error:
+        lacking.append(error)
 
 
 def batches(items: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -113,16 +113,25 @@ class Transfer:
         self._requests = requests
         self._threads = threads
 
-    async def take(self, peer: PeerID, cid: CID, wanted: tuple[CID, ...]) -> None:
+    async def take(
+        self,
+        peer: PeerID,
+        cid: CID,
+        wanted: tuple[CID, ...],
+        walk: Walk | None = None,
+        arrived: Callable[[int], None] = lambda size: None,
+    ) -> None:
         """Store the DAGs below `wanted`, which `peer` sends; they are parts of `cid`.
 
-        Raises PeerFault, ContentError.
+        `walk` through `wanted` says what is expected; where it is split meanwhile, the stream is
+        left when the rest has come. `arrived` hears of bytes as they come. Raises PeerFault, ContentError.
         """
+        walk = walk or Walk(list(wanted), self._blocks.limits)
         request = Request(operation=Operation.GET, cid=cid, wanted=wanted)
         for pause in BUSY_PAUSES:
             async with self._requests.ask(peer, request) as (answer, receive):
                 if answer.status is Status.OK:
-                    await self._store(receive, _Incoming(self._blocks, wanted))
+                    await self.store(_heard(receive, arrived), walk)
                     return
                 await receive()
             if answer.status is not Status.BUSY:
@@ -130,8 +139,9 @@ class Transfer:
             await trio.sleep(pause)
         raise PeerFault("it is busy")
 
-    async def _store(self, receive: Receive, incoming: _Incoming) -> None:
+    async def store(self, receive: Receive, walk: Walk) -> None:
         """Store a whole stream while more of it comes; of one that breaks, what had come."""
+        incoming = _Incoming(self._blocks, walk)
         tell, gulps = trio.open_memory_channel[bytearray](_GULPS_AHEAD)
         failure: Exception | None = None
         broken: list[Exception] = []
@@ -140,10 +150,12 @@ class Transfer:
             try:
                 async for gulp in gulps:
                     await self._thread(incoming.store, gulp)
+                    if incoming.cut:
+                        break
             except (PeerFault, ContentError) as error:  # carried out of the nursery, which would wrap it
                 failure = error
             nursery.cancel_scope.cancel()
-        if failure is None and broken:
+        if failure is None and broken and not incoming.cut:
             failure = broken[0]
         if failure is not None:
             raise failure
@@ -171,14 +183,28 @@ async def _read_ahead(
             await tell.send(gulp)
 
 
+def _heard(receive: Receive, arrived: Callable[[int], None]) -> Receive:
+    async def heard() -> bytes:
+        data = await receive()
+        arrived(len(data))
+        return data
+
+    return heard
+
+
 class _Incoming:
     """A stream of blocks that is checked and stored: exactly those that the wanted DAGs link to."""
 
-    def __init__(self, blocks: BlockStore, wanted: tuple[CID, ...]) -> None:
+    def __init__(self, blocks: BlockStore, walk: Walk) -> None:
         self._blocks = blocks
         self._reader = CarReader()
-        self._walk = Walk(list(wanted), blocks.limits)
+        self._walk = walk
         self._bytes = 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether what still comes is for others to fetch."""
+        return self._walk.was_split and self._walk.expected is None
 
     def store(self, data: bytearray) -> None:
         """Raises PeerFault for what the peer made up, ContentError for what the content itself is."""
@@ -188,17 +214,28 @@ class _Incoming:
             sections = self._reader.feed(data)
         except InvalidContent as error:
             raise PeerFault(str(error), invalid=True) from error
-        self._blocks.put_all_verified(self._expected(sections))
+        unexpected: list[CID] = []
+        self._blocks.put_all_verified(self._expected(sections, unexpected))
+        if unexpected:
+            raise PeerFault(f"block {unexpected[0]} was not asked for, or not now", invalid=True)
 
-    def _expected(self, sections: list[tuple[CID, bytes]]) -> Iterator[tuple[CID, bytes]]:
+    def _expected(
+        self, sections: list[tuple[CID, bytes]], unexpected: list[CID]
+    ) -> Iterator[tuple[CID, bytes]]:
+        """Those that the walk takes, which are to be stored whatever comes behind them."""
         for cid, block in sections:
+            if self.cut:
+                return
             if cid.v1 != self._walk.expected:
-                raise PeerFault(f"block {cid} was not asked for, or not now", invalid=True)
+                unexpected.append(cid)
+                return
             self._walk.take(block)
             yield cid, block
 
     def finish(self) -> None:
         """Raises PeerFault unless all has come."""
+        if self.cut:
+            return
         try:
             self._reader.finish()
         except InvalidContent as error:

@@ -30,9 +30,13 @@ MAX_WANTED = 1000
 _MAX_DEPTH = 8
 
 
+NOTHING, BLOCK, WHOLE = 0, 1, 2
+"""What a peer holds of a DAG: not even its first block; that one; all below it too."""
+
+
 class Operation(StrEnum):
     HAVE = "have"
-    """Whether the peer has the complete DAG below a CID."""
+    """Whether the peer has the complete DAG below a CID, or below each of the wanted parts of it."""
     GET = "get"
     """Send the blocks below a CID, or below the wanted parts of it."""
 
@@ -48,7 +52,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked about `cid`. `wanted` narrows a get to the DAGs below these blocks."""
+    """What is asked about `cid`. `wanted` narrows it to the DAGs below these blocks."""
 
     operation: Operation
     cid: CID
@@ -76,23 +80,30 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
+    """`holds`, in the answer to a `have`, tells of each wanted part what there is of it; it may be absent."""
+
     status: Status
     reason: str = ""
+    holds: bytes = b""
 
     def encode(self) -> bytes:
         body: dict[str, Any] = {"status": self.status.value}
         if self.reason:
             body["reason"] = self.reason
+        if self.holds:
+            body["holds"] = self.holds
         return _frame(body)
 
     @classmethod
     def decode(cls, payload: bytes) -> Answer:
         """Raises RemoteProtocolError."""
         body = _loads(payload)
-        reason = body.get("reason", "")
+        reason, holds = body.get("reason", ""), body.get("holds", b"")
         try:
             return cls(
-                status=Status(str(body.get("status"))), reason=reason if isinstance(reason, str) else ""
+                status=Status(str(body.get("status"))),
+                reason=reason if isinstance(reason, str) else "",
+                holds=holds if isinstance(holds, bytes) and len(holds) <= MAX_WANTED else b"",
             )
         except ValueError:
             raise RemoteProtocolError("a content answer has a status that is not known") from None

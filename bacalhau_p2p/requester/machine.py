@@ -31,6 +31,7 @@ ATTEMPTS = 3
 """Executions that a slot gets."""
 RECONCILE_EVERY = 60.0
 """Seconds without a change of an execution after which its node is told what we think of it."""
+FELL_SILENT = "fell silent"
 REMEMBER_ENDED = 120.0
 """Seconds for which an ended job stays in memory, to answer late messages by more than `unknown`."""
 
@@ -163,6 +164,8 @@ class RequesterMachine:
         if execution.node_id != author:
             self.ignored += 1
             return
+        if execution.state in ACTIVE:
+            entry.heard[execution.id] = now
         row = TRANSITIONS.get((execution.state, type(message)))
         if row is None:
             self.ignored += 1
@@ -171,7 +174,6 @@ class RequesterMachine:
                     author, message.job_id, execution.id, f"it is {execution.state} here", now
                 )
             return
-        entry.heard[execution.id] = now
         row(self, entry, execution, message, now)
 
     def _node_seen(self, event: ev.NodeSeen, now: UnixSeconds) -> None:
@@ -396,7 +398,7 @@ class RequesterMachine:
             return
         for execution in list(entry.executions.values()):
             if execution.state in ACTIVE and now >= self._contact.lost_at(entry, execution):
-                reason = f"its node {execution.node_id[-8:]} fell silent"
+                reason = f"its node {execution.node_id[-8:]} {FELL_SILENT}"
                 self._trouble(entry, execution, S.LOST, reason, now)
                 self._ledger.send(execution, say.CancelExecution, now, reason="it was given up as lost")
             elif execution.state in ACTIVE and now >= self._contact.missed_at(entry, execution):

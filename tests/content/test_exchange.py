@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import cbor2
 import pytest
 import trio
+from content_net import ALICE, BOB, CAROL, DAVE, Net
 from dag_makers import MemoryBlocks, blob, results_folder
 from trio.testing import memory_stream_pair
 
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import header, section
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.exchange import PROTOCOL, Exchange, ExchangeLimits
+from bacalhau_p2p.content.exchange import ExchangeLimits
 from bacalhau_p2p.content.limits import Limits
 from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.content.varint import encode_varint
@@ -23,55 +23,9 @@ from bacalhau_p2p.errors import (
     ContentNotFound,
     ContentTooLarge,
     InvalidContent,
-    PeerUnreachable,
     RemoteProtocolError,
 )
 from bacalhau_p2p.model.base import PeerID
-
-ALICE, BOB, CAROL, DAVE = (PeerID(name) for name in ("alice", "bob", "carol", "dave"))
-QUICK = ExchangeLimits(find=2, idle=2)
-
-
-class Net:
-    """Peers with a store each, joined by streams in memory; a peer may be served by other code."""
-
-    def __init__(self, nursery: trio.Nursery, folder, stack: ExitStack) -> None:
-        self.nursery = nursery
-        self.folder = folder
-        self.stack = stack
-        self.stores: dict[PeerID, BlockStore] = {}
-        self.exchanges: dict[PeerID, Exchange] = {}
-        self.handlers: dict[PeerID, Callable] = {}
-        self.opened: Counter[PeerID] = Counter()
-        self.faults: list[Exception] = []
-
-    def peer(self, name: PeerID, limits: ExchangeLimits = QUICK, content: Limits = Limits()) -> BlockStore:  # noqa: B008
-        store = self.stack.enter_context(BlockStore(self.folder / name, limits=content))
-
-        async def open_stream(to: PeerID, protocol: str):
-            assert protocol == PROTOCOL
-            if to not in self.handlers:
-                raise PeerUnreachable(f"{to} cannot be reached")
-            self.opened[to] += 1
-            near, far = memory_stream_pair()
-            self.nursery.start_soon(self.handle, to, name, far)
-            return near
-
-        self.stores[name] = store
-        self.exchanges[name] = Exchange(store, open_stream, limits=limits)
-        self.handlers[name] = self.exchanges[name].serve
-        return store
-
-    async def handle(self, server: PeerID, client: PeerID, stream) -> None:
-        """As a transport does it: the stream is closed when its handler returns."""
-        try:
-            await self.handlers[server](client, stream)
-        except (RemoteProtocolError, trio.TooSlowError) as error:
-            self.faults.append(error)
-        await stream.aclose()
-
-    async def fetch(self, who: PeerID, cid: CID, providers: Sequence[PeerID], **options) -> None:
-        await self.exchanges[who].fetch(cid, providers, **options)
 
 
 @pytest.fixture

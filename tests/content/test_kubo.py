@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import aleph_cid
 import pytest
 import trio
 from dag_makers import blob, results_folder, tree
+from random_trees import make_tree
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.unixfs import cid_of
@@ -68,10 +70,12 @@ def kubo(tmp_path_factory) -> Iterator[Kubo]:
         if os.environ.get(REQUIRE_KUBO) == "1":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    command = [sys.executable, str(PROGRAM), str(found), str(tmp_path_factory.mktemp("kubo"))]
-    log = (tmp_path_factory.getbasetemp() / "kubo.log").open("w")
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process, log:
+    folder, pipe = tmp_path_factory.mktemp("kubo"), subprocess.PIPE
+    command = [sys.executable, PROGRAM, found, folder / "repository"]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, cwd=folder) as process,
+    ):
         try:
             yield Kubo(process)
         finally:
@@ -108,3 +112,18 @@ async def test_we_fetch_a_folder_from_kubo(kubo: Kubo, node: Node, tmp_path):
     cid = await kubo.ask("add", folder)
     await node.export(cid, tmp_path / "ours", hints=kubo.addresses)
     assert tree(tmp_path / "ours") == tree(folder)
+
+
+async def test_the_implementation_that_ours_is_compared_with_agrees_with_kubo(kubo: Kubo, tmp_path):
+    """With kubo's defaults, which are all that this library offers: CIDs of version 0."""
+    for seed in range(40):
+        folder = make_tree(tmp_path / str(seed), seed)
+        assert (seed, await kubo.ask("add", folder)) == (seed, aleph_cid.hash_folder(folder, cid_version=0))
+
+
+async def test_kubo_reads_a_sharded_folder_of_ours(kubo: Kubo, node: Node, tmp_path):
+    folder = make_tree(tmp_path / "crowd", 47)
+    added = await node.content.add(folder, pin_owner="job")
+    assert await kubo.ask("connect", node.addresses[0]) == 0
+    assert await kubo.ask("get", added.cid, tmp_path / "of-kubo") == 0
+    assert tree(tmp_path / "of-kubo") == tree(folder)

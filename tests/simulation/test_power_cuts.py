@@ -2,11 +2,136 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+from unittest import mock
+
+import pytest
+
 from bacalhau_p2p.compute import service as compute_service
+from bacalhau_p2p.compute.service import ComputeService
+from bacalhau_p2p.driver import Driver
 from bacalhau_p2p.requester import service as requester_service
+from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.testing.simulation import node as simulated
+from bacalhau_p2p.testing.simulation.power import cut, record
+from bacalhau_p2p.testing.simulation.tape import Connection, Disk, Kind, Loss, Operation
+from bacalhau_p2p.testing.simulation.violation import Violation
 
 
 def test_a_component_hears_what_its_machine_is_told_in_simulation():
     assert {kind.kind for kind in compute_service._HEARD} == simulated._TO_COMPUTE
     assert {kind.kind for kind in requester_service._HEARD} == simulated._TO_REQUESTER
+
+
+def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_path):
+    findings = cut(record(1, tmp_path / "work"), 200, resume=6)
+    assert (findings.cuts, findings.resumed) == (200, 6)
+    assert findings.kinds.keys() == {loss.value for loss in Loss}
+    assert findings.lost_something > 10
+    assert findings.most_lost > 1
+
+
+def careless(level):
+    """In place of `Connection.execute`: every commit that should be power safe is at this level."""
+    execute = Connection.execute
+
+    def instead(self, statement, *rest, **named):
+        return execute(self, statement.replace("=FULL", f"={level}"), *rest, **named)
+
+    return mock.patch.object(Connection, "execute", instead)
+
+
+def acknowledging_what_a_power_cut_undoes():
+    return committing(lambda commit, unkept, power_safe: commit(unkept, power_safe=False))
+
+
+def remembering_a_message_before_its_effect():
+    def apart(commit, unkept, power_safe):
+        commit(replace(unkept, records={}), power_safe=power_safe)
+        commit(unkept, power_safe=power_safe)
+
+    return committing(apart)
+
+
+def committing(how):
+    """Both components commit by `how(commit, unkept, power_safe)`."""
+
+    class Patches:
+        def __enter__(self):
+            self.patches = [self.patch(service) for service in (RequesterService, ComputeService)]
+            for patch in self.patches:
+                patch.start()
+
+        def __exit__(self, *exc):
+            for patch in self.patches:
+                patch.stop()
+
+        def patch(self, service):
+            original = service._commit
+
+            def instead(self, unkept, finished, now, *, power_safe):
+                def commit(part, *, power_safe):
+                    original(self, part, finished, now, power_safe=power_safe)
+
+                how(commit, unkept, power_safe)
+
+            return mock.patch.object(service, "_commit", instead)
+
+    return Patches()
+
+
+def acknowledging_before_the_commit():
+    hear = Driver._hear
+
+    def instead(self, arrival):
+        self._messenger.settle(arrival)
+        hear(self, arrival)
+
+    return mock.patch.object(Driver, "_hear", instead)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "promise"),
+    [
+        (careless("OFF"), "what was told is kept"),
+        (careless("NORMAL"), "what was told is kept"),
+        (acknowledging_what_a_power_cut_undoes(), "what was told is kept"),
+        (acknowledging_before_the_commit(), "kept before it is told"),
+        (remembering_a_message_before_its_effect(), "what is acknowledged has its effect"),
+    ],
+    ids=["synchronous off", "synchronous normal", "unsafe commits", "early settling", "separate inbox"],
+)
+def test_a_careless_store_is_noticed(mutant, promise, tmp_path):
+    with mutant, pytest.raises(Violation) as caught:
+        cut(record(1, tmp_path / "work"), 200)
+    assert caught.value.promise == promise
+
+
+def written(*operations):
+    disk = Disk()
+    for operation in operations:
+        disk.take(operation)
+    return disk
+
+
+def test_what_was_synced_survives_and_the_rest_may_be_lost_or_torn():
+    disk = written(
+        Operation("d/f", Kind.CREATE),
+        Operation("d/f", Kind.WRITE, 0, b"safe" * 256),
+        Operation("d/f", Kind.SYNC),
+        Operation("d/f", Kind.WRITE, 512, b"new!" * 256),
+    )
+    assert dict(disk.after_cut(Loss.ALL, Random(1))) == {"d/f": b"safe" * 256}
+    assert dict(disk.after_cut(Loss.NONE, Random(1))) == {"d/f": b"safe" * 128 + b"new!" * 256}
+    seen = {dict(disk.after_cut(Loss.TORN, Random(seed)))["d/f"] for seed in range(40)}
+    assert b"safe" * 256 + b"new!" * 128 in seen  # only the second sector arrived
+    assert all(content.startswith(b"safe" * 128) for content in seen)
+
+
+def test_a_file_is_gone_for_good_once_its_folder_was_synced():
+    made = [Operation("d/f", Kind.CREATE), Operation("d/f", Kind.WRITE, 0, b"x"), Operation("d/f", Kind.SYNC)]
+    deleted = [*made, Operation("d/f", Kind.DELETE)]
+    assert dict(written(*deleted).after_cut(Loss.ALL, Random(1))) == {"d/f": b"x"}
+    assert dict(written(*deleted).after_cut(Loss.NONE, Random(1))) == {}
+    assert dict(written(*deleted, Operation("d", Kind.SYNC_FOLDER)).after_cut(Loss.ALL, Random(1))) == {}

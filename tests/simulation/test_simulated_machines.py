@@ -6,15 +6,19 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from bacalhau_p2p.testing.simulation import invariants
 from bacalhau_p2p.testing.simulation.__main__ import main
 from bacalhau_p2p.testing.simulation.campaign import campaign
 from bacalhau_p2p.testing.simulation.coverage import every_row, every_state
-from bacalhau_p2p.testing.simulation.expand import POINTS, expand
+from bacalhau_p2p.testing.simulation.dice import dice_for
+from bacalhau_p2p.testing.simulation.expand import POINTS, expand, returning
 from bacalhau_p2p.testing.simulation.mutants import MUTANTS, mutated
 from bacalhau_p2p.testing.simulation.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
 from bacalhau_p2p.testing.simulation.shrink import ddmin, shrunk
@@ -40,6 +44,8 @@ CAUGHT_BY = {
     "announce once": 18,
     "believe what is published": 7,
     "forget to reject bids": 12,
+    "forget which runs outlive their nodes": 10,
+    "give up containers as anything else": 3,
     "ignore cancellations": 3,
     "ignore the total time-out": 26,
     "let bids steal ids": 7,
@@ -99,6 +105,34 @@ def test_jobs_come_to_every_end(tally):
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_what_failed_once_does_not_fail_again(seed):
     assert World(expand(seed)).run().violation is None
+
+
+RETURNING = range(1, 41)
+
+
+def test_a_container_whose_node_is_back_within_a_minute_runs_once():
+    """Other nodes are at hand, and jobs complete with what the first runs gave."""
+    struck: Counter[str] = Counter()
+    for seed in RETURNING:
+        world = World(returning(seed, dice_for(seed, "plan")))
+        outcome = world.run()
+        assert outcome.violation is None, str(outcome.plan)
+        struck += outcome.struck
+    assert struck["crash"] >= 40
+    assert struck["partition"] >= 40
+
+
+def test_a_container_that_is_run_again_too_soon_is_noticed():
+    def without_its_other_promise(seed):
+        """Whether it is noticed at the end of the world, and not only as it happens."""
+        with (
+            mutated("give up containers as anything else"),
+            mock.patch.object(invariants, "FELL_SILENT", "?"),
+        ):
+            return World(returning(seed, dice_for(seed, "plan"))).run().violation
+
+    broken = {found.promise for seed in RETURNING if (found := without_its_other_promise(seed))}
+    assert "once" in broken
 
 
 @pytest.mark.parametrize("power", [False, True])

@@ -129,6 +129,11 @@ def _check_promises(world: World) -> None:
             "completes",
             f"{job.id} is {job.state} in a mild world: {job.message}",
         )
+    if world.plan.returning:
+        for user in world.users:
+            runs = world.watch.runs[user.answer]
+            once = f"{user.answer} was run {runs} times for {user.plan.count} results"
+            require(runs == user.plan.count, "once", once)
     if not any(isinstance(fault, Loss) for fault in world.plan.faults):
         lost = world.watch.states[f"execution {ExecutionState.LOST}"]
         require(lost == 0, "wasted", f"{lost} executions are Lost though no node was away for long")

@@ -59,6 +59,8 @@ def expand(seed: int) -> Plan:
         return _calm(seed, dice)
     if kind < 0.0825:
         return _whole_day(seed, dice)
+    if 0.25 <= kind < 0.28:
+        return returning(seed, dice)
     nodes = _nodes(dice)
     heal_at = dice.uniform(40, 120)
     jobs = _jobs(dice, nodes, heal_at)
@@ -187,6 +189,45 @@ def _whole_day(seed: int, dice: Random) -> Plan:
     job = JobPlan(name="j0", requester="r0", at=3.0, run=4.0)
     leave = Leave(at=round(dice.uniform(4, 9), 2), node="r0")
     return Plan(seed=seed, nodes=nodes, jobs=(job,), faults=(leave,), heal_at=10.0, whole_day=True)
+
+
+def returning(seed: int, dice: Random) -> Plan:
+    """Containers whose nodes are killed or cut off for up to a minute, each once, with others at hand."""
+    computes = dice.choice((3, 3, 4, 5))
+    heal_at = 150.0
+    nodes = (
+        NodePlan(name="r0", requester=True, compute=False),
+        *(NodePlan(name=f"c{number + 1}", cpu=64.0) for number in range(computes)),
+    )
+    jobs = tuple(
+        JobPlan(
+            name=f"j{number}",
+            requester="r0",
+            at=round(dice.uniform(3, 20), 2),
+            count=(count := dice.randint(1, computes - 1)),
+            verifier="deterministic" if count > 1 and dice.random() < 0.5 else "noop",
+            prepare=round(dice.random(), 2),
+            run=round(dice.uniform(5, 60), 2),
+            publish=round(dice.random(), 2),
+            execution_timeout=300.0,
+            queue_timeout=1000.0,
+            total_timeout=2000.0,
+        )
+        for number in range(dice.randint(1, 3))
+    )
+    faults: tuple[Fault, ...] = ()
+    for node in dice.sample(nodes[1:], dice.randint(1, computes - 1)):
+        at, away = round(dice.uniform(4, 80), 2), round(dice.uniform(1, 60), 2)
+        if dice.random() < 0.75:
+            faults += (Crash(at=at, node=node.name, down=away),)
+        else:
+            faults += (Partition(start=at, end=round(at + away, 2), group=(node.name,)),)
+    if dice.random() < 0.4:
+        down = round(dice.uniform(0.1, 8), 2)
+        faults += (Crash(at=round(dice.uniform(4, 100), 2), node="r0", down=down),)
+    if dice.random() < 0.5:
+        faults += (Delay(start=0.0, end=heal_at, most=0.5), *_repetition(dice, nodes, heal_at))
+    return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, mild=True, returning=True)
 
 
 def _patient(job: JobPlan, nodes: Nodes) -> JobPlan:

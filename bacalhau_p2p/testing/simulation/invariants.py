@@ -14,7 +14,8 @@ from bacalhau_p2p.machine import Send, Store
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
-from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING
+from bacalhau_p2p.requester.machine import FELL_SILENT, RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.testing.simulation.durable import Change, Durable, key_of
 from bacalhau_p2p.testing.simulation.ending import look_at_end
@@ -53,6 +54,10 @@ class Watch:
         self.sent: Counter[str] = Counter()
         self.states: Counter[str] = Counter()
         self.power_was_cut: set[PeerID] = set()
+        self.runs: Counter[JobID] = Counter()
+        """How often a job's runs were begun."""
+        self._last_word: dict[tuple[PeerID, ExecutionID], float] = {}
+        """When a requester last handled what an execution's node said of it."""
 
     # --- while a tick is handled ------------------------------------------------------------------
 
@@ -63,11 +68,19 @@ class Watch:
 
     def handled(self, component: Component, arrival: Arrival, actions: Iterable[Any]) -> None:
         if arrival.author != STRANGER:
+            self._note_word(component.life.node.peer, arrival.message)
             return
         for action in actions:
             harmless = isinstance(action, Send) and action.to == STRANGER
             if isinstance(action, Store) or not harmless:
                 raise Violation("forgery", f"a stranger's {arrival.message.kind} led to {action}")
+
+    def _note_word(self, requester: PeerID, message: say.Message) -> None:
+        if isinstance(message, say.Heartbeat):
+            for line in message.executions:
+                self._last_word[requester, line.execution_id] = self._world.now
+        elif (execution_id := getattr(message, "execution_id", None)) is not None:
+            self._last_word[requester, execution_id] = self._world.now
 
     def after_tick(self, component: Component, now: float) -> None:
         machine = component.machine
@@ -147,6 +160,14 @@ class Watch:
 
     def _execution_kept(self, node: SimulatedNode, execution: Execution) -> None:
         self._of_job.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
+        if execution.state == S.LOST and FELL_SILENT in execution.message:
+            job = node.requester_disk.records[execution.job_id]
+            silent = self._world.now - self._last_word[node.peer, execution.id]
+            require(
+                silent > LOST_AFTER_SURVIVING - 0.1 or not self._world.job_plans[job.spec.name].survives,
+                "patience",
+                f"{execution.id} outlives its node, and was given up {silent:.1f} s after its last word",
+            )
 
     def _check_job(self, node: SimulatedNode, job: Job, executions: dict[ExecutionID, Execution]) -> None:
         filling = [e for e in executions.values() if e.state in ACTIVE or e.state == S.COMPLETED]
@@ -246,6 +267,7 @@ class Watch:
         require(accepted, "acceptance", f"{execution.id} is prepared, and its bid was never accepted")
 
     def running(self, node: SimulatedNode, execution: ComputeExecution, *, survives: bool) -> None:
+        self.runs[execution.job_id] += 1
         first = node.engine.started[execution.id] == 0
         excused = not survives or node.peer in self.power_was_cut
         require(first or excused, "once", f"{execution.id} runs a second time, though its run was there")

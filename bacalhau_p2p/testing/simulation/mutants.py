@@ -163,6 +163,18 @@ def _forgets_jobs_that_run(self: RequesterMachine, event: Any, now: float) -> No
 _RESUMED_JOB = RequesterMachine._resumed
 
 
+def _gives_up_containers(self: Contact, entry: JobEntry, execution: Any) -> float:
+    return _LOST_AT(self, entry, execution.but(outlives_node=False))
+
+
+_LOST_AT = Contact.lost_at
+
+
+def _forgets_what_outlives(self: RequesterMachine, event: Any, now: float) -> None:
+    executions = tuple(execution.but(outlives_node=False) for execution in event.executions)
+    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+
+
 def _bids_beyond_its_room(self: Capacity, execution_id: Any, amount: Any) -> bool:
     self._held[execution_id] = amount
     self._reserved = self._sum()
@@ -269,6 +281,8 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         (RequesterMachine, "_reopen_if_unpublished", _does_nothing),
     ),
     "never give up a silent node": ((Contact, "lost_at", lambda self, entry, execution: inf),),
+    "give up containers as anything else": ((Contact, "lost_at", _gives_up_containers),),
+    "forget which runs outlive their nodes": ((_EVENTS, rv.Resumed, _forgets_what_outlives),),
     "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
     "never reconcile": (
         (RequesterMachine, "_reconcile", _does_nothing),

@@ -198,6 +198,9 @@ class Plan:
     """Nothing in it excuses a job that does not complete."""
     calm: bool = False
     """Nothing goes wrong at all, and there is room for every job: the world's figures are exact."""
+    returning: bool = False
+    """Every run outlives its node, and a node that is killed or cut off is back within a minute: no
+    container is run a second time."""
     whole_day: bool = False
     """Go on until whatever is kept for a day has been given up."""
     encoded: bool = False

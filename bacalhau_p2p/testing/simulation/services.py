@@ -58,7 +58,7 @@ class Report:
 
 def run_world(seed: int) -> Report:
     """Raises Violation when a promise was broken; its text has the seed."""
-    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, _deterministic(seed) as clock:
+    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, deterministic(seed) as clock:
         world = _World(seed, Path(folder))
         try:
             trio.run(world.live, clock=clock)
@@ -355,7 +355,7 @@ class _Engine(NoopExecutor):
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[trio.abc.Clock]:
+def deterministic(seed: int) -> Iterator[trio.abc.Clock]:
     """Everything that would differ from run to run, by this seed instead."""
     from trio._core import _run  # trio has no public switch
 

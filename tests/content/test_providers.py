@@ -1,0 +1,283 @@
+"""One DAG from several providers at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+import trio
+from content_net import ALICE, BOB, CAROL, DAVE, Net
+from dag_makers import MemoryBlocks, blob
+
+from bacalhau_p2p.content.bitswap import PROTOCOL as BITSWAP_PROTOCOL
+from bacalhau_p2p.content.bitswap import Bitswap
+from bacalhau_p2p.content.car import header, section
+from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.content.exchange import Exchange, ExchangeLimits
+from bacalhau_p2p.content.wire import Answer, Operation, Request, Status, read_message
+from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PeerUnreachable
+from bacalhau_p2p.model.base import PeerID
+
+PATIENT = ExchangeLimits(find=3, idle=60)
+"""A peer that stalls must not be waited for: a test would not live to see its time-out."""
+SLOW = 4_000_000
+"""Bytes a second that a slow peer sends."""
+
+
+@pytest.fixture
+async def net(nursery, tmp_path):
+    with ExitStack() as stack:
+        yield Net(nursery, tmp_path, stack)
+
+
+def file_of(leaves: int, size: int = 100_000) -> tuple[MemoryBlocks, CID, list[CID]]:
+    blocks = MemoryBlocks()
+    parts = [blocks.raw(blob(size, seed)) for seed in range(leaves)]
+    return blocks, blocks.file([(part, size) for part in parts]), parts
+
+
+def give(net: Net, peer: PeerID, blocks: MemoryBlocks, without: set[CID] = frozenset()) -> Counter[CID]:  # type: ignore[assignment]
+    """A peer with these blocks; what it reads to send is counted."""
+    store = net.stores[peer] if peer in net.stores else net.peer(peer, limits=PATIENT)
+    store.put_many((cid, block) for cid, block in blocks.blocks.items() if cid not in without)
+    sent: Counter[CID] = Counter()
+    read = store.get
+
+    def counted(cid: CID) -> bytes | None:
+        sent[cid.v1] += 1
+        return read(cid)
+
+    store.get = counted  # type: ignore[method-assign]
+    return sent
+
+
+class Metered:
+    """A stream that sends so fast, or until it stalls; what went through it is counted."""
+
+    def __init__(self, stream, rate: float, stall_after: float) -> None:
+        self.stream, self.rate, self.left = stream, rate, stall_after
+        self.sent = 0
+
+    async def send_all(self, data) -> None:
+        if self.left < len(data):
+            await trio.sleep_forever()
+        self.left -= len(data)
+        await trio.sleep(len(data) / self.rate)
+        await self.stream.send_all(data)
+        self.sent += len(data)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+def meter(net: Net, peer: PeerID, *, rate: float = SLOW, stall_after: float = float("inf")) -> list[Metered]:
+    """Let a peer serve at this rate; the streams that it served."""
+    serve, streams = net.handlers[peer], []
+
+    async def metered(asker, stream):
+        streams.append(Metered(stream, rate, stall_after))
+        await serve(asker, streams[-1])
+
+    net.handlers[peer] = metered
+    return streams
+
+
+async def test_two_providers_with_half_of_a_dag_each_give_the_whole(net):
+    blocks, root, leaves = file_of(60, 3000)
+    taker = net.peer(ALICE, limits=PATIENT)
+    even = give(net, BOB, blocks, without=set(leaves[1::2]))
+    odd = give(net, CAROL, blocks, without=set(leaves[0::2]))
+    with trio.fail_after(10):
+        await net.fetch(ALICE, root, [BOB, CAROL])
+    assert taker.has_all(root)
+    assert all(even[leaf] == 1 for leaf in leaves[0::2])
+    assert all(odd[leaf] == 1 for leaf in leaves[1::2])
+    assert net.opened[BOB] + net.opened[CAROL] < 20
+
+
+async def test_what_two_providers_lack_together_is_said(net):
+    blocks, root, leaves = file_of(20, 3000)
+    net.peer(ALICE, limits=PATIENT)
+    give(net, BOB, blocks, without=set(leaves[5:]))
+    give(net, CAROL, blocks, without=set(leaves[:6]))
+    with (
+        trio.fail_after(10),
+        pytest.raises(ContentNotFound, match="2 peers were asked; 2 of them"),
+    ):
+        await net.fetch(ALICE, root, [BOB, CAROL])
+    assert net.stores[ALICE].survey(root).missing == (leaves[5],)
+
+
+async def test_several_providers_share_the_work_and_send_next_to_nothing_twice(net):
+    blocks, root, _ = file_of(160)
+    taker = net.peer(ALICE, limits=PATIENT)
+    streams = {}
+    for peer in (BOB, CAROL, DAVE):
+        give(net, peer, blocks)
+        streams[peer] = meter(net, peer)
+    began = trio.current_time()
+    with trio.fail_after(20):
+        await net.fetch(ALICE, root, [BOB, CAROL, DAVE])
+    took = trio.current_time() - began
+    assert taker.has_all(root)
+    sent = {peer: sum(stream.sent for stream in streams[peer]) for peer in streams}
+    assert min(sent.values()) > 16_000_000 / 6
+    assert sum(sent.values()) < 16_000_000 * 1.1
+    assert took < 16_000_000 / SLOW * 0.75  # one alone takes 4 s, and this leaves a loaded machine its share
+
+
+async def test_one_provider_alone_is_asked_once(net):
+    blocks, root, _ = file_of(40)
+    net.peer(ALICE, limits=PATIENT)
+    give(net, BOB, blocks)
+    await net.fetch(ALICE, root, [BOB])
+    assert net.opened[BOB] == 2  # once to ask, once for everything
+
+
+async def test_a_provider_that_stalls_in_the_middle_holds_nobody_up(net):
+    blocks, root, _ = file_of(100)
+    taker = net.peer(ALICE, limits=PATIENT)
+    for peer in (BOB, CAROL):
+        give(net, peer, blocks)
+    meter(net, BOB, stall_after=3_000_000)
+    meter(net, CAROL)
+    with trio.fail_after(20):  # its idle time-out is 60 s
+        await net.fetch(ALICE, root, [BOB, CAROL])
+    assert taker.has_all(root)
+
+
+async def test_a_provider_that_dies_in_the_middle_is_made_up_for(net):
+    blocks, root, _ = file_of(100)
+    taker = net.peer(ALICE, limits=PATIENT)
+    for peer in (BOB, CAROL):
+        give(net, peer, blocks)
+    serve = net.handlers[BOB]
+
+    async def dies(peer, stream):
+        with trio.move_on_after(0.3):
+            await serve(peer, Metered(stream, SLOW, float("inf")))
+        net.handlers.pop(BOB, None)
+
+    net.handlers[BOB] = dies
+    meter(net, CAROL)
+    with trio.fail_after(20):
+        await net.fetch(ALICE, root, [BOB, CAROL])
+    assert taker.has_all(root)
+
+
+async def test_a_liars_blocks_are_refused_and_the_others_finish(net):
+    blocks, root, _ = file_of(100)
+    taker = net.peer(ALICE, limits=PATIENT)
+    give(net, CAROL, blocks)
+    give(net, DAVE, blocks)
+    meter(net, CAROL)
+    meter(net, DAVE)
+    lies = []
+    planted = CID.of(RAW, b"planted")
+
+    async def lies_later(peer, stream):
+        request = Request.decode(await read_message(stream, bytearray(), 2))
+        await stream.send_all(Answer(status=Status.OK).encode())
+        if request.operation is Operation.GET:
+            wanted = request.wanted[0]
+            lies.append(wanted)
+            await stream.send_all(header([wanted]) + section(wanted, blocks.blocks[wanted]))
+            await stream.send_all(section(planted, b"planted"))
+        await stream.send_eof()
+
+    net.handlers[BOB] = lies_later
+    with trio.fail_after(20):
+        await net.fetch(ALICE, root, [BOB, CAROL, DAVE])
+    assert taker.has_all(root)
+    assert not taker.has(planted)
+    assert len(lies) == 1  # it was not asked again
+
+
+async def test_liars_alone_are_named(net):
+    _, root, _ = file_of(3)
+    net.peer(ALICE, limits=PATIENT)
+
+    async def lies(peer, stream):
+        await read_message(stream, bytearray(), 2)
+        await stream.send_all(Answer(status=Status.OK).encode() + header([root]) + section(root, b"lie"))
+        await stream.send_eof()
+
+    net.handlers[BOB] = net.handlers[CAROL] = lies
+    with (
+        trio.fail_after(10),
+        pytest.raises(InvalidContent, match=r"(bob|carol) sent wrong data.*tampered"),
+    ):
+        await net.fetch(ALICE, root, [BOB, CAROL])
+
+
+async def test_a_peer_of_another_protocol_takes_part(net, tmp_path):
+    """CAROL speaks bitswap only, BOB our own protocol; both give."""
+    blocks, root, _ = file_of(100)
+    taker = net.peer(ALICE, limits=PATIENT)
+    give(net, BOB, blocks)
+    given = give(net, CAROL, blocks)
+    slow = meter(net, BOB, rate=SLOW / 4)
+    own, bitswaps = net.handlers.pop(CAROL), {}
+
+    def opener(name: PeerID):
+        async def open_stream(to: PeerID, protocol: str):
+            if protocol != BITSWAP_PROTOCOL:
+                if to == CAROL:
+                    raise PeerUnreachable("carol does not speak it")
+                return await net.open_stream(name, to)
+            near, far = trio.testing.memory_stream_pair()
+            net.nursery.start_soon(bitswaps[to].serve, name, far)
+            return near
+
+        return open_stream
+
+    assert own is not None
+    for name in (ALICE, CAROL):
+        bitswaps[name] = Bitswap(net.stores[name], opener(name), limits=PATIENT)
+    exchange = Exchange(taker, opener(ALICE), limits=PATIENT, fallback=bitswaps[ALICE])
+    with trio.fail_after(20):
+        await exchange.fetch(root, [BOB, CAROL])
+    assert taker.has_all(root)
+    assert given.total() > 30
+    assert sum(stream.sent for stream in slow) > 200_000
+
+
+async def test_the_finder_is_asked_only_when_no_peer_at_hand_has_it(net):
+    blocks, root, _ = file_of(3)
+    net.peer(ALICE, limits=PATIENT), net.peer(DAVE, limits=PATIENT)
+    give(net, BOB, blocks)
+    asked = []
+
+    class Finder:
+        async def find(self, cid, tell):
+            asked.append(cid)
+            tell(BOB)
+            return "the DHT (2 nodes)"
+
+    await net.exchanges[ALICE].fetch(root, [BOB], finder=Finder())
+    assert asked == []
+    net.peer(CAROL, limits=PATIENT)
+    await net.exchanges[CAROL].fetch(root, [DAVE], finder=Finder())
+    assert asked == [root]
+    assert net.stores[CAROL].has_all(root)
+    with pytest.raises(ContentNotFound, match=r"2 peers were asked; the DHT \(2 nodes\) knows of no other"):
+        await net.exchanges[CAROL].fetch(CID.of(RAW, b"nowhere"), [DAVE], finder=Finder())
+
+
+async def test_a_search_that_finds_nobody_ends_in_its_time(net):
+    net.peer(ALICE, limits=PATIENT)
+
+    async def silent(peer, stream):
+        await trio.sleep_forever()
+
+    class Finder:
+        async def find(self, cid, tell):
+            await trio.sleep_forever()
+
+    net.handlers[BOB] = silent
+    with (
+        trio.fail_after(3),
+        pytest.raises(ContentNotFound, match=r"1 did not answer within 0\.3 s; the"),
+    ):
+        await net.exchanges[ALICE].fetch(CID.of(RAW, b"x"), [BOB], finder=Finder(), timeout=0.3)
