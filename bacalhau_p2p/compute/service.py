@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,12 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.folders import remove_folder, remove_large_folder
 from bacalhau_p2p.compute.machine import REMEMBER_ENDED, ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
-from bacalhau_p2p.content.unixfs import is_small
 from bacalhau_p2p.database import transaction
 from bacalhau_p2p.driver import Driver, Item, Unkept
 from bacalhau_p2p.errors import BacalhauError, ExecutionError, ExecutorError
@@ -243,13 +242,14 @@ class ComputeService(Driver):
             ended.set()
 
     async def _prepare(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
-        if place.folder.exists():  # of an earlier life, whose run vanished
-            await trio.to_thread.run_sync(_remove, place.folder)
-        sources = execution.spec.task.input_sources
-        place.folder.mkdir(parents=True)
-        for name in ("inputs", "work", "results") if sources else ("work", "results"):
-            (place.folder / name).mkdir(mode=0o700)
-        if sources:
+        try:
+            place.folder.mkdir()
+        except FileExistsError:  # of an earlier life, whose run vanished
+            await remove_folder(place.folder)
+            place.folder.mkdir()
+        (place.folder / "results").mkdir(mode=0o700)
+        if execution.spec.task.input_sources:
+            (place.folder / "inputs").mkdir(mode=0o700)
             await self._fetch_inputs(execution, place)
         await self._executor(execution).prepare(self._request(execution, place))
         return ev.Prepared(execution.id)
@@ -388,10 +388,7 @@ class ComputeService(Driver):
     async def _give_back(self, place: _Workplace) -> None:
         for provider, prepared in place.inputs:
             await provider.cleanup(prepared)
-        if is_small(place.folder):
-            _remove(place.folder)
-        elif place.folder.exists():
-            await trio.to_thread.run_sync(_remove, place.folder)
+        await remove_folder(place.folder)
 
     async def _release_leftovers(self) -> None:
         """Pins of executions that a crash cut short before they could take them back."""
@@ -405,7 +402,7 @@ class ComputeService(Driver):
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in self._folder.iterdir():
             if folder.name not in self._outliving:
-                _remove(folder)
+                remove_large_folder(folder)
 
 
 _PIN = "execution:"
@@ -414,20 +411,3 @@ _PIN = "execution:"
 def _pin(execution_id: ExecutionID) -> str:
     """The owner of an execution's pin on its own result."""
     return f"{_PIN}{execution_id}"
-
-
-def _remove(folder: Path) -> None:
-    def make_removable(function: Callable[..., object], path: str, error: object) -> None:
-        # A job may leave folders that even their owner may not change.
-        parent = Path(path).parent
-        parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-        function(path)
-
-    if not folder.exists():
-        return
-    try:
-        shutil.rmtree(folder, onerror=make_removable)
-    except OSError as error:
-        log.warning("folder_left_behind", folder=str(folder), reason=str(error))

@@ -31,7 +31,7 @@ class MountedInput:
 class RunRequest:
     """One execution, with everything that it needs at hand.
 
-    `work` is an empty folder of this execution alone; the executor may put anything into it.
+    `work` is where the executor may make a folder of this execution alone, for anything.
     `results` is an empty folder: `run` fills it.
     """
 

@@ -112,7 +112,7 @@ class ExecutorKit:
         number = next(self._numbers)
         base = self.folder / f"run-{number}"
         work, results = base / "work", base / "results"
-        work.mkdir(parents=True)
+        base.mkdir(parents=True)
         results.mkdir()
         return RunRequest(
             job_id=JobID(f"j-conformance-{os.getpid()}"),
