@@ -47,7 +47,7 @@ LONG_POLL = 60.0
 _ANSWER_WITHIN = 30.0
 _EARLY_ANSWER_PAUSE = 1.0
 _SUBMIT_ATTEMPTS = 3
-_UPLOAD_PIECE = 1024 * 1024
+_PIECE = 1024 * 1024
 
 _T = TypeVar("_T")
 
@@ -113,13 +113,15 @@ class HttpBackend:
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
         root = CID.parse(cid)
-        with Download(root) as download:
-            async with self._streamed(root, hints) as pieces:
+        async with self._streamed(root, hints) as pieces:
+            download = await trio.to_thread.run_sync(Download, root, target)
+            try:
                 async for piece in pieces:
-                    download.feed(piece)
-            await trio.to_thread.run_sync(
-                lambda: download.export(target, checkpoint=trio.from_thread.check_cancelled)
-            )
+                    await trio.to_thread.run_sync(download.feed, piece)
+                await trio.to_thread.run_sync(download.finish, trio.from_thread.check_cancelled)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(download.close)
 
     async def add(self, path: Path) -> str:
         """Give a file or folder to the node, which keeps it, and return its CID. Raises ContentError."""
@@ -154,7 +156,7 @@ class HttpBackend:
                     await response.aread()
                     _answer(response, self.url)
                     raise ContentNotFound(f"{root} is not on this node")
-                yield response.aiter_bytes()
+                yield response.aiter_bytes(_PIECE)
 
 
 class Client:
@@ -278,7 +280,7 @@ async def _in_threads(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
         gathered = bytearray()
         for block in blocks:
             gathered += block
-            if len(gathered) >= _UPLOAD_PIECE:
+            if len(gathered) >= _PIECE:
                 break
         return bytes(gathered)
 

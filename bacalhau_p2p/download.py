@@ -1,43 +1,67 @@
-"""Content on its way from a node's HTTP API to a folder: checked as it comes, written out when whole.
+"""Content on its way from a node's HTTP API to a folder: checked and written as it comes.
 
-Without I/O but for one temporary file, so that the asynchronous client and the command line share it.
+Without waiting for anything but the disk, so that the asynchronous client and the command line share it.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from bacalhau_p2p.content.car import CarReader, check_budget
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.export import Existing, Exported, export
+from bacalhau_p2p.content.export import Existing, Exported
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.content.reading import resolve
+from bacalhau_p2p.content.unpacking import Spool, Unpacking
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 
 CAR_TYPE = "application/vnd.ipld.car"
 
 
 class Download:
-    """The content of one CID, as a CAR brings it. A context manager: on exit the temporary file is gone.
+    """The content of one CID, as a CAR brings it. A context manager: on exit nothing is left but what
+    `finish` has put in place.
 
-    The sender is not trusted: each block is checked against its CID, blocks beyond the limits are
-    refused while they come, and `export` finds out whether the DAG below `root` is complete.
+    The sender is not trusted: each block is checked against its CID, and nothing is put in place
+    before all of the DAG is here and within the limits.
     """
 
-    def __init__(self, root: CID, *, path: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS) -> None:
-        """`path` leads below `root` to what is wanted; the CAR proves it with the blocks on the way."""
+    def __init__(
+        self,
+        root: CID,
+        target: Path,
+        *,
+        path: Sequence[str] = (),
+        limits: Limits = DEFAULT_LIMITS,
+        symlinks: Literal["skip", "keep"] = "skip",
+        existing: Existing = "refuse",
+    ) -> None:
+        """`path` leads below `root` to what is wanted; the CAR proves it with the blocks on the way.
+
+        `target`, `symlinks` and `existing` are as for `export`. Raises InvalidContent for a codec or
+        hash that is not handled here, ContentError where nothing can be written.
+        """
         root.require_fetchable()
         self.root = root
         self._path = tuple(path)
         self._limits = limits
         self._reader = CarReader()
-        self._spool = tempfile.TemporaryFile(prefix="bacalhau-p2p-")  # noqa: SIM115 - closed by __exit__
-        self._places: dict[CID, tuple[int, int]] = {}
-        self._end = 0
+        self._used = 0
+        self._spool = Spool()
+        self._unpack = partial(
+            Unpacking,
+            target=target,
+            spool=self._spool,
+            limits=limits,
+            symlinks=symlinks,
+            existing=existing,
+        )
+        self._unpacking: Unpacking | None = None if self._path else self._unpack(root)
+        self._awaited: CID | None = root.v1
 
     def __enter__(self) -> Self:
         return self
@@ -45,49 +69,57 @@ class Download:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._unpacking is not None:
+            self._unpacking.close()
         self._spool.close()
 
-    def feed(self, data: bytes) -> None:
-        """Take the next piece of the CAR. Raises InvalidContent, ContentTooLarge."""
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next piece of the CAR. Raises InvalidContent, ContentTooLarge, ContentError."""
         for cid, block in self._reader.feed(data):
-            if cid.v1 in self._places:
-                continue
-            self._spool.seek(self._end)
-            self._spool.write(block)
-            self._places[cid.v1] = (self._end, len(block))
-            self._end += len(block)
-            check_budget(self._end, self._limits)
+            self._used += len(block)
+            check_budget(self._used, self._limits)
+            if self._unpacking is not None:
+                self._unpacking.take(cid, block)
+            else:
+                self._spool.put(cid, block)
+                if cid.v1 == self._awaited:
+                    self._find()
 
-    def export(
-        self,
-        target: Path,
-        *,
-        symlinks: Literal["skip", "keep"] = "skip",
-        existing: Existing = "refuse",
-        checkpoint: Callable[[], None] = lambda: None,
-    ) -> Exported:
-        """Write what came to `target`. Raises as `content.export.export`; nothing is left then."""
-        self._reader.finish()
+    def _find(self) -> None:
+        """See how far the path leads through the blocks that came: to its end, or to one that is awaited."""
+        steps = _Steps(self._spool)
         try:
-            return export(
-                resolve(self.root, self._path, self, self._limits).cid if self._path else self.root,
-                target,
-                self,
-                limits=self._limits,
-                symlinks=symlinks,
-                existing=existing,
-                checkpoint=checkpoint,
-            )
+            place = resolve(self.root, self._path, steps, self._limits)
         except ContentNotFound:
-            raise InvalidContent(f"the node sent only a part of {self.root}") from None
+            if steps.missing is None:
+                raise
+            self._awaited = steps.missing
+        else:
+            self._unpacking = self._unpack(place.cid)
+
+    def finish(self, checkpoint: Callable[[], None] = lambda: None) -> Exported:
+        """Put what came in its place. Raises as `Unpacking.finish`; nothing is left then."""
+        self._reader.finish()
+        if self._unpacking is None:
+            raise InvalidContent(f"the node sent only a part of {self.root}")
+        return self._unpacking.finish(checkpoint)
+
+
+class _Steps:
+    """Blocks of a spool, and which one was asked for in vain."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.missing: CID | None = None
 
     def get(self, cid: CID) -> bytes | None:
-        place = self._places.get(cid.v1)
-        if place is None:
-            return None
-        self._spool.seek(place[0])
-        return self._spool.read(place[1])
+        block = self._spool.get(cid)
+        if block is None:
+            self.missing = cid.v1
+        return block
 
     def size(self, cid: CID) -> int | None:
-        place = self._places.get(cid.v1)
-        return None if place is None else place[1]
+        return self._spool.size(cid)

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from platformdirs import user_data_path
@@ -111,6 +111,16 @@ class Settings(BaseModel):
     estuary_endpoint: str = ""
     estuary_token: Token = SecretStr("")
     accept_networked: bool = False
+    data_locality: Literal["anywhere", "local"] = "anywhere"
+    """`local` bids on a job only when all of its inputs are on this node already."""
+    reject_stateless: bool = False
+    """Refuse jobs without inputs: they could run anywhere."""
+    probe_exec: str = ""
+    """A shell command that gets each job before this node bids on it; exit status 0 accepts it."""
+    probe_http: str = ""
+    """A URL to which each job is sent before this node bids on it; status 200 accepts it."""
+    probe_timeout: float = Field(default=5.0, gt=0, le=30)
+    """Seconds for each probe's answer; none is a refusal."""
     drain: float = Field(default=30.0, ge=0)
     """Seconds that running executions get when the node is told to stop."""
     lost_after_surviving: float = Field(default=LOST_AFTER_SURVIVING, ge=0)
@@ -128,6 +138,18 @@ class Settings(BaseModel):
     @classmethod
     def _bytes(cls, value: str) -> str:
         parse_bytes(value)
+        return value
+
+    @field_validator("data_locality", mode="before")
+    @classmethod
+    def _lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("probe_http")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/\s?#]+\S*", value):
+            raise ValueError("must be an http or https URL")
         return value
 
     @field_validator("labels", mode="before")

@@ -16,6 +16,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 
 MAX_REASON = 4096
@@ -129,6 +130,10 @@ class Bid(Message):
     """The part of this node that is reserved, 0 to 1: requesters prefer idle nodes."""
     outlives_node: bool = False
     """The run will go on if this node's process dies, and be taken up again when it is back: wait for it."""
+    input_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
+    """Bytes of the job's inputs, as far as this node could find them out."""
+    local_input_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
+    """Those that it has already: requesters prefer nodes that have more, and the rest would be fetched."""
 
 
 @message("bid_declined", Carrier.FLEETING)

@@ -128,20 +128,22 @@ class Connection:
         from bacalhau_p2p.download import Download
 
         root = CID.parse(cid)
-        with Download(root, path=path) as download:
-            query = urlencode([("format", "car"), *(("provider", address) for address in providers)])
-            where = "/".join(quote(name, safe="") for name in (str(root), *path))
-            with self._answering(
-                "GET", f"/ipfs/{where}?{query}", headers={"Accept": CAR_TYPE}, wait=_PEERS_PATIENCE
-            ) as response:
-                if response.status != http.client.OK:
-                    raise self._error(response)
-                total, done = response.headers.get("X-Content-Size", ""), 0
+        query = urlencode([("format", "car"), *(("provider", address) for address in providers)])
+        where = "/".join(quote(name, safe="") for name in (str(root), *path))
+        with self._answering(
+            "GET", f"/ipfs/{where}?{query}", headers={"Accept": CAR_TYPE}, wait=_PEERS_PATIENCE
+        ) as response:
+            if response.status != http.client.OK:
+                raise self._error(response)
+            total, done = response.headers.get("X-Content-Size", ""), 0
+            with Download(
+                root, target, path=path, existing="merge" if target.is_dir() else "refuse"
+            ) as download:
                 while piece := response.read(_PIECE):
                     download.feed(piece)
                     done += len(piece)
                     progress(done, int(total) if total.isascii() and total.isdigit() else None)
-            download.export(target, existing="merge" if target.is_dir() else "refuse")
+                download.finish()
 
     def content(self) -> JSON:
         """What is pinned on the node (`Items`), and how much of its quota is used."""

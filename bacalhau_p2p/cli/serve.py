@@ -49,7 +49,42 @@ Ready = Callable[[Node, str], None]
     multiple=True,
     help="Let jobs read this folder of the machine, or with PATH:rw write it.",
 )
-@click.option("--accept-networked/--no-accept-networked", default=None, help="Run jobs that want a network.")
+@click.option(
+    "--gateway/--no-gateway",
+    default=None,
+    help="Let anybody read what this node has under /ipfs/, without the token. [default: no]",
+)
+@click.option(
+    "--accept-networked/--no-accept-networked",
+    "--job-selection-accept-networked",
+    "accept_networked",
+    default=None,
+    help="Run jobs that want a network. [default: no]",
+)
+@click.option(
+    "--job-selection-data-locality",
+    "data_locality",
+    type=click.Choice(["anywhere", "local"], case_sensitive=False),
+    help="Run jobs whose inputs are anywhere, or only those whose inputs this node has. [default: anywhere]",
+)
+@click.option(
+    "--job-selection-reject-stateless/--no-job-selection-reject-stateless",
+    "reject_stateless",
+    default=None,
+    help="Run no jobs without inputs.",
+)
+@click.option(
+    "--job-selection-probe-exec",
+    "probe_exec",
+    metavar="COMMAND",
+    help="Run only jobs for which this command, with the job on its stdin, ends with status 0.",
+)
+@click.option(
+    "--job-selection-probe-http",
+    "probe_http",
+    metavar="URL",
+    help="Run only jobs for which a POST of the job to this URL is answered with status 200.",
+)
 @click.option(
     "--drain", metavar="SECONDS", type=float, help="How long jobs may go on when told to stop. [default: 30]"
 )

@@ -9,6 +9,7 @@ from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.labels import matches
+from bacalhau_p2p.model.quantities import format_bytes
 
 Faults = Callable[[SpecConfig], list[Fault]]
 """An adapter's opinion of the parameters meant for it; quick and without I/O."""
@@ -38,8 +39,31 @@ class JobSelectionPolicy:
     """Jobs that want to reach a network."""
     reject_stateless: bool = False
     """Jobs without inputs: they could run anywhere."""
+    local_data_only: bool = False
+    """Only jobs all of whose inputs are on this node already."""
+    probed: bool = False
+    """The owner's own programs are asked about each job."""
     requesters: frozenset[PeerID] = frozenset()
     """If not empty: only jobs of these requesters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a look at a job has found that takes time: at its inputs, and at what the owner's probes say.
+
+    Bytes; an input whose size is not known counts as nothing.
+    """
+
+    refusal: str | None = None
+    """Why this node will not run the job, of what was found."""
+    input_bytes: int = 0
+    local_input_bytes: int = 0
+    """Of those, what is on this node already."""
+    disk: int = 0
+    """What the inputs will take of this node's disk, beyond what they take now."""
+
+
+NOTHING_FOUND = Findings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +73,17 @@ class BidStrategy:
     offer: Callable[[], Offer]
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: JobSelectionPolicy = JobSelectionPolicy()
-    short_of: Callable[[], str | None] = lambda: None
-    """What this node has too little of to take any job now: `its disk is almost full`."""
+    short_of: Callable[[int], str | None] = lambda disk: None
+    """What this node has too little of to take a job now whose inputs need so many bytes of disk, 0 if
+    that is not known yet: `has almost no free disk`."""
 
     def why_not(self, requester: PeerID, spec: JobSpec) -> str | None:
         """Why this node will not run the job whatever its load, or None."""
         return self._cannot(spec) or self._will_not(requester, spec)
+
+    def takes_a_look(self, spec: JobSpec) -> bool:
+        """Whether there is more to find out about such a job before a bid, which takes time."""
+        return bool(spec.task.input_sources) or self.policy.probed
 
     def outlives_node(self, spec: JobSpec) -> bool:
         """Whether a run of this job here goes on without the node's process."""
@@ -104,3 +133,11 @@ def bid_delay(*, bids_wanted: int, eligible: int, load: float, dice: float) -> f
     if eligible <= BIDS_FOR_EACH_WANTED * bids_wanted:
         return 0.0
     return LONGEST_DELAY * (0.1 + 0.9 * load) * dice
+
+
+def no_disk_for_inputs(*, inputs: int, job: int, free: int) -> str:
+    """Why a node cannot take a job whose inputs need so many bytes of disk, and itself `job` more."""
+    wanted = f"inputs need {format_bytes(inputs)}"
+    if job:
+        wanted += f" and the job {format_bytes(job)} more"
+    return f"{wanted}, {format_bytes(free)} of disk are free"

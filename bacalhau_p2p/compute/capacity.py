@@ -42,11 +42,15 @@ class Capacity:
         ]
         return min(1.0, max(shares, default=0.0))
 
+    def has_room(self, amount: Resources) -> bool:
+        """Whether so much could be reserved now."""
+        return (self._reserved + amount).fits_in(self.limit)
+
     def reserve(self, execution_id: ExecutionID, amount: Resources) -> bool:
         """Hold `amount` for this execution, unless there is no room for it."""
         if execution_id in self._held:
             return True
-        if not (self._reserved + amount).fits_in(self.limit):
+        if not self.has_room(amount):
             return False
         self._held[execution_id] = amount
         self._reserved = self._sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.machine import (
     MessageReceived as MessageReceived,
@@ -18,10 +19,20 @@ from bacalhau_p2p.machine import (
 from bacalhau_p2p.machine import (
     TimePassed as TimePassed,
 )
-from bacalhau_p2p.model.base import ExecutionID, PeerID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.job import JobSpec
 
 # --- events -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What there was to find out about a job before a bid."""
+
+    requester: PeerID
+    job_id: JobID
+    findings: Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,7 @@ class HandBack:
 Event = (
     MessageReceived
     | Resumed
+    | Examined
     | Prepared
     | RunFinished
     | RunVanished
@@ -103,6 +115,24 @@ class LearnAddresses:
 
     peer: PeerID
     addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examine:
+    """Look at the job's inputs and ask the owner's probes; answer with Examined, within
+    `machine.EXAMINE_WITHIN` seconds."""
+
+    requester: PeerID
+    job_id: JobID
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StopExamining:
+    """The answer is not wanted any more."""
+
+    requester: PeerID
+    job_id: JobID
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +188,16 @@ class CleanUp:
     execution: ComputeExecution
 
 
-Action = Store | Send | LearnAddresses | Prepare | Run | Reattach | Publish | Stop | CleanUp
+Action = (
+    Store
+    | Send
+    | LearnAddresses
+    | Examine
+    | StopExamining
+    | Prepare
+    | Run
+    | Reattach
+    | Publish
+    | Stop
+    | CleanUp
+)

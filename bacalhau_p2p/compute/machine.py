@@ -16,7 +16,8 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.bidding import BidStrategy, bid_delay, bid_probability
+from bacalhau_p2p.compute.answering import Answering
+from bacalhau_p2p.compute.bidding import BidStrategy, Findings
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
@@ -51,30 +52,27 @@ class Host:
     dice: Callable[[], float]
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """An announcement to be answered by a bid a little later, in a large network."""
-
-    author: PeerID
-    message: say.JobAnnounced
-    due: UnixSeconds
-
-
 class ComputeMachine:
     """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
 
     def __init__(self, host: Host, strategy: BidStrategy, capacity: Capacity) -> None:
-        self._host = host
         self._strategy = strategy
         self._capacity = capacity
         self._executions: dict[ExecutionID, ComputeExecution] = {}
         self._working: set[ExecutionID] = set()
-        self._waiting: dict[tuple[PeerID, JobID], _Waiting] = {}
         self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = {}
         self._heap: list[tuple[UnixSeconds, ExecutionID]] = []
         self._next_heartbeat: UnixSeconds | None = None
         self._bidding = True
         self._out: list[ev.Action] = []
+        self._answering = Answering(
+            strategy,
+            capacity,
+            new_execution_id=host.new_execution_id,
+            dice=host.dice,
+            say=lambda action: self._out.append(action),
+            bid=self._bid,
+        )
         self.ignored = 0
         """Messages that changed nothing: late, repeated, forged or nonsense."""
 
@@ -89,9 +87,11 @@ class ComputeMachine:
                 self._time_passed(now)
             case ev.Resumed(execution):
                 self._resumed(execution, now)
+            case ev.Examined():
+                if not self._answering.examined(event, now):
+                    self.ignored += 1
             case ev.StopBidding():
-                self._bidding = False
-                self._waiting.clear()
+                self._stop_bidding()
             case ev.HandBack():
                 self._hand_back(now)
             case _:
@@ -101,7 +101,7 @@ class ComputeMachine:
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
-        clocks = [waiting.due for waiting in self._waiting.values()]
+        clocks = self._answering.deadlines()
         if self._next_heartbeat is not None:
             clocks.append(self._next_heartbeat)
         while self._heap:
@@ -133,7 +133,7 @@ class ComputeMachine:
         if isinstance(message, say.JobAnnounced):
             self._announced(author, message, now)
         elif isinstance(message, say.JobClosed):
-            self._waiting.pop((author, message.job_id), None)
+            self._answering.closed(author, message.job_id)
         elif isinstance(message, say.Reconcile):
             for view in message.executions:
                 self._reconcile(author, view, now)
@@ -196,9 +196,7 @@ class ComputeMachine:
         if execution.state.terminal:
             return
         self._by_job[(execution.requester_id, execution.job_id)] = execution.id
-        if execution.state in _HOLDS_ROOM and not self._capacity.reserve(
-            execution.id, execution.spec.resources
-        ):
+        if execution.state in _HOLDS_ROOM and not self._capacity.reserve(execution.id, execution.reserves):
             self._fail(
                 execution, "there is no room for it on its node since it was started again", False, now
             )
@@ -213,8 +211,12 @@ class ComputeMachine:
         if execution.state in _WORKING and self._next_heartbeat is None:
             self._next_heartbeat = now
 
-    def _hand_back(self, now: UnixSeconds) -> None:
+    def _stop_bidding(self) -> None:
         self._bidding = False
+        self._answering.stop()
+
+    def _hand_back(self, now: UnixSeconds) -> None:
+        self._stop_bidding()
         for execution in list(self._executions.values()):
             if execution.state.terminal:
                 continue
@@ -235,10 +237,7 @@ class ComputeMachine:
         row(self, execution, event, now)
 
     def _time_passed(self, now: UnixSeconds) -> None:
-        for key, waiting in list(self._waiting.items()):
-            if waiting.due <= now:
-                del self._waiting[key]
-                self._bid(waiting.author, waiting.message, now)
+        self._answering.time_passed(now)
         while self._heap and self._heap[0][0] <= now:
             due, execution_id = heappop(self._heap)
             execution = self._executions.get(execution_id)
@@ -250,51 +249,30 @@ class ComputeMachine:
     # --- bidding ----------------------------------------------------------------------------
 
     def _announced(self, author: PeerID, message: say.JobAnnounced, now: UnixSeconds) -> None:
-        key = (author, message.job_id)
-        if not self._bidding or key in self._by_job or key in self._waiting:
+        if not self._bidding or (author, message.job_id) in self._by_job:
             return
-        if len(self._by_job) >= MAX_ACTIVE:
+        if len(self._by_job) >= MAX_ACTIVE or not self._answering.announced(author, message, now):
             self.ignored += 1
-            return
-        if (reason := self._strategy.why_not(author, message.spec)) is not None:
-            self._decline(author, message, reason, busy=False, now=now)
-            return
-        if (reason := self._strategy.short_of()) is not None:
-            self._decline(author, message, reason, busy=True, now=now)
-            return
-        chance = bid_probability(
-            bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
-        )
-        if chance < 1.0 and self._host.dice() >= chance:
-            return
-        delay = bid_delay(
-            bids_wanted=message.bids_wanted,
-            eligible=message.eligible,
-            load=self._capacity.load,
-            dice=self._host.dice(),
-        )
-        if delay > 0:
-            self._waiting[key] = _Waiting(author, message, now + delay)
-        else:
-            self._bid(author, message, now)
 
-    def _bid(self, author: PeerID, message: say.JobAnnounced, now: UnixSeconds) -> None:
-        spec = message.spec
-        execution_id = self._host.new_execution_id()
-        if not self._capacity.reserve(execution_id, spec.resources):
-            busy = spec.resources.fits_in(self._capacity.limit)
-            reason = "is busy" if busy else "is too small for the resources asked for"
-            self._decline(author, message, reason, busy=busy, now=now)
-            return
+    def _bid(
+        self,
+        execution_id: ExecutionID,
+        author: PeerID,
+        message: say.JobAnnounced,
+        findings: Findings,
+        now: UnixSeconds,
+    ) -> None:
+        """Bid for an execution, for which room is reserved."""
         execution = ComputeExecution(
             id=execution_id,
             job_id=message.job_id,
             requester_id=author,
-            spec=spec,
+            spec=message.spec,
             state=S.BID,
             created=now,
             modified=now,
             expires=now + RESERVED_FOR,
+            input_disk=findings.disk,
         )
         self._keep(execution)
         self._by_job[(author, message.job_id)] = execution_id
@@ -305,19 +283,11 @@ class ComputeMachine:
             round=message.round,
             reserved_for=RESERVED_FOR,
             load=self._capacity.load,
-            outlives_node=self._strategy.outlives_node(spec),
+            outlives_node=self._strategy.outlives_node(message.spec),
+            input_bytes=findings.input_bytes,
+            local_input_bytes=findings.local_input_bytes,
         )
         self._out.append(ev.Send(author, bid, now + RESERVED_FOR, durable=False))
-
-    def _decline(
-        self, author: PeerID, message: say.JobAnnounced, reason: str, *, busy: bool, now: UnixSeconds
-    ) -> None:
-        if message.answers_wanted:
-            self._out.append(ev.LearnAddresses(author, message.addresses))
-            declined = say.BidDeclined(
-                job_id=message.job_id, round=message.round, reason=reason[: say.MAX_REASON], busy=busy
-            )
-            self._out.append(ev.Send(author, declined, now))
 
     # --- rows of the table ------------------------------------------------------------------
 

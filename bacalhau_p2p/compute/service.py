@@ -14,6 +14,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.examining import Examiner
 from bacalhau_p2p.compute.folders import remove_folder, remove_large_folder
 from bacalhau_p2p.compute.machine import REMEMBER_ENDED, ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -22,7 +23,7 @@ from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.database import transaction
 from bacalhau_p2p.driver import Driver, Item, Unkept
-from bacalhau_p2p.errors import BacalhauError, ExecutionError, ExecutorError
+from bacalhau_p2p.errors import BacalhauError, ContentError, ExecutionError, ExecutorError
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.mailbox import keep_mail, load_mail
@@ -86,6 +87,7 @@ class ComputeService(Driver):
         messenger: Messenger,
         content: Content,
         adapters: Adapters,
+        examiner: Examiner,
         *,
         peer_id: PeerID,
         folder: Path,
@@ -100,6 +102,7 @@ class ComputeService(Driver):
         self._store = store
         self._content = content
         self._adapters = adapters
+        self._examiner = examiner
         self._peer_id = peer_id
         self._folder = folder
         self._seal = seal
@@ -194,6 +197,10 @@ class ComputeService(Driver):
             case ev.LearnAddresses(peer, addresses):
                 if peer != self._peer_id:
                     self._learn_addresses(peer, addresses)
+            case ev.Examine():
+                self._examiner.begin(action, nursery, lambda examined: self._put(Item(examined)))
+            case ev.StopExamining():
+                self._examiner.stop(action)
             case ev.Prepare(execution):
                 self._begin(execution, self._prepare, nursery)
             case ev.Run(execution):
@@ -370,7 +377,10 @@ class ComputeService(Driver):
             await place.step_ended.wait()
         await self._give_back(place)
         if execution.result_cid is not None:
-            await self._content.unpin(CID.parse(execution.result_cid), _pin(execution.id))
+            try:
+                await self._content.unpin(CID.parse(execution.result_cid), _pin(execution.id))
+            except ContentError as error:  # the next start takes it back
+                log.warning("pin_left_behind", execution=execution.id, reason=str(error))
 
     async def _sweep(self, executor: Executor) -> None:
         """Until it has worked: an engine may start later than its node."""

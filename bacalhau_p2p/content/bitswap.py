@@ -38,7 +38,8 @@ _ANSWER = 1024 * 1024
 """Bytes of blocks in one message, the last block excepted."""
 _PIECE = 64 * 1024
 _READ = 256 * 1024
-_STREAMS_A_PEER = 4
+_STREAMS_A_PEER = 16
+"""kubo sends each answer on a stream of its own, eight at one time, and may not have closed those before."""
 
 _T = TypeVar("_T")
 

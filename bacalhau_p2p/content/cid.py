@@ -25,6 +25,7 @@ _DIGEST = 32
 _MAX_BINARY = 160
 _MAX_TEXT = 320
 _V1_HEADS = {codec: bytes((1, codec, SHA2_256, _DIGEST)) for codec in (RAW, DAG_PB)}
+_FETCHABLE = frozenset(_V1_HEADS.values())
 _V0_HEAD = bytes((SHA2_256, _DIGEST))
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -42,7 +43,7 @@ class CID:
 
     def __post_init__(self) -> None:
         head = self.binary[:4]
-        if len(self.binary) == 36 and head in _V1_HEADS.values():
+        if len(self.binary) == 36 and head in _FETCHABLE:
             return
         if len(self.binary) == 34 and head[:2] == _V0_HEAD:
             return
@@ -78,7 +79,7 @@ class CID:
         """The CID that begins at `offset` of `data`, and the offset after it. Raises InvalidCID."""
         if data[offset : offset + 2] == _V0_HEAD:
             end = offset + 34
-        elif data[offset : offset + 4] in _V1_HEADS.values():
+        elif data[offset : offset + 4] in _FETCHABLE:
             end = offset + 36
         else:
             end = _end_of_v1(data, offset)
@@ -95,7 +96,8 @@ class CID:
         """The multicodec of the block: `RAW`, `DAG_PB`, or one that is not handled here."""
         if self.version == 0:
             return DAG_PB
-        return decode_varint(self.binary, 1)[0]
+        codec = self.binary[1]
+        return codec if codec < 0x80 else decode_varint(self.binary, 1)[0]
 
     @property
     def hash_code(self) -> int:
@@ -112,12 +114,12 @@ class CID:
     @property
     def fetchable(self) -> bool:
         """Whether it is a raw or dag-pb block under sha2-256: all that UnixFS needs."""
-        return self.binary[:4] in _V1_HEADS.values() or self.version == 0
+        return self.binary[:4] in _FETCHABLE or self.binary[:2] == _V0_HEAD
 
     @property
     def v1(self) -> CID:
         """The same content as CIDv1, so that both spellings of a dag-pb block compare equal."""
-        return CID(_V1_HEADS[DAG_PB] + self.digest) if self.version == 0 else self
+        return CID(_V1_HEADS[DAG_PB] + self.digest) if self.binary[:2] == _V0_HEAD else self
 
     def require_fetchable(self) -> None:
         """Raises InvalidContent, which names the codec or hash that is not handled here."""
@@ -130,6 +132,9 @@ class CID:
     def verify(self, block: bytes | bytearray | memoryview) -> bool:
         """Whether `block` is what this CID names. A CID that is not fetchable verifies nothing."""
         return self.fetchable and hashlib.sha256(block).digest() == self.binary[-_DIGEST:]
+
+    def __hash__(self) -> int:
+        return hash(self.binary)  # which bytes remember; CIDs are looked up more often than all else
 
     def __bytes__(self) -> bytes:
         return self.binary

@@ -149,7 +149,23 @@ def _decode_pb(block: bytes) -> tuple[list[PBLink], bytes | None]:
     return links, unixfs
 
 
+_CID_FIELD = bytes((0x0A, 36))
+"""What stands before the CID of a link, and behind it before a name and a size."""
+_NAME_FIELD, _SIZE_FIELD = 0x12, 0x18
+
+
 def _decode_link(data: bytes) -> PBLink:
+    # Nearly all links look alike, and a folder has many: those are not taken apart field by field.
+    if data[:2] == _CID_FIELD and len(data) > 40 and data[38] == _NAME_FIELD:
+        end = 40 + data[39]
+        if data[39] < 0x80 and len(data) > end and data[end] == _SIZE_FIELD:
+            tsize, after = decode_varint(data, end + 1)
+            if after == len(data):
+                return PBLink(CID(data[2:38]), data[40:end], tsize)
+    return _decode_unusual_link(data)
+
+
+def _decode_unusual_link(data: bytes) -> PBLink:
     cid: CID | None = None
     name, tsize, last = b"", 0, 0
     for number, _, value in pb_fields(data):

@@ -12,35 +12,24 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import (
-    BlockSource,
-    File,
-    Folder,
-    Node,
-    Shard,
-    Survey,
-    Symlink,
-    decode,
-    folder_entries,
-    missing_block,
-    survey,
-)
+from bacalhau_p2p.content.dag import BlockSource, Survey, missing_block, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
-from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
+from bacalhau_p2p.content.placing import TOP, Placing
+from bacalhau_p2p.content.placing import stays_inside as stays_inside
+from bacalhau_p2p.errors import ContentError, ContentNotFound
 
 Existing = Literal["refuse", "merge", "overwrite"]
 """What to do when the target exists: raise; put the entries into that folder, in the place of files
 of the same name; or put the content in its place."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_ROOT, _REPLACED = "content", "replaced"
+_REPLACED = "replaced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,103 +56,63 @@ def export(
 
     Files get mode 0644 and folders 0755, less the umask. With `symlinks="keep"` those that cannot
     lead out of the folder are written; the others are left out and reported, as all are by default.
-    `checkpoint` is called before each entry and may raise to cancel. `sums` spares a walk: what
+    `checkpoint` is called before each block and may raise to cancel. `sums` spares a walk: what
     `survey` gave for this root under these limits.
     Raises ContentNotFound when a block is not in `source`, InvalidContent, ContentTooLarge, and
     ContentError when the target exists or cannot be written.
     """
     if not (sums or survey(root, source, limits, missing_limit=1)).complete:
         raise ContentNotFound(f"{root} is not complete in the store")
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow a symlink at the target
-    with _writing(target):
-        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if existing == "refuse" and _kind(parent, target.name) is not None:
-            raise ContentError(f"{target} exists already")
-        temporary = f".{target.name[:100]}.{secrets.token_hex(8)}"
-        with _writing(target):
-            os.mkdir(temporary, 0o700, dir_fd=parent)
-        try:
-            with _writing(target), _opened(temporary, parent) as scratch:
-                writer = _Writer(source, limits, symlinks == "keep", checkpoint)
-                writer.entry(root, scratch, _ROOT, ())
-                _install(scratch, parent, target.name, existing)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True, dir_fd=parent)
-    finally:
-        os.close(parent)
-    return Exported(bytes=writer.bytes, entries=writer.entries, skipped=tuple(writer.skipped))
+    with Scratch(target, existing) as scratch:
+        placing = Placing(root, scratch.folder, limits=limits, keep_symlinks=symlinks == "keep")
+        with writing(target), closing(placing):
+            while (cid := placing.expected) is not None:
+                checkpoint()
+                if (block := source.get(cid)) is None:
+                    missing_block(cid)
+                placing.place(block)
+        scratch.install()
+    return Exported(bytes=placing.bytes, entries=placing.entries, skipped=tuple(placing.skipped))
 
 
-def stays_inside(target: str, depth: int) -> bool:
-    """Whether a symlink that lies `depth` folders below the root can lead nowhere but below the root.
+class Scratch:
+    """A fresh hidden folder beside a target, for the length of a `with` block; `folder` is its descriptor.
 
-    `..` may only stand in front: there it climbs real folders, while behind a name it would climb
-    from wherever that name leads.
+    What is written into it as `placing.TOP` comes to the target's place with `install`; without that,
+    nothing is left of it. Raises ContentError when the target exists (see `Existing`) or the folder
+    cannot be made.
     """
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    climbs = 0
-    while climbs < len(parts) and parts[climbs] == "..":
-        climbs += 1
-    return not target.startswith("/") and climbs <= depth and ".." not in parts[climbs:]
 
+    def __init__(self, target: Path, existing: Existing) -> None:
+        # resolve() would follow a symlink at the target
+        self._target = Path(os.path.abspath(target))  # noqa: PTH100
+        self._existing = existing
+        self._name = f".{self._target.name[:100]}.{secrets.token_hex(8)}"
+        with writing(self._target), ExitStack() as undo:
+            self._parent = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, self._parent)
+            if existing == "refuse" and _kind(self._parent, self._target.name) is not None:
+                raise ContentError(f"{self._target} exists already")
+            os.mkdir(self._name, 0o700, dir_fd=self._parent)
+            undo.callback(shutil.rmtree, self._name, ignore_errors=True, dir_fd=self._parent)
+            self.folder = os.open(self._name, _FOLDER, dir_fd=self._parent)
+            undo.callback(os.close, self.folder)
+            self._undo = undo.pop_all()
 
-class _Writer:
-    def __init__(
-        self, source: BlockSource, limits: Limits, keep_symlinks: bool, checkpoint: Callable[[], None]
-    ) -> None:
-        self._source = source
-        self._limits = limits
-        self._keep_symlinks = keep_symlinks
-        self._checkpoint = checkpoint
-        self.bytes = 0
-        self.entries = 0
-        self.skipped: list[str] = []
+    def install(self) -> None:
+        """Put what was written in its place. Raises ContentError."""
+        with writing(self._target):
+            _install(self.folder, self._parent, self._target.name, self._existing)
 
-    def entry(self, cid: CID, parent: int, name: str, where: tuple[str, ...]) -> None:
-        """Write what `cid` is as `name` in the open folder `parent`; `where` is its path for messages."""
-        self._checkpoint()
-        node = self._load(cid)
-        if isinstance(node, Symlink):
-            if self._keep_symlinks and where and stays_inside(node.target, len(where) - 1):
-                os.symlink(node.target, name, dir_fd=parent)
-            else:
-                self.skipped.append("/".join(where))
-        elif isinstance(node, File):
-            file = os.open(name, _NEW_FILE, 0o644, dir_fd=parent)
-            try:
-                self._file(node, file)
-            finally:
-                os.close(file)
-        else:
-            self._folder(cid, node, parent, name, where)
+    def close(self) -> None:
+        """Remove the folder with all that is left in it."""
+        self._undo.close()
 
-    def _folder(self, cid: CID, node: Folder | Shard, parent: int, name: str, where: tuple[str, ...]) -> None:
-        os.mkdir(name, 0o755, dir_fd=parent)
-        with _opened(name, parent) as folder:
-            for entry in folder_entries(cid, node, self._load):
-                self.entries += 1
-                self.entry(entry.cid, folder, entry.name, (*where, entry.name))
+    def __enter__(self) -> Self:
+        return self
 
-    def _file(self, node: File, file: int) -> None:
-        self._write(file, node.data)
-        for part in node.parts:
-            below = self._load(part.cid)
-            if not isinstance(below, File) or below.size != part.size:
-                raise InvalidContent(f"block {part.cid} is not the part of a file that it was said to be")
-            self._file(below, file)
-
-    def _write(self, file: int, data: bytes) -> None:
-        self.bytes += len(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-
-    def _load(self, cid: CID) -> Node:
-        block = self._source.get(cid)
-        if block is None:
-            missing_block(cid)
-        return decode(cid, block, self._limits)
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 # --- putting it in place --------------------------------------------------------------------
@@ -171,22 +120,22 @@ class _Writer:
 
 def _install(scratch: int, parent: int, name: str, existing: Existing) -> None:
     """Move what was written from the scratch folder to its name in the parent folder."""
-    fresh = _kind(scratch, _ROOT)
+    fresh = _kind(scratch, TOP)
     if fresh is None:
         raise ContentError("the content is a symlink, which is not written")
     present = _kind(parent, name)
     if existing == "refuse":
         if fresh == stat.S_IFREG:
-            os.link(_ROOT, name, src_dir_fd=scratch, dst_dir_fd=parent, follow_symlinks=False)
+            os.link(TOP, name, src_dir_fd=scratch, dst_dir_fd=parent, follow_symlinks=False)
         else:  # on a folder that is not empty, and on anything else, the rename fails
-            os.rename(_ROOT, name, src_dir_fd=scratch, dst_dir_fd=parent)
+            os.rename(TOP, name, src_dir_fd=scratch, dst_dir_fd=parent)
     elif existing == "merge" and present is not None:
-        _merge(scratch, _ROOT, parent, name, (name,))
+        _merge(scratch, TOP, parent, name, (name,))
     else:
         if present is not None:
             os.rename(name, _REPLACED, src_dir_fd=parent, dst_dir_fd=scratch)
         try:
-            os.rename(_ROOT, name, src_dir_fd=scratch, dst_dir_fd=parent)
+            os.rename(TOP, name, src_dir_fd=scratch, dst_dir_fd=parent)
         except OSError:
             if present is not None:
                 os.rename(_REPLACED, name, src_dir_fd=scratch, dst_dir_fd=parent)
@@ -223,7 +172,7 @@ def _opened(name: str, parent: int) -> Iterator[int]:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def writing(target: Path) -> Iterator[None]:
     """Turns the system's refusal to write into a ContentError."""
     try:
         yield

@@ -20,6 +20,7 @@ from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build, is_small
+from bacalhau_p2p.content.weighing import AskForBlock, ask_for_root, weight
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
@@ -54,12 +55,15 @@ class Content:
         exchange: Exchange,
         candidates: Callable[[], Sequence[PeerID]],
         *,
+        ask_for_block: AskForBlock | None = None,
         threads: trio.CapacityLimiter | None = None,
     ) -> None:
-        """`candidates` gives the peers to ask when a CID is wanted: those connected now."""
+        """`candidates` gives the peers to ask when a CID is wanted: those connected now. `ask_for_block` asks
+        one of them for a single block; without it nobody is asked what something weighs."""
         self._blocks = blocks
         self._exchange = exchange
         self._candidates = candidates
+        self._ask_for_block = ask_for_block
         self._threads = threads or trio.CapacityLimiter(4)
 
     async def add(
@@ -107,6 +111,18 @@ class Content:
         Raises ContentNotFound when not all of it is in this node's store, InvalidContent, ContentTooLarge.
         """
         return (await self._survey(cid)).bytes
+
+    async def weight(self, cid: CID, *, hints: Sequence[PeerID] = ()) -> int | None:
+        """About the bytes of all files below `cid`, as its root block claims, which `hints` or any peer
+        that is connected may have; None when nobody gives it. The caller bounds the time.
+
+        Raises InvalidContent, ContentTooLarge.
+        """
+        cid.require_fetchable()
+        block = await self._thread(self._blocks.get, cid)
+        if block is None and self._ask_for_block is not None:
+            block = await ask_for_root(cid, (*hints, *self._candidates()), self._ask_for_block)
+        return None if block is None else weight(cid, block, self._blocks.limits)
 
     async def _survey(self, cid: CID) -> Survey:
         cid.require_fetchable()

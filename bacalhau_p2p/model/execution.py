@@ -79,3 +79,7 @@ class Execution(Model):
     published: PublishedResult | None = None
     outlives_node: bool = False
     """Its run goes on if the node's process dies, as a container does: the node is waited for longer."""
+    input_bytes: int = 0
+    """Bytes of the job's inputs, as far as the node could find them out when it bid."""
+    local_input_bytes: int = 0
+    """Those that it had already."""

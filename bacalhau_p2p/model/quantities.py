@@ -50,6 +50,19 @@ def parse_bytes(text: str) -> int:
     return int(amount)
 
 
+def format_bytes(amount: int) -> str:
+    """By thousands, as `parse_bytes` reads it, for people: `950 bytes`, `1.5 MB`, `12 GB`."""
+    if amount < 1000:
+        return f"{amount} byte{'' if amount == 1 else 's'}"
+    power = min((len(str(amount)) - 1) // 3, len(_PREFIXES))
+    shown = amount / 1000**power
+    digits = f"{shown:.1f}".removesuffix(".0") if shown < 99.95 else f"{shown:.0f}"
+    if digits == "1000" and power < len(_PREFIXES):
+        return f"1 {_PREFIXES[power].upper()}B"
+    unit = _PREFIXES[power - 1]
+    return f"{digits} {'k' if unit == 'k' else unit.upper()}B"
+
+
 def parse_gpu(text: str) -> int:
     """A whole number of GPUs."""
     text = _compact(text)

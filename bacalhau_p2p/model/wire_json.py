@@ -59,6 +59,7 @@ def job_from_json(value: object) -> Job:
 def execution_to_json(execution: Execution) -> JSON:
     """An execution as the API has it. `ResultCID` is what its node proposed, empty when it has not."""
     proposal, published = execution.proposal, execution.published
+    inputs = {"InputBytes": execution.input_bytes, "LocalInputBytes": execution.local_input_bytes}
     return {
         "ID": execution.id,
         "JobID": execution.job_id,
@@ -69,6 +70,7 @@ def execution_to_json(execution: Execution) -> JSON:
         "RunOutput": _output_to_json(proposal.output) if proposal else None,
         "ResultCID": proposal.result_cid if proposal else "",
         "PublishedResult": result_to_json(published) if published else None,
+        **(inputs if execution.input_bytes else {}),
     }
 
 
@@ -98,6 +100,8 @@ def execution_from_json(value: object) -> Execution:
         modified=_from_nanoseconds(item, "ModifyTime"),
         proposal=proposal,
         published=None if published is None else result_from_json(published),
+        input_bytes=_whole(item, "InputBytes", 0),
+        local_input_bytes=_whole(item, "LocalInputBytes", 0),
     )
 
 

@@ -22,10 +22,12 @@ import trio
 from bacalhau_p2p import registry
 from bacalhau_p2p.bprotocol.codec import MESSAGE_ID_BYTES, MessageID
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
-from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy
+from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy, no_disk_for_inputs
 from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.examining import Examiner
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.machine import Host as ComputeHost
+from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import Adapters, ComputeService
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.content.bitswap import PROTOCOL as BITSWAP_PROTOCOL
@@ -98,7 +100,12 @@ async def open_node(
         bitswap = Bitswap(blocks, transport.open_stream)
         exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
         directory = Directory()
-        content = Content(blocks, exchange, lambda: _candidates(transport, directory, clock()))
+        content = Content(
+            blocks,
+            exchange,
+            lambda: _candidates(transport, directory, clock()),
+            ask_for_block=bitswap.block,
+        )
         node = Node(settings, identity, transport, messenger, content, directory, clock)
         transport.handle_streams(CAR_PROTOCOL, exchange.serve)
         transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
@@ -171,6 +178,7 @@ async def _furnish_compute(
     stack: AsyncExitStack,
     chance: random.Random,
 ) -> None:
+    settings, probes = node.settings, _probes(node.settings)
     adapters = Adapters(
         executors={
             **registry.executors(context),
@@ -189,11 +197,16 @@ async def _furnish_compute(
         ),
         BidStrategy(
             offer=lambda: node.offer,
-            labels=node.settings.labels,
-            policy=JobSelectionPolicy(accept_networked=node.settings.accept_networked),
-            short_of=_disk_watch(context.folder, parse_bytes(node.settings.min_free_disk)),
+            labels=settings.labels,
+            policy=JobSelectionPolicy(
+                accept_networked=settings.accept_networked,
+                reject_stateless=settings.reject_stateless,
+                local_data_only=settings.data_locality == "local",
+                probed=bool(probes),
+            ),
+            short_of=_disk_watch(context.folder, parse_bytes(settings.min_free_disk)),
         ),
-        Capacity(_limits(node.settings.limits, context.folder)),
+        Capacity(_limits(settings.limits, context.folder)),
     )
     store = ComputeStore(context.folder / "compute.db")
     stack.callback(store.close)
@@ -203,6 +216,12 @@ async def _furnish_compute(
         node.messenger,
         node.content,
         adapters,
+        Examiner(
+            adapters.storage,
+            node_id=node.peer_id,
+            local_data_only=settings.data_locality == "local",
+            probes=probes,
+        ),
         peer_id=node.peer_id,
         folder=context.folder / "executions",
         seal=seal,
@@ -212,6 +231,16 @@ async def _furnish_compute(
         power_safe=node.settings.power_safe,
     )
     await node.add_compute(compute, adapters)
+
+
+def _probes(settings: Settings) -> list[Probe]:
+    """What the owner of this node has decide about each job."""
+    probes: list[Probe] = []
+    if settings.probe_exec:
+        probes.append(ExecProbe(settings.probe_exec, timeout=settings.probe_timeout))
+    if settings.probe_http:
+        probes.append(HttpProbe(settings.probe_http, timeout=settings.probe_timeout))
+    return probes
 
 
 def _limits(limits: Limits, folder: Path) -> Resources:
@@ -239,11 +268,14 @@ def _content_quota(settings: Settings) -> int:
         raise SettingsError(f"content_quota: {error}") from None
 
 
-def _disk_watch(folder: Path, least: int) -> Callable[[], str | None]:
+def _disk_watch(folder: Path, least: int) -> Callable[[int], str | None]:
     """What a bid strategy asks before each bid; the disk itself is asked, which takes microseconds."""
 
-    def short_of() -> str | None:
-        return "has almost no free disk" if shutil.disk_usage(folder).free < least else None
+    def short_of(inputs: int) -> str | None:
+        free = shutil.disk_usage(folder).free - least
+        if free < 0:
+            return "has almost no free disk"
+        return no_disk_for_inputs(inputs=inputs, job=0, free=free) if inputs > free else None
 
     return short_of
 

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ import trio
 
 from bacalhau_p2p.errors import SettingsError
 
+HURRY = 2.0
+"""Seconds to connect, and without a byte, of a question that may go unanswered."""
 DEFAULT_REGION = "us-east-1"
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NoSuchUpload", "PermanentRedirect"})
 _WORDS = {
@@ -91,12 +94,23 @@ class S3Access:
         """Whether jobs may name this endpoint; an empty one is AWS."""
         return not endpoint or _normal(endpoint) in self._endpoints
 
-    async def run(self, call: Callable[..., _T], *args: object) -> _T:
+    @cached_property
+    def hurried(self) -> S3Access:
+        """The same for questions whose answer is worth a second or two: no second attempt, and threads of
+        its own, so that nothing waits behind a server that does not answer."""
+        return S3Access(
+            endpoints=self._endpoints, buckets=self._buckets, idle=HURRY, attempts=1, session=self._session
+        )
+
+    async def run(self, call: Callable[..., _T], *args: object, abandon: bool = False) -> _T:
         """A blocking call in a thread, boto3's errors in our words.
 
-        Raises S3Fault. Cancelled: returns once the call looks up, between pieces of data.
+        Raises S3Fault. Cancelled: returns once the call looks up, between pieces of data; with `abandon`
+        at once, and the call goes on by itself.
         """
-        return await trio.to_thread.run_sync(lambda: translated(call, *args), limiter=self.threads)
+        return await trio.to_thread.run_sync(
+            lambda: translated(call, *args), abandon_on_cancel=abandon, limiter=self.threads
+        )
 
     def client(self, endpoint: str, region: str, bucket: str, *, anonymous: bool = False) -> Any:
         """A boto3 client, the same for the same choice. Blocks."""

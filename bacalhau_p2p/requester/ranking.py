@@ -10,12 +10,17 @@ from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.labels import matches
 from bacalhau_p2p.model.node import NodeInfo
 
+LOAD_STEPS = 4
+"""Steps of load within which a node's share of the inputs counts for more than its exact load."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankedBid:
     execution_id: ExecutionID
     node: PeerID
     load: float
+    local_input_bytes: int = 0
+    """Of the job's inputs, what the node has already."""
 
 
 def why_not(info: NodeInfo, spec: JobSpec) -> str | None:
@@ -41,5 +46,18 @@ def why_not(info: NodeInfo, spec: JobSpec) -> str | None:
 def rank(
     bids: Iterable[RankedBid], *, tried: Collection[PeerID], dice: Callable[[], float]
 ) -> list[RankedBid]:
-    """Best first: nodes that have not failed this job before, then the idlest, then by lot."""
-    return sorted(bids, key=lambda bid: (bid.node in tried, round(bid.load, 2), dice()))
+    """Best first: nodes that have not failed this job before, then the idler, then by lot.
+
+    Among nodes of about the same load, those that have more of the job's inputs come first: machines of
+    different size never have quite the same, and data is dearer to move than a little load.
+    """
+    return sorted(
+        bids,
+        key=lambda bid: (
+            bid.node in tried,
+            int(round(bid.load, 2) * LOAD_STEPS),
+            -bid.local_input_bytes,
+            round(bid.load, 2),
+            dice(),
+        ),
+    )

@@ -122,6 +122,8 @@ class Rounds:
             created=now,
             modified=now,
             outlives_node=bid.outlives_node,
+            input_bytes=bid.input_bytes,
+            local_input_bytes=min(bid.local_input_bytes, bid.input_bytes),
         )
         entry.executions[execution.id] = execution
         entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
@@ -165,7 +167,7 @@ class Rounds:
         placed = any(slot.attempts for slot in entry.slots)
         if placed or len(received) >= entry.job.spec.min_bids:
             ranked = rank(
-                (RankedBid(e.id, e.node_id, entry.bids[e.id].load) for e in received),
+                (RankedBid(e.id, e.node_id, entry.bids[e.id].load, e.local_input_bytes) for e in received),
                 tried=entry.troubled.keys(),
                 dice=self._dice,
             )

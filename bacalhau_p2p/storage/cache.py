@@ -33,6 +33,8 @@ class Cached:
 
     key: str
     note: Mapping[str, str]
+    size: int
+    """Bytes of its files."""
 
 
 class InputCache:
@@ -58,11 +60,11 @@ class InputCache:
             if name not in self._known():
                 return None
             try:
-                note = json.loads((self._entries / name / _NOTE).read_text())["note"]
+                kept = json.loads((self._entries / name / _NOTE).read_text())
+                return Cached(key, kept["note"], kept.get("bytes", kept["size"]))
             except (OSError, ValueError, KeyError):
                 self._remove(name)
                 return None
-        return Cached(key, note)
 
     def lend(self, key: str, target: Path) -> bool:
         """Link what the entry holds to `target`, which must not exist; False when it is gone."""
@@ -86,7 +88,7 @@ class InputCache:
 
         Raises OSError.
         """
-        size = _size(source)
+        size, content = _size(source), _content(source)
         if size > self._budget:
             return False
         name = _name(key)
@@ -96,7 +98,8 @@ class InputCache:
             place.mkdir(mode=0o700)
             try:
                 link_tree(source, place / _DATA)
-                (place / _NOTE).write_text(json.dumps({"key": key, "size": size, "note": dict(note)}))
+                kept = {"key": key, "size": size, "bytes": content, "note": dict(note)}
+                (place / _NOTE).write_text(json.dumps(kept))
                 self._remove(name)
                 place.rename(self._entries / name)
             except OSError:
@@ -168,6 +171,13 @@ def _size(path: Path) -> int:
     if path.is_dir() and not path.is_symlink():
         return 4096 + sum(_size(entry) for entry in path.iterdir())
     return max(4096, path.lstat().st_size)
+
+
+def _content(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir() and not path.is_symlink():
+        return sum(_content(entry) for entry in path.iterdir())
+    return 0 if path.is_symlink() else path.stat().st_size
 
 
 def _name(key: str) -> str:

@@ -15,9 +15,10 @@ import trio
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.logs import get_logger
+from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.storage.cache import Cached, InputCache
 from bacalhau_p2p.storage.files import remove_tree
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
 
 log = get_logger(__name__)
 
@@ -63,6 +64,19 @@ class Fetcher:
     async def has(self, key: str) -> bool:
         """Whether it was fetched before and is still there."""
         return await self.thread(self._cache.find, key) is not None
+
+    async def size_here(self, key: str) -> InputSize | None:
+        """What was fetched before and is still there, which takes no more room: it is lent."""
+        known = await self.thread(self._cache.find, key)
+        return None if known is None else InputSize(total=known.size, local=known.size)
+
+    def size_there(self, total: int) -> InputSize:
+        """An input of so many bytes that is to be fetched. Raises StorageError above the limit."""
+        if total > self.limits.bytes:
+            raise StorageError(
+                f"an input has {format_bytes(total)}, and this node takes {format_bytes(self.limits.bytes)}"
+            )
+        return InputSize(total=total, disk=total)
 
     async def prepare(self, key: str, folder: Path, fetch: Fetch) -> PreparedInput:
         """The input in `folder`, from the cache if `fetch` finds it unchanged.

@@ -25,7 +25,7 @@ from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, UnchangedError
 from bacalhau_p2p.storage.files import remove_tree
 from bacalhau_p2p.storage.git_command import Git, GitFault, OutputTooLarge
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
 
 MAX_FILES = 500_000
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -70,6 +70,13 @@ class GitStorage:
             return await self._fetcher.has(_key(_read(source)))
         except InvalidJob:
             return False
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """Only of what was fetched before: nobody tells what a commit adds up to."""
+        try:
+            return await self._fetcher.size_here(_key(_read(source)))
+        except InvalidJob:
+            return None
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()

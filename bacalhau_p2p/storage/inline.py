@@ -18,7 +18,7 @@ from bacalhau_p2p.errors import Fault, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.files import remove_tree
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
 
 FOLDER_TYPE = "application/gzip"
 """The media type that says: a gzipped TAR, to be unpacked into a folder. Bacalhau writes it so."""
@@ -52,6 +52,19 @@ class InlineStorage:
 
     async def has_locally(self, source: SpecConfig) -> bool:
         return True
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        try:
+            media_type, data = _parse(source)
+            if media_type == FOLDER_TYPE:
+                members = await trio.to_thread.run_sync(_members, data)
+                total = sum(len(content or b"") for _, _, content in members)
+            else:
+                await trio.lowlevel.checkpoint()
+                total = len(data)
+        except _Malformed:
+            return None
+        return InputSize(total=total, local=total, disk=total)
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.base import PeerID
@@ -19,6 +19,21 @@ class PreparedInput:
     path: Path
     read_only: bool = True
     owned: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSize:
+    """What an input amounts to: bytes of its files, how many of them are on this machine already, and
+    how many bytes of its disk preparing the input will take."""
+
+    total: int
+    local: int = 0
+    disk: int = 0
+
+    @classmethod
+    def as_blocks(cls, total: int) -> Self:
+        """Content that is not here: it takes room as blocks, and as the files that a job sees."""
+        return cls(total=total, disk=2 * total)
 
 
 class StorageProvider(Protocol):
@@ -37,6 +52,14 @@ class StorageProvider(Protocol):
 
     async def has_locally(self, source: SpecConfig) -> bool:
         """Whether the data is on this machine already."""
+        ...
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """What preparing it would amount to, without fetching it; None when that cannot be told soon.
+
+        Called before a bid, by a caller that cancels it after a second or two, for sources without
+        faults. Raises StorageError when it is certain that this node would not take so much.
+        """
         ...
 
     async def prepare(

@@ -13,7 +13,7 @@ from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent,
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.files import remove_tree
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
 
 _NAME = "content"
 
@@ -43,6 +43,15 @@ class IpfsStorage:
 
     async def has_locally(self, source: SpecConfig) -> bool:
         return await self._content.has(_cid(source))
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """Of content that is not here, what its root block claims, which a peer gives."""
+        cid = _cid(source)
+        if await self._content.has(cid):
+            total = await self._content.size(cid)
+            return InputSize(total=total, local=total, disk=total)
+        claimed = await self._content.weight(cid, hints=hints)
+        return None if claimed is None else InputSize.as_blocks(claimed)
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()

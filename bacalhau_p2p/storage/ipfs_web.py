@@ -6,8 +6,9 @@ before they are stored, and the content counts as had only when all of it has co
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,17 +17,19 @@ import trio
 from bacalhau_p2p.content.car import CarReader, header, section
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import ROOT, Depth, decode, links_of
-from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
+from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.content.weighing import weight
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service, ServiceFault
-from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 TOTAL = 14 * 60.0
 """Seconds for all sources together: less than what an execution has to prepare."""
 _GULP = 256 * 1024
+_RAW = "application/vnd.ipld.raw"
 _CAR = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
 
 
@@ -38,6 +41,10 @@ class CarSource(Protocol):
 
     async def has(self, cid: CID) -> bool:
         """Whether it says at once that it has this, without a search."""
+        ...
+
+    async def block(self, cid: CID) -> bytes | None:
+        """One block as it says, not checked, if it has that at once."""
         ...
 
     def car(self, cid: CID, limit: int) -> AsyncGenerator[bytes, None]:
@@ -65,6 +72,12 @@ class KuboSource:
             return False
         return True
 
+    async def block(self, cid: CID) -> bytes | None:
+        query = {"arg": str(cid), "offline": "true"}
+        return await _whole(
+            self._service.stream("POST", "/api/v0/block/get", query=query, headers={}, limit=MAX_BLOCK)
+        )
+
     def car(self, cid: CID, limit: int) -> AsyncGenerator[bytes, None]:
         query = {"arg": str(cid), "progress": "false"}
         return self._service.stream("POST", "/api/v0/dag/export", query=query, headers={}, limit=limit)
@@ -83,6 +96,12 @@ class GatewaySource:
     async def has(self, cid: CID) -> bool:
         await trio.lowlevel.checkpoint()
         return False
+
+    async def block(self, cid: CID) -> bytes | None:
+        query, headers = {"format": "raw"}, {"Accept": _RAW}
+        return await _whole(
+            self._service.stream("GET", f"/ipfs/{cid}", query=query, headers=headers, limit=MAX_BLOCK)
+        )
 
     def car(self, cid: CID, limit: int) -> AsyncGenerator[bytes, None]:
         query = {"format": "car", "dag-scope": "all"}
@@ -117,6 +136,36 @@ class IpfsWebStorage:
 
     async def has_locally(self, source: SpecConfig) -> bool:
         return await self._peers.has_locally(source)
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """As of content from peers; sources are asked for the root block at the same time."""
+        cid = CID.parse(str(source.params.get("CID", "")))
+        found: InputSize | None = None
+        failure: ContentError | None = None
+
+        async def ask(look: Callable[[], Awaitable[InputSize | None]]) -> None:
+            nonlocal found, failure
+            try:
+                found = await look() or found
+            except ContentError as error:  # carried out of the nursery, which would wrap it
+                failure = error
+            if found is not None:
+                nursery.cancel_scope.cancel()
+
+        async def by_root(each: CarSource) -> InputSize | None:
+            block = await each.block(cid)
+            claimed = None if block is None else weight(cid, block, self._limits)
+            return None if claimed is None else InputSize.as_blocks(claimed)
+
+        if await self._peers.has_locally(source):
+            return await self._peers.size(source)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, partial(self._peers.size, source, hints=hints))
+            for each in self._sources:
+                nursery.start_soon(ask, partial(by_root, each))
+        if found is None and failure is not None:
+            raise failure
+        return found
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
@@ -207,6 +256,15 @@ def _follow(cid: CID, block: bytes, wanted: dict[CID, Depth], seen: set[CID], li
             wanted[link.v1] = link_depth
     if len(seen) + len(wanted) > limits.blocks:
         raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+
+
+async def _whole(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
+    """All of an answer, None when there is none."""
+    try:
+        async with aclosing(pieces):
+            return b"".join([piece async for piece in pieces])
+    except ServiceFault:
+        return None
 
 
 async def _gulps(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

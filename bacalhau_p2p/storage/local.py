@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ import trio
 from bacalhau_p2p.errors import Fault, SettingsError, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
 
+MAX_COUNTED = 100_000
+"""Entries of a folder that are looked at to tell its size."""
 _GLOB = re.compile(r"[*?\[{]")
 
 
@@ -79,6 +82,7 @@ class LocalStorage:
         """
         self._allowed = tuple(AllowedPath.parse(text) for text in allowed)
         self._source = source
+        self._measuring = trio.CapacityLimiter(2)
 
     @property
     def source(self) -> str:
@@ -103,6 +107,26 @@ class LocalStorage:
         except _Forbidden:
             return False
         return path.exists() or asked.create_as != "nocreate"
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """None for a folder of more than `MAX_COUNTED` entries, and for what is not there."""
+        asked, _ = _read(source.params)
+        if asked is None:
+            return None
+        # Given up when cancelled: a dead network drive may hold the thread for minutes.
+        total = await trio.to_thread.run_sync(
+            self._measure, asked, abandon_on_cancel=True, limiter=self._measuring
+        )
+        return None if total is None else InputSize(total=total, local=total)
+
+    def _measure(self, asked: _Source) -> int | None:
+        try:
+            path = self._find(asked)
+            if not path.exists():
+                return 0 if asked.create_as != "nocreate" else None
+            return _bytes_below(path)
+        except (_Forbidden, OSError):
+            return None
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
@@ -145,6 +169,28 @@ class LocalStorage:
             if allowed.on_disk().matches(str(real)) and (allowed.read_write or not asked.read_write):
                 return real
         raise _Forbidden(f"{asked.path} is a symlink out of the local paths that this node allows")
+
+
+def _bytes_below(path: Path) -> int | None:
+    """Of the files in a folder, or of a file; symlinks are not followed. None when there are too many.
+
+    Raises OSError. Notices a cancellation between folders.
+    """
+    if not path.is_dir():
+        return path.stat().st_size
+    total, counted, pending = 0, 0, [str(path)]
+    while pending:
+        trio.from_thread.check_cancelled()
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                counted += 1
+                if counted > MAX_COUNTED:
+                    return None
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 class _Forbidden(Exception):

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import S3Source
@@ -20,7 +21,9 @@ from bacalhau_p2p.model.reading import read_params
 from bacalhau_p2p.outbound.s3 import S3Access, S3Fault, translated
 from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, UnchangedError
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
+
+log = get_logger(__name__)
 
 MAX_OBJECTS = 100_000
 """Objects of one input."""
@@ -69,6 +72,22 @@ class S3Storage:
             return await self._fetcher.has(_key(read_params(S3Source, source)))
         except InvalidJob:
             return False
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """What listing the objects tells. Raises StorageError for what this node would not take."""
+        try:
+            asked = read_params(S3Source, source)
+        except InvalidJob:
+            return None
+        if (here := await self._fetcher.size_here(_key(asked))) is not None:
+            return here
+        listing = _Listing(self._access.hurried, asked, self._fetcher.limits.bytes)
+        try:
+            objects = await self._access.hurried.run(listing.read, abandon=True)
+        except S3Fault as fault:  # fetching it will tell
+            log.debug("size_not_told", source=_shown(asked), reason=str(fault))
+            return None
+        return self._fetcher.size_there(sum(one.size for one in objects))
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()

@@ -13,6 +13,7 @@ import httpx
 import trio
 
 from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import UrlSource
@@ -21,7 +22,9 @@ from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarde
 from bacalhau_p2p.outbound.http import PASSING, RETRY_STATUS, answered, in_words, pause_before, shown
 from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, Spool, UnchangedError
-from bacalhau_p2p.storage.interface import PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput
+
+log = get_logger(__name__)
 
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -64,6 +67,33 @@ class UrlStorage:
             return await self._fetcher.has(_key(_read(source)))
         except InvalidJob:
             return False
+
+    async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
+        """What the server says to HEAD; None when it does not say, or refuses it."""
+        try:
+            asked = _read(source)
+        except InvalidJob:
+            return None
+        if (here := await self._fetcher.size_here(_key(asked))) is not None:
+            return here
+        length = await self._content_length(asked)
+        return None if length is None else self._fetcher.size_there(length)
+
+    async def _content_length(self, asked: UrlSource) -> int | None:
+        """Whatever else the server says, fetching will tell."""
+        try:
+            async with guarded_client(self._guard, idle=self._fetcher.limits.idle) as client:
+                url = httpx.URL(asked.url)
+                for _ in range(MAX_REDIRECTS + 1):
+                    response = await client.head(url, headers=_HEADERS)
+                    if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                        length = response.headers.get("content-length", "")
+                        known = response.status_code == 200 and re.fullmatch(r"[0-9]{1,18}", length)
+                        return int(length) if known else None
+                    url = _next(asked, url, response.headers["location"])
+        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, StorageError) as error:
+            log.debug("size_not_told", url=shown(asked.url), reason=type(error).__name__)
+        return None
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
@@ -139,7 +169,7 @@ class _Download:
             for _ in range(MAX_REDIRECTS + 1):
                 async with client.stream("GET", url, headers=self._headers()) as response:
                     if response.status_code in _REDIRECTS and "location" in response.headers:
-                        url = self._next(url, response.headers["location"])
+                        url = _next(self._asked, url, response.headers["location"])
                         continue
                     return await self._take(url, response)
         except AddressRefused as error:
@@ -162,15 +192,6 @@ class _Download:
             elif modified := self._known.note.get("modified"):
                 headers["If-Modified-Since"] = modified
         return headers
-
-    def _next(self, url: httpx.URL, location: str) -> httpx.URL:
-        there = url.join(location)
-        if there.scheme not in ("http", "https") or not there.host:
-            problem = f"{shown(self._asked.url)} leads to {there.scheme}, which is not fetched"
-            raise StorageError(problem, permanent=True)
-        if url.scheme == "https" and there.scheme == "http":
-            raise StorageError(f"{shown(self._asked.url)} leads from https to http", permanent=True)
-        return there.copy_with(username=None, password=None)
 
     async def _take(self, url: httpx.URL, response: httpx.Response) -> Mapping[str, str] | None:
         if response.status_code == 304 and self._known is not None:
@@ -197,6 +218,17 @@ class _Download:
             )
             raise StorageError(problem, permanent=True)
         return _note(response, bool(self._asked.sha256))
+
+
+def _next(asked: UrlSource, url: httpx.URL, location: str) -> httpx.URL:
+    """Where a redirect leads. Raises StorageError where it may not."""
+    there = url.join(location)
+    if there.scheme not in ("http", "https") or not there.host:
+        problem = f"{shown(asked.url)} leads to {there.scheme}, which is not fetched"
+        raise StorageError(problem, permanent=True)
+    if url.scheme == "https" and there.scheme == "http":
+        raise StorageError(f"{shown(asked.url)} leads from https to http", permanent=True)
+    return there.copy_with(username=None, password=None)
 
 
 def _note(response: httpx.Response, hashed: bool) -> Mapping[str, str] | None:

@@ -22,7 +22,7 @@ import trio
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 Tree = Mapping[str, bytes | None]
 """A folder by the relative paths of its files, with their content, and of its folders (None)."""
@@ -59,6 +59,10 @@ class StorageKit:
         path.mkdir()
         return path
 
+    async def size(self, source: SpecConfig) -> InputSize | None:
+        with trio.fail_after(self.patience):
+            return await self.provider.size(source, hints=self.hints)
+
     async def prepare(self, source: SpecConfig, folder: Path) -> PreparedInput:
         with trio.fail_after(self.patience):
             return await self.provider.prepare(source, folder, hints=self.hints)
@@ -72,6 +76,11 @@ def content_of(path: Path) -> bytes | Tree:
         str(entry.relative_to(path)): entry.read_bytes() if entry.is_file() else None
         for entry in path.rglob("*")
     }
+
+
+def size_of(content: bytes | Tree) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return len(content) if isinstance(content, bytes) else sum(len(each or b"") for each in content.values())
 
 
 async def check_type_is_lower_case(kit: StorageKit) -> None:
@@ -118,6 +127,24 @@ async def check_prepared_data_is_there_locally(kit: StorageKit) -> None:
     for sample in kit.samples:
         await kit.prepare(sample.source, kit.place())
         assert await kit.provider.has_locally(sample.source)
+
+
+async def check_the_size_of_prepared_data_is_known(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        await kit.prepare(sample.source, kit.place())
+        size = await kit.size(sample.source)
+        assert size is not None
+        assert size.local == size.total == size_of(sample.content)
+
+
+async def check_a_size_that_is_told_before_is_about_right(kit: StorageKit) -> None:
+    for sample in kit.samples:
+        size = await kit.size(sample.source)
+        if size is not None:
+            least = size_of(sample.content)
+            most = least + least // 8 + 1024 * max(1, len(sample.content))
+            assert least <= size.total <= most
+            assert 0 <= size.local <= size.total
 
 
 async def check_executions_do_not_disturb_each_other(kit: StorageKit) -> None:
@@ -170,6 +197,11 @@ async def check_cancelled_preparing_leaves_nothing_half_done(kit: StorageKit) ->
         assert all(content_of(entry) == sample.content for entry in left)
 
 
+async def check_what_cannot_be_had_has_no_size(kit: StorageKit) -> None:
+    if kit.absent is not None:
+        assert await kit.size(kit.absent) is None
+
+
 async def _failure(kit: StorageKit, source: SpecConfig, place: Path) -> StorageError:
     try:
         await kit.prepare(source, place)
@@ -185,11 +217,14 @@ STORAGE_CHECKS: Sequence[Callable[[StorageKit], Awaitable[None]]] = (
     check_invalid_sources_are_not_prepared,
     check_data_is_as_it_was,
     check_owned_data_lies_in_the_given_folder,
+    check_a_size_that_is_told_before_is_about_right,
     check_prepared_data_is_there_locally,
+    check_the_size_of_prepared_data_is_known,
     check_executions_do_not_disturb_each_other,
     check_cleanup_removes_what_is_owned_and_nothing_else,
     check_cleanup_of_what_is_gone_is_no_error,
     check_what_cannot_be_had_is_a_storage_error,
+    check_what_cannot_be_had_has_no_size,
     check_cancelled_preparing_leaves_nothing_half_done,
 )
 """Every check, in the order in which they are best read."""

@@ -6,7 +6,6 @@ and tells that it is gone after everything that it had sent has been handed over
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,9 +13,7 @@ from typing import Any, Final
 
 import trio
 from libp2p.abc import INotifee
-from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, YAMUX_HEADER_FORMAT
 
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
@@ -174,13 +171,12 @@ class Sessions(INotifee):  # type: ignore[misc]
     async def _watch(self, conn: Any) -> None:
         """Give up a connection that stops answering; a frozen peer or a cut cable sends no farewell."""
         while not conn.is_closed:
-            with trio.move_on_after(PING_EVERY):
-                await conn.event_closed.wait()
-                return
             with FaultBarrier(self._counters, "close_faults", "watching a connection"):
-                if not await _answers(conn.muxed_conn):
+                if not await conn.muxed_conn.ping(PING_TIMEOUT):
                     await abort(conn.muxed_conn)
                     return
+            with trio.move_on_after(PING_EVERY):
+                await conn.event_closed.wait()
 
 
 async def wait_for_any(*events: trio.Event) -> None:
@@ -193,19 +189,3 @@ async def wait_for_any(*events: trio.Event) -> None:
 
         for event in events:
             nursery.start_soon(wait, event)
-
-
-async def _answers(muxed_conn: Any) -> bool:
-    """Whether the other end answers a yamux ping in time; 12 bytes each way."""
-    answer = muxed_conn._ping_event = trio.Event()
-    muxed_conn._ping_id += 1
-    ping = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_PING, FLAG_SYN, 0, muxed_conn._ping_id)
-    try:
-        with trio.move_on_after(PING_TIMEOUT):
-            await muxed_conn._write_frame(ping)
-            muxed_conn._ping_sent_time = trio.current_time()
-            await answer.wait()
-    except (BaseLibp2pError, OSError):
-        return False
-    # Yamux measures its round trip with the same event, and may have put its own in the place of ours.
-    return answer.is_set() or muxed_conn._ping_event is not answer

@@ -6,7 +6,6 @@ whole list, with the test that tells when one of them can go.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ from typing import Any, Final
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_noise_key_pair
-from libp2p.io.abc import ReadWriteCloser
-from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
@@ -26,15 +23,15 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import LifecycleError
-from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 
 from bacalhau_p2p.transports.faults import FaultBarrier
+from bacalhau_p2p.transports.libp2p_noise import LeanNoise
+from bacalhau_p2p.transports.libp2p_tcp import LeanTCP, LeanTCPStream
+from bacalhau_p2p.transports.libp2p_yamux import LeanYamux
 
 MAX_CONNECTIONS: Final = 1024
 MAX_CONNECTIONS_PER_PEER: Final = 4
@@ -48,9 +45,6 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for a connection to close in good manners before its socket is closed."""
-
-RECEIVE_BUFFER: Final = 256 * 1024
-"""Bytes taken from a socket at once at most."""
 
 Admits = Callable[[str], bool]
 """Whether this peer (base58) may be connected to now."""
@@ -76,9 +70,9 @@ class ContainedTasks:
             owner = getattr(function, "__self__", None)
             with FaultBarrier(self._counters, "task_faults", f"task {function!r}") as barrier:
                 await function(*args)
-            if barrier.fault is not None and isinstance(owner, Yamux | SwarmConn):
+            if barrier.fault is not None and isinstance(owner, LeanYamux | SwarmConn):
                 # Without the task that reads it, or takes its streams, a connection hangs for ever.
-                await abort(owner if isinstance(owner, Yamux) else owner.muxed_conn)
+                await abort(owner if isinstance(owner, LeanYamux) else owner.muxed_conn)
 
         self._manager._task_nursery.start_soon(contained)
 
@@ -93,91 +87,17 @@ class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
         pass
 
 
-class _LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
-    """A TCP stream that receives all there is at once, and sends at once what the socket takes.
-
-    In stock each yamux frame takes four system calls to receive, and each read and write a lock, which
-    gives up the processor, though yamux and noise do one of each at a time.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._buffer = b""
-        self._position = 0
-
-    async def read(self, n: int | None = None) -> bytes:
-        if self._position == len(self._buffer):
-            self._buffer, self._position = await self._receive(), 0
-        end = len(self._buffer) if n is None else self._position + n
-        piece: bytes = self._buffer[self._position : end]
-        self._position += len(piece)
-        return piece
-
-    async def _receive(self) -> bytes:
-        try:
-            return bytes(await self._stream.stream.receive_some(RECEIVE_BUFFER))
-        except trio.BrokenResourceError as fault:
-            raise ConnectionClosedError(f"reset by the other end: {fault}", transport="tcp") from fault
-        except trio.ClosedResourceError:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        try:
-            sent = os.write(self._stream.stream.socket.fileno(), data)
-        except OSError:  # it is full, or broken or closed, of which trio tells more
-            sent = 0
-        if sent == len(data):
-            return
-        try:
-            await self._stream.stream.send_all(data[sent:])
-        except trio.BrokenResourceError as fault:
-            raise ConnectionClosedError(f"reset by the other end: {fault}", transport="tcp") from fault
-        except trio.ClosedResourceError:
-            pass
-
-    async def close(self) -> None:
-        await self._stream.close()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        address: tuple[str, int] | None = self._stream.get_remote_address()
-        return address
-
-
-class LeanYamux(Yamux):  # type: ignore[misc]
-    """Yamux that writes a frame without giving up the processor, and times no read of what is here."""
-
-    async def _write_frame(self, data: bytes) -> None:
-        lock = self._write_lock
-        if lock.locked():
-            await lock.acquire()
-        else:
-            lock.acquire_nowait()
-        try:
-            await self.secured_conn.write(data)
-        finally:
-            lock.release()
-
-    async def _read_data_body(self, length: int) -> bytes:
-        # As a rule the body came in one Noise message with its header.
-        body: bytes = self.secured_conn._drain(length)
-        if len(body) < length:
-            body += await super()._read_data_body(length - len(body))
-        return body
-
-
 class _MuxerMultistream(MuxerMultistream):  # type: ignore[misc]
     """The stock one makes a stock Yamux whatever class it is given."""
 
+    def __init__(self, negotiate_timeout: float, counters: Counter[str]) -> None:
+        super().__init__({YAMUX: LeanYamux}, negotiate_timeout)
+        self._counters = counters
+
     async def new_conn(self, conn: Any, peer_id: ID) -> Any:
-        protocol, muxer = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        return self._annotate_connection(muxer(conn, peer_id, is_initiator=conn.is_initiator), conn, protocol)
-
-
-class _LeanTCP(TCP):  # type: ignore[misc]
-    async def dial(self, maddr: Any) -> Any:
-        raw_conn = await super().dial(maddr)
-        raw_conn.stream = _LeanTCPStream(raw_conn.stream)
-        return raw_conn
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        muxed_conn = LeanYamux(conn, peer_id, is_initiator=conn.is_initiator, counters=self._counters)
+        return self._annotate_connection(muxed_conn, conn, protocol)
 
 
 class GuardedSwarm(Swarm):  # type: ignore[misc]
@@ -226,7 +146,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
         """Hold an inbound slot while the connection stands, not, as the stock one, for ever."""
-        raw_conn = RawConnection(_LeanTCPStream(stream), False)
+        raw_conn = RawConnection(LeanTCPStream(stream), False)
         muxed_conn = None
         try:
             with self._handshake():
@@ -281,9 +201,7 @@ async def abort(muxed_conn: Any) -> None:
     A polite close writes, and so would wait for ever for a peer that reads nothing.
     """
     with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT):
-        await muxed_conn.secured_conn.close()
-        if not muxed_conn.event_closed.is_set():
-            await muxed_conn._cleanup_on_error()
+        await muxed_conn.abort()
 
 
 def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwarm:
@@ -295,7 +213,7 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
     peer_id = ID.from_pubkey(key_pair.public_key)
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, key_pair)
-    noise = NoiseTransport(key_pair, noise_privkey=create_new_noise_key_pair().private_key)
+    noise = LeanNoise(key_pair, noise_privkey=create_new_noise_key_pair().private_key)
     config = ConnectionConfig(
         max_connections=MAX_CONNECTIONS,
         min_connections=0,
@@ -310,14 +228,12 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
     upgrader = TransportUpgrader(
         secure_transports_by_protocol={NOISE: noise}, muxer_transports_by_protocol={}
     )
-    upgrader.muxer_multistream = _MuxerMultistream(
-        {YAMUX: LeanYamux}, upgrader.muxer_multistream.negotiate_timeout
-    )
+    upgrader.muxer_multistream = _MuxerMultistream(upgrader.muxer_multistream.negotiate_timeout, counters)
     return GuardedSwarm(
         peer_id,
         peerstore,
         upgrader,
-        transports=[_LeanTCP()],
+        transports=[LeanTCP()],
         retry_config=RetryConfig(max_retries=0),
         connection_config=config,
         counters=counters,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from dag_makers import MemoryBlocks, names
@@ -15,6 +17,7 @@ from bacalhau_p2p.content.export import export
 from bacalhau_p2p.content.hamt import name_hash
 from bacalhau_p2p.content.limits import Limits
 from bacalhau_p2p.content.tar import write_tar
+from bacalhau_p2p.content.unpacking import Spool, Unpacking
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 
 LIMITS = Limits(bytes=1 << 30, entries=100_000)
@@ -232,6 +235,43 @@ def test_evil_content_is_refused_by_name_and_never_written(make, error, message,
         tracemalloc.stop()
     assert names(tmp_path) == []
     assert time.process_time() - begun < 1
+
+
+def unpack(root: CID, stream: list[tuple[CID, bytes]], target: Path) -> None:
+    with closing(Spool()) as spool, Unpacking(root, target, spool, limits=LIMITS) as unpacking:
+        for cid, block in stream:
+            unpacking.take(cid, block)
+        unpacking.finish()
+
+
+@pytest.mark.parametrize(("make", "error", "message"), EVIL)
+def test_evil_content_that_is_written_as_it_comes_leaves_nothing(make, error, message, tmp_path):
+    blocks = MemoryBlocks()
+    root = make(blocks)
+    stream = list(reversed(blocks.blocks.items()))  # the root was made last
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=message):
+            unpack(root, stream, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert names(tmp_path) == []
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("make", [bomb_of_folders, bomb_of_files_in_folders])
+def test_no_more_is_written_than_came_before_all_was_added_up(make, tmp_path):
+    blocks = MemoryBlocks()
+    root = make(blocks)
+    with closing(Spool()) as spool, Unpacking(root, tmp_path / "out", spool) as unpacking:
+        for cid, block in reversed(blocks.blocks.items()):
+            unpacking.take(cid, block)
+        (scratch,) = tmp_path.iterdir()
+        written = [path for path in scratch.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_blocks * 512 for path in written) <= 1 << 19
+        assert len(written) == 1
 
 
 def take_all(walk: Walk, blocks: MemoryBlocks) -> None:

@@ -81,7 +81,7 @@ def run_container(network: Network, script: str) -> str:
 
 
 def containers(client: docker.DockerClient, job_id: str) -> list[Any]:
-    return client.containers.list(all=True, filters={"label": f"{JOB_LABEL}={job_id}"})
+    return client.containers.list(all=True, filters={"label": f"{JOB_LABEL}={job_id}"}, ignore_removed=True)
 
 
 def running(client: docker.DockerClient, job_id: str) -> Any:
@@ -90,11 +90,23 @@ def running(client: docker.DockerClient, job_id: str) -> Any:
     return found[0] if found and found[0].logs() else None
 
 
+def starts(client: docker.DockerClient, job_id: str, since: float) -> list[str]:
+    """The container of every start that the engine has seen for this job, on whatever node."""
+    filters = {"label": f"{JOB_LABEL}={job_id}", "event": "start"}
+    seen = client.events(since=int(since), until=int(time.time()) + 1, filters=filters, decode=True)
+    return [event["Actor"]["ID"] for event in seen]
+
+
+def accepted(executions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that were more than a bid."""
+    return [e for e in executions if e["ComputeState"]["StateType"] != "BidRejected"]
+
+
 def completed(network: Network, job_id: str, folder: Path) -> tuple[str, str]:
     """What a job printed and left in its output folder; it must have had one execution."""
     job, executions = network.job(job_id, wait=90)
     assert job["State"]["StateType"] == "Completed", job["State"]
-    assert len(executions) == 1, executions
+    assert len(accepted(executions)) == 1, executions
     assert network.cli("get", "--output-dir", folder, job_id).returncode == 0
     return (folder / "stdout").read_text(), (folder / "outputs" / "ran").read_text()
 
@@ -110,6 +122,30 @@ def test_a_container_that_outlives_its_killed_node_gives_the_result(lives, docke
     lives.start("compute")
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
+    assert containers(docker_client, job_id) == []
+
+
+@pytest.mark.docker
+def test_a_container_is_not_run_again_by_others_while_its_killed_node_is_started_again(
+    lives, docker_client, tmp_path
+):
+    began = time.time()
+    network = lives.requester()
+    for name in ("first", "second", "third"):
+        lives.compute(name, "docker")
+    network.wait_for_compute_nodes(3)
+    job_id = run_container(network, "sleep 10; echo done")
+    container = eventually(lambda: running(docker_client, job_id))
+    (execution,) = accepted(network.job(job_id)[1])
+    (runner,) = (name for name, node in lives.nodes.items() if node.peer_id == execution["NodeID"])
+    lives.kill(runner)
+    # Longer than it takes to give up what dies with its node; the two others could run it now.
+    eventually(lambda: "goes on without it" in network.job(job_id)[0]["State"]["Message"])
+    assert [e["ID"] for e in accepted(network.job(job_id)[1])] == [execution["ID"]]
+    lives.start(runner)
+    hostname = container.id[:12]
+    assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
+    assert starts(docker_client, job_id, began) == [container.id]
     assert containers(docker_client, job_id) == []
 
 

@@ -75,12 +75,12 @@ async def test_a_job_reads_urls_where_the_node_allows_their_network(tmp_path):
             for _ in range(2):
                 await (await net.requester.submit(job(source))).wait_result(30)
         assert reader.seen == [{"a.txt": b"data\n"}] * 2
-        assert len(server.requests) == 1
+        assert [request.method for request in server.requests] == ["HEAD", "GET"]
         async with open_network(tmp_path / "strict", compute_nodes=1) as net:
             refused = await net.requester.submit(job(source, Timeouts={"QueueTimeout": 1}))
             with pytest.raises(JobFailed, match="this node fetches nothing from that address"):
                 await refused.wait_result(30)
-    assert len(server.requests) == 1
+    assert [request.method for request in server.requests] == ["HEAD", "GET"]
 
 
 async def test_a_cid_that_only_a_kubo_node_has_is_an_input(tmp_path):

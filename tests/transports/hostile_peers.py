@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import trio
@@ -21,14 +20,13 @@ from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTr
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
-from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
+from stock_peers import muxed, secured, select, stock_upgrader, tcp, varint_prefixed
 
 from bacalhau_p2p.identity import Identity
 from bacalhau_p2p.transports.interface import Broadcast, PeerConnected
 from bacalhau_p2p.transports.libp2p import Libp2pTransport, open_libp2p
-from bacalhau_p2p.transports.libp2p_swarm import new_swarm
 
 FAULTS = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError)
 PROTOCOLS = (
@@ -44,49 +42,6 @@ JUNK = bytes(range(256)) * 8
 HUGE_LENGTH = b"\xff\xff\xff\xff\x7f"
 
 Stage = Callable[[str], Awaitable[None]]
-
-
-def varint_prefixed(payload: bytes) -> bytes:
-    length, prefix = len(payload), bytearray()
-    while length > 127:
-        prefix.append(length & 127 | 128)
-        length >>= 7
-    return bytes([*prefix, length]) + payload
-
-
-def select(protocol: str) -> bytes:
-    """The client's half of a multistream negotiation."""
-    return varint_prefixed(b"/multistream/1.0.0\n") + varint_prefixed(protocol.encode() + b"\n")
-
-
-@asynccontextmanager
-async def tcp(address: str) -> AsyncIterator[Any]:
-    raw = await TCP().dial(Multiaddr(address))
-    try:
-        yield raw
-    finally:
-        await raw.close()
-
-
-@asynccontextmanager
-async def secured(
-    address: str, upgrader: TransportUpgrader | None = None
-) -> AsyncIterator[tuple[Any, TransportUpgrader]]:
-    """An authenticated connection, of a fresh identity unless the upgrader has one."""
-    upgrader = upgrader or new_swarm(secrets.token_bytes(32), Counter(), lambda _: True).upgrader
-    async with tcp(address) as raw:
-        yield await upgrader.upgrade_security(raw, True, ID.from_base58(address.rpartition("/")[2])), upgrader
-
-
-@asynccontextmanager
-async def muxed(address: str, upgrader: TransportUpgrader | None = None) -> AsyncIterator[Yamux]:
-    async with secured(address, upgrader) as (conn, upgrader):
-        yamux = await upgrader.upgrade_connection(conn, conn.get_remote_peer())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(yamux.start)
-            await yamux.event_started.wait()
-            yield yamux
-            nursery.cancel_scope.cancel()
 
 
 async def reaction(stream: Any) -> None:
@@ -363,10 +318,10 @@ async def leaves(lines: Any, config: dict[str, Any]) -> None:
 async def repeat_offender(lines: Any, config: dict[str, Any]) -> None:
     """One identity that announces direct frames of 4 GiB, so many times."""
     await lines.write({"event": "ready"})
-    swarm = new_swarm(secrets.token_bytes(32), Counter(), lambda _: True)
+    upgrader = stock_upgrader()
     for _ in range(config["times"]):
         try:
-            async with muxed(config["address"], swarm.upgrader) as yamux:
+            async with muxed(config["address"], upgrader) as yamux:
                 stream = await yamux.open_stream()
                 await stream.write(select("/bacalhau/bprotocol/1.0.0") + HUGE_LENGTH)
                 await reaction(stream)
@@ -377,12 +332,12 @@ async def repeat_offender(lines: Any, config: dict[str, Any]) -> None:
 
 async def connection_hog(lines: Any, config: dict[str, Any]) -> None:
     """One identity that opens so many connections; says how many still stand."""
-    swarm = new_swarm(secrets.token_bytes(32), Counter(), lambda _: True)
+    upgrader = stock_upgrader()
     await lines.write({"event": "ready"})
     async with AsyncExitStack() as stack:
         connections = []
         for _ in range(config["count"]):
-            connections.append(await stack.enter_async_context(muxed(config["address"], swarm.upgrader)))
+            connections.append(await stack.enter_async_context(muxed(config["address"], upgrader)))
         kept = 0
         for yamux in connections:
             with trio.move_on_after(0.5):
