@@ -21,10 +21,12 @@ from bacalhau_p2p.errors import (
     BacalhauError,
     ContentNotFound,
     ContentTooLarge,
+    DiskFull,
     InvalidCID,
     InvalidContent,
     InvalidJob,
     JobNotFinished,
+    NoRoom,
     SettingsError,
     UnknownJob,
 )
@@ -40,6 +42,8 @@ _STATUS: dict[type[BacalhauError], int] = {
     AmbiguousID: 409,
     JobNotFinished: 409,
     ContentTooLarge: 413,
+    DiskFull: 507,
+    NoRoom: 507,
     SettingsError: 503,
 }
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
