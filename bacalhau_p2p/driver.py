@@ -15,6 +15,7 @@ import trio
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier
+from bacalhau_p2p.errors import StoreFailed
 from bacalhau_p2p.machine import (
     Broadcast,
     Machine,
@@ -126,12 +127,15 @@ class Driver(ABC):
     # --- the loop -------------------------------------------------------------------------------
 
     async def _drive(self, nursery: trio.Nursery) -> None:
-        """Until cancelled. What was handled by then is kept."""
+        """Until cancelled. What was handled by then is kept. Raises StoreFailed."""
         try:
             while True:
                 with trio.move_on_after(self._patience()):
                     await self._wake.wait()
                 self._tick(nursery)
+        except StoreFailed:
+            self._unkept = Unkept()  # a part of what could not be kept must not be either
+            raise
         finally:
             self._keep(self._clock())
 

@@ -26,7 +26,7 @@ class DiskFull(BacalhauError):
 
 
 class StoreFailed(BacalhauError):
-    """The disk refuses what this node must remember. It ends, and resumes what was kept when started again."""
+    """The disk refuses what this node must remember. It ends; started again, it resumes what was kept."""
 
 
 # --- jobs -------------------------------------------------------------------------------

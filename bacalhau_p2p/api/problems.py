@@ -11,10 +11,12 @@ from bacalhau_p2p.errors import (
     BacalhauError,
     ContentNotFound,
     ContentTooLarge,
+    DiskFull,
     InvalidCID,
     InvalidContent,
     InvalidJob,
     JobNotFinished,
+    NoRoom,
     SettingsError,
     UnknownJob,
 )
@@ -29,6 +31,8 @@ _STATUS: dict[type[BacalhauError], int] = {
     AmbiguousID: 409,
     JobNotFinished: 409,
     ContentTooLarge: 413,
+    DiskFull: 507,
+    NoRoom: 507,
     SettingsError: 503,
 }
 

@@ -234,19 +234,31 @@ class ComputeService(Driver):
     ) -> None:
         """One step, with its outcome as an event. Cancelled by Stop or the node's end: no event."""
         try:
-            with scope:
-                self._put(Item(await work(execution, place)))
-        except ExecutionError as error:
-            self._put(Item(ev.StepFailed(execution.id, str(error), error.permanent)))
-        except (BacalhauError, OSError) as error:
-            self._put(Item(ev.StepFailed(execution.id, str(error), permanent=False)))
-        except Exception as error:
-            log.exception("adapter_fault", execution=execution.id)
-            reason = f"{type(error).__name__} in this node's {work.__name__.strip('_')} step: {error}"
-            self._put(Item(ev.StepFailed(execution.id, reason, permanent=False)))
+            failed = await self._attempt(execution, place, work, scope)
+            if failed is not None:
+                # If it is this run that filled the disk, its failure can be kept only without its files.
+                await remove_folder(place.folder)
+                self._put(Item(failed))
         finally:
             place.step = None
             ended.set()
+
+    async def _attempt(
+        self, execution: ComputeExecution, place: _Workplace, work: _Work, scope: trio.CancelScope
+    ) -> ev.StepFailed | None:
+        """What is wrong, unless it has worked or was cancelled."""
+        try:
+            with scope:
+                self._put(Item(await work(execution, place)))
+        except ExecutionError as error:
+            return ev.StepFailed(execution.id, str(error), error.permanent)
+        except (BacalhauError, OSError) as error:
+            return ev.StepFailed(execution.id, str(error), permanent=False)
+        except Exception as error:
+            log.exception("adapter_fault", execution=execution.id)
+            reason = f"{type(error).__name__} in this node's {work.__name__.strip('_')} step: {error}"
+            return ev.StepFailed(execution.id, reason, permanent=False)
+        return None
 
     async def _prepare(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
         try:

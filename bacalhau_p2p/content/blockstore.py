@@ -16,6 +16,7 @@ oldest first, and is called by a `put` that would exceed the quota.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -23,7 +24,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -34,7 +35,7 @@ from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.content.pins import Pin, Pins
 from bacalhau_p2p.content.small_blocks import MAX_SMALL, SmallBlocks
-from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
+from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent, NoRoom
 
 __all__ = ["BlockStore", "Collected", "Pin"]
 
@@ -102,7 +103,8 @@ class BlockStore:
 
     def close(self) -> None:
         """Give the folder free for another process. No other call may follow."""
-        self._pins.note("used", self._used)
+        with suppress(sqlite3.OperationalError):  # a full disk: the blocks are measured at the next start
+            self._pins.note("used", self._used)
         self._pins.close()
         self._small.close()
         os.close(self._lock)
@@ -161,7 +163,7 @@ class BlockStore:
                 self._install(temporary, path, len(block))
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
-            raise ContentError(f"block {cid} cannot be stored: {error.strerror or error}") from None
+            raise _refused(f"block {cid} cannot be stored", error) from None
         return None
 
     def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
@@ -187,7 +189,7 @@ class BlockStore:
             with self._claims.lock:
                 self._used += self._small.put_all(blocks, int(self._clock()))
         except sqlite3.Error as error:
-            raise ContentError(f"blocks cannot be stored: {error}") from None
+            raise _refused("blocks cannot be stored", error) from None
 
     def _install(self, temporary: str, path: str, size: int) -> None:
         with self._claims.lock:
@@ -236,13 +238,14 @@ class BlockStore:
         return cid.fetchable and self.size(cid) is not None
 
     def delete(self, cid: CID) -> None:
-        """Remove one block, pinned or not; one that is not there is no error."""
+        """Remove one block, pinned or not; one that is not there is no error. Raises ContentError."""
         with self._claims.lock:
             size = self.size(cid)
             if size is not None:
+                with _refusals(f"block {cid} cannot be removed"):
+                    self._small.remove([cid.digest])
+                    Path(self._path(cid)).unlink(missing_ok=True)
                 self.removed(size)
-                self._small.remove([cid.digest])
-                Path(self._path(cid)).unlink(missing_ok=True)
 
     def _path(self, cid: CID) -> str:
         cid.require_fetchable()
@@ -288,13 +291,16 @@ class BlockStore:
         """Note that `owner` needs the DAG below `cid`; the same owner pinning again moves the expiry.
 
         Blocks that may have gone before this returns are not looked for: hold the root meanwhile.
+        Raises ContentError when the disk refuses.
         """
-        self._pins.add(cid, owner, expires)
+        with _refusals(f"{cid} cannot be pinned"):
+            self._pins.add(cid, owner, expires)
         self._claims.pinned(cid)
 
     def unpin(self, cid: CID, owner: str) -> bool:
-        """Whether there was such a pin; there is none now."""
-        return self._pins.remove(cid, owner)
+        """Whether there was such a pin; there is none now. Raises ContentError when the disk refuses."""
+        with _refusals(f"{cid} cannot be unpinned"):
+            return self._pins.remove(cid, owner)
 
     def pins(self, cid: CID | None = None, *, now: float | None = None) -> list[Pin]:
         """The pins of one root, or all; with `now` (UNIX seconds) only those that have not expired."""
@@ -334,8 +340,8 @@ class BlockStore:
         if not everything:
             excess = 0 if self.quota is None else self._used - self.quota * LOW_WATER
         now = self._clock()
-        self._pins.remove_expired(now)
-        try:
+        with _refusals("blocks cannot be removed"):
+            self._pins.remove_expired(now)
             return collect(
                 self,
                 self._claims,
@@ -343,8 +349,6 @@ class BlockStore:
                 excess=excess,
                 checkpoint=checkpoint,
             )
-        except (OSError, sqlite3.Error) as error:
-            raise ContentError(f"blocks cannot be removed: {error}") from None
 
     def _make_room(self, size: int) -> None:
         assert self.quota is not None
@@ -352,7 +356,7 @@ class BlockStore:
             if self._used + size > self.quota:
                 self._collect(False, lambda: None)
         if self._used + size > self.quota:
-            raise ContentError(f"the block store is full: {self._used} of {self.quota} bytes are needed")
+            raise NoRoom(f"the block store is full: {self._used} of {self.quota} bytes are needed")
 
     def groups(self) -> Iterator[Group]:
         """All blocks, as their collector wants them."""
@@ -368,6 +372,27 @@ class BlockStore:
 
     def _measure(self) -> int:
         return sum(block.size for group in self.groups() for block in group.blocks())
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _refused(what: str, error: OSError | sqlite3.Error) -> ContentError:
+    """What could not be done, and why; a NoRoom when the disk is full."""
+    if isinstance(error, OSError):
+        kind = NoRoom if error.errno in _NO_ROOM else ContentError
+        return kind(f"{what}: {error.strerror or error}")
+    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return (NoRoom if full else ContentError)(f"{what}: {error}")
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Raises ContentError where the disk, or the database on it, refuses."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise _refused(what, error) from None
 
 
 class _Folder:

@@ -73,10 +73,11 @@ class SmallBlocks:
             self._db.execute("BEGIN")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite may have rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def groups(self) -> Iterator[SmallGroup]:
         """All that were there on the first step, some thousands at a time."""

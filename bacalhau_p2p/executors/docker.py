@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from bacalhau_p2p.errors import ExecutorError, Fault, RunTimedOut
+from bacalhau_p2p.errors import ExecutorError, Fault, InvalidJob, RunTimedOut
+from bacalhau_p2p.executors.docker_attending import LOG_FILE, REMOVAL_TIMEOUT, Attendant, Life
 from bacalhau_p2p.executors.docker_engine import DockerEngine, is_permanent
 from bacalhau_p2p.executors.docker_folders import JobUser, check_readable, give, take_back
-from bacalhau_p2p.executors.docker_output import (
-    STDERR,
-    AttachedOutput,
-    LoggedOutput,
-    Output,
-    logged_since_start,
-)
-from bacalhau_p2p.executors.docker_params import DockerParams, read_params
+from bacalhau_p2p.executors.docker_output import AttachedOutput, LoggedOutput, logged_since_start
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.engines import DockerParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.reading import read_params
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -53,20 +46,8 @@ MINIMUM_CPU_QUOTA = 1000
 MINIMUM_MEMORY = 6 * 1024**2
 """Bytes; the engine takes no less."""
 
-LOG_FILE = 32 * 1024**2
-"""Bytes of a container's output that the engine keeps for a node that is killed and comes back."""
-
 LOG_FILES = 2
 """With two, a log that is shorter than one file has never dropped its beginning."""
-
-REMOVAL_TIMEOUT = 20.0
-"""Seconds for the engine to kill and remove one container (0.1 s when all is well)."""
-
-OOM_STATUS = 137
-"""What a process killed by SIGKILL ends with."""
-
-ENGINE_STOPPED = frozenset({OOM_STATUS, 143, 255})
-"""What containers end with that go down with their engine or machine: killed, terminated, or unknown."""
 
 LEFT_WITHIN = 3.0
 """Seconds to spend on containers of an engine that was away, when it is asked whether it is there."""
@@ -111,7 +92,11 @@ class DockerExecutor:
         return reason
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
-        return read_params(engine)[1]
+        try:
+            read_params(DockerParams, engine)
+        except InvalidJob as error:
+            return list(error.faults)
+        return []
 
     async def prepare(self, request: RunRequest) -> None:
         params = _usable_params(request)
@@ -132,7 +117,7 @@ class DockerExecutor:
             options = self._container(client, request, params, results)
             self._running.add(request.execution_id)
             try:
-                attendant = _Attendant(self._engine, client, options["name"], results)
+                attendant = Attendant(self._engine, client, options["name"], results)
                 return await self._attend(request, attendant, options, time_left=request.timeout)
             finally:
                 self._running.discard(request.execution_id)
@@ -150,7 +135,7 @@ class DockerExecutor:
                 await self._remove_now(name)
 
     async def _go_on(self, client: APIClient, name: str, request: RunRequest) -> RunOutput | None:
-        life = await self._engine.call(_Life.of, client, name)
+        life = await self._engine.call(Life.of, client, name)
         if life is None or life.was_cut_short:
             return None
         time_left = request.timeout - life.seconds
@@ -162,7 +147,7 @@ class DockerExecutor:
         with ResultsFolder(
             request.results, request.result_paths, limit=self._stream_limit, resumed=True
         ) as results:
-            attendant = _Attendant(self._engine, client, name, results)
+            attendant = Attendant(self._engine, client, name, results)
             output = await self._attend(request, attendant, None, time_left=time_left)
             # It may have written more, or gone down with its engine, while we followed it.
             return output if attendant.whole else None
@@ -222,7 +207,7 @@ class DockerExecutor:
     async def _attend(
         self,
         request: RunRequest,
-        attendant: _Attendant,
+        attendant: Attendant,
         options: Mapping[str, Any] | None,
         *,
         time_left: float,
@@ -243,7 +228,7 @@ class DockerExecutor:
         _raise_if_never_started(status, results)
         return results.finish(status)
 
-    async def _attend_container(self, attendant: _Attendant, options: Mapping[str, Any] | None) -> int:
+    async def _attend_container(self, attendant: Attendant, options: Mapping[str, Any] | None) -> int:
         client, name = attendant.client, attendant.name
         failure: ExecutorError | None = None
         async with trio.open_nursery() as nursery:
@@ -291,7 +276,7 @@ class DockerExecutor:
             "name": container_name(request.execution_id),
             "entrypoint": list(params.entrypoint) or None,
             "command": list(params.parameters) or None,
-            "environment": {**request.environment, **params.environment},
+            "environment": {**request.environment, **params.environment_variables},
             "working_dir": params.working_directory or None,
             "user": str(self._user),
             "labels": {
@@ -324,10 +309,10 @@ def container_name(execution_id: str) -> str:
 
 
 def _usable_params(request: RunRequest) -> DockerParams:
-    params, faults = read_params(request.engine)
-    if faults:
-        raise ExecutorError("; ".join(map(str, faults)), permanent=True)
-    return params
+    try:
+        return read_params(DockerParams, request.engine)
+    except InvalidJob as error:
+        raise ExecutorError("; ".join(map(str, error.faults)), permanent=True) from None
 
 
 def _mounts(request: RunRequest, results: ResultsFolder) -> Iterable[Mount]:
@@ -364,102 +349,6 @@ def _limits(request: RunRequest) -> dict[str, Any]:
     if request.resources.gpu > 0:
         limits["device_requests"] = [DeviceRequest(count=request.resources.gpu, capabilities=[["gpu"]])]
     return limits
-
-
-class _Attendant:
-    """Takes a container's output to the results folder, and notes how the container ended."""
-
-    def __init__(self, engine: DockerEngine, client: APIClient, name: str, results: ResultsFolder) -> None:
-        self._engine = engine
-        self.client = client
-        self.name = name
-        self.results = results
-        self._scope = trio.CancelScope(shield=True)
-        self._status: int | None = None
-        self._error: ExecutorError | None = None
-        self.output: Output | None = None
-        self.whole = True
-        """Whether the results are those of the whole run; otherwise it must be run again."""
-        self.ended = trio.Event()
-
-    async def run(self) -> None:
-        # Cancelled only by `dismiss`: the thread writes to files that are closed after it.
-        with self._scope:
-            try:
-                self._status = await self._engine.attend(self._follow)
-            except ExecutorError as error:
-                self._error = error
-        self.ended.set()
-
-    def _follow(self) -> int:
-        assert self.output is not None
-        for stream, data in self.output:
-            (self.results.stderr if stream == STDERR else self.results.stdout).write(data)
-        # Seldom is there anything left to wait for: only where the job closed its output and went on.
-        status = int(self.client.wait(self.name, timeout=None)["StatusCode"])
-        if status == OOM_STATUS:
-            container = self.client.inspect_container(self.name)
-            if container["State"]["OOMKilled"]:
-                limit = container["HostConfig"]["Memory"]
-                note = f"out of memory: killed at the limit of {limit} bytes\n"
-                self.results.stderr.write(note.encode())
-        if isinstance(self.output, LoggedOutput):
-            # Who follows a log misses what is written while the engine begins its next file.
-            self.whole = logged_since_start(self.client, self.name, LOG_FILE)
-        return status
-
-    async def dismiss(self) -> None:
-        """To be called once the container is gone; ends the thread, and gives the connection back."""
-        if self.output is None:
-            return
-        if not self.ended.is_set():
-            self.output.hang_up()
-            with trio.move_on_after(REMOVAL_TIMEOUT):
-                await self.ended.wait()
-            self._scope.cancel()
-        self.output.close()
-
-    def status(self) -> int:
-        if self._error is not None:
-            raise self._error
-        assert self._status is not None
-        return self._status
-
-
-@dataclass(frozen=True, slots=True)
-class _Life:
-    """How long a container has run, and how it ended if it did. Times are UNIX seconds."""
-
-    started: float
-    ended: float | None
-    was_cut_short: bool
-    """It went down with its engine or its machine: its end says nothing about the job."""
-
-    @classmethod
-    def of(cls, client: APIClient, name: str) -> Self | None:
-        """None where there is no such container, or it was never started."""
-        from docker.errors import NotFound
-
-        try:
-            container = client.inspect_container(name)
-        except NotFound:
-            return None
-        state = container["State"]
-        if state["Status"] == "created":
-            return None
-        ended = None if state["Running"] else _seconds(state["FinishedAt"])
-        cut = ended is not None and state["ExitCode"] in ENGINE_STOPPED and not state["OOMKilled"]
-        return cls(_seconds(state["StartedAt"]), ended, cut)
-
-    @property
-    def seconds(self) -> float:
-        return (time.time() if self.ended is None else self.ended) - self.started
-
-
-def _seconds(moment: str) -> float:
-    """UNIX seconds of an engine's time, which has nanoseconds: 2026-11-22T20:48:18.123456789Z."""
-    whole, _, fraction = moment.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
 def _has_image(client: APIClient, image: str) -> bool:

@@ -149,6 +149,7 @@ def _furnish_requester(
     node: Node, context: registry.AdapterContext, store: RequesterStore, chance: random.Random
 ) -> None:
     verifiers = registry.verifiers(context)
+    disk = _disk_watch(context.folder, parse_bytes(node.settings.min_free_disk))
     machine = RequesterMachine(
         RequesterHost(
             peer_id=node.peer_id,
@@ -167,6 +168,7 @@ def _furnish_requester(
         clock=node.clock,
         power_safe=node.settings.power_safe,
         new_job_id=lambda: JobID(_uuid(chance)),
+        short_of=lambda: disk(0),
     )
     node.add_requester(requester, verifiers)
 

@@ -12,7 +12,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.database import transaction
 from bacalhau_p2p.driver import Driver, Item, Unkept
-from bacalhau_p2p.errors import Fault, InvalidJob, VerifierError
+from bacalhau_p2p.errors import DiskFull, Fault, InvalidJob, VerifierError
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.mailbox import keep_mail, load_mail
 from bacalhau_p2p.messenger import Messenger
@@ -55,13 +55,16 @@ class RequesterService(Driver):
         clock: Callable[[], UnixSeconds],
         power_safe: bool = True,
         new_job_id: Callable[[], JobID],
+        short_of: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`short_of` says why this node can take no jobs now, if so."""
         super().__init__(machine, messenger, clock=clock, power_safe=power_safe)
         self._machine = machine
         self._store = store
         self._verifiers = verifiers
         self._check = check
         self._new_job_id = new_job_id
+        self._short_of = short_of
         self._changed: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
         """Of submissions that are not kept yet; the event tells when they are."""
@@ -73,17 +76,19 @@ class RequesterService(Driver):
     async def submit(self, spec: JobSpec, *, token: str | None = None) -> JobID:
         """Accept a job; it survives any crash from the moment this returns.
 
-        The same `token` again returns the job that it was first given with. Raises InvalidJob.
+        The same `token` again returns the job that it was first given with. Raises InvalidJob, DiskFull.
         Cancelled: the job may have been accepted.
         """
         if faults := self._faults(spec):
             raise InvalidJob(faults)
+        if token is not None and (known := self._store.by_token(token)) is not None:
+            return known
+        if (reason := self._short_of()) is not None:
+            raise DiskFull(f"this node takes no jobs now: it {reason}")
         if token is None:
             job_id = self._new_job_id()
             await self._put_and_keep(ev.Submitted(job_id, spec))
             return job_id
-        if (known := self._store.by_token(token)) is not None:
-            return known
         if token not in self._tokens:
             # Until it is kept, and even if this is cancelled: who says it again must find it.
             job_id, kept = self._tokens[token] = self._new_job_id(), trio.Event()

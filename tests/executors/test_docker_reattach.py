@@ -16,11 +16,10 @@ from bacalhau_p2p.errors import ExecutorError, RunTimedOut
 from bacalhau_p2p.executors.docker import (
     NODE_LABEL,
     DockerExecutor,
-    _Life,
-    _seconds,
     _usable_params,
     container_name,
 )
+from bacalhau_p2p.executors.docker_attending import Life, seconds_of
 from bacalhau_p2p.executors.docker_folders import give
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
@@ -199,6 +198,6 @@ async def test_what_could_not_be_removed_goes_when_the_engine_is_back(
 
 
 def test_times_of_the_engine_are_read_to_the_nanosecond():
-    assert _seconds("1970-01-01T00:01:00.25Z") == 60.25
-    assert _seconds("1970-01-01T00:01:00Z") == 60
-    assert _Life(started=10, ended=12.5, was_cut_short=False).seconds == 2.5
+    assert seconds_of("1970-01-01T00:01:00.25Z") == 60.25
+    assert seconds_of("1970-01-01T00:01:00Z") == 60
+    assert Life(started=10, ended=12.5, was_cut_short=False).seconds == 2.5

@@ -129,7 +129,7 @@ def promises_of_frame(to: PeerID, frame: bytes) -> Iterator[tuple[Promise, Envel
         return
     if isinstance(envelope.message, say.Ack):
         for message_id in envelope.message.ids:
-            yield Acknowledged(to, message_id), envelope
+            yield Acknowledged(to, MessageID(message_id)), envelope
     elif envelope.message.carrier is Carrier.DIRECT and not isinstance(envelope.message, _HARMLESS):
         yield Sent(envelope.id, envelope.message.kind), envelope
 

@@ -74,9 +74,19 @@ class Connection(apsw.Connection):
 
     tape: Tape
 
-    def execute(self, statement: str, *rest: Any, **named: Any) -> apsw.Cursor:
-        cursor = super().execute(statement, *rest, **named)
-        if statement == "COMMIT":
+    def execute(
+        self,
+        statements: str,
+        bindings: Any = None,
+        *,
+        can_cache: bool = True,
+        prepare_flags: int = 0,
+        explain: int = -1,
+    ) -> apsw.Cursor:
+        cursor = super().execute(
+            statements, bindings, can_cache=can_cache, prepare_flags=prepare_flags, explain=explain
+        )
+        if statements == "COMMIT":
             self.tape.entries.append(Committed(self.filename, state_of(super().execute)))
         return cursor
 

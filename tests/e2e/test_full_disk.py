@@ -1,0 +1,117 @@
+"""Nodes whose disk is full say so in one sentence, and go on with what they kept once there is room."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from networks import COMMAND, Node
+from small_disk import Limited, small_disk
+
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+
+MIB = 1024 * 1024
+PROBE = Path(__file__).parents[1] / "executors" / "wasm" / "probe.wasm"
+
+
+@contextmanager
+def node_on(disk, *flags, least="0"):
+    """A node on the disk, which takes jobs while `least` bytes of it are free."""
+    environment = ("env", f"BACALHAU_P2P_MIN_FREE_DISK={least}")
+    program = (*environment, *disk.prefix, COMMAND, "serve", "--drain", "0")
+    node = Node(disk.folder / "node", *flags, program=program)
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+def noop(text, count=1):
+    return {"Count": count, "Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": text}}}]}
+
+
+def submit(node, job, token=""):
+    url = f"http://127.0.0.1:{node.network.port}/api/v1/orchestrator/jobs"
+    body = {"Job": job, **({"IdempotencyToken": token} if token else {})}
+    return httpx.put(url, json=body, timeout=30, trust_env=False)
+
+
+def submit_for_ever(node, job):
+    for number in range(100):
+        submit(node, job, token=f"token {number}")
+
+
+@pytest.fixture(params=["file system", "file size"])
+def disk(request, tmp_path):
+    """A real file system where this user may mount one, and a limit on every file's size."""
+    if request.param == "file size":
+        (tmp_path / "disk").mkdir()
+        yield Limited(tmp_path / "disk", 4 * MIB)
+        return
+    with small_disk(tmp_path / "disk", 4 * MIB) as disk:
+        yield disk
+
+
+def test_a_node_with_a_full_disk_ends_with_one_sentence_and_resumes_what_it_kept(disk):
+    with node_on(disk, "--engine", "noop") as node:
+        done = submit(node, noop("done")).json()["JobID"]
+        assert node.network.job(done, wait=30)[0]["State"]["StateType"] == "Completed"
+        waits = submit(node, noop("waits", count=2)).json()["JobID"]  # there is one node only
+        disk.fill(node.process.pid)
+        with pytest.raises(httpx.TransportError):
+            submit_for_ever(node, noop("lost"))  # what is left of the last page fills up too
+        assert node.process.wait(30) == 1
+        said = node.process.communicate()[1].splitlines()
+        assert len(said) == 1
+        assert said[0].startswith("Error: ")
+        assert said[0].endswith(
+            (".db cannot be written: database or disk is full", ".db cannot be written: disk I/O error")
+        )
+    disk.empty()
+    with node_on(disk, "--engine", "noop") as node:
+        assert node.network.job(done)[0]["State"]["StateType"] == "Completed"
+        assert node.network.job(waits)[0]["State"]["StateType"] in ("Pending", "Running")
+        again = submit(node, noop("lost"), token="token 99").json()["JobID"]
+        assert node.network.job(again, wait=30)[0]["State"]["StateType"] == "Completed"
+        assert node.stop() == ""
+
+
+def test_a_node_with_little_room_refuses_jobs_and_goes_on(tmp_path):
+    with small_disk(tmp_path / "disk", 4 * MIB) as disk:
+        least = "1EB" if isinstance(disk, Limited) else "1MB"
+        with node_on(disk, "--engine", "noop", least=least) as node:
+            if not isinstance(disk, Limited):
+                assert submit(node, noop("early"), token="early").status_code == 200
+                disk.fill(node.process.pid, leave=MIB // 2)
+            refused = submit(node, noop("late"))
+            assert refused.status_code == 507
+            assert refused.json() == {
+                "Error": "this node takes no jobs now: it has almost no free disk",
+                "Code": "DiskFull",
+            }
+            if not isinstance(disk, Limited):
+                assert submit(node, noop("early"), token="early").status_code == 200  # it is there already
+                disk.empty()
+                assert submit(node, noop("late")).status_code == 200
+            assert node.stop() == ""
+
+
+def test_a_job_that_fills_the_disk_fails_and_its_node_goes_on(disk, tmp_path):
+    requester = Node(tmp_path / "requester", "--no-compute")
+    try:
+        network = requester.network
+        flags = ("--no-requester", "--engine", "wasm", "--engine", "noop", "--peer", requester.address)
+        with node_on(disk, *flags) as node:
+            network.wait_for_compute_nodes(1)
+            disk.fill(node.process.pid, leave=2 * MIB)
+            ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "flood", "200000")  # of 64 bytes each
+            _, executions = network.job(ran.stdout.strip(), wait=60)
+            assert executions[0]["ComputeState"]["StateType"] == "Failed"
+            assert "could not be written" in executions[0]["ComputeState"]["Message"]
+            fine = submit(requester, noop("fine")).json()["JobID"]
+            assert network.job(fine, wait=30)[0]["State"]["StateType"] == "Completed"
+            assert node.stop() == ""
+    finally:
+        requester.stop()
