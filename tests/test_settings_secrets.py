@@ -24,3 +24,16 @@ def test_a_token_that_cannot_be_sent_is_refused_without_showing_it():
 def test_amounts_are_checked(name):
     with pytest.raises(SettingsError, match=f"{name}: .*'much' is not an amount of bytes"):
         load_settings(environ={}, flags={name: "much"})
+
+
+def test_the_job_selection_policy_is_checked():
+    settings = load_settings(environ={"BACALHAU_P2P_DATA_LOCALITY": "Local"}, flags={"probe_timeout": 1})
+    assert (settings.data_locality, settings.probe_timeout) == ("local", 1)
+    for name, value in {
+        "data_locality": "nearby",
+        "probe_http": "ftp://host/",
+        "probe_timeout": 31,
+        "reject_stateless": "perhaps",
+    }.items():
+        with pytest.raises(SettingsError, match=f"^{name}: "):
+            load_settings(environ={}, flags={name: value})

@@ -7,14 +7,14 @@ one that a peer sent: what they let through, the rest of the program may rely on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.labels import check_operator, check_values
+from bacalhau_p2p.model.labels import Constraint
 from bacalhau_p2p.model.limits import (
     MAX_COUNT,
     MAX_ENTRIES,
@@ -28,8 +28,8 @@ from bacalhau_p2p.model.limits import (
     TypeName,
     Value,
 )
-from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_gpu
-from bacalhau_p2p.model.resources import Resources, parse_resources
+from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu
+from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 
 DEFAULT_CPU = "0.1"
 DEFAULT_MEMORY = "100mb"
@@ -60,24 +60,6 @@ class ResultPath(Model):
 
     name: EntryName
     path: MountPoint
-
-
-def _readable_by(parse: Callable[[str], float]) -> AfterValidator:
-    def check(text: str) -> str:
-        if text:
-            parse(text)
-        return text
-
-    return AfterValidator(check)
-
-
-class ResourceSpec(Model):
-    """What one execution may use, as text: `0.5` or `500m` cores, `256mb`, `1gb`."""
-
-    cpu: Annotated[Line, _readable_by(parse_cpu)] = ""
-    memory: Annotated[Line, _readable_by(parse_bytes)] = ""
-    disk: Annotated[Line, _readable_by(parse_bytes)] = ""
-    gpu: Annotated[Line, _readable_by(parse_gpu)] = ""
 
 
 _NETWORKS = {
@@ -123,19 +105,6 @@ class Timeouts(Model):
     def _total_is_enough(self) -> Self:
         if self.total_timeout and self.execution_timeout + self.queue_timeout > self.total_timeout:
             raise ValueError("TotalTimeout must be at least ExecutionTimeout and QueueTimeout together")
-        return self
-
-
-class Constraint(Model):
-    """A node is eligible only if its label `key` stands in this relation to `values`."""
-
-    key: Name
-    operator: Annotated[Line, AfterValidator(check_operator)]
-    values: Annotated[tuple[Value, ...], Field(max_length=MAX_ENTRIES)] = ()
-
-    @model_validator(mode="after")
-    def _values_suit_operator(self) -> Self:
-        check_values(self.operator, self.values)
         return self
 
 

@@ -1,12 +1,14 @@
-"""Whether a node's labels satisfy a job's constraints, in the terms of Kubernetes' label selectors."""
+"""A job's constraints, and whether a node's labels satisfy them, as Kubernetes' label selectors do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Annotated, Self
 
-if TYPE_CHECKING:
-    from bacalhau_p2p.model.job import Constraint
+from pydantic import AfterValidator, Field, model_validator
+
+from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.limits import MAX_ENTRIES, Line, Name, Value
 
 _Relation = Callable[[str | None, tuple[str, ...]], bool]
 
@@ -54,7 +56,7 @@ _OPERATORS: dict[str, tuple[str, _Relation]] = {
 }
 
 
-def check_operator(operator: str) -> str:
+def _operator(operator: str) -> str:
     """The operator in lower case. Raises ValueError when there is no such operator."""
     folded = operator.strip().lower()
     if folded not in _OPERATORS:
@@ -62,13 +64,26 @@ def check_operator(operator: str) -> str:
     return folded
 
 
-def check_values(operator: str, values: tuple[str, ...]) -> None:
+def _check_values(operator: str, values: tuple[str, ...]) -> None:
     """Raises ValueError when a known operator cannot take so many values."""
     wanted, relation = _OPERATORS[operator]
     if not {_ONE: len(values) == 1, _SOME: len(values) >= 1, _NONE: not values}[wanted]:
         raise ValueError(f"operator {operator} takes {wanted}")
     if relation in (_more, _less) and _number(values[0]) is None:
         raise ValueError(f"operator {operator} compares with a number, not {values[0]!r}")
+
+
+class Constraint(Model):
+    """A node is eligible only if its label `key` stands in this relation to `values`."""
+
+    key: Name
+    operator: Annotated[Line, AfterValidator(_operator)]
+    values: Annotated[tuple[Value, ...], Field(max_length=MAX_ENTRIES)] = ()
+
+    @model_validator(mode="after")
+    def _values_suit_operator(self) -> Self:
+        _check_values(self.operator, self.values)
+        return self
 
 
 def matches(constraints: Iterable[Constraint], labels: Mapping[str, str]) -> bool:

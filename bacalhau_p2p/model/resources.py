@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.limits import Line
 from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_gpu
-
-if TYPE_CHECKING:
-    from bacalhau_p2p.model.job import ResourceSpec
 
 
 class Resources(Model):
@@ -43,6 +44,24 @@ class Resources(Model):
             and self.disk <= room.disk
             and self.gpu <= room.gpu
         )
+
+
+def _readable_by(parse: Callable[[str], float]) -> AfterValidator:
+    def check(text: str) -> str:
+        if text:
+            parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+class ResourceSpec(Model):
+    """What one execution may use, as text: `0.5` or `500m` cores, `256mb`, `1gb`."""
+
+    cpu: Annotated[Line, _readable_by(parse_cpu)] = ""
+    memory: Annotated[Line, _readable_by(parse_bytes)] = ""
+    disk: Annotated[Line, _readable_by(parse_bytes)] = ""
+    gpu: Annotated[Line, _readable_by(parse_gpu)] = ""
 
 
 def parse_resources(spec: ResourceSpec) -> Resources:

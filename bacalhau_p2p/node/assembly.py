@@ -43,9 +43,8 @@ from bacalhau_p2p.identity import Identity, seal
 from bacalhau_p2p.lifetimes import background
 from bacalhau_p2p.messenger import Messenger
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.job import ResourceSpec
 from bacalhau_p2p.model.quantities import parse_bytes
-from bacalhau_p2p.model.resources import Resources, parse_resources
+from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 from bacalhau_p2p.node.running import Node
 from bacalhau_p2p.requester.machine import Host as RequesterHost
 from bacalhau_p2p.requester.machine import RequesterMachine

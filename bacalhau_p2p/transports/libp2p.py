@@ -202,7 +202,7 @@ class Libp2pTransport:
             offence=self._offence,
             counters=self._counters,
         )
-        self.handle_streams(DIRECT_PROTOCOL, self._links.serve)
+        self._handle(DIRECT_PROTOCOL, self._links.serve)
 
     # --- the interface ------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class Libp2pTransport:
 
     def handle_streams(self, protocol: str, handler: StreamHandler) -> None:
         """As in `Transport`."""
-        self._host.set_stream_handler(protocol, partial(self._serve, protocol, handler))
+        self._handle(protocol, handler)
 
     async def open_stream(self, peer: PeerID, protocol: str) -> HalfCloseableStream:
         """As in `Transport`."""
@@ -333,6 +333,9 @@ class Libp2pTransport:
             return list(self._announced)
         return [address for candidate in candidates for address in _expand(candidate)]
 
+    def _handle(self, protocol: str, handler: Callable[[PeerID, Libp2pStream], Awaitable[None]]) -> None:
+        self._host.set_stream_handler(protocol, partial(self._serve, protocol, handler))
+
     async def _guard_stream(self, net_stream: Any) -> None:
         """Serve an inbound stream of any protocol; whatever happens, it alone is harmed."""
         peer = peer_id_text(net_stream.muxed_conn.peer_id.to_bytes())
@@ -351,7 +354,9 @@ class Libp2pTransport:
             if not self._inbound_streams[peer]:
                 del self._inbound_streams[peer]
 
-    async def _serve(self, protocol: str, handler: StreamHandler, net_stream: Any) -> None:
+    async def _serve(
+        self, protocol: str, handler: Callable[[PeerID, Libp2pStream], Awaitable[None]], net_stream: Any
+    ) -> None:
         peer = peer_id_text(net_stream.muxed_conn.peer_id.to_bytes())
         stream = Libp2pStream(net_stream)
         try:

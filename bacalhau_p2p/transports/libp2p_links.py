@@ -7,6 +7,8 @@ holds and nothing is lost. A frame is an unsigned varint length and that many by
 
 from __future__ import annotations
 
+import time
+from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -27,6 +29,9 @@ JOINED: Final = 256 * 1024
 
 READ_SIZE: Final = 65536
 """Bytes asked for at once."""
+
+BURST: Final = 0.0002
+"""Seconds after a frame was written at once in which others wait for each other, to be written together."""
 
 _MAX_HEADER: Final = 3  # bytes of the varint of MAX_FRAME
 
@@ -76,12 +81,24 @@ class FrameReader:
         raise RemoteProtocolError(f"a direct frame is longer than {MAX_FRAME} bytes")
 
 
+class PromptStream(HalfCloseableStream):
+    """A stream on which can be written without waiting, while there is room."""
+
+    @abstractmethod
+    def send_now(self, data: bytes) -> bool:
+        """As `send_all`, if that needs no waiting; False otherwise, and then nothing was sent.
+
+        Raises trio.ClosedResourceError, trio.BrokenResourceError, trio.BusyResourceError.
+        """
+
+
 class _Link:
     """The stream on which we write to a peer, and the frames that wait for it."""
 
-    def __init__(self, stream: HalfCloseableStream) -> None:
+    def __init__(self, stream: PromptStream) -> None:
         self.stream = stream
         self.closed = False
+        self._written_at = 0.0
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._frames = trio.Event()
@@ -99,13 +116,27 @@ class _Link:
         return True
 
     def put_now(self, frames: Sequence[bytes]) -> bool:
-        """Queue frames, if there is space at once."""
+        """Write frames at once, or queue them if there is space."""
         if self.closed or self._waiting_bytes >= QUEUE_LIMIT:
             return False
+        if not self._waiting_bytes and self._write_now(frames):
+            return True
         self._waiting.extend(frames)
         self._waiting_bytes += sum(map(len, frames))
         self._frames.set()
         return True
+
+    def _write_now(self, frames: Sequence[bytes]) -> bool:
+        now = time.perf_counter()
+        if now - self._written_at < BURST:
+            return False
+        try:
+            written = self.stream.send_now(b"".join(frames))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False  # the task that writes will find out, and count what is lost
+        if written:
+            self._written_at = now
+        return written
 
     async def write_frames(self) -> None:
         """Write what waits, all of it at once, until the stream breaks or this is cancelled."""
@@ -113,12 +144,18 @@ class _Link:
             await self._frames.wait()
             self._frames = trio.Event()
             while self._waiting:
-                joined = [self._waiting.popleft()]
-                size = len(joined[0])
-                while self._waiting and size + len(self._waiting[0]) <= JOINED:
-                    joined.append(self._waiting.popleft())
-                    size += len(joined[-1])
-                await self.stream.send_all(b"".join(joined) if len(joined) > 1 else joined[0])
+                joined: list[bytes] = []
+                size = 0
+                for frame in self._waiting:
+                    if joined and size + len(frame) > JOINED:
+                        break
+                    joined.append(frame)
+                    size += len(frame)
+                await self.stream.send_all(b"".join(joined))
+                if self.closed:
+                    return
+                for _ in joined:  # only now, so that a write that fails counts them as lost
+                    self._waiting.popleft()
                 self._waiting_bytes -= size
                 self._space.unpark_all()
 
@@ -157,7 +194,7 @@ class DirectLinks:
         self,
         nursery: trio.Nursery,
         *,
-        open_stream: Callable[[PeerID], Awaitable[HalfCloseableStream]],
+        open_stream: Callable[[PeerID], Awaitable[PromptStream]],
         deliver: Callable[[PeerID, list[bytes]], Awaitable[None]],
         reading: Callable[[PeerID], AbstractContextManager[None]],
         offence: Callable[[PeerID, str], None],
@@ -171,7 +208,7 @@ class DirectLinks:
         self._counters = counters
         self._links: dict[PeerID, _Link] = {}
         self._openings: dict[PeerID, _Opening] = {}
-        self._inbound: dict[PeerID, tuple[HalfCloseableStream, trio.Event]] = {}
+        self._inbound: dict[PeerID, tuple[PromptStream, trio.Event]] = {}
 
     async def send(self, peer: PeerID, *payloads: bytes) -> None:
         """Queue frames (at most MAX_FRAME bytes each), opening a stream when there is none.
@@ -179,6 +216,8 @@ class DirectLinks:
         Raises PeerUnreachable. Cancelled: the frames may still go.
         """
         await trio.lowlevel.checkpoint()
+        if self.send_now(peer, *payloads):
+            return
         # Without a pause between them while there is space, so that one write takes them all.
         for payload in payloads:
             frame = encode_varint(len(payload)) + payload
@@ -187,7 +226,7 @@ class DirectLinks:
                     await self._open(peer)
 
     def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
-        """Queue frames where a stream stands and has space; False otherwise."""
+        """Write or queue frames where a stream stands and has space; False otherwise."""
         link = self._links.get(peer)
         return link is not None and link.put_now(
             [encode_varint(len(payload)) + payload for payload in payloads]
@@ -198,7 +237,7 @@ class DirectLinks:
         for link in list(self._links.values()):
             await link.wait_written()
 
-    async def serve(self, peer: PeerID, stream: HalfCloseableStream) -> None:
+    async def serve(self, peer: PeerID, stream: PromptStream) -> None:
         """Read a stream that the peer opened; a newer one of the same peer takes its place."""
         finished = trio.Event()
         predecessor = self._inbound.get(peer)
@@ -235,7 +274,7 @@ class DirectLinks:
             opening.done.set()
         await self._run(peer, stream)
 
-    def _adopt(self, peer: PeerID, stream: HalfCloseableStream) -> None:
+    def _adopt(self, peer: PeerID, stream: PromptStream) -> None:
         """Write on this stream, unless another is in use already."""
         if peer not in self._links:
             self._links[peer] = link = _Link(stream)
@@ -247,7 +286,7 @@ class DirectLinks:
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             self._leave(peer, link.stream)
 
-    async def _run(self, peer: PeerID, stream: HalfCloseableStream) -> None:
+    async def _run(self, peer: PeerID, stream: PromptStream) -> None:
         """Read a stream to its end, and write on it when there is none yet."""
         self._adopt(peer, stream)
         reader = FrameReader()
@@ -264,7 +303,7 @@ class DirectLinks:
             self._leave(peer, stream)
             await stream.aclose()
 
-    def _leave(self, peer: PeerID, stream: HalfCloseableStream) -> None:
+    def _leave(self, peer: PeerID, stream: PromptStream) -> None:
         link = self._links.get(peer)
         if link is not None and link.stream is stream:
             del self._links[peer]

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
-from trio.abc import HalfCloseableStream
 
-from bacalhau_p2p.transports.libp2p_yamux import LeanYamuxStream
+from bacalhau_p2p.transports.libp2p_links import PromptStream
+from bacalhau_p2p.transports.libp2p_yamux_stream import LeanYamuxStream
 
 READ_SIZE: Final = 256 * 1024
 """Bytes taken at once at most."""
@@ -25,7 +25,7 @@ LINGER: Final = 10.0
 """Seconds that a stream ended by us waits for the other end before it is reset."""
 
 
-class Libp2pStream(HalfCloseableStream):
+class Libp2pStream(PromptStream):
     """One stream over a yamux connection. `aclose` without `send_eof` resets it."""
 
     def __init__(self, net_stream: Any) -> None:
@@ -47,10 +47,7 @@ class Libp2pStream(HalfCloseableStream):
             self._check_alive()
 
     def send_now(self, data: bytes) -> bool:
-        """As `send_all`, if that needs no waiting; False otherwise, and then nothing was sent.
-
-        Raises trio.ClosedResourceError, trio.BrokenResourceError, trio.BusyResourceError.
-        """
+        """As in `PromptStream`."""
         with self._exclusively("send"):
             self._check_open_for_sending()
             self._check_alive()

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from bacalhau_p2p.model.job import Constraint
-from bacalhau_p2p.model.labels import matches
+from bacalhau_p2p.model.labels import Constraint, matches
 
 LABELS = {"arch": "amd64", "cores": "16", "zone": "b"}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_duration, parse_gpu
+from bacalhau_p2p.model.quantities import format_bytes, parse_bytes, parse_cpu, parse_duration, parse_gpu
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,24 @@ def test_durations(value, seconds):
 def test_anything_else_is_refused(parse, value):
     with pytest.raises(ValueError, match=r"\w"):
         parse(value)
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (1500, "1.5 kB"),
+        (99_960, "100 kB"),
+        (999_400, "999 kB"),
+        (999_960, "1 MB"),
+        (12 * 10**9, "12 GB"),
+        (12_345_678_901, "12.3 GB"),
+        (2**60, "1.2 EB"),
+        (10**21, "1000 EB"),
+    ],
+)
+def test_amounts_of_bytes_are_shown_as_people_read_them(amount, text):
+    assert format_bytes(amount) == text

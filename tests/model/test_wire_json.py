@@ -96,6 +96,14 @@ def test_execution_comes_back_as_it_was():
     assert execution_from_json(through_json(execution_to_json(an_execution()))) == an_execution()
 
 
+def test_what_a_node_had_of_the_inputs_is_shown_where_there_are_some():
+    bid = an_execution().but(input_bytes=500, local_input_bytes=200)
+    shown = execution_to_json(bid)
+    assert (shown["InputBytes"], shown["LocalInputBytes"]) == (500, 200)
+    assert execution_from_json(through_json(shown)) == bid
+    assert "InputBytes" not in execution_to_json(an_execution())
+
+
 def test_execution_without_proposal_shows_that_it_has_none():
     bid = an_execution().but(proposal=None, published=None, state=ExecutionState.BID_ACCEPTED)
     shown = execution_to_json(bid)

@@ -6,12 +6,13 @@ import pytest
 from web_server import Answer, WebServer
 
 from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.car import header, section, write_car
+from bacalhau_p2p.content.car import CarReader, header, section, write_car
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.unixfs import build
-from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.errors import InvalidContent, StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service
+from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.ipfs import IpfsStorage
 from bacalhau_p2p.storage.ipfs_web import GatewaySource, IpfsWebStorage, KuboSource
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
@@ -34,6 +35,8 @@ class FakeNode:
         self.server = WebServer(self.answer)
 
     def answer(self, request):
+        if request.query.get("format") == "raw" or request.path == "/api/v0/block/get":
+            return self.block(request)
         if request.path.startswith("/ipfs/"):
             assert request.query == {"format": "car", "dag-scope": "all"}
             assert "application/vnd.ipld.car" in request.headers["accept"]
@@ -49,6 +52,17 @@ class FakeNode:
             return Answer.of(missing, 500) if car is None else Answer.of(there)
         assert request.path == "/api/v0/dag/export"
         return Answer(status=500) if car is None else Answer(body=car)
+
+    def block(self, request):
+        """The root block, which comes first in a CAR."""
+        if request.path == "/api/v0/block/get":
+            assert (request.method, request.query["offline"]) == ("POST", "true")
+            cid = request.query["arg"]
+        else:
+            assert request.headers["accept"] == "application/vnd.ipld.raw"
+            cid = request.path.removeprefix("/ipfs/")
+        car = self.cars.get(cid)
+        return Answer(status=404) if car is None else Answer(body=CarReader().feed(car)[0][1])
 
     @property
     def asked(self) -> list[str]:
@@ -213,3 +227,37 @@ async def test_sources_that_drip_are_given_up_in_the_end(content, place, tree):
         slow = GatewaySource(Service(server.url))
         with pytest.raises(StorageError, match=r"was not done within|sent wrong data"):
             await web(content, slow, total=0.3).prepare(ipfs(tree[1]), place)
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+async def test_a_source_gives_the_root_block_and_that_tells_the_size(content, node, source, tree):
+    size = await web(content, source).size(ipfs(tree[1]))
+    assert size is not None
+    assert 768_004 <= size.total <= 770_000
+    assert (size.local, size.disk) == (0, 2 * size.total)
+    assert len(node.asked) == 1
+    assert not await content.has(tree[1])
+
+
+async def test_a_block_that_is_not_the_root_tells_no_size(content, node, source, tree):
+    node.cars[str(ABSENT)] = node.cars[str(tree[1])]
+    with pytest.raises(InvalidContent, match="another hash"):
+        await web(content, source).size(ipfs(ABSENT))
+
+
+async def test_one_source_that_knows_is_enough(content, node, tree):
+    with WebServer(lambda request: Answer(body=b"no block of yours")) as broken:
+        wrong = GatewaySource(Service(broken.url, pauses=()))
+        size = await web(content, wrong, gateway(node)).size(ipfs(tree[1]))
+    assert size is not None
+    assert size.total > 768_000
+
+
+async def test_the_size_of_what_is_here_is_asked_of_nobody(content, node, tree):
+    cid = (await content.add(tree[0], pin_owner="test")).cid
+    assert await web(content, kubo(node), gateway(node)).size(ipfs(cid)) == InputSize(
+        total=768_004, local=768_004, disk=768_004
+    )
+    assert node.asked == []

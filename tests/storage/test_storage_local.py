@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
+import trio
 
 from bacalhau_p2p.errors import SettingsError, StorageError
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.local import AllowedPath, LocalStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
 
@@ -167,3 +171,39 @@ async def test_a_path_with_wildcard_characters_is_found(tmp_path):
     assert prepared.path == odd
     prepared = await LocalStorage([f"{tmp_path}/a*/**"]).prepare(local(odd), tmp_path)
     assert prepared.path == odd
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+async def test_the_size_of_a_folder_counts_what_is_in_it_and_follows_no_symlink(data):
+    (data / "b").write_bytes(b"bb")
+    (data / "out").symlink_to("/usr")
+    (data / "large").symlink_to(data / "b")
+    storage = LocalStorage([f"{data}/**"])
+    assert await storage.size(local(data)) == InputSize(total=3, local=3)
+
+
+async def test_a_folder_of_too_many_entries_has_no_size(data, monkeypatch):
+    monkeypatch.setattr("bacalhau_p2p.storage.local.MAX_COUNTED", 2)
+    storage = LocalStorage([f"{data}/**"])
+    assert await storage.size(local(data)) == InputSize(total=1, local=1)
+    (data / "b").write_bytes(b"bb")
+    assert await storage.size(local(data)) is None
+
+
+async def test_what_a_job_will_create_is_nothing_yet(data):
+    storage = LocalStorage([f"{data}/**:rw"])
+    source = local(data / "new", ReadWrite=True, CreateAs="dir")
+    assert await storage.size(source) == InputSize(total=0)
+
+
+async def test_a_disk_that_hangs_holds_nobody_who_asks_for_a_size(data, monkeypatch):
+    awake = threading.Event()
+    monkeypatch.setattr("bacalhau_p2p.storage.local._bytes_below", lambda path: awake.wait(30))
+    try:
+        with trio.fail_after(10), trio.move_on_after(0.2) as scope:
+            await LocalStorage([f"{data}/**"]).size(local(data))
+        assert scope.cancelled_caught
+    finally:
+        awake.set()

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 
 import pytest
+import trio
 from s3_server import KEY_ID, SECRET, SESSION, s3_server
 from web_server import Answer, WebServer
 
 from bacalhau_p2p.errors import SettingsError, StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.s3 import S3Access
+from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.s3 import S3Storage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
 
@@ -209,3 +212,33 @@ async def test_a_server_that_falls_silent_is_given_up(make_fetcher, place):
 def test_an_endpoint_that_is_more_than_a_host_is_an_error_of_the_settings(endpoint):
     with pytest.raises(SettingsError, match="s3_endpoints"):
         S3Access(endpoints=[endpoint])
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+async def test_sizes_are_listed_and_nothing_is_downloaded(storage, s3):
+    assert await storage.size(s3("dir/")) == InputSize(total=3, disk=3)
+    assert await storage.size(s3("one.bin")) == InputSize(total=len(DATA), disk=len(DATA))
+    assert not await storage.has_locally(s3("one.bin"))
+
+
+async def test_objects_above_the_limit_are_refused_by_their_size(server, s3, make_fetcher):
+    access = S3Access(endpoints=[server[0]], buckets=["data"], attempts=1, session=SESSION)
+    with pytest.raises(StorageError, match="larger than the 1000 bytes"):
+        await S3Storage(access, make_fetcher(bytes=1000)).size(s3("one.bin"))
+
+
+async def test_a_server_that_does_not_answer_holds_nobody_who_asks_for_a_size(make_fetcher):
+    def stall(request):
+        server.stopping.wait(30)
+        return Answer()
+
+    with WebServer(stall) as server:
+        access = S3Access(endpoints=[server.url], buckets=["data"], session=SESSION)
+        source = SpecConfig(type="s3", params={"Bucket": "data", "Key": "a", "Endpoint": server.url})
+        started = time.monotonic()
+        with trio.move_on_after(0.5) as scope:
+            await S3Storage(access, make_fetcher()).size(source)
+        assert scope.cancelled_caught
+        assert time.monotonic() - started < 5

@@ -10,6 +10,7 @@ from web_server import Answer, WebServer
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.addresses import AddressGuard
+from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.url import UrlStorage, file_name
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
 
@@ -353,3 +354,54 @@ async def test_a_signature_in_a_url_is_never_repeated(site, storage, place, capl
     with pytest.raises(StorageError) as caught:
         await storage.prepare(site.url("/absent?signature=sesame"), place)
     assert "sesame" not in str(caught.value) + caplog.text
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+async def test_the_server_is_asked_for_the_size_and_not_for_the_file(site, storage):
+    assert await storage.size(site.url()) == InputSize(total=len(DATA), disk=len(DATA))
+    assert [request.method for request in site.server.requests] == ["HEAD"]
+
+
+async def test_a_size_is_asked_for_where_redirects_lead(site, storage):
+    site.pages["/old"] = Answer(status=302, headers={"Location": "/data.bin"})
+    size = await storage.size(site.url("/old"))
+    assert size is not None
+    assert size.total == len(DATA)
+    assert site.asked == ["/old", "/data.bin"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(status=404),
+        Answer(status=403),
+        Answer(status=405),
+        Answer(status=500, body=b"x"),
+        Answer(status=206, body=b"x"),
+        Answer(status=301, headers={"Location": "/loop"}),
+        Answer(status=302, headers={"Location": "file:///etc/passwd"}),
+        Answer(status=302, headers={"Location": "http://10.0.0.1/"}),
+    ],
+)
+async def test_a_size_that_the_server_does_not_tell_is_not_known(site, storage, answer):
+    site.pages["/loop"] = answer
+    assert await storage.size(site.url("/loop")) is None
+
+
+async def test_a_server_that_is_not_there_tells_no_size(make_fetcher):
+    with WebServer(lambda request: Answer()) as server:
+        gone = url(f"{server.url}/a")
+    assert await UrlStorage(LOOPBACK, make_fetcher()).size(gone) is None
+
+
+async def test_a_private_address_is_not_asked_for_a_size(site, make_fetcher):
+    assert await UrlStorage(AddressGuard(), make_fetcher()).size(site.url()) is None
+    assert site.asked == []
+
+
+async def test_a_file_above_the_limit_is_refused_by_its_size(site, make_fetcher):
+    storage = UrlStorage(LOOPBACK, make_fetcher(bytes=100_000))
+    with pytest.raises(StorageError, match="an input has 256 kB, and this node takes 100 kB"):
+        await storage.size(site.url())

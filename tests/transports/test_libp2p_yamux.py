@@ -28,7 +28,8 @@ from bacalhau_p2p.transports.libp2p_frames import (
     FrameParser,
     encode_header,
 )
-from bacalhau_p2p.transports.libp2p_yamux import MAX_INBOUND, MAX_WINDOW, WINDOW_BUDGET
+from bacalhau_p2p.transports.libp2p_yamux import MAX_INBOUND, WINDOW_BUDGET
+from bacalhau_p2p.transports.libp2p_yamux_stream import MAX_WINDOW
 
 pytestmark = pytest.mark.network
 

@@ -1,0 +1,61 @@
+"""What the flags of `serve` become."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from bacalhau_p2p.cli import serve as serving
+from bacalhau_p2p.settings import Settings
+
+
+@pytest.fixture
+def settings_of(tmp_path, monkeypatch):
+    """The settings that a node would run with, given these flags."""
+    given: list[Settings] = []
+    monkeypatch.setattr(serving, "run_node", lambda settings, ready: given.append(settings))
+
+    def run(*flags: str) -> Settings:
+        done = CliRunner().invoke(serving.serve, ["--data-dir", str(tmp_path), *flags])
+        assert done.exit_code == 0, done.output
+        return given.pop()
+
+    return run
+
+
+def test_without_flags_a_node_takes_any_job_that_wants_no_network(settings_of):
+    settings = settings_of()
+    assert (settings.data_locality, settings.reject_stateless, settings.accept_networked) == (
+        "anywhere",
+        False,
+        False,
+    )
+    assert (settings.probe_exec, settings.probe_http, settings.gateway) == ("", "", False)
+
+
+def test_bacalhaus_flags_of_job_selection_are_understood(settings_of):
+    settings = settings_of(
+        *("--job-selection-data-locality", "Local"),
+        "--job-selection-reject-stateless",
+        "--job-selection-accept-networked",
+        *("--job-selection-probe-exec", "exit 0"),
+        *("--job-selection-probe-http", "http://127.0.0.1:9/probe"),
+    )
+    assert (settings.data_locality, settings.reject_stateless, settings.accept_networked) == (
+        "local",
+        True,
+        True,
+    )
+    assert (settings.probe_exec, settings.probe_http) == ("exit 0", "http://127.0.0.1:9/probe")
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--gateway", True), ("--no-gateway", False)])
+def test_the_gateway_is_opened_and_closed_by_a_flag(settings_of, tmp_path, flag, value):
+    (tmp_path / "config.yaml").write_text(f"gateway: {'false' if value else 'true'}\n")
+    assert settings_of(flag).gateway is value
+
+
+def test_a_networked_job_can_be_refused_against_the_file(settings_of, tmp_path):
+    (tmp_path / "config.yaml").write_text("accept_networked: true\n")
+    assert settings_of().accept_networked is True
+    assert settings_of("--no-accept-networked").accept_networked is False
