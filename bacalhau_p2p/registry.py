@@ -6,7 +6,7 @@ callable that takes an `AdapterContext` and returns the adapter. Ours are made t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import entry_points
@@ -41,6 +41,8 @@ class AdapterContext:
     """A folder of the node for what adapters keep; each takes a folder of its own name in it."""
     content: Content
     addresses: Callable[[], Sequence[str]]
+    connect: Callable[[str], Awaitable[PeerID]]
+    """Connects to the peer at a multiaddr that ends in `/p2p/<peer id>`. Raises PeerUnreachable."""
     api_url: Callable[[], str]
     """`http://host:port` of this node's API, empty while it has none."""
 
@@ -215,7 +217,7 @@ def _pinning_publisher(context: AdapterContext) -> Publisher:
     settings, handover = context.settings, None
     if settings.pinning_endpoint:
         service = Service(settings.pinning_endpoint, settings.pinning_token.get_secret_value())
-        handover = PinningService(service, context.addresses)
+        handover = PinningService(service, context.addresses, context.connect)
     return _remote_publisher(context, "pinning", handover)
 
 

@@ -75,12 +75,20 @@ class Settings(BaseModel):
     """Multiaddrs to be told to others instead of those of our interfaces."""
     peers: tuple[str, ...] = ()
     """Multiaddrs of peers to connect to, and to stay connected to."""
+    neighbours: int = Field(default=4, ge=0, le=100)
+    """Peers to be connected to at least, where so many are known: others are dialled besides `peers`."""
+    dht: Literal["off", "client", "server"] = "server"
+    """Whether to make known who has what and to find it so: `client` answers no questions of others."""
+    dht_prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]{1,64}){0,4}$")
+    """Which DHT: empty is that of this network alone, `/ipfs` the public one of IPFS."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=1234, ge=0, le=65535)
     api_token: str = ""
     """A secret that every API request must bear; needed when the API is not on loopback."""
     gateway: bool = False
     """Whether anybody may read what this node has under `/ipfs/`, without the token and from any web page."""
+    gateway_url: str = ""
+    """URL at which others reach that, where it is not the API's own address."""
     labels: Mapping[str, str] = Field(default_factory=dict)
     engines: tuple[str, ...] = ()
     """Engines to offer; empty offers all that work here."""
@@ -140,12 +148,12 @@ class Settings(BaseModel):
         parse_bytes(value)
         return value
 
-    @field_validator("data_locality", mode="before")
+    @field_validator("data_locality", "dht", mode="before")
     @classmethod
     def _lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("probe_http")
+    @field_validator("probe_http", "gateway_url")
     @classmethod
     def _is_url(cls, value: str) -> str:
         if value and not re.fullmatch(r"https?://[^/\s?#]+\S*", value):

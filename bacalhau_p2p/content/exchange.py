@@ -20,7 +20,7 @@ from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import write_car
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, Requests
-from bacalhau_p2p.content.providers import Fallback, Fetch, Finder, Sources, Web
+from bacalhau_p2p.content.providers import Fallback, Fetch, Finder, Sources, WebOf
 from bacalhau_p2p.content.wire import (
     BLOCK,
     NOTHING,
@@ -173,7 +173,7 @@ class Exchange:
         providers: Sequence[PeerID],
         *,
         finder: Finder | None = None,
-        web: Sequence[Web] = (),
+        web: WebOf = lambda peers: (),
         timeout: float | None = None,
     ) -> None:
         """Bring the complete DAG below `cid` into the block store; returns at once when it is there.

@@ -77,9 +77,16 @@ class Web(Protocol):
     @property
     def name(self) -> str: ...
 
-    def open(self, cid: CID) -> AbstractAsyncContextManager[Receive]:
-        """The CAR of a DAG, piece by piece, b"" at its end. Raises PeerFault, inside the block too."""
+    def open(self, cid: CID, within: float) -> AbstractAsyncContextManager[Receive]:
+        """The CAR of a DAG, piece by piece, b"" at its end; it must begin within so many seconds.
+
+        Raises PeerFault, inside the block too.
+        """
         ...
+
+
+WebOf = Callable[[Sequence[PeerID]], Sequence[Web]]
+"""The web servers to ask, first those that belong to these peers."""
 
 
 _Work = Walk | Errand
@@ -91,7 +98,7 @@ class Sources:
 
     peers: Sequence[PeerID] = ()
     finder: Finder | None = None
-    web: Sequence[Web] = ()
+    web: WebOf = lambda peers: ()
 
 
 @dataclass(eq=False, slots=True)
@@ -126,13 +133,14 @@ class Fetch:
         self._cid = cid
         self._peers = tuple(dict.fromkeys(sources.peers))
         self._finder = sources.finder
-        self._web = tuple(sources.web)
+        self._web = sources.web
         self._find = find
         self._fallback = fallback
         self._asked = 0
         self._answered = 0
         self._searching = True
         self._finder_said = ""
+        self._named: list[PeerID] = []
         self._web_said: list[str] = []
         self._providers: list[_Provider] = []
         self._found = trio.Event()
@@ -155,7 +163,7 @@ class Fetch:
 
     async def _search(self) -> None:
         """Ask the peers at hand, and the finder too when none of them says soon that it has all of it."""
-        find = self._find - (min(WEB_SHARE, self._find / 3) if self._web else 0)
+        find = self._find - (min(WEB_SHARE, self._find / 3) if self._web(()) else 0)
         try:
             with trio.move_on_after(find):
                 async with trio.open_nursery() as nursery:
@@ -189,6 +197,7 @@ class Fetch:
             def tell(peer: PeerID) -> None:
                 if peer not in known:
                     known.add(peer)
+                    self._named.append(peer)
                     nursery.start_soon(self._ask, peer)
 
             said = await finder.find(self._cid, tell)
@@ -408,11 +417,12 @@ class Fetch:
 
     async def _take_from_web(self, board: Board[_Work]) -> bool:
         """Whether a web server gave what no peer could."""
-        for server in self._web:
+        within = min(WEB_SHARE, self._find / 3)
+        for server in self._web((*self._named, *self._peers)):
             wanted = board.pool if len(board.pool) <= MOST_FROM_WEB else [self._cid]
             try:
                 for cid in wanted:
-                    async with server.open(cid) as receive:
+                    async with server.open(cid, within) as receive:
                         await self._transfer.store(receive, Walk([cid], self._blocks.limits))
             except PeerFault as fault:
                 if fault.invalid:

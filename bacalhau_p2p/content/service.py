@@ -16,6 +16,7 @@ from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import Folder, Node, Shard, Survey, folder_entries
 from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
+from bacalhau_p2p.content.providers import Finder, WebOf
 from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.content.tar import write_tar
@@ -56,14 +57,21 @@ class Content:
         candidates: Callable[[], Sequence[PeerID]],
         *,
         ask_for_block: AskForBlock | None = None,
+        finder: Finder | None = None,
+        web: WebOf = lambda peers: (),
+        pinned: Callable[[CID, str], None] = lambda cid, owner: None,
         threads: trio.CapacityLimiter | None = None,
     ) -> None:
         """`candidates` gives the peers to ask when a CID is wanted: those connected now. `ask_for_block` asks
-        one of them for a single block; without it nobody is asked what something weighs."""
+        one of them for a single block; without it nobody is asked what something weighs. `finder` and `web`
+        are turned to when none of the peers gives a CID. `pinned` hears of every pin and its owner."""
         self._blocks = blocks
         self._exchange = exchange
         self._candidates = candidates
         self._ask_for_block = ask_for_block
+        self._finder = finder
+        self._web = web
+        self._pinned = pinned
         self._threads = threads or trio.CapacityLimiter(4)
 
     async def add(
@@ -92,10 +100,12 @@ class Content:
             return added
 
         if self._blocks.wants_room or not is_small(path):
-            return await self._thread(work, trio.from_thread.check_cancelled)
-        await trio.lowlevel.checkpoint()
-        added = work(lambda: None)
-        self._blocks.has_all(added.cid)  # what it finds is remembered, and will be asked for
+            added = await self._thread(work, trio.from_thread.check_cancelled)
+        else:
+            await trio.lowlevel.checkpoint()
+            added = work(lambda: None)
+            self._blocks.has_all(added.cid)  # what it finds is remembered, and will be asked for
+        self._pinned(added.cid, pin_owner)
         return added
 
     async def has(self, cid: CID) -> bool:
@@ -147,7 +157,8 @@ class Content:
         Raises ContentNotFound, InvalidContent, ContentTooLarge.
         """
         with self._blocks.holding(cid):
-            await self._exchange.fetch(cid, (*hints, *self._candidates()), timeout=timeout)
+            peers = (*hints, *self._candidates())
+            await self._exchange.fetch(cid, peers, finder=self._finder, web=self._web, timeout=timeout)
             if pin_owner is not None:
                 await self.pin(cid, pin_owner, expires)
 
@@ -299,7 +310,9 @@ class Content:
                     gathered.clear()
             await self._thread(store, bytes(gathered))
             reader.finish()
-            return await self._thread(self._adopt, reader.roots or (), pin_owner)
+            root = await self._thread(self._adopt, reader.roots or (), pin_owner)
+        self._pinned(root, pin_owner)
+        return root
 
     def _adopt(self, roots: tuple[CID, ...], pin_owner: str) -> CID:
         if len(roots) != 1:
@@ -315,6 +328,7 @@ class Content:
         """Note that `owner` needs all below `cid`, until `expires` (UNIX seconds) if given."""
         await trio.lowlevel.checkpoint()
         self._blocks.pin(cid, owner, expires)  # a row of a table: a thread would cost more
+        self._pinned(cid, owner)
 
     async def unpin(self, cid: CID, owner: str) -> bool:
         """Take that note back: whether there was one."""

@@ -79,6 +79,12 @@ class Execution(Model):
     published: PublishedResult | None = None
     outlives_node: bool = False
     """Its run goes on if the node's process dies, as a container does: the node is waited for longer."""
+    slot: int | None = Field(default=None, ge=0)
+    """The job's slot that it fills or filled, counted from 0; None until its bid is accepted."""
+    permanent: bool = False
+    """It failed, and its node says that another would fail alike."""
+    drained: bool = False
+    """Its node handed it back, unharmed: it does not count as an attempt."""
     input_bytes: int = 0
     """Bytes of the job's inputs, as far as the node could find them out when it bid."""
     local_input_bytes: int = 0

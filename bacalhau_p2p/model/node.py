@@ -30,4 +30,8 @@ class NodeInfo(OpenModel):
     labels: Mapping[str, str] = Field(default_factory=dict)
     requester: bool = False
     compute: ComputeInfo | None = None
+    dht: bool = False
+    """Whether it answers questions of the DHT."""
+    gateway: str = ""
+    """URL below which `/ipfs/` gives anybody what it has; empty when there is none."""
     sent: UnixSeconds = 0

@@ -36,23 +36,29 @@ from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.exchange import PROTOCOL as CAR_PROTOCOL
 from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.dht.service import Dht
 from bacalhau_p2p.directory import Directory
 from bacalhau_p2p.errors import BacalhauError, SettingsError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity import Identity, seal
 from bacalhau_p2p.lifetimes import background
 from bacalhau_p2p.messenger import Messenger
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
-from bacalhau_p2p.node.running import Node
+from bacalhau_p2p.node.acquaintances import Acquaintances
+from bacalhau_p2p.node.running import Node, may_be_found
+from bacalhau_p2p.outbound.addresses import AddressGuard
 from bacalhau_p2p.requester.machine import Host as RequesterHost
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.requester.store import RequesterStore
 from bacalhau_p2p.settings import Limits, Settings
+from bacalhau_p2p.storage.ipfs_gateways import Gateways
 from bacalhau_p2p.transports.interface import Transport
 
+ASKED_AT_ONCE = 64
+"""Peers that are asked directly for a CID; others are found through the DHT."""
 SHARE = 0.8
 """The part of the machine's memory and free disk that is given to jobs unless limits say otherwise."""
 
@@ -99,13 +105,31 @@ async def open_node(
         bitswap = Bitswap(blocks, transport.open_stream)
         exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
         directory = Directory()
+        acquaintances = Acquaintances(transport, directory, clock)
+        dht = _dht(settings, transport, acquaintances, clock)
+        gateways = Gateways(directory, AddressGuard(settings.allow_private_networks), clock)
         content = Content(
             blocks,
             exchange,
-            lambda: _candidates(transport, directory, clock()),
+            lambda: acquaintances.candidates(None if dht is None else ASKED_AT_ONCE),
             ask_for_block=bitswap.block,
+            finder=dht,
+            web=gateways.of,
+            pinned=lambda cid, owner: dht.provide(cid) if dht and may_be_found(owner) else None,
         )
-        node = Node(settings, identity, transport, messenger, content, directory, clock)
+        node = Node(
+            settings,
+            identity,
+            transport,
+            messenger,
+            content,
+            directory,
+            clock,
+            acquaintances,
+            chance,
+        )
+        if dht is not None:
+            node.add_dht(dht)
         transport.handle_streams(CAR_PROTOCOL, exchange.serve)
         transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
         context = registry.AdapterContext(
@@ -114,6 +138,7 @@ async def open_node(
             folder=folder,
             content=content,
             addresses=lambda: node.addresses,
+            connect=transport.connect,
             api_url=lambda: node.api_url,
         )
         if settings.requester:
@@ -127,10 +152,29 @@ async def open_node(
             yield node
 
 
-def _candidates(transport: Transport, directory: Directory, now: UnixSeconds) -> list[PeerID]:
-    """Peers that may have content: those connected first, then those heard of lately."""
-    fresh = [known.info.id for known in directory.nodes() if known.fresh(now)]
-    return [peer for peer in dict.fromkeys([*transport.peers, *fresh]) if peer != transport.peer_id]
+def _dht(
+    settings: Settings,
+    transport: Transport,
+    acquaintances: Acquaintances,
+    clock: Callable[[], UnixSeconds],
+) -> Dht | None:
+    """This node's part in the DHT that its settings name."""
+    if settings.dht == "off":
+        return None
+    protocol = f"{settings.dht_prefix or f'/bacalhau/{settings.network}'}/kad/1.0.0"
+    dht = Dht(
+        transport.peer_id,
+        protocol,
+        transport.open_stream,
+        seeds=acquaintances.dht_nodes,
+        meet=acquaintances.rumoured,
+        addresses=lambda: transport.addresses,
+        clock=clock,
+        explore=bool(settings.dht_prefix),
+    )
+    if settings.dht == "server":
+        transport.handle_streams(protocol, dht.serve)
+    return dht
 
 
 def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:

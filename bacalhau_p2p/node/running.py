@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -18,6 +19,7 @@ from bacalhau_p2p.compute.bidding import Offer
 from bacalhau_p2p.compute.service import Adapters, ComputeService
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.dht.service import Dht
 from bacalhau_p2p.directory import PUBLISH_APART, PUBLISH_EVERY, Directory, KnownNode
 from bacalhau_p2p.errors import Fault, SettingsError
 from bacalhau_p2p.handles import JobHandle, JobLike, spec_of
@@ -29,6 +31,7 @@ from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import check_types
+from bacalhau_p2p.node.acquaintances import Acquaintances
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
@@ -40,6 +43,11 @@ CHECK_ENGINES_EVERY = 30.0
 """Seconds; an engine that was started or stopped meanwhile changes what the node offers."""
 FAREWELL = 2.0
 """Seconds for peers to acknowledge what a node that stops has told them."""
+
+
+def may_be_found(owner: str) -> bool:
+    """Whether others are told that what this owner has pinned is here."""
+    return owner == "user" or owner.startswith("published:")
 
 
 class Node:
@@ -54,6 +62,8 @@ class Node:
         content: Content,
         directory: Directory,
         clock: Callable[[], UnixSeconds],
+        acquaintances: Acquaintances,
+        chance: random.Random,
     ) -> None:
         self.settings = settings
         self.identity = identity
@@ -62,6 +72,9 @@ class Node:
         self.content = content
         self.clock = clock
         self.directory = directory
+        self._acquaintances = acquaintances
+        self._chance = chance
+        self._dht: Dht | None = None
         self.api_url = ""
         """`http://host:port` once an API serves this node."""
         self._requester: RequesterService | None = None
@@ -80,6 +93,10 @@ class Node:
     def add_requester(self, requester: RequesterService, verifiers: Mapping[str, Verifier]) -> None:
         """Give this node its requester, before it is started."""
         self._requester, self._verifiers = requester, verifiers
+
+    def add_dht(self, dht: Dht) -> None:
+        """Give this node its part in the DHT, before it is started."""
+        self._dht = dht
 
     async def add_compute(self, compute: ComputeService, adapters: Adapters) -> None:
         """Give this node its compute component, before it is started. Returns once it is known what the
@@ -100,6 +117,9 @@ class Node:
         nursery.start_soon(self._publish_info)
         nursery.start_soon(self._watch_directory)
         nursery.start_soon(self.content.keep_room)
+        nursery.start_soon(self._acquaintances.keep_neighbours, self.settings.neighbours, self._chance)
+        if self._dht is not None:
+            nursery.start_soon(self._dht.run, self._provided)
         log.info("node_started", peer=self.peer_id, addresses=self.addresses)
 
     # --- who this is --------------------------------------------------------------------------
@@ -140,8 +160,28 @@ class Node:
             labels=self.settings.labels,
             requester=self._requester is not None,
             compute=compute,
+            dht=self.settings.dht == "server",
+            gateway=self._gateway_url(),
             sent=self.clock(),
         )
+
+    def _gateway_url(self) -> str:
+        """Where others reach our gateway; empty when they do not."""
+        if not self.settings.gateway:
+            return ""
+        if self.settings.gateway_url or self.settings.api_on_loopback or not self.api_url:
+            return self.settings.gateway_url
+        if self.settings.api_host not in ("0.0.0.0", "::"):  # noqa: S104 - not bound to here
+            return self.api_url
+        _, _, port = self.api_url.rpartition(":")
+        hosts = [address.split("/")[1:3] for address in self.addresses]
+        return next((f"http://{host}:{port}" for kind, host in hosts if kind in ("ip4", "dns4", "dns")), "")
+
+    async def _provided(self) -> list[CID]:
+        """The roots that others may find here."""
+        now = self.clock()
+        pins = await self.content.pins()
+        return [pin.cid for pin in pins if may_be_found(pin.owner) and (pin.expires or inf) > now]
 
     def nodes(self) -> list[KnownNode]:
         """Every node this one knows of, itself included."""
@@ -210,7 +250,7 @@ class Node:
             if found and peer != self.peer_id:
                 known.setdefault(PeerID(peer), []).append(address)
         for peer_id, dialled in known.items():
-            self.transport.learn_addresses(peer_id, dialled)
+            self._acquaintances.named(peer_id, dialled)
         return list(known)
 
     # --- inside -------------------------------------------------------------------------------

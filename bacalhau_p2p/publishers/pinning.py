@@ -6,36 +6,63 @@ The IPFS Pinning Service API, as Pinata, Filebase, filecoin-pin and others speak
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+import trio
+
+from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.lifetimes import background
+from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at
 from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.remote import Result, check_cid, poll
 
+log = get_logger(__name__)
+
+Connect = Callable[[str], Awaitable[object]]
+"""Connects to the peer at a multiaddr. Raises PeerUnreachable."""
+
+MAX_DELEGATES = 20
+"""Addresses that are dialled for one pin."""
+DIAL_WITHIN = 15.0
+"""Seconds for each."""
+_MAX_ADDRESS = 512
 _MAX_ORIGINS = 20
 """Of the API."""
 _STATES = frozenset({"queued", "pinning", "pinned", "failed"})
 
 
 class PinningService:
-    """Asks for a pin, then for its state until the service has it all; meanwhile this node serves it.
+    """Asks for a pin, then for its state until the service has it all; meanwhile this node serves it, and
+    connects to the peers that the service names as those which will fetch it (its *delegates*).
 
     The location has the `CID`, the `Service` (its host) and the `RequestID` of the pin.
     """
 
     type = "pinning"
 
-    def __init__(self, service: Service, addresses: Callable[[], Sequence[str]]) -> None:
-        """`addresses` gives the multiaddrs at which the service can fetch from this node now."""
+    def __init__(
+        self, service: Service, addresses: Callable[[], Sequence[str]], connect: Connect | None = None
+    ) -> None:
+        """`addresses` gives the multiaddrs at which the service can fetch from this node now. `connect` dials
+        a delegate; without it the service must find its way by itself."""
         self._service = service
         self._addresses = addresses
+        self._connect = connect
 
     async def hand_over(self, result: Result, limits: PublishLimits) -> Mapping[str, Any]:
         """As `Handover.hand_over`; a pin that is there or under way is not asked for again."""
+        async with background() as dialling:
+            return await self._hand_over(result, limits, dialling)
+
+    async def _hand_over(
+        self, result: Result, limits: PublishLimits, dialling: trio.Nursery
+    ) -> Mapping[str, Any]:
         status = await self._existing(result) or await self._ask(result)
         request_id = self._check(status, result)
+        dialled = set[str]()
 
         async def is_pinned() -> bool:
             nonlocal status
@@ -43,6 +70,10 @@ class PinningService:
                 return True
             if at(status, "status") == "failed":
                 raise ServiceFault(f"{self._service.host} could not pin it{self._details(status)}")
+            for address in _delegates(status)[: MAX_DELEGATES - len(dialled)]:
+                if self._connect is not None and address not in dialled:
+                    dialled.add(address)
+                    dialling.start_soon(_dial, self._connect, address)
             return False
 
         async def ask_again() -> bool:
@@ -89,3 +120,24 @@ class PinningService:
             if isinstance(details, str) and re.search(r"\w", details)
             else ""
         )
+
+
+def _delegates(status: Any) -> list[str]:
+    """The multiaddrs of peers that a service names; what is none is left out."""
+    named = at(status, "delegates")
+    return [
+        address
+        for address in (named if isinstance(named, list) else ())
+        if isinstance(address, str) and "/p2p/" in address and len(address) <= _MAX_ADDRESS
+    ]
+
+
+async def _dial(connect: Connect, address: str) -> None:
+    """Best effort: a service that knows this node's addresses may come by itself."""
+    try:
+        with trio.fail_after(DIAL_WITHIN):
+            await connect(address)
+    except (PeerUnreachable, trio.TooSlowError) as error:
+        log.info("delegate_not_reached", address=address, reason=str(error) or "it did not answer in time")
+    else:
+        log.info("delegate_reached", address=address)

@@ -22,7 +22,7 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING, Contact
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.record import ACTIVE, SETTLED, JobEntry, Slot
+from bacalhau_p2p.requester.record import ACTIVE, GONE, JobEntry, Slot
 from bacalhau_p2p.requester.rounds import Rounds
 
 S = ExecutionState
@@ -97,7 +97,7 @@ class RequesterMachine:
         )
         entry = JobEntry(
             job=job,
-            slots=[Slot() for _ in range(event.spec.count)],
+            slots=[Slot(number) for number in range(event.spec.count)],
             ends=now + event.spec.total_timeout,
         )
         self._ledger.jobs[job.id] = entry
@@ -109,23 +109,19 @@ class RequesterMachine:
         job = event.job
         entry = JobEntry(
             job=job,
-            slots=[Slot() for _ in range(job.spec.count)],
+            slots=[Slot(number) for number in range(job.spec.count)],
             ends=job.created + job.spec.total_timeout,
         )
         self._ledger.jobs[job.id] = entry
-        free = iter(entry.slots)
+        self._ledger.job_of |= dict.fromkeys((execution.id for execution in event.executions), job.id)
+        entry.restore(event.executions)
+        entry.heard = {e.id: now for e in entry.of_slots() if e.state in ACTIVE}
         for execution in event.executions:
-            entry.executions[execution.id] = execution
-            self._ledger.job_of[execution.id] = job.id
-            if execution.state in ACTIVE | SETTLED and (slot := next(free, None)) is not None:
+            if execution.state not in GONE or execution.slot is None:
+                continue
+            slot = entry.slots[execution.slot]
+            if slot.execution is None and entry.has_published_twin(execution):
                 slot.execution = execution.id
-                slot.attempts = 1
-                entry.heard[execution.id] = now
-        for execution in event.executions:
-            gone = execution.state in (S.FAILED, S.LOST)
-            if gone and self._has_published_twin(entry, execution) and (slot := next(free, None)) is not None:
-                slot.execution = execution.id
-                slot.attempts = 1
         self._reconcile(entry, now, lambda execution: True)
         self._progress(entry, now)
 
@@ -265,8 +261,7 @@ class RequesterMachine:
     def _execution_failed(
         self, entry: JobEntry, execution: Execution, message: say.ExecutionFailed, now: UnixSeconds
     ) -> None:
-        if message.permanent:
-            entry.permanent.add(execution.node_id)
+        execution = execution.but(permanent=message.permanent, drained=message.drained)
         slot = entry.slot_of(execution.id)
         if message.drained and slot is not None:
             slot.attempts -= 1  # it was no fault of the job's
@@ -289,20 +284,11 @@ class RequesterMachine:
         self, entry: JobEntry, execution: Execution, state: ExecutionState, reason: str, now: UnixSeconds
     ) -> None:
         """An execution that filled a slot is gone: empty the slot."""
-        entry.troubled[execution.node_id] = reason
+        entry.note_trouble(execution, reason)
         self._ledger.move(entry, execution, state, reason, now)
         slot = entry.slot_of(execution.id)
-        if slot is not None and not self._has_published_twin(entry, execution):
+        if slot is not None and not entry.has_published_twin(execution):
             slot.execution = None
-
-    def _has_published_twin(self, entry: JobEntry, execution: Execution) -> bool:
-        """Whether another node accepted for the very same result will or did publish it."""
-        mine = execution.proposal
-        return entry.job.spec.deterministic and any(
-            other.proposal is not None and mine is not None and other.proposal.result_cid == mine.result_cid
-            for other in entry.executions.values()
-            if other.id != execution.id and other.state in (S.RESULT_ACCEPTED, S.COMPLETED)
-        )
 
     def _progress(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Whatever follows from where the executions stand."""
@@ -320,7 +306,7 @@ class RequesterMachine:
     def _reopen_if_unpublished(self, entry: JobEntry) -> None:
         """A twin that should have published was lost too: somebody must run it again."""
         executions = entry.of_slots()
-        gone = [e for e in executions if e.state in (S.FAILED, S.LOST)]
+        gone = [e for e in executions if e.state in GONE]
         if gone and not any(e.state in (S.RESULT_ACCEPTED, S.COMPLETED) for e in executions):
             for execution in gone:
                 slot = entry.slot_of(execution.id)

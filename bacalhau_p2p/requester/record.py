@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
@@ -16,11 +17,15 @@ ACTIVE = frozenset(
 SETTLED = frozenset({ExecutionState.COMPLETED, ExecutionState.RESULT_REJECTED})
 """States in which a slot has done its part."""
 
+GONE = frozenset({ExecutionState.FAILED, ExecutionState.LOST})
+"""States that leave a slot open again, unless another node publishes the same result."""
+
 
 @dataclass(slots=True)
 class Slot:
     """One of the job's `Count` places. It is filled by one execution after the other, until one settles."""
 
+    number: int
     execution: ExecutionID | None = None
     attempts: int = 0
 
@@ -91,6 +96,35 @@ class JobEntry:
             or execution.state in SETTLED
             or execution.state == ExecutionState.BID_RECEIVED
         }
+
+    def restore(self, executions: Sequence[Execution]) -> None:
+        """Take up what the store holds: who fills the slots, and what became of earlier attempts."""
+        self.executions = {execution.id: execution for execution in executions}
+        for execution in sorted(executions, key=lambda execution: execution.modified):
+            if execution.slot is None:
+                continue
+            slot = self.slots[execution.slot]
+            slot.attempts += not execution.drained
+            if execution.state in ACTIVE | SETTLED:
+                slot.execution = execution.id
+            elif execution.state in GONE:
+                self.note_trouble(execution, execution.message)
+
+    def note_trouble(self, execution: Execution, reason: str) -> None:
+        """An execution that filled a slot failed or was lost."""
+        self.troubled[execution.node_id] = reason
+        if execution.permanent:
+            self.permanent.add(execution.node_id)
+
+    def has_published_twin(self, execution: Execution) -> bool:
+        """Whether another node accepted for the very same result will or did publish it."""
+        mine = execution.proposal
+        return self.job.spec.deterministic and any(
+            other.proposal is not None and mine is not None and other.proposal.result_cid == mine.result_cid
+            for other in self.executions.values()
+            if other.id != execution.id
+            and other.state in (ExecutionState.RESULT_ACCEPTED, ExecutionState.COMPLETED)
+        )
 
     def slot_of(self, execution_id: ExecutionID) -> Slot | None:
         return next((slot for slot in self.slots if slot.execution == execution_id), None)

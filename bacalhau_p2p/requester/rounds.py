@@ -186,6 +186,7 @@ class Rounds:
         slot.execution = execution.id
         slot.attempts += 1
         entry.heard[execution.id] = now
+        execution = execution.but(slot=slot.number)
         self._ledger.move(entry, execution, S.BID_ACCEPTED, "accepted; preparing", now)
         self._ledger.send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
         if entry.job.state in (JobState.PENDING, JobState.QUEUED):

@@ -1,25 +1,53 @@
 """The requester's memory on disk: its jobs and their executions, and its mail.
 
-Records are stored as JSON, so that the tables need no change when a record gains a field.
+Records are stored as JSON, so that the tables need no change when a record gains a field. The schema's
+version does, where an older program would misread it.
 """
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacalhau_p2p.database import open_database, write_rows
+from bacalhau_p2p.database import Migration, open_database, write_rows
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.mailbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
+
+
+def _number_slots(db: sqlite3.Connection) -> None:
+    """Version 2: an execution has the number of the slot that it fills or filled.
+
+    Before that, whoever was active or had settled took the first free slot after a restart, in the order of
+    their bids; so they do here. Earlier attempts that gave no result stay forgotten.
+    """
+    for job_id, job in db.execute("SELECT id, record FROM job").fetchall():
+        rows = [
+            (execution_id, json.loads(record))
+            for execution_id, record in db.execute(
+                "SELECT id, record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,)
+            )
+        ]
+        filling = [row for row in rows if row[1]["State"] in ACTIVE | SETTLED]
+        ran = [row for row in rows if row[1]["State"] in GONE and row[1]["Proposal"] is not None]
+        slots = range(json.loads(job)["Spec"]["Count"])
+        for (execution_id, record), slot in zip([*filling, *ran], slots, strict=False):
+            changed = json.dumps({**record, "Slot": slot}).encode()
+            db.execute(
+                "UPDATE execution SET record = ? WHERE job_id = ? AND id = ?", (changed, job_id, execution_id)
+            )
+
 
 _UNFINISHED = f"state NOT IN ({', '.join(repr(str(state)) for state in JobState if state.terminal)})"
-_MIGRATIONS = [
+_MIGRATIONS: list[Migration] = [
     f"""
 CREATE TABLE job (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL, token TEXT UNIQUE, record BLOB NOT NULL
@@ -31,7 +59,8 @@ CREATE TABLE execution (
     PRIMARY KEY (job_id, id)
 ) STRICT;
 """
-    + MAIL_SCHEMA
+    + MAIL_SCHEMA,
+    _number_slots,
 ]
 
 

@@ -6,19 +6,22 @@ import logging
 import re
 
 import pytest
+import trio
 from web_server import Answer, WebServer
 
 from bacalhau_p2p.content.car import CarReader
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.errors import PublisherError, SettingsError
+from bacalhau_p2p.errors import PeerUnreachable, PublisherError, SettingsError
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.node import open_node
 from bacalhau_p2p.outbound.service import Service
 from bacalhau_p2p.publishers.estuary import Estuary
 from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.lighthouse import Lighthouse
-from bacalhau_p2p.publishers.pinning import PinningService
+from bacalhau_p2p.publishers.pinning import MAX_DELEGATES, PinningService
 from bacalhau_p2p.publishers.remote import RemotePublisher
+from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
 
 TOKEN = "sesame-0123456789"
@@ -65,6 +68,7 @@ class FakePinning(FakeService):
     def __init__(self) -> None:
         super().__init__()
         self.pins: dict[str, dict] = {}
+        self.delegates: object = ["/ip4/203.0.113.1/tcp/4001/p2p/12D3KooWDelegate"]
 
     def route(self, request):
         if request.method == "POST" and request.path == "/psa/pins":
@@ -84,15 +88,15 @@ class FakePinning(FakeService):
             "status": state,
             "created": "2026-01-01T00:00:00Z",
             "pin": {**pin, "cid": self.wrong_cid or pin["cid"]},
-            "delegates": ["/ip4/203.0.113.1/tcp/4001/p2p/12D3KooWDelegate"],
+            "delegates": self.delegates,
             "info": {"status_details": "no provider found"} if state == "failed" else {},
         }
 
-    def publisher(self, content, limits, token=TOKEN):
+    def publisher(self, content, limits, token=TOKEN, connect=None):
         service = Service(f"{self.server.url}/psa", token, pauses=(0.0, 0.0), idle=5)
         return RemotePublisher(
             content,
-            PinningService(service, lambda: ADDRESSES),
+            PinningService(service, lambda: ADDRESSES, connect),
             "pinning",
             addresses=lambda: ADDRESSES,
             limits=limits,
@@ -333,3 +337,78 @@ async def test_without_settings_there_is_no_such_publisher(content, result):
 def test_an_endpoint_that_is_no_url_is_an_error_of_the_settings(endpoint):
     with pytest.raises(SettingsError, match="is not the URL of a service"):
         Service(endpoint)
+
+
+# --- delegates of a pinning service -----------------------------------------------------------
+
+
+async def test_a_pinning_service_fetches_by_the_connection_to_its_delegate(pinning, tmp_path):
+    """The service's peer knows no address of ours: it has the result because we dialled it."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "stdout").write_bytes(b"hello\n" * 100_000)
+    alone = {"swarm_host": "127.0.0.1", "swarm_port": 0, "requester": False, "compute": False}
+    async with (
+        open_node(Settings(data_dir=tmp_path / "service", **alone)) as theirs,
+        open_node(Settings(data_dir=tmp_path / "ours", **alone)) as ours,
+    ):
+        cid = str((await ours.content.add(folder, pin_owner="execution")).cid)
+        pinning.states, pinning.delegates = ["queued"], list(theirs.addresses)
+
+        async def fetch_as_the_service():
+            while not theirs.transport.peers:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await theirs.content.fetch(CID.parse(cid))
+            pinning.states = ["pinned"]
+
+        publisher = pinning.publisher(ours.content, LIMITS, connect=ours.transport.connect)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch_as_the_service)
+                await publish(publisher, cid)
+        assert await theirs.content.has(CID.parse(cid))
+
+
+async def test_each_delegate_is_dialled_once_and_while_the_service_is_asked(pinning, content, result):
+    dialled = []
+
+    async def connect(address):
+        dialled.append(address)
+        if address.startswith("/ip4/203"):
+            raise PeerUnreachable("no route")
+        await trio.sleep_forever()
+
+    pinning.states = ["queued", "queued", "queued", "pinning", "pinned"]
+    pinning.delegates = ["/ip4/203.0.113.1/tcp/1/p2p/a", "/dns4/hangs/tcp/1/p2p/b"]
+    with trio.fail_after(8):
+        published = await publish(pinning.publisher(content, LIMITS, connect=connect), result)
+    assert published.cid == result
+    assert sorted(dialled) == sorted(pinning.delegates)
+
+
+@pytest.mark.parametrize(
+    ("delegates", "expected"),
+    [
+        (None, 0),
+        ("/ip4/203.0.113.1/tcp/1/p2p/a", 0),
+        ([1, None, {}, "x" * 10_000 + "/p2p/a", "/ip4/203.0.113.1/tcp/1"], 0),
+        ([f"/ip4/203.0.113.1/tcp/{port}/p2p/a" for port in range(1, 1000)], MAX_DELEGATES),
+    ],
+)
+async def test_odd_delegates_harm_nothing(pinning, content, result, delegates, expected):
+    dialled = []
+
+    async def connect(address):
+        dialled.append(address)
+
+    pinning.states, pinning.delegates = ["queued", "queued", "pinned"], delegates
+    await publish(pinning.publisher(content, LIMITS, connect=connect), result)
+    assert len(dialled) == expected
+
+
+async def test_a_delegate_of_a_pin_that_is_there_is_not_dialled(pinning, content, result):
+    async def connect(address):
+        raise AssertionError("nobody needs it")
+
+    pinning.states = ["pinned"]
+    await publish(pinning.publisher(content, LIMITS, connect=connect), result)

@@ -9,7 +9,7 @@ import pytest
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.proposals import decode_proposal, encode_proposal
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.execution import Proposal, PublishedResult
+from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -607,6 +607,87 @@ def test_a_node_that_dies_after_acceptance_does_not_matter_if_a_twin_publishes(b
     assert bench.job.state is JobState.RUNNING
     bench.publish(B)
     assert bench.job.state is JobState.COMPLETED
+
+
+def restarted(bench: Bench) -> Bench:
+    """The requester killed and started again, from what it had asked to be kept."""
+    kept: dict[str, Execution] = {}
+    for action in bench.done:
+        if isinstance(action, ev.Store) and isinstance(action.record, Execution):
+            kept[action.record.id] = action.record
+    again = Bench()
+    again.now, again.done = bench.now, list(bench.done)
+    again.know(A, B, C, D)
+    again.give(ev.Resumed(bench.job, tuple(kept.values())))
+    return again
+
+
+def refill(bench: Bench, node: PeerID) -> None:
+    """The open slot of the job goes to this node."""
+    bench.wait(40)
+    bench.bid(node)
+    bench.wait(1)
+    assert bench.states()[node] is S.BID_ACCEPTED
+
+
+def test_attempts_are_counted_over_all_lives_of_the_requester(bench):
+    bench.know(A, B, C, D)
+    bench.submit(job())
+    for node in (A, B, C):
+        refill(bench, node)
+        bench = restarted(bench)
+        assert bench.job.state is JobState.RUNNING
+        bench.fail(node)
+    assert bench.job.state is JobState.FAILED
+    assert bench.job.message == f"no such image (attempt {ATTEMPTS} of {ATTEMPTS})"
+
+
+def test_attempts_are_counted_for_each_slot(bench):
+    run_to_proposals(bench, job(2), A, B)
+    bench.fail(A)
+    refill(bench, C)
+    bench.fail(C)
+    bench = restarted(bench)
+    assert [slot.attempts for slot in bench.machine.jobs[JOB].slots] == [2, 1]
+    refill(bench, D)
+    bench.fail(B)
+    bench.wait(1)
+    assert bench.job.state is JobState.RUNNING
+    bench.fail(D)
+    assert bench.job.state is JobState.FAILED
+
+
+def test_what_a_node_handed_back_is_no_attempt_after_a_restart_either(bench):
+    bench.know(A, B, C, D)
+    bench.submit(job())
+    refill(bench, A)
+    back = say.ExecutionFailed(
+        job_id=JOB, execution_id=execution_id(A), reason="its node was stopped", drained=True
+    )
+    bench.hear(A, back)
+    bench = restarted(bench)
+    assert [slot.attempts for slot in bench.machine.jobs[JOB].slots] == [0]
+
+
+def test_a_second_witness_ends_the_job_though_the_requester_was_restarted_after_the_first(bench):
+    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    bench.fail(A, permanent=True)
+    bench = restarted(bench)
+    assert bench.job.state is JobState.RUNNING
+    bench.fail(B, permanent=True)
+    assert (bench.job.state, bench.job.message) == (JobState.FAILED, "no such image")
+
+
+def test_nodes_that_failed_a_job_are_tried_last_after_a_restart_too(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    refill(bench, A)
+    bench.fail(A)
+    bench = restarted(bench)
+    bench.bid(A, attempt=2, load=0.0)
+    bench.bid(B, load=0.9)
+    bench.wait(1)
+    assert bench.states()[B] is S.BID_ACCEPTED
 
 
 def test_a_restart_does_not_run_again_what_a_twin_publishes(bench):

@@ -26,7 +26,7 @@ from bacalhau_p2p.testing.simulation.story import fingerprint, story
 from bacalhau_p2p.testing.simulation.world import World
 
 RUNS = 100
-RARE_ROWS = (134, 208)
+RARE_ROWS = (134, 158, 208)
 """Seeds that take rows which few others take."""
 RARE = {"compute Expired"}
 """States that take a day of a world's time: not in every handful of seeds."""
@@ -43,7 +43,9 @@ CAUGHT_BY = {
     "acknowledge before the commit": 2,
     "announce once": 18,
     "believe what is published": 7,
+    "forget attempts when started again": 145,
     "forget to reject bids": 12,
+    "forget who called a failure permanent": 388,
     "forget which runs outlive their nodes": 10,
     "give up containers as anything else": 3,
     "ignore cancellations": 3,

@@ -131,6 +131,7 @@ def _check_promises(world: World) -> None:
         )
     if world.plan.returning:
         for user in world.users:
+            assert user.answer is not None
             runs = world.watch.runs[user.answer]
             once = f"{user.answer} was run {runs} times for {user.plan.count} results"
             require(runs == user.plan.count, "once", once)

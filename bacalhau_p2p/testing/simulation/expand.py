@@ -61,6 +61,8 @@ def expand(seed: int) -> Plan:
         return _whole_day(seed, dice)
     if 0.25 <= kind < 0.28:
         return returning(seed, dice)
+    if 0.28 <= kind < 0.295:
+        return _hopeless(seed, dice)
     nodes = _nodes(dice)
     heal_at = dice.uniform(40, 120)
     jobs = _jobs(dice, nodes, heal_at)
@@ -228,6 +230,40 @@ def returning(seed: int, dice: Random) -> Plan:
     if dice.random() < 0.5:
         faults += (Delay(start=0.0, end=heal_at, most=0.5), *_repetition(dice, nodes, heal_at))
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, mild=True, returning=True)
+
+
+def _hopeless(seed: int, dice: Random) -> Plan:
+    """Jobs of which most nodes say, one after the other, that nobody can run them; and a requester that is
+    killed in between and must remember who said so."""
+    nodes = (
+        NodePlan(name="r0", requester=True, compute=False),
+        *(
+            NodePlan(name=f"c{number + 1}", cpu=64.0, speed=dice.choice((0.5, 1.0, 2.0)))
+            for number in range(5)
+        ),
+    )
+    jobs = tuple(
+        JobPlan(
+            name=f"j{number}",
+            requester="r0",
+            at=round(dice.uniform(3, 10), 2),
+            count=dice.randint(2, 3),
+            verifier="deterministic",
+            prepare=round(dice.uniform(1, 15), 2),
+            survives=dice.random() < 0.5,
+        )
+        for number in range(2)
+    )
+    faults: tuple[Fault, ...] = tuple(
+        StepFault(node=node.name, step="prepare", number=number, outcome="permanent")
+        for node in nodes[1:]
+        for number in range(1, 5)
+        if dice.random() < 0.8
+    )
+    for _ in range(dice.randint(3, 8)):
+        at, down = round(dice.uniform(5, 40), 2), round(dice.uniform(0.1, 3), 2)
+        faults += (Crash(at=at, node="r0", down=down, power=dice.random() < 0.3),)
+    return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=90.0)
 
 
 def _patient(job: JobPlan, nodes: Nodes) -> JobPlan:

@@ -15,7 +15,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING
-from bacalhau_p2p.requester.machine import FELL_SILENT, RequesterMachine
+from bacalhau_p2p.requester.machine import ATTEMPTS, FELL_SILENT, RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.testing.simulation.durable import Change, Durable, key_of
 from bacalhau_p2p.testing.simulation.ending import look_at_end
@@ -174,12 +174,23 @@ class Watch:
         require(len(filling) <= job.spec.count, "count", f"{job.id}: {len(filling)} executions at one time")
         nodes = [e.node_id for e in filling]
         require(len(set(nodes)) == len(nodes), "one say", f"{job.id}: two executions on one node")
+        self._check_attempts(job, executions.values())
         if job.state.terminal:
             self.ended.setdefault(job.id, self._world.now)
             active = [e.id for e in filling if e.state in ACTIVE]
             require(not active, "over", f"{job.id} is {job.state} with active {active}")
         if job.state == JobState.COMPLETED:
             self._check_completed(job, executions)
+
+    def _check_attempts(self, job: Job, executions: Iterable[Execution]) -> None:
+        """Over all lives of the requester."""
+        attempts = Counter(e.slot for e in executions if e.slot is not None and not e.drained)
+        most = max(attempts.values(), default=0)
+        require(most <= ATTEMPTS, "attempts", f"{job.id}: a slot has {most} attempts")
+        witnesses = {e.node_id for e in executions if e.permanent}
+        enough = min(2, job.spec.count) if job.spec.deterministic else 1
+        said = f"{job.id} goes on, though {sorted(witnesses)} say that nobody can run it"
+        require(len(witnesses) < enough or job.state.terminal, "permanent", said)
 
     def _check_completed(self, job: Job, executions: dict[ExecutionID, Execution]) -> None:
         completed = [e for e in executions.values() if e.state == S.COMPLETED]

@@ -22,7 +22,7 @@ from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import machine as requester
 from bacalhau_p2p.requester.contact import Contact
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.record import JobEntry
+from bacalhau_p2p.requester.record import GONE, JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.testing.simulation.component import Arrival, Component
 from bacalhau_p2p.testing.simulation.durable import Change, Durable
@@ -123,7 +123,7 @@ def _trusts_what_is_published(
 def _keeps_slot_of_lost(
     self: RequesterMachine, entry: Any, execution: Any, state: Any, reason: str, now: float
 ) -> None:
-    entry.troubled[execution.node_id] = reason
+    entry.note_trouble(execution, reason)
     self._ledger.move(entry, execution, state, reason, now)
 
 
@@ -172,6 +172,16 @@ _LOST_AT = Contact.lost_at
 
 def _forgets_what_outlives(self: RequesterMachine, event: Any, now: float) -> None:
     executions = tuple(execution.but(outlives_node=False) for execution in event.executions)
+    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+
+
+def _forgets_attempts(self: RequesterMachine, event: Any, now: float) -> None:
+    executions = tuple(e.but(slot=None) if e.state in GONE else e for e in event.executions)
+    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+
+
+def _forgets_witnesses(self: RequesterMachine, event: Any, now: float) -> None:
+    executions = tuple(execution.but(permanent=False) for execution in event.executions)
     _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
 
 
@@ -283,6 +293,8 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "never give up a silent node": ((Contact, "lost_at", lambda self, entry, execution: inf),),
     "give up containers as anything else": ((Contact, "lost_at", _gives_up_containers),),
     "forget which runs outlive their nodes": ((_EVENTS, rv.Resumed, _forgets_what_outlives),),
+    "forget attempts when started again": ((_EVENTS, rv.Resumed, _forgets_attempts),),
+    "forget who called a failure permanent": ((_EVENTS, rv.Resumed, _forgets_witnesses),),
     "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
     "never reconcile": (
         (RequesterMachine, "_reconcile", _does_nothing),

@@ -26,7 +26,7 @@ from engine import OwnEngine, containers_of, engine_answers
 from load import Jobs, Users
 from nodes import Node, mounts_below, processes_of
 from torment import Tormentor
-from wires import Wires, best_wires
+from wires import Wires, open_wires
 
 from bacalhau_p2p.client import Client
 from bacalhau_p2p.model.state import JobState
@@ -49,6 +49,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-docker", action="store_true", help="no Docker jobs")
     parser.add_argument(
         "--restart-engine", action="store_true", help="start a Docker engine and restart it too"
+    )
+    parser.add_argument(
+        "--proxies", action="store_true", help="cut connections in proxies, as for users who are not root"
     )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the nodes' logs")
@@ -83,13 +86,9 @@ async def until_told(asked: argparse.Namespace, seed: int, folder: Path) -> dict
 
 async def chaos(asked: argparse.Namespace, seed: int, folder: Path, story: Story) -> dict[str, Any]:
     """One run; returns its figures."""
-    async with _engine(asked) as (engine, has_docker):
-        wires = best_wires()
-        try:
-            engines = ("noop", "wasm", "docker") if has_docker else ("noop", "wasm")
-            return await _run(asked, seed, folder, story, wires, engine, engines)
-        finally:
-            wires.close()
+    async with _engine(asked) as (engine, has_docker), open_wires(proxies=asked.proxies) as wires:
+        engines = ("noop", "wasm", "docker") if has_docker else ("noop", "wasm")
+        return await _run(asked, seed, folder, story, wires, engine, engines)
 
 
 @asynccontextmanager
@@ -124,7 +123,7 @@ async def _run(
     try:
         async with trio.open_nursery() as nursery, Client(nodes[0].url, token=token) as client:
             await nodes[0].start()
-            address = f"{nodes[0].swarm}/p2p/{nodes[0].peer_id}"
+            address = f"{nodes[0].dialled}/p2p/{nodes[0].peer_id}"
             for node in nodes[1:]:
                 node.join(address)
                 nursery.start_soon(node.start)
@@ -143,9 +142,11 @@ async def _run(
             story.tell("fetching the results")
             await users.fetch_all(folder / "fetched")
             known = await client.jobs(limit=1000)
+            past = wires.past_the_wires()
             story.tell("looking for what is left over")
             nursery.cancel_scope.cancel()
         figures = _figures(users, tormentor, {job.id for job in known})
+        figures["past the wires"] = past
         figures |= {"seconds of faults": round(tormented), "seconds to settle": round(settled)}
         figures |= await _left_over(nodes, folder, engine, "docker" in engines)
     finally:
@@ -260,6 +261,7 @@ FAULTS = (
     "left-over folders",
     "left-over mounts",
     "reservations",
+    "past the wires",
     "left over after the end",
 )
 """What must be empty."""

@@ -43,7 +43,6 @@ class Node:
         self.log = folder / f"{self.name}.log"
         host, api, swarm = wires.place(number)
         self.url = f"http://{host}:{api}"
-        self.swarm = f"/ip4/{host}/tcp/{swarm}"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._environment = {
             **os.environ,
@@ -51,11 +50,14 @@ class Node:
             MARK: str(folder),
             "BACALHAU_P2P_API_TOKEN": token,
         }
+        self.dialled = "/ip4/{}/tcp/{}".format(*wires.dialled(number))
+        """The multiaddr at which other nodes dial it."""
+        wires.belongs_to(number, lambda: self._process.pid if self._process is not None else None)
         self._command = [
             *wires.prefix(number),
             *(COMMAND, "serve", "--data-dir", str(self.data), "--drain", "2"),
             *("--swarm-host", host, "--swarm-port", str(swarm), "--api-host", host, "--api-port", str(api)),
-            *("--log-level", "info", *flags),
+            *("--announce", self.dialled, "--log-level", "info", *flags),
         ]
         self._process: trio.Process | None = None
 

@@ -6,6 +6,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import trio
 from engine import OwnEngine
@@ -18,6 +19,7 @@ AFTER_ANSWER = "kill -9 of the requester as it answers a submit"
 STOP = "SIGSTOP"
 CUT = "network cut"
 ISOLATE = "cut between two"
+RESET = ", by a reset"
 ENGINE = "engine restart"
 
 
@@ -63,10 +65,12 @@ class Tormentor:
         others: list[tuple[str, Callable[..., Awaitable[None]], tuple[Node, ...]]] = [
             (STOP, self._stop, (victim,))
         ]
-        if self._wires.can_cut:
-            others.append((CUT, self._cut, (victim,)))
+        for manner in self._wires.manners:
+            suffix = RESET if manner == "reset" else ""
+            others.append((CUT + suffix, partial(self._cut, manner), (victim,)))
             if len(free) >= 2:
-                others.append((ISOLATE, self._isolate, tuple(self._dice.sample(free, 2))))
+                pair = tuple(self._dice.sample(free, 2))
+                others.append((ISOLATE + suffix, partial(self._isolate, manner), pair))
         if self._engine is not None and self._dice.random() < 0.5:
             others = [(ENGINE, self._restart_engine, ())]
         name, fault, victims = self._dice.choice(others)
@@ -107,13 +111,13 @@ class Tormentor:
         await trio.sleep(self._dice.uniform(0.5, 12))
         node.signal(signal.SIGCONT)
 
-    async def _cut(self, node: Node) -> None:
-        self._wires.cut(node.number)
+    async def _cut(self, manner: str, node: Node) -> None:
+        self._wires.cut(node.number, manner)
         await trio.sleep(self._dice.uniform(1, 15))
         self._wires.heal(node.number)
 
-    async def _isolate(self, first: Node, second: Node) -> None:
-        self._wires.isolate(first.number, second.number)
+    async def _isolate(self, manner: str, first: Node, second: Node) -> None:
+        self._wires.isolate(first.number, second.number, manner)
         await trio.sleep(self._dice.uniform(1, 15))
         self._wires.heal(first.number, second.number)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
+
+from proxies import open_proxies
 
 API_PORT = 1234
 SWARM_PORT = 1235
 
 
 class Wires(Protocol):
-    can_cut: bool
+    manners: Sequence[str]
+    """How these wires can be cut: `silent`, when nothing passes, or `reset`, when both ends learn of it."""
 
     def plug(self, number: int) -> None:
         """Make room for a node of this number."""
@@ -26,50 +28,23 @@ class Wires(Protocol):
     def place(self, number: int) -> tuple[str, int, int]:
         """A node's IP address, API port and swarm port."""
 
-    def cut(self, number: int) -> None:
+    def dialled(self, number: int) -> tuple[str, int]:
+        """The IP address and port at which other nodes dial it."""
+
+    def belongs_to(self, number: int, process: Callable[[], int | None]) -> None:
+        """This node is the process of this id, while there is one."""
+
+    def cut(self, number: int, manner: str) -> None:
         """Nothing reaches this node any more, nor leaves it."""
 
-    def isolate(self, first: int, second: int) -> None:
+    def isolate(self, first: int, second: int, manner: str) -> None:
         """Nothing passes between these two."""
 
     def heal(self, *numbers: int) -> None:
         """Everything reaches these nodes again."""
 
-    def close(self) -> None:
-        """Nothing of the wires is left."""
-
-
-class Loopback:
-    """All nodes on the loopback interface of the machine, for users who may not make networks."""
-
-    can_cut = False
-
-    def __init__(self) -> None:
-        self._places: dict[int, tuple[str, int, int]] = {}
-
-    def plug(self, number: int) -> None:
-        with socket.socket() as api, socket.socket() as swarm:
-            api.bind(("127.0.0.1", 0))
-            swarm.bind(("127.0.0.1", 0))
-            self._places[number] = ("127.0.0.1", api.getsockname()[1], swarm.getsockname()[1])
-
-    def prefix(self, number: int) -> Sequence[str]:
-        return ()
-
-    def place(self, number: int) -> tuple[str, int, int]:
-        return self._places[number]
-
-    def cut(self, number: int) -> None:
-        raise NotImplementedError
-
-    def isolate(self, first: int, second: int) -> None:
-        raise NotImplementedError
-
-    def heal(self, *numbers: int) -> None:
-        """There is nothing to heal."""
-
-    def close(self) -> None:
-        """There is nothing to remove."""
+    def past_the_wires(self) -> list[str]:
+        """Connections between nodes which cannot be cut; there must be none."""
 
 
 class Namespaces:
@@ -78,7 +53,7 @@ class Namespaces:
     The bridge has a namespace too: in that of the machine, Docker's firewall would filter what it carries.
     """
 
-    can_cut = True
+    manners = ("silent",)
 
     def __init__(self) -> None:
         """Raises OSError, CalledProcessError where this machine does not allow it."""
@@ -106,10 +81,20 @@ class Namespaces:
     def place(self, number: int) -> tuple[str, int, int]:
         return f"{self._net}.{10 + number}", API_PORT, SWARM_PORT
 
-    def cut(self, number: int) -> None:
+    def dialled(self, number: int) -> tuple[str, int]:
+        host, _, swarm = self.place(number)
+        return host, swarm
+
+    def belongs_to(self, number: int, process: Callable[[], int | None]) -> None:
+        """Its namespace tells."""
+
+    def past_the_wires(self) -> list[str]:
+        return []
+
+    def cut(self, number: int, manner: str) -> None:
         self._set(number, "down")
 
-    def isolate(self, first: int, second: int) -> None:
+    def isolate(self, first: int, second: int, manner: str) -> None:
         for number in (first, second):
             self._set(number, "type", "bridge_slave", "isolated", "on")
 
@@ -119,6 +104,7 @@ class Namespaces:
             self._set(number, "type", "bridge_slave", "isolated", "off")
 
     def close(self) -> None:
+        """Nothing of the wires is left."""
         for space in reversed(self._spaces):  # with a namespace its wires go
             with suppress(subprocess.CalledProcessError):
                 _run("ip", "netns", "del", space)
@@ -145,12 +131,21 @@ class Namespaces:
         return f"{self._prefix}-{number}"
 
 
-def best_wires() -> Wires:
-    """Namespaces where this machine allows them."""
-    if os.geteuid() == 0 and shutil.which("ip"):
+@asynccontextmanager
+async def open_wires(*, proxies: bool) -> AsyncIterator[Wires]:
+    """Namespaces where this machine allows them, unless `proxies` are wanted."""
+    spaces = None
+    if not proxies and os.geteuid() == 0 and shutil.which("ip"):
         with suppress(OSError, subprocess.CalledProcessError):
-            return Namespaces()
-    return Loopback()
+            spaces = Namespaces()
+    if spaces is None:
+        async with open_proxies() as wires:
+            yield wires
+        return
+    try:
+        yield spaces
+    finally:
+        spaces.close()
 
 
 def _run(*command: str) -> None:

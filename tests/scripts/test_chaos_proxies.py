@@ -1,0 +1,118 @@
+"""The wires of scripts/chaos without root: what they cut, and what not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+
+import pytest
+import trio
+
+sys.path.insert(0, str(__file__).rpartition("/tests/")[0] + "/scripts/lib/chaos")
+
+from proxies import Proxies, open_proxies
+
+HERE = 1
+"""The node that is this process."""
+STRANGER = 2
+ECHO, OTHER = 3, 4
+
+
+@asynccontextmanager
+async def wires() -> AsyncIterator[Proxies]:
+    """Two nodes that say back what they hear, and this process as a third."""
+    with trio.fail_after(20):
+        async with open_proxies() as proxies:
+            proxies.belongs_to(HERE, os.getpid)
+            proxies.belongs_to(STRANGER, os.getppid)
+            for number in (ECHO, OTHER):
+                proxies.plug(number)
+                host, _, swarm = proxies.place(number)
+                await proxies.nursery.start(partial(trio.serve_tcp, echo, swarm, host=host))
+            yield proxies
+
+
+async def echo(stream):
+    with suppress(trio.BrokenResourceError):
+        async for chunk in stream:
+            await stream.send_all(chunk)
+
+
+async def dial(proxies, number):
+    return await trio.open_tcp_stream(*proxies.dialled(number))
+
+
+async def says_back(stream, said):
+    await stream.send_all(said)
+    return await hears(stream, len(said))
+
+
+async def hears(stream, length):
+    heard = b""
+    while len(heard) < length and (chunk := await stream.receive_some()):
+        heard += chunk
+    return heard
+
+
+async def test_what_is_said_arrives_and_so_does_its_end():
+    async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
+        assert await says_back(stream, b"x" * 1_000_000) == b"x" * 1_000_000
+        await stream.send_eof()
+        assert await stream.receive_some() == b""
+
+
+@pytest.mark.parametrize("whom", [(ECHO,), (HERE,), (HERE, ECHO)], ids=["one end", "other end", "both"])
+async def test_a_silent_cut_holds_everything_back_until_it_heals(whom):
+    async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
+        assert await says_back(stream, b"before") == b"before"
+        cut(proxies, whom, "silent")
+        await stream.send_all(b"during")
+        with trio.move_on_after(0.2) as waiting:
+            await stream.receive_some()
+        assert waiting.cancelled_caught
+        proxies.heal(*whom)
+        assert await hears(stream, 6) == b"during"
+
+
+@pytest.mark.parametrize("whom", [(ECHO,), (HERE,), (HERE, ECHO)], ids=["one end", "other end", "both"])
+async def test_a_reset_ends_connections_and_refuses_new_ones_until_it_heals(whom):
+    async with wires() as proxies:
+        async with aclosing(await dial(proxies, ECHO)) as stream:
+            assert await says_back(stream, b"before") == b"before"
+            cut(proxies, whom, "reset")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        async with aclosing(await dial(proxies, ECHO)) as stream:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        proxies.heal(*whom)
+        async with aclosing(await dial(proxies, ECHO)) as stream:
+            assert await says_back(stream, b"after") == b"after"
+
+
+@pytest.mark.parametrize("manner", ["silent", "reset"])
+async def test_a_cut_between_two_concerns_nobody_else(manner):
+    async with wires() as proxies, aclosing(await dial(proxies, OTHER)) as stream:
+        proxies.isolate(HERE, ECHO, manner)
+        proxies.isolate(STRANGER, OTHER, manner)
+        assert await says_back(stream, b"still here") == b"still here"
+
+
+async def test_a_connection_that_no_proxy_carries_is_told_of():
+    async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
+        assert await says_back(stream, b"x") == b"x"
+        assert proxies.past_the_wires() == []
+        host, _, swarm = proxies.place(ECHO)
+        async with aclosing(await trio.open_tcp_stream(host, swarm)) as direct:
+            port = direct.socket.getsockname()[1]
+            assert proxies.past_the_wires() == [f"{port} to node {ECHO}"]
+
+
+def cut(proxies, whom, manner):
+    if len(whom) == 2:
+        proxies.isolate(*whom, manner)
+    else:
+        proxies.cut(*whom, manner)
