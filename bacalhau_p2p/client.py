@@ -156,7 +156,7 @@ class HttpBackend:
                     await response.aread()
                     _answer(response, self.url)
                     raise ContentNotFound(f"{root} is not on this node")
-                yield response.aiter_bytes(_PIECE)
+                yield _gathered(response.aiter_bytes())
 
 
 class Client:
@@ -271,6 +271,21 @@ def _text(answer: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{key} is not text")
     return value
+
+
+async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Small pieces as larger ones, also the last before an error: it may say why there is one."""
+    gathered = bytearray()
+    try:
+        async for piece in pieces:
+            gathered += piece
+            if len(gathered) >= _PIECE:
+                yield bytes(gathered)
+                gathered.clear()
+    except httpx.RequestError:
+        yield bytes(gathered)
+        raise
+    yield bytes(gathered)
 
 
 async def _in_threads(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ Without waiting for anything but the disk, so that the asynchronous client and t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.content.reading import resolve
 from bacalhau_p2p.content.unpacking import Spool, Unpacking
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
+from bacalhau_p2p.model.wire_errors import error_from_json
 
 CAR_TYPE = "application/vnd.ipld.car"
 
@@ -49,7 +51,7 @@ class Download:
         self.root = root
         self._path = tuple(path)
         self._limits = limits
-        self._reader = CarReader()
+        self._reader = CarReader(reasons=True)
         self._used = 0
         self._spool = Spool()
         self._unpack = partial(
@@ -77,7 +79,10 @@ class Download:
         self._spool.close()
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next piece of the CAR. Raises InvalidContent, ContentTooLarge, ContentError."""
+        """Take the next piece of the CAR.
+
+        Raises InvalidContent, ContentTooLarge, ContentError; and whatever the node says that went wrong.
+        """
         for cid, block in self._reader.feed(data):
             self._used += len(block)
             check_budget(self._used, self._limits)
@@ -87,6 +92,9 @@ class Download:
                 self._spool.put(cid, block)
                 if cid.v1 == self._awaited:
                     self._find()
+
+        if self._reader.reason is not None:
+            raise error_from_json(_decoded(self._reader.reason), status=200)
 
     def _find(self) -> None:
         """See how far the path leads through the blocks that came: to its end, or to one that is awaited."""
@@ -106,6 +114,13 @@ class Download:
         if self._unpacking is None:
             raise InvalidContent(f"the node sent only a part of {self.root}")
         return self._unpacking.finish(checkpoint)
+
+
+def _decoded(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 class _Steps:

@@ -8,20 +8,28 @@ specifications of IPFS.
 from __future__ import annotations
 
 import html
+import json
 import mimetypes
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, cast
 from urllib.parse import quote
 
+import trio
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from bacalhau_p2p.content.car import reason
+from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import File, Symlink
 from bacalhau_p2p.content.reading import Place, split_path
-from bacalhau_p2p.content.service import Scope
-from bacalhau_p2p.errors import ApiError, InvalidContent
+from bacalhau_p2p.content.service import Scope as DagScope
+from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, InvalidContent
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.wire_json import error_to_json
 from bacalhau_p2p.node import Node
 
 _MEDIA_TYPES = {
@@ -55,16 +63,20 @@ def gateway_routes(node: Node) -> APIRouter:
         if scope not in _SCOPES:
             raise ApiError("dag-scope must be all, entity or block", status=400)
         root, names = split_path(path)
+        public = _is_public(request)
+        hints = [] if public else node.learn(provider or [])
+        whole = form == "car" and scope == "all" and not names and request.method == "GET"
+        if whole and not public and not await node.content.has(root):
+            return _Arriving(node, root, hints)
         with node.content.holding(root):
-            if not _is_public(request):
-                hints = node.learn(provider or [])
+            if not public:
                 await node.content.fetch(root, hints=hints, timeout=node.settings.content_timeout)
             place = await node.content.resolve(root, names)
             answer = _Answer(node, request, place, names[-1] if names else str(root))
             answer.headers["X-Ipfs-Path"] = quote(f"/ipfs/{path}")
             answer.headers["X-Ipfs-Roots"] = ",".join(map(str, _roots(place)))
             if form:
-                return await answer.formatted(form, cast(Scope, scope))
+                return await answer.formatted(form, cast(DagScope, scope))
             return await answer.plain()
 
     return routes
@@ -82,6 +94,74 @@ def _format_of(accept: str) -> str:
     return next((name for name, media_type in _MEDIA_TYPES.items() if media_type in accept), "")
 
 
+class _Arriving(Response):
+    """A DAG that is not here yet as a CAR, sent while it is fetched.
+
+    Where the fetch fails, the stream ends with a section that says why (`car.reason`), and breaks off.
+    """
+
+    def __init__(self, node: Node, root: CID, hints: Sequence[PeerID]) -> None:
+        super().__init__(media_type=_CAR_TYPE, headers=_car_headers(root, "all", 0))
+        del self.headers["Content-Length"]
+        self.headers["X-Ipfs-Path"] = f"/ipfs/{root}"
+        self.headers["X-Ipfs-Roots"] = str(root)
+        self._root = root
+        self._open = partial(node.content.following, root, hints=hints, timeout=node.settings.content_timeout)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        failure: BacalhauError | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def stop_when_nobody_listens() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_when_nobody_listens)
+            try:
+                await self._send(send)
+            except ContentError as error:  # carried out of the nursery, which would wrap it
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _send(self, send: Send) -> None:
+        begun = False
+        async with self._open() as follower:
+            try:
+                while piece := await follower.receive():
+                    if not begun:
+                        await self._begin(send, follower.size)
+                        begun = True
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except ContentError as error:
+                if not begun:
+                    raise
+                text = json.dumps(error_to_json(error)).encode()
+                await send({"type": "http.response.body", "body": reason(text), "more_body": True})
+                return  # without the end of the body
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: Send, size: int | None) -> None:
+        if size is not None:
+            self.headers["X-Content-Size"] = str(size)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+
+def _car_headers(cid: CID, scope: str, depth: int) -> dict[str, str]:
+    return {
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": _FOREVER,
+        "Content-Disposition": f'attachment; filename="{cid}.car"',
+        "Etag": _tag_of(cid, "car", scope, depth),
+    }
+
+
+def _tag_of(cid: CID, form: str, scope: str, depth: int) -> str:
+    return f'"{cid}.{form}"' if form == "raw" else f'W/"{cid}.{form}.{scope}.{depth}"'
+
+
 class _Answer:
     """One place of content as an HTTP answer."""
 
@@ -94,9 +174,9 @@ class _Answer:
         if _is_public(request):
             self.headers["Access-Control-Allow-Origin"] = "*"
 
-    async def formatted(self, form: str, scope: Scope) -> Response:
+    async def formatted(self, form: str, scope: DagScope) -> Response:
         cid = self._place.cid
-        tag = f'"{cid}.{form}"' if form == "raw" else f'W/"{cid}.{form}.{scope}.{len(self._place.trail)}"'
+        tag = _tag_of(cid, form, scope, len(self._place.trail))
         media_type = _CAR_TYPE if form == "car" else _MEDIA_TYPES[form]
         self.headers["Content-Disposition"] = f'attachment; filename="{cid}.{form}"'
         if same := self._unchanged(tag):

@@ -139,7 +139,7 @@ class Connection:
             with Download(
                 root, target, path=path, existing="merge" if target.is_dir() else "refuse"
             ) as download:
-                while piece := response.read(_PIECE):
+                for piece in _pieces(response):
                     download.feed(piece)
                     done += len(piece)
                     progress(done, int(total) if total.isascii() and total.isdigit() else None)
@@ -232,6 +232,16 @@ class Connection:
 
 class _AnswerLost(NodeUnavailable):
     """The request may have been heeded, but its answer did not come."""
+
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body of an answer; of one that breaks off what came, which may say why, and then its error."""
+    try:
+        while piece := response.read(_PIECE):
+            yield piece
+    except http.client.IncompleteRead as broken:
+        yield broken.partial
+        raise
 
 
 def items_of(answer: object) -> list[JSON]:

@@ -23,7 +23,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -43,6 +43,10 @@ HIGH_WATER = 0.9
 """The part of the quota above which `wants_room` says that blocks should be collected."""
 LOW_WATER = 0.7
 """The part of the quota down to which they are."""
+
+
+Watcher = Callable[[Sequence[tuple[CID, bytes]]], None]
+"""Is told of blocks once they are stored, from whatever thread did it; it may neither block nor raise."""
 
 
 class BlockStore:
@@ -75,6 +79,7 @@ class BlockStore:
         self._used = 0
         self._removals = 0
         self._complete: dict[CID, Survey] = {}
+        self._watchers: list[Watcher] = []
         try:
             self._prepare(folder)
         except (OSError, sqlite3.Error) as error:
@@ -137,14 +142,15 @@ class BlockStore:
 
         With a `batch`, the block stays while that is open; see `batch`.
         """
+        self.put_all_verified([(cid, block)], batch)
+
+    def _put_file(self, cid: CID, block: bytes, batch: Batch | None) -> None:
         if len(block) > MAX_BLOCK:
             raise ContentTooLarge(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
         self._claims.arrive(cid.digest, batch)
-        if len(block) <= MAX_SMALL:
-            return self._put_small([(cid.digest, block)])
         path = self._path(cid)
         if os.path.exists(path):  # noqa: PTH110 - this is the hot path; a Path costs as much as the call
-            return None
+            return
         if self.quota is not None and self._used + len(block) > self.quota:
             self._make_room(len(block))
         temporary = f"{self._temporary}/{next(self._serial)}"
@@ -164,20 +170,32 @@ class BlockStore:
         except OSError as error:
             Path(temporary).unlink(missing_ok=True)
             raise _refused(f"block {cid} cannot be stored", error) from None
-        return None
 
     def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
         """`put_verified` for each; small ones are quicker together. After an error, some are stored."""
         small: list[tuple[bytes, bytes]] = []
+        stored: list[tuple[CID, bytes]] = []
         for cid, block in blocks:
             if len(block) > MAX_SMALL:
-                self.put_verified(cid, block, batch)
+                self._put_file(cid, block, batch)
             else:
                 cid.require_fetchable()
                 self._claims.arrive(cid.digest, batch)
                 small.append((cid.digest, block))
+            stored.append((cid, block))
         if small:
             self._put_small(small)
+        for watcher in self._watchers:
+            watcher(stored)
+
+    @contextmanager
+    def watching(self, watcher: Watcher) -> Iterator[None]:
+        """A block during which `watcher` is told of every block that is put."""
+        self._watchers = [*self._watchers, watcher]
+        try:
+            yield
+        finally:
+            self._watchers = [other for other in self._watchers if other is not watcher]
 
     def _put_small(self, blocks: list[tuple[bytes, bytes]]) -> None:
         if self.quota is not None:

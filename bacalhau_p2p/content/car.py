@@ -15,6 +15,9 @@ from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, Inval
 MAX_HEADER = 128 * 1024
 """Bytes of a header: room for some thousand roots."""
 
+REASON = 0x0200
+"""Codec (JSON) of a section that is no block of the DAG: it says why the stream breaks off behind it."""
+
 _CID_ROOM = 160
 _TRUNCATED = "the CAR stream is cut short"
 
@@ -37,6 +40,11 @@ def section(cid: CID, block: bytes) -> bytes:
 def section_head(cid: CID, block: bytes) -> bytes:
     """What stands before a block in a CAR."""
     return encode_varint(len(cid.binary) + len(block)) + cid.binary
+
+
+def reason(text: bytes) -> bytes:
+    """A section that says, as JSON, why the stream breaks off."""
+    return section(CID.of(REASON, text), text)
 
 
 def write_car(roots: Sequence[CID], source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
@@ -99,8 +107,11 @@ class CarReader:
     caller to find out: the roots of a header prove nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reasons: bool = False) -> None:
+        """With `reasons`, a stream may end with one; `reason` has it then."""
         self.roots: tuple[CID, ...] | None = None
+        self.reason: bytes | None = None
+        self._reasons = reasons
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[CID, bytes]]:
@@ -117,10 +128,20 @@ class CarReader:
                 start, offset = frame
                 if self.roots is None:
                     self.roots = _read_header(bytes(view[start:offset]))
-                else:
+                elif not (self._reasons and self._read_reason(view[start:offset])):
                     found.append(_read_section(view[start:offset]))
         del self._buffer[:offset]
         return found
+
+    def _read_reason(self, body: memoryview) -> bool:
+        try:
+            cid, start = CID.read(bytes(body[:_CID_ROOM]))
+        except InvalidCID:
+            return False
+        if cid.codec != REASON or cid != CID.of(REASON, body[start:]):
+            return False
+        self.reason = bytes(body[start:])
+        return True
 
     def finish(self) -> None:
         """Raises InvalidContent unless the stream ended behind a whole block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,6 +16,7 @@ from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import Folder, Node, Shard, Survey, folder_entries
 from bacalhau_p2p.content.exchange import Exchange, batches
 from bacalhau_p2p.content.export import Existing, Exported, export
+from bacalhau_p2p.content.following import Follower, following
 from bacalhau_p2p.content.providers import Finder, WebOf
 from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.content.small_blocks import MAX_SMALL
@@ -161,6 +162,14 @@ class Content:
             await self._exchange.fetch(cid, peers, finder=self._finder, web=self._web, timeout=timeout)
             if pin_owner is not None:
                 await self.pin(cid, pin_owner, expires)
+
+    def following(
+        self, cid: CID, *, hints: Sequence[PeerID] = (), timeout: float | None = 15.0
+    ) -> AbstractAsyncContextManager[Follower]:
+        """A block in which the DAG below `cid` is fetched, as by `fetch`, and given as a CARv1 meanwhile."""
+        return following(
+            cid, self._blocks, lambda: self.fetch(cid, hints=hints, timeout=timeout), self._threads
+        )
 
     def holding(self, cid: CID) -> AbstractContextManager[None]:
         """A block during which nothing below `cid` is collected."""

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from html import unescape
+from pathlib import Path
 from random import Random
 
 import httpx
 import pytest
+import trio
 from httpx import ASGITransport
 
 from bacalhau_p2p.api.app import create_app
-from bacalhau_p2p.content.car import CarReader
+from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.cli.connection import Connection
+from bacalhau_p2p.client import Client
+from bacalhau_p2p.content.car import CarReader, pack
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.identity import Identity
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
@@ -244,3 +250,74 @@ async def test_web_pages_of_others_are_refused_while_the_gateway_is_off(site):
     root, client = site
     answer = await client.get(f"/ipfs/{root}/empty", headers={"Origin": "http://evil.example"})
     assert answer.status_code == 403
+
+
+# --- what is fetched meanwhile ------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def two_nodes(tmp_path):
+    """The URL of a node's API, and its only peer, which has what the first lacks."""
+    network = MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for name in ("near", "far"):
+            identity = Identity.generate()
+            settings = Settings(data_dir=tmp_path / name, compute=False, api_port=0, content_timeout=5)
+            transport = await stack.enter_async_context(network.open(identity))
+            nodes.append(
+                await stack.enter_async_context(open_node(settings, transport=transport, identity=identity))
+            )
+        near, far = nodes
+        near.learn([f"{far.addresses[0]}"])
+        yield await stack.enter_async_context(serve_api(near)), near, far
+
+
+def get(url: str, cid: CID, target: Path, provider: str) -> None:
+    port = int(url.rpartition(":")[2])
+    with Connection("127.0.0.1", port) as connection:
+        connection.fetch(str(cid), target, providers=[provider])
+
+
+def lose_last_block(node: Node) -> None:
+    """Lose the end of `data.bin`, the one block that is a file and not of full size."""
+    files = [path for path in (node.settings.data_dir / "blocks" / "blocks").rglob("*") if path.is_file()]
+    (last,) = [path for path in files if path.stat().st_size != 1 << 18]
+    last.unlink()
+
+
+async def test_what_a_peer_has_comes_through_the_node_to_files(tmp_path, folder):
+    async with two_nodes(tmp_path) as (url, near, far):
+        root = (await far.content.add(folder, pin_owner="user")).cid
+        await trio.to_thread.run_sync(get, url, root, tmp_path / "copy", far.addresses[0])
+        assert cid_of(tmp_path / "copy") == cid_of(folder, symlinks="skip")
+        assert await near.content.has(root)
+        async with Client(url) as client:
+            await client.fetch(str(root), tmp_path / "again")
+        assert cid_of(tmp_path / "again") == cid_of(tmp_path / "copy")
+
+
+async def test_a_fetch_that_fails_in_the_middle_is_told_to_who_waits_and_leaves_no_file(tmp_path, folder):
+    async with two_nodes(tmp_path) as (url, near, far):
+        added = await far.content.add(folder, pin_owner="user")
+        lose_last_block(far)
+        assert not await near.content.has(added.entries["data.bin"])
+        async with Client(url) as client:
+            for fetch in (
+                lambda: trio.to_thread.run_sync(get, url, added.cid, tmp_path / "copy", far.addresses[0]),
+                lambda: client.fetch(str(added.cid), tmp_path / "copy"),
+            ):
+                with pytest.raises(ContentNotFound, match=r"could not be fetched|no peer has"):
+                    await fetch()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "near"]
+        first = next(iter(CarReader().feed(b"".join(pack(folder)))))[0]
+        assert await near.content.block(first)  # what had come is kept
+
+
+async def test_a_stream_that_breaks_off_is_no_whole_answer(tmp_path, folder):
+    async with two_nodes(tmp_path) as (url, _, far):
+        added = await far.content.add(folder, pin_owner="user")
+        lose_last_block(far)
+        async with httpx.AsyncClient(base_url=url) as client:
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                await client.get(f"/ipfs/{added.cid}", params={"format": "car", "provider": far.addresses[0]})
