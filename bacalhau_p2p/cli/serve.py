@@ -28,6 +28,11 @@ Ready = Callable[[Node, str], None]
 @click.option("--requester/--no-requester", default=None, help="Take jobs from users. [default: yes]")
 @click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
 @click.option("--peer", "peers", metavar="MULTIADDR", multiple=True, help="A peer to stay connected to.")
+@click.option(
+    "--dht",
+    type=click.Choice(["off", "client", "server"], case_sensitive=False),
+    help="Whether to find content, and to make known what is here, through a DHT. [default: server]",
+)
 @click.option("--swarm-host", metavar="HOST", help="Address to listen on for peers. [default: 0.0.0.0]")
 @click.option("--swarm-port", metavar="N", type=int, help="TCP port for peers, 0 for any. [default: 1235]")
 @click.option("--announce", metavar="MULTIADDR", multiple=True, help="Tell peers to dial this address.")

@@ -18,7 +18,7 @@ from bacalhau_p2p.content.providers import Web
 from bacalhau_p2p.directory import Directory
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
-from bacalhau_p2p.outbound.http import answered, in_words
+from bacalhau_p2p.outbound.http import answered, in_words, shown
 
 IDLE = 15.0
 """Seconds without a byte, after which a gateway is given up."""
@@ -33,11 +33,12 @@ class PeerGateway:
 
     def __init__(self, url: str, guard: AddressGuard) -> None:
         self._url = url.rstrip("/")
+        self._shown = _shown(url)
         self._guard = guard
 
     @property
     def name(self) -> str:
-        return f"the gateway {self._url}"
+        return f"the gateway {self._shown}"
 
     @asynccontextmanager
     async def open(self, cid: CID, within: float) -> AsyncIterator[Receive]:
@@ -76,6 +77,14 @@ class PeerGateway:
             raise PeerFault(f"it did not answer within {within:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PeerFault(in_words(error, IDLE)) from None
+
+
+def _shown(url: str) -> str:
+    """A URL for messages, whatever it is."""
+    try:
+        return shown(url)
+    except httpx.InvalidURL:
+        return "of a malformed URL"
 
 
 class Gateways:
