@@ -397,10 +397,7 @@ class RequesterMachine:
             elif execution.state == S.BID_RECEIVED and now >= entry.bids[execution.id].expires:
                 self._ledger.move(entry, execution, S.BID_REJECTED, "the bid expired", now)
         self._reconcile(entry, now, lambda execution: now >= self._reconcile_at(entry, execution))
-        if entry.round.ends is not None and now >= entry.round.ends:
-            self._rounds.maybe_end(entry, now)
-        elif entry.round.next_at is not None and now >= entry.round.next_at:
-            self._rounds.begin(entry, now)
+        self._rounds.look_at_clock(entry, now)
 
     def _reconcile(self, entry: JobEntry, now: UnixSeconds, concerned: Callable[[Execution], bool]) -> None:
         """Tell nodes what their active executions are to us."""

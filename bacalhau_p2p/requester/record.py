@@ -35,6 +35,9 @@ class Round:
     """One announcement and the answers to it."""
 
     number: int = 0
+    began: UnixSeconds = 0.0
+    began_before: UnixSeconds = 0.0
+    """When the one before it began."""
     ends: UnixSeconds | None = None
     """None between rounds."""
     next_at: UnixSeconds | None = None

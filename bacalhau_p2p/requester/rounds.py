@@ -21,7 +21,9 @@ from bacalhau_p2p.requester.record import BidTerms, JobEntry, Slot
 S = ExecutionState
 
 FIRST_WINDOW = 0.3
-"""Seconds that the first round of bids is open at most; doubles each round."""
+"""Seconds that the first round of bids is open at most, where answers are quick; doubles each round."""
+LONGEST_FIRST_WINDOW = 2.0
+"""The same where answers have lately taken long, because machines are busy or the network is slow."""
 LONGEST_WINDOW = 30.0
 REANNOUNCE_AFTER_NEWS = 0.5
 """Seconds from the news of a new or freer node to the next round, so that news is taken together."""
@@ -32,6 +34,32 @@ BIDS_A_NODE = 30
 """Bids of one node on one job that are recorded; a node that bids on and on fills no memory."""
 ANSWERS_WANTED_UP_TO = 30
 """Eligible nodes up to which everybody is asked to answer; more would be a flood."""
+
+
+class Pace:
+    """How long the answers to announcements have taken lately.
+
+    A smoothed average and its deviation, weighted as TCP does for its retransmissions (RFC 6298), so that
+    one node that is slow once changes little, and a burst on a busy machine is noticed within it.
+    """
+
+    def __init__(self) -> None:
+        self._average = self._deviation = 0.0
+
+    def answered_after(self, seconds: float) -> None:
+        """A node answered a round so long after it began."""
+        took = min(max(seconds, 0.0), LONGEST_FIRST_WINDOW)
+        if not self._average:
+            self._average, self._deviation = took, took / 2
+        else:
+            self._deviation += (abs(took - self._average) - self._deviation) / 4
+            self._average += (took - self._average) / 8
+
+    @property
+    def first_window(self) -> float:
+        """Seconds in which nearly all answers to a first round come."""
+        expected = self._average + 4 * self._deviation
+        return min(max(expected, FIRST_WINDOW), LONGEST_FIRST_WINDOW)
 
 
 class Rounds:
@@ -49,12 +77,14 @@ class Rounds:
         self._contact = contact
         self._addresses = addresses
         self._dice = dice
+        self._pace = Pace()
 
     def begin(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Announce a job with an open slot."""
         spec, current = entry.job.spec, entry.round
         current.number += 1
-        current.ends = now + min(FIRST_WINDOW * 2 ** min(current.number - 1, 10), LONGEST_WINDOW)
+        current.began_before, current.began = current.began, now
+        current.ends = now + self._window(current.number)
         current.next_at = None
         current.answered = set()
         if entry.open_since is None:
@@ -74,6 +104,37 @@ class Rounds:
                 )
             )
         )
+
+    def look_at_clock(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """End the round, or begin the next one, if it is time.
+
+        Answers to other jobs may have shown meanwhile that those to this one take longer than was thought.
+        """
+        current = entry.round
+        if current.ends is not None and now >= current.ends:
+            answers_by = current.began + self._window(current.number)
+            if now < answers_by:
+                current.ends = answers_by
+            else:
+                self.maybe_end(entry, now)
+        elif current.next_at is not None and now >= current.next_at:
+            answers_by = current.began + self._pace.first_window
+            if now < answers_by and self._silent(entry):
+                current.next_at = answers_by
+            else:
+                self.begin(entry, now)
+
+    def _window(self, number: int) -> float:
+        """Seconds for which the round of this number is open at most."""
+        return min(self._pace.first_window * 2 ** min(number - 1, 10), LONGEST_WINDOW)
+
+    def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
+        """Somebody answered this round."""
+        current = entry.round
+        if number == current.number:
+            self._pace.answered_after(now - current.began)
+        elif number == current.number - 1:
+            self._pace.answered_after(now - current.began_before)
 
     def bring_forward(self, info: NodeInfo, now: UnixSeconds) -> list[JobEntry]:
         """Plan the next rounds of jobs that wait for a node like this one, which has room: soon, the most
@@ -105,6 +166,8 @@ class Rounds:
             refusal = "enough other nodes bid"
         elif sum(e.node_id == author for e in entry.executions.values()) >= BIDS_A_NODE:
             refusal = "this node has bid too often"
+        if entry is not None:
+            self._note_pace(entry, bid.round, now)
         if entry is None or refusal is not None:
             self._ledger.out.append(
                 ev.Send(
@@ -143,6 +206,7 @@ class Rounds:
         if entry.job.state.terminal or author not in self._contact.nodes:
             return
         entry.declined[author] = message.reason
+        self._note_pace(entry, message.round, now)
         if message.round == entry.round.number and entry.round.ends is not None:
             entry.round.answered.add(author)
             self.maybe_end(entry, now)
@@ -154,12 +218,14 @@ class Rounds:
             return
         bids = entry.in_state(S.BID_RECEIVED)
         enough = len(bids) >= max(BIDS_PER_SLOT * len(entry.open_slots), entry.job.spec.min_bids)
-        silent = (
-            entry.round.eligible - entry.round.answered - entry.busy_nodes() - self._contact.broken.keys()
-        )
-        everybody = not silent and bool(bids or entry.round.answered)
+        everybody = not self._silent(entry) and bool(bids or entry.round.answered)
         if enough or everybody or ends <= now:
             self._end(entry, now, everybody_answered=everybody)
+
+    def _silent(self, entry: JobEntry) -> set[PeerID]:
+        """Nodes from which an answer to this round may still come."""
+        current = entry.round
+        return current.eligible - current.answered - entry.busy_nodes() - self._contact.broken.keys()
 
     def _end(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
         entry.round.ends = None

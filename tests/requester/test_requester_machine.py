@@ -18,6 +18,7 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.contact import LOST_AFTER_BREAK, LOST_AFTER_SURVIVING, LOST_WITHOUT_ANOTHER
 from bacalhau_p2p.requester.machine import ATTEMPTS, Host, RequesterMachine
+from bacalhau_p2p.requester.rounds import FIRST_WINDOW, LONGEST_FIRST_WINDOW, REANNOUNCE_AFTER_NEWS, Pace
 from bacalhau_p2p.verifiers.interface import Verdict
 
 S = ExecutionState
@@ -278,6 +279,82 @@ def test_a_decline_is_remembered_with_its_reason(bench):
     bench.hear(A, say.BidDeclined(job_id=JOB, round=1, reason="is busy", busy=True))
     assert bench.job.state is JobState.QUEUED
     assert bench.job.message == "waiting for a node: alice is busy"
+
+
+def burst(bench: Bench, names: range, answer_after: float) -> list[int]:
+    """Submit jobs, one every 10 ms. A answers each announcement so long after it, B never does.
+    How often each was announced."""
+    rounds = dict.fromkeys((f"burst-{name}" for name in names), 0)
+    submits = [(bench.now + 0.01 * number, name) for number, name in enumerate(rounds)]
+    bids: list[tuple[float, str, int]] = []
+    while submits or bids:
+        due = bench.machine.next_deadline()
+        events = [submits[0][0]] if submits else []
+        events += [bids[0][0]] if bids else []
+        bench.now = max(bench.now, min([*events, *([due] if due is not None else [])]))
+        if due is not None and due <= bench.now:
+            actions = bench.give(ev.TimePassed())
+        elif submits and submits[0][0] <= bench.now:
+            actions = bench.give(ev.Submitted(JobID(submits.pop(0)[1]), job()))
+        else:
+            _, name, number = bids.pop(0)
+            bid = say.Bid(
+                job_id=JobID(name),
+                execution_id=ExecutionID(f"e-{name}-{number}"),
+                round=number,
+                reserved_for=30,
+            )
+            actions = bench.hear(A, bid)
+        for message in announced(actions):
+            rounds[message.job_id] += 1
+            bids.append((bench.now + answer_after, message.job_id, message.round))
+    return list(rounds.values())
+
+
+def test_a_window_follows_what_answers_have_taken_so_that_jobs_are_announced_once(bench):
+    bench.know(A, B)
+    assert burst(bench, range(100), answer_after=0.05) == [1] * 100
+    first = burst(bench, range(100, 200), answer_after=1.5)
+    assert max(first) == 2
+    assert burst(bench, range(200, 300), answer_after=1.5) == [1] * 100
+
+
+def test_a_burst_on_a_slow_machine_is_noticed_within_it(bench):
+    bench.know(A, B)
+    rounds = burst(bench, range(200), answer_after=1.2)
+    assert rounds[:10] == [2] * 10
+    assert rounds[40:] == [1] * 160
+
+
+def test_a_window_stays_short_where_answers_are_quick_and_is_never_longer_than_two_seconds():
+    pace = Pace()
+    assert pace.first_window == FIRST_WINDOW
+    for _ in range(100):
+        pace.answered_after(0.02)
+    assert pace.first_window == FIRST_WINDOW
+    pace.answered_after(0.3)  # once is chance
+    assert pace.first_window < 0.5
+    for _ in range(100):
+        pace.answered_after(0.6)
+    assert pace.first_window == pytest.approx(0.6, abs=0.01)
+    for _ in range(100):
+        pace.answered_after(3600.0)
+    assert pace.first_window == LONGEST_FIRST_WINDOW
+    for _ in range(100):
+        pace.answered_after(0.02)
+    assert pace.first_window == FIRST_WINDOW
+
+
+def test_a_node_that_becomes_free_is_asked_soon_though_rounds_are_far_apart(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    for _ in range(8):
+        bench.wait(10)
+    bench.wait(1)
+    news = bench.now
+    bench.know(C)
+    bench.wait(REANNOUNCE_AFTER_NEWS)
+    assert bench.machine.jobs[JOB].round.began == pytest.approx(news + REANNOUNCE_AFTER_NEWS)
 
 
 def test_rounds_come_again_and_slower(bench):
