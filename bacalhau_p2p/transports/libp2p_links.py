@@ -47,9 +47,13 @@ def encode_varint(number: int) -> bytes:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames, whatever the pieces in which it arrives."""
+    """Cuts a byte stream into frames, whatever the pieces in which it arrives.
 
-    def __init__(self) -> None:
+    `what` names such a frame in errors.
+    """
+
+    def __init__(self, what: str = "direct frame") -> None:
+        self._what = what
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray) -> list[bytes]:
@@ -78,7 +82,7 @@ class FrameReader:
                 if length > MAX_FRAME:
                     break
                 return position + index + 1, length
-        raise RemoteProtocolError(f"a direct frame is longer than {MAX_FRAME} bytes")
+        raise RemoteProtocolError(f"a {self._what} is longer than {MAX_FRAME} bytes")
 
 
 class PromptStream(HalfCloseableStream):

@@ -24,6 +24,7 @@ def prepare(guard: str | None) -> None:
         case "guarded messages":
             prepare("contained tasks")
             libp2p_pubsub.GuardedPubsub.push_msg = Pubsub.push_msg
+            libp2p_pubsub.GuardedPubsub.continuously_read_stream = Pubsub.continuously_read_stream
         case "own inbound handler":
             libp2p_swarm.MAX_CONNECTIONS = 20
             del libp2p_swarm.GuardedSwarm._do_handle_inbound_connection
@@ -34,6 +35,8 @@ def prepare(guard: str | None) -> None:
         case "no self":
             libp2p_swarm.GuardedSwarm.add_conn = libp2p_swarm.Swarm.add_conn
         case "spam protection off" | "scaled degree":
+            if guard == "spam protection off":
+                del libp2p_pubsub.Gossip.publish
             stock = GossipSub.__init__
 
             def init(self: Any, **options: Any) -> None:

@@ -29,6 +29,7 @@ from bacalhau_p2p.transports.interface import Broadcast, PeerConnected
 from bacalhau_p2p.transports.libp2p import Libp2pTransport, open_libp2p
 
 FAULTS = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError)
+UNKNOWN = "/nobody/speaks/this"
 PROTOCOLS = (
     "/meshsub/1.1.0",
     "/bacalhau/bprotocol/1.0.0",
@@ -36,7 +37,7 @@ PROTOCOLS = (
     "/ipfs/id/push/1.0.0",
     "/ipfs/ping/1.0.0",
     "/bacalhau/conformance/echo/1.0.0",
-    "/nobody/speaks/this",
+    UNKNOWN,
 )
 JUNK = bytes(range(256)) * 8
 HUGE_LENGTH = b"\xff\xff\xff\xff\x7f"
@@ -51,10 +52,14 @@ async def reaction(stream: Any) -> None:
             pass
 
 
-async def on_stream(address: str, sent: bytes) -> None:
+async def on_stream(address: str, sent: bytes, protocol: str = "") -> None:
+    """Send this on a new stream; with a protocol, not before it was agreed on, so that it is dealt with."""
     async with muxed(address) as yamux:
         stream = await yamux.open_stream()
-        await stream.write(sent)
+        await stream.write((select(protocol) if protocol else b"") + sent)
+        answer = b""
+        while protocol and len(answer) < len(select(protocol)):
+            answer += await stream.read(1)
         await reaction(stream)
 
 
@@ -128,15 +133,19 @@ async def leave_once_muxed(address: str) -> None:
 
 
 async def malformed_gossip(address: str) -> None:
-    await on_stream(address, select("/meshsub/1.1.0") + malformed_messages())
+    await on_stream(address, malformed_messages(), "/meshsub/1.1.0")
 
 
 def junk_on(protocol: str) -> Stage:
-    return lambda address: on_stream(address, select(protocol) + JUNK)
+    if protocol == UNKNOWN:
+        return lambda address: on_stream(address, select(protocol) + JUNK)
+    return lambda address: on_stream(address, JUNK, protocol)
 
 
 def huge_length_on(protocol: str) -> Stage:
-    return lambda address: on_stream(address, select(protocol) + HUGE_LENGTH)
+    if protocol == UNKNOWN:
+        return lambda address: on_stream(address, select(protocol) + HUGE_LENGTH)
+    return lambda address: on_stream(address, HUGE_LENGTH, protocol)
 
 
 STAGES: tuple[Stage, ...] = (

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_test_that_the_transport_page_names_exists():
     named = set(re.findall(r"`((?:test|check)_\w+)`", (ROOT / "docs" / "transport.md").read_text()))
-    sources = [*Path(__file__).parent.glob("*.py"), ROOT / "bacalhau_p2p" / "testing" / "transports.py"]
+    sources = [*(ROOT / "tests").rglob("*.py"), ROOT / "bacalhau_p2p" / "testing" / "transports.py"]
     defined = {
         name for source in sources for name in re.findall(r"def ((?:test|check)_\w+)", source.read_text())
     }
