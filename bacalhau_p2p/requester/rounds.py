@@ -126,7 +126,7 @@ class Rounds:
 
     def _window(self, number: int) -> float:
         """Seconds for which the round of this number is open at most."""
-        return min(self._pace.first_window * 2 ** min(number - 1, 10), LONGEST_WINDOW)
+        return min(self._pace.first_window * 2.0 ** min(number - 1, 10), LONGEST_WINDOW)
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
         """Somebody answered this round."""
