@@ -41,11 +41,10 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
                 else:
                     migration(db)
                 db.execute(f"PRAGMA user_version={number}")
-    except sqlite3.OperationalError as error:
-        db.close()
-        raise StoreFailed(f"{path} cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
         db.close()
+        if _is_of_the_disk(error):
+            raise StoreFailed(f"{path} cannot be used: {error}") from error
         raise SettingsError(f"{path} is not a database of this program: {error}") from error
     except (SettingsError, StoreFailed):
         db.close()
@@ -72,8 +71,15 @@ def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[
                 db.execute("ROLLBACK")
             raise
     except sqlite3.OperationalError as error:
+        if not _is_of_the_disk(error):
+            raise
         (_, _, path) = db.execute("PRAGMA database_list").fetchone()
         raise StoreFailed(f"{path} cannot be written: {error}") from error
+
+
+def _is_of_the_disk(error: sqlite3.Error) -> bool:
+    """Whether it is not what we asked for that is wrong."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
 
 
 def write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
