@@ -53,3 +53,28 @@ def test_every_job_in_the_docs_is_a_job_but_for_its_cids():
     assert jobs
     for job in jobs:
         assert parse_job(job).tasks
+
+
+def test_every_setting_is_documented():
+    from bacalhau_p2p.settings import Settings
+
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert [name for name in Settings.model_fields if not re.search(rf"`{name}[`.]", page)] == []
+
+
+def test_every_page_of_the_docs_is_named_in_the_readme_and_every_link_leads_somewhere():
+    readme = (ROOT / "README.md").read_text()
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    assert [page.name for page in pages if f"docs/{page.name}" not in readme] == []
+    for page in [ROOT / "README.md", *pages]:
+        for link, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor:
+                assert anchor in anchors(target), f"{page.name}: {link}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

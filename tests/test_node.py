@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import trio
 
-from bacalhau_p2p.errors import ContentNotFound, ExecutorError, InvalidJob, JobFailed, SettingsError
+from bacalhau_p2p.errors import ContentNotFound, DiskFull, ExecutorError, InvalidJob, JobFailed, SettingsError
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.identity import Identity
@@ -169,7 +169,18 @@ async def test_nobody_who_can_run_it_fails_the_job_after_the_queue_time_out(tmp_
 
 
 async def test_a_node_with_a_full_disk_takes_no_jobs(tmp_path):
-    async with open_network(tmp_path, compute_nodes=1, min_free_disk="9999TB") as net:
+    wires, identity = MemoryNetwork(), Identity.generate()
+    full = {"engines": ("noop",), "min_free_disk": "9999TB"}
+    async with (
+        open_network(tmp_path, compute_nodes=0, wires=wires) as net,
+        wires.open(identity) as transport,
+        open_node(
+            Settings(data_dir=tmp_path / "full", **full), transport=transport, identity=identity
+        ) as node,
+    ):
+        await net.requester.wait_for_compute_nodes(1)
+        with pytest.raises(DiskFull, match="this node takes no jobs now: it has almost no free disk"):
+            await node.submit(noop())
         job = await net.requester.submit(noop(task={"Timeouts": {"QueueTimeout": 1}}))
         with pytest.raises(JobFailed, match="has almost no free disk"):
             await job.wait_result(30)

@@ -251,6 +251,17 @@ class BlockStore:
         except FileNotFoundError:
             return None
 
+    def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
+        """Bytes of those that are kept with the small ones, which are whole or not there."""
+        found = self._small.sizes([cid.digest for cid in cids if cid.fetchable])
+        return {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
+
+    def small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
+        """Those that are kept with the small ones, their hashes checked."""
+        found = self._small.get_all([cid.digest for cid in cids if cid.fetchable])
+        blocks = {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
+        return {cid: block for cid, block in blocks.items() if cid.verify(block)}
+
     def has(self, cid: CID) -> bool:
         """Whether this one block is there; see `has_all` for what is below it."""
         return cid.fetchable and self.size(cid) is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import BlockSource, Walk, missing_block
+from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.content.dag import BlockSource, Bulk, Walk, missing_block
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.content.unixfs import DEFAULT_PROFILE, Profile, Symlinks, cid_of, iterate_blocks
 from bacalhau_p2p.content.varint import decode_varint, encode_varint
@@ -18,6 +18,9 @@ MAX_HEADER = 128 * 1024
 REASON = 0x0200
 """Codec (JSON) of a section that is no block of the DAG: it says why the stream breaks off behind it."""
 
+_LEAVES = 128
+"""Blocks of a walk that are looked for at one time."""
+_MOST_AHEAD = 1024
 _CID_ROOM = 160
 _TRUNCATED = "the CAR stream is cut short"
 
@@ -54,13 +57,36 @@ def write_car(roots: Sequence[CID], source: BlockSource, limits: Limits = DEFAUL
     """
     yield header(roots)
     walk = Walk(list(roots), limits)
+    get = _Ahead(source, walk).get if isinstance(source, Bulk) else source.get
     while (cid := walk.expected) is not None:
-        block = source.get(cid)
+        block = get(cid)
         if block is None:
             missing_block(cid)
         walk.take(block)
         yield section_head(cid, block)
         yield block
+
+
+class _Ahead:
+    """Blocks on a walk, small leaves read many at a time."""
+
+    def __init__(self, source: BlockSource, walk: Walk) -> None:
+        assert isinstance(source, Bulk)
+        self._get, self._small, self._walk = source.get, source.small, walk
+        self._asked: set[CID] = set()
+        self._found: dict[CID, bytes] = {}
+        """Of those that were asked for, what is there and was not expected yet."""
+
+    def get(self, cid: CID) -> bytes | None:
+        if cid.codec == RAW and cid not in self._asked:
+            if len(self._asked) > _MOST_AHEAD:
+                self._asked.clear()
+                self._found.clear()
+            leaves = [leaf for leaf in self._walk.leaves_ahead(_LEAVES) if leaf not in self._asked]
+            self._asked.update(leaves)
+            self._found.update(self._small(leaves))
+        block = self._found.pop(cid, None)
+        return self._get(cid) if block is None else block
 
 
 def pack(
@@ -128,20 +154,26 @@ class CarReader:
                 start, offset = frame
                 if self.roots is None:
                     self.roots = _read_header(bytes(view[start:offset]))
-                elif not (self._reasons and self._read_reason(view[start:offset])):
-                    found.append(_read_section(view[start:offset]))
+                else:
+                    self._read_section(view[start:offset], found)
         del self._buffer[:offset]
         return found
 
-    def _read_reason(self, body: memoryview) -> bool:
+    def _read_section(self, body: memoryview, found: list[tuple[CID, bytes]]) -> None:
         try:
             cid, start = CID.read(bytes(body[:_CID_ROOM]))
-        except InvalidCID:
-            return False
-        if cid.codec != REASON or cid != CID.of(REASON, body[start:]):
-            return False
-        self.reason = bytes(body[start:])
-        return True
+        except InvalidCID as error:
+            raise InvalidContent(f"a block of the CAR stream has no CID: {error}") from None
+        block = bytes(body[start:])
+        if self._reasons and not cid.fetchable and cid == CID.of(REASON, block):
+            self.reason = block
+            return
+        cid.require_fetchable()
+        if len(block) > MAX_BLOCK:
+            raise InvalidContent(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
+        if not cid.verify(block):
+            raise InvalidContent(f"block {cid} was tampered with: its bytes have another hash")
+        found.append((cid, block))
 
     def finish(self) -> None:
         """Raises InvalidContent unless the stream ended behind a whole block."""
@@ -163,20 +195,6 @@ class CarReader:
         if length == 0:
             raise InvalidContent("the CAR stream has an empty section")
         return (start, start + length) if start + length <= len(self._buffer) else None
-
-
-def _read_section(body: memoryview) -> tuple[CID, bytes]:
-    try:
-        cid, start = CID.read(bytes(body[:_CID_ROOM]))
-    except InvalidCID as error:
-        raise InvalidContent(f"a block of the CAR stream has no CID: {error}") from None
-    cid.require_fetchable()
-    block = bytes(body[start:])
-    if len(block) > MAX_BLOCK:
-        raise InvalidContent(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
-    if not cid.verify(block):
-        raise InvalidContent(f"block {cid} was tampered with: its bytes have another hash")
-    return cid, block
 
 
 def _read_header(body: bytes) -> tuple[CID, ...]:

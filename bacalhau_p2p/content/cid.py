@@ -94,10 +94,10 @@ class CID:
     @property
     def codec(self) -> int:
         """The multicodec of the block: `RAW`, `DAG_PB`, or one that is not handled here."""
-        if self.version == 0:
-            return DAG_PB
         codec = self.binary[1]
-        return codec if codec < 0x80 else decode_varint(self.binary, 1)[0]
+        if self.binary[0] == 1 and codec < 0x80:
+            return codec
+        return DAG_PB if self.version == 0 else decode_varint(self.binary, 1)[0]
 
     @property
     def hash_code(self) -> int:

@@ -7,9 +7,10 @@ dag-pb node is a file. Nothing here fetches or writes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, Protocol
+from itertools import islice
+from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.dag_pb import NodeType, PBNode, decode_block
@@ -25,6 +26,19 @@ class BlockSource(Protocol):
 
     def size(self, cid: CID) -> int | None:
         """Bytes of the block, without reading it."""
+        ...
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """A block source that is quicker asked for many small blocks together."""
+
+    def sizes(self, cids: Sequence[CID]) -> Mapping[CID, int]:
+        """Bytes of those whose size shows that they are whole; nothing is said of the others."""
+        ...
+
+    def small(self, cids: Sequence[CID]) -> Mapping[CID, bytes]:
+        """Those that are there and small, as `get` gives them; nothing is said of the others."""
         ...
 
 
@@ -165,11 +179,19 @@ def links_of(node: Node, depth: Depth, limits: Limits) -> list[tuple[CID, Depth]
     Raises InvalidContent where they lie deeper than `limits` allow.
     """
     if isinstance(node, File):
-        return [(part.cid, _deeper(depth, "parts", limits)) for part in node.parts]
+        if not node.parts:
+            return []
+        below = _deeper(depth, "parts", limits)
+        return [(part.cid, below) for part in node.parts]
     if isinstance(node, Folder):
-        return [(entry.cid, _deeper(depth, "folders", limits)) for entry in node.entries]
+        if not node.entries:
+            return []
+        below = _deeper(depth, "folders", limits)
+        return [(entry.cid, below) for entry in node.entries]
     if isinstance(node, Shard):
-        return [(cid, _deeper(depth, "folders" if name else "shards", limits)) for _, name, cid in node.links]
+        kinds = {"folders" if name else "shards" for _, name, _ in node.links}
+        depths = {kind: _deeper(depth, kind, limits) for kind in sorted(kinds)}
+        return [(cid, depths["folders" if name else "shards"]) for _, name, cid in node.links]
     return []
 
 
@@ -245,6 +267,11 @@ class Walk:
             if len(self._seen) >= self._limits.blocks:
                 raise ContentTooLarge(f"the content has more than {self._limits.blocks} blocks")
             node = decode(cid, block, self._limits)
+            if cid.codec == RAW:
+                self._pending.pop()
+                self._seen.add(cid)
+                self._settle()
+                return node
             links = links_of(node, depth, self._limits)
             for link, _ in links:
                 link.require_fetchable()
@@ -256,6 +283,11 @@ class Walk:
                 raise ContentTooLarge(f"the content has more than {self._limits.blocks} links")
             self._settle()
         return node
+
+    def leaves_ahead(self, most: int) -> list[CID]:
+        """Raw blocks that will be expected soon, the next first."""
+        soon = reversed(self._pending[-most:])
+        return [cid for cid, _ in soon if cid.codec == RAW and cid not in self._seen]
 
     def rest(self) -> list[CID]:
         """The blocks that would complete the walk with all below them, the next first."""
@@ -325,11 +357,17 @@ class _Enough(Exception):
     """So many blocks are missing that looking for more is useless."""
 
 
+_TOGETHER = 500
+"""Entries whose sizes are asked for at one time."""
+
+
 class _Surveyor:
     def __init__(self, source: BlockSource, limits: Limits, missing_limit: int) -> None:
         self._source = source
         self._limits = limits
         self._missing_limit = missing_limit
+        self._bulk = source if isinstance(source, Bulk) else None
+        self._sizes: Mapping[CID, int] = {}
         self._sums: dict[CID, _Sum] = {}
         self._parts: dict[CID, tuple[int, int]] = {}
         self._missing: dict[CID, None] = {}
@@ -375,7 +413,7 @@ class _Surveyor:
 
     def _folder(self, cid: CID, node: Folder | Shard, depth: int, path: int) -> _Sum:
         size = entries = height = longest = 0
-        for name, link in folder_entries(cid, node, self._load):
+        for name, link in self._sized(folder_entries(cid, node, self._load)):
             width = len(name.encode()) + (1 if path else 0)
             below = self._entry(link, depth + 1, path + width)
             size += below.bytes
@@ -387,6 +425,17 @@ class _Surveyor:
             if entries > self._limits.entries:
                 raise ContentTooLarge(f"the content has more than {self._limits.entries} entries")
         return _Sum(size, entries, height + 1, longest)
+
+    def _sized(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """The entries, with the sizes of many at hand."""
+        if self._bulk is None:
+            yield from entries
+            return
+        while some := list(islice(entries, _TOGETHER)):
+            sizes = self._bulk.sizes([cid for _, cid in some if cid.codec == RAW])
+            for entry in some:
+                self._sizes = sizes  # a folder in between had its own
+                yield entry
 
     def _add_parts(self, cid: CID, node: File, depth: int) -> int:
         """Check the parts of a file `depth` blocks below its root; the levels of blocks below it."""
@@ -420,6 +469,9 @@ class _Surveyor:
     def _raw(self, cid: CID, promised: int | None) -> int:
         """The bytes of a raw block. One that is not as long as promised is read, lest a damaged copy
         be taken for a lie."""
+        if promised is None and (known := self._sizes.get(cid)) is not None:
+            self._count(cid)
+            return known
         size = self._source.size(cid)
         if size is None or (size != promised and self._source.get(cid) is None):
             self._miss(cid)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bacalhau_p2p.content.collecting import StoredBlock
 
@@ -22,6 +23,8 @@ CREATE TABLE IF NOT EXISTS blocks (
     body BLOB NOT NULL
 );
 """
+_PARAMETERS = 64
+"""Blocks that are looked up by one statement."""
 _GROUP = 2000
 """Blocks that are looked through at one time, with others waiting."""
 
@@ -59,6 +62,14 @@ class SmallBlocks:
         body = self._one("SELECT body FROM blocks WHERE digest = ?", digest)
         return body if isinstance(body, bytes) else None
 
+    def get_all(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are there."""
+        return dict(self._several("digest, body", digests))
+
+    def sizes(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Of those that are there."""
+        return dict(self._several("digest, length(body)", digests))
+
     def size(self, digest: bytes) -> int | None:
         size = self._one("SELECT length(body) FROM blocks WHERE digest = ?", digest)
         return size if isinstance(size, int) else None
@@ -90,6 +101,16 @@ class SmallBlocks:
         statement = "SELECT digest, stored, length(body) FROM blocks WHERE number >= ? AND number < ?"
         with self._mutex:
             return self._db.execute(statement, (first, end)).fetchall()
+
+    def _several(self, columns: str, digests: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
+        for start in range(0, len(digests), _PARAMETERS):
+            some = digests[start : start + _PARAMETERS]
+            # Few texts, so that SQLite compiles each once; nothing has an empty digest.
+            filled = [*some, *[b""] * (-len(some) % 16)]
+            statement = f"SELECT {columns} FROM blocks WHERE digest IN (?{', ?' * (len(filled) - 1)})"  # noqa: S608
+            with self._mutex:
+                rows = self._db.execute(statement, filled).fetchall()
+            yield from rows
 
     def _one(self, statement: str, digest: bytes) -> object:
         with self._mutex:

@@ -8,7 +8,7 @@ never more than what came, however much the DAG expands to.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -165,6 +165,12 @@ class Unpacking:
             return None
         self._latest = cid, block
         return block
+
+    def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
+        return {cid: written.size for cid in cids if (written := self._placed.get(cid)) is not None}
+
+    def small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
+        return {}
 
     def size(self, cid: CID) -> int | None:
         written = self._placed.get(cid)

@@ -84,7 +84,7 @@ def meter(net: Net, peer: PeerID, *, rate: float = SLOW, stall_after: float = fl
 
 
 async def test_two_providers_with_half_of_a_dag_each_give_the_whole(net):
-    blocks, root, leaves = file_of(60, 3000)
+    blocks, root, leaves = file_of(60, 20_000)  # so large that each is read when it is sent
     taker = net.peer(ALICE, limits=PATIENT)
     even = give(net, BOB, blocks, without=set(leaves[1::2]))
     odd = give(net, CAROL, blocks, without=set(leaves[0::2]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +98,20 @@ def test_a_node_with_little_room_refuses_jobs_and_goes_on(tmp_path):
                 disk.empty()
                 assert submit(node, noop("late")).status_code == 200
             assert node.stop() == ""
+
+
+def test_content_for_which_there_is_no_room_is_refused_and_the_node_goes_on(disk, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(MIB))
+    (tmp_path / "small").write_bytes(b"fits")
+    with node_on(disk, "--engine", "noop") as node:
+        disk.fill(node.process.pid, leave=MIB // 8)  # large files are stored in blocks of twice this size
+        added = node.network.cli("add", tmp_path / "large")
+        assert (added.returncode, added.stdout) == (1, "")
+        assert re.fullmatch(
+            r"Error: block \w+ cannot be stored: (No space left on device|File too large)\n", added.stderr
+        )
+        assert node.network.cli("add", tmp_path / "small").returncode == 0
+        assert node.stop() == ""
 
 
 def test_a_job_that_fills_the_disk_fails_and_its_node_goes_on(disk, tmp_path):

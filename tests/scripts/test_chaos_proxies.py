@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 import trio
 
-sys.path.insert(0, str(__file__).rpartition("/tests/")[0] + "/scripts/lib/chaos")
-
-from proxies import Proxies, open_proxies
+SOURCE = Path(__file__).parents[2] / "scripts" / "lib" / "chaos" / "proxies.py"
+SPEC = spec_from_file_location("chaos_proxies", SOURCE)
+chaos_proxies = sys.modules["chaos_proxies"] = module_from_spec(SPEC)
+SPEC.loader.exec_module(chaos_proxies)
 
 HERE = 1
 """The node that is this process."""
@@ -22,10 +24,10 @@ ECHO, OTHER = 3, 4
 
 
 @asynccontextmanager
-async def wires() -> AsyncIterator[Proxies]:
+async def wires():
     """Two nodes that say back what they hear, and this process as a third."""
     with trio.fail_after(20):
-        async with open_proxies() as proxies:
+        async with chaos_proxies.open_proxies() as proxies:
             proxies.belongs_to(HERE, os.getpid)
             proxies.belongs_to(STRANGER, os.getppid)
             for number in (ECHO, OTHER):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from unittest import mock
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bacalhau_p2p.bprotocol.delivery import Delivery
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.requester.service import RequesterService
+from bacalhau_p2p.testing.simulation.__main__ import main
 from bacalhau_p2p.testing.simulation.services import JOBS, run_world
 from bacalhau_p2p.testing.simulation.violation import Violation
 
@@ -49,6 +51,40 @@ def never_release(self, execution_id):
 def test_a_broken_part_is_noticed(where, name, broken, promise):
     with mock.patch.object(where, name, broken):
         assert promise in {broken_promise(seed) for seed in range(1, 4)}
+
+
+def test_the_command_tells_the_story_of_one_world(capsys):
+    assert main(["--services", "--seed", "2"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1].endswith("all is well")
+    moved = [line for line in told if " moved " in line]
+    assert {"Running", "Proposed", "Completed"} <= {line.split("state='")[1].split("'")[0] for line in moved}
+    assert sum(" ended " in line for line in told) == JOBS
+
+
+def test_the_command_reports_on_many_worlds(capsys):
+    assert main(["--services", "--runs", "2", "--first-seed", "3", "--processes", "1"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("runs        2 in ")
+    assert sum(int(count) for count in re.findall(r"\b(?:Completed|Failed) (\d+)", told[2])) == 2 * JOBS
+    assert told[-1] == "violations  0"
+
+
+def test_the_command_says_which_world_broke_which_promise(capsys):
+    with mock.patch.object(Capacity, "release", never_release):
+        assert main(["--services", "--seed", "2"]) == 1
+        assert "nothing is left: " in capsys.readouterr().out.splitlines()[-1]
+        assert main(["--services", "--runs", "1", "--first-seed", "2", "--processes", "1"]) == 1
+        *_, count, which = capsys.readouterr().out.splitlines()
+    assert count == "violations  1"
+    assert "scripts/simulate --services --seed 2: nothing is left: " in which
+
+
+def test_what_only_the_machines_alone_have_is_refused(capsys):
+    with pytest.raises(SystemExit) as status:
+        main(["--services", "--seed", "2", "--shrink"])
+    assert status.value.code == 2
+    assert "--shrink" in capsys.readouterr().err
 
 
 def broken_promise(seed):

@@ -59,6 +59,32 @@ def campaign(first_seed: int, runs: int, *, processes: int = 1, stop_at_first: b
     return total
 
 
+def campaign_of_services(first_seed: int, runs: int, *, processes: int = 1) -> Tally:
+    """The same with worlds of whole nodes; events, rows and states are not counted."""
+    stopwatch = Stopwatch()
+    total = Tally()
+    seeds = range(first_seed, first_seed + runs)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for tally in pool.map(_one_of_services, seeds) if processes > 1 else map(_one_of_services, seeds):
+            total.add(tally)
+    total.seconds = stopwatch.seconds
+    return total
+
+
+def _one_of_services(seed: int) -> Tally:
+    from bacalhau_p2p.testing.simulation.services import watch_world  # imports that machines alone spare
+
+    report = watch_world(seed)
+    violations = [(seed, str(report.violation))] if report.violation else []
+    return Tally(
+        runs=1,
+        world_seconds=report.ended,
+        struck=Counter(report.faults),
+        ends=Counter(report.states),
+        violations=violations,
+    )
+
+
 def _worlds(seeds: range, *, stop_at_first: bool = False) -> Tally:
     tally = Tally()
     with counted_rows() as rows:

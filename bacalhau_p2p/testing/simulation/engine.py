@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import Proposal, PublishedResult
@@ -19,6 +20,11 @@ from bacalhau_p2p.testing.simulation.wires import grained
 
 if TYPE_CHECKING:
     from bacalhau_p2p.testing.simulation.node import Life, SimulatedNode
+
+
+def _look_at(job: ev.Examine | ev.StopExamining) -> ExecutionID:
+    """What a look goes by: there is no execution yet."""
+    return ExecutionID(f"look at {job.job_id} of {job.requester}")
 
 
 @dataclass(slots=True)
@@ -44,6 +50,28 @@ class Engine:
         self.truth: dict[ExecutionID, str] = {}
         """What each run really gave."""
         self.started: Counter[ExecutionID] = Counter()
+        self.looks = 0
+        """Jobs that were looked at before a bid."""
+
+    # --- before a bid ---------------------------------------------------------------------------
+
+    def look(self, life: Life, asked: ev.Examine) -> None:
+        self.looks += 1
+        job = self._node.world.job_plans[asked.spec.name]
+        outcome = self.outcome_of("look")
+        size = job.input_disk
+        findings = Findings(
+            refusal="an input cannot be looked at" if outcome in ("retryable", "permanent") else None,
+            input_bytes=size,
+            local_input_bytes=size if self._node.plan.holds_data else 0,
+            disk=0 if self._node.plan.holds_data else size,
+        )
+        answer = ev.Examined(asked.requester, asked.job_id, findings)
+        takes = (job.look or 0.0) / self._node.plan.speed
+        self._later(life, _look_at(asked), takes, None if outcome == "hang" else answer)
+
+    def stop_looking(self, unwanted: ev.StopExamining) -> None:
+        self._under_way.pop(_look_at(unwanted), None)
 
     # --- actions --------------------------------------------------------------------------------
 

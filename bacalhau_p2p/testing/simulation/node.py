@@ -31,6 +31,7 @@ from bacalhau_p2p.testing.simulation.dice import dice_for
 from bacalhau_p2p.testing.simulation.durable import Durable, Posted
 from bacalhau_p2p.testing.simulation.engine import Engine
 from bacalhau_p2p.testing.simulation.plan import (
+    DATA,
     OUTLIVING,
     CrashPoint,
     FullDisk,
@@ -179,7 +180,7 @@ class Life:
 
     def _open_compute(self, dice: Callable[[], float]) -> Component:
         host = ComputeHost(peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, dice=dice)
-        room = Resources(cpu=self.node.plan.cpu, memory=2**36, disk=2**42)
+        room = Resources(cpu=self.node.plan.cpu, memory=2**36, disk=self.node.plan.disk)
         machine = ComputeMachine(host, BidStrategy(offer=lambda: _OFFER), Capacity(room))
         return Component(self, machine, self.node.compute_disk, _perform_for_compute)
 
@@ -441,6 +442,7 @@ class Life:
             assert isinstance(machine, ComputeMachine)
             compute = ComputeInfo(
                 engines=tuple(_OFFER.engines),
+                storage_sources=tuple(_OFFER.sources),
                 publishers=tuple(_OFFER.publishers),
                 max_capacity=machine.capacity.limit,
                 available_capacity=machine.capacity.available,
@@ -457,6 +459,7 @@ def _no_faults(config: SpecConfig) -> list[Fault]:
 
 _OFFER = Offer(
     engines={"noop": _no_faults, OUTLIVING: _no_faults},
+    sources={DATA: _no_faults},
     publishers={"ipfs": _no_faults},
     outliving=frozenset({OUTLIVING}),
 )
@@ -489,6 +492,10 @@ def _perform_for_requester(life: Life, action: Any) -> None:
 def _perform_for_compute(life: Life, action: Any) -> None:
     engine, watch = life.node.engine, life.world.watch
     match action:
+        case cv.Examine():
+            engine.look(life, action)
+        case cv.StopExamining():
+            engine.stop_looking(action)
         case cv.Prepare(execution):
             watch.preparing(life.node, execution)
             engine.prepare(life, execution)

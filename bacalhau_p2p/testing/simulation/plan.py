@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Step = Literal["prepare", "run", "publish", "verify"]
+Step = Literal["look", "prepare", "run", "publish", "verify"]
 StepOutcome = Literal["retryable", "permanent", "hang", "wrong"]
 Point = Literal["before commit", "after commit", "amid effects", "before settling", "after settling"]
 
+DATA = "data"
+"""The type of every input source."""
 OUTLIVING = "container"
 """The engine whose runs outlive their node's process."""
 
@@ -24,6 +26,9 @@ class NodePlan:
     skew: float = 0.0
     speed: float = 1.0
     joins: float = 0.0
+    disk: int = 2**42
+    holds_data: bool = False
+    """Whether it has the inputs of all jobs; it says so in its bids."""
     lie: str = ""
     """What it adds to every result CID; nodes with the same lie agree with each other."""
 
@@ -50,6 +55,10 @@ class JobPlan:
     survives: bool = True
     """Whether a run outlives its node's process, as a container does and a wasm child does not."""
     cancel_at: float | None = None
+    look: float | None = None
+    """For which a node looks at its inputs before a bid; None: it has none."""
+    input_disk: int = 0
+    """Bytes that its inputs take of a node's disk."""
 
 
 # --- faults; `start` and `end` are seconds from the world's beginning ---------------------------

@@ -8,11 +8,13 @@ which has the machines alone; here it is the code around them that is tried.
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -44,6 +46,7 @@ TROUBLE = 60.0
 PATIENCE = 40 * 60.0
 """Seconds within which every job must have ended after that: more than its total time-out."""
 _EPOCH = 1_700_000_000.0
+_SERVICES = ("bacalhau_p2p.requester.service", "bacalhau_p2p.compute.service")
 
 
 @dataclass(slots=True)
@@ -54,22 +57,74 @@ class Report:
     states: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     digest: str = ""
+    ended: float = 0.0
+    """Seconds of the world's time that it took."""
+    story: Sequence[str] = field(default=(), repr=False)
+    """Line by line: when, and what."""
+    violation: Violation | None = None
+
+
+def watch_world(seed: int) -> Report:
+    """The world of this seed, with the promise that it broke, if any.
+
+    A fault of the code arrives as an ExceptionGroup, with a note of the seed.
+    """
+    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, deterministic(seed) as clock:
+        world = _World(seed, Path(folder))
+        violation = None
+        try:
+            with _moves_heard(world.tell):
+                trio.run(world.live, clock=clock)
+        except BaseExceptionGroup as group:
+            if (broken := group.subgroup(Violation)) is None:
+                group.add_note(f"in the world of seed {seed}")
+                raise
+            error: BaseException = broken
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            assert isinstance(error, Violation)
+            violation = error
+        return world.report(clock.current_time(), violation)
 
 
 def run_world(seed: int) -> Report:
-    """Raises Violation when a promise was broken; its text has the seed."""
-    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, deterministic(seed) as clock:
-        world = _World(seed, Path(folder))
-        try:
-            trio.run(world.live, clock=clock)
-        except BaseExceptionGroup as group:
-            if (broken := group.subgroup(Violation)) is not None:
-                error: BaseException = broken
-                while isinstance(error, BaseExceptionGroup):
-                    error = error.exceptions[0]
-                raise error from group
-            raise
-        return world.report()
+    """As `watch_world`, but raises the Violation; its text has the seed."""
+    report = watch_world(seed)
+    if report.violation is not None:
+        raise report.violation
+    return report
+
+
+_node_name: ContextVar[str] = ContextVar("_node_name", default="world")
+
+
+class _Moves(logging.Handler):
+    """Hears from the services which job or execution came into which state."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        super().__init__(logging.INFO)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event, _, rest = record.getMessage().partition(" ")
+        if event in ("event='job'", "event='execution'"):
+            self._tell("moved", _node_name.get(), rest)
+
+
+@contextmanager
+def _moves_heard(tell: Callable[..., None]) -> Iterator[None]:
+    """For the length of the block every change of a state is told."""
+    handler, loggers = _Moves(tell), [logging.getLogger(name) for name in _SERVICES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 class _World:
@@ -93,13 +148,18 @@ class _World:
     def random(self, purpose: str) -> Random:
         return Random(f"{self.seed}:{purpose}")  # noqa: S311 - dice, not secrets
 
-    def report(self) -> Report:
+    def report(self, ended: float, violation: Violation | None) -> Report:
         states: dict[str, int] = {}
         for _, kind, *rest in self.story:
             if kind == "ended":
                 states[rest[1]] = states.get(rest[1], 0) + 1
         digest = hashlib.sha256(repr(self.story).encode()).hexdigest()[:16]
-        return Report(self.seed, states, self.faults, digest)
+        lines = [
+            f"{when:9.3f}  {what:<10} {'  '.join(map(str, rest))}".rstrip()
+            for when, what, *rest in self.story
+        ]
+        lines.append(f"{ended:9.3f}  {violation or 'all is well'}")
+        return Report(self.seed, states, self.faults, digest, ended, lines, violation)
 
     def tell(self, *what: Any) -> None:
         self.story.append((round(trio.current_time(), 3), *what))
@@ -137,6 +197,7 @@ class _World:
             self.nodes.pop(name, None)
 
     async def _one_life(self, name: str) -> None:
+        _node_name.set(name)
         chance = self.random(f"{name}:{self.lives[name]}")
         compute = name != REQUESTER
         settings = Settings(
@@ -379,4 +440,4 @@ def _fast_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a temporary folder in it
 
 
-__all__ = ["Report", "run_world"]
+__all__ = ["Report", "run_world", "watch_world"]

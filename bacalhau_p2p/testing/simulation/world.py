@@ -21,7 +21,16 @@ from bacalhau_p2p.testing.simulation.dice import dice_for
 from bacalhau_p2p.testing.simulation.ending import LOOK_EVERY
 from bacalhau_p2p.testing.simulation.invariants import Violation, Watch
 from bacalhau_p2p.testing.simulation.node import Died, Life, SimulatedNode
-from bacalhau_p2p.testing.simulation.plan import OUTLIVING, Crash, Drain, Forgery, JobPlan, Leave, Plan
+from bacalhau_p2p.testing.simulation.plan import (
+    DATA,
+    OUTLIVING,
+    Crash,
+    Drain,
+    Forgery,
+    JobPlan,
+    Leave,
+    Plan,
+)
 from bacalhau_p2p.testing.simulation.stranger import Stranger
 from bacalhau_p2p.testing.simulation.wires import Wires
 
@@ -250,7 +259,7 @@ def spec_of(job: JobPlan) -> JobSpec:
     verifier: dict[str, object] = {"Type": job.verifier}
     if job.confidence:
         verifier["Params"] = {"Confidence": job.confidence}
-    task = {
+    task: dict[str, object] = {
         "Engine": {"Type": OUTLIVING if job.survives else "noop"},
         "Publisher": {"Type": "ipfs"},
         "Resources": {"CPU": str(job.cpu)},
@@ -260,6 +269,8 @@ def spec_of(job: JobPlan) -> JobSpec:
             "TotalTimeout": job.total_timeout,
         },
     }
+    if job.look is not None:
+        task["InputSources"] = [{"Target": "/inputs", "Source": {"Type": DATA}}]
     return job_from_mapping(
         {
             "Name": job.name,

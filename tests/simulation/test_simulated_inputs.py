@@ -1,0 +1,27 @@
+"""Networks whose jobs have inputs: nodes look before they bid, and no promise is broken by it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bacalhau_p2p.testing.simulation.expand import expand
+from bacalhau_p2p.testing.simulation.inputs import with_inputs
+from bacalhau_p2p.testing.simulation.world import World
+
+WORLDS = range(1, 41)
+
+
+def test_every_promise_is_kept_where_nodes_look_before_they_bid():
+    struck: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    looks = 0
+    for seed in WORLDS:
+        world = World(with_inputs(expand(seed)))
+        outcome = world.run()
+        assert outcome.violation is None, f"{outcome.violation}\n{outcome.plan}"
+        struck += outcome.struck
+        ends += Counter(world.ends())
+        looks += sum(node.engine.looks for node in world.nodes.values())
+    assert looks >= 200
+    assert struck["look: hang"] >= 5
+    assert ends["Completed"] >= 40
