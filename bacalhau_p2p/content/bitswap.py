@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import trio
 from trio.abc import HalfCloseableStream, ReceiveStream
@@ -39,7 +39,8 @@ _ANSWER = 1024 * 1024
 _PIECE = 64 * 1024
 _READ = 256 * 1024
 _STREAMS_A_PEER = 16
-"""kubo sends each answer on a stream of its own, eight at one time, and may not have closed those before."""
+"""Read at one time; others wait. kubo sends each answer on a stream of its own, eight at one time, and
+while we still deal with those that it has ended it opens as many more as we asked for blocks."""
 
 _T = TypeVar("_T")
 
@@ -62,32 +63,27 @@ class Bitswap:
         self._open_stream = open_stream
         self._limits = limits
         self._threads = threads or trio.CapacityLimiter(2)
-        self._streams: Counter[PeerID] = Counter()
+        self._turns: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
         self._asked: dict[PeerID, dict[CID, list[trio.MemorySendChannel[_Heard]]]] = {}
 
     # --- hearing peers
 
     async def serve(self, peer: PeerID, stream: HalfCloseableStream) -> None:
         """Hear what a peer says on its stream until it ends. Raises RemoteProtocolError."""
-        if self._streams[peer] >= _STREAMS_A_PEER:
-            raise RemoteProtocolError(f"more than {_STREAMS_A_PEER} bitswap streams at one time")
-        self._streams[peer] += 1
+        turns = self._turns.get(peer)
+        if turns is None:
+            turns = self._turns[peer] = trio.Semaphore(_STREAMS_A_PEER)
         tell, wants = trio.open_memory_channel[Want](MAX_WAITING)
         failure: RemoteProtocolError | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._answer, peer, wants)
-                async with tell:
-                    try:
-                        await self._hear(peer, stream, tell)
-                    except RemoteProtocolError as error:  # carried out of the nursery, which would wrap it
-                        failure = error
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        nursery.cancel_scope.cancel()
-        finally:
-            self._streams[peer] -= 1
-            if not self._streams[peer]:
-                del self._streams[peer]
+        async with turns, trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer, peer, wants)
+            async with tell:
+                try:
+                    await self._hear(peer, stream, tell)
+                except RemoteProtocolError as error:  # carried out of the nursery, which would wrap it
+                    failure = error
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
 

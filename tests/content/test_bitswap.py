@@ -291,9 +291,23 @@ async def test_a_peer_may_answer_on_many_streams_at_one_time_as_kubo_does(net):
     assert net.faults == []
 
 
-async def test_a_peer_has_few_streams(net):
-    streams = [await net.opener(ALICE)(BOB, PROTOCOL) for _ in range(17)]
+async def test_more_streams_of_a_peer_than_are_heard_at_one_time_wait_their_turn(net):
+    blocks, answers = MemoryBlocks(), []
+    cid = blocks.raw(b"content")
+    net.stores[BOB].put_many([(cid, blocks.blocks[cid])])
+
+    async def answered(peer, stream):
+        answers.append(await stream.receive_some())
+
+    net.handlers[ALICE] = answered
+    idle = [await net.opener(ALICE)(BOB, PROTOCOL) for _ in range(16)]
+    late = await net.opener(ALICE)(BOB, PROTOCOL)
+    await late.send_all(Message(wants=[Want(cid=cid)]).encode())
     await trio.testing.wait_all_tasks_blocked()
-    assert ["more than 16 bitswap streams" in str(fault) for fault in net.faults] == [True]
-    for stream in streams:
+    assert answers == []
+    await idle.pop().aclose()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert len(answers) == 1
+    assert net.faults == []
+    for stream in (*idle, late):
         await stream.aclose()
