@@ -58,6 +58,7 @@ class Examiner:
         self._node_id = node_id
         self._local_data_only = local_data_only
         self._probes = tuple(probes)
+        self._clock = clock
         self._sizes = _Sizes(clock)
         self._turns = trio.Semaphore(AT_ONCE)
         self._looks: dict[tuple[PeerID, JobID], trio.CancelScope] = {}
@@ -160,11 +161,14 @@ class Examiner:
             except StorageError as error:
                 return _Known(None, str(error))
 
-        known = _Known(None)
+        began = self._clock()
         try:
-            known = await self._asked(ask, source) or known
-        finally:  # also when time is up
-            self._sizes.put(key, known)
+            known = await self._asked(ask, source) or _Known(None)
+        except trio.Cancelled:
+            if self._clock() - began > LOOK_WITHIN / 2:  # time is up; otherwise nobody wants to know any more
+                self._sizes.put(key, _Known(None))
+            raise
+        self._sizes.put(key, known)
         return known
 
     async def _each(

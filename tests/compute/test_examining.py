@@ -123,6 +123,15 @@ async def test_a_size_that_could_not_be_told_is_asked_for_again_sooner(autojump_
     assert (await look.examine(job("a"))).input_bytes == 9
 
 
+async def test_a_look_that_was_stopped_leaves_no_false_memory(autojump_clock):
+    shelf = Shelf({"a": trio.sleep_forever})
+    look = examiner(shelf)
+    with trio.move_on_after(0.1):
+        await look.examine(job("a"))
+    shelf.sizes["a"] = InputSize(total=9)
+    assert (await look.examine(job("a"))).input_bytes == 9
+
+
 async def test_what_came_here_meanwhile_is_noticed():
     shelf = Shelf({"a": InputSize(total=9, disk=18)})
     look = examiner(shelf)
