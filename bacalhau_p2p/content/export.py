@@ -87,7 +87,7 @@ class Scratch:
         # resolve() would follow a symlink at the target
         self._target = Path(os.path.abspath(target))  # noqa: PTH100
         self._existing = existing
-        self._name = f".{self._target.name[:100]}.{secrets.token_hex(8)}"
+        self._name = f".{self._target.name[:50]}.{secrets.token_hex(8)}"  # a letter may have four bytes
         with writing(self._target), ExitStack() as undo:
             self._parent = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(os.close, self._parent)

@@ -40,6 +40,13 @@ def test_a_file_comes_back_as_it_was(blocks, tmp_path, out):
     assert names(out) == ["copy"]
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "日", "𝄞"])
+def test_the_longest_name_there_is_may_be_that_of_the_target(blocks, out, letter):
+    name = letter * (255 // len(letter.encode()))
+    export(blocks.raw(b"data"), out / name, blocks)
+    assert names(out) == [name]
+
+
 def test_a_sharded_folder_comes_back_whole(blocks, tmp_path, out):
     folder = tmp_path / "many"
     folder.mkdir()
