@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import itertools
 
-from bacalhau_p2p.model.base import ExecutionID, PeerID
+import pytest
+from pydantic import ValidationError
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.machine import Host, RequesterMachine
 from bacalhau_p2p.requester.ranking import RankedBid, rank
 
 
@@ -32,3 +42,49 @@ def test_nodes_that_have_as_much_are_ranked_by_their_load_and_then_by_lot():
 
 def test_a_node_that_failed_the_job_comes_last_whatever_it_has():
     assert order(("a", 0.0, 99), ("b", 0.9, 0), tried=("a",)) == "ba"
+
+
+def test_bids_tell_what_nodes_have_and_the_one_with_the_data_is_accepted():
+    machine = RequesterMachine(
+        Host(peer_id=PeerID("me"), addresses=lambda: (), open_proposal=decode_proposal, dice=lambda: 0.5)
+    )
+    room = Resources(cpu=8, memory=2**34, disk=2**40)
+    for name in ("a", "b", "c"):
+        compute = ComputeInfo(
+            engines=("noop",), storage_sources=("ipfs",), publishers=("ipfs",), max_capacity=room
+        )
+        machine.handle(ev.NodeSeen(NodeInfo(id=PeerID(name), compute=compute)), 0.0)
+    source = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
+    spec = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}, "InputSources": [source]}]})
+    machine.handle(ev.Submitted(JobID("j"), spec), 0.0)
+    for name, local in (("a", 0), ("b", 10**9), ("c", 40)):
+        bid = say.Bid(
+            job_id=JobID("j"),
+            execution_id=ExecutionID(f"e-{name}"),
+            reserved_for=30,
+            load=0.1 if name == "b" else 0.05,
+            input_bytes=100,
+            local_input_bytes=local,
+        )
+        machine.handle(ev.MessageReceived(PeerID(name), bid), 0.1)
+    executions = machine.jobs[JobID("j")].executions
+    assert {e.node_id: str(e.state) for e in executions.values()} == {
+        "a": "BidRejected",
+        "b": "BidAccepted",
+        "c": "BidRejected",
+    }
+    # Nobody has more of an input than there is of it.
+    assert {e.node_id: (e.local_input_bytes, e.input_bytes) for e in executions.values()} == {
+        "a": (0, 100),
+        "b": (100, 100),
+        "c": (40, 100),
+    }
+
+
+def test_a_bid_without_a_word_of_inputs_is_understood_and_an_impossible_one_is_not():
+    plain = {"job_id": "j", "execution_id": "e", "reserved_for": 30.0}
+    bid = say.Bid.model_validate(plain)
+    assert (bid.input_bytes, bid.local_input_bytes) == (0, 0)
+    for amount in (-1, 2**60 + 1, 1.5, "1"):
+        with pytest.raises(ValidationError):
+            say.Bid.model_validate({**plain, "input_bytes": amount})
