@@ -4,7 +4,7 @@ A small network of whole nodes does its work while everything that it writes, an
 tells others, goes on a tape. Then the power is cut at a place of the tape, the disks are built as they may be
 found afterwards, and our stores open them with the SQLite of the standard library.
 
-`python -m bacalhau_p2p.testing.simulation.power --cuts 5000` says what that showed.
+`python -m bacalhau_p2p.testing.simulation.power` says what that showed.
 """
 
 from __future__ import annotations
@@ -167,23 +167,27 @@ def _check_effects(books: _Books, messages: dict[MessageID, Message]) -> None:
             )
 
 
-def cut(recording: Recording, cuts: int, *, resume: int = 0, chance: int = 0) -> Findings:
-    """Cut the power at so many places of the tape, and after every so many of them let the network go on.
+def cut(recording: Recording, cuts: int | None, *, resume: int = 0, chance: int = 0) -> Findings:
+    """Cut the power so many times, None for every loss at every place of the tape, and let the network go
+    on after so many of them.
 
     Places and losses are drawn by `chance`. Raises Violation.
     """
     dice = dice_for(recording.seed, f"power {chance}")
     books = [_Books(recording, node) for node in DATABASES]
     disk, findings = Disk(), Findings()
-    places = sorted(dice.choices(_places(recording), k=cuts))
-    resumed = set(dice.sample(range(cuts), min(resume, cuts)))
+    losses, places = list(Loss), _places(recording)
+    if cuts is None:
+        drawn = [(place, loss) for place in places for loss in losses]
+    else:
+        drawn = [(place, dice.choice(losses)) for place in sorted(dice.choices(places, k=cuts))]
+    resumed = set(dice.sample(range(len(drawn)), min(resume, len(drawn))))
     done = 0
-    for number, place in enumerate(places):
+    for number, (place, loss) in enumerate(drawn):
         for entry in recording.entries[done : place + 1]:
             if isinstance(entry, Operation):
                 disk.take(entry)
         done = place + 1
-        loss = dice.choice(list(Loss))
         files = dict(disk.after_cut(loss, dice))
         try:
             _cut_once(recording, books, place, files, findings, resume=number in resumed)
@@ -279,7 +283,9 @@ def _violations(group: BaseExceptionGroup[BaseException]) -> Iterator[Violation]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 if every promise was kept, 1 if one was broken."""
     parser = ArgumentParser(description="Cut the power of a network at many places of its work.")
-    parser.add_argument("--cuts", type=int, default=500, metavar="N", help="how many, of each seed (500)")
+    parser.add_argument(
+        "--cuts", type=int, metavar="N", help="how many, of each seed (every loss at every place)"
+    )
     parser.add_argument("--resume", type=int, default=20, metavar="N", help="after how many it goes on (20)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="different days' work (1)")
     parser.add_argument("--first-seed", type=int, default=1, metavar="K", help="the first one's seed (1)")
