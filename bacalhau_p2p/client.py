@@ -20,7 +20,7 @@ from urllib.parse import quote
 import httpx
 import trio
 
-from bacalhau_p2p.content.car import pack
+from bacalhau_p2p.content.car import Packed
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.download import CAR_TYPE, Download
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidCID, NodeUnavailable
@@ -125,10 +125,18 @@ class HttpBackend:
 
     async def add(self, path: Path) -> str:
         """Give a file or folder to the node, which keeps it, and return its CID. Raises ContentError."""
+        packed = Packed(path)
         answer = await self.request(
-            "PUT", CONTENT, content=_in_threads(pack(path)), headers={"Content-Type": CAR_TYPE}
+            "PUT",
+            CONTENT,
+            params={"root": "last"},
+            content=_in_threads(iter(packed)),
+            headers={"Content-Type": CAR_TYPE},
         )
-        return _read(lambda: str(CID.parse(_text(answer, "CID"))))
+        cid = _read(lambda: CID.parse(_text(answer, "CID")))
+        if cid != packed.root:
+            raise ApiError(f"the node took {path} for {cid}, but it is {packed.root}")
+        return str(cid)
 
     async def request(
         self, method: str, path: str, *, wait: float = 0.0, **options: Any
@@ -288,16 +296,7 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield bytes(gathered)
 
 
-async def _in_threads(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The blocks in larger pieces, read from disk in a thread."""
-
-    def piece() -> bytes:
-        gathered = bytearray()
-        for block in blocks:
-            gathered += block
-            if len(gathered) >= _PIECE:
-                break
-        return bytes(gathered)
-
-    while data := await trio.to_thread.run_sync(piece):
-        yield data
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, each made in a thread."""
+    while (piece := await trio.to_thread.run_sync(next, pieces, None)) is not None:
+        yield piece

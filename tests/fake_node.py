@@ -146,8 +146,9 @@ class FakeNode:
         reader = CarReader()
         self.blocks.update(reader.feed(car))
         reader.finish()
-        assert reader.roots
-        return reader.roots[0]
+        root = reader.roots[0] if reader.roots else reader.latest
+        assert root is not None
+        return root
 
 
 class _Server(ThreadingHTTPServer):

@@ -7,6 +7,7 @@ import pytest
 import trio
 from fake_node import NODE, FakeNode
 
+from bacalhau_p2p.cli.connection import Connection
 from bacalhau_p2p.client import Client
 from bacalhau_p2p.errors import (
     AmbiguousID,
@@ -180,6 +181,21 @@ async def test_content_goes_up_and_comes_down(fake_node: FakeNode, tmp_path: Pat
         cid = await client.add(source)
         assert await client.fetch(cid, tmp_path / "fetched") == tmp_path / "fetched"
     assert content_of(tmp_path / "fetched") == content_of(source)
+
+
+async def test_a_node_that_takes_content_for_something_else_is_not_believed(
+    fake_node: FakeNode, tmp_path: Path
+):
+    other = "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am"
+    fake_node.raw_answer = 200, b'{"CID": "%s"}' % other.encode()
+    async with Client(fake_node.url) as client:
+        with pytest.raises(ApiError, match=f"for {other}, but it is bafy"):
+            await client.add(a_folder(tmp_path / "source"))
+    with (
+        Connection("127.0.0.1", fake_node.port) as connection,
+        pytest.raises(ApiError, match=f"for {other}, but it is bafy"),
+    ):
+        await trio.to_thread.run_sync(connection.add, tmp_path / "source")
 
 
 async def test_content_is_never_written_over_what_is_there(fake_node: FakeNode, tmp_path: Path):

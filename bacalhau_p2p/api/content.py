@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
@@ -25,9 +25,9 @@ def content_routes(node: Node) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/content")
 
     @routes.put("")
-    async def add_content(request: Request) -> JSON:
+    async def add_content(request: Request, root: Literal["first", "last"] = "first") -> JSON:
         """Keep the one DAG of a CAR; it is on disk, verified, when this answers."""
-        cid = await node.content.import_car(request.stream(), pin_owner=USER)
+        cid = await node.content.import_car(request.stream(), pin_owner=USER, root_is_last=root == "last")
         return {"CID": str(cid)}
 
     @routes.get("")

@@ -101,16 +101,21 @@ class Connection:
 
     def add(self, path: Path, *, profile: str = "default") -> str:
         """Give a file or folder to the node and return its CID. Raises ContentError."""
-        from bacalhau_p2p.content.car import pack
+        from bacalhau_p2p.content.car import Packed
         from bacalhau_p2p.content.unixfs import PROFILES
 
+        packed = Packed(path, profile=PROFILES[profile])
         answer = self._json(
             "PUT",
             CONTENT,
-            body=pack(path, profile=PROFILES[profile]),
+            params={"root": "last"},
+            body=iter(packed),
             headers={"Content-Type": CAR_TYPE, "Transfer-Encoding": "chunked"},
         )
-        return _text(answer, "CID")
+        cid = _text(answer, "CID")
+        if cid != str(packed.root):
+            raise ApiError(f"the node took {path} for {cid}, but it is {packed.root}")
+        return cid
 
     def fetch(
         self,

@@ -18,6 +18,8 @@ MAX_HEADER = 128 * 1024
 REASON = 0x0200
 """Codec (JSON) of a section that is no block of the DAG: it says why the stream breaks off behind it."""
 
+_PACKED_PIECE = 512 * 1024
+"""Bytes of the pieces of a path that is packed, or a little more."""
 _LEAVES = 128
 """Blocks of a walk that are looked for at one time."""
 _MOST_AHEAD = 1024
@@ -115,6 +117,48 @@ def pack(
         raise ContentError(f"{path} changed while it was read")
 
 
+def batches(items: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Join small pieces into ones of `size` bytes or a little more; the last may be smaller."""
+    batch: list[bytes] = []
+    length = 0
+    for item in items:
+        batch.append(item)
+        length += len(item)
+        if length >= size:
+            yield b"".join(batch)
+            batch, length = [], 0
+    if batch:
+        yield b"".join(batch)
+
+
+class Packed:
+    """A file or folder on disk as a CAR without roots, its blocks leaves first and its root last.
+
+    Unlike for `pack`, the path is read once, as the pieces are taken, and small blocks come together.
+    Iterating raises as `unixfs.build`.
+    """
+
+    def __init__(self, path: Path, *, profile: Profile = DEFAULT_PROFILE) -> None:
+        self.root: CID | None = None
+        """Known when all pieces were taken."""
+        self._path = path
+        self._profile = profile
+
+    def __iter__(self) -> Iterator[bytes]:
+        return batches(self._pieces(), _PACKED_PIECE)
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield header([])
+        written: set[CID] = set()
+        cid: CID | None = None
+        for cid, block in iterate_blocks(self._path, profile=self._profile):
+            if cid not in written:
+                written.add(cid)
+                yield section_head(cid, block)
+                yield block
+        self.root = cid
+
+
 def _head(major: int, length: int) -> bytes:
     """The head of a CBOR item."""
     if length < 24:
@@ -136,6 +180,8 @@ class CarReader:
     def __init__(self, *, reasons: bool = False) -> None:
         """With `reasons`, a stream may end with one; `reason` has it then."""
         self.roots: tuple[CID, ...] | None = None
+        self.latest: CID | None = None
+        """Of the last block."""
         self.reason: bytes | None = None
         self._reasons = reasons
         self._buffer = bytearray()
@@ -173,6 +219,7 @@ class CarReader:
             raise InvalidContent(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
         if not cid.verify(block):
             raise InvalidContent(f"block {cid} was tampered with: its bytes have another hash")
+        self.latest = cid
         found.append((cid, block))
 
     def finish(self) -> None:

@@ -17,7 +17,7 @@ import trio
 from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.car import write_car
+from bacalhau_p2p.content.car import batches, write_car
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, Requests
 from bacalhau_p2p.content.providers import Fallback, Fetch, Finder, Sources, WebOf
@@ -205,17 +205,3 @@ def _until(lacking: list[ContentError], items: Iterator[bytes]) -> Iterator[byte
         yield from items
     except ContentError as error:
         lacking.append(error)
-
-
-def batches(items: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Join small pieces into ones of `size` bytes or a little more; the last may be smaller."""
-    batch: list[bytes] = []
-    length = 0
-    for item in items:
-        batch.append(item)
-        length += len(item)
-        if length >= size:
-            yield b"".join(batch)
-            batch, length = [], 0
-    if batch:
-        yield b"".join(batch)

@@ -11,10 +11,10 @@ from typing import Literal, TypeVar
 import trio
 
 from bacalhau_p2p.content.blockstore import BlockStore, Collected, Pin
-from bacalhau_p2p.content.car import CarReader, check_budget, header, section, write_car
+from bacalhau_p2p.content.car import CarReader, batches, check_budget, header, section, write_car
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import Folder, Node, Shard, Survey, folder_entries
-from bacalhau_p2p.content.exchange import Exchange, batches
+from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.following import Follower, following
 from bacalhau_p2p.content.providers import Finder, WebOf
@@ -37,6 +37,9 @@ LOOK_EVERY = 60.0
 """Seconds between two looks at how much of the quota is used."""
 
 log = get_logger(__name__)
+
+_GULP = 512 * 1024
+"""Bytes of an upload that are checked and stored at one time, while the next come."""
 
 _TOGETHER = 200
 """Small blocks that are stored at one time."""
@@ -298,15 +301,18 @@ class Content:
         """One block of the store, its hash checked. Raises ContentNotFound, InvalidContent."""
         return await self._thread(self._read, cid)
 
-    async def import_car(self, chunks: AsyncIterable[bytes], *, pin_owner: str) -> CID:
-        """Store a CARv1 with one root and everything below it, in any order, and pin it.
+    async def import_car(
+        self, chunks: AsyncIterable[bytes], *, pin_owner: str, root_is_last: bool = False
+    ) -> CID:
+        """Store a CARv1 with one root and everything below it, in any order, and pin it. With
+        `root_is_last` its header has no root, and its last block is the root.
 
         Raises InvalidContent for anything else, ContentTooLarge above the limits of the store.
         """
         reader, used = CarReader(), 0
         with self._blocks.batch() as batch:
 
-            def store(data: bytes) -> None:
+            def store(data: bytearray) -> None:
                 self._blocks.put_all_verified(reader.feed(data), batch)
 
             gathered = bytearray()
@@ -314,12 +320,15 @@ class Content:
                 used += len(chunk)
                 check_budget(used, self._blocks.limits)
                 gathered += chunk
-                if len(gathered) >= STREAM_CHUNK:
-                    await self._thread(store, bytes(gathered))
-                    gathered.clear()
-            await self._thread(store, bytes(gathered))
+                if len(gathered) >= _GULP:
+                    gulp, gathered = gathered, bytearray()
+                    await self._thread(store, gulp)
+            await self._thread(store, gathered)
             reader.finish()
-            root = await self._thread(self._adopt, reader.roots or (), pin_owner)
+            roots = reader.roots or ()
+            if root_is_last and not roots and reader.latest is not None:
+                roots = (reader.latest,)
+            root = await self._thread(self._adopt, roots, pin_owner)
         self._pinned(root, pin_owner)
         return root
 

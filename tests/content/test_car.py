@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from dag_makers import MemoryBlocks, blob, results_folder
 
-from bacalhau_p2p.content.car import CarReader, header, pack, section, write_car
+from bacalhau_p2p.content.car import CarReader, Packed, header, pack, reason, section, write_car
 from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.content.unixfs import cid_of
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
@@ -59,6 +59,31 @@ def test_a_path_packed_offline_has_its_root_in_front(tmp_path):
     blocks = MemoryBlocks()
     assert reader.roots == (cid_of(folder),) == (blocks.add(folder).cid,)
     assert found == blocks.blocks
+
+
+def test_a_path_that_is_packed_once_has_the_same_blocks_and_its_root_behind_them(tmp_path):
+    folder = results_folder(tmp_path / "results")
+    (folder / "copy").write_bytes((folder / "outputs" / "data.bin").read_bytes())
+    packed, reader = Packed(folder), CarReader()
+    found = [block for piece in packed for block in reader.feed(piece)]
+    reader.finish()
+    assert reader.roots == ()
+    assert packed.root == reader.latest == found[-1][0] == cid_of(folder)
+    others = CarReader().feed(b"".join(pack(folder)))
+    assert found == others
+
+
+def test_a_stream_may_say_why_it_breaks_off_to_who_wants_to_hear(stored):
+    blocks, root = stored
+    car = b"".join(write_car([root], blocks)) + reason(b'{"Error": "gone"}')
+    reader = CarReader(reasons=True)
+    assert len(reader.feed(car)) == len(CarReader().feed(car[: -len(reason(b'{"Error": "gone"}'))]))
+    assert reader.reason == b'{"Error": "gone"}'
+    with pytest.raises(InvalidContent, match="codec 0x200"):
+        CarReader().feed(car)
+    forged = car.replace(b"gone", b"fine")
+    with pytest.raises(InvalidContent, match="codec 0x200"):
+        CarReader(reasons=True).feed(forged)
 
 
 def test_a_missing_block_ends_the_stream_with_an_error(stored):

@@ -9,8 +9,9 @@ import trio
 from dag_makers import MemoryBlocks, blob, results_folder, tree
 
 from bacalhau_p2p.content.blockstore import BlockStore, Pin
-from bacalhau_p2p.content.car import header, pack, section
-from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.content.car import CarReader, Packed, header, pack, section
+from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
+from bacalhau_p2p.content.dag_pb import PBLink, encode_block, encode_directory
 from bacalhau_p2p.content.exchange import PROTOCOL, Exchange
 from bacalhau_p2p.content.limits import Limits
 from bacalhau_p2p.content.service import STREAM_CHUNK, Content
@@ -88,6 +89,29 @@ async def test_a_car_of_one_node_is_taken_by_another(content, tmp_path):
 async def test_a_car_packed_leaves_first_is_taken(content, tmp_path):
     folder = results_folder(tmp_path / "results")
     assert await content.import_car(pieces(b"".join(pack(folder)), 999), pin_owner="user") == cid_of(folder)
+
+
+async def test_a_car_whose_root_comes_last_is_taken_from_who_says_so(content, store, tmp_path):
+    folder = results_folder(tmp_path / "results")
+    packed = Packed(folder)
+    car = b"".join(packed)
+    with pytest.raises(InvalidContent, match="has 0 roots"):
+        await content.import_car(pieces(car, 999), pin_owner="user")
+    with pytest.raises(InvalidContent, match="has 0 roots"):
+        await content.import_car(pieces(header([])), pin_owner="user", root_is_last=True)
+    with pytest.raises(InvalidContent, match="lacks block"):
+        await content.import_car(pieces(lacking_first(car)), pin_owner="user", root_is_last=True)
+    assert store.pins() == []
+    assert await content.import_car(pieces(car, 999), pin_owner="user", root_is_last=True) == packed.root
+    assert packed.root == cid_of(folder)
+
+
+def lacking_first(car: bytes) -> bytes:
+    """A packed folder without its first block, which nothing else has brought."""
+    sections = CarReader().feed(car)[1:]
+    fresh = CID.of(RAW, b"not there")
+    root = encode_block([PBLink(fresh, b"a", 9)], encode_directory())
+    return header([]) + b"".join(section(*each) for each in [*sections, (CID.of(DAG_PB, root), root)])
 
 
 def car_of(*roots: CID, blocks: MemoryBlocks) -> bytes:
