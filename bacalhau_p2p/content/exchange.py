@@ -19,6 +19,7 @@ from trio.abc import HalfCloseableStream
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import batches, write_car
 from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.content.expanding import write_flat
 from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, Requests
 from bacalhau_p2p.content.providers import Fallback, Fetch, Finder, Sources, WebOf
 from bacalhau_p2p.content.wire import (
@@ -87,7 +88,7 @@ class Exchange:
                 else:
                     wanted = request.wanted or (request.cid,)
                     with self._blocks.holding(*wanted):
-                        await self._send_blocks(stream, wanted)
+                        await self._send_blocks(stream, wanted, request.flat)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the peer has what it needs, or is gone
 
@@ -124,16 +125,19 @@ class Exchange:
         await self._send(stream, answer.encode())
         await stream.send_eof()
 
-    async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID]) -> None:
+    async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID], flat: bool) -> None:
         if not await self._thread(lambda: all(map(self._blocks.has, wanted))):
             await self._answer(stream, Status.MISSING)
             return
         await self._send(stream, Answer(status=Status.OK).encode())
+        blocks = (
+            write_flat(wanted, self._blocks) if flat else write_car(wanted, self._blocks, self._blocks.limits)
+        )
         tell, ready = trio.open_memory_channel[bytes](_BATCHES_AHEAD)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             whole = trio.Event()
-            nursery.start_soon(self._read_ahead, wanted, tell, whole)
+            nursery.start_soon(self._read_ahead, blocks, tell, whole)
             try:
                 async for batch in ready:
                     await self._send(stream, batch)
@@ -146,11 +150,11 @@ class Exchange:
             await stream.send_eof()
 
     async def _read_ahead(
-        self, wanted: Sequence[CID], tell: trio.MemorySendChannel[bytes], whole: trio.Event
+        self, blocks: Iterator[bytes], tell: trio.MemorySendChannel[bytes], whole: trio.Event
     ) -> None:
         """Read the blocks of a stream while earlier ones are sent; sets `whole` when none was missing."""
         lacking: list[ContentError] = []
-        car = batches(_until(lacking, write_car(wanted, self._blocks, self._blocks.limits)), _BATCH)
+        car = batches(_until(lacking, blocks), _BATCH)
         async with tell:
             while (batch := await self._thread(next, car, None)) is not None:
                 await tell.send(batch)

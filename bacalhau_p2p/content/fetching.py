@@ -15,6 +15,7 @@ from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import CarReader, check_budget
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.dag import Walk
+from bacalhau_p2p.content.expanding import Expansion
 from bacalhau_p2p.content.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.errors import (
     ContentError,
@@ -127,7 +128,8 @@ class Transfer:
         left when the rest has come. `arrived` hears of bytes as they come. Raises PeerFault, ContentError.
         """
         walk = walk or Walk(list(wanted), self._blocks.limits)
-        request = Request(operation=Operation.GET, cid=cid, wanted=wanted)
+        flat = isinstance(walk, Expansion)
+        request = Request(operation=Operation.GET, cid=cid, wanted=wanted, flat=flat)
         for pause in BUSY_PAUSES:
             async with self._requests.ask(peer, request) as (answer, receive):
                 if answer.status is Status.OK:

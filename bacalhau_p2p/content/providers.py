@@ -12,10 +12,11 @@ import trio
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.dag import Walk
+from bacalhau_p2p.content.expanding import Expansion, sift
 from bacalhau_p2p.content.fetching import BUSY_PAUSES, PeerFault, Receive, Requests, Transfer
 from bacalhau_p2p.content.shares import Board, Share, Work
 from bacalhau_p2p.content.wire import BLOCK, MAX_WANTED, NOTHING, WHOLE, Answer, Operation, Request, Status
-from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
+from bacalhau_p2p.errors import ContentError, ContentNotFound, ContentTooLarge, InvalidContent
 from bacalhau_p2p.model.base import PeerID
 
 HEAD_START = 2.0
@@ -28,6 +29,10 @@ MOST_AT_ONCE = 8
 """Providers of one DAG that are fetched from at one time."""
 MOST_FROM_WEB = 16
 """Parts of a DAG that are asked of a web server one by one; where more are missing, it is asked for all."""
+MOST_NODES = 256
+"""Blocks with links that are fetched together without what is below them."""
+MOST_POOLED = 20_000
+"""Parts that wait to be shared out; with more, leaves are fetched before further blocks with links."""
 MOST_PARTS = 256
 """Parts of a DAG that a provider of some of it is asked about in one question."""
 
@@ -108,6 +113,8 @@ class _Provider:
     peer: PeerID
     whole: bool
     stranger: bool = False
+    flat: bool = True
+    """Whether it gives blocks without what is below them, as far as is known."""
     holds: dict[CID, int] = field(default_factory=dict)
     """What it said of parts, where it has not the whole."""
 
@@ -334,32 +341,38 @@ class Fetch:
         """What this provider should fetch next: of what nobody is at, else of what another has too much of,
         else what another does not get on with."""
         now = trio.current_time()
-        if not board.pool:
-            board.steal(provider.peer, now)
-        if not alone:
-            for cid in await self._thread(self._settled, board.pool):
-                board.settle(cid)
-        offered = await self._held(provider, board.pool)
-        taken = set(board.pool)  # others were quicker, perhaps
-        free = [cid for cid in offered if cid in taken]
-        wanted = board.unit(provider.peer, free, MAX_WANTED, alone=alone and provider.whole)
-        if wanted:
-            return board.take(provider.peer, wanted, self._work_on(provider, wanted), now)
+        while board.pool or board.steal(provider.peer, now):
+            offered = await self._held(provider, board.pool)
+            taken = set(board.pool)  # others were quicker, perhaps
+            free = [cid for cid in offered if cid in taken]
+            flat = provider.flat and not provider.stranger and not (alone and provider.whole)
+            nodes = [cid for cid in free if cid.codec != RAW][:MOST_NODES] if flat else []
+            flat = bool(nodes) and len(taken) < MOST_POOLED
+            wanted = tuple(nodes) if flat else board.unit(provider.peer, free, MAX_WANTED, alone=alone)
+            if not wanted:
+                break
+            with board.reserving(wanted):
+                missing, found = await self._thread(lambda: sift(wanted, self._blocks, flat=flat))  # noqa: B023
+                board.add(found)
+                if len(board) > self._blocks.limits.blocks:
+                    raise ContentTooLarge(f"the content has more than {self._blocks.limits.blocks} blocks")
+                if missing:
+                    work = self._work_on(provider, missing, flat=flat)
+                    return board.take(provider.peer, tuple(missing), work, now)
         stalled = board.stalled(provider.peer, now)
         if stalled is None:
             return None
         rest = tuple(await self._held(provider, stalled.work.rest()[:MAX_WANTED]))
         if not rest or stalled.group or set(rest) != set(stalled.work.rest()):
             return None
-        return board.double(provider.peer, stalled, rest, self._work_on(provider, rest), now)
+        work = self._work_on(provider, rest, flat=isinstance(stalled.work, Expansion))
+        return board.double(provider.peer, stalled, rest, work, now)
 
-    def _settled(self, pool: list[CID]) -> list[CID]:
-        """Leaves that came as a part of something else."""
-        return [cid for cid in pool if cid.codec == RAW and self._blocks.has(cid)]
-
-    def _work_on(self, provider: _Provider, wanted: tuple[CID, ...]) -> _Work:
+    def _work_on(self, provider: _Provider, wanted: Sequence[CID], *, flat: bool) -> _Work:
         if provider.stranger and self._fallback is not None:
             return self._fallback.begin(wanted)
+        if flat:
+            return Expansion(wanted, self._blocks.limits)
         return Walk(list(wanted), self._blocks.limits)
 
     async def _held(self, provider: _Provider, pool: Sequence[CID]) -> list[CID]:
@@ -373,7 +386,11 @@ class Fetch:
             said = answer.holds.ljust(len(unknown), bytes((NOTHING,)))
             provider.holds.update(zip(unknown, said, strict=False))
         known = {cid: provider.holds.get(cid, WHOLE) for cid in pool}
-        held = [cid for cid, what in known.items() if what == WHOLE]
+        held = [
+            cid
+            for cid, what in known.items()
+            if what == WHOLE or (what == BLOCK and provider.flat and cid.codec != RAW)
+        ]
         broken = [cid for cid, what in known.items() if what == BLOCK]
         return held or broken[:1]
 
@@ -385,7 +402,9 @@ class Fetch:
                 await self._transfer_share(provider, share)
             except PeerFault as fault:
                 board.failed(share)
-                if fault.invalid or not self._lacks(provider, share):
+                if isinstance(share.work, Expansion) and fault.invalid:
+                    provider.flat = False  # perhaps it does not know how to
+                elif fault.invalid or not self._lacks(provider, share):
                     raise
                 return
             except BaseException:

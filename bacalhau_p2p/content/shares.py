@@ -1,13 +1,15 @@
 """How the missing parts of one DAG are shared out among those who have it. Pure: time is an argument.
 
 The parts are DAGs below blocks that somebody linked to. With one provider it gets them all in one
-request. With several, each takes as much as it brings in about a second; who has nothing to do takes
-over what is farthest away from its turn in the share of another.
+request. With several, blocks with links are fetched without what is below them, and of what they
+link to each takes as much as it brings in about a second; who has nothing to do takes over what is
+farthest away from its turn in the share of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -69,6 +71,8 @@ class Board(Generic[_W]):
 
     def __init__(self, wanted: Iterable[CID]) -> None:
         self._pool = dict.fromkeys(cid.v1 for cid in wanted)
+        self._seen = set(self._pool)
+        self._reserved = 0
         self._shares: set[Share[_W]] = set()
         self._rates: dict[PeerID, float] = {}
         self._raw = float(_GUESS_RAW)
@@ -83,12 +87,23 @@ class Board(Generic[_W]):
 
     @property
     def finished(self) -> bool:
-        return not self._pool and not self._shares
+        return not self._pool and not self.busy
 
     @property
     def busy(self) -> bool:
         """Whether somebody is at something."""
-        return bool(self._shares)
+        return bool(self._shares) or self._reserved > 0
+
+    def __len__(self) -> int:
+        """How many blocks were ever on it."""
+        return len(self._seen)
+
+    def add(self, found: Iterable[CID]) -> None:
+        """What blocks link to, unless it was on the board before."""
+        for cid in found:
+            if cid not in self._seen:
+                self._seen.add(cid)
+                self._pool[cid] = None
 
     # --- taking
 
@@ -111,9 +126,16 @@ class Board(Generic[_W]):
         self._shares.add(share)
         return share
 
-    def settle(self, cid: CID) -> None:
-        """This one of the pool came by another way."""
-        self._pool.pop(cid, None)
+    @contextmanager
+    def reserving(self, wanted: Iterable[CID]) -> Iterator[None]:
+        """A block in which these are out of the pool, while it is found out whether they are needed."""
+        for cid in wanted:
+            self._pool.pop(cid, None)
+        self._reserved += 1
+        try:
+            yield
+        finally:
+            self._reserved -= 1
 
     def steal(self, thief: PeerID, now: float) -> bool:
         """Put what is farthest from its turn in the share of another into the pool; whether there was any."""
@@ -150,12 +172,12 @@ class Board(Generic[_W]):
     def _spare(self, share: Share[_W], rest: list[CID], now: float) -> float:
         """Bytes that could be taken from this share, 0 when it is not worth it."""
         spare = sum(map(self._estimate, rest[self._keep(share, rest, now) :]))
-        slow = now - share.heard >= STALLED / 4 or spare > self._speed(share, now) * UNIT_SECONDS / 4
-        return spare if slow or spare >= LEAST_UNIT else 0.0
+        slow = now - share.heard >= STALLED / 2 or spare > self._speed(share, now) * UNIT_SECONDS / 2
+        return spare if slow else 0.0
 
     def _keep(self, share: Share[_W], rest: list[CID], now: float) -> int:
         """How many of its next blocks a provider should keep."""
-        room = 0.0 if now - share.heard >= STALLED / 4 else self._speed(share, now) * UNIT_SECONDS / 4
+        room = 0.0 if now - share.heard >= STALLED / 2 else self._speed(share, now) * UNIT_SECONDS / 4
         keep = 0
         for cid in rest:
             keep += 1
@@ -179,6 +201,7 @@ class Board(Generic[_W]):
     def done(self, share: Share[_W], now: float) -> None:
         """All of a share has come."""
         self._end(share)
+        self.add(getattr(share.work, "found", ()))
         for twin in share.group - {share}:
             self._end(twin)
             twin.stop()
@@ -192,6 +215,7 @@ class Board(Generic[_W]):
         if share not in self._shares:
             return  # its twin was quicker
         self._end(share)
+        self.add(getattr(share.work, "found", ()))
         twins = share.group - {share}
         if not twins:
             self._pool.update(dict.fromkeys(share.work.rest()))

@@ -52,16 +52,20 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked about `cid`. `wanted` narrows it to the DAGs below these blocks."""
+    """What is asked about `cid`. `wanted` narrows it to the DAGs below these blocks; `flat`, in a get, to
+    these blocks themselves."""
 
     operation: Operation
     cid: CID
     wanted: tuple[CID, ...] = ()
+    flat: bool = False
 
     def encode(self) -> bytes:
         body: dict[str, Any] = {"op": self.operation.value, "cid": self.cid.binary}
         if self.wanted:
             body["want"] = [cid.binary for cid in self.wanted]
+        if self.flat:
+            body["flat"] = True
         return _frame(body)
 
     @classmethod
@@ -73,7 +77,7 @@ class Request:
             raise RemoteProtocolError("a content request has the wrong shape")
         cid, parts = _cid(body.get("cid")), tuple(_cid(part) for part in wanted)
         try:
-            return cls(operation=Operation(operation), cid=cid, wanted=parts)
+            return cls(operation=Operation(operation), cid=cid, wanted=parts, flat=body.get("flat") is True)
         except ValueError:
             return None
 
