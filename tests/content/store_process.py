@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import trio
@@ -21,6 +21,7 @@ from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.claims import Batch
 from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.model.base import PeerID
 
 RECORD = 512
@@ -32,11 +33,17 @@ def tell(text: str) -> None:
 
 
 class Watched(BlockStore):
-    """Tells of each block that is a file of its own."""
+    """Tells of each large block once it is stored."""
 
-    def put_verified(self, cid: CID, block: bytes, batch: Batch | None = None) -> None:
-        super().put_verified(cid, block, batch)
-        tell(".")
+    def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
+        super().put_all_verified(told(blocks), batch)
+
+
+def told(blocks: Iterable[tuple[CID, bytes]]) -> Iterator[tuple[CID, bytes]]:
+    for cid, block in blocks:
+        yield cid, block
+        if len(block) > MAX_SMALL:
+            tell(".")
 
 
 async def open_socket(path: str) -> trio.SocketStream:

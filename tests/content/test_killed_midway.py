@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -59,6 +60,7 @@ class Worker:
         assert self._process.stdout is not None
         record = b""
         while len(record) < RECORD:
+            assert select.select([self._process.stdout], [], [], 60)[0], "nothing happens"
             piece = self._process.stdout.read(RECORD - len(record))
             assert piece, "the process has ended"
             record += piece
