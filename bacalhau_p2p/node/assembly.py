@@ -94,49 +94,12 @@ async def open_node(
     async with AsyncExitStack() as stack:
         if transport is None:
             transport = await stack.enter_async_context(_open_transport(settings, identity))
-        messenger = Messenger(
-            transport,
-            network=settings.network,
-            clock=clock,
-            dice=chance.random,
-            new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
-        )
-        blocks = stack.enter_context(BlockStore(folder / "blocks", quota=_content_quota(settings)))
-        bitswap = Bitswap(blocks, transport.open_stream)
-        exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
-        directory = Directory()
-        acquaintances = Acquaintances(transport, directory, clock)
-        dht = _dht(settings, transport, acquaintances, clock)
-        gateways = Gateways(directory, AddressGuard(settings.allow_private_networks), clock)
-        content = Content(
-            blocks,
-            exchange,
-            lambda: acquaintances.candidates(None if dht is None else ASKED_AT_ONCE),
-            ask_for_block=bitswap.block,
-            finder=dht,
-            web=gateways.of,
-            pinned=lambda cid, owner: dht.provide(cid) if dht and may_be_found(owner) else None,
-        )
-        node = Node(
-            settings,
-            identity,
-            transport,
-            messenger,
-            content,
-            directory,
-            clock,
-            acquaintances,
-            chance,
-        )
-        if dht is not None:
-            node.add_dht(dht)
-        transport.handle_streams(CAR_PROTOCOL, exchange.serve)
-        transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
+        node = _assemble(settings, identity, transport, stack, clock, chance)
         context = registry.AdapterContext(
             settings=settings,
             peer_id=identity.peer_id,
             folder=folder,
-            content=content,
+            content=node.content,
             addresses=lambda: node.addresses,
             connect=transport.connect,
             api_url=lambda: node.api_url,
@@ -150,6 +113,46 @@ async def open_node(
         async with background() as nursery:
             await node.start(nursery)
             yield node
+
+
+def _assemble(
+    settings: Settings,
+    identity: Identity,
+    transport: Transport,
+    stack: AsyncExitStack,
+    clock: Callable[[], UnixSeconds],
+    chance: random.Random,
+) -> Node:
+    """What every node has, whatever its components: it speaks, has content, and knows others."""
+    messenger = Messenger(
+        transport,
+        network=settings.network,
+        clock=clock,
+        dice=chance.random,
+        new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
+    )
+    blocks = stack.enter_context(BlockStore(settings.data_dir / "blocks", quota=_content_quota(settings)))
+    bitswap = Bitswap(blocks, transport.open_stream)
+    exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
+    directory = Directory()
+    acquaintances = Acquaintances(transport, directory, clock)
+    dht = _dht(settings, transport, acquaintances, clock)
+    gateways = Gateways(directory, AddressGuard(settings.allow_private_networks), clock)
+    content = Content(
+        blocks,
+        exchange,
+        lambda: acquaintances.candidates(None if dht is None else ASKED_AT_ONCE),
+        ask_for_block=bitswap.block,
+        finder=dht,
+        web=gateways.of,
+        pinned=lambda cid, owner: dht.provide(cid) if dht and may_be_found(owner) else None,
+    )
+    node = Node(settings, identity, transport, messenger, content, directory, clock, acquaintances, chance)
+    if dht is not None:
+        node.add_dht(dht)
+    transport.handle_streams(CAR_PROTOCOL, exchange.serve)
+    transport.handle_streams(BITSWAP_PROTOCOL, bitswap.serve)
+    return node
 
 
 def _dht(
@@ -224,6 +227,12 @@ async def _furnish_compute(
     chance: random.Random,
 ) -> None:
     settings, probes = node.settings, _probes(node.settings)
+    policy = JobSelectionPolicy(
+        accept_networked=settings.accept_networked,
+        reject_stateless=settings.reject_stateless,
+        local_data_only=settings.data_locality == "local",
+        probed=bool(probes),
+    )
     adapters = Adapters(
         executors={
             **registry.executors(context),
@@ -234,29 +243,10 @@ async def _furnish_compute(
     )
     for executor in adapters.executors.values():
         stack.push_async_callback(executor.aclose)
-    machine = ComputeMachine(
-        ComputeHost(
-            peer_id=node.peer_id,
-            new_execution_id=lambda: ExecutionID(f"e-{_uuid(chance)}"),
-            dice=chance.random,
-        ),
-        BidStrategy(
-            offer=lambda: node.offer,
-            labels=settings.labels,
-            policy=JobSelectionPolicy(
-                accept_networked=settings.accept_networked,
-                reject_stateless=settings.reject_stateless,
-                local_data_only=settings.data_locality == "local",
-                probed=bool(probes),
-            ),
-            short_of=_disk_watch(context.folder, parse_bytes(settings.min_free_disk)),
-        ),
-        Capacity(_limits(settings.limits, context.folder)),
-    )
     store = ComputeStore(context.folder / "compute.db")
     stack.callback(store.close)
     compute = ComputeService(
-        machine,
+        _compute_machine(node, context.folder, policy, chance),
         store,
         node.messenger,
         node.content,
@@ -264,7 +254,7 @@ async def _furnish_compute(
         Examiner(
             adapters.storage,
             node_id=node.peer_id,
-            local_data_only=settings.data_locality == "local",
+            local_data_only=policy.local_data_only,
             probes=probes,
         ),
         peer_id=node.peer_id,
@@ -276,6 +266,25 @@ async def _furnish_compute(
         power_safe=node.settings.power_safe,
     )
     await node.add_compute(compute, adapters)
+
+
+def _compute_machine(
+    node: Node, folder: Path, policy: JobSelectionPolicy, chance: random.Random
+) -> ComputeMachine:
+    return ComputeMachine(
+        ComputeHost(
+            peer_id=node.peer_id,
+            new_execution_id=lambda: ExecutionID(f"e-{_uuid(chance)}"),
+            dice=chance.random,
+        ),
+        BidStrategy(
+            offer=lambda: node.offer,
+            labels=node.settings.labels,
+            policy=policy,
+            short_of=_disk_watch(folder, parse_bytes(node.settings.min_free_disk)),
+        ),
+        Capacity(_limits(node.settings.limits, folder)),
+    )
 
 
 def _probes(settings: Settings) -> list[Probe]:
