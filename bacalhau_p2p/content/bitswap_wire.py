@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from bacalhau_p2p.content import varint
 from bacalhau_p2p.content.cid import CID, DAG_PB, SHA2_256
 from bacalhau_p2p.content.dag_pb import pb_field, pb_fields
 from bacalhau_p2p.content.limits import MAX_BLOCK
@@ -88,19 +89,7 @@ def take_message(buffer: bytearray) -> bytes | None:
 
     Raises RemoteProtocolError.
     """
-    try:
-        length, start = decode_varint(buffer)
-    except IndexError:
-        return None
-    except ValueError:
-        raise RemoteProtocolError("a bitswap message has a malformed length") from None
-    if length > MAX_MESSAGE:
-        raise RemoteProtocolError(f"a bitswap message of {length} bytes; at most {MAX_MESSAGE} are allowed")
-    if len(buffer) < start + length:
-        return None
-    body = bytes(memoryview(buffer)[start : start + length])
-    del buffer[: start + length]
-    return body
+    return varint.take_message(buffer, MAX_MESSAGE, "bitswap")
 
 
 def _prefix(cid: CID) -> bytes:

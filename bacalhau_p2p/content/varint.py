@@ -1,6 +1,8 @@
-"""Unsigned LEB128 varints, as multiformats, protobuf and CAR use them."""
+"""Unsigned LEB128 varints, as multiformats, protobuf and CAR use them, and messages with such a length."""
 
 from __future__ import annotations
+
+from bacalhau_p2p.errors import RemoteProtocolError
 
 MAX_VARINT = 10
 """Bytes of the longest varint: ten hold 64 bits."""
@@ -36,3 +38,21 @@ def decode_varint(data: bytes | bytearray | memoryview, offset: int = 0) -> tupl
                 break
             return number, offset + position + 1
     raise ValueError("malformed varint")
+
+
+def take_message(buffer: bytearray, most: int, kind: str) -> bytes | None:
+    """Remove the message at the front of `buffer`, which has its length in front; None while it is not all
+    there. Raises RemoteProtocolError, which calls it `kind`, for one of more than `most` bytes."""
+    try:
+        length, start = decode_varint(buffer)
+    except IndexError:
+        return None
+    except ValueError:
+        raise RemoteProtocolError(f"a {kind} message has a malformed length") from None
+    if length > most:
+        raise RemoteProtocolError(f"a {kind} message of {length} bytes; at most {most} are allowed")
+    if len(buffer) < start + length:
+        return None
+    body = bytes(memoryview(buffer)[start : start + length])
+    del buffer[: start + length]
+    return body

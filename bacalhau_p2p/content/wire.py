@@ -15,8 +15,9 @@ from cbor2 import dumps
 from trio.abc import ReceiveStream
 
 from bacalhau_p2p.cbor import strict_loads
+from bacalhau_p2p.content import varint
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.varint import decode_varint, encode_varint
+from bacalhau_p2p.content.varint import encode_varint
 from bacalhau_p2p.errors import InvalidCID, RemoteProtocolError
 
 PROTOCOL = "/bacalhau/car/1.0.0"
@@ -132,19 +133,7 @@ def take_frame(buffer: bytearray) -> bytes | None:
 
     Raises RemoteProtocolError.
     """
-    try:
-        length, start = decode_varint(buffer)
-    except IndexError:
-        return None
-    except ValueError:
-        raise RemoteProtocolError("a content message has a malformed length") from None
-    if length > MAX_MESSAGE:
-        raise RemoteProtocolError(f"a content message of {length} bytes; at most {MAX_MESSAGE} are allowed")
-    if len(buffer) < start + length:
-        return None
-    payload = bytes(buffer[start : start + length])
-    del buffer[: start + length]
-    return payload
+    return varint.take_message(buffer, MAX_MESSAGE, "content")
 
 
 def _frame(body: dict[str, Any]) -> bytes:

@@ -14,8 +14,9 @@ import base58
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
+from bacalhau_p2p.content import varint
 from bacalhau_p2p.content.dag_pb import pb_field, pb_fields
-from bacalhau_p2p.content.varint import decode_varint, encode_varint
+from bacalhau_p2p.content.varint import encode_varint
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 
@@ -132,19 +133,7 @@ def take_message(buffer: bytearray) -> bytes | None:
 
     Raises RemoteProtocolError.
     """
-    try:
-        length, start = decode_varint(buffer)
-    except IndexError:
-        return None
-    except ValueError:
-        raise RemoteProtocolError("a DHT message has a malformed length") from None
-    if length > MAX_MESSAGE:
-        raise RemoteProtocolError(f"a DHT message of {length} bytes; at most {MAX_MESSAGE} are allowed")
-    if len(buffer) < start + length:
-        return None
-    body = bytes(buffer[start : start + length])
-    del buffer[: start + length]
-    return body
+    return varint.take_message(buffer, MAX_MESSAGE, "DHT")
 
 
 def peer_key(peer: PeerID) -> bytes | None:
