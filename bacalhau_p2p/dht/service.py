@@ -33,8 +33,10 @@ STRANGER_FOR = 120.0
 
 COALESCE = 2.0
 """Seconds that keys to be provided wait for others."""
-BATCH = 200
-"""Keys that are provided together, no more than one batch every COALESCE seconds."""
+APART = 15.0
+"""Seconds between two batches: opening a stream costs more than a hundred records on it."""
+BATCH = 2000
+"""Keys that are provided together."""
 ALONE = 15.0
 """Seconds until somebody is looked for again who could be told."""
 REPLICAS = 10
@@ -308,6 +310,7 @@ class Dht:
                     self.counters["keys_provided"] += len(batch)
                     if self._due:
                         self._wake.set()
+                    await trio.sleep(APART - COALESCE)
                 elif batch:  # there was nobody to tell
                     await trio.sleep(ALONE)
                     self._wake.set()
@@ -330,6 +333,7 @@ class Dht:
                 near = await self._search(Message(kind=Kind.FIND_NODE, key=key), lambda answer: False)
             for contact in near[:REPLICAS]:
                 targets.setdefault(contact.peer, (contact, []))[1].append(key)
+            await trio.lowlevel.checkpoint()
         told = 0
         gate = trio.CapacityLimiter(AT_ONCE)
 
