@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
@@ -30,6 +30,7 @@ from bacalhau_p2p.testing.simulation.component import Arrival, Component
 from bacalhau_p2p.testing.simulation.dice import dice_for
 from bacalhau_p2p.testing.simulation.durable import Durable, Posted
 from bacalhau_p2p.testing.simulation.engine import Engine
+from bacalhau_p2p.testing.simulation.performing import perform_for_compute, perform_for_requester
 from bacalhau_p2p.testing.simulation.plan import (
     DATA,
     OUTLIVING,
@@ -40,8 +41,6 @@ from bacalhau_p2p.testing.simulation.plan import (
     SlowDisk,
     StepFault,
 )
-from bacalhau_p2p.verifiers.deterministic import judge
-from bacalhau_p2p.verifiers.interface import Verdict
 
 if TYPE_CHECKING:
     from bacalhau_p2p.testing.simulation.world import World
@@ -176,13 +175,13 @@ class Life:
         host = RequesterHost(
             peer_id=self.node.peer, addresses=lambda: (), open_proposal=decode_proposal, dice=dice
         )
-        return Component(self, RequesterMachine(host), self.node.requester_disk, _perform_for_requester)
+        return Component(self, RequesterMachine(host), self.node.requester_disk, perform_for_requester)
 
     def _open_compute(self, dice: Callable[[], float]) -> Component:
         host = ComputeHost(peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, dice=dice)
         room = Resources(cpu=self.node.plan.cpu, memory=2**36, disk=self.node.plan.disk)
         machine = ComputeMachine(host, BidStrategy(offer=lambda: _OFFER), Capacity(room))
-        return Component(self, machine, self.node.compute_disk, _perform_for_compute)
+        return Component(self, machine, self.node.compute_disk, perform_for_compute)
 
     # --- beginning ------------------------------------------------------------------------------
 
@@ -469,48 +468,3 @@ def _interests(plan: NodePlan, message: Message) -> bool:
     if isinstance(message, say.NodeInfoPublished):
         return plan.requester
     return plan.compute
-
-
-def _perform_for_requester(life: Life, action: Any) -> None:
-    assert isinstance(action, rv.Verify)
-    world, requester = life.world, life.requester
-    assert requester is not None
-    outcome = life.node.engine.outcome_of("verify")
-    answer: rv.Event
-    if outcome in ("retryable", "permanent"):
-        answer = rv.VerifierFailed(action.job_id, "the verifier fell over")
-    elif action.spec.deterministic:
-        confidence = int(action.spec.verifier.params.get("Confidence") or 0)
-        answer = rv.Verified(action.job_id, judge(action.proposals, confidence=confidence))
-    else:
-        everybody = frozenset(proposal.execution_id for proposal in action.proposals)
-        answer = rv.Verified(action.job_id, Verdict(accepted=everybody, rejected=frozenset()))
-    if outcome != "hang":
-        world.at(world.now + 0.05, life.guarded(lambda: requester.put(answer)))
-
-
-def _perform_for_compute(life: Life, action: Any) -> None:
-    engine, watch = life.node.engine, life.world.watch
-    match action:
-        case cv.Examine():
-            engine.look(life, action)
-        case cv.StopExamining():
-            engine.stop_looking(action)
-        case cv.Prepare(execution):
-            watch.preparing(life.node, execution)
-            engine.prepare(life, execution)
-        case cv.Run(execution):
-            survives = life.world.job_plans[execution.spec.name].survives
-            watch.running(life.node, execution, survives=survives)
-            engine.run(life, execution)
-        case cv.Reattach(execution):
-            engine.reattach(life, execution)
-        case cv.Publish(execution):
-            watch.publishing(life.node, execution)
-            engine.publish(life, execution)
-        case cv.Stop(execution_id):
-            engine.stop(execution_id)
-        case cv.CleanUp(execution):
-            engine.clean_up(execution.id)
-        case cv.LearnAddresses():
-            pass
