@@ -6,8 +6,8 @@ in time is not known; only a policy that needs the answer makes that a refusal.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Examiner:
         node_id: PeerID,
         local_data_only: bool = False,
         probes: Sequence[Probe] = (),
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """`storage` are the providers by source type. With `local_data_only` a job is refused unless all of
         its inputs are here."""
@@ -150,7 +150,7 @@ class Examiner:
 
     async def _size(self, provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:
         """From memory, as long as the input is not here."""
-        key = json.dumps([source.type, source.params], sort_keys=True, default=str)
+        key = _key(source)
         known = self._sizes.get(key)
         if known is not None and not await self._asked(provider.has_locally, source):
             return known
@@ -204,13 +204,13 @@ class _Sizes:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, _Known]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[float, _Known]] = OrderedDict()
 
-    def get(self, key: str) -> _Known | None:
+    def get(self, key: bytes) -> _Known | None:
         ends, known = self._known.get(key, (0.0, None))
         return known if self._clock() < ends else None
 
-    def put(self, key: str, known: _Known) -> None:
+    def put(self, key: bytes, known: _Known) -> None:
         size = known.size
         if size is not None and size.local == size.total:
             self._known.pop(key, None)
@@ -220,6 +220,12 @@ class _Sizes:
         self._known.move_to_end(key)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+
+def _key(source: SpecConfig) -> bytes:
+    """By what a source is remembered: it may be long itself."""
+    text = json.dumps([source.type, source.params], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _listed(targets: Sequence[str]) -> str:
