@@ -13,7 +13,15 @@ PeerID = NewType("PeerID", str)
 
 UnixSeconds = float
 
-_INITIALISMS = {"id": "ID", "cid": "CID", "cpu": "CPU", "gpu": "GPU", "url": "URL", "api": "API", "dht": "DHT"}
+_INITIALISMS = {
+    "id": "ID",
+    "cid": "CID",
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "url": "URL",
+    "api": "API",
+    "dht": "DHT",
+}
 
 
 def wire_name(field: str) -> str:
