@@ -12,12 +12,16 @@ from networks import REPOSITORY
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
 
-@pytest.mark.parametrize("wires", [[], ["--proxies"]], ids=["the best wires", "proxies"])
-def test_some_seconds_of_chaos_lose_nothing_and_leave_nothing(wires):
+@pytest.mark.parametrize(
+    ("wires", "minutes", "jobs", "kills"),
+    [([], 0.3, 14, 4), (["--proxies"], 0.2, 10, 3)],
+    ids=["the best wires", "proxies"],
+)
+def test_some_seconds_of_chaos_lose_nothing_and_leave_nothing(wires, minutes, jobs, kills):
     ran = subprocess.run(
         [
             *(sys.executable, REPOSITORY / "scripts" / "lib" / "chaos", "--json", "--seed", "1", *wires),
-            *("--minutes", "0.3", "--jobs", "14", "--kills", "4", "--compute-nodes", "3"),
+            *("--minutes", f"{minutes}", "--jobs", f"{jobs}", "--kills", f"{kills}", "--compute-nodes", "3"),
         ],
         capture_output=True,
         text=True,
@@ -26,7 +30,7 @@ def test_some_seconds_of_chaos_lose_nothing_and_leave_nothing(wires):
     )
     assert ran.returncode in (0, 1), ran.stderr
     figures = json.loads(ran.stdout)
-    assert figures["kills"] >= 4
-    assert figures["submitted"] >= 12
+    assert figures["kills"] >= kills
+    assert figures["submitted"] >= 0.8 * jobs
     assert figures["passed"], json.dumps(figures, indent=1)
     assert figures["results correct"] == figures["states"]["Completed"]
