@@ -223,9 +223,8 @@ class _Sizes:
 
 
 def _key(source: SpecConfig) -> bytes:
-    """By what a source is remembered: it may be long itself."""
-    text = json.dumps([source.type, source.params], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).digest()
+    """By what a source is remembered: it may be long itself, and hold what is neither JSON nor sorted."""
+    return hashlib.sha256(repr((source.type, source.params)).encode("utf-8", "surrogatepass")).digest()
 
 
 def _listed(targets: Sequence[str]) -> str:

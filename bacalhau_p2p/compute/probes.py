@@ -137,7 +137,8 @@ def _answer(body: bytes) -> tuple[bool, str]:
     if not isinstance(value, dict):
         return True, ""
     reason = value.get("reason")
-    return value.get("shouldBid") is not False, _line(reason.encode()) if isinstance(reason, str) else ""
+    said = _line(reason.encode("utf-8", "replace")) if isinstance(reason, str) else ""
+    return value.get("shouldBid") is not False, said
 
 
 def _line(text: bytes) -> str:

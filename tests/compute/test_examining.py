@@ -140,6 +140,18 @@ async def test_what_came_here_meanwhile_is_noticed():
     assert await look.examine(job("a")) == Findings(input_bytes=9, local_input_bytes=9, disk=9)
 
 
+async def test_parameters_that_no_json_has_harm_nobody():
+    """A peer's CBOR may hold what no job file can."""
+    shelf = Shelf({"a": InputSize(total=9)})
+    odd = {"Name": "a", "odd": {1: b"\xff", "k": float("nan"), b"k": [None, {}]}}
+    asked = job("a")
+    task = asked.spec.task
+    source = task.input_sources[0].but(source=SpecConfig(type="shelf", params=odd))
+    spec = asked.spec.but(tasks=(task.but(input_sources=(source,)),))
+    look = examiner(shelf, probes=[Opinion(None)])
+    assert (await look.examine(Examine(ALICE, JobID("j-1"), spec))).input_bytes == 9
+
+
 # --- locality -------------------------------------------------------------------------------
 
 

@@ -96,6 +96,8 @@ async def test_a_web_service_gets_the_job_and_accepts_with_200():
         (Answer(status=302, headers={"Location": "/yes"}), "its job selection probe refused the job"),
         (Answer.of({"shouldBid": False, "reason": "too\nlarge"}), ": too"),
         (Answer.of({"shouldBid": True, "reason": "busy"}, status=503), ": busy"),
+        (Answer(status=500, body=b'{"reason": "\\ud800!"}'), ": ?!"),
+        (Answer(status=500, body=b'{"reason": "' + b"x" * 10**6), "its job selection probe refused the job"),
         (Answer.of([1], status=500), "its job selection probe refused the job"),
     ],
 )
