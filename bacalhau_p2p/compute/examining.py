@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from bacalhau_p2p.errors import BacalhauError, StorageError
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.job import InputSource, SpecConfig
+from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.storage.interface import InputSize, StorageProvider
 
 log = get_logger(__name__)
@@ -143,9 +144,9 @@ class Examiner:
         sizes = [known.size for known in found if known.size is not None]
         return Findings(
             refusal=next((known.refusal for known in found if known.refusal is not None), None),
-            input_bytes=sum(size.total for size in sizes),
-            local_input_bytes=sum(size.local for size in sizes),
-            disk=sum(size.disk for size in sizes),
+            input_bytes=_total(size.total for size in sizes),
+            local_input_bytes=_total(size.local for size in sizes),
+            disk=_total(size.disk for size in sizes),
         )
 
     async def _size(self, provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:
@@ -220,6 +221,11 @@ class _Sizes:
         self._known.move_to_end(key)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+
+def _total(amounts: Iterable[int]) -> int:
+    """What a bid can tell, whatever a provider says: sparse files are larger than any disk."""
+    return min(sum(max(0, amount) for amount in amounts), MAX_BYTES)
 
 
 def _key(source: SpecConfig) -> bytes:

@@ -86,6 +86,12 @@ async def test_an_input_whose_size_cannot_be_told_counts_as_nothing(answer):
     assert await examiner(shelf).examine(job("a", "b")) == Findings(input_bytes=7, disk=7)
 
 
+async def test_impossible_sizes_are_kept_within_what_a_bid_can_tell():
+    shelf = Shelf({"a": InputSize(total=2**70, local=-5, disk=2**70), "b": InputSize(total=1, local=1)})
+    found = await examiner(shelf).examine(job("a", "b"))
+    assert found == Findings(input_bytes=2**60, local_input_bytes=1, disk=2**60)
+
+
 async def test_slow_answers_are_not_waited_for_and_quick_ones_count(autojump_clock):
     shelf = Shelf({"a": trio.sleep_forever, "b": InputSize(total=7, disk=7), "c": trio.sleep_forever})
     found = await examiner(shelf).examine(job("a", "b", "c"))
