@@ -47,7 +47,7 @@ RATE: Final = 500.0
 BURST: Final = 2000.0
 """Messages a second, and at once, that one neighbour may hand us; the rest is dropped and counted.
 
-Far above what gossip carries (about 50 a second), for a neighbour also passes on what others say.
+Far above what a node says (its messenger joins what waits), for a neighbour also passes on what others say.
 """
 
 
