@@ -301,6 +301,7 @@ async def test_more_streams_of_a_peer_than_are_heard_at_one_time_wait_their_turn
 
     net.handlers[ALICE] = answered
     idle = [await net.opener(ALICE)(BOB, PROTOCOL) for _ in range(16)]
+    await trio.testing.wait_all_tasks_blocked()
     late = await net.opener(ALICE)(BOB, PROTOCOL)
     await late.send_all(Message(wants=[Want(cid=cid)]).encode())
     await trio.testing.wait_all_tasks_blocked()
