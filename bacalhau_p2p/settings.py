@@ -76,7 +76,7 @@ class Settings(BaseModel):
     peers: tuple[str, ...] = ()
     """Multiaddrs of peers to connect to, and to stay connected to."""
     neighbours: int = Field(default=4, ge=0, le=100)
-    """Peers to be connected to at least, where so many are known: others are dialled besides `peers`."""
+    """Nodes to dial, of those heard of, when no peer is connected any more; 0 leaves it at `peers`."""
     dht: Literal["off", "client", "server"] = "server"
     """Whether to make known who has what and to find it so: `client` answers no questions of others."""
     dht_prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]{1,64}){0,4}$")

@@ -87,13 +87,14 @@ async def test_nodes_without_a_dht_work_and_say_so(tmp_path):
             await first.export(str(CID.of(RAW, b"nowhere")), tmp_path / "none")
 
 
-async def test_nodes_that_know_one_peer_find_each_other_and_do_without_it(tmp_path):
+async def test_nodes_that_know_one_peer_find_each_other_when_it_is_gone(tmp_path):
     options = {"neighbours": 2, "dht": "off"}
     async with opened(tmp_path, {"compute": False}, options, options) as (hub, one, other):
-        await until(lambda: other.peer_id in one.transport.peers and one.peer_id in other.transport.peers)
+        await until(lambda: know_each_other([hub, one, other]))
+        assert list(one.transport.peers) == list(other.transport.peers) == [hub.peer_id]
         for node in (one, other):
             await hub.transport.ban(node.peer_id)  # to them, it is gone
-        await until(lambda: hub.peer_id not in {*one.transport.peers, *other.transport.peers})
+        await until(lambda: [*one.transport.peers, *other.transport.peers] == [other.peer_id, one.peer_id])
         job = await one.submit({"Count": 2, "Tasks": [{"Engine": {"Type": "noop"}}]})
         with trio.fail_after(PATIENCE):
             await job.wait_result()

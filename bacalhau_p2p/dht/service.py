@@ -7,7 +7,8 @@ Nothing is sent while there is nothing to find or to provide: nodes are learned 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from math import inf
 from typing import TypeVar
 
 import trio
@@ -75,11 +76,13 @@ class Dht:
         meet: Callable[[PeerID, Sequence[str]], None],
         addresses: Callable[[], Sequence[str]],
         clock: Callable[[], float],
+        connected: Callable[[], Collection[PeerID]] = tuple,
         explore: bool = False,
     ) -> None:
         """`seeds` are nodes that are known otherwise, and `meet` hears where a peer may be dialled, as others
-        said; `addresses` are our own. `explore` when the seeds are but a small part of all nodes: then each
-        key is provided after a search for the nodes nearest to it. `clock` in seconds."""
+        said; `addresses` are our own, and `connected` the peers to whom a connection stands. `explore` when
+        the seeds are but a small part of all nodes: then each key is provided after a search for the nodes
+        nearest to it. `clock` in seconds."""
         self._own = own
         self._protocol = protocol
         self._open_stream = open_stream
@@ -87,6 +90,7 @@ class Dht:
         self._meet = meet
         self._addresses = addresses
         self._clock = clock
+        self._connected = connected
         self._explore = explore
         self._table = Table(own)
         self.records = Records()
@@ -95,6 +99,8 @@ class Dht:
         self._strangers: dict[PeerID, float] = {}
         self._due: dict[bytes, None] = {}
         self._provided: dict[bytes, float] = {}
+        self._told: set[PeerID] = set()
+        self._lost_records = False
         self._wake = trio.Event()
         self.counters: Counter[str] = Counter()
 
@@ -293,6 +299,12 @@ class Dht:
         self._due[key] = None
         self._wake.set()
 
+    def disconnected(self, peer: PeerID) -> None:
+        """A connection is gone, and perhaps with its peer what that was told."""
+        if peer in self._told:
+            self._told.discard(peer)
+            self._lost_records = True
+
     async def run(self, roots: Roots) -> None:
         """Provide what is due, and again before it is forgotten, until cancelled."""
         async with trio.open_nursery() as nursery:
@@ -318,6 +330,9 @@ class Dht:
     async def _watch_roots(self, roots: Roots) -> None:
         while True:
             wanted = {_key_of(root): root for root in await roots()}
+            if self._lost_records:
+                self._lost_records = False
+                self._provided = dict.fromkeys(self._provided, -inf)
             self._provided = {key: when for key, when in self._provided.items() if key in wanted}
             for root in wanted.values():
                 self.provide(root)
@@ -326,9 +341,11 @@ class Dht:
     async def _provide(self, keys: Sequence[bytes]) -> bool:
         """Tell the nodes nearest to each key; whether anybody was told anything."""
         targets: dict[PeerID, tuple[Contact, list[bytes]]] = {}
-        known = self._known()
+        known, connected = self._known(), self._connected()
+        standing = [contact for contact in known if contact.peer in connected]
+        few = len(known) <= BUCKET and bool(standing)  # a search asks them all
         for key in keys:
-            near = nearest(key, known, REPLICAS)
+            near = nearest(key, standing if few else known, REPLICAS)
             if self._explore:
                 near = await self._search(Message(kind=Kind.FIND_NODE, key=key), lambda answer: False)
             for contact in near[:REPLICAS]:
@@ -350,7 +367,9 @@ class Dht:
                 return True
 
             async with gate:
-                told += await self._talk(contact, talk) is True
+                if await self._talk(contact, talk):
+                    told += 1
+                    self._told.add(contact.peer)
 
         async with trio.open_nursery() as nursery:
             for contact, about in targets.values():

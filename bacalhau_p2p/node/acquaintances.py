@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from bacalhau_p2p.dht.wire import Contact
-from bacalhau_p2p.directory import Directory
+from bacalhau_p2p.directory import Directory, KnownNode
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.transports.interface import Transport
@@ -65,29 +65,35 @@ class Acquaintances:
         if addresses and not known and peer != self._transport.peer_id:
             self._transport.learn_addresses(peer, addresses)
 
-    async def keep_neighbours(self, least: int, chance: random.Random) -> None:
-        """Stay connected to so many peers where so many are known, until cancelled.
+    async def keep_neighbours(self, wanted: int, chance: random.Random) -> None:
+        """When no peer is connected any more, dial so many others that were heard of; and when one falls
+        silent, find out whether it is there all the same. Until cancelled.
 
-        So a network outlives the node that its members were started with.
+        So a network outlives the node that its members were started with, and grows together again. While
+        all is well nobody is dialled: each further connection carries every broadcast once more.
         """
-        while True:
+        while wanted:
             await trio.sleep(LOOK_EVERY)
-            now = self._clock()
-            if len(self._transport.peers) >= least:
-                continue
-            others = [
-                node.info
-                for node in self._directory.nodes()
-                if node.fresh(now)
-                and node.info.addresses
-                and node.info.id != self._transport.peer_id
-                and node.info.id not in self._transport.peers
-                and self._failed.get(node.info.id, -AGAIN_AFTER) + AGAIN_AFTER <= now
-            ]
+            others = self._others()
             chance.shuffle(others)
-            for info in others[: least - len(self._transport.peers)]:
-                if not await self._connected(info.addresses):
-                    self._failed[info.id] = now
+            silent = [node for node in others if not node.fresh(self._clock())][:1]
+            for node in silent if self._transport.peers else others[:wanted]:
+                if not await self._connected(node.info.addresses):
+                    self._failed[node.info.id] = self._clock()
+
+    def _others(self) -> list[KnownNode]:
+        """Nodes that could be dialled now."""
+        now = self._clock()
+        if len(self._failed) >= REMEMBERED:
+            self._failed.clear()
+        return [
+            node
+            for node in self._directory.nodes()
+            if node.info.addresses
+            and node.info.id != self._transport.peer_id
+            and node.info.id not in self._transport.peers
+            and self._failed.get(node.info.id, -AGAIN_AFTER) + AGAIN_AFTER <= now
+        ]
 
     async def _connected(self, addresses: Sequence[str]) -> bool:
         for address in addresses:

@@ -173,6 +173,7 @@ def _dht(
         meet=acquaintances.rumoured,
         addresses=lambda: transport.addresses,
         clock=clock,
+        connected=lambda: transport.peers,
         explore=bool(settings.dht_prefix),
     )
     if settings.dht == "server":

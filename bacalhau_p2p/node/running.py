@@ -86,7 +86,7 @@ class Node:
         self._info_changed = trio.Event()
         self._node_seen = trio.Event()
         messenger.listen([NodeInfoPublished], self._hear_of_node)
-        messenger.watch_connections(lambda peer, stands: self.tell_changed())
+        messenger.watch_connections(self._connection_changed)
 
     # --- assembly and life --------------------------------------------------------------------
 
@@ -191,6 +191,11 @@ class Node:
         """Returns once this node knows at least so many nodes that run jobs, itself included."""
         while sum(known.info.compute is not None for known in self.nodes()) < count:
             await self._node_seen.wait()
+
+    def _connection_changed(self, peer: PeerID, stands: bool) -> None:
+        self.tell_changed()
+        if self._dht is not None and not stands:
+            self._dht.disconnected(peer)
 
     def tell_changed(self) -> None:
         """Something that others should know has changed: publish the node's info soon."""

@@ -52,6 +52,7 @@ class Net:
             meet=meet,
             addresses=lambda: transport.addresses,
             clock=trio.current_time,
+            connected=lambda: transport.peers,
             explore=explore,
         )
         if serve:
@@ -191,6 +192,26 @@ async def test_roots_that_were_pinned_before_the_start_are_provided(autojump_clo
         net.roots[0].add(cid(3))
         await trio.sleep(service.LOOK_EVERY + 10)
         assert (await net.find(1, cid(3)))[0] == {net.transports[0].peer_id}
+
+
+async def test_a_node_that_comes_back_without_its_records_is_told_again(autojump_clock):
+    async with opened(2, [(0, 1)]) as net:
+        await net.provide(0, cid(1))
+        net.nodes[0].disconnected(net.transports[1].peer_id)
+        net.nodes[1].records = Records()
+        await trio.sleep(2 * service.LOOK_EVERY)
+        assert (await net.find(1, cid(1)))[0] == {net.transports[0].peer_id}
+
+
+async def test_in_a_small_network_only_those_connected_are_told_and_all_are_asked(autojump_clock):
+    async with opened(4, [(0, 1), (1, 2), (1, 3)]) as net:
+        assert len((await net.find(0, cid(9)))[1]) == len("the DHT (3 nodes)")  # it knows them all
+        await net.transports[0].disconnect(net.transports[2].peer_id)
+        await net.transports[0].disconnect(net.transports[3].peer_id)
+        await net.provide(0, cid(1))
+        assert [len(node.records) for node in net.nodes] == [0, 1, 0, 0]
+        for finder in (2, 3):
+            assert (await net.find(finder, cid(1)))[0] == {net.transports[0].peer_id}
 
 
 async def test_an_idle_node_sends_nothing(autojump_clock):
