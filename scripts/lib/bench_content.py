@@ -21,6 +21,16 @@ Say = Callable[..., None]
 
 
 @dataclass(frozen=True)
+class Ran:
+    """What a command printed, its seconds, those that it computed, and its peak memory in bytes."""
+
+    output: str
+    seconds: float
+    computed: float
+    memory: int
+
+
+@dataclass(frozen=True)
 class Served:
     """A node in a process of its own."""
 
@@ -28,8 +38,8 @@ class Served:
     port: str
     address: str
 
-    def run(self, *arguments: object, cwd: Path) -> tuple[str, float, int]:
-        """One command against this node: its output, its seconds, and its peak memory in bytes."""
+    def run(self, *arguments: object, cwd: Path) -> Ran:
+        """One command against this node."""
         environ = {**os.environ, "BACALHAU_P2P_API_HOST": "127.0.0.1", "BACALHAU_P2P_API_PORT": self.port}
         started = time.perf_counter()
         command = [COMMAND, *map(str, arguments)]
@@ -40,7 +50,13 @@ class Served:
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed")
-        return output.strip(), time.perf_counter() - started, usage.ru_maxrss * 1024
+        seconds = time.perf_counter() - started
+        return Ran(output.strip(), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+    def processor_time(self) -> float:
+        """Seconds that the node has computed so far, user and kernel."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_memory(self) -> int:
         """Bytes of resident memory that the node has had at most."""
@@ -69,51 +85,83 @@ def served(folder: Path, *flags: str) -> Iterator[Served]:
 
 
 @contextmanager
-def two_nodes() -> Iterator[tuple[Path, Served, Served]]:
-    """A folder, a node, and a second one that is its peer."""
+def two_nodes(rounds: Path) -> Iterator[tuple[Path, Served, Served]]:
+    """A fresh folder below `rounds`, a node, and a second one that is its peer.
+
+    Folders stay until all rounds are over: for some minutes after many files were removed, ext4 takes up
+    to ten times as long to make new ones.
+    """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bacalhau-p2p-bench-")))
+        folder = Path(tempfile.mkdtemp(dir=rounds))
         near = stack.enter_context(served(folder / "near"))
         far = stack.enter_context(served(folder / "far", "--peer", near.address))
         yield folder, near, far
 
 
+@contextmanager
+def all_rounds() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bacalhau-p2p-bench-") as folder:
+        yield Path(folder)
+
+
 def small_files(say: Say) -> None:
     """10,000 files of 1 KiB in one folder."""
     title, seconds = "10,000 files of 1 KiB", []
-    for round_ in range(REPEAT):
-        with two_nodes() as (folder, near, far):
-            random = Random(round_)
-            (folder / "data").mkdir()
-            for number in range(10_000):
-                (folder / "data" / f"{number:05d}.bin").write_bytes(random.randbytes(1024))
-            cid, adding, _ = near.run("add", folder / "data", cwd=folder)
-            seconds.append(far.run("get", cid, cwd=folder)[1])
-            if len(list((folder / cid).iterdir())) != 10_000:
-                raise SystemExit("files are missing")
-        say(title, f"add {adding:5.2f} s", f"get {seconds[-1]:5.2f} s", f"(best {min(seconds):5.2f} s)")
+    with all_rounds() as rounds:
+        for round_ in range(REPEAT):
+            with two_nodes(rounds) as (folder, near, far):
+                random = Random(round_)
+                (folder / "data").mkdir()
+                for number in range(10_000):
+                    (folder / "data" / f"{number:05d}.bin").write_bytes(random.randbytes(1024))
+                added = near.run("add", folder / "data", cwd=folder)
+                before = near.processor_time(), far.processor_time()
+                got = far.run("get", added.output, cwd=folder)
+                computed = _computed(before, near, far, got)
+                seconds.append(got.seconds)
+                if len(list((folder / added.output).iterdir())) != 10_000:
+                    raise SystemExit("files are missing")
+            say(
+                title,
+                f"add {added.seconds:5.2f} s",
+                f"get {seconds[-1]:5.2f} s",
+                f"(best {min(seconds):5.2f} s)",
+                f"processor time of get, s: {computed}",
+            )
 
 
 def large_file(say: Say, size: int = 256) -> None:
     """One file of 256 MiB, or of 1 GiB: how fast, and how much memory each process needs at most."""
     title, fastest = f"one file of {size} MiB", 0.0
-    for round_ in range(REPEAT if size < 1024 else 1):
-        with two_nodes() as (folder, near, far):
-            random = Random(round_)
-            with (folder / "data").open("wb") as file:
-                for _ in range(size):
-                    file.write(random.randbytes(MIB))
-            cid, adding, adder = near.run("add", folder / "data", cwd=folder)
-            _, seconds, getter = far.run("get", cid, cwd=folder)
-            if (folder / cid).stat().st_size != size * MIB:
-                raise SystemExit("the file has the wrong size")
-            memory = [near.peak_memory(), far.peak_memory(), adder, getter]
-        speed = size * MIB / seconds / 1e6
-        fastest = max(fastest, speed)
-        peaks = " ".join(f"{peak / 1e6:.0f}" for peak in memory)
-        say(
-            title,
-            f"add {size * MIB / adding / 1e6:5.0f} MB/s",
-            f"get {speed:5.0f} MB/s (best {fastest:5.0f})",
-            f"peak memory, MB: nodes and commands {peaks}",
-        )
+    with all_rounds() as rounds:
+        for round_ in range(REPEAT if size < 1024 else 1):
+            with two_nodes(rounds) as (folder, near, far):
+                random = Random(round_)
+                with (folder / "data").open("wb") as file:
+                    for _ in range(size):
+                        file.write(random.randbytes(MIB))
+                added = near.run("add", folder / "data", cwd=folder)
+                before = near.processor_time(), far.processor_time()
+                got = far.run("get", added.output, cwd=folder)
+                computed = _computed(before, near, far, got)
+                if (folder / added.output).stat().st_size != size * MIB:
+                    raise SystemExit("the file has the wrong size")
+                memory = [near.peak_memory(), far.peak_memory(), added.memory, got.memory]
+            speed = size * MIB / got.seconds / 1e6
+            fastest = max(fastest, speed)
+            peaks = " ".join(f"{peak / 1e6:.0f}" for peak in memory)
+            say(
+                title,
+                f"add {size * MIB / added.seconds / 1e6:5.0f} MB/s",
+                f"get {speed:5.0f} MB/s (best {fastest:5.0f})",
+                f"processor time of get, s: {computed}",
+                f"peak memory, MB: nodes and commands {peaks}",
+            )
+            for large in (folder / "data", folder / added.output):
+                large.unlink()
+
+
+def _computed(before: tuple[float, float], near: Served, far: Served, got: Ran) -> str:
+    """Of the giving node, of the taking node, and of the command."""
+    nodes = near.processor_time() - before[0], far.processor_time() - before[1]
+    return " ".join(f"{seconds:.2f}" for seconds in (*nodes, got.computed))
