@@ -39,15 +39,18 @@ ANSWERS_WANTED_UP_TO = 30
 class Pace:
     """How long the answers to announcements have taken lately.
 
-    A smoothed average and its deviation, weighted as TCP does for its retransmissions (RFC 6298), so that
-    one node that is slow once changes little, and a burst on a busy machine is noticed within it.
+    A smoothed average and its deviation, weighted as TCP does for its retransmissions, and doubled while
+    nobody answers (RFC 6298): one node that is slow once changes little, and a burst on a busy machine is
+    noticed within it.
     """
 
     def __init__(self) -> None:
         self._average = self._deviation = 0.0
+        self._patience = 1.0
 
     def answered_after(self, seconds: float) -> None:
         """A node answered a round so long after it began."""
+        self._patience = 1.0
         took = min(max(seconds, 0.0), LONGEST_FIRST_WINDOW)
         if not self._average:
             self._average, self._deviation = took, took / 2
@@ -55,11 +58,15 @@ class Pace:
             self._deviation += (abs(took - self._average) - self._deviation) / 4
             self._average += (took - self._average) / 8
 
+    def nobody_answered(self) -> None:
+        """A round is over, and of the nodes that should have answered none did."""
+        self._patience = min(2 * self._patience, LONGEST_FIRST_WINDOW / FIRST_WINDOW)
+
     @property
     def first_window(self) -> float:
         """Seconds in which nearly all answers to a first round come."""
-        expected = self._average + 4 * self._deviation
-        return min(max(expected, FIRST_WINDOW), LONGEST_FIRST_WINDOW)
+        expected = max(self._average + 4 * self._deviation, FIRST_WINDOW) * self._patience
+        return min(expected, LONGEST_FIRST_WINDOW)
 
 
 class Rounds:
@@ -115,8 +122,10 @@ class Rounds:
             answers_by = current.began + self._window(current.number)
             if now < answers_by:
                 current.ends = answers_by
-            else:
-                self.maybe_end(entry, now)
+                return
+            if not current.answered and self._silent(entry):
+                self._pace.nobody_answered()
+            self.maybe_end(entry, now)
         elif current.next_at is not None and now >= current.next_at:
             answers_by = current.began + self._pace.first_window
             if now < answers_by and self._silent(entry):
@@ -126,7 +135,8 @@ class Rounds:
 
     def _window(self, number: int) -> float:
         """Seconds for which the round of this number is open at most."""
-        return min(self._pace.first_window * 2.0 ** min(number - 1, 10), LONGEST_WINDOW)
+        doubled = FIRST_WINDOW * 2.0 ** min(number - 1, 10)
+        return min(max(doubled, self._pace.first_window), LONGEST_WINDOW)
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
         """Somebody answered this round."""
