@@ -1,0 +1,171 @@
+"""When a requester gives up waiting for a node, and when it does not."""
+
+from __future__ import annotations
+
+import pytest
+from requester_bench import JOB, A, B, Bench, S, announced, beat, execution_id, job, sent
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.contact import LOST_AFTER_BREAK, LOST_AFTER_SURVIVING, LOST_WITHOUT_ANOTHER
+
+
+def test_a_silent_node_loses_its_execution(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    for _ in range(10):
+        bench.wait(5)
+        bench.hear(A, beat(A))
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    actions = bench.wait(21)
+    assert bench.states()[A] is S.LOST
+    assert (A, "cancel_execution") in sent(actions)
+    assert announced(actions)
+
+
+def test_a_broken_connection_loses_it_sooner_unless_it_comes_back(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_BREAK / 2)
+    bench.give(ev.ConnectionStands(A))
+    bench.wait(LOST_AFTER_BREAK)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_BREAK + 0.1)
+    assert bench.states() == {A: S.LOST}
+
+
+def test_a_node_is_waited_for_longer_while_no_other_can_take_its_place(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    bench.give(ev.ConnectionBroke(A))
+    bench.give(ev.ConnectionBroke(B))
+    bench.wait(LOST_WITHOUT_ANOTHER - 5)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    assert bench.job.message == (
+        f"waiting for node {A[-8:]}, which cannot be reached: no other node can take its place"
+    )
+    bench.give(ev.ConnectionStands(A))
+    bench.hear(A, beat(A))
+    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_WITHOUT_ANOTHER + 1)
+    assert bench.states() == {A: S.LOST}
+    assert bench.job.state is JobState.QUEUED
+    assert "cannot be reached" in bench.job.message or "fell silent" in bench.job.message
+
+
+def test_a_node_that_is_waited_for_is_replaced_by_the_first_that_comes(bench):
+    bench.know(A)
+    bench.submit(job())
+    bench.bid(A)
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_BREAK + 5)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.know(B)
+    assert announced(bench.wait(0.1))
+    assert bench.states() == {A: S.LOST}
+
+
+def lose_contact(bench: Bench, *, outlives: bool = True) -> None:
+    """A runs the job, B could, and the connection to A breaks."""
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A, outlives=outlives)
+    bench.wait(1)
+    bench.hear(A, beat(A))
+    bench.give(ev.ConnectionBroke(A))
+
+
+def test_a_node_whose_run_outlives_it_is_waited_for_though_another_could_take_its_place(bench):
+    lose_contact(bench)
+    assert announced(bench.wait(LOST_AFTER_SURVIVING - 1)) == []
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    assert bench.job.message == (
+        f"waiting for node {A[-8:]}, which cannot be reached: "
+        "what it runs goes on without it, and is taken up when it is back"
+    )
+    bench.give(ev.ConnectionStands(A))
+    bench.hear(A, beat(A))
+    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    bench.publish(A)
+    assert bench.job.state is JobState.COMPLETED
+
+
+def test_a_run_that_outlives_its_node_is_lost_when_the_node_stays_away(bench):
+    lose_contact(bench)
+    actions = bench.wait(LOST_AFTER_SURVIVING)
+    assert bench.states() == {A: S.LOST}
+    assert (A, "cancel_execution") in sent(actions)
+    assert announced(actions)
+
+
+def test_silence_without_a_broken_connection_is_borne_as_long(bench):
+    lose_contact(bench)
+    bench.give(ev.ConnectionStands(A))
+    bench.wait(LOST_AFTER_SURVIVING - 1)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.wait(1)
+    assert bench.states() == {A: S.LOST}
+
+
+def test_a_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
+    lose_contact(bench)
+    bench.give(ev.ConnectionStands(A))
+    bench.propose(A)
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(40)
+    assert bench.states() == {A: S.RESULT_PROPOSED}
+    bench.judge(accepted=[A])
+    bench.wait(LOST_AFTER_SURVIVING - 41)
+    assert bench.states() == {A: S.RESULT_ACCEPTED}
+    bench.wait(1)
+    assert bench.states() == {A: S.LOST}
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_node_that_says_itself_that_its_run_is_gone_is_replaced_at_once(bench, drained):
+    lose_contact(bench)
+    bench.wait(30)
+    actions = bench.give(ev.ConnectionStands(A))
+    assert sent(actions) == [(A, "reconcile")]
+    unknown = say.ExecutionFailed(
+        job_id=JOB, execution_id=execution_id(A), reason="this node knows nothing of it", drained=drained
+    )
+    assert announced(bench.hear(A, unknown))
+    assert bench.states() == {A: S.LOST if drained else S.FAILED}
+
+
+def test_a_restarted_requester_still_knows_which_runs_outlive_their_nodes(bench):
+    lose_contact(bench)
+    entry = bench.machine.jobs[JOB]
+    again = Bench()
+    again.know(B)
+    again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))
+    again.wait(LOST_AFTER_SURVIVING - 1)
+    assert again.states() == {A: S.BID_ACCEPTED}
+    again.wait(1)
+    assert again.states() == {A: S.LOST}
+
+
+def test_waiting_for_runs_that_outlive_their_nodes_can_be_turned_off():
+    bench = Bench(lost_after_surviving=0.0)
+    lose_contact(bench)
+    bench.wait(LOST_AFTER_BREAK + 0.1)
+    assert bench.states() == {A: S.LOST}
+
+
+def test_a_run_that_dies_with_its_node_is_replaced_as_soon_as_its_node_is_missed(bench):
+    lose_contact(bench, outlives=False)
+    bench.wait(LOST_AFTER_BREAK + 0.1)
+    assert bench.states() == {A: S.LOST}
