@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from math import inf
 from typing import TypeVar
 
@@ -240,12 +241,13 @@ class Dht:
 
         async def talk(stream: HalfCloseableStream) -> Message:
             await stream.send_all(request.encode())
-            await stream.send_eof()
             body = await self._next_message(stream, bytearray())
             if body is None:
                 raise RemoteProtocolError("it gave no answer")
             answer = Message.decode(body)
-            await stream.receive_some()  # its end of stream: so both ends close, and nobody resets
+            with suppress(trio.BrokenResourceError):  # some reset what we end
+                await stream.send_eof()  # not before: py-libp2p's own would not answer then
+                await stream.receive_some()  # its end of stream: so both ends close
             return answer
 
         return await self._talk(contact, talk)
@@ -362,8 +364,9 @@ class Dht:
             async def talk(stream: HalfCloseableStream) -> bool:
                 await stream.send_all(b"".join(message.encode() for message in messages))
                 await stream.send_eof()
-                while await stream.receive_some():
-                    pass  # some repeat what they were told
+                with suppress(*(trio.BrokenResourceError,) if self._explore else ()):  # as above
+                    while await stream.receive_some():
+                        pass  # some repeat what they were told
                 return True
 
             async with gate:

@@ -1,0 +1,67 @@
+"""The DHT over libp2p's streams, as strangers find it."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+
+import pytest
+import trio
+
+from bacalhau_p2p.content.cid import CID, RAW
+from bacalhau_p2p.dht.service import STREAMS_A_PEER, Dht
+from bacalhau_p2p.dht.wire import Contact, Kind, Message
+from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.testing.transports import PATIENCE, open_connected
+from bacalhau_p2p.transports.libp2p import open_libp2p
+
+pytestmark = pytest.mark.network
+PROTOCOL = "/bacalhau/test/kad/1.0.0"
+
+
+def served(transport) -> Dht:
+    dht = Dht(
+        transport.peer_id,
+        PROTOCOL,
+        transport.open_stream,
+        seeds=lambda: [Contact(peer) for peer in transport.peers],
+        meet=lambda peer, addresses: None,
+        addresses=lambda: transport.addresses,
+        clock=trio.current_time,
+    )
+    transport.handle_streams(PROTOCOL, dht.serve)
+    return dht
+
+
+async def test_garbage_and_silence_on_its_protocol_leave_the_host_and_its_dht_as_they_were():
+    dice, cid = random.Random(3), CID.of(RAW, b"x")
+    async with open_connected(open_libp2p, 3) as (stranger, node, friend):
+        dht, other = served(node), served(friend)
+        for _ in range(30):
+            with suppress(trio.BrokenResourceError, PeerUnreachable):
+                stream = await stranger.open_stream(node.peer_id, PROTOCOL)
+                async with stream:
+                    await stream.send_all(dice.randbytes(dice.randrange(1, 3000)))
+                    await stream.send_eof()
+                    while await stream.receive_some():
+                        pass
+        silent = []
+        for _ in range(3 * STREAMS_A_PEER):
+            with suppress(trio.BrokenResourceError, PeerUnreachable):  # above a few, they are reset
+                silent.append(await stranger.open_stream(node.peer_id, PROTOCOL))
+                await silent[-1].send_all(b"\x05")
+        record = Message(
+            kind=Kind.ADD_PROVIDER, key=cid.binary[-34:], providers=(Contact(friend.peer_id, ("/memory/1",)),)
+        )
+        with trio.fail_after(PATIENCE):
+            stream = await friend.open_stream(node.peer_id, PROTOCOL)
+            async with stream:
+                await stream.send_all(record.encode())
+                await stream.send_eof()
+                assert await stream.receive_some() == b""
+            assert [contact.peer for contact in dht.records.get(cid.binary[-34:], 0)] == [friend.peer_id]
+            found: set[str] = set()
+            assert await other.find(cid, found.add) == "the DHT (1 node)"
+            assert await dht.find(cid, found.add) == "the DHT (1 node)"
+        assert found == {friend.peer_id}
+        assert set(node.peers) == {stranger.peer_id, friend.peer_id}
