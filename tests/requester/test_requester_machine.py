@@ -25,7 +25,6 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.contact import LOST_WITHOUT_ANOTHER
 from bacalhau_p2p.requester.machine import ATTEMPTS
 
-
 # --- the journey ----------------------------------------------------------------------------
 
 
