@@ -27,7 +27,7 @@ from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
 
-STREAM_CHUNK = 256 * 1024
+STREAM_CHUNK = 512 * 1024
 """Bytes of the chunks in which CAR and TAR streams are given, the last excepted."""
 
 Scope = Literal["all", "entity", "block"]

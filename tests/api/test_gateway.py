@@ -321,3 +321,23 @@ async def test_a_stream_that_breaks_off_is_no_whole_answer(tmp_path, folder):
         async with httpx.AsyncClient(base_url=url) as client:
             with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
                 await client.get(f"/ipfs/{added.cid}", params={"format": "car", "provider": far.addresses[0]})
+
+
+async def test_a_client_that_goes_away_ends_the_fetch_that_was_for_it(tmp_path):
+    async with two_nodes(tmp_path) as (url, near, _):
+        began, ended = trio.Event(), trio.Event()
+
+        async def endless(cid: CID, **options: object) -> None:
+            began.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.set()
+
+        near.content.fetch = endless
+        with trio.fail_after(10):
+            stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+            await stream.send_all(f"GET /ipfs/{FAR}?format=car HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            await began.wait()
+            await stream.aclose()
+            await ended.wait()
