@@ -258,9 +258,12 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
         self._ping_id = (self._ping_id + 1) % 2**32
         self._pinged_at = trio.current_time()
         self.send_frame(PING, SYN, 0, self._ping_id)
-        with trio.move_on_after(timeout):
-            await self._heard.park()
-        return self._heard_at >= self._pinged_at
+        for _ in range(2):  # our own process may have stood still as long, with the answer waiting
+            with trio.move_on_after(timeout / 2):
+                await self._heard.park()
+            if self._heard_at >= self._pinged_at or self.event_shutting_down.is_set():
+                break
+        return self._heard_at >= self._pinged_at and not self.event_shutting_down.is_set()
 
     # --- its end ------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -375,6 +376,21 @@ async def test_a_peer_that_does_not_listen_can_be_disconnected():
 def the_connection(transport):
     (conn,) = [conn for conns in transport._swarm.connections.values() for conn in conns]
     return conn.muxed_conn
+
+
+async def test_a_peer_is_not_given_up_because_we_stood_still_ourselves():
+    async with open_connected(open_libp2p) as (one, _):
+        answered = []
+
+        async def ping():
+            answered.append(await the_connection(one).ping(1.0))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ping)
+            while not the_connection(one)._heard.statistics().tasks_waiting:
+                await trio.lowlevel.checkpoint()
+            time.sleep(1.1)  # noqa: ASYNC251 - as when others take the whole processor
+        assert answered == [True]
 
 
 async def test_streams_and_pings_end_with_their_connection():
