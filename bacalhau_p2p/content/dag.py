@@ -178,14 +178,10 @@ def links_of(node: Node, depth: Depth, limits: Limits) -> list[tuple[CID, Depth]
 
     Raises InvalidContent where they lie deeper than `limits` allow.
     """
-    if isinstance(node, File):
-        if not node.parts:
-            return []
+    if isinstance(node, File) and node.parts:
         below = _deeper(depth, "parts", limits)
         return [(part.cid, below) for part in node.parts]
-    if isinstance(node, Folder):
-        if not node.entries:
-            return []
+    if isinstance(node, Folder) and node.entries:
         below = _deeper(depth, "folders", limits)
         return [(entry.cid, below) for entry in node.entries]
     if isinstance(node, Shard):
@@ -267,11 +263,6 @@ class Walk:
             if len(self._seen) >= self._limits.blocks:
                 raise ContentTooLarge(f"the content has more than {self._limits.blocks} blocks")
             node = decode(cid, block, self._limits)
-            if cid.codec == RAW:
-                self._pending.pop()
-                self._seen.add(cid)
-                self._settle()
-                return node
             links = links_of(node, depth, self._limits)
             for link, _ in links:
                 link.require_fetchable()
