@@ -352,6 +352,34 @@ async def test_a_peer_that_asks_and_does_not_listen_is_not_read_any_further():
             nursery.cancel_scope.cancel()
 
 
+async def test_both_ends_may_send_all_they_can_at_one_time():
+    """With sockets so small that each always has something that waits for the other to read."""
+    size, streams = 3_000_000, 4
+    received = []
+
+    async def sink(peer, stream):
+        received.append(len(await read_all(stream)))
+
+    async def fill(author, peer):
+        async with await author.open_stream(peer, HOLD) as stream:
+            await stream.send_all(bytes(size))
+            await stream.send_eof()
+            assert await read_all(stream) == b""
+
+    async with open_connected(open_libp2p) as (one, other):
+        for transport in (one, other):
+            transport.handle_streams(HOLD, sink)
+            sock = the_connection(transport)._tcp._socket
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        with trio.fail_after(3 * PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for _ in range(streams):
+                    nursery.start_soon(fill, one, other.peer_id)
+                    nursery.start_soon(fill, other, one.peer_id)
+        assert received == [size] * 2 * streams
+
+
 async def test_a_peer_that_does_not_listen_can_be_disconnected():
     writing = trio.Event()
 
