@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.car import check_budget
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.dag import Walk
 from bacalhau_p2p.content.expanding import Expansion, sift
@@ -146,6 +147,7 @@ class Fetch:
         self._asked = 0
         self._answered = 0
         self._searching = True
+        self._bytes = 0
         self._finder_said = ""
         self._named: list[PeerID] = []
         self._web_said: list[str] = []
@@ -399,7 +401,11 @@ class Fetch:
         with trio.CancelScope() as scope:
             share.stop = scope.cancel
             try:
-                await self._transfer_share(provider, share)
+                try:
+                    await self._transfer_share(provider, share)
+                finally:
+                    if isinstance(share.work, Expansion):
+                        board.add(share.work.found)
             except PeerFault as fault:
                 board.failed(share)
                 if isinstance(share.work, Expansion) and fault.invalid:
@@ -425,12 +431,14 @@ class Fetch:
 
     async def _transfer_share(self, provider: _Provider, share: Share[_Work]) -> None:
         def arrived(size: int) -> None:
+            self._bytes += size
             share.arrived(size, trio.current_time())
 
         if isinstance(share.work, Walk):
             await self._transfer.take(provider.peer, self._cid, share.wanted, share.work, arrived)
         else:
             await share.work.run(provider.peer, self._cid, arrived)
+        check_budget(self._bytes, self._blocks.limits)  # within one transfer, that is checked already
 
     # --- over the web
 

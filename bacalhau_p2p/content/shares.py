@@ -201,7 +201,6 @@ class Board(Generic[_W]):
     def done(self, share: Share[_W], now: float) -> None:
         """All of a share has come."""
         self._end(share)
-        self.add(getattr(share.work, "found", ()))
         for twin in share.group - {share}:
             self._end(twin)
             twin.stop()
@@ -215,7 +214,6 @@ class Board(Generic[_W]):
         if share not in self._shares:
             return  # its twin was quicker
         self._end(share)
-        self.add(getattr(share.work, "found", ()))
         twins = share.group - {share}
         if not twins:
             self._pool.update(dict.fromkeys(share.work.rest()))
