@@ -7,8 +7,8 @@
     <folder>/lock                                    held while the store is open
 
 A block is written under a temporary name and renamed: a process that dies leaves a whole block or
-none. Nothing waits for the disk (no fsync); what a power cut damages is noticed when it is read,
-since every read checks the hash, and counts as missing from then on.
+none. Nothing waits for the disk but `sync`; what a power cut damages otherwise is noticed when it is
+read, since every read checks the hash, and counts as missing from then on.
 
 Blocks that no pin leads to and nobody uses stay until room is wanted: `collect` removes them, the
 oldest first, and is called by a `put` that would exceed the quota.
@@ -30,11 +30,12 @@ from typing import Self
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.claims import Batch, Claims
-from bacalhau_p2p.content.collecting import Collected, Group, StoredBlock, collect
+from bacalhau_p2p.content.collecting import Collected, Group, StoredBlock, collect, digests_below
 from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.content.pins import Pin, Pins
 from bacalhau_p2p.content.small_blocks import MAX_SMALL, SmallBlocks
+from bacalhau_p2p.content.syncing import sync_path
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent, NoRoom
 
 __all__ = ["BlockStore", "Collected", "Pin"]
@@ -278,7 +279,9 @@ class BlockStore:
 
     def _path(self, cid: CID) -> str:
         cid.require_fetchable()
-        digest = cid.digest
+        return self._path_of(cid.digest)
+
+    def _path_of(self, digest: bytes) -> str:
         return f"{self._blocks}/{digest[0] << 2 | digest[1] >> 6:03x}/{digest.hex()}"
 
     # --- DAGs
@@ -313,6 +316,24 @@ class BlockStore:
             return self.survey(cid, missing_limit=1).complete
         except (InvalidContent, ContentTooLarge):
             return False
+
+    def sync(self, root: CID) -> None:
+        """Have the disk hold what is here below `root`, and every pin: no power cut undoes them then.
+
+        It waits for the disk, once for each block of more than 16 KiB. Raises ContentError when the disk
+        refuses.
+        """
+        with _refusals(f"{root} cannot be kept safe from power cuts"):
+            folders = {self._blocks}
+            for digest in digests_below(self, root):
+                path = self._path_of(digest)
+                with suppress(FileNotFoundError):  # it is a small one
+                    sync_path(path)
+                    folders.add(os.path.dirname(path))  # noqa: PTH120
+            for folder in folders:
+                sync_path(folder)
+            self._small.sync()
+            self._pins.sync()
 
     # --- pins and other uses
 

@@ -88,6 +88,13 @@ def collect(
     return Collected(blocks=blocks, bytes=size)
 
 
+def digests_below(store: Sweepable, root: CID) -> set[bytes]:
+    """Of every block that is here of the DAG below `root`, and of those that it misses."""
+    marks: set[bytes] = set()
+    _mark(store, [root], marks, lambda: None)
+    return marks
+
+
 def _mark(store: Sweepable, roots: Iterable[CID], marks: set[bytes], checkpoint: Callable[[], None]) -> None:
     """Add the digests of all that is below `roots`; what is missing ends a path.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.syncing import sync_database, sync_path
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pins (
@@ -35,13 +36,19 @@ class Pins:
     def __init__(self, path: Path) -> None:
         """Raises sqlite3.Error."""
         self._mutex = threading.Lock()
+        self._path = path
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        sync_path(path.parent)
 
     def close(self) -> None:
         self._db.close()
+
+    def sync(self) -> None:
+        """No power cut undoes what was written before. Raises OSError."""
+        sync_database(self._path)
 
     def add(self, cid: CID, owner: str, expires: float | None) -> None:
         """The same owner pinning again moves the expiry."""

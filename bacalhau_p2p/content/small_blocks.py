@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bacalhau_p2p.content.collecting import StoredBlock
+from bacalhau_p2p.content.syncing import sync_database, sync_path
 
 MAX_SMALL = 16 * 1024
 """Bytes of the largest block that is kept here."""
@@ -37,13 +38,19 @@ class SmallBlocks:
 
     def __init__(self, path: Path) -> None:
         self._mutex = threading.Lock()
+        self._path = path
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        sync_path(path.parent)
 
     def close(self) -> None:
         self._db.close()
+
+    def sync(self) -> None:
+        """No power cut undoes what was written before. Raises OSError."""
+        sync_database(self._path)
 
     def has(self, digest: bytes) -> bool:
         return self._one("SELECT 1 FROM blocks WHERE digest = ?", digest) is not None
