@@ -9,6 +9,7 @@ from random import Random
 import pytest
 import trio
 
+from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.errors import ContentNotFound, DiskFull, ExecutorError, InvalidJob, JobFailed, SettingsError
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
@@ -89,6 +90,17 @@ async def test_a_job_runs_on_as_many_nodes_as_asked_and_its_result_is_fetched(tm
             "exitCode": "0",
         }
         await wait_until(lambda: all(idle(node) for node in net.compute))
+
+
+@pytest.mark.parametrize("power_safe", [True, False])
+async def test_a_published_result_is_on_the_disk_where_power_cuts_are_to_undo_nothing(
+    tmp_path, monkeypatch, power_safe
+):
+    synced = []
+    monkeypatch.setattr(BlockStore, "sync", lambda store, root: synced.append(str(root)))
+    async with open_network(tmp_path, compute_nodes=1, power_safe=power_safe) as net:
+        result = await (await net.requester.submit(noop())).wait_result(30)
+    assert synced == ([str(result.cid)] if power_safe else [])
 
 
 async def test_a_non_zero_exit_code_is_a_result(tmp_path):

@@ -64,11 +64,13 @@ class Content:
         finder: Finder | None = None,
         web: WebOf = lambda peers: (),
         pinned: Callable[[CID, str], None] = lambda cid, owner: None,
+        power_safe: bool = True,
         threads: trio.CapacityLimiter | None = None,
     ) -> None:
         """`candidates` gives the peers to ask when a CID is wanted: those connected now. `ask_for_block` asks
         one of them for a single block; without it nobody is asked what something weighs. `finder` and `web`
-        are turned to when none of the peers gives a CID. `pinned` hears of every pin and its owner."""
+        are turned to when none of the peers gives a CID. `pinned` hears of every pin and its owner. Not
+        `power_safe`: `secure` does nothing."""
         self._blocks = blocks
         self._exchange = exchange
         self._candidates = candidates
@@ -76,6 +78,7 @@ class Content:
         self._finder = finder
         self._web = web
         self._pinned = pinned
+        self._power_safe = power_safe
         self._threads = threads or trio.CapacityLimiter(4)
 
     async def add(
@@ -347,6 +350,14 @@ class Content:
         await trio.lowlevel.checkpoint()
         self._blocks.pin(cid, owner, expires)  # a row of a table: a thread would cost more
         self._pinned(cid, owner)
+
+    async def secure(self, cid: CID) -> None:
+        """Wait until a power cut cannot undo what is here below `cid`, and its pins. Raises ContentError.
+
+        Cancelled: what has begun is finished in its thread.
+        """
+        if self._power_safe:
+            await self._thread(self._blocks.sync, cid)
 
     async def unpin(self, cid: CID, owner: str) -> bool:
         """Take that note back: whether there was one."""

@@ -146,6 +146,7 @@ def _assemble(
         finder=dht,
         web=gateways.of,
         pinned=lambda cid, owner: dht.provide(cid) if dht and may_be_found(owner) else None,
+        power_safe=settings.power_safe,
     )
     node = Node(settings, identity, transport, messenger, content, directory, clock, acquaintances, chance)
     if dht is not None:

@@ -28,11 +28,15 @@ class PublishLimits:
 
 
 async def pin_result(content: Content, cid: str, execution_id: ExecutionID, expires: float) -> None:
-    """Pin a result until `expires` (UNIX seconds). Raises PublisherError when it is not all here."""
+    """Pin a result until `expires` (UNIX seconds), so that it survives a power cut as the news of it does.
+
+    Raises PublisherError when it is not all here, or when the disk refuses.
+    """
     try:
         root = CID.parse(cid)
         if not await content.has(root):
             raise PublisherError(f"result {cid} is not complete in this node's store")
         await content.pin(root, f"published:{execution_id}", expires)
+        await content.secure(root)
     except ContentError as error:
         raise PublisherError(f"result {cid} cannot be kept: {error}") from error

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from dag_makers import blob, results_folder
@@ -177,3 +178,32 @@ def test_a_process_killed_while_writing_leaves_only_whole_blocks(tmp_path):
         assert {path.stat().st_size for path in whole} == {1 << 20}
         assert len(whole) in (written, written + 1)
         assert os.listdir(tmp_path / "store" / "tmp") == []  # noqa: PTH208
+
+
+def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path, monkeypatch):
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "tree" / "small").write_bytes(b"small")
+    (tmp_path / "tree" / "large").write_bytes(blob(600_000, 1))
+    (tmp_path / "tree" / "below" / "large").write_bytes(blob(20_000, 2))
+    with store.batch() as batch:
+        root = build(tmp_path / "tree", lambda cid, block: store.put_verified(cid, block, batch)).cid
+        store.pin(root, "me")
+    store.put(NAME, DATA)  # not of the DAG
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())))
+    store.sync(root)
+    wanted = {str(path) for path in stored_files(tmp_path) if path.name != NAME.digest.hex()}
+    assert len(wanted) == 4
+    folders = {str(Path(path).parent) for path in wanted} | {str(tmp_path / "store" / "blocks")}
+    journals = {str(tmp_path / "store" / name) for name in ("small.db-wal", "pins.db-wal")}
+    assert sorted(synced) == sorted(wanted | folders | journals)
+
+
+def test_syncing_tells_when_the_disk_refuses(store, monkeypatch):
+    def refuse(file):
+        raise OSError(5, "Input/output error")
+
+    store.put(NAME, DATA)
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ContentError, match="cannot be kept safe from power cuts: Input/output error"):
+        store.sync(NAME)
