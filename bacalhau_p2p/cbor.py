@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 
-from cbor2 import CBORDecodeError, CBORDecoder
+from cbor2 import CBORDecodeEOF, CBORDecodeError, CBORDecoder
 
 from bacalhau_p2p.errors import RemoteProtocolError
 
@@ -15,21 +16,20 @@ def strict_loads(payload: bytes, *, max_depth: int) -> object:
 
     Refused: tags, indefinite lengths, repeated keys, trailing bytes, nesting deeper than `max_depth`.
     """
-    stream = BytesIO(payload)
     decoder = CBORDecoder(
-        stream,
+        BytesIO(payload),
         tag_hook=_refuse_tag,
         semantic_decoders=_NO_TAGS,
         max_depth=max_depth,
         allow_indefinite=False,
         allow_duplicate_keys=False,
-        read_size=1,  # so that the stream's position tells where the item ends
     )
     try:
         value = decoder.decode()
     except (CBORDecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RemoteProtocolError(f"not plain CBOR: {error}") from error
-    if stream.tell() != len(payload):
+    with suppress(CBORDecodeEOF):
+        decoder.read(1)
         raise RemoteProtocolError("bytes after the end of a CBOR item")
     return value
 

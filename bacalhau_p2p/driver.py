@@ -89,6 +89,7 @@ class Driver(ABC):
         self._inbox: list[Item] = []
         self._wake = trio.Event()
         self._unkept = Unkept()
+        self._alarm = trio.CancelScope()
 
     # --- for the subclass -----------------------------------------------------------------------
 
@@ -129,9 +130,10 @@ class Driver(ABC):
     async def _drive(self, nursery: trio.Nursery) -> None:
         """Until cancelled. What was handled by then is kept. Raises StoreFailed."""
         try:
+            nursery.start_soon(self._ring)
             while True:
-                with trio.move_on_after(self._patience()):
-                    await self._wake.wait()
+                self._set_alarm()
+                await self._wake.wait()
                 self._tick(nursery)
         except StoreFailed:
             self._unkept = Unkept()  # a part of what could not be kept must not be either
@@ -139,9 +141,20 @@ class Driver(ABC):
         finally:
             self._keep(self._clock())
 
-    def _patience(self) -> float:
+    def _set_alarm(self) -> None:
+        """Ring when something is due. An alarm that rings too early costs less than to set it later."""
         clocks = [self._driven.next_deadline(), self._unkept.due]
-        return max(0.0, min((clock for clock in clocks if clock is not None), default=inf) - self._clock())
+        due = min((clock for clock in clocks if clock is not None), default=inf)
+        rings_at = trio.current_time() + max(0.0, due - self._clock())
+        if rings_at < self._alarm.deadline:
+            self._alarm.deadline = rings_at
+
+    async def _ring(self) -> None:
+        while True:
+            with self._alarm:
+                await trio.sleep_forever()
+            self._alarm = trio.CancelScope()
+            self._wake.set()
 
     def _tick(self, nursery: trio.Nursery) -> None:
         """Handle all that has arrived; keep what it changed before anything comes of it.

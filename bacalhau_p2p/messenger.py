@@ -9,7 +9,7 @@ node to itself take no detour over the network.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -36,8 +36,9 @@ from bacalhau_p2p.transports.interface import (
 
 log = get_logger(__name__)
 
-BROADCASTS_APART = 0.02
-"""Seconds between two broadcasts on a topic; gossip carries about 50 a second before it loses some."""
+BROADCASTS_APART = 0.01
+"""Seconds between two broadcasts on a topic: what waits meanwhile travels together, and stock gossip, which
+may be on the way, loses some of more than 50 to 200 a second."""
 BROADCAST_BYTES = MAX_BROADCAST // 2
 """Envelopes that wait together travel together up to this size."""
 MAIL_APART = 0.2
@@ -46,6 +47,8 @@ MAIL_FRAMES = 20
 """Frames of one broadcast of mail at most."""
 LANE_IDLE = 30.0
 """Seconds after which the task that writes to a silent peer ends."""
+CARRIER_BYTES = 256 * 1024
+"""A frame up to this size takes acknowledgements along."""
 LANE_LENGTH = 10_000
 """Frames that wait for one peer; beyond, the oldest are left to repetition."""
 MESSAGES_A_SECOND = 5_000
@@ -250,10 +253,10 @@ class Messenger:
 
     def _direct_came(self, author: PeerID, envelope: Envelope) -> None:
         message = envelope.message
+        if envelope.acks:
+            self._acknowledge(author, envelope.acks)
         if isinstance(message, Ack):
-            self._delivery.acknowledged(author, message.ids)
-            self._acknowledged.set()
-            self._acknowledged = trio.Event()
+            self._acknowledge(author, message.ids)
         elif message.carrier is Carrier.FLEETING:
             self._hand_over(Arrival(author, message))
         elif message.carrier is Carrier.DIRECT:
@@ -267,6 +270,11 @@ class Messenger:
                     self.counters["repeats"] += 1
         else:
             self.counters["unheard"] += 1
+
+    def _acknowledge(self, author: PeerID, ids: Sequence[bytes]) -> None:
+        self._delivery.acknowledged(author, ids)
+        self._acknowledged.set()
+        self._acknowledged = trio.Event()
 
     def _broadcast_came(self, author: PeerID, name: str, payload: bytes) -> None:
         if not self._allowed(author, self._clock()):
@@ -370,7 +378,7 @@ class Messenger:
             return  # not running yet, or any more: repetition, or the next start, will see to it
         lane = self._lanes.get(to)
         if lane is None or not (lane.busy or lane.frames):
-            frames = [*self._waiting_acks(to), *([] if frame is None else [frame])]
+            frames = self._with_acks(to, frame)
             if not frames or self._transport.send_now(to, *frames):
                 return
         else:
@@ -384,11 +392,15 @@ class Messenger:
             lane.frames.append(waiting)
         lane.wake.set()
 
-    def _waiting_acks(self, peer: PeerID) -> list[bytes]:
-        """The frame of the acknowledgements that wait for one to this peer, if any."""
-        if not (acks := self._delivery.take_acks(peer)):
-            return []
-        return [codec.encode_frame(self._envelope(peer, Ack(ids=acks)))]
+    def _with_acks(self, peer: PeerID, frame: bytes | None) -> list[bytes]:
+        """The frame with the acknowledgements that wait for one to this peer, in as few frames as can be."""
+        acks = self._delivery.take_acks(peer)
+        if not acks:
+            return [] if frame is None else [frame]
+        if frame is not None and len(acks) <= codec.MAX_RIDING and len(frame) <= CARRIER_BYTES:
+            return [codec.with_acks(frame, acks)]
+        alone = codec.encode_frame(self._envelope(peer, Ack(ids=acks)))
+        return [alone] if frame is None else [alone, frame]
 
     async def _drive(self, peer: PeerID, lane: _Lane) -> None:
         """Write what waits for one peer, so that a peer that cannot be reached delays no other."""
@@ -399,7 +411,7 @@ class Messenger:
                 del self._lanes[peer]
                 return
             lane.wake = trio.Event()
-            lane.frames.extendleft(self._waiting_acks(peer))
+            lane.frames.extendleft(self._with_acks(peer, None))
             frames: list[bytes] = []
             lane.busy = True
             try:

@@ -25,31 +25,39 @@ MAX_DEPTH = 24
 """Nested maps and arrays; a job with parameters needs about 10."""
 MAX_BROADCAST_ENVELOPES = 1_000
 MESSAGE_ID_BYTES = 16
+MAX_RIDING = 1_000
+"""Acknowledgements that ride on one envelope at most."""
 
 MessageID = NewType("MessageID", bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A message on its way. `to` is None in a broadcast. `sent` is the sender's clock, for logs only."""
+    """A message on its way. `to` is None in a broadcast. `sent` is the sender's clock, for logs only.
+    `acks` are acknowledgements that ride along, as an `Ack` of their own would say."""
 
     id: MessageID
     message: Message
     to: PeerID | None = None
     sent: UnixSeconds = 0.0
+    acks: tuple[MessageID, ...] = ()
+
+
+_WireID = Annotated[bytes, Field(min_length=MESSAGE_ID_BYTES, max_length=MESSAGE_ID_BYTES)]
 
 
 class _WireEnvelope(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
     v: int
-    id: Annotated[bytes, Field(min_length=MESSAGE_ID_BYTES, max_length=MESSAGE_ID_BYTES)]
+    id: _WireID
     kind: Annotated[str, Field(max_length=64)]
     to: Annotated[str, Field(max_length=128)] | None = None
     job: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     execution: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     sent: float = 0.0
     body: dict[str, Any]
+    acks: Annotated[list[_WireID], Field(max_length=MAX_RIDING)] = []
 
 
 def encode_frame(envelope: Envelope) -> bytes:
@@ -60,6 +68,16 @@ def encode_frame(envelope: Envelope) -> bytes:
 def encode_broadcast(envelopes: Sequence[Envelope]) -> bytes:
     """One broadcast of up to MAX_BROADCAST_ENVELOPES messages."""
     return dumps([_to_wire(envelope) for envelope in envelopes])
+
+
+def with_acks(frame: bytes, acks: Sequence[MessageID]) -> bytes:
+    """A frame of `encode_frame`, with up to MAX_RIDING acknowledgements to ride on it.
+
+    The frame is kept and repeated as it is; these go along once.
+    """
+    if not 0xA0 <= frame[0] < 0xB7 or len(acks) > MAX_RIDING:
+        raise ValueError("no map of fewer than 23 entries, or too many acknowledgements")
+    return bytes([frame[0] + 1]) + frame[1:] + _ACKS + dumps(list(acks))  # one more entry of a CBOR map
 
 
 def join_frames(frames: Sequence[bytes]) -> bytes:
@@ -118,11 +136,15 @@ def _from_wire(value: object) -> Envelope | None:
             message=cls.model_validate(body),
             to=None if wire.to is None else PeerID(wire.to),
             sent=wire.sent,
+            acks=tuple(MessageID(raw) for raw in wire.acks),
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RemoteProtocolError(f"malformed message: {where}: {first['msg']}") from error
+
+
+_ACKS = dumps("acks")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import cbor2
 import pytest
@@ -78,6 +79,24 @@ def test_a_frame_decodes_to_what_was_encoded(message):
 def test_a_broadcast_carries_several_messages_in_order():
     envelopes = [envelope(message) for message in EXAMPLES]
     assert codec.decode_broadcast(codec.encode_broadcast(envelopes)) == envelopes
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind)
+@pytest.mark.parametrize("count", [1, 30, codec.MAX_RIDING])
+def test_acknowledgements_ride_on_a_frame_that_is_encoded_already(message, count):
+    acks = tuple(codec.MessageID(number.to_bytes(16, "big")) for number in range(count))
+    frame = codec.with_acks(codec.encode_frame(envelope(message)), acks)
+    assert codec.decode_frame(frame) == replace(envelope(message), acks=acks)
+
+
+def test_more_acknowledgements_than_may_ride_are_refused():
+    many = [codec.MessageID(bytes(16))] * (codec.MAX_RIDING + 1)
+    with pytest.raises(ValueError, match="too many acknowledgements"):
+        codec.with_acks(wire(), many)
+    with pytest.raises(RemoteProtocolError, match="acks"):
+        codec.decode_frame(wire(acks=many))
+    with pytest.raises(RemoteProtocolError, match="acks"):
+        codec.decode_frame(wire(acks=[b"short"]))
 
 
 def test_direct_frames_travel_as_mail_unchanged():

@@ -127,10 +127,10 @@ def promises_of_frame(to: PeerID, frame: bytes) -> Iterator[tuple[Promise, Envel
     envelope = decode_frame(frame)
     if envelope is None:
         return
-    if isinstance(envelope.message, say.Ack):
-        for message_id in envelope.message.ids:
-            yield Acknowledged(to, MessageID(message_id)), envelope
-    elif envelope.message.carrier is Carrier.DIRECT and not isinstance(envelope.message, _HARMLESS):
+    alone = envelope.message.ids if isinstance(envelope.message, say.Ack) else ()
+    for message_id in (*envelope.acks, *alone):
+        yield Acknowledged(to, MessageID(message_id)), envelope
+    if envelope.message.carrier is Carrier.DIRECT and not isinstance(envelope.message, _HARMLESS):
         yield Sent(envelope.id, envelope.message.kind), envelope
 
 
