@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from bacalhau_p2p.alarm import Alarm
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier
 from bacalhau_p2p.errors import StoreFailed
@@ -89,7 +90,7 @@ class Driver(ABC):
         self._inbox: list[Item] = []
         self._wake = trio.Event()
         self._unkept = Unkept()
-        self._alarm = trio.CancelScope()
+        self._alarm = Alarm()
 
     # --- for the subclass -----------------------------------------------------------------------
 
@@ -142,18 +143,14 @@ class Driver(ABC):
             self._keep(self._clock())
 
     def _set_alarm(self) -> None:
-        """Ring when something is due. An alarm that rings too early costs less than to set it later."""
+        """Ring when something is due; to ring too early now and then costs less than to set it later."""
         clocks = [self._driven.next_deadline(), self._unkept.due]
         due = min((clock for clock in clocks if clock is not None), default=inf)
-        rings_at = trio.current_time() + max(0.0, due - self._clock())
-        if rings_at < self._alarm.deadline:
-            self._alarm.deadline = rings_at
+        self._alarm.no_later_than(due - self._clock())
 
     async def _ring(self) -> None:
         while True:
-            with self._alarm:
-                await trio.sleep_forever()
-            self._alarm = trio.CancelScope()
+            await self._alarm.rings()
             self._wake.set()
 
     def _tick(self, nursery: trio.Nursery) -> None:

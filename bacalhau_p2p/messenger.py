@@ -12,11 +12,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import inf
 
 import trio
 from trio import TaskStatus
 
+from bacalhau_p2p.alarm import Alarm
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
@@ -109,8 +109,7 @@ class Messenger:
         self._lanes: dict[PeerID, _Lane] = {}
         self._broadcasts: dict[Carrier, deque[Envelope]] = {Carrier.JOBS: deque(), Carrier.NODES: deque()}
         self._broadcast_waits = {carrier: trio.Event() for carrier in self._broadcasts}
-        self._clock_moved = trio.Event()
-        self._asleep_until = inf
+        self._alarm = Alarm()
         self._allowances: dict[PeerID, _Allowance] = {}
         self._mail: deque[bytes] = deque(maxlen=LANE_LENGTH)
         self._mail_waits = trio.Event()
@@ -353,18 +352,15 @@ class Messenger:
                 await trio.sleep(MAIL_APART)
 
     def _look_at_clock(self) -> None:
-        """Wake the repeater if something is due before it would wake by itself."""
+        """Have the repeater wake when something is due."""
         deadline = self._delivery.next_deadline()
-        if deadline is not None and deadline < self._asleep_until:
-            self._clock_moved.set()
+        if deadline is not None:
+            self._alarm.no_later_than(deadline - self._clock())
 
     async def _repeater(self) -> None:
         while True:
-            deadline = self._delivery.next_deadline()
-            self._asleep_until = inf if deadline is None else deadline
-            self._clock_moved = trio.Event()
-            with trio.move_on_after(max(0.0, self._asleep_until - self._clock())):
-                await self._clock_moved.wait()
+            self._look_at_clock()
+            await self._alarm.rings()
             now = self._clock()
             for to, envelope in self._delivery.repeats(now):
                 self.counters["repeated"] += 1

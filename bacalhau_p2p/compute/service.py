@@ -61,6 +61,8 @@ class _Workplace:
     folder: Path
     inputs: list[tuple[StorageProvider, PreparedInput]] = field(default_factory=list)
     mounts: list[MountedInput] = field(default_factory=list)
+    request: RunRequest | None = None
+    """What its executor is asked for, once its inputs are known."""
     step: trio.CancelScope | None = None
     step_ended: trio.Event | None = None
 
@@ -270,7 +272,8 @@ class ComputeService(Driver):
         if execution.spec.task.input_sources:
             (place.folder / "inputs").mkdir(mode=0o700)
             await self._fetch_inputs(execution, place)
-        await self._executor(execution).prepare(self._request(execution, place))
+        place.request = self._request(execution, place)
+        await self._executor(execution).prepare(place.request)
         return ev.Prepared(execution.id)
 
     async def _fetch_inputs(self, execution: ComputeExecution, place: _Workplace) -> None:
@@ -308,7 +311,8 @@ class ComputeService(Driver):
 
     async def _run(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:
         started = self._clock()
-        output = await self._executor(execution).run(self._request(execution, place))
+        request = place.request or self._request(execution, place)
+        output = await self._executor(execution).run(request)
         return await self._finished(execution, place, output, started)
 
     async def _reattach(self, execution: ComputeExecution, place: _Workplace) -> ev.Event:

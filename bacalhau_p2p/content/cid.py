@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b32decode, b32encode
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from bacalhau_p2p.content.varint import decode_varint, encode_varint
@@ -142,7 +143,7 @@ class CID:
     def __str__(self) -> str:
         if self.version == 0:
             return _encode_base58(self.binary)
-        return "b" + b32encode(self.binary).decode("ascii").lower().rstrip("=")
+        return _encode_base32(self.binary)
 
     def __repr__(self) -> str:
         return f"CID({str(self)!r})"
@@ -178,6 +179,7 @@ def _split_v1(binary: bytes) -> tuple[int, int, bytes]:
     return codec, hash_code, binary[at:]
 
 
+@lru_cache(maxsize=4096)
 def _decode_text(text: str) -> bytes:
     """The binary form behind a multibase text. Raises ValueError."""
     if len(text) == 46 and text.startswith("Qm"):
@@ -206,6 +208,11 @@ def _decode_digits(digits: str, alphabet: str) -> bytes:
         number = number * len(alphabet) + alphabet.index(digit)
     zeros = len(digits) - len(digits.lstrip(alphabet[0]))
     return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+@lru_cache(maxsize=4096)
+def _encode_base32(binary: bytes) -> str:
+    return "b" + b32encode(binary).decode("ascii").lower().rstrip("=")
 
 
 def _encode_base58(binary: bytes) -> str:

@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Generic, TypeVar
 
 import trio
@@ -212,7 +212,7 @@ class Libp2pTransport:
 
     @property
     def addresses(self) -> Sequence[str]:
-        return tuple(str(address) for address in self._host.get_addrs())
+        return tuple(_text_of(address) for address in self._host.get_addrs())
 
     @property
     def incoming(self) -> trio.MemoryReceiveChannel[Incoming]:
@@ -484,3 +484,8 @@ def _expand(address: Multiaddr) -> list[Multiaddr]:
         return [address]
     interfaces = get_available_interfaces(int(address.value_for_protocol("tcp")))
     return [candidate for candidate in interfaces if candidate.protocols()[0].name == family]
+
+
+@lru_cache(maxsize=1024)
+def _text_of(address: Multiaddr) -> str:
+    return str(address)
