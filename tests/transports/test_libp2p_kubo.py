@@ -26,7 +26,7 @@ from bacalhau_p2p.transports.libp2p import open_libp2p
 REQUIRE_KUBO = "BACALHAU_P2P_REQUIRE_KUBO"
 """Set to 1, it makes a missing library a failure; else these tests are skipped."""
 
-PROGRAM = Path(__file__).with_name("kubo_process.py")
+PROGRAM = Path(__file__).with_name("kubo_peer.py")
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
 
