@@ -190,7 +190,11 @@ def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path,
         store.pin(root, "me")
     store.put(NAME, DATA)  # not of the DAG
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())))
+
+    def note(file):
+        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", note)
     store.sync(root)
     wanted = {str(path) for path in stored_files(tmp_path) if path.name != NAME.digest.hex()}
     assert len(wanted) == 4
