@@ -19,6 +19,9 @@ from random_trees import make_tree
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.noop import NoopExecutor
+from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
 
@@ -112,6 +115,33 @@ async def test_we_fetch_a_folder_from_kubo(kubo: Kubo, node: Node, tmp_path):
     cid = await kubo.ask("add", folder)
     await node.export(cid, tmp_path / "ours", hints=kubo.addresses)
     assert tree(tmp_path / "ours") == tree(folder)
+
+
+class Reader(NoopExecutor):
+    """A no-op engine that remembers what its inputs held."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    async def run(self, request: RunRequest) -> RunOutput:
+        self.seen += [tree(mounted.path) for mounted in request.inputs]
+        return await super().run(request)
+
+
+async def test_a_job_reads_what_only_a_kubo_peer_of_its_node_has(kubo: Kubo, tmp_path):
+    folder = results_folder(tmp_path / "data")
+    (folder / "only-here").write_text("kubo has this")
+    cid = await kubo.ask("add", folder)
+    reader = Reader()
+    settings = Settings(
+        data_dir=tmp_path / "node", swarm_host="127.0.0.1", swarm_port=0, peers=tuple(kubo.addresses)
+    )
+    source = {"Type": "ipfs", "Params": {"CID": cid}}
+    task = {"Engine": {"Type": "noop"}, "InputSources": [{"Target": "/inputs", "Source": source}]}
+    async with open_node(settings, executors=[reader]) as node:
+        await node.wait_for_compute_nodes(1)
+        await (await node.submit({"Tasks": [task]})).wait_result(60)
+    assert reader.seen == [tree(folder)]
 
 
 async def test_the_implementation_that_ours_is_compared_with_agrees_with_kubo(kubo: Kubo, tmp_path):
