@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from bacalhau_p2p.content.answers import Answers, Came
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import check_budget
 from bacalhau_p2p.content.cid import CID, RAW
@@ -97,6 +98,8 @@ WebOf = Callable[[Sequence[PeerID]], Sequence[Web]]
 
 _Work = Walk | Errand
 
+_EMPTY_HANDED = {Status.MISSING: Came.NOTHING, Status.BUSY: Came.BUSY, Status.REFUSED: Came.REFUSED}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
@@ -144,8 +147,7 @@ class Fetch:
         self._web = sources.web
         self._find = find
         self._fallback = fallback
-        self._asked = 0
-        self._answered = 0
+        self._answers = Answers()
         self._searching = True
         self._bytes = 0
         self._finder_said = ""
@@ -219,24 +221,28 @@ class Fetch:
         asked.set()
 
     async def _ask(self, peer: PeerID) -> None:
-        self._asked += 1
+        self._answers.wait_for(peer)
         try:
             answer = await self._have(peer)
-        except PeerFault:
-            await self._ask_stranger(peer)
+        except PeerFault as fault:
+            await self._ask_stranger(peer, fault)
             return
-        self._answered += 1
         if answer.status is Status.OK or BLOCK in answer.holds:
+            self._answers[peer] = Came.HAS
             self._add(_Provider(peer, answer.status is Status.OK))
+        else:
+            self._answers[peer] = _EMPTY_HANDED[answer.status]
 
-    async def _ask_stranger(self, peer: PeerID) -> None:
+    async def _ask_stranger(self, peer: PeerID, fault: PeerFault) -> None:
         if self._fallback is None:
+            self._answers[peer] = Came.of(fault)
             return
         try:
             has = await self._fallback.has(peer, self._cid)
-        except PeerFault:
+        except PeerFault as another:
+            self._answers[peer] = Came.of(fault, another)
             return
-        self._answered += 1
+        self._answers[peer] = Came.HAS if has else Came.NOTHING
         if has:
             self._add(_Provider(peer, True, stranger=True))
 
@@ -248,6 +254,7 @@ class Fetch:
                 await receive()  # its end of stream: so both ends close, and nobody resets
             if answer.status is not Status.BUSY:
                 break
+            self._answers.busy(peer)
             await trio.sleep(pause)
         return answer
 
@@ -468,15 +475,13 @@ class Fetch:
         told = self._told()
         for name, fault in self._faults.items():
             return ContentNotFound(f"{self._cid} could not be fetched from {name}: {fault} ({told})")
-        if not self._asked and not self._finder_said and not self._web_said:
+        if not self._answers and not self._finder_said and not self._web_said:
             return ContentNotFound(f"{self._cid} is not here, and there is no peer to ask for it")
         return ContentNotFound(f"no peer has {self._cid}: {told}")
 
     def _told(self) -> str:
         """What was asked, in words."""
-        silent = self._asked - self._answered
-        peers = "1 peer was asked" if self._asked == 1 else f"{self._asked} peers were asked"
-        parts = [peers + (f", {silent} did not answer within {self._find:g} s" if silent else "")]
+        parts = [str(self._answers)]
         if self._providers:
             parts.append(f"{len(self._providers)} of them have parts of it")
         if self._finder_said:

@@ -362,6 +362,76 @@ async def test_a_search_that_finds_nobody_ends_in_its_time(net):
     net.handlers[BOB] = silent
     with (
         trio.fail_after(3),
-        pytest.raises(ContentNotFound, match=r"1 did not answer within 0\.3 s; the"),
+        pytest.raises(ContentNotFound, match=r"1 did not answer in time; the"),
     ):
         await net.exchanges[ALICE].fetch(CID.of(RAW, b"x"), [BOB], finder=Finder(), timeout=0.3)
+
+
+def answering(status: Status):
+    async def answer(peer, stream):
+        await read_message(stream, bytearray(), 2)
+        await stream.send_all(Answer(status=status).encode())
+        await stream.send_eof()
+
+    return answer
+
+
+async def hangs_up(peer, stream):
+    await read_message(stream, bytearray(), 2)
+
+
+async def never_answers(peer, stream):
+    await trio.sleep_forever()
+
+
+async def test_what_came_of_asking_each_peer_is_said(net):
+    net.peer(ALICE, limits=ExchangeLimits(find=5, idle=0.2))
+    handlers = {
+        "nothing": answering(Status.MISSING),
+        "nothing too": answering(Status.MISSING),
+        "refuses": answering(Status.REFUSED),
+        "busy": answering(Status.BUSY),
+        "busy too": answering(Status.BUSY),
+        "hangs up": hangs_up,
+        "silent": never_answers,
+    }
+    net.handlers |= handlers
+    told = (
+        "8 peers were asked, 2 had nothing, 2 were busy, 1 refused, 1 could not be reached for content, "
+        "1 broke off, 1 did not answer in time$"
+    )
+    with trio.fail_after(20), pytest.raises(ContentNotFound, match=told):
+        await net.fetch(ALICE, CID.of(RAW, b"x"), [*handlers, PeerID("away")])
+
+
+async def test_a_peer_that_is_busy_until_the_search_ends_is_not_called_silent(net):
+    net.peer(ALICE, limits=PATIENT)
+    net.handlers[BOB] = answering(Status.BUSY)
+    with pytest.raises(ContentNotFound, match=r"1 peer was asked, 1 was busy$"):
+        await net.fetch(ALICE, CID.of(RAW, b"x"), [BOB], timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    ("own", "bitswap", "said"),
+    [
+        (None, None, "1 could not be reached for content"),
+        (hangs_up, None, "1 broke off"),
+        (None, hangs_up, "1 did not answer in time"),  # as bitswap sees it: answers come on other streams
+        (never_answers, None, "1 did not answer in time"),
+    ],
+    ids=["neither protocol", "hangs up", "mute bitswap", "silent"],
+)
+async def test_a_peer_is_judged_by_what_came_of_both_protocols(net, own, bitswap, said):
+    store = net.peer(ALICE, limits=PATIENT)
+    limits = ExchangeLimits(find=5, idle=0.2)
+
+    async def open_stream(to: PeerID, protocol: str):
+        net.handlers[to] = bitswap if protocol == BITSWAP_PROTOCOL else own
+        if net.handlers[to] is None:
+            raise PeerUnreachable(f"{to} does not speak {protocol}")
+        return await net.open_stream(ALICE, to)
+
+    fallback = Bitswap(store, open_stream, limits=limits)
+    exchange = Exchange(store, open_stream, limits=limits, fallback=fallback)
+    with trio.fail_after(20), pytest.raises(ContentNotFound, match=f"1 peer was asked, {said}$"):
+        await exchange.fetch(CID.of(RAW, b"x"), [BOB])
