@@ -24,9 +24,9 @@ from starlette.types import Receive, Scope, Send
 
 from bacalhau_p2p.content.car import reason
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import File, Symlink
 from bacalhau_p2p.content.reading import Place, split_path
 from bacalhau_p2p.content.service import Scope as DagScope
+from bacalhau_p2p.content.unixfs_nodes import File, Symlink
 from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, InvalidContent
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.wire_json import error_to_json

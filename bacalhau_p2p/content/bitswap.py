@@ -22,8 +22,9 @@ from bacalhau_p2p.content.bitswap_wire import PROTOCOL, Message, Want, take_mess
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import check_budget
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import ROOT, Depth, decode, links_of
 from bacalhau_p2p.content.fetching import ExchangeLimits, OpenStream, PeerFault
+from bacalhau_p2p.content.traversal import ROOT, Depth, links_of
+from bacalhau_p2p.content.unixfs_nodes import decode
 from bacalhau_p2p.errors import ContentTooLarge, PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 

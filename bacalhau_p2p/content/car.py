@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+from bacalhau_p2p.content.block_source import BlockSource, Bulk, missing_block
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.dag import BlockSource, Bulk, Walk, missing_block
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
+from bacalhau_p2p.content.traversal import Walk
 from bacalhau_p2p.content.unixfs import DEFAULT_PROFILE, Profile, Symlinks, cid_of, iterate_blocks
 from bacalhau_p2p.content.varint import decode_varint, encode_varint
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, InvalidContent

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
 
+from bacalhau_p2p.content.block_source import BlockSource
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.claims import Claims
-from bacalhau_p2p.content.dag import BlockSource, File, Folder, Shard, Symlink, decode
 from bacalhau_p2p.content.limits import Limits
+from bacalhau_p2p.content.unixfs_nodes import File, Folder, Shard, Symlink, decode
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 
 _AGE_STEP = 60

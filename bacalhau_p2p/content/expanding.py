@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bacalhau_p2p.content.block_source import missing_block
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import header, section_head
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.dag import ROOT, Node, Walk, decode, links_of, missing_block
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
+from bacalhau_p2p.content.traversal import ROOT, Walk, links_of
+from bacalhau_p2p.content.unixfs_nodes import Node, decode
 
 
 class Expansion(Walk):

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from bacalhau_p2p.content.block_source import BlockSource, missing_block
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import BlockSource, Survey, missing_block, survey
+from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.content.placing import TOP, Placing
 from bacalhau_p2p.content.placing import stays_inside as stays_inside

@@ -14,8 +14,8 @@ from trio.abc import HalfCloseableStream
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import CarReader, check_budget
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import Walk
 from bacalhau_p2p.content.expanding import Expansion
+from bacalhau_p2p.content.traversal import Walk
 from bacalhau_p2p.content.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.errors import (
     ContentError,

@@ -11,7 +11,8 @@ import trio
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import header, section_head
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import File, Walk
+from bacalhau_p2p.content.traversal import Walk
+from bacalhau_p2p.content.unixfs_nodes import File
 from bacalhau_p2p.errors import ContentError, ContentNotFound
 
 PIECE = 1024 * 1024

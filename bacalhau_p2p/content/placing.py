@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import ROOT, Depth, File, Folder, Shard, Symlink, decode, links_of
 from bacalhau_p2p.content.hamt import check_placement, max_levels
 from bacalhau_p2p.content.limits import Limits
+from bacalhau_p2p.content.traversal import ROOT, Depth, links_of
+from bacalhau_p2p.content.unixfs_nodes import File, Folder, Shard, Symlink, decode
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 
 TOP = "content"

@@ -13,10 +13,10 @@ from bacalhau_p2p.content.answers import Answers, Came
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import check_budget
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.dag import Walk
 from bacalhau_p2p.content.expanding import Expansion, sift
 from bacalhau_p2p.content.fetching import BUSY_PAUSES, PeerFault, Receive, Requests, Transfer
 from bacalhau_p2p.content.shares import Board, Share, Work
+from bacalhau_p2p.content.traversal import Walk
 from bacalhau_p2p.content.wire import BLOCK, MAX_WANTED, NOTHING, WHOLE, Answer, Operation, Request, Status
 from bacalhau_p2p.errors import ContentError, ContentNotFound, ContentTooLarge, InvalidContent
 from bacalhau_p2p.model.base import PeerID

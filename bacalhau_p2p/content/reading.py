@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bacalhau_p2p.content.block_source import BlockSource, missing_block
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import (
-    BlockSource,
-    File,
-    Folder,
-    Node,
-    Shard,
-    decode,
-    missing_block,
-)
 from bacalhau_p2p.content.hamt import max_levels, name_hash, slot
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
+from bacalhau_p2p.content.unixfs_nodes import File, Folder, Node, Shard, decode
 from bacalhau_p2p.errors import ContentNotFound, InvalidCID, InvalidContent
 
 

@@ -13,7 +13,7 @@ import trio
 from bacalhau_p2p.content.blockstore import BlockStore, Collected, Pin
 from bacalhau_p2p.content.car import CarReader, batches, check_budget, header, section, write_car
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import Folder, Node, Shard, Survey, folder_entries
+from bacalhau_p2p.content.dag import Survey
 from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.following import Follower, following
@@ -21,7 +21,9 @@ from bacalhau_p2p.content.providers import Finder, WebOf
 from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.content.tar import write_tar
+from bacalhau_p2p.content.traversal import folder_entries
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build, is_small
+from bacalhau_p2p.content.unixfs_nodes import Folder, Node, Shard
 from bacalhau_p2p.content.weighing import AskForBlock, ask_for_root, weight
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 from bacalhau_p2p.logs import get_logger

@@ -5,20 +5,13 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 
+from bacalhau_p2p.content.block_source import BlockSource, missing_block
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import (
-    BlockSource,
-    File,
-    Node,
-    Survey,
-    Symlink,
-    decode,
-    folder_entries,
-    missing_block,
-    survey,
-)
+from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.export import stays_inside
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
+from bacalhau_p2p.content.traversal import folder_entries
+from bacalhau_p2p.content.unixfs_nodes import File, Node, Symlink, decode
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 
 

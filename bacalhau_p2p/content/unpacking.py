@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
+from bacalhau_p2p.content.block_source import BlockSource
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.dag import BlockSource, survey
+from bacalhau_p2p.content.dag import survey
 from bacalhau_p2p.content.export import Existing, Exported, Scratch, writing
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.content.placing import Placing, Written

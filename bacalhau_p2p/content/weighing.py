@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import File, Symlink, decode
 from bacalhau_p2p.content.dag_pb import decode_block
 from bacalhau_p2p.content.fetching import PeerFault
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
+from bacalhau_p2p.content.unixfs_nodes import File, Symlink, decode
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.model.base import PeerID
 

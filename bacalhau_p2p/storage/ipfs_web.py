@@ -16,9 +16,10 @@ import trio
 
 from bacalhau_p2p.content.car import CarReader, header, section
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import ROOT, Depth, decode, links_of
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.content.traversal import ROOT, Depth, links_of
+from bacalhau_p2p.content.unixfs_nodes import decode
 from bacalhau_p2p.content.weighing import weight
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
 from bacalhau_p2p.model.base import PeerID

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from bacalhau_p2p.content.car import CarReader, header, section, write_car
 from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
-from bacalhau_p2p.content.dag import decode, survey
+from bacalhau_p2p.content.dag import survey
 from bacalhau_p2p.content.dag_pb import PBLink, encode_block, encode_directory, encode_file, encode_shard
 from bacalhau_p2p.content.export import export
 from bacalhau_p2p.content.unixfs import Profile
+from bacalhau_p2p.content.unixfs_nodes import decode
 from bacalhau_p2p.content.varint import decode_varint, encode_varint
 from bacalhau_p2p.content.wire import Answer, Request, take_frame
 from bacalhau_p2p.errors import ContentTooLarge, InvalidCID, InvalidContent, RemoteProtocolError

@@ -11,12 +11,13 @@ import pytest
 from dag_makers import MemoryBlocks, names
 
 from bacalhau_p2p.content.cid import CID, DAG_PB
-from bacalhau_p2p.content.dag import Walk, survey
+from bacalhau_p2p.content.dag import survey
 from bacalhau_p2p.content.dag_pb import PBLink, encode_block, encode_file, encode_shard
 from bacalhau_p2p.content.export import export
 from bacalhau_p2p.content.hamt import name_hash
 from bacalhau_p2p.content.limits import Limits
 from bacalhau_p2p.content.tar import write_tar
+from bacalhau_p2p.content.traversal import Walk
 from bacalhau_p2p.content.unpacking import Spool, Unpacking
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 

@@ -12,9 +12,9 @@ from dag_makers import MemoryBlocks, blob, names, results_folder, tree
 
 from bacalhau_p2p.content.car import header, section, write_car
 from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.dag import Shard, decode
 from bacalhau_p2p.content.export import Exported
 from bacalhau_p2p.content.unixfs import Profile
+from bacalhau_p2p.content.unixfs_nodes import Shard, decode
 from bacalhau_p2p.content.unpacking import Spool, Unpacking
 from bacalhau_p2p.download import Download
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
