@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import trio
 from trio.abc import HalfCloseableStream
@@ -51,6 +52,11 @@ PROVIDE_AGAIN = 11 * 3600.0
 """Seconds after which a record is made anew; others believe it for 24 h."""
 
 STREAMS_A_PEER = 4
+"""Streams of one peer that are served at one time, and that we open to one."""
+STREAMS_WAITING = 28
+"""Further streams of one peer that wait for their turn; above them, streams are reset."""
+TURN_WITHIN = ANSWER_WITHIN
+"""Seconds that a stream waits for its turn, here or with who asks; who asked has given up by then."""
 IDLE = 15.0
 """Seconds without a byte, after which an inbound stream is given up."""
 MESSAGES_A_SECOND, BURST = 200, 2000
@@ -95,7 +101,8 @@ class Dht:
         self._explore = explore
         self._table = Table(own)
         self.records = Records()
-        self._streams: Counter[PeerID] = Counter()
+        self._serving: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
+        self._asking: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
         self._allowance: dict[PeerID, tuple[float, float]] = {}
         self._strangers: dict[PeerID, float] = {}
         self._due: dict[bytes, None] = {}
@@ -112,9 +119,8 @@ class Dht:
 
         Raises RemoteProtocolError, trio.TooSlowError.
         """
-        if self._streams[peer] >= STREAMS_A_PEER:
-            raise RemoteProtocolError(f"more than {STREAMS_A_PEER} DHT streams at one time")
-        self._streams[peer] += 1
+        turns = self._serving.setdefault(peer, trio.Semaphore(STREAMS_A_PEER))
+        await self._turn(turns)
         try:
             buffer = bytearray()
             while body := await self._next_message(stream, buffer):
@@ -126,9 +132,17 @@ class Dht:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         finally:
-            self._streams[peer] -= 1
-            if not self._streams[peer]:
-                del self._streams[peer]
+            turns.release()
+
+    async def _turn(self, turns: trio.Semaphore) -> None:
+        """Wait until a further stream of a peer may be served. Raises RemoteProtocolError."""
+        if turns.statistics().tasks_waiting >= STREAMS_WAITING:
+            most = STREAMS_A_PEER + STREAMS_WAITING
+            raise RemoteProtocolError(f"more than {most} DHT streams at one time")
+        with trio.move_on_after(TURN_WITHIN) as patience:
+            await turns.acquire()
+        if patience.cancelled_caught:
+            raise RemoteProtocolError(f"more than {STREAMS_A_PEER} DHT streams for {TURN_WITHIN:g} s")
 
     def _spend(self, peer: PeerID) -> None:
         now = self._clock()
@@ -256,7 +270,23 @@ class Dht:
         self, contact: Contact, talk: Callable[[HalfCloseableStream], Awaitable[_T]]
     ) -> _T | None:
         """What came of talking to a node; None when something went wrong, and then it is left alone for
-        some time."""
+        some time, also by those who wait for their turn to talk to it."""
+        failed = self._strangers.get(contact.peer)
+        turns = self._asking.setdefault(contact.peer, trio.Semaphore(STREAMS_A_PEER))
+        with trio.move_on_after(TURN_WITHIN) as patience:
+            await turns.acquire()
+        if patience.cancelled_caught:
+            return None
+        try:
+            if self._strangers.get(contact.peer) != failed:
+                return None
+            return await self._talk_now(contact, talk)
+        finally:
+            turns.release()
+
+    async def _talk_now(
+        self, contact: Contact, talk: Callable[[HalfCloseableStream], Awaitable[_T]]
+    ) -> _T | None:
         self._meet(contact.peer, contact.addresses)
         try:
             with trio.fail_after(ANSWER_WITHIN):

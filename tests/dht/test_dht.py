@@ -276,14 +276,89 @@ async def test_garbage_resets_its_stream_and_harms_nothing(autojump_clock, data)
         assert net.transports[0].counters["handler_faults"] == 1
 
 
+async def opened_and_silent(net: Net, count: int) -> list:
+    """Streams of node 1 to node 0 on which a message begins and goes no further."""
+    streams = []
+    for _ in range(count):
+        streams.append(await net.transports[1].open_stream(net.transports[0].peer_id, PROTOCOL))
+        with suppress(trio.BrokenResourceError):  # above a few, they are reset
+            await streams[-1].send_all(b"\x05")
+    return streams
+
+
 async def test_silent_streams_do_not_make_a_node_deaf(autojump_clock):
     async with opened(3, [(0, 1), (2, 0)]) as net:
-        for _ in range(service.STREAMS_A_PEER + 8):
-            stream = await net.transports[1].open_stream(net.transports[0].peer_id, PROTOCOL)
-            with suppress(trio.BrokenResourceError):  # above a few, they are reset
-                await stream.send_all(b"\x05")
+        await opened_and_silent(net, service.STREAMS_A_PEER + service.STREAMS_WAITING + 8)
         await net.provide(2, cid(1))
         assert len(net.nodes[0].records) == 1
+
+
+async def test_streams_of_one_peer_wait_for_their_turn_as_long_as_an_answer_is_waited_for(autojump_clock):
+    async with opened(2, [(0, 1)]) as net:
+
+        def faults() -> int:
+            return net.transports[0].counters.get("handler_faults", 0)
+
+        await opened_and_silent(net, service.STREAMS_A_PEER + service.STREAMS_WAITING)
+        await trio.sleep(service.TURN_WITHIN / 2)
+        assert faults() == 0
+        await opened_and_silent(net, 5)  # for these there is no room
+        await trio.sleep(0.1)
+        assert faults() == 5
+        await trio.sleep(service.TURN_WITHIN)
+        assert faults() == 5 + service.STREAMS_WAITING
+        await trio.sleep(service.IDLE)
+        assert faults() == 5 + service.STREAMS_WAITING + service.STREAMS_A_PEER
+        ping = Message(kind=Kind.PING).encode()
+        assert await speak(net, ping) == ping
+
+
+async def test_a_burst_of_streams_of_one_peer_is_answered_one_after_the_other(autojump_clock):
+    async with opened(2, [(0, 1)]) as net:
+        ping, answers = Message(kind=Kind.PING).encode(), []
+
+        async def ask() -> None:
+            answers.append(await speak(net, ping))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(service.STREAMS_A_PEER + service.STREAMS_WAITING):
+                nursery.start_soon(ask)
+        assert answers == [ping] * (service.STREAMS_A_PEER + service.STREAMS_WAITING)
+
+
+async def test_a_peer_that_has_many_cids_to_find_at_once_finds_them_all(autojump_clock):
+    async with opened(3, [(0, 1), (0, 2)]) as net:
+        for number in range(200):
+            net.roots[2].add(cid(number))
+            net.nodes[2].provide(cid(number))
+        await until(lambda: len(net.nodes[0].records) == 200)
+        found: list[set[PeerID]] = []
+
+        async def find(number: int) -> None:
+            found.append((await net.find(1, cid(number)))[0])
+
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                nursery.start_soon(find, number)
+        assert found == [{net.transports[2].peer_id}] * 200
+        assert net.nodes[1].counters["nodes_silent"] == 0
+
+
+async def test_those_who_wait_to_ask_a_node_that_does_not_answer_give_up_with_the_first(autojump_clock):
+    async with opened(2, [(0, 1)]) as net:
+        streams = []
+
+        async def silent(peer, stream):
+            streams.append(stream)
+            await trio.sleep_forever()
+
+        net.transports[1].handle_streams(PROTOCOL, silent)
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(net.find, 0, cid(number))
+        assert trio.current_time() - began <= service.ANSWER_WITHIN
+        assert len(streams) == service.STREAMS_A_PEER
 
 
 async def test_one_peer_may_send_only_so_many_messages(autojump_clock):

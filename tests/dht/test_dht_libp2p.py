@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.dht.service import STREAMS_A_PEER, Dht
-from bacalhau_p2p.dht.wire import Contact, Kind, Message
+from bacalhau_p2p.dht.service import STREAMS_A_PEER, STREAMS_WAITING, Dht
+from bacalhau_p2p.dht.wire import Contact, Kind, Message, take_message
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.testing.transports import PATIENCE, open_connected
 from bacalhau_p2p.transports.libp2p import open_libp2p
@@ -46,7 +46,7 @@ async def test_garbage_and_silence_on_its_protocol_leave_the_host_and_its_dht_as
                     while await stream.receive_some():
                         pass
         silent = []
-        for _ in range(3 * STREAMS_A_PEER):
+        for _ in range(2 * STREAMS_A_PEER + STREAMS_WAITING):
             with suppress(trio.BrokenResourceError, PeerUnreachable):  # above a few, they are reset
                 silent.append(await stranger.open_stream(node.peer_id, PROTOCOL))
                 await silent[-1].send_all(b"\x05")
@@ -65,3 +65,33 @@ async def test_garbage_and_silence_on_its_protocol_leave_the_host_and_its_dht_as
             assert await dht.find(cid, found.add) == "the DHT (1 node)"
         assert found == {friend.peer_id}
         assert set(node.peers) == {stranger.peer_id, friend.peer_id}
+
+
+async def test_a_burst_of_streams_of_one_peer_is_answered():
+    question = Message(kind=Kind.FIND_NODE, key=CID.of(RAW, b"x").binary[-34:]).encode()
+    answers = []
+    async with open_connected(open_libp2p, 2) as (asker, node):
+        dht = served(node)
+
+        async def ask() -> None:
+            stream = await asker.open_stream(node.peer_id, PROTOCOL)
+            async with stream:
+                await stream.send_all(question)
+                await stream.send_eof()
+                received = bytearray()
+                while piece := await stream.receive_some():
+                    received += piece
+            answers.append(Message.decode(take_message(received) or b"").kind)
+
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for _ in range(STREAMS_A_PEER + STREAMS_WAITING):
+                    nursery.start_soon(ask)
+            assert answers == [Kind.FIND_NODE] * (STREAMS_A_PEER + STREAMS_WAITING)
+            burst = served(asker)
+            async with trio.open_nursery() as nursery:
+                for number in range(100):
+                    nursery.start_soon(burst.find, CID.of(RAW, b"%d" % number), lambda peer: None)
+        assert burst.counters["searches"] == 100
+        assert burst.counters["nodes_silent"] == 0
+        assert dht.counters["nodes_silent"] == 0
