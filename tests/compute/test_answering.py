@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
+from compute_bench import ALICE, JOB, ComputeBench, no_faults, small_job
+from machine_bench import said
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.answering import EXAMINE_WITHIN, MAX_WAITING
 from bacalhau_p2p.compute.bidding import BidStrategy, Findings, JobSelectionPolicy, Offer
-from bacalhau_p2p.compute.capacity import Capacity
-from bacalhau_p2p.compute.machine import ComputeMachine, Host
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import JobSpec
-from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 
-ALICE, JOB = PeerID("alice"), JobID("j-1")
 GB = 1000**3
 DISK = 10 * GB
 INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
@@ -25,54 +21,25 @@ INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy
 
 def job(*, disk: str = "", inputs: int = 1) -> JobSpec:
     sources = [{**INPUT, "Target": f"/inputs/{number}"} for number in range(inputs)]
-    task = {"Engine": {"Type": "noop"}, "Resources": {"CPU": "0.5", "Disk": disk}, "InputSources": sources}
-    return job_from_mapping({"Tasks": [task]})
+    return small_job(task={"Resources": {"CPU": "0.5", "Disk": disk}, "InputSources": sources})
 
 
-class Bench:
-    """A machine with 10 GB of disk, one core, and the clock."""
+class Bench(ComputeBench):
+    """A node that can fetch from IPFS, with 10 GB of disk for jobs and `free` bytes left on it."""
 
     def __init__(self, *, dice: float = 0.5, free: int = 10**15, **policy: bool) -> None:
-        self.now = 0.0
-        ids = itertools.count(1)
-        known = {"noop": lambda config: []}
-        offer = Offer(engines=known, sources={"ipfs": known["noop"]}, publishers={"ipfs": known["noop"]})
-        self.machine = ComputeMachine(
-            Host(
-                peer_id=PeerID("me"),
-                new_execution_id=lambda: ExecutionID(f"e-{next(ids)}"),
-                dice=lambda: dice,
-            ),
-            BidStrategy(
-                offer=lambda: offer,
-                policy=JobSelectionPolicy(**policy),
-                short_of=lambda disk: f"lacks {disk - free} bytes" if disk > free else None,
-            ),
-            Capacity(Resources(cpu=1, memory=2**31, disk=DISK)),
+        offer = Offer(
+            engines={"noop": no_faults}, sources={"ipfs": no_faults}, publishers={"ipfs": no_faults}
         )
-
-    def give(self, event: ev.Event) -> list[ev.Action]:
-        return self.machine.handle(event, self.now)
-
-    def announce(self, spec: JobSpec, job_id: str = JOB, **terms: object) -> list[ev.Action]:
-        values = {"bids_wanted": 3, "round": 1, "deadline": 3600.0, "answers_wanted": True, **terms}
-        message = say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values)
-        return self.give(ev.MessageReceived(ALICE, message))
+        strategy = BidStrategy(
+            offer=lambda: offer,
+            policy=JobSelectionPolicy(**policy),
+            short_of=lambda disk: f"lacks {disk - free} bytes" if disk > free else None,
+        )
+        super().__init__(strategy, disk=DISK, dice=dice)
 
     def found(self, job_id: str = JOB, **findings: object) -> list[ev.Action]:
         return self.give(ev.Examined(ALICE, JobID(job_id), Findings(**findings)))
-
-    def wait(self, seconds: float) -> list[ev.Action]:
-        end, actions = self.now + seconds, []
-        while (due := self.machine.next_deadline()) is not None and due <= end:
-            self.now = max(self.now, due)
-            actions += self.give(ev.TimePassed())
-        self.now = end
-        return actions
-
-
-def said(actions: list[ev.Action]) -> list[say.Message]:
-    return [action.message for action in actions if isinstance(action, ev.Send)]
 
 
 def looks(actions: list[ev.Action]) -> list[ev.Action]:
@@ -136,9 +103,7 @@ def test_disk_is_reserved_for_inputs_and_for_what_the_job_asks(bench):
     bench.announce(job(disk="2gb"))
     bench.found(input_bytes=3 * GB, disk=6 * GB)
     assert bench.machine.capacity.reserved.disk == 8 * GB
-    bench.give(
-        ev.MessageReceived(ALICE, say.BidRejected(job_id=JOB, execution_id=ExecutionID("e-1"), reason=""))
-    )
+    bench.hear(say.BidRejected(job_id=JOB, execution_id=ExecutionID("e-1"), reason=""))
     assert bench.machine.capacity.reserved == Resources()
 
 
@@ -176,7 +141,7 @@ def test_room_for_inputs_is_reserved_again_after_a_restart(bench):
     bench.announce(job())
     bench.found(disk=3 * GB)
     accepted = say.BidAccepted(job_id=JOB, execution_id=ExecutionID("e-1"))
-    (stored,) = [a.record for a in bench.give(ev.MessageReceived(ALICE, accepted)) if isinstance(a, ev.Store)]
+    (stored,) = [a.record for a in bench.hear(accepted) if isinstance(a, ev.Store)]
     again = Bench()
     again.give(ev.Resumed(stored))
     assert again.machine.capacity.reserved.disk == 3 * GB
@@ -194,7 +159,7 @@ def test_a_look_that_takes_longer_than_a_round_answers_the_latest(bench):
 
 def test_a_closed_job_is_looked_at_no_further(bench):
     bench.announce(job())
-    closed = bench.give(ev.MessageReceived(ALICE, say.JobClosed(job_id=JOB)))
+    closed = bench.hear(say.JobClosed(job_id=JOB))
     assert closed == [ev.StopExamining(ALICE, JOB)]
     assert bench.found() == []
     assert bench.machine.ignored == 1

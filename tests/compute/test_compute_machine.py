@@ -2,79 +2,41 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 
 import pytest
+from compute_bench import JOB, ComputeBench, no_faults, small_job
+from machine_bench import said
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import BidStrategy, Offer, bid_delay, bid_probability
-from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import (
     HEARTBEAT_EVERY,
     KEEP_PROPOSED,
     PREPARE_WITHIN,
     RESERVED_FOR,
     RUN_GRACE,
-    ComputeMachine,
-    Host,
 )
 from bacalhau_p2p.errors import Fault
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState
 
 S = ComputeState
-ALICE, MALLORY = PeerID("alice"), PeerID("mallory")
-JOB, FIRST = JobID("j-1"), ExecutionID("e-1")
+MALLORY = PeerID("mallory")
+FIRST = ExecutionID("e-1")
 RESULT = PublishedResult(cid="bafy", location=SpecConfig(type="ipfs"))
 
 
-def no_faults(config: SpecConfig) -> list[Fault]:
-    return []
-
-
-class Bench:
-    """A machine with room for two small jobs, the clock, and everything that it asked for."""
+class Bench(ComputeBench):
+    """A node that runs noop jobs."""
 
     def __init__(self, *, dice: float = 0.5, offer: Offer | None = None) -> None:
-        self.now = 0.0
-        ids = itertools.count(1)
         offer = offer or Offer(engines={"noop": no_faults}, publishers={"ipfs": no_faults})
-        self.machine = ComputeMachine(
-            Host(
-                peer_id=PeerID("me"),
-                new_execution_id=lambda: ExecutionID(f"e-{next(ids)}"),
-                dice=lambda: dice,
-            ),
-            BidStrategy(offer=lambda: offer, labels={"zone": "a"}),
-            Capacity(Resources(cpu=1, memory=2**31, disk=2**40)),
-        )
-
-    def give(self, event: ev.Event) -> list[ev.Action]:
-        return self.machine.handle(event, self.now)
-
-    def hear(self, message: say.Message, author: PeerID = ALICE) -> list[ev.Action]:
-        return self.give(ev.MessageReceived(author, message))
-
-    def wait(self, seconds: float) -> list[ev.Action]:
-        end, actions = self.now + seconds, []
-        while (due := self.machine.next_deadline()) is not None and due <= end:
-            self.now = max(self.now, due)
-            actions += self.give(ev.TimePassed())
-        self.now = end
-        return actions
-
-    def announce(self, job_id: str = JOB, *, cpu: str = "0.5", **terms: object) -> list[ev.Action]:
-        extra = terms.pop("job", {})
-        task = {"Engine": {"Type": "noop"}, "Resources": {"CPU": cpu}, **extra.pop("task", {})}
-        spec = job_from_mapping({"Tasks": [task], **extra})
-        values = {"bids_wanted": 3, "round": 1, "deadline": 3600.0, "answers_wanted": True, **terms}
-        return self.hear(say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values))
+        super().__init__(BidStrategy(offer=lambda: offer, labels={"zone": "a"}), dice=dice)
 
     def state(self, execution_id: str = FIRST) -> ComputeState:
         return self.machine.executions[ExecutionID(execution_id)].state
@@ -85,7 +47,7 @@ def about(kind: type[say.Message], execution_id: str = FIRST, **fields: object) 
 
 
 def sent(actions: Iterable[ev.Action]) -> list[str]:
-    return [action.message.kind for action in actions if isinstance(action, ev.Send)]
+    return [message.kind for message in said(actions)]
 
 
 def asked(actions: Iterable[ev.Action], kind: type) -> bool:
@@ -115,11 +77,7 @@ def test_a_bid_says_whether_the_run_goes_on_without_the_node():
     engines = {"noop": no_faults, "container": no_faults}
     offer = Offer(engines=engines, publishers={"ipfs": no_faults}, outliving=frozenset({"container"}))
     for engine, outlives in (("noop", False), ("container", True)):
-        (bid,) = [
-            action.message
-            for action in Bench(offer=offer).announce(job={"task": {"Engine": {"Type": engine}}})
-            if isinstance(action, ev.Send)
-        ]
+        (bid,) = said(Bench(offer=offer).announce(small_job(task={"Engine": {"Type": engine}})))
         assert bid.outlives_node is outlives
 
 
@@ -178,21 +136,21 @@ def test_cancelling_stops_whatever_is_under_way(steps):
 
 
 def test_a_bid_reserves_room_and_a_full_node_says_it_is_busy(bench):
-    bench.announce("j-1")
-    bench.announce("j-2")
-    (decline,) = [a.message for a in bench.announce("j-3") if isinstance(a, ev.Send)]
+    bench.announce(job_id="j-1")
+    bench.announce(job_id="j-2")
+    (decline,) = said(bench.announce(job_id="j-3"))
     assert (decline.kind, decline.reason, decline.busy) == ("bid_declined", "is busy", True)
     assert bench.machine.capacity.reserved.cpu == 1
 
 
 def test_a_job_larger_than_the_node_is_declined_for_good(bench):
-    (decline,) = [a.message for a in bench.announce(cpu="64") if isinstance(a, ev.Send)]
+    (decline,) = said(bench.announce(small_job(cpu="64")))
     assert (decline.reason, decline.busy) == ("is too small for the resources asked for", False)
 
 
 def test_room_is_given_back_when_a_bid_is_rejected_or_never_answered(bench):
-    bench.announce("j-1")
-    bench.announce("j-2")
+    bench.announce(job_id="j-1")
+    bench.announce(job_id="j-2")
     bench.hear(about(say.BidRejected))
     assert bench.machine.capacity.holders == {"e-2"}
     bench.wait(RESERVED_FOR + 1)
@@ -233,7 +191,7 @@ def test_one_bid_a_job_while_it_is_open(bench):
     ],
 )
 def test_a_job_that_this_node_will_not_run_is_declined_with_the_reason(bench, job, reason):
-    (decline,) = [a.message for a in bench.announce(job=job) if isinstance(a, ev.Send)]
+    (decline,) = said(bench.announce(small_job(**job)))
     assert (decline.kind, decline.reason, decline.busy) == ("bid_declined", reason, False)
 
 
@@ -242,12 +200,12 @@ def test_an_adapters_fault_is_a_reason_by_its_path():
         engines={"noop": lambda config: [Fault("Params.ExitCode", "not a number")]},
         publishers={"ipfs": no_faults},
     )
-    (decline,) = [a.message for a in Bench(offer=offer).announce() if isinstance(a, ev.Send)]
+    (decline,) = said(Bench(offer=offer).announce())
     assert decline.reason == "Tasks[0].Engine.Params.ExitCode: not a number"
 
 
 def test_refusals_are_silent_unless_asked_for(bench):
-    assert bench.announce(cpu="64", answers_wanted=False) == []
+    assert bench.announce(small_job(cpu="64"), answers_wanted=False) == []
 
 
 def test_in_a_large_network_few_nodes_bid_and_a_little_later():
@@ -278,7 +236,7 @@ def test_bids_are_as_many_as_are_wanted_and_more_each_round():
 
 def test_a_node_that_stops_bids_no_more_but_finishes(running):
     running.give(ev.StopBidding())
-    assert running.announce("j-2") == []
+    assert running.announce(job_id="j-2") == []
     assert sent(running.give(ev.RunFinished(FIRST, "bafy", b"sealed"))) == ["result_proposed"]
 
 
@@ -286,11 +244,7 @@ def test_a_node_that_stops_bids_no_more_but_finishes(running):
 
 
 def test_a_failed_step_is_told_with_its_reason(running):
-    (failed,) = [
-        action.message
-        for action in running.give(ev.StepFailed(FIRST, "exec: no such file", permanent=True))
-        if isinstance(action, ev.Send)
-    ]
+    (failed,) = said(running.give(ev.StepFailed(FIRST, "exec: no such file", permanent=True)))
     assert (failed.reason, failed.permanent) == ("exec: no such file", True)
     assert running.state() is S.FAILED
 
@@ -320,7 +274,7 @@ def test_a_result_waits_a_day_for_its_requester(proposed):
 
 
 def test_heartbeats_name_everything_under_way_and_stop_with_it(running):
-    (beat,) = [a.message for a in running.wait(HEARTBEAT_EVERY) if isinstance(a, ev.Send)]
+    (beat,) = said(running.wait(HEARTBEAT_EVERY))
     assert [(line.execution_id, line.state) for line in beat.executions] == [(FIRST, S.RUNNING)]
     running.hear(about(say.CancelExecution))
     assert sent(running.wait(60)) == []
@@ -329,7 +283,7 @@ def test_heartbeats_name_everything_under_way_and_stop_with_it(running):
 def test_a_requester_that_takes_up_an_expired_bid_is_told(bench):
     bench.announce()
     bench.wait(RESERVED_FOR + 1)
-    (failed,) = [a.message for a in bench.hear(about(say.BidAccepted)) if isinstance(a, ev.Send)]
+    (failed,) = said(bench.hear(about(say.BidAccepted)))
     assert failed.kind == "execution_failed"
     assert "the bid was not answered" in failed.reason
 

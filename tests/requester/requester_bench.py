@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from machine_bench import MachineBench
+
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.proposals import decode_proposal, encode_proposal
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
@@ -29,38 +31,21 @@ def job(count: int = 1, *, verifier: str = "noop", **extra: object) -> JobSpec:
     )
 
 
-class Bench:
-    """A machine, the clock, and everything that it asked for."""
+class Bench(MachineBench):
+    """A machine that proposals are sent to unsealed."""
 
     def __init__(self, **of_host: float) -> None:
-        self.now = 0.0
-        self.done: list[ev.Action] = []
-        self.machine = RequesterMachine(
-            Host(
-                peer_id=PeerID("me"),
-                addresses=lambda: (),
-                open_proposal=decode_proposal,
-                dice=lambda: 0.5,
-                **of_host,
-            )
+        host = Host(
+            peer_id=PeerID("me"),
+            addresses=lambda: (),
+            open_proposal=decode_proposal,
+            dice=lambda: 0.5,
+            **of_host,
         )
-
-    def give(self, event: ev.Event) -> list[ev.Action]:
-        actions = self.machine.handle(event, self.now)
-        self.done += actions
-        return actions
+        super().__init__(RequesterMachine(host))
 
     def hear(self, author: PeerID, message: say.Message) -> list[ev.Action]:
         return self.give(ev.MessageReceived(author, message))
-
-    def wait(self, seconds: float) -> list[ev.Action]:
-        """Let time pass, stopping at every deadline."""
-        end, actions = self.now + seconds, []
-        while (due := self.machine.next_deadline()) is not None and due <= end:
-            self.now = max(self.now, due)
-            actions += self.give(ev.TimePassed())
-        self.now = end
-        return actions
 
     def know(self, *nodes: PeerID) -> None:
         for node in nodes:
