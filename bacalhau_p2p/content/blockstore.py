@@ -1,14 +1,14 @@
 """Blocks on disk, and the pins that say who needs which root.
 
-    <folder>/blocks/<000 to 3ff>/<digest in hex>     1,024 sub-folders, by the first ten bits
-    <folder>/small.db                                SQLite: blocks of up to 16 KiB
-    <folder>/tmp/                                    blocks that are being written
-    <folder>/pins.db                                 SQLite: who needs what, until when
-    <folder>/lock                                    held while the store is open
+    <folder>/small.db        SQLite: blocks of up to 16 KiB
+    <folder>/packs/<n>       larger ones, one behind the other
+    <folder>/packs.db        SQLite: where each of these is
+    <folder>/pins.db         SQLite: who needs what, until when
+    <folder>/lock            held while the store is open
 
-A block is written under a temporary name and renamed: a process that dies leaves a whole block or
-none. Nothing waits for the disk but `sync`; what a power cut damages otherwise is noticed when it is
-read, since every read checks the hash, and counts as missing from then on.
+A process that dies leaves a whole block or none. Nothing waits for the disk but `sync`; what a power cut
+damages otherwise is noticed when the store is opened or the block is read, since every read checks the
+hash, and counts as missing from then on.
 
 Blocks that no pin leads to and nobody uses stay until room is wanted: `collect` removes them, the
 oldest first, and is called by a `put` that would exceed the quota.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import itertools
 import os
 import sqlite3
 import threading
@@ -30,12 +29,12 @@ from typing import Self
 
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.claims import Batch, Claims
-from bacalhau_p2p.content.collecting import Collected, Group, StoredBlock, collect, digests_below
+from bacalhau_p2p.content.collecting import Collected, Group, collect, digests_below
 from bacalhau_p2p.content.dag import Survey, survey
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
+from bacalhau_p2p.content.packs import Packs
 from bacalhau_p2p.content.pins import Pin, Pins
 from bacalhau_p2p.content.small_blocks import MAX_SMALL, SmallBlocks
-from bacalhau_p2p.content.syncing import sync_path
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent, NoRoom
 
 __all__ = ["BlockStore", "Collected", "Pin"]
@@ -44,7 +43,8 @@ HIGH_WATER = 0.9
 """The part of the quota above which `wants_room` says that blocks should be collected."""
 LOW_WATER = 0.7
 """The part of the quota down to which they are."""
-
+_REMEMBERED = 10_000
+"""DAGs that are known to be complete."""
 
 Watcher = Callable[[Sequence[tuple[CID, bytes]]], None]
 """Is told of blocks once they are stored, from whatever thread did it; it may neither block nor raise."""
@@ -72,9 +72,6 @@ class BlockStore:
         self.limits = limits
         self.quota = quota
         self._clock = clock
-        self._blocks = str(folder / "blocks")
-        self._temporary = str(folder / "tmp")
-        self._serial = itertools.count()
         self._claims = Claims()
         self._collecting = threading.Lock()
         self._used = 0
@@ -94,15 +91,11 @@ class BlockStore:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ContentError(f"the block store in {folder} is in use by another process") from None
-            Path(self._blocks).mkdir(exist_ok=True)
-            temporary = Path(self._temporary)
-            temporary.mkdir(exist_ok=True)
-            for left_over in temporary.iterdir():
-                left_over.unlink()
             self._pins = Pins(folder / "pins.db")
             self._small = SmallBlocks(folder / "small.db")
+            self._packs = Packs(folder / "packs.db", folder / "packs")
             used = self._pins.take_note("used")  # it is there when the store was closed well
-            self._used = self._measure() if used is None else used
+            self._used = self._small.total() + self._packs.total() if used is None else used
         except BaseException:
             os.close(self._lock)
             raise
@@ -113,6 +106,7 @@ class BlockStore:
             self._pins.note("used", self._used)
         self._pins.close()
         self._small.close()
+        self._packs.close()
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -145,49 +139,22 @@ class BlockStore:
         """
         self.put_all_verified([(cid, block)], batch)
 
-    def _put_file(self, cid: CID, block: bytes, batch: Batch | None) -> None:
-        if len(block) > MAX_BLOCK:
-            raise ContentTooLarge(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
-        self._claims.arrive(cid.digest, batch)
-        path = self._path(cid)
-        if os.path.exists(path):  # noqa: PTH110 - this is the hot path; a Path costs as much as the call
-            return
-        if self.quota is not None and self._used + len(block) > self.quota:
-            self._make_room(len(block))
-        temporary = f"{self._temporary}/{next(self._serial)}"
-        try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                rest = memoryview(block)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-            finally:
-                os.close(file)
-            try:
-                self._install(temporary, path, len(block))
-            except FileNotFoundError:  # the first block of its sub-folder
-                Path(path).parent.mkdir(exist_ok=True)
-                self._install(temporary, path, len(block))
-        except OSError as error:
-            Path(temporary).unlink(missing_ok=True)
-            raise _refused(f"block {cid} cannot be stored", error) from None
-
     def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
-        """`put_verified` for each; small ones are quicker together. After an error, some are stored."""
+        """`put_verified` for each, which is quicker for many together. After an error, some are stored."""
+        blocks = list(blocks)
         small: list[tuple[bytes, bytes]] = []
-        stored: list[tuple[CID, bytes]] = []
+        large: list[tuple[bytes, bytes]] = []
         for cid, block in blocks:
-            if len(block) > MAX_SMALL:
-                self._put_file(cid, block, batch)
-            else:
-                cid.require_fetchable()
-                self._claims.arrive(cid.digest, batch)
-                small.append((cid.digest, block))
-            stored.append((cid, block))
-        if small:
-            self._put_small(small)
+            cid.require_fetchable()
+            if len(block) > MAX_BLOCK:
+                raise ContentTooLarge(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
+            self._claims.arrive(cid.digest, batch)
+            (small if len(block) <= MAX_SMALL else large).append((cid.digest, block))
+        for table, some in ((self._packs, large), (self._small, small)):
+            if some:
+                self._put(table, some)
         for watcher in self._watchers:
-            watcher(stored)
+            watcher(blocks)
 
     @contextmanager
     def watching(self, watcher: Watcher) -> Iterator[None]:
@@ -198,63 +165,48 @@ class BlockStore:
         finally:
             self._watchers = [other for other in self._watchers if other is not watcher]
 
-    def _put_small(self, blocks: list[tuple[bytes, bytes]]) -> None:
+    def _put(self, table: Packs | SmallBlocks, blocks: list[tuple[bytes, bytes]]) -> None:
         if self.quota is not None:
             size = sum(len(block) for _, block in blocks)
             if self._used + size > self.quota:
-                size = sum(len(block) for digest, block in blocks if not self._small.has(digest))
-                self._make_room(size)
+                held = table.sizes([digest for digest, _ in blocks])
+                self._make_room(sum(len(block) for digest, block in blocks if digest not in held))
         try:
-            with self._claims.lock:
-                self._used += self._small.put_all(blocks, int(self._clock()))
-        except sqlite3.Error as error:
+            fresh = table.put_all(blocks, int(self._clock()))
+        except (OSError, sqlite3.Error) as error:
             raise _refused("blocks cannot be stored", error) from None
-
-    def _install(self, temporary: str, path: str, size: int) -> None:
         with self._claims.lock:
-            if os.path.exists(path):  # noqa: PTH110 - somebody else was quicker
-                os.unlink(temporary)  # noqa: PTH108
-            else:
-                os.rename(temporary, path)  # noqa: PTH104
-                self._used += size
+            self._used += fresh
 
     def get(self, cid: CID) -> bytes | None:
         """The block, its hash checked, or None. A damaged one is removed and counts as missing."""
-        block = self._small.get(cid.digest) if cid.fetchable else None
-        if block is None and (block := self._read_file(cid)) is None:
+        if not cid.fetchable:
             return None
-        if cid.verify(block):
+        block = self._find(cid.digest)
+        if block is None or cid.verify(block):
+            return block
+        block = self._find(cid.digest)  # it may have been removed while it was read, and stored again
+        if block is None or cid.verify(block):
             return block
         self.delete(cid)
         return None
 
-    def _read_file(self, cid: CID) -> bytes | None:
-        try:
-            file = os.open(self._path(cid), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            # A buffer of just this size: a larger one costs more to give back than the reading.
-            size = os.fstat(file).st_size
-            block = os.read(file, size + 1)
-            while len(block) < size and (more := os.read(file, size - len(block))):
-                block += more
-        finally:
-            os.close(file)
-        return block
+    def _find(self, digest: bytes) -> bytes | None:
+        block = self._small.get(digest)
+        return self._packs.get(digest) if block is None else block
 
     def size(self, cid: CID) -> int | None:
-        """Bytes of the block as it lies on disk, or None. The block is not read."""
-        if cid.fetchable and (size := self._small.size(cid.digest)) is not None:
-            return size
-        try:
-            return os.stat(self._path(cid)).st_size  # noqa: PTH116
-        except FileNotFoundError:
+        """Bytes of the block, or None. It is not read."""
+        if not cid.fetchable:
             return None
+        size = self._small.size(cid.digest)
+        return self._packs.size(cid.digest) if size is None else size
 
     def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
-        """Bytes of those that are kept with the small ones, which are whole or not there."""
-        found = self._small.sizes([cid.digest for cid in cids if cid.fetchable])
+        """Bytes of those that are here."""
+        digests = [cid.digest for cid in cids if cid.fetchable]
+        found = self._small.sizes(digests)
+        found |= self._packs.sizes([digest for digest in digests if digest not in found])
         return {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
 
     def small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
@@ -269,20 +221,14 @@ class BlockStore:
 
     def delete(self, cid: CID) -> None:
         """Remove one block, pinned or not; one that is not there is no error. Raises ContentError."""
+        cid.require_fetchable()
         with self._claims.lock:
             size = self.size(cid)
             if size is not None:
                 with _refusals(f"block {cid} cannot be removed"):
                     self._small.remove([cid.digest])
-                    Path(self._path(cid)).unlink(missing_ok=True)
+                    self._packs.remove([cid.digest])
                 self.removed(size)
-
-    def _path(self, cid: CID) -> str:
-        cid.require_fetchable()
-        return self._path_of(cid.digest)
-
-    def _path_of(self, digest: bytes) -> str:
-        return f"{self._blocks}/{digest[0] << 2 | digest[1] >> 6:03x}/{digest.hex()}"
 
     # --- DAGs
 
@@ -295,6 +241,8 @@ class BlockStore:
             known = survey(cid, self, self.limits, missing_limit=missing_limit)
             with self._claims.lock:
                 if known.complete and removals == self._removals:
+                    if len(self._complete) >= _REMEMBERED:
+                        del self._complete[next(iter(self._complete))]
                     self._complete[cid.v1] = known
         return known
 
@@ -320,18 +268,11 @@ class BlockStore:
     def sync(self, root: CID) -> None:
         """Have the disk hold what is here below `root`, and every pin: no power cut undoes them then.
 
-        It waits for the disk, once for each block of more than 16 KiB. Raises ContentError when the disk
+        It waits for the disk, for each pack in which one of the blocks is. Raises ContentError when the disk
         refuses.
         """
         with _refusals(f"{root} cannot be kept safe from power cuts"):
-            folders = {self._blocks}
-            for digest in digests_below(self, root):
-                path = self._path_of(digest)
-                with suppress(FileNotFoundError):  # it is a small one
-                    sync_path(path)
-                    folders.add(os.path.dirname(path))  # noqa: PTH120
-            for folder in folders:
-                sync_path(folder)
+            self._packs.sync_all(list(digests_below(self, root)))
             self._small.sync()
             self._pins.sync()
 
@@ -411,17 +352,13 @@ class BlockStore:
     def groups(self) -> Iterator[Group]:
         """All blocks, as their collector wants them."""
         yield from self._small.groups()
-        for name in os.listdir(self._blocks):  # noqa: PTH208
-            yield _Folder(f"{self._blocks}/{name}")
+        yield from self._packs.groups()
 
     def removed(self, size: int) -> None:
         """Blocks of so many bytes are about to vanish; the lock of the claims is held."""
         self._used -= size
         self._removals += 1
         self._complete.clear()
-
-    def _measure(self) -> int:
-        return sum(block.size for group in self.groups() for block in group.blocks())
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -443,23 +380,3 @@ def _refusals(what: str) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise _refused(what, error) from None
-
-
-class _Folder:
-    """A sub-folder of blocks, each a file named by its digest."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def blocks(self) -> Iterator[StoredBlock]:
-        with os.scandir(self._path) as entries:
-            for entry in entries:
-                try:
-                    info = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # a damaged block, removed by who read it
-                    continue
-                yield StoredBlock(bytes.fromhex(entry.name), info.st_mtime, info.st_size)
-
-    def remove(self, digests: list[bytes]) -> None:
-        for digest in digests:
-            os.unlink(f"{self._path}/{digest.hex()}")  # noqa: PTH108 - thousands, with others waiting

@@ -19,7 +19,6 @@ from bacalhau_p2p.content.export import Existing, Exported, export
 from bacalhau_p2p.content.following import Follower, following
 from bacalhau_p2p.content.providers import Finder, WebOf
 from bacalhau_p2p.content.reading import Place, own_blocks, read_file, resolve
-from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.content.traversal import folder_entries
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build, is_small
@@ -41,10 +40,10 @@ LOOK_EVERY = 60.0
 log = get_logger(__name__)
 
 _GULP = 512 * 1024
-"""Bytes of an upload that are checked and stored at one time, while the next come."""
+"""Bytes of what is added that are checked and stored at one time."""
 
 _TOGETHER = 200
-"""Small blocks that are stored at one time."""
+"""Blocks that are stored at one time, however small."""
 
 _T = TypeVar("_T")
 
@@ -95,13 +94,17 @@ class Content:
         def work(checkpoint: Callable[[], None]) -> Added:
             with self._blocks.batch() as batch:
                 waiting: list[tuple[CID, bytes]] = []
+                size = 0
 
                 def sink(cid: CID, block: bytes) -> None:
+                    nonlocal size
                     checkpoint()
                     waiting.append((cid, block))
-                    if len(waiting) >= _TOGETHER or len(block) > MAX_SMALL:
+                    size += len(block)
+                    if len(waiting) >= _TOGETHER or size >= _GULP:
                         self._blocks.put_all_verified(waiting, batch)
                         waiting.clear()
+                        size = 0
 
                 added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
                 self._blocks.put_all_verified(waiting, batch)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import trio
 from httpx import ASGITransport
+from stored_blocks import large_blocks, lose
 
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.api.server import serve_api
@@ -281,9 +282,9 @@ def get(url: str, cid: CID, target: Path, provider: str) -> None:
 
 def lose_last_block(node: Node) -> None:
     """Lose the end of `data.bin`, the one block that is a file and not of full size."""
-    files = [path for path in (node.settings.data_dir / "blocks" / "blocks").rglob("*") if path.is_file()]
-    (last,) = [path for path in files if path.stat().st_size != 1 << 18]
-    last.unlink()
+    store = node.settings.data_dir / "blocks"
+    (last,) = [block for block in large_blocks(store) if block.size != 1 << 18]
+    lose(store, last.digest)
 
 
 async def test_what_a_peer_has_comes_through_the_node_to_files(tmp_path, folder):

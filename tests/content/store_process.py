@@ -11,11 +11,12 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import trio
 
+from bacalhau_p2p.content import block_table
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.content.claims import Batch
@@ -36,14 +37,11 @@ class Watched(BlockStore):
     """Tells of each large block once it is stored."""
 
     def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
-        super().put_all_verified(told(blocks), batch)
-
-
-def told(blocks: Iterable[tuple[CID, bytes]]) -> Iterator[tuple[CID, bytes]]:
-    for cid, block in blocks:
-        yield cid, block
-        if len(block) > MAX_SMALL:
-            tell(".")
+        blocks = list(blocks)
+        super().put_all_verified(blocks, batch)
+        for _, block in blocks:
+            if len(block) > MAX_SMALL:
+                tell(".")
 
 
 async def open_socket(path: str) -> trio.SocketStream:
@@ -72,6 +70,7 @@ def content(blocks: BlockStore, socket: str = "") -> Content:
 
 
 def collect(store: str) -> None:
+    block_table.GROUP = 5  # so that there are many steps between which it can be killed
     with Watched(Path(store)) as blocks:
         blocks.collect(checkpoint=lambda: tell("."))
 

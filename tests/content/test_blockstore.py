@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from dag_makers import blob, results_folder
+from stored_blocks import large_block, large_blocks
 
+from bacalhau_p2p.content import packs
 from bacalhau_p2p.content.blockstore import BlockStore, Pin
 from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.content.unixfs import build
@@ -23,10 +26,6 @@ NAME = CID.of(RAW, DATA)
 def store(tmp_path):
     with BlockStore(tmp_path / "store") as store:
         yield store
-
-
-def stored_files(tmp_path):
-    return [path for path in (tmp_path / "store" / "blocks").rglob("*") if path.is_file()]
 
 
 def test_a_stored_block_is_read_back(store):
@@ -49,7 +48,7 @@ def test_the_same_bytes_are_stored_once_whatever_the_codec(store, tmp_path):
     store.put(NAME, DATA)
     store.put(CID.of(DAG_PB, DATA), DATA)
     store.put(CID(CID.of(DAG_PB, DATA).binary[2:]), DATA)
-    assert len(stored_files(tmp_path)) == 1
+    assert len(large_blocks(tmp_path / "store")) == 1
     assert store.used == len(DATA)
     for codec in (RAW, DAG_PB):
         store.put(CID.of(codec, b"small"), b"small")
@@ -67,12 +66,12 @@ def test_the_same_bytes_are_stored_once_whatever_the_codec(store, tmp_path):
 def test_what_may_not_be_stored_is_not(store, tmp_path, cid, block, error, message):
     with pytest.raises(error, match=message):
         store.put(cid, block)
-    assert stored_files(tmp_path) == []
+    assert (large_blocks(tmp_path / "store"), store.used) == ([], 0)
 
 
 def test_a_damaged_block_is_missing_and_can_be_stored_again(store, tmp_path):
     store.put(NAME, DATA)
-    stored_files(tmp_path)[0].write_bytes(b"")
+    large_block(tmp_path / "store", NAME).overwrite(b"other")
     assert store.get(NAME) is None
     store.put(NAME, DATA)
     assert store.get(NAME) == DATA
@@ -124,15 +123,29 @@ def test_complete_means_every_block_is_there(store, tmp_path):
         assert store.has_all(root)
 
 
-def test_a_leaf_cut_short_on_disk_is_noticed_as_missing(store, tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(blob(600_000, 1))
-    root = build(file, store.put).cid
-    damaged = max(stored_files(tmp_path), key=lambda path: path.stat().st_size)
-    damaged.write_bytes(b"")
-    survey = store.survey(root)
-    assert len(survey.missing) == 1
-    assert not damaged.exists()
+def test_what_a_power_cut_took_of_a_pack_is_missing_and_can_be_stored_again(tmp_path):
+    blocks = {CID.of(RAW, block): block for block in (blob(200_000 + number, number) for number in range(5))}
+    with BlockStore(tmp_path / "s") as store:
+        store.put_many(blocks.items())
+    third = large_blocks(tmp_path / "s")[2]
+    os.truncate(third.pack, third.start + 100_000)
+    with BlockStore(tmp_path / "s") as store:
+        assert [store.has(cid) for cid in blocks] == [True, True, False, False, False]
+        store.put_many(blocks.items())
+        assert [store.get(cid) for cid in blocks] == list(blocks.values())
+    os.truncate(third.pack, 0)
+    third.pack.unlink()
+    with BlockStore(tmp_path / "s") as store:
+        assert not any(map(store.has, blocks))
+        store.put_many(blocks.items())
+        assert [store.get(cid) for cid in blocks] == list(blocks.values())
+
+
+def test_a_pack_that_was_taken_away_is_noticed_when_it_is_read(store, tmp_path):
+    store.put(NAME, DATA)
+    large_block(tmp_path / "store", NAME).pack.unlink()
+    assert store.get(NAME) is None
+    assert (store.has(NAME), store.used) == (False, 0)
 
 
 def test_pins_name_their_owners_and_expire(store):
@@ -173,11 +186,14 @@ def test_a_process_killed_while_writing_leaves_only_whole_blocks(tmp_path):
             writer.stdout.readline()
         writer.send_signal(signal.SIGKILL)
         written = writer.stdout.read().count(b".") + 20
-    with BlockStore(tmp_path / "store"):
-        whole = stored_files(tmp_path)
-        assert {path.stat().st_size for path in whole} == {1 << 20}
-        assert len(whole) in (written, written + 1)
-        assert os.listdir(tmp_path / "store" / "tmp") == []  # noqa: PTH208
+    with BlockStore(tmp_path / "store") as store:
+        stored = large_blocks(tmp_path / "store")
+        assert all(hashlib.sha256(block.read()).digest() == block.digest for block in stored)
+        assert len(stored) in (written, written + 1)
+        assert store.used == len(stored) << 20
+        store.put(NAME, DATA)
+        assert store.get(NAME) == DATA
+        assert all(hashlib.sha256(block.read()).digest() == block.digest for block in stored)
 
 
 def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path, monkeypatch):
@@ -196,11 +212,25 @@ def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path,
 
     monkeypatch.setattr(os, "fsync", note)
     store.sync(root)
-    wanted = {str(path) for path in stored_files(tmp_path) if path.name != NAME.digest.hex()}
-    assert len(wanted) == 4
-    folders = {str(Path(path).parent) for path in wanted} | {str(tmp_path / "store" / "blocks")}
-    journals = {str(tmp_path / "store" / name) for name in ("small.db-wal", "pins.db-wal")}
-    assert sorted(synced) == sorted(wanted | folders | journals)
+    written = {str(block.pack) for block in large_blocks(tmp_path / "store")}
+    journals = {str(tmp_path / "store" / name) for name in ("small.db-wal", "packs.db-wal", "pins.db-wal")}
+    assert sorted(synced) == sorted(written | {str(tmp_path / "store" / "packs")} | journals)
+
+
+def test_syncing_waits_for_no_pack_but_those_of_the_dag(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(packs, "PACK_SIZE", 300_000)
+    (tmp_path / "file").write_bytes(blob(500_000, 1))
+    store.put(NAME, DATA)
+    root = build(tmp_path / "file", store.put).cid
+    store.put(CID.of(RAW, blob(280_000, 3)), blob(280_000, 3))
+    paths = [str(block.pack) for block in large_blocks(tmp_path / "store")]
+    assert len(set(paths)) == 3
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+    )
+    store.sync(root)
+    assert {path for path in synced if path in paths} == set(paths[:-1])
 
 
 def test_syncing_tells_when_the_disk_refuses(store, monkeypatch):

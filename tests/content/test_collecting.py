@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,8 +9,10 @@ from contextlib import ExitStack
 import pytest
 import trio
 from dag_makers import MemoryBlocks, blob, results_folder
+from stored_blocks import large_blocks, make_older
 from test_content_service import alone
 
+from bacalhau_p2p.content import block_table
 from bacalhau_p2p.content.blockstore import BlockStore, Collected
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.unixfs import build
@@ -19,7 +20,7 @@ from bacalhau_p2p.errors import ContentError
 
 NOW = 1_000_000.0
 BIG = 20_000
-"""Bytes of a block that is a file of its own; smaller ones share one."""
+"""Bytes of a block that is in a pack; smaller ones are in a table."""
 
 
 @pytest.fixture
@@ -139,9 +140,10 @@ def checkpoints_of_a_collection(tmp_path) -> int:
         return counter.calls
 
 
-def test_whatever_begins_in_the_middle_of_a_collection_is_left_alone(tmp_path):
+def test_whatever_begins_in_the_middle_of_a_collection_is_left_alone(tmp_path, monkeypatch):
     """A pin, a use and an add, begun at each of its steps: either the blocks are seen to be gone, or
     they stay."""
+    monkeypatch.setattr(block_table, "GROUP", 2)
     steps = checkpoints_of_a_collection(tmp_path)
     assert steps > 5
     for step in range(1, steps + 1):
@@ -190,8 +192,7 @@ def test_a_dag_found_complete_while_it_vanishes_is_not_remembered_so(store):
 
 
 def age(tmp_path, cid: CID, seconds: float) -> None:
-    path = next((tmp_path / "store" / "blocks").rglob(cid.digest.hex()))
-    os.utime(path, (NOW - seconds, NOW - seconds))
+    make_older(tmp_path / "store", cid, int(NOW - seconds))
 
 
 def put_blob(store: BlockStore, number: int, size: int = BIG) -> CID:
@@ -222,7 +223,7 @@ def test_a_store_full_of_what_is_needed_takes_no_more(tmp_path):
         with pytest.raises(ContentError, match=r"the block store is full: 200000 of 200000 bytes are needed"):
             put_blob(store, 10)
         assert store.used == 10 * BIG
-        assert os.listdir(tmp_path / "store" / "tmp") == []  # noqa: PTH208
+        assert len(large_blocks(tmp_path / "store")) == 10
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -253,6 +254,7 @@ def test_a_process_killed_while_collecting_leaves_what_is_pinned_and_whole_block
         loose = [put_blob(store, 100 + number, BIG * (number % 2) + 50) for number in range(3000)]
     code = (
         "import sys; from pathlib import Path; from bacalhau_p2p.content.blockstore import BlockStore\n"
+        "from bacalhau_p2p.content import block_table; block_table.GROUP = 5\n"
         "store = BlockStore(Path(sys.argv[1]))\n"
         "store.collect(checkpoint=lambda: print('.', flush=True))\n"
     )

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 import trio
 from dag_makers import MemoryBlocks, blob, results_folder, tree
+from stored_blocks import lose
 
 from bacalhau_p2p.content.blockstore import BlockStore, Pin
 from bacalhau_p2p.content.car import CarReader, Packed, header, pack, section
@@ -230,7 +231,7 @@ async def test_content_that_lost_a_block_on_disk_is_noticed(content, tmp_path):
     ):
         assert await content.import_car(pieces(b"".join(pack(tmp_path / "results"))), pin_owner="user")
         assert await content.has(added.cid)
-        next((tmp_path / "store" / "blocks").rglob(leaf.digest.hex())).unlink()
+        lose(tmp_path / "store", leaf.digest)
         with pytest.raises(ContentNotFound, match=f"block {leaf} is not in the store"):
             await use()
         assert not await content.has(added.cid)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import trio
 from dag_makers import blob, results_folder
+from stored_blocks import large_block, lose
 from test_content_service import alone, unreachable
 
 from bacalhau_p2p.content.blockstore import BlockStore
@@ -156,8 +155,7 @@ def test_a_block_that_turns_out_to_be_damaged_makes_its_dag_unknown(store, dag, 
     store.put_many(blocks.items())
     assert store.has_all(root)
     large = next(cid for cid, block in blocks.items() if len(block) == 262_144)
-    path = next((tmp_path / "store" / "blocks").rglob(large.digest.hex()))
-    path.write_bytes(blob(262_144, 77))
+    large_block(tmp_path / "store", large).overwrite(blob(262_144, 77))
     assert store.get(large) is None
     assert not store.known_complete(root)
     assert not store.has_all(root)
@@ -169,7 +167,7 @@ def test_nothing_is_known_of_a_store_that_was_opened_anew(dag, tmp_path):
         store.put_many(blocks.items())
         assert store.has_all(root)
     large = max(blocks, key=lambda cid: len(blocks[cid]))
-    os.unlink(next((tmp_path / "store" / "blocks").rglob(large.digest.hex())))  # noqa: PTH108
+    lose(tmp_path / "store", large.digest)
     with BlockStore(tmp_path / "store") as store:
         assert not store.known_complete(root)
         assert not store.has_all(root)
