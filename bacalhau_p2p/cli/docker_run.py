@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from bacalhau_p2p.cli.connection import Connection
-from bacalhau_p2p.cli.options import follow_options, job_options, node_options
+from bacalhau_p2p.cli.options import Follow, follow_options, job_options, node_options
 from bacalhau_p2p.cli.spec import build_job, docker_engine
-from bacalhau_p2p.cli.submission import Follow, follow, prepared_inputs
+from bacalhau_p2p.cli.submission import follow, prepared_inputs
 
 
 @click.group()
@@ -33,18 +33,14 @@ def run(
     entrypoint: tuple[str, ...],
     workdir: str | None,
     *,
-    id_only: bool,
-    wait: bool | None,
-    download: bool,
-    output_dir: str | None,
-    dry_run: bool,
+    how: Follow,
     **flags: Any,
 ) -> None:
     """Run CMD in a container of IMAGE on the nodes of the network.
 
     Prints the job's id, waits for its end and shows what it wrote.
     """
-    inputs = prepared_inputs(connection, flags["inputs"], dry_run=dry_run)
+    inputs = prepared_inputs(connection, flags["inputs"], dry_run=how.dry_run)
     engine = docker_engine(image, arguments, entrypoint=entrypoint, workdir=workdir)
     job = build_job(engine, inputs, flags, os.environ)
-    follow(connection, job, Follow(id_only, wait, download, output_dir, dry_run))
+    follow(connection, job, how)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from bacalhau_p2p.cli.connection import Connection
-from bacalhau_p2p.cli.options import follow_options, node_options
-from bacalhau_p2p.cli.submission import Follow, follow
+from bacalhau_p2p.cli.options import Follow, follow_options, node_options
+from bacalhau_p2p.cli.submission import follow
 from bacalhau_p2p.model.documents import MAX_DOCUMENT
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
@@ -24,16 +24,7 @@ def job() -> None:
 @_FILE
 @follow_options
 @node_options
-def run(
-    connection: Connection,
-    file: Path,
-    *,
-    id_only: bool,
-    wait: bool | None,
-    download: bool,
-    output_dir: str | None,
-    dry_run: bool,
-) -> None:
+def run(connection: Connection, file: Path, *, how: Follow) -> None:
     """Submit the job that a JSON or YAML file describes; `-` is standard input.
 
     Prints the job's id, waits for its end and shows what it wrote.
@@ -41,7 +32,7 @@ def run(
     from bacalhau_p2p.model.parsing import parse_job
 
     job = parse_job(_read(file)).model_dump(mode="json", by_alias=True)
-    follow(connection, job, Follow(id_only, wait, download, output_dir, dry_run))
+    follow(connection, job, how)
 
 
 @click.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -70,8 +71,30 @@ OUTPUT_DIR = click.option(
 )
 
 
-def follow_options(command: Command) -> Command:
-    """What happens once a job is submitted."""
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """The flags of `follow_options`."""
+
+    id_only: bool
+    wait: bool | None
+    download: bool
+    output_dir: str | None
+    dry_run: bool
+
+    @property
+    def waits(self) -> bool:
+        return self.download or (not self.id_only if self.wait is None else self.wait)
+
+
+def follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the flags for what happens once a job is submitted, together as `how`."""
+
+    @functools.wraps(command)
+    def gathered(*args: Any, **flags: Any) -> Any:
+        how = Follow(**{each.name: flags.pop(each.name) for each in fields(Follow)})
+        return command(*args, how=how, **flags)
+
+    followed: Callable[..., Any] = gathered
     for option in reversed(
         [
             click.option("--id-only", is_flag=True, help="Print the job's id and nothing else."),
@@ -85,8 +108,8 @@ def follow_options(command: Command) -> Command:
             click.option("--dry-run", is_flag=True, help="Print the job as YAML and submit nothing."),
         ]
     ):
-        command = option(command)
-    return command
+        followed = option(followed)
+    return followed
 
 
 def job_options(command: Command) -> Command:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from bacalhau_p2p.cli.connection import JSON, Connection
 from bacalhau_p2p.cli.faults import INTERRUPTED
+from bacalhau_p2p.cli.options import Follow
 from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.cli.spec import Input, default_target, ipfs_source, parse_input
 from bacalhau_p2p.errors import ContentError, InvalidCID, JobFailed, JobNotFinished
@@ -24,21 +24,6 @@ soon at first and at little cost later."""
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 _EXPLAINED = frozenset({"Failed", "Stopped"})
 """States whose message is told as the error of the command."""
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """The flags of `follow_options`."""
-
-    id_only: bool
-    wait: bool | None
-    download: bool
-    output_dir: str | None
-    dry_run: bool
-
-    @property
-    def waits(self) -> bool:
-        return self.download or (not self.id_only if self.wait is None else self.wait)
 
 
 def follow(connection: Connection, job: JSON, how: Follow) -> None:

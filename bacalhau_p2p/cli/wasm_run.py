@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from bacalhau_p2p.cli.connection import JSON, Connection
-from bacalhau_p2p.cli.options import follow_options, job_options, node_options
+from bacalhau_p2p.cli.options import Follow, follow_options, job_options, node_options
 from bacalhau_p2p.cli.spec import MODULES, build_job, ipfs_source, parse_source, wasm_engine
-from bacalhau_p2p.cli.submission import Follow, add, cid_or_none, follow, prepared_inputs
+from bacalhau_p2p.cli.submission import add, cid_or_none, follow, prepared_inputs
 
 
 @click.group()
@@ -32,22 +32,18 @@ def run(
     arguments: tuple[str, ...],
     entrypoint: str | None,
     *,
-    id_only: bool,
-    wait: bool | None,
-    download: bool,
-    output_dir: str | None,
-    dry_run: bool,
+    how: Follow,
     **flags: Any,
 ) -> None:
     """Run MODULE on the nodes of the network: a local file, a CID (ipfs://CID too) or a URL.
 
     Prints the job's id, waits for its end and shows what it wrote.
     """
-    entry = _module_input(connection, module, dry_run=dry_run)
-    inputs = [entry, *prepared_inputs(connection, flags["inputs"], dry_run=dry_run)]
+    entry = _module_input(connection, module, dry_run=how.dry_run)
+    inputs = [entry, *prepared_inputs(connection, flags["inputs"], dry_run=how.dry_run)]
     engine = wasm_engine(entry["Target"], arguments, entrypoint=entrypoint)
     job = build_job(engine, inputs, flags, os.environ)
-    follow(connection, job, Follow(id_only, wait, download, output_dir, dry_run))
+    follow(connection, job, how)
 
 
 def _module_input(connection: Connection, module: str, *, dry_run: bool) -> JSON:
