@@ -267,3 +267,26 @@ class Ack(Message):
     """What these messages changed is kept; do not repeat them."""
 
     ids: tuple[bytes, ...] = Field(strict=False, max_length=10_000)
+
+
+# --- who listens to what --------------------------------------------------------------------
+
+TO_REQUESTER: tuple[type[Message], ...] = (
+    Bid,
+    BidDeclined,
+    ResultProposed,
+    ResultPublished,
+    ExecutionFailed,
+    Heartbeat,
+)
+
+TO_COMPUTE: tuple[type[Message], ...] = (
+    JobAnnounced,
+    JobClosed,
+    BidAccepted,
+    BidRejected,
+    ResultAccepted,
+    ResultRejected,
+    CancelExecution,
+    Reconcile,
+)

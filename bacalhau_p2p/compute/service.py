@@ -10,8 +10,8 @@ from pathlib import Path
 import trio
 from trio import TaskStatus
 
-from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.messages import TO_COMPUTE
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.examining import Examiner
@@ -37,18 +37,6 @@ from bacalhau_p2p.publishers.interface import Publisher
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 
 log = get_logger(__name__)
-
-_HEARD = (
-    say.JobAnnounced,
-    say.JobClosed,
-    say.BidAccepted,
-    say.BidRejected,
-    say.ResultAccepted,
-    say.ResultRejected,
-    say.CancelExecution,
-    say.Reconcile,
-)
-
 
 SWEEP_AGAIN = 15.0
 """Seconds until an engine that did not answer is asked again to remove what an earlier life left."""
@@ -114,7 +102,7 @@ class ComputeService(Driver):
         self._outliving: set[ExecutionID] = set()
         self._idle = trio.Event()
         self._ticked = trio.Event()
-        messenger.listen(_HEARD, self._hear)
+        messenger.listen(TO_COMPUTE, self._hear)
 
     @property
     def machine(self) -> ComputeMachine:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import trio
 from trio import TaskStatus
 
-from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.messages import TO_REQUESTER
 from bacalhau_p2p.database import transaction
 from bacalhau_p2p.driver import Driver, Item, Unkept
 from bacalhau_p2p.errors import DiskFull, Fault, InvalidJob, VerifierError
@@ -30,15 +30,6 @@ log = get_logger(__name__)
 
 MAX_SPEC = 256 * 1024
 """Bytes of a job on the wire: announcements are broadcast to everybody. Data belongs into inputs."""
-
-_HEARD = (
-    say.Bid,
-    say.BidDeclined,
-    say.ResultProposed,
-    say.ResultPublished,
-    say.ExecutionFailed,
-    say.Heartbeat,
-)
 
 
 class RequesterService(Driver):
@@ -68,7 +59,7 @@ class RequesterService(Driver):
         self._changed: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
         """Of submissions that are not kept yet; the event tells when they are."""
-        messenger.listen(_HEARD, self._hear)
+        messenger.listen(TO_REQUESTER, self._hear)
         messenger.watch_connections(self._connection)
 
     # --- for the node and its API -------------------------------------------------------------

@@ -71,6 +71,12 @@ def test_examples_cover_every_kind():
     assert {example.kind for example in EXAMPLES} == set(say.KINDS)
 
 
+def test_every_kind_has_listeners():
+    of_nodes = (say.NodeInfoPublished, say.Ack)
+    heard = [*say.TO_REQUESTER, *say.TO_COMPUTE, *of_nodes]
+    assert sorted(kind.kind for kind in heard) == sorted(say.KINDS)
+
+
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind)
 def test_a_frame_decodes_to_what_was_encoded(message):
     assert codec.decode_frame(codec.encode_frame(envelope(message))) == envelope(message)

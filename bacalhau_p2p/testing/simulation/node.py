@@ -48,31 +48,6 @@ if TYPE_CHECKING:
 TIDY_AFTER = 1.0
 """Seconds after which acknowledged messages leave the outbox, if no commit takes them along."""
 
-_TO_REQUESTER = frozenset(
-    kind.kind
-    for kind in (
-        say.Bid,
-        say.BidDeclined,
-        say.ResultProposed,
-        say.ResultPublished,
-        say.ExecutionFailed,
-        say.Heartbeat,
-    )
-)
-_TO_COMPUTE = frozenset(
-    kind.kind
-    for kind in (
-        say.JobAnnounced,
-        say.JobClosed,
-        say.BidAccepted,
-        say.BidRejected,
-        say.ResultAccepted,
-        say.ResultRejected,
-        say.CancelExecution,
-        say.Reconcile,
-    )
-)
-
 
 class Died(BaseException):
     """The process ends here and now; nothing of it runs on."""
@@ -331,10 +306,9 @@ class Life:
                     pass
 
     def _hand_over(self, arrival: Arrival) -> None:
-        kind = arrival.message.kind
-        if self.requester is not None and kind in _TO_REQUESTER:
+        if self.requester is not None and type(arrival.message) in say.TO_REQUESTER:
             self.requester.hear(arrival)
-        elif self.compute is not None and kind in _TO_COMPUTE:
+        elif self.compute is not None and type(arrival.message) in say.TO_COMPUTE:
             self.compute.hear(arrival)
         elif isinstance(arrival.message, say.NodeInfoPublished):
             self._hear_of_node(arrival.author, arrival.message.info)
