@@ -1,11 +1,14 @@
-"""Tasks that live as long as a block."""
+"""Tasks that live as long as a block, or as a call."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
+
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -26,3 +29,30 @@ async def background() -> AsyncIterator[trio.Nursery]:
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def all_or_first_fault(
+    steps: Sequence[Callable[[], Awaitable[_T]]], *faults: type[Exception]
+) -> list[_T]:
+    """What steps give that run side by side, in the order of the steps.
+
+    At the first of these faults the other steps are cancelled and waited for, and it comes out as it was
+    raised; any other comes out as an ExceptionGroup.
+    """
+    results: dict[int, _T] = {}
+    failure: Exception | None = None
+
+    async def take(index: int, step: Callable[[], Awaitable[_T]]) -> None:
+        nonlocal failure
+        try:
+            results[index] = await step()
+        except faults as error:
+            failure = failure or error
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for index, step in enumerate(steps):
+            nursery.start_soon(take, index, step)
+    if failure is not None:
+        raise failure
+    return [results[index] for index in range(len(steps))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -25,6 +26,7 @@ from bacalhau_p2p.database import transaction
 from bacalhau_p2p.driver import Driver, Item, Unkept
 from bacalhau_p2p.errors import BacalhauError, ContentError, ExecutionError, ExecutorError
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
+from bacalhau_p2p.lifetimes import all_or_first_fault
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.mailbox import keep_mail, load_mail
 from bacalhau_p2p.messenger import Messenger
@@ -266,22 +268,11 @@ class ComputeService(Driver):
 
     async def _fetch_inputs(self, execution: ComputeExecution, place: _Workplace) -> None:
         sources = execution.spec.task.input_sources
-        mounts: list[MountedInput | None] = [None] * len(sources)
-        failures: list[Exception] = []
-
-        async def fetch(index: int, source: InputSource) -> None:
-            try:
-                mounts[index] = await self._fetch_input(execution, place, index, source)
-            except (BacalhauError, OSError) as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for index, source in enumerate(sources):
-                nursery.start_soon(fetch, index, source)
-        if failures:
-            raise failures[0]
-        place.mounts = [mount for mount in mounts if mount is not None]
+        steps = [
+            partial(self._fetch_input, execution, place, index, source)
+            for index, source in enumerate(sources)
+        ]
+        place.mounts = await all_or_first_fault(steps, BacalhauError, OSError)
 
     async def _fetch_input(
         self, execution: ComputeExecution, place: _Workplace, index: int, source: InputSource

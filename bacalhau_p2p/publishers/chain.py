@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import trio
 
 from bacalhau_p2p.errors import Fault, InvalidJob, PublisherError
+from bacalhau_p2p.lifetimes import all_or_first_fault
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
@@ -92,22 +94,13 @@ class ChainPublisher:
         return PublishedResult(cid=cid, location=SpecConfig(type=self._kind, params=params))
 
     async def _all(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
-        results: dict[int, PublishedResult] = {}
-        failures: list[PublisherError] = []
-
-        async def publish(index: int, link: SpecConfig) -> None:
+        async def publish(link: SpecConfig) -> PublishedResult:
             try:
-                results[index] = await one(link)
+                return await one(link)
             except PublisherError as error:
-                failures.append(PublisherError(f"{link.type}: {error}", permanent=error.permanent))
-                nursery.cancel_scope.cancel()
+                raise PublisherError(f"{link.type}: {error}", permanent=error.permanent) from error
 
-        async with trio.open_nursery() as nursery:
-            for index, link in enumerate(links):
-                nursery.start_soon(publish, index, link)
-        if failures:
-            raise failures[0]
-        return [results[index] for index in sorted(results)]
+        return await all_or_first_fault([partial(publish, link) for link in links], PublisherError)
 
     async def _first(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
         failures: list[str] = []

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
+from bacalhau_p2p.lifetimes import all_or_first_fault
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
@@ -119,22 +120,13 @@ class S3Storage:
         if known is not None and known.note.get("state") == state:
             raise UnchangedError
         await self._fetcher.thread(_make_folders, target, objects)
-        failures: list[S3Fault | StorageError | OSError] = []
         waiting = (one for one in objects if not one.path.endswith("/"))
 
         async def take() -> None:
-            try:
-                for one in waiting:
-                    await self._access.run(listing.download, one, target / one.path)
-            except (S3Fault, StorageError, OSError) as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
+            for one in waiting:
+                await self._access.run(listing.download, one, target / one.path)
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(_AT_ONCE):
-                nursery.start_soon(take)
-        if failures:
-            raise failures[0]
+        await all_or_first_fault([take] * _AT_ONCE, S3Fault, StorageError, OSError)
         return {"state": state}
 
 
