@@ -19,21 +19,25 @@ pytestmark = pytest.mark.network
 PATIENCE = 20.0
 
 
+def chosen(folder: Path, **options: object) -> Settings:
+    return Settings(
+        data_dir=folder,
+        swarm_host="127.0.0.1",
+        swarm_port=0,
+        api_port=0,
+        engines=("noop",),
+        **{"neighbours": 0, **options},
+    )
+
+
 @asynccontextmanager
 async def opened(tmp_path: Path, *options: dict[str, object]):
     """Nodes that were told of the first one alone."""
     nodes: list[Node] = []
     async with AsyncExitStack() as stack:
         for number, option in enumerate(options):
-            settings = Settings(
-                data_dir=tmp_path / f"node-{number}",
-                swarm_host="127.0.0.1",
-                swarm_port=0,
-                api_port=0,
-                peers=nodes[0].addresses[:1] if nodes else (),
-                engines=("noop",),
-                **{"neighbours": 0, **option},
-            )
+            peers = nodes[0].addresses[:1] if nodes else ()
+            settings = chosen(tmp_path / f"node-{number}", peers=peers, **option)
             nodes.append(await stack.enter_async_context(open_node(settings)))
         yield nodes
 
@@ -98,6 +102,30 @@ async def test_nodes_that_know_one_peer_find_each_other_when_it_is_gone(tmp_path
         job = await one.submit({"Count": 2, "Tasks": [{"Engine": {"Type": "noop"}}]})
         with trio.fail_after(PATIENCE):
             await job.wait_result()
+
+
+async def live(settings: Settings, end: trio.Event, task_status=trio.TASK_STATUS_IGNORED) -> None:
+    async with open_node(settings) as node:
+        task_status.started(node)
+        await end.wait()
+
+
+async def test_a_node_that_restarts_alone_finds_those_whom_it_knew(tmp_path, nursery):
+    end = trio.Event()
+    hub = await nursery.start(live, chosen(tmp_path / "hub", compute=False), end)
+    told = {"peers": hub.addresses[:1], "dht": "off"}
+    settings = chosen(tmp_path / "other", neighbours=2, **told)
+    async with open_node(chosen(tmp_path / "one", **told)) as one:
+        async with open_node(settings) as other:
+            await until(lambda: know_each_other([hub, one, other]))
+            assert list(other.transport.peers) == [hub.peer_id]
+        end.set()
+        await until(lambda: not one.transport.peers)
+        async with open_node(settings) as other:
+            await until(lambda: list(other.transport.peers) == [one.peer_id])
+            await until(lambda: other.directory.get(one.peer_id))
+    assert (tmp_path / "other" / "neighbours.json").exists()
+    assert not (tmp_path / "one" / "neighbours.json").exists()
 
 
 async def refuse(peer: object, stream: trio.abc.HalfCloseableStream) -> None:

@@ -11,6 +11,7 @@ from bacalhau_p2p.dht.wire import Contact
 from bacalhau_p2p.directory import Directory, KnownNode
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.node.neighbours import Neighbours
 from bacalhau_p2p.transports.interface import Transport
 
 LOOK_EVERY = 5.0
@@ -28,7 +29,15 @@ class Acquaintances:
     these are believed only where there is nothing better.
     """
 
-    def __init__(self, transport: Transport, directory: Directory, clock: Callable[[], UnixSeconds]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        directory: Directory,
+        clock: Callable[[], UnixSeconds],
+        neighbours: Neighbours,
+    ) -> None:
+        """`neighbours` are those of earlier lives, and are kept for later ones."""
+        self._neighbours = neighbours
         self._transport = transport
         self._directory = directory
         self._clock = clock
@@ -70,20 +79,53 @@ class Acquaintances:
         silent, find out whether it is there all the same. Until cancelled.
 
         So a network outlives the node that its members were started with, and grows together again. While
-        all is well nobody is dialled: each further connection carries every broadcast once more.
+        all is well nobody is dialled: each further connection carries every broadcast once more. With none
+        `wanted` nobody is dialled, and nobody kept for a later life.
         """
-        while wanted:
-            await trio.sleep(LOOK_EVERY)
-            others = self._others()
-            chance.shuffle(others)
-            silent = [node for node in others if not node.fresh(self._clock())][:1]
-            for node in silent if self._transport.peers else others[:wanted]:
-                if not await self._connected(node.info.addresses):
-                    self._failed[node.info.id] = self._clock()
+        if not wanted:
+            self._neighbours.forget()
+            return
+        self._neighbours.load(self._clock())
+        try:
+            while True:
+                await trio.sleep(LOOK_EVERY)
+                self._note_neighbours()
+                if (data := self._neighbours.due(self._clock())) is not None:
+                    await trio.to_thread.run_sync(self._neighbours.write, data)
+                others = self._others()
+                chance.shuffle(others)
+                silent = [node for node in others if not node.fresh(self._clock())][:1]
+                chosen = [node.info for node in (silent if self._transport.peers else others[:wanted])]
+                dialled = {info.id: info.addresses for info in chosen} or self._kept(wanted, chance)
+                async with trio.open_nursery() as nursery:
+                    for peer, addresses in dialled.items():
+                        nursery.start_soon(self._dial, peer, addresses)
+        finally:
+            self._note_neighbours()
+            if (data := self._neighbours.due(self._clock(), last=True)) is not None:
+                self._neighbours.write(data)
+
+    def _note_neighbours(self) -> None:
+        """Keep in mind who is there, with the addresses that it told itself."""
+        now, connected = self._clock(), set(self._transport.peers)
+        for node in self._directory.nodes():
+            if node.info.id != self._transport.peer_id and (node.fresh(now) or node.info.id in connected):
+                self._neighbours.saw(node.info.id, node.info.addresses, now, met=node.info.id in connected)
+        for peer in connected:
+            self._neighbours.saw(peer, (), now, met=True)
+
+    def _kept(self, wanted: int, chance: random.Random) -> dict[PeerID, tuple[str, ...]]:
+        """Where to dial so many of those known from earlier on, when nobody is connected; those met first."""
+        if self._transport.peers:
+            return {}
+        recently_failed = {peer for peer in self._failed if not self._may_be_tried(peer)}
+        kept = self._neighbours.to_dial(self._clock(), without=recently_failed)
+        chance.shuffle(kept)
+        kept.sort(key=lambda neighbour: not neighbour.met)
+        return {neighbour.id: neighbour.addresses for neighbour in kept[:wanted]}
 
     def _others(self) -> list[KnownNode]:
         """Nodes that could be dialled now."""
-        now = self._clock()
         if len(self._failed) >= REMEMBERED:
             self._failed.clear()
         return [
@@ -92,14 +134,18 @@ class Acquaintances:
             if node.info.addresses
             and node.info.id != self._transport.peer_id
             and node.info.id not in self._transport.peers
-            and self._failed.get(node.info.id, -AGAIN_AFTER) + AGAIN_AFTER <= now
+            and self._may_be_tried(node.info.id)
         ]
 
-    async def _connected(self, addresses: Sequence[str]) -> bool:
+    def _may_be_tried(self, peer: PeerID) -> bool:
+        return self._failed.get(peer, -AGAIN_AFTER) + AGAIN_AFTER <= self._clock()
+
+    async def _dial(self, peer: PeerID, addresses: Sequence[str]) -> None:
         for address in addresses:
             try:
                 await self._transport.connect(address)
             except PeerUnreachable:
                 continue
-            return True
-        return False
+            return
+        self._failed[peer] = self._clock()
+        self._neighbours.failed(peer, self._clock())

@@ -47,6 +47,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 from bacalhau_p2p.node.acquaintances import Acquaintances
+from bacalhau_p2p.node.neighbours import Neighbours
 from bacalhau_p2p.node.running import Node, may_be_found
 from bacalhau_p2p.outbound.addresses import AddressGuard
 from bacalhau_p2p.requester.machine import Host as RequesterHost
@@ -135,7 +136,8 @@ def _assemble(
     bitswap = Bitswap(blocks, transport.open_stream)
     exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
     directory = Directory()
-    acquaintances = Acquaintances(transport, directory, clock)
+    neighbours = Neighbours(settings.data_dir / "neighbours.json")
+    acquaintances = Acquaintances(transport, directory, clock, neighbours)
     dht = _dht(settings, transport, acquaintances, clock)
     gateways = Gateways(directory, AddressGuard(settings.allow_private_networks), clock)
     content = Content(
