@@ -29,7 +29,7 @@ _PEERS_PATIENCE = 600.0
 _REUSE_WITHIN = 2.0
 """Seconds after which a kept-alive connection may have been closed by the node: a new one is opened."""
 
-_PIECE = 256 * 1024
+_PIECE = 1024 * 1024
 
 JSON = dict[str, Any]
 
@@ -239,11 +239,13 @@ class _AnswerLost(NodeUnavailable):
     """The request may have been heeded, but its answer did not come."""
 
 
-def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body of an answer; of one that breaks off what came, which may say why, and then its error."""
+def _pieces(response: http.client.HTTPResponse) -> Iterator[memoryview | bytes]:
+    """The body of an answer, each piece to be used before the next is asked for, as they share their memory;
+    of one that breaks off what came, which may say why, and then its error."""
+    memory = memoryview(bytearray(_PIECE))
     try:
-        while piece := response.read(_PIECE):
-            yield piece
+        while size := response.readinto(memory):
+            yield memory[:size]
     except http.client.IncompleteRead as broken:
         yield broken.partial
         raise

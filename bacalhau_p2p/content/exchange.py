@@ -40,9 +40,9 @@ __all__ = ["PROTOCOL", "Exchange", "ExchangeLimits", "OpenStream"]
 
 _SURVEYS = 64
 """DAGs that are looked through for one question; of further ones only the first block is told."""
-_BATCH = 512 * 1024
+_BATCH = 1024 * 1024
 _BATCHES_AHEAD = 1
-_PIECE = 64 * 1024
+_LEAST_PIECE, _MOST_PIECE = 64 * 1024, _BATCH
 
 _T = TypeVar("_T")
 
@@ -122,14 +122,15 @@ class Exchange:
         await self._send_answer(stream, Answer(status=status, reason=reason))
 
     async def _send_answer(self, stream: HalfCloseableStream, answer: Answer) -> None:
-        await self._send(stream, answer.encode())
+        await _Pace(self._limits.idle).send(stream, answer.encode())
         await stream.send_eof()
 
     async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID], flat: bool) -> None:
         if not await self._thread(lambda: all(map(self._blocks.has, wanted))):
             await self._answer(stream, Status.MISSING)
             return
-        await self._send(stream, Answer(status=Status.OK).encode())
+        pace = _Pace(self._limits.idle)
+        await pace.send(stream, Answer(status=Status.OK).encode())
         blocks = (
             write_flat(wanted, self._blocks) if flat else write_car(wanted, self._blocks, self._blocks.limits)
         )
@@ -140,7 +141,7 @@ class Exchange:
             nursery.start_soon(self._read_ahead, blocks, tell, whole)
             try:
                 async for batch in ready:
-                    await self._send(stream, batch)
+                    await pace.send(stream, batch)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
                 failure = error  # carried out of the nursery, which would wrap it
             nursery.cancel_scope.cancel()
@@ -162,12 +163,6 @@ class Exchange:
                 self._blocks.forget_complete()
             else:
                 whole.set()
-
-    async def _send(self, stream: HalfCloseableStream, data: bytes) -> None:
-        view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
-            with trio.fail_after(self._limits.idle):
-                await stream.send_all(view[start : start + _PIECE])
 
     # --- fetching
 
@@ -201,6 +196,27 @@ class Exchange:
 
     async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+
+class _Pace:
+    """Sends to one peer, piece by piece, so that one who takes it slowly is not idle. Pieces are larger
+    for those who take them in less than a second."""
+
+    def __init__(self, idle: float) -> None:
+        """`idle`: seconds in which a piece must have gone."""
+        self._idle = idle
+        self._piece = _LEAST_PIECE
+
+    async def send(self, stream: HalfCloseableStream, data: bytes) -> None:
+        """Raises trio.TooSlowError."""
+        rest = memoryview(data)
+        while rest:
+            begun = trio.current_time()
+            with trio.fail_after(self._idle):
+                await stream.send_all(rest[: self._piece])
+            rest = rest[self._piece :]
+            quick = trio.current_time() - begun < 1.0
+            self._piece = min(2 * self._piece, _MOST_PIECE) if quick else _LEAST_PIECE
 
 
 def _until(lacking: list[ContentError], items: Iterator[bytes]) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ OpenStream = Callable[[PeerID, str], Awaitable[HalfCloseableStream]]
 
 Receive = Callable[[], Awaitable[bytes]]
 
-_READ = 256 * 1024
+_READ = 1024 * 1024
 _GULP = 1024 * 1024
 _GULPS_AHEAD = 2
 BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)

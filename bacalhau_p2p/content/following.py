@@ -11,6 +11,7 @@ import trio
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import header, section_head
 from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.small_blocks import MAX_SMALL
 from bacalhau_p2p.content.traversal import Walk
 from bacalhau_p2p.content.unixfs_nodes import File
 from bacalhau_p2p.errors import ContentError, ContentNotFound
@@ -30,6 +31,12 @@ class Recent:
         self._lock = threading.Lock()
         self._blocks: dict[CID, bytes] = {}
         self._room = room
+        self.gave_way = False
+        """Whether a block was dropped that nobody had taken."""
+
+    def __contains__(self, cid: object) -> bool:
+        with self._lock:
+            return cid in self._blocks
 
     def put(self, blocks: Sequence[tuple[CID, bytes]]) -> None:
         with self._lock:
@@ -39,6 +46,7 @@ class Recent:
                     self._room -= len(block)
             while self._room < 0:
                 self._room += len(self._blocks.pop(next(iter(self._blocks))))
+                self.gave_way = True
 
     def take(self, cid: CID) -> bytes | None:
         """The block, which is forgotten: in a CAR it is needed once."""
@@ -46,6 +54,12 @@ class Recent:
             block = self._blocks.pop(cid, None)
             self._room += len(block or b"")
             return block
+
+    def take_large(self, cid: CID) -> bytes | None:
+        """`take`, if it is none of the small ones, of which a piece has so many that they want a thread."""
+        with self._lock:
+            large = len(self._blocks.get(cid, b"")) > MAX_SMALL
+        return self.take(cid) if large else None
 
 
 class Follower:
@@ -61,6 +75,8 @@ class Follower:
         self._recent = Recent(_RECENT)
         self._token = trio.lowlevel.current_trio_token()
         self._changed = trio.Event()
+        self._look = True
+        """Whether to look for the next block in the store."""
         self._done = False
         self._failure: ContentError | None = None
 
@@ -74,10 +90,15 @@ class Follower:
 
         Raises what the fetch raised when no more can be given; ContentNotFound when a block has vanished.
         """
+        await trio.lowlevel.checkpoint()
         while True:
             changed, done = self._changed, self._done
-            piece = await trio.to_thread.run_sync(self._read, limiter=self._threads)
+            piece = self._read(self._recent.take_large)
+            if not piece and (self._look or done):
+                piece = await trio.to_thread.run_sync(self._read, self._find, limiter=self._threads)
             if piece or self.at_end:
+                # What follows on a block that came just now is on its way too, unless it came before.
+                self._look = self._recent.gave_way or self._walk.expected in self._recent
                 return piece
             if done:
                 if self._failure is not None:
@@ -85,12 +106,16 @@ class Follower:
                 self._blocks.forget_complete()
                 raise ContentNotFound(f"block {self._walk.expected} vanished from the store")
             await changed.wait()
+            self._look = True
 
-    def _read(self) -> bytes:
+    def _find(self, cid: CID) -> bytes | None:
+        return self._recent.take(cid) or self._blocks.get(cid)
+
+    def _read(self, find: Callable[[CID], bytes | None]) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while size < PIECE and (cid := self._walk.expected) is not None:
-            block = self._recent.take(cid) or self._blocks.get(cid)
+            block = find(cid)
             if block is None:
                 break
             node = self._walk.take(block)

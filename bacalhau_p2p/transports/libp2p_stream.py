@@ -18,7 +18,7 @@ from libp2p.exceptions import BaseLibp2pError
 from bacalhau_p2p.transports.libp2p_links import PromptStream
 from bacalhau_p2p.transports.libp2p_yamux_stream import LeanYamuxStream
 
-READ_SIZE: Final = 256 * 1024
+READ_SIZE: Final = 1024 * 1024
 """Bytes taken at once at most."""
 
 LINGER: Final = 10.0

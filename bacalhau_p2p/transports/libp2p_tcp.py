@@ -15,7 +15,7 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.transport.tcp.tcp import TCP
 
-RECEIVE_BUFFER: Final = 256 * 1024
+RECEIVE_BUFFER: Final = 512 * 1024
 """Bytes taken from a socket at once at most."""
 
 MAX_AHEAD: Final = 64 * 1024 + 2

@@ -32,14 +32,11 @@ from bacalhau_p2p.transports.libp2p_frames import (
     FrameParser,
     encode_header,
 )
-from bacalhau_p2p.transports.libp2p_noise import MAX_PLAINTEXT, LeanSession
-from bacalhau_p2p.transports.libp2p_yamux_stream import LeanYamuxStream
+from bacalhau_p2p.transports.libp2p_noise import LeanSession
+from bacalhau_p2p.transports.libp2p_yamux_stream import MAX_BODY, LeanYamuxStream
 
 WINDOW_BUDGET: Final = 16 * 1024 * 1024
 """Bytes by which the windows of all streams of a connection together may outgrow the first ones."""
-
-MAX_BODY: Final = MAX_PLAINTEXT - HEADER_SIZE
-"""Bytes of payload in one frame, which is then one Noise message; others send as much."""
 
 MAX_INBOUND: Final = 256
 """Streams that the other end may have open; further ones are reset. The accept backlog of go-yamux."""

@@ -14,11 +14,13 @@ from bacalhau_p2p.transports.libp2p_frames import (
     DATA,
     FIN,
     FIRST_WINDOW,
+    HEADER_SIZE,
     RST,
     WINDOW_UPDATE,
     Frame,
     ReceiveBuffer,
 )
+from bacalhau_p2p.transports.libp2p_noise import MAX_PLAINTEXT
 
 if TYPE_CHECKING:
     from bacalhau_p2p.transports.libp2p_yamux import LeanYamux
@@ -29,7 +31,10 @@ MAX_WINDOW: Final = 4 * 1024 * 1024
 FAST: Final = 0.02
 """Seconds. When half a window is read in less, or in four round trips, a larger one would help."""
 
-WRITE_SIZE: Final = 256 * 1024
+MAX_BODY: Final = MAX_PLAINTEXT - HEADER_SIZE
+"""Bytes of payload in one frame, which is then one Noise message; others send as much."""
+
+WRITE_SIZE: Final = 4 * MAX_BODY
 """Bytes of one stream that go into one write, so that other streams have their turn."""
 
 
