@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
 from docker.errors import DockerException
 from fake_node import FakeNode
+from trio.abc import HalfCloseableStream
+
+from bacalhau_p2p.content.blockstore import BlockStore
+from bacalhau_p2p.content.exchange import Exchange, ExchangeLimits
+from bacalhau_p2p.content.service import Content
+from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.model.base import PeerID
 
 REQUIRE_DOCKER = "BACALHAU_P2P_REQUIRE_DOCKER"
 """Set to 1, as in CI, it makes a missing engine a failure; else its tests are skipped."""
@@ -38,3 +46,14 @@ def fake_node() -> Iterator[FakeNode]:
     """A node's HTTP API by Python's own server: keeps jobs and content, runs nothing."""
     with FakeNode() as node:
         yield node
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Iterator[Content]:
+    """The content of a node that has no peers."""
+
+    async def unreachable(peer: PeerID, protocol: str) -> HalfCloseableStream:
+        raise PeerUnreachable(f"{peer} cannot be reached")
+
+    with BlockStore(tmp_path / "blocks") as blocks:
+        yield Content(blocks, Exchange(blocks, unreachable, limits=ExchangeLimits(find=2)), lambda: ())

@@ -4,24 +4,11 @@ import io
 import tarfile
 
 import pytest
-from dag_makers import MemoryBlocks, blob, names, results_folder, tree
+from dag_makers import blob, names, results_folder, tree
 
 from bacalhau_p2p.content.export import export, stays_inside
 from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.errors import ContentError, ContentNotFound
-
-
-@pytest.fixture
-def blocks():
-    return MemoryBlocks()
-
-
-@pytest.fixture
-def out(tmp_path):
-    """An empty folder to export into; nothing but the target may be left in it."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
 
 
 def test_a_folder_comes_back_as_it_was(blocks, tmp_path, out):

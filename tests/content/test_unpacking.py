@@ -20,19 +20,6 @@ from bacalhau_p2p.download import Download
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 
 
-@pytest.fixture
-def blocks():
-    return MemoryBlocks()
-
-
-@pytest.fixture
-def out(tmp_path):
-    """An empty folder to write into; nothing but the target may be left in it."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
 def depth_first(root: CID, blocks: MemoryBlocks) -> list[tuple[CID, bytes]]:
     """As a CAR brings them: head and block of each section, each block once."""
     pieces = list(write_car([root], blocks))[1:]

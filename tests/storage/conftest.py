@@ -3,23 +3,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.exchange import Exchange, ExchangeLimits
-from bacalhau_p2p.content.service import Content
-from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.storage.cache import InputCache
 from bacalhau_p2p.storage.fetching import Fetcher, FetchLimits
-
-
-@pytest.fixture
-def content(tmp_path):
-    """The content of a node that has no peers."""
-
-    async def unreachable(peer, protocol):
-        raise PeerUnreachable(f"{peer} cannot be reached")
-
-    with BlockStore(tmp_path / "blocks") as blocks:
-        yield Content(blocks, Exchange(blocks, unreachable, limits=ExchangeLimits(find=2)), lambda: ())
 
 
 @pytest.fixture
