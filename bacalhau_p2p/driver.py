@@ -18,6 +18,7 @@ from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier
 from bacalhau_p2p.errors import StoreFailed
 from bacalhau_p2p.machine import (
+    COMMITS_TOGETHER,
     Broadcast,
     Machine,
     MessageReceived,
@@ -29,10 +30,6 @@ from bacalhau_p2p.machine import (
 from bacalhau_p2p.mailbox import Posted, Settled
 from bacalhau_p2p.messenger import Arrival, Messenger
 from bacalhau_p2p.model.base import Model, UnixSeconds
-
-COMMITS_TOGETHER = 0.02
-"""Seconds that a change which nobody is told of waits for others to be kept with it; a fraction of
-`bprotocol.delivery.FIRST_REPEAT`, after which the unacknowledged message that caused it would come again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,10 @@ from typing import Any, Protocol
 from bacalhau_p2p.bprotocol.messages import Message
 from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
 
+COMMITS_TOGETHER = 0.02
+"""Seconds that a change which nobody is told of waits for others to be kept with it; a fraction of
+`bprotocol.delivery.FIRST_REPEAT`, after which the unacknowledged message that caused it would come again."""
+
 
 class Machine(Protocol):
     """Deterministic: the same events at the same times give the same actions."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.machine import (
+    COMMITS_TOGETHER,
     Broadcast,
     Machine,
     MessageReceived,
@@ -20,9 +21,6 @@ from bacalhau_p2p.machine import (
 from bacalhau_p2p.model.base import Model, PeerID
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.testing.simulation.durable import Change, Durable, Posted, key_of
-
-COMMITS_TOGETHER = 0.02
-"""Seconds that a change which nobody is told of waits for others, as in the driver."""
 
 if TYPE_CHECKING:
     from bacalhau_p2p.testing.simulation.node import Life
