@@ -2,17 +2,21 @@
 
 All is written into a fresh folder beside the target, through directory descriptors, with names
 that were checked and with files that must not exist yet; then the whole is renamed into place. A
-failure or a cancellation leaves nothing.
+failure or a cancellation leaves nothing; what a killed process leaves, the next export to the same
+target removes. The folder is locked for as long as its process lives, so it is known which is which.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -31,6 +35,8 @@ of the same name; or put the content in its place."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPLACED = "replaced"
+_SLOTS = 8
+"""Names that the folder beside a target may have: of these, leftovers are found without looking around."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +94,18 @@ class Scratch:
         # resolve() would follow a symlink at the target
         self._target = Path(os.path.abspath(target))  # noqa: PTH100
         self._existing = existing
-        self._name = f".{self._target.name[:50]}.{secrets.token_hex(8)}"  # a letter may have four bytes
         with writing(self._target), ExitStack() as undo:
             self._parent = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(os.close, self._parent)
+            slots = _slots(self._target.name)
+            for slot in slots:
+                _remove_leftover(slot, self._parent, self._target.name)
             if existing == "refuse" and _kind(self._parent, self._target.name) is not None:
                 raise ContentError(f"{self._target} exists already")
-            os.mkdir(self._name, 0o700, dir_fd=self._parent)
-            undo.callback(shutil.rmtree, self._name, ignore_errors=True, dir_fd=self._parent)
-            self.folder = os.open(self._name, _FOLDER, dir_fd=self._parent)
+            name, self.folder = _make_folder(slots, self._parent)
             undo.callback(os.close, self.folder)
+            # Before its lock is given back: whoever has that may make a folder of the same name.
+            undo.callback(shutil.rmtree, name, ignore_errors=True, dir_fd=self._parent)
             self._undo = undo.pop_all()
 
     def install(self) -> None:
@@ -114,6 +122,64 @@ class Scratch:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+# --- the folder beside the target -----------------------------------------------------------
+
+
+def _slots(target: str) -> list[str]:
+    digest = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]  # of names that begin alike, one each
+    return [f".{target[:50]}.{digest}.{number}.export" for number in range(_SLOTS)]  # a letter: <= four bytes
+
+
+def _make_folder(slots: Sequence[str], parent: int) -> tuple[str, int]:
+    """A new folder that is locked, by its name and descriptor: one of the slots if any is free."""
+    for name in [*slots, *(f"{slots[0]}.{secrets.token_hex(8)}" for _ in range(3))]:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            with suppress(FileNotFoundError):  # another process was quick to take it for a leftover
+                folder = os.open(name, _FOLDER, dir_fd=parent)
+                if _lock(folder) is not False and _is_at(name, parent, folder):
+                    return name, folder
+                os.close(folder)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _remove_leftover(name: str, parent: int, target: str) -> None:
+    """Remove the folder of a process that is gone; what it had taken from the target's place comes back.
+
+    One that is in use, is not ours or is on a file system without locks is left alone.
+    """
+    try:
+        folder = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError:
+        return
+    with suppress(OSError), ExitStack() as undo:
+        undo.callback(os.close, folder)
+        ours = os.fstat(folder).st_uid == os.geteuid()
+        if ours and _lock(folder) and _is_at(name, parent, folder):
+            if _kind(folder, _REPLACED) is not None and _kind(parent, target) is None:
+                os.rename(_REPLACED, target, src_dir_fd=folder, dst_dir_fd=parent)
+            shutil.rmtree(name, dir_fd=parent)
+
+
+def _lock(folder: int) -> bool | None:
+    """Whether the folder was free, and is held by this descriptor now; None where there are no locks."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_at(name: str, parent: int, folder: int) -> bool:
+    """Whether a folder, by its descriptor, has this name still."""
+    try:
+        return os.path.samestat(os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(folder))
+    except FileNotFoundError:
+        return False
 
 
 # --- putting it in place --------------------------------------------------------------------
