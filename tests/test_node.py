@@ -15,6 +15,7 @@ from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.identity import Identity
 from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.node import Node, open_node
@@ -343,6 +344,9 @@ async def test_an_invalid_job_is_refused_with_every_fault(tmp_path):
             await net.requester.submit(
                 noop(Count=2, Verifier={"Type": "deterministic", "Params": {"Confidence": 5}})
             )
+        large = Task(engine=SpecConfig(type="noop", params={"Stdout": "x" * 300_000}))
+        with pytest.raises(InvalidJob, match="fit into its announcement"):
+            await net.requester.submit(JobSpec(tasks=(large,)))
         assert net.requester.requester.jobs(limit=10).jobs == []
 
 

@@ -17,8 +17,8 @@ MAX_ENTRIES = 256
 MAX_ARGUMENTS = 4096
 """Words of a command line."""
 
-MAX_SPEC = 448 * 1024
-"""Bytes of a job as JSON: it must fit, with its envelope, into one broadcast."""
+MAX_SPEC = 256 * 1024
+"""Bytes of a job as JSON: it is broadcast to everybody. Data belongs into inputs."""
 
 RESERVED_ENVIRONMENT = "BACALHAU_"
 """The node itself sets variables of this prefix."""

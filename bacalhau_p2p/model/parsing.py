@@ -49,6 +49,18 @@ def job_from_mapping(value: object) -> JobSpec:
     return _Reader().read(_unwrapped(document))
 
 
+def size_faults(spec: JobSpec) -> list[Fault]:
+    """Of a job that is too large to be announced."""
+    size = len(spec.model_dump_json(by_alias=True))
+    if size <= MAX_SPEC:
+        return []
+    problem = (
+        f"the job has {size:,} bytes, and at most {MAX_SPEC:,} fit into its announcement: "
+        "add the data to a node and refer to it by CID"
+    )
+    return [Fault("", problem)]
+
+
 def check_types(
     spec: JobSpec,
     *,
@@ -152,12 +164,8 @@ class _Reader:
             self._faults += faults_of(error)
         if self._faults or spec is None:
             raise InvalidJob(self._in_users_terms())
-        if (size := len(spec.model_dump_json(by_alias=True))) > MAX_SPEC:
-            problem = (
-                f"the job has {size:,} bytes, and at most {MAX_SPEC:,} fit into its announcement: "
-                "add the data to a node and refer to it by CID"
-            )
-            raise InvalidJob([Fault("", problem)])
+        if too_large := size_faults(spec):
+            raise InvalidJob(too_large)
         if "Verifier" not in canonical and spec.count > 1 and spec.task.engine.type == "wasm":
             return spec.but(verifier=SpecConfig(type="deterministic"))
         return spec

@@ -20,6 +20,7 @@ from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.model.parsing import size_faults
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import RequesterMachine
@@ -27,9 +28,6 @@ from bacalhau_p2p.requester.store import JobPage, RequesterStore
 from bacalhau_p2p.verifiers.interface import Verifier
 
 log = get_logger(__name__)
-
-MAX_SPEC = 256 * 1024
-"""Bytes of a job on the wire: announcements are broadcast to everybody. Data belongs into inputs."""
 
 
 class RequesterService(Driver):
@@ -135,10 +133,7 @@ class RequesterService(Driver):
         verifier = self._verifiers.get(spec.verifier.type)
         if verifier is not None:
             faults += verifier.faults(spec)
-        size = len(spec.model_dump_json())
-        if size > MAX_SPEC:
-            faults.append(Fault("", f"the job is {size} bytes, more than {MAX_SPEC}: put data into inputs"))
-        return faults
+        return faults + size_faults(spec)
 
     # --- the loop -----------------------------------------------------------------------------
 

@@ -302,9 +302,12 @@ def test_types_that_are_not_known_here_are_faults_of_their_own():
 
 
 def test_job_too_large_for_its_announcement_is_refused_with_a_way_out():
-    url = "data:," + "x" * 500_000
-    job = docker(InputSources=[{"Target": "/a", "Source": {"Type": "inline", "Params": {"URL": url}}}])
-    (fault,) = faults(job)
+    def with_text(size):
+        params = {"URL": "data:," + "x" * size}
+        return docker(InputSources=[{"Target": "/a", "Source": {"Type": "inline", "Params": params}}])
+
+    job_from_mapping(with_text(255_000))
+    (fault,) = faults(with_text(300_000))
     assert fault.endswith("add the data to a node and refer to it by CID")
 
 
