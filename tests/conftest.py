@@ -49,11 +49,17 @@ def fake_node() -> Iterator[FakeNode]:
 
 
 @pytest.fixture
-def content(tmp_path: Path) -> Iterator[Content]:
+def block_store(tmp_path: Path) -> Iterator[BlockStore]:
+    """The blocks of `content`."""
+    with BlockStore(tmp_path / "blocks") as blocks:
+        yield blocks
+
+
+@pytest.fixture
+def content(block_store: BlockStore) -> Content:
     """The content of a node that has no peers."""
 
     async def unreachable(peer: PeerID, protocol: str) -> HalfCloseableStream:
         raise PeerUnreachable(f"{peer} cannot be reached")
 
-    with BlockStore(tmp_path / "blocks") as blocks:
-        yield Content(blocks, Exchange(blocks, unreachable, limits=ExchangeLimits(find=2)), lambda: ())
+    return Content(block_store, Exchange(block_store, unreachable, limits=ExchangeLimits(find=2)), lambda: ())

@@ -23,7 +23,7 @@ from bacalhau_p2p.content.tar import write_tar
 from bacalhau_p2p.content.traversal import folder_entries
 from bacalhau_p2p.content.unixfs import Added, Symlinks, build, is_small
 from bacalhau_p2p.content.unixfs_nodes import Folder, Node, Shard
-from bacalhau_p2p.content.weighing import AskForBlock, ask_for_root, weight
+from bacalhau_p2p.content.weighing import AskForBlock, ask_for_root, bytes_held, weight
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
@@ -145,6 +145,15 @@ class Content:
         if block is None and self._ask_for_block is not None:
             block = await ask_for_root(cid, (*hints, *self._candidates()), self._ask_for_block)
         return None if block is None else weight(cid, block, self._blocks.limits)
+
+    async def held(self, cid: CID) -> int:
+        """Bytes of the files below `cid` whose blocks are in this node's store, be it a part of them.
+
+        Raises InvalidContent, ContentTooLarge.
+        """
+        cid.require_fetchable()
+        limits, check = self._blocks.limits, trio.from_thread.check_cancelled
+        return await self._thread(bytes_held, cid, self._blocks, limits, check)
 
     async def _survey(self, cid: CID) -> Survey:
         cid.require_fetchable()

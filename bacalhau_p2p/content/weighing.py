@@ -1,4 +1,4 @@
-"""How much a DAG is, told by its root block alone.
+"""How much a DAG is, told by its root block alone, and how much of it is here.
 
 A root claims the bytes of what is below it. The block is checked against its CID, so that whoever made the
 content made the claim, and nobody on the way changed it; whether it is true shows when all is fetched.
@@ -7,16 +7,24 @@ content made the claim, and nobody on the way changed it; whether it is true sho
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import trio
 
-from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.block_source import BlockSource, Bulk
+from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.dag_pb import decode_block
 from bacalhau_p2p.content.fetching import PeerFault
 from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
+from bacalhau_p2p.content.traversal import ROOT, links_of
 from bacalhau_p2p.content.unixfs_nodes import File, Symlink, decode
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.model.base import PeerID
+
+
+class Store(BlockSource, Bulk, Protocol):
+    """Blocks that are here."""
+
 
 AskForBlock = Callable[[PeerID, CID], Awaitable[bytes]]
 """A block from a peer, whose hash was checked. Raises PeerFault."""
@@ -44,6 +52,37 @@ def weight(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> int | No
     if sum(sizes) > limits.bytes:
         raise ContentTooLarge(f"the content has {sum(sizes)} bytes; the limit is {limits.bytes}")
     return sum(sizes)
+
+
+def bytes_held(
+    root: CID,
+    source: Store,
+    limits: Limits = DEFAULT_LIMITS,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> int:
+    """Bytes of files in those blocks below a root that are here, each block counted once.
+
+    What lies below a block that is not here is not counted. `checkpoint` may raise to stop.
+    Raises InvalidContent, ContentTooLarge.
+    """
+    held, pending, seen = 0, [root.v1], {root.v1}
+    while pending:
+        checkpoint()
+        cid = pending.pop()
+        block = source.get(cid)
+        if block is None:
+            continue
+        node = decode(cid, block, limits)
+        if isinstance(node, File):
+            held += len(node.data)
+        fresh = {link.v1 for link, _ in links_of(node, ROOT, limits) if link.fetchable} - seen
+        seen |= fresh
+        if len(seen) > limits.blocks:
+            raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+        leaves = [link for link in fresh if link.codec == RAW]
+        held += sum(source.sizes(leaves).values())
+        pending += fresh.difference(leaves)
+    return held
 
 
 async def ask_for_root(root: CID, peers: Sequence[PeerID], ask: AskForBlock) -> bytes | None:

@@ -45,13 +45,16 @@ class IpfsStorage:
         return await self._content.has(_cid(source))
 
     async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
-        """Of content that is not here, what its root block claims, which a peer gives."""
+        """Of content that is not all here, what its root block claims, which a peer may give."""
         cid = _cid(source)
         if await self._content.has(cid):
             total = await self._content.size(cid)
             return InputSize(total=total, local=total, disk=total)
         claimed = await self._content.weight(cid, hints=hints)
-        return None if claimed is None else InputSize.as_blocks(claimed)
+        if claimed is None:
+            return None
+        held = min(await self._content.held(cid), claimed)
+        return InputSize(total=claimed, local=held, disk=2 * claimed - held)
 
     async def prepare(
         self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()

@@ -199,7 +199,7 @@ def test_a_collection_killed_at_any_moment_has_removed_nothing_that_is_pinned(wo
         store.put_all_verified([*blocks.items(), *loose.items()])
         store.pin(root, "user")
     left = [len(loose)]
-    # Small blocks are looked through first, in some 300 steps; when they have gone, it begins with the others.
+    # Small blocks are looked through first, in some 300 steps; when they have gone, it begins with others.
     for moment in (1, 6, 30, 150, 250, 350, 100, 200, 270):
         assert worker.run("collect", path, kill_at=moment) == KILLED
         assert examined(path, root, blocks) == set(blocks)

@@ -14,7 +14,8 @@ from bacalhau_p2p.content.exchange import Exchange
 from bacalhau_p2p.content.fetching import PeerFault
 from bacalhau_p2p.content.limits import Limits
 from bacalhau_p2p.content.service import Content
-from bacalhau_p2p.content.weighing import ASKED_AT_ONCE, ask_for_root, weight
+from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.content.weighing import ASKED_AT_ONCE, ask_for_root, bytes_held, weight
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.testing.network import open_network
@@ -49,6 +50,33 @@ async def test_the_root_of_a_folder_tells_it_nearly(content, store, tmp_path):
     cid = (await content.add(folder, pin_owner="user")).cid
     told = weight(cid, store.get(cid))
     assert 2_000_000 <= told <= 2_010_000
+
+
+async def test_what_is_here_of_content_is_counted_block_by_block(content, store, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    bodies = {number: random.Random(number).randbytes(100_000) for number in range(4)}
+    for number, body in bodies.items():
+        (folder / "below" / f"{number}").write_bytes(body)
+        (folder / f"again-{number}").write_bytes(body)
+    (folder / "large").write_bytes(random.Random(7).randbytes(600_000))
+    large = cid_of(folder / "large")
+    root = (await content.add(folder, pin_owner="user")).cid
+    assert bytes_held(root, store) == await content.held(root) == 1_000_000
+    store.delete(CID.of(RAW, bodies[1]))
+    assert bytes_held(root, store) == 900_000
+    store.delete(large)  # and with it, all that only it leads to
+    assert bytes_held(root, store) == 300_000
+    store.delete(root)
+    assert bytes_held(root, store) == 0
+
+
+def test_looking_at_what_is_here_can_be_stopped(store):
+    def stop():
+        raise trio.TooSlowError
+
+    with pytest.raises(trio.TooSlowError):
+        bytes_held(CID.of(RAW, b"x"), store, checkpoint=stop)
 
 
 def test_a_folder_whose_links_claim_nothing_has_no_size():

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.ipfs import IpfsStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
 
@@ -55,6 +58,19 @@ async def test_a_cid_that_nobody_has_is_named_with_how_many_were_asked(content, 
     with pytest.raises(StorageError, match=f"no peer has {NOWHERE}: 1 peer was asked") as caught:
         await IpfsStorage(content).prepare(ipfs(NOWHERE), tmp_path, hints=[PeerID("requester")])
     assert not caught.value.permanent
+
+
+async def test_what_is_here_of_content_that_is_not_all_here_is_told(content, block_store, tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        (tmp_path / "data" / f"{number}").write_bytes(Random(number).randbytes(100_000))
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    assert await IpfsStorage(content).size(ipfs(root)) == InputSize(300_000, 300_000, 300_000)
+    block_store.delete(CID.of(RAW, Random(1).randbytes(100_000)))
+    size = await IpfsStorage(content).size(ipfs(root))
+    assert size is not None
+    assert 300_000 <= size.total <= 301_000
+    assert (size.local, size.disk) == (200_000, 2 * size.total - 200_000)
 
 
 async def test_content_that_is_not_what_it_claims_fails_for_good(content, tmp_path):
