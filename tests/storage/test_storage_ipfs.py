@@ -65,7 +65,9 @@ async def test_what_is_here_of_content_that_is_not_all_here_is_told(content, blo
     for number in range(3):
         (tmp_path / "data" / f"{number}").write_bytes(Random(number).randbytes(100_000))
     root = (await content.add(tmp_path / "data", pin_owner="test")).cid
-    assert await IpfsStorage(content).size(ipfs(root)) == InputSize(300_000, 300_000, 300_000)
+    assert await IpfsStorage(content).size(ipfs(root)) == InputSize(
+        total=300_000, local=300_000, disk=300_000
+    )
     block_store.delete(CID.of(RAW, Random(1).randbytes(100_000)))
     size = await IpfsStorage(content).size(ipfs(root))
     assert size is not None
