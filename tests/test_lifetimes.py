@@ -9,24 +9,33 @@ import trio.testing
 from bacalhau_p2p.lifetimes import all_or_first_fault, background
 
 
-async def test_what_a_block_raises_comes_out_as_it_was_raised_and_ends_its_tasks():
-    ended = trio.Event()
+class Endless:
+    """A task that ends when it is cancelled."""
 
-    async def wait():
+    ended = False
+
+    async def __call__(self):
         try:
             await trio.sleep_forever()
         finally:
-            ended.set()
+            self.ended = True
 
+
+@pytest.fixture
+def endless():
+    return Endless()
+
+
+async def test_what_a_block_raises_comes_out_as_it_was_raised_and_ends_its_tasks(endless):
     async def fail_beside_it():
         async with background() as nursery:
-            nursery.start_soon(wait)
+            nursery.start_soon(endless)
             await trio.testing.wait_all_tasks_blocked()
             raise LookupError
 
     with pytest.raises(LookupError):
         await fail_beside_it()
-    assert ended.is_set()
+    assert endless.ended
 
 
 async def test_results_come_in_the_order_of_the_steps_whichever_ends_first():
@@ -44,22 +53,14 @@ async def test_results_come_in_the_order_of_the_steps_whichever_ends_first():
     assert await all_or_first_fault([], OSError) == []
 
 
-async def test_the_first_fault_ends_the_other_steps_and_comes_out_as_itself():
-    ended = trio.Event()
-
-    async def wait():
-        try:
-            await trio.sleep_forever()
-        finally:
-            ended.set()
-
+async def test_the_first_fault_ends_the_other_steps_and_comes_out_as_itself(endless):
     async def fail():
         await trio.testing.wait_all_tasks_blocked()
         raise FileNotFoundError("input")
 
     with pytest.raises(FileNotFoundError, match="input"):
-        await all_or_first_fault([wait, fail], LookupError, OSError)
-    assert ended.is_set()
+        await all_or_first_fault([endless, fail], LookupError, OSError)
+    assert endless.ended
 
 
 async def test_a_fault_that_was_not_named_stays_an_exception_group():

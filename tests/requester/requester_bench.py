@@ -147,15 +147,15 @@ def beat(node: PeerID) -> say.Heartbeat:
     return say.Heartbeat(executions=(running,))
 
 
-def restarted(bench: Bench) -> Bench:
-    """The requester killed and started again, from what it had asked to be kept."""
+def restarted(bench: Bench, known: Iterable[PeerID] = (A, B, C, D)) -> Bench:
+    """The requester killed and started again, from what it had asked to be kept; it meets `known` at once."""
     kept: dict[str, Execution] = {}
     for action in bench.done:
         if isinstance(action, ev.Store) and isinstance(action.record, Execution):
             kept[action.record.id] = action.record
     again = Bench()
     again.now, again.done = bench.now, list(bench.done)
-    again.know(A, B, C, D)
+    again.know(*known)
     again.give(ev.Resumed(bench.job, tuple(kept.values())))
     return again
 

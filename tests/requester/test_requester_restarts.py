@@ -6,7 +6,6 @@ from requester_bench import (
     JOB,
     A,
     B,
-    Bench,
     C,
     D,
     S,
@@ -20,7 +19,6 @@ from requester_bench import (
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
-from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import ATTEMPTS
 
 
@@ -90,18 +88,15 @@ def test_a_restart_does_not_run_again_what_a_twin_publishes(bench):
     bench.propose(B)
     bench.judge(accepted=[A, B])
     bench.fail(A)
-    entry = bench.machine.jobs[JOB]
-    again = Bench()
-    assert announced(again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))) == []
+    again = restarted(bench)
+    assert announced(again.done[len(bench.done) :]) == []
     again.publish(B)
     assert again.job.state is JobState.COMPLETED
 
 
 def test_a_restart_resumes_where_the_store_stood(bench):
     run_to_proposals(bench, job(2), A, B)
-    entry = bench.machine.jobs[JOB]
-    again = Bench()
-    again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))
+    again = restarted(bench)
     again.propose(A)
     again.propose(B)
     again.judge(accepted=[A, B])

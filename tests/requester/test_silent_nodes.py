@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from requester_bench import JOB, A, B, Bench, S, announced, beat, execution_id, job, sent
+from requester_bench import JOB, A, B, Bench, S, announced, beat, execution_id, job, restarted, sent
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
@@ -148,10 +148,7 @@ def test_a_node_that_says_itself_that_its_run_is_gone_is_replaced_at_once(bench,
 
 def test_a_restarted_requester_still_knows_which_runs_outlive_their_nodes(bench):
     lose_contact(bench)
-    entry = bench.machine.jobs[JOB]
-    again = Bench()
-    again.know(B)
-    again.give(ev.Resumed(entry.job, tuple(entry.executions.values())))
+    again = restarted(bench, [B])
     again.wait(LOST_AFTER_SURVIVING - 1)
     assert again.states() == {A: S.BID_ACCEPTED}
     again.wait(1)
