@@ -8,7 +8,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_test_that_the_transport_page_names_exists():
     named = set(re.findall(r"`((?:test|check)_\w+)`", (ROOT / "docs" / "transport.md").read_text()))
-    sources = [*(ROOT / "tests").rglob("*.py"), ROOT / "bacalhau_p2p" / "testing" / "transports.py"]
+    checks = ROOT / "bacalhau_p2p" / "testing" / "transports"
+    sources = [*(ROOT / "tests").rglob("*.py"), *checks.glob("*.py")]
     defined = {
         name for source in sources for name in re.findall(r"def ((?:test|check)_\w+)", source.read_text())
     }
