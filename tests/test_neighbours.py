@@ -16,9 +16,18 @@ import trio
 from bacalhau_p2p.directory import Directory
 from bacalhau_p2p.identity import Identity
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node import acquaintances, neighbours
 from bacalhau_p2p.node.acquaintances import LOOK_EVERY, Acquaintances
-from bacalhau_p2p.node.neighbours import KEPT_FOR, MOST, MOST_ADDRESSES, WRITE_APART, WRITE_EVERY, Neighbours
+from bacalhau_p2p.node.neighbours import (
+    AGAIN_AT_LAST,
+    KEPT_FOR,
+    MOST,
+    MOST_ADDRESSES,
+    WRITE_APART,
+    WRITE_EVERY,
+    Neighbours,
+)
 from bacalhau_p2p.transports.memory import MemoryNetwork
 
 DAY = 24 * 3600.0
@@ -172,7 +181,9 @@ def test_only_addresses_of_the_node_itself_are_kept_and_not_too_many():
 
 
 @asynccontextmanager
-async def living(path: Path, wires: MemoryNetwork, identity: Identity, wanted: int = 4):
+async def living(
+    path: Path, wires: MemoryNetwork, identity: Identity, wanted: int = 4, directory: Directory | None = None
+):
     """A node as far as it looks for neighbours; yields its transport, and a count of what it dials."""
     async with wires.open(identity) as transport, trio.open_nursery() as nursery:
         dialled: Counter[str] = Counter()
@@ -183,10 +194,21 @@ async def living(path: Path, wires: MemoryNetwork, identity: Identity, wanted: i
             return await connect(address)
 
         transport.connect = counted
-        node = Acquaintances(transport, Directory(), trio.current_time, Neighbours(path))
+        node = Acquaintances(transport, directory or Directory(), trio.current_time, Neighbours(path))
         nursery.start_soon(node.keep_neighbours, wanted, random.Random(1))
         yield transport, dialled
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def jumping(autojump_clock, monkeypatch):
+    """A clock that jumps, and waits for no thread: so what is for one is done at once."""
+
+    async def at_once(call, *args):
+        return call(*args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    return autojump_clock  # where it is seen by pytest-trio
 
 
 def nowhere(peer: PeerID) -> str:
@@ -198,7 +220,7 @@ def write(path: Path, known: dict[PeerID, str], met: PeerID | None = None) -> No
     path.write_text(json.dumps(entries))
 
 
-async def test_a_node_that_starts_alone_turns_to_those_whom_it_knew(path, autojump_clock):
+async def test_a_node_that_starts_alone_turns_to_those_whom_it_knew(path, jumping):
     wires = MemoryNetwork(full_mesh=False)
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(wires.open(Identity.generate()))
@@ -213,8 +235,27 @@ async def test_a_node_that_starts_alone_turns_to_those_whom_it_knew(path, autoju
         assert dialled == before  # all is well
 
 
+async def test_a_node_that_was_cut_off_for_hours_finds_the_others_again(path, jumping):
+    wires, directory = MemoryNetwork(full_mesh=False), Directory()
+    async with (
+        wires.open(Identity.generate()) as other,
+        living(path, wires, Identity.generate(), directory=directory) as (transport, _),
+    ):
+        await transport.connect(other.addresses[0])
+        directory.saw(NodeInfo(id=other.peer_id, addresses=tuple(other.addresses)), trio.current_time())
+        await trio.sleep(2 * LOOK_EVERY)
+        wires.cut(transport.peer_id, other.peer_id)
+        await trio.sleep(2 * 3600)
+        assert not transport.peers
+        directory.gone_stale(trio.current_time())  # as a node does it now and then
+        assert directory.nodes() == []
+        wires.heal()
+        await trio.sleep(AGAIN_AT_LAST + 2 * LOOK_EVERY)
+        assert list(transport.peers) == [other.peer_id]
+
+
 async def test_those_who_are_away_are_dialled_ever_less_often_and_at_last_not_at_all(
-    path, autojump_clock, monkeypatch
+    path, jumping, monkeypatch
 ):
     monkeypatch.setattr(neighbours, "KEPT_FOR", 2 * DAY)
     monkeypatch.setattr(acquaintances, "LOOK_EVERY", 30.0)
@@ -231,7 +272,7 @@ async def test_those_who_are_away_are_dialled_ever_less_often_and_at_last_not_at
         assert dialled[at] == before
 
 
-async def test_those_met_are_tried_first(path, autojump_clock):
+async def test_those_met_are_tried_first(path, jumping):
     peers = [Identity.generate().peer_id for _ in range(20)]
     write(path, {peer: nowhere(peer) for peer in peers}, met=peers[13])
     async with living(path, MemoryNetwork(full_mesh=False), Identity.generate(), wanted=2) as (_, dialled):
@@ -240,7 +281,7 @@ async def test_those_met_are_tried_first(path, autojump_clock):
         assert dialled.total() == 2
 
 
-async def test_with_it_off_nobody_is_dialled_and_nothing_kept(path, autojump_clock):
+async def test_with_it_off_nobody_is_dialled_and_nothing_kept(path, jumping):
     wires = MemoryNetwork(full_mesh=False)
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(wires.open(Identity.generate()))
