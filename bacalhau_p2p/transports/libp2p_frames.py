@@ -41,7 +41,7 @@ class Frame(NamedTuple):
     flags: int
     stream_id: int
     length: int
-    payload: bytes = b""
+    payload: bytes | memoryview = b""
 
 
 def encode_header(kind: int, flags: int, stream_id: int, length: int) -> bytes:
@@ -64,11 +64,12 @@ class FrameParser:
         if self._header:
             data = self._header + data
             self._header = b""
+        view = memoryview(data)
         position = min(self._missing, len(data))
         if position:
             self._missing -= position
             flags = 0 if self._missing else self._last_flags
-            frames.append(Frame(DATA, flags, self._stream_id, 0, data[:position]))
+            frames.append(Frame(DATA, flags, self._stream_id, 0, view[:position]))
         while len(data) - position >= HEADER_SIZE:
             version, kind, flags, stream_id, length = _HEADER.unpack_from(data, position)
             if version != 0 or kind > GO_AWAY:
@@ -77,7 +78,7 @@ class FrameParser:
             if kind != DATA or not length:
                 frames.append(Frame(kind, flags, stream_id, length))
                 continue
-            payload = data[position : position + length]
+            payload = view[position : position + length]
             position += len(payload)
             self._missing = length - len(payload)
             if self._missing:
@@ -92,22 +93,24 @@ class ReceiveBuffer:
     """What a stream received and nobody has read yet, in the order in which it came."""
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes | bytearray] = deque()
+        self._pieces: deque[bytes | bytearray | memoryview] = deque()
         self._offset = 0  # bytes of the first piece that are read
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def append(self, piece: bytes) -> None:
+    def append(self, piece: bytes | memoryview) -> None:
         self._size += len(piece)
-        if len(piece) < _SMALL and self._pieces and len(self._pieces[-1]) < _SMALL:
+        if len(piece) >= _SMALL:
+            self._pieces.append(piece)
+        elif self._pieces and len(self._pieces[-1]) < _SMALL:
             last = self._pieces[-1]
             if not isinstance(last, bytearray):
                 last = self._pieces[-1] = bytearray(last)
             last += piece
         elif piece:
-            self._pieces.append(piece)
+            self._pieces.append(bytes(piece))  # lest it keep all that it came with
 
     def take(self, max_bytes: int) -> bytes:
         """At most so many bytes, no longer kept here."""

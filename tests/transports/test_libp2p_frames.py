@@ -54,7 +54,7 @@ def fed(parser: FrameParser, pieces: list[bytes]) -> list[Frame]:
             if last is not None and last.kind == DATA and len(last.payload) < last.length:
                 assert frame.stream_id == last.stream_id
                 whole[-1] = last._replace(
-                    flags=last.flags | frame.flags, payload=last.payload + frame.payload
+                    flags=last.flags | frame.flags, payload=b"".join((last.payload, frame.payload))
                 )
             else:
                 whole.append(frame)
