@@ -42,7 +42,8 @@ _SURVEYS = 64
 """DAGs that are looked through for one question; of further ones only the first block is told."""
 _BATCH = 1024 * 1024
 _BATCHES_AHEAD = 1
-_LEAST_PIECE, _MOST_PIECE = 64 * 1024, _BATCH
+LEAST_PIECE, MOST_PIECE = 64 * 1024, 256 * 1024
+"""Bytes that a peer must take within the time in which it would be idle: the more the quicker it was."""
 
 _T = TypeVar("_T")
 
@@ -122,14 +123,14 @@ class Exchange:
         await self._send_answer(stream, Answer(status=status, reason=reason))
 
     async def _send_answer(self, stream: HalfCloseableStream, answer: Answer) -> None:
-        await _Pace(self._limits.idle).send(stream, answer.encode())
+        await Pace(self._limits.idle).send(stream, answer.encode())
         await stream.send_eof()
 
     async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID], flat: bool) -> None:
         if not await self._thread(lambda: all(map(self._blocks.has, wanted))):
             await self._answer(stream, Status.MISSING)
             return
-        pace = _Pace(self._limits.idle)
+        pace = Pace(self._limits.idle)
         await pace.send(stream, Answer(status=Status.OK).encode())
         blocks = (
             write_flat(wanted, self._blocks) if flat else write_car(wanted, self._blocks, self._blocks.limits)
@@ -198,14 +199,14 @@ class Exchange:
         return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
 
 
-class _Pace:
-    """Sends to one peer, piece by piece, so that one who takes it slowly is not idle. Pieces are larger
-    for those who take them in less than a second."""
+class Pace:
+    """Sends to one peer, piece by piece, so that one who takes it slowly is not idle. Pieces are larger for
+    those who take them in less than a second: each costs a step of the scheduler."""
 
     def __init__(self, idle: float) -> None:
         """`idle`: seconds in which a piece must have gone."""
         self._idle = idle
-        self._piece = _LEAST_PIECE
+        self._piece = LEAST_PIECE
 
     async def send(self, stream: HalfCloseableStream, data: bytes) -> None:
         """Raises trio.TooSlowError."""
@@ -216,7 +217,7 @@ class _Pace:
                 await stream.send_all(rest[: self._piece])
             rest = rest[self._piece :]
             quick = trio.current_time() - begun < 1.0
-            self._piece = min(2 * self._piece, _MOST_PIECE) if quick else _LEAST_PIECE
+            self._piece = min(2 * self._piece, MOST_PIECE) if quick else LEAST_PIECE
 
 
 def _until(lacking: list[ContentError], items: Iterator[bytes]) -> Iterator[bytes]:

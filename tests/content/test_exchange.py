@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from trio.testing import memory_stream_pair
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.car import header, section
 from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.exchange import ExchangeLimits
+from bacalhau_p2p.content.exchange import LEAST_PIECE, MOST_PIECE, ExchangeLimits, Pace
 from bacalhau_p2p.content.limits import Limits
 from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.content.varint import encode_varint
@@ -421,3 +422,42 @@ async def test_requests_to_one_peer_wait_for_each_other(net):
         for cid in cids:
             nursery.start_soon(net.fetch, ALICE, cid, [BOB])
     assert all(net.stores[ALICE].has(cid) for cid in cids)
+
+
+class Taking(trio.abc.SendStream):
+    """A peer that takes so many bytes a second, which may change; notes the pieces that it is sent."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.pieces: list[int] = []
+
+    async def send_all(self, data) -> None:
+        self.pieces.append(len(data))
+        await trio.sleep(len(data) / self.rate if self.rate else math.inf)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        raise AssertionError
+
+
+async def test_a_peer_that_takes_blocks_slowly_is_waited_for_and_one_that_takes_none_is_not(autojump_clock):
+    peer, pace = Taking(5_000), Pace(15)
+    await pace.send(peer, bytes(1_000_000))
+    assert set(peer.pieces[:-1]) == {LEAST_PIECE}
+    peer.pieces.clear()
+    peer.rate = 1e9
+    await pace.send(peer, bytes(3_000_000))
+    assert sum(peer.pieces) == 3_000_000
+    assert max(peer.pieces) == MOST_PIECE
+    assert len(peer.pieces) < 3_000_000 / MOST_PIECE + 4
+    peer.pieces.clear()
+    peer.rate = 18_000  # of a sudden
+    await pace.send(peer, bytes(1_000_000))
+    assert set(peer.pieces[1:-1]) == {LEAST_PIECE}
+    peer.rate = 0
+    began = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await pace.send(peer, bytes(10))
+    assert trio.current_time() - began == 15
