@@ -17,15 +17,6 @@ from random import Random
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 MIB = 1 << 20
 REPEAT = 3
-MOST_TOUCHED = 2048 * MIB
-
-_TOUCH = """
-import mmap, sys
-size = int(sys.argv[1])
-with mmap.mmap(-1, max(size, 1)) as memory:
-    for start in range(0, size, mmap.PAGESIZE):
-        memory[start] = 1
-"""
 
 Say = Callable[..., None]
 
@@ -150,9 +141,9 @@ def large_file(say: Say, size: int = 256) -> None:
                 with (folder / "data").open("wb") as file:
                     for _ in range(size):
                         file.write(random.randbytes(MIB))
-                touch_memory()
+                touch_memory(folder, 2 * size * MIB)
                 added = near.run("add", folder / "data", cwd=folder)
-                touch_memory()
+                touch_memory(folder, 4 * size * MIB)
                 before = near.processor_time(), far.processor_time()
                 got = far.run("get", added.output, cwd=folder)
                 computed = _computed(before, near, far, got)
@@ -173,16 +164,19 @@ def large_file(say: Say, size: int = 256) -> None:
                 large.unlink()
 
 
-def touch_memory() -> None:
-    """Have the machine hold some free memory, in which files that are written can be kept.
+def touch_memory(folder: Path, size: int) -> None:
+    """Have the machine hold so many free bytes of memory of the kind in which it keeps files, or half of
+    what is available.
 
     The host of a virtual machine may take back what is free, and gives it again page by page as it is
     touched: a second for 256 MiB, on one that was measured. That would be added to what is measured here.
     """
     available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-    size = min(MOST_TOUCHED, int(available[1]) * 1024 // 2) if available else 0
-    # In another process: what a command needed at most is counted from what its parent has.
-    subprocess.run([sys.executable, "-c", _TOUCH, str(size)], check=True)
+    piece, path = bytes(MIB), folder / "touched"
+    with path.open("wb") as file:
+        for _ in range(min(size, int(available[1]) * 512 if available else 0) // MIB):
+            file.write(piece)
+    path.unlink()
 
 
 def _computed(before: tuple[float, float], near: Served, far: Served, got: Ran) -> str:
