@@ -214,12 +214,14 @@ class Packs(BlockTable):
             os.close(file)
 
     def sync_all(self, digests: Sequence[bytes]) -> None:
-        """No power cut takes these blocks any more."""
-        for pack in {pack for _, pack in self.rows("pack", digests)}:
+        """No power cut takes those of these blocks that are here any more."""
+        packs = {pack for _, pack in self.rows("pack", digests)}
+        for pack in packs:
             with suppress(FileNotFoundError):
                 sync_path(self._path_of(pack))
-        sync_path(self._folder)
-        self.sync()
+        if packs:
+            sync_path(self._folder)
+            self.sync()
 
     def _path_of(self, pack: int) -> str:
         return f"{self._folder}/{pack}"

@@ -217,6 +217,20 @@ def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path,
     assert sorted(synced) == sorted(written | {str(tmp_path / "store" / "packs")} | journals)
 
 
+def test_syncing_a_dag_of_small_blocks_waits_for_no_pack(store, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"small")
+    root = build(tmp_path / "file", store.put).cid
+    store.put(NAME, DATA)
+    synced = []
+
+    def note(file):
+        synced.append(Path(f"/proc/self/fd/{file}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.sync(root)
+    assert sorted(synced) == ["pins.db-wal", "small.db-wal"]
+
+
 def test_syncing_waits_for_no_pack_but_those_of_the_dag(store, tmp_path, monkeypatch):
     monkeypatch.setattr(packs, "PACK_SIZE", 300_000)
     (tmp_path / "file").write_bytes(blob(500_000, 1))
