@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from bacalhau_p2p.content.cid import CID
+from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.content.claims import Batch, Claims
 from bacalhau_p2p.content.collecting import Collected, Group, collect, digests_below
 from bacalhau_p2p.content.dag import Survey, survey
@@ -182,18 +182,20 @@ class BlockStore:
         """The block, its hash checked, or None. A damaged one is removed and counts as missing."""
         if not cid.fetchable:
             return None
-        block = self._find(cid.digest)
+        block = self._find(cid)
         if block is None or cid.verify(block):
             return block
-        block = self._find(cid.digest)  # it may have been removed while it was read, and stored again
+        block = self._find(cid)  # it may have been removed while it was read, and stored again
         if block is None or cid.verify(block):
             return block
         self.delete(cid)
         return None
 
-    def _find(self, digest: bytes) -> bytes | None:
-        block = self._small.get(digest)
-        return self._packs.get(digest) if block is None else block
+    def _find(self, cid: CID) -> bytes | None:
+        leaf = cid.codec == RAW  # which is large, as a rule
+        first, second = (self._packs, self._small) if leaf else (self._small, self._packs)
+        block = first.get(cid.digest)
+        return second.get(cid.digest) if block is None else block
 
     def size(self, cid: CID) -> int | None:
         """Bytes of the block, or None. It is not read."""
