@@ -33,6 +33,9 @@ __all__ = ["PROTOCOL", "Bitswap"]
 MAX_WAITING = 4096
 """Wants of one peer that wait for their answer; further ones hold its stream back."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks at whether a peer that says nothing is still connected."""
+
 _IN_FLIGHT = 64
 """Blocks that one fetch has asked for and not yet got."""
 _ANSWER = 1024 * 1024
@@ -115,7 +118,7 @@ class Bitswap:
                     await self._send(stream, await self._thread(self._reply, want, wants))
                     async for more in wants:
                         await self._send(stream, await self._thread(self._reply, more, wants))
-                    await stream.send_eof()
+                    await self._finish(stream)
             except (PeerUnreachable, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 continue  # the next want tries anew
 
@@ -145,14 +148,14 @@ class Bitswap:
         async with self._asking(peer) as (stream, want, heard):
             want(cid)
             await self._send(stream, Message(wants=[Want(cid=cid, have=True, tell_missing=True)]))
-            return (await self._next(heard))[1] is not None
+            return (await self._next(stream, heard))[1] is not None
 
     async def block(self, peer: PeerID, cid: CID) -> bytes:
         """One block of a peer's, its hash checked; it is not stored. Raises PeerFault."""
         async with self._asking(peer) as (stream, want, heard):
             want(cid)
             await self._send(stream, Message(wants=[Want(cid=cid, tell_missing=True)]))
-            _, block = await self._next(heard)
+            _, block = await self._next(stream, heard)
             if block is None or not (block or cid.verify(b"")):
                 raise PeerFault(f"it does not have block {cid}")
             return block
@@ -183,7 +186,7 @@ class Bitswap:
                     await self._send(stream, Message(wants=wants))
                 if not frontier.flying:
                     break
-                blocks = await self._gather(heard, frontier)
+                blocks = await self._gather(stream, heard, frontier)
                 size += sum(len(block) for _, block in blocks)
                 check_budget(size, self._blocks.limits)
                 await self._thread(frontier.store, blocks)
@@ -192,14 +195,14 @@ class Bitswap:
             raise PeerFault(f"it does not have block {next(iter(frontier.lacking))}")
 
     async def _gather(
-        self, heard: trio.MemoryReceiveChannel[_Heard], frontier: Frontier
+        self, stream: HalfCloseableStream, heard: trio.MemoryReceiveChannel[_Heard], frontier: Frontier
     ) -> list[tuple[CID, bytes]]:
         """The next block that is on its way, or news of a missing one, and what came with it."""
         arrived: dict[CID, bytes] = {}
         waited = False
         while True:
             try:
-                found, block = heard.receive_nowait() if waited else await self._next(heard)
+                found, block = heard.receive_nowait() if waited else await self._next(stream, heard)
             except trio.WouldBlock:
                 return list(arrived.items())
             waited = True
@@ -210,9 +213,13 @@ class Bitswap:
             elif block or found.verify(b""):
                 arrived[found] = block
 
-    async def _next(self, heard: trio.MemoryReceiveChannel[_Heard]) -> _Heard:
+    async def _next(self, stream: HalfCloseableStream, heard: trio.MemoryReceiveChannel[_Heard]) -> _Heard:
+        """What is heard next. It comes on streams of the peer: a loss of ours has to be looked for."""
         with trio.fail_after(self._limits.idle):
-            return await heard.receive()
+            while True:
+                with trio.move_on_after(LOOK_EVERY):
+                    return await heard.receive()
+                await stream.wait_send_all_might_not_block()
 
     @asynccontextmanager
     async def _asking(
@@ -251,6 +258,13 @@ class Bitswap:
     async def _opened(self, peer: PeerID) -> HalfCloseableStream:
         with trio.fail_after(self._limits.idle):
             return await self._open_stream(peer, PROTOCOL)
+
+    async def _finish(self, stream: HalfCloseableStream) -> None:
+        """End a stream and wait for its other end: closed sooner it is reset, and what was not read lost."""
+        await stream.send_eof()
+        with trio.move_on_after(self._limits.idle):
+            while await stream.receive_some(_READ):
+                pass
 
     async def _send(self, stream: HalfCloseableStream, message: Message) -> None:
         if not (message.wants or message.blocks or message.presences):

@@ -6,6 +6,10 @@ import logging
 from collections import Counter
 from types import TracebackType
 
+import trio
+
+from bacalhau_p2p.errors import RemoteProtocolError
+
 _log = logging.getLogger(__name__)
 
 
@@ -14,7 +18,8 @@ class FaultBarrier:
 
     What is not an `Exception` (cancellation, Ctrl-C) passes, also within an exception group. What is
     `expected`, or a group of nothing else, is contained without a word. `fault` is what was contained.
-    The default level is for what strangers provoke as often as they like; a fault of ours is a warning.
+    The default level is for what strangers provoke as often as they like, and a peer that breaks the rules or
+    is idle is logged at no other; a fault of ours is a warning.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class FaultBarrier:
         ):
             return True
         self._counters[self._counter] += 1
-        _log.log(self._level, "%s failed and was contained: %s: %s", self._what, type(fault).__name__, fault)
+        level = logging.INFO if isinstance(fault, RemoteProtocolError | trio.TooSlowError) else self._level
+        _log.log(level, "%s failed and was contained: %s: %s", self._what, type(fault).__name__, fault)
         _log.debug("%s", self._what, exc_info=fault)
         return True

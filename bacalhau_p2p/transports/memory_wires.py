@@ -82,7 +82,7 @@ class _Pipe:
         view = memoryview(data)
         await trio.lowlevel.checkpoint()
         while view:
-            self._check_writable()
+            self.check_writable()
             if self._waiting_bytes >= WINDOW:
                 await self._moved.park()
                 continue
@@ -91,7 +91,7 @@ class _Pipe:
             self._waiting_bytes += len(piece)
             self._chunks.append((self._due(), piece))
             self.stir()
-        self._check_writable()
+        self.check_writable()
 
     def write_eof(self) -> None:
         if self._eof_at is None and not self.broken:
@@ -132,7 +132,7 @@ class _Pipe:
         self._last_due = max(self._last_due, trio.current_time() + (self._transit() or 0.0))
         return self._last_due
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
         if self.broken or self.reader_closed:
             raise trio.BrokenResourceError("the stream was reset or its connection was lost")
 
@@ -155,6 +155,7 @@ class MemoryStream(HalfCloseableStream):
         with self._exclusively("send"):
             self._check_sendable()
             await trio.lowlevel.checkpoint()
+            self._outbound.check_writable()
 
     async def send_eof(self) -> None:
         with self._exclusively("send"):

@@ -8,7 +8,7 @@ import trio
 from dag_makers import MemoryBlocks, blob, results_folder
 from trio.testing import memory_stream_pair
 
-from bacalhau_p2p.content.bitswap import MAX_WAITING, PROTOCOL, Bitswap
+from bacalhau_p2p.content.bitswap import LOOK_EVERY, MAX_WAITING, PROTOCOL, Bitswap
 from bacalhau_p2p.content.bitswap_wire import MAX_MESSAGE, Message, Want, take_message
 from bacalhau_p2p.content.blockstore import BlockStore
 from bacalhau_p2p.content.cid import CID, DAG_PB, RAW
@@ -19,6 +19,7 @@ from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.content.varint import encode_varint
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.memory import MemoryNetwork
 
 ALICE, BOB = PeerID("alice"), PeerID("bob")
 FAR = CID.of(RAW, b"nowhere")
@@ -195,6 +196,59 @@ async def test_a_peer_that_falls_silent_is_given_up(net, autojump_clock):
     net.handlers[ALICE] = silent
     with pytest.raises(PeerFault, match="sent nothing for 2 s"):
         await net.bitswaps[BOB].fetch(ALICE, FAR)
+
+
+async def test_a_peer_whose_connection_breaks_is_given_up_soon(tmp_path, autojump_clock):
+    network = MemoryNetwork()
+    async with network.open(ALICE) as alice, network.open(BOB) as bob:
+
+        async def dies(peer, stream):
+            await stream.receive_some()
+            await alice.disconnect(peer)
+
+        alice.handle_streams(PROTOCOL, dies)
+        with BlockStore(tmp_path / "store") as store:
+            bitswap = Bitswap(store, bob.open_stream, limits=ExchangeLimits(idle=30))
+            for ask in (bitswap.fetch, bitswap.has, bitswap.block):
+                await bob.connect(alice.addresses[0])
+                began = trio.current_time()
+                with pytest.raises(PeerFault, match="the connection was lost"):
+                    await ask(ALICE, FAR)
+                assert trio.current_time() - began <= 2 * LOOK_EVERY
+
+
+async def test_a_peer_that_ends_its_half_of_our_stream_is_waited_for(net, autojump_clock):
+    async def half_closes(peer, stream):
+        await stream.send_eof()
+        await trio.sleep_forever()
+
+    net.handlers[ALICE] = half_closes
+    with pytest.raises(PeerFault, match="sent nothing for 2 s"):
+        await net.bitswaps[BOB].fetch(ALICE, FAR)
+
+
+async def test_an_answer_is_not_cut_off_before_its_reader_is_done(net):
+    data = b"a block"
+    net.stores[ALICE].put(CID.of(RAW, data), data)
+    done = trio.Event()
+
+    async def reads_at_leisure(peer, stream):
+        answer = b""
+        while piece := await stream.receive_some():
+            answer += piece
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(b"still there?")  # which fails when the other end is closed
+        body = take_message(bytearray(answer))
+        assert body is not None
+        assert Message.decode(body).blocks == [(CID.of(RAW, data), data)]
+        done.set()
+
+    net.handlers[BOB] = reads_at_leisure
+    async with await net.opener(BOB)(ALICE, PROTOCOL) as stream:
+        await stream.send_all(Message(wants=[Want(cid=CID.of(RAW, data))]).encode())
+        await stream.send_eof()
+        with trio.fail_after(10):
+            await done.wait()
 
 
 async def test_the_exchange_falls_back_on_bitswap(net, tmp_path):

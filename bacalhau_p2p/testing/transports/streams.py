@@ -128,6 +128,8 @@ async def check_streams_break_with_their_connection(open_transport: OpenTranspor
             with refused(trio.BrokenResourceError):
                 await stream.receive_some()
             with refused(trio.BrokenResourceError):
+                await stream.wait_send_all_might_not_block()
+            with refused(trio.BrokenResourceError):
                 while True:
                     await stream.send_all(b"anybody?")
 
