@@ -95,7 +95,9 @@ class BlockStore:
             self._small = SmallBlocks(folder / "small.db")
             self._packs = Packs(folder / "packs.db", folder / "packs")
             used = self._pins.take_note("used")  # it is there when the store was closed well
-            self._used = self._small.total() + self._packs.total() if used is None else used
+            if used is None or self._packs.lost_some:
+                used = self._small.total() + self._packs.total()
+            self._used = used
         except BaseException:
             os.close(self._lock)
             raise

@@ -65,6 +65,8 @@ class Packs(BlockTable):
         self._end = 0
         self._blocks = Counter[int]()
         """How many blocks each pack has; those with none are gone, but for the one that is written."""
+        self.lost_some = False
+        """Whether packs turned out to be shorter than they were: what `total` says is less than before."""
         try:
             self._recover()
         except BaseException:
@@ -83,6 +85,7 @@ class Packs(BlockTable):
                 except FileNotFoundError:
                     size = 0
                 if end > size:
+                    self.lost_some = True
                     db.execute("DELETE FROM blocks WHERE pack = ? AND start + size > ?", (pack, size))
             for pack, count, end in db.execute(
                 "SELECT pack, count(*), max(start + size) FROM blocks GROUP BY pack"

@@ -131,6 +131,7 @@ def test_what_a_power_cut_took_of_a_pack_is_missing_and_can_be_stored_again(tmp_
     os.truncate(third.pack, third.start + 100_000)
     with BlockStore(tmp_path / "s") as store:
         assert [store.has(cid) for cid in blocks] == [True, True, False, False, False]
+        assert store.used == 400_001
         store.put_many(blocks.items())
         assert [store.get(cid) for cid in blocks] == list(blocks.values())
     os.truncate(third.pack, 0)
