@@ -8,6 +8,7 @@ to outlive a power cut would be as many waits for the disk.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import threading
 from collections import Counter, defaultdict
@@ -55,7 +56,12 @@ class Packs(BlockTable):
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
-        """`path` of the table, `folder` of the packs; both are made when they are not there."""
+        """`path` of the table, `folder` of the packs; both are made when they are not there.
+
+        Raises FileNotFoundError when there are packs and no table, without which they are worth nothing.
+        """
+        if not path.exists() and folder.exists() and any(folder.iterdir()):
+            raise FileNotFoundError(errno.ENOENT, "the table of its packs is missing", str(path))
         super().__init__(path, "size INTEGER NOT NULL, pack INTEGER NOT NULL, start INTEGER NOT NULL", "size")
         folder.mkdir(exist_ok=True)
         self._folder = str(folder)

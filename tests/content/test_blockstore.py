@@ -142,6 +142,17 @@ def test_what_a_power_cut_took_of_a_pack_is_missing_and_can_be_stored_again(tmp_
         assert [store.get(cid) for cid in blocks] == list(blocks.values())
 
 
+def test_packs_without_their_table_are_not_removed_but_refused(tmp_path):
+    with BlockStore(tmp_path / "s") as store:
+        store.put(NAME, DATA)
+    (tmp_path / "s" / "packs.db").rename(tmp_path / "packs.db")
+    with pytest.raises(ContentError, match="the table of its packs is missing"):
+        BlockStore(tmp_path / "s")
+    (tmp_path / "packs.db").rename(tmp_path / "s" / "packs.db")
+    with BlockStore(tmp_path / "s") as store:
+        assert store.get(NAME) == DATA
+
+
 def test_a_pack_that_was_taken_away_is_noticed_when_it_is_read(store, tmp_path):
     store.put(NAME, DATA)
     large_block(tmp_path / "store", NAME).pack.unlink()
