@@ -114,7 +114,7 @@ def test_a_damaged_file_is_no_error_and_said_in_the_log(path, content, caplog):
 
 
 def test_a_missing_file_and_one_that_cannot_be_read_are_said_in_the_log(path, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="bacalhau_p2p"):
         restarted(path, 0.0)
     assert "no_neighbours_kept" in caplog.text
     path.mkdir()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -83,14 +82,16 @@ async def test_silent_and_absent_peers_do_not_hold_a_fetch_up(net):
     await net.fetch(ALICE, CID.of(RAW, b"x"), [CAROL, DAVE, BOB], timeout=60)
 
 
-def lying(blocks: MemoryBlocks, answer: bytes, *, then: Callable | None = None):
-    """A handler that has everything, and answers a get with these bytes."""
+def lying(blocks: MemoryBlocks, answer: bytes, *, gave: trio.Event | None = None):
+    """A handler that has everything, and answers a get with these bytes, after which `gave` is set."""
 
     async def handle(peer, stream):
         request = Request.decode(await read_message(stream, bytearray(), 2))
         await stream.send_all(Answer(status=Status.OK).encode())
         if request.operation is Operation.GET:
             await stream.send_all(answer)
+            if gave is not None:
+                gave.set()
         await stream.send_eof()
 
     return handle
@@ -120,17 +121,13 @@ async def test_the_next_peer_goes_on_where_one_broke_off(net):
             await stream.send_all(data)
         await stream.send_eof()
 
-    started = trio.Event()
-
-    async def breaks(peer, stream):
-        await lying(blocks, half)(peer, stream)
-        started.set()
+    broke = trio.Event()
 
     async def watched_later(peer, stream):
-        await started.wait()
+        await broke.wait()
         await watched(peer, stream)
 
-    net.handlers[BOB], net.handlers[CAROL] = breaks, watched_later
+    net.handlers[BOB], net.handlers[CAROL] = lying(blocks, half, gave=broke), watched_later
     await net.fetch(ALICE, root, [BOB, CAROL])
     assert alice.has_all(root)
     assert asked[-1] == tuple(leaves[1:])

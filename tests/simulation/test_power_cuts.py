@@ -8,20 +8,12 @@ from unittest import mock
 
 import pytest
 
-from bacalhau_p2p.compute import service as compute_service
 from bacalhau_p2p.compute.service import ComputeService
 from bacalhau_p2p.driver import Driver
-from bacalhau_p2p.requester import service as requester_service
 from bacalhau_p2p.requester.service import RequesterService
-from bacalhau_p2p.testing.simulation import node as simulated
 from bacalhau_p2p.testing.simulation.power import cut, record
 from bacalhau_p2p.testing.simulation.tape import Connection, Disk, Kind, Loss, Operation
 from bacalhau_p2p.testing.simulation.violation import Violation
-
-
-def test_a_component_hears_what_its_machine_is_told_in_simulation():
-    assert {kind.kind for kind in compute_service._HEARD} == simulated._TO_COMPUTE
-    assert {kind.kind for kind in requester_service._HEARD} == simulated._TO_REQUESTER
 
 
 def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_path):

@@ -20,7 +20,7 @@ from bacalhau_p2p.transports.faults import FaultBarrier
 )
 def test_strangers_cannot_fill_the_log_with_warnings(caplog, fault, level):
     counters = Counter[str]()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="bacalhau_p2p"):
         for _ in range(3):
             with FaultBarrier(counters, "handler_faults", "a handler", level=logging.WARNING) as barrier:
                 raise fault
