@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sqlite3
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -131,15 +132,19 @@ class Packs(BlockTable):
             rooms.append(room := _Room(self._pack, end, len(body)))
             parts += (body, _ZEROS[: room.end - room.start - room.size])
             end = room.end
-        self._write(parts, self._end)
-        with self.transaction() as db:
-            db.executemany(
-                "INSERT INTO blocks (digest, stored, size, pack, start) VALUES (?, ?, ?, ?, ?)",
-                (
-                    (digest, stored, room.size, room.pack, room.start)
-                    for (digest, _), room in zip(blocks, rooms, strict=True)
-                ),
-            )
+        try:
+            self._write(parts, self._end)
+            with self.transaction() as db:
+                db.executemany(
+                    "INSERT INTO blocks (digest, stored, size, pack, start) VALUES (?, ?, ?, ?, ?)",
+                    (
+                        (digest, stored, room.size, room.pack, room.start)
+                        for (digest, _), room in zip(blocks, rooms, strict=True)
+                    ),
+                )
+        except (OSError, sqlite3.Error):
+            os.ftruncate(self._file, self._end)  # on a full disk, others may need what it had taken
+            raise
         self._end = end
         self._blocks[self._pack] += len(blocks)
 

@@ -135,6 +135,7 @@ def test_what_failed_is_not_there_and_its_room_is_used_again(opened, tmp_path, m
             with pytest.raises(sqlite3.Error):
                 store.put_all([block(2)], object())  # type: ignore[arg-type]
     assert not store.has(block(2)[0])
+    assert (tmp_path / "packs" / "1").stat().st_size == ROOM
     store.put_all([block(3)], 1)
     assert store.get(block(3)[0]) == block(3)[1]
     assert (tmp_path / "packs" / "1").stat().st_size == 2 * ROOM
