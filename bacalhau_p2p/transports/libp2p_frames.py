@@ -103,7 +103,9 @@ class ReceiveBuffer:
     def append(self, piece: bytes | memoryview) -> None:
         self._size += len(piece)
         if len(piece) >= _SMALL:
-            self._pieces.append(piece)
+            # A small part of what it came with would keep all of that.
+            part = isinstance(piece, memoryview) and 2 * len(piece) < memoryview(piece.obj).nbytes
+            self._pieces.append(bytes(piece) if part else piece)
         elif self._pieces and len(self._pieces[-1]) < _SMALL:
             last = self._pieces[-1]
             if not isinstance(last, bytearray):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from itertools import pairwise
 
 import pytest
@@ -130,6 +131,25 @@ def test_bytes_that_come_one_by_one_take_little_more_than_they_are():
         buffer.append(b"%d" % (number % 10))
     assert len(buffer) == 100_000
     assert len(buffer._pieces) < 100_000 / 4096 + 2
+
+
+def test_what_waits_takes_little_more_than_it_is_whatever_it_came_with():
+    buffer, kept = ReceiveBuffer(), 0
+    for _ in range(20):
+        plaintext = (
+            encode_header(DATA, 0, 1, 5000) + bytes(5000) + encode_header(DATA, 0, 3, 60_000) + bytes(60_000)
+        )
+        ours, _ = FrameParser().feed(plaintext)
+        buffer.append(ours.payload)
+    for piece in buffer._pieces:
+        kept += sys.getsizeof(piece.obj if isinstance(piece, memoryview) else piece)
+    assert len(buffer) == 100_000
+    assert kept < 2 * len(buffer)
+    whole = secrets.token_bytes(60_000)
+    (frame,) = FrameParser().feed(encode_header(DATA, 0, 1, 60_000) + whole)
+    buffer.append(frame.payload)
+    assert isinstance(buffer._pieces[-1], memoryview)  # which is what most bytes come in
+    assert buffer.take(200_000) == bytes(100_000) + whole
 
 
 # --- Noise --------------------------------------------------------------------------------------------
