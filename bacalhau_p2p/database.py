@@ -62,19 +62,26 @@ def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[
     """
     try:
         db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with all_or_nothing(db):
             yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # SQLite may have rolled back by itself
-                db.execute("ROLLBACK")
-            raise
     except sqlite3.OperationalError as error:
         if not _is_of_the_disk(error):
             raise
         (_, _, path) = db.execute("PRAGMA database_list").fetchone()
         raise StoreFailed(f"{path} cannot be written: {error}") from error
+
+
+@contextmanager
+def all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
+    """All that the block writes is kept, or with an exception none of it. Raises sqlite3.Error."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # SQLite may have rolled back by itself
+            db.execute("ROLLBACK")
+        raise
 
 
 def _is_of_the_disk(error: sqlite3.Error) -> bool:

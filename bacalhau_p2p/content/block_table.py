@@ -11,6 +11,7 @@ from typing import Any
 
 from bacalhau_p2p.content.collecting import StoredBlock
 from bacalhau_p2p.content.syncing import sync_database, sync_path
+from bacalhau_p2p.database import all_or_nothing
 
 _PARAMETERS = 64
 """Blocks that are looked up by one statement."""
@@ -84,15 +85,8 @@ class BlockTable:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A block whose statements take effect together, or none of them."""
-        with self._mutex:
-            self._db.execute("BEGIN")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite may have rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._mutex, all_or_nothing(self._db):
+            yield self._db
 
     def row(self, columns: str, digest: bytes) -> tuple[Any, ...] | None:
         """Columns of one block, None when it is not there."""
