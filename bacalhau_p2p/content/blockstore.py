@@ -23,7 +23,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -85,31 +85,27 @@ class BlockStore:
 
     def _prepare(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as undo:
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, lock)
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ContentError(f"the block store in {folder} is in use by another process") from None
-            self._pins = Pins(folder / "pins.db")
-            self._small = SmallBlocks(folder / "small.db")
-            self._packs = Packs(folder / "packs.db", folder / "packs")
+            self._pins = undo.enter_context(closing(Pins(folder / "pins.db")))
+            self._small = undo.enter_context(closing(SmallBlocks(folder / "small.db")))
+            self._packs = undo.enter_context(closing(Packs(folder / "packs.db", folder / "packs")))
             used = self._pins.take_note("used")  # it is there when the store was closed well
             if used is None or self._packs.lost_some:
                 used = self._small.total() + self._packs.total()
             self._used = used
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
         """Give the folder free for another process. No other call may follow."""
         with suppress(sqlite3.OperationalError):  # a full disk: the blocks are measured at the next start
             self._pins.note("used", self._used)
-        self._pins.close()
-        self._small.close()
-        self._packs.close()
-        os.close(self._lock)
+        self._undo.close()
 
     def __enter__(self) -> Self:
         return self
