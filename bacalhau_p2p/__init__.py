@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bacalhau_p2p.client import Client
+    from bacalhau_p2p.client.client import Client
     from bacalhau_p2p.node import Node, open_node
     from bacalhau_p2p.settings import Settings, load_settings
 
@@ -16,7 +16,7 @@ __all__ = ["Client", "Node", "Settings", "__version__", "load_settings", "open_n
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Client": "bacalhau_p2p.client",
+    "Client": "bacalhau_p2p.client.client",
     "Node": "bacalhau_p2p.node",
     "open_node": "bacalhau_p2p.node",
     "Settings": "bacalhau_p2p.settings",

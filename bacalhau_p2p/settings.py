@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.quantities import parse_bytes
-from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING
+from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"

@@ -9,14 +9,14 @@ from pathlib import Path
 import docker
 import pytest
 from docker.errors import DockerException
-from fake_node import FakeNode
 from trio.abc import HalfCloseableStream
 
-from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.exchange import Exchange, ExchangeLimits
-from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.exchange.server import Exchange, ExchangeLimits
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
+from tests.support.servers.fake_node import FakeNode
 
 REQUIRE_DOCKER = "BACALHAU_P2P_REQUIRE_DOCKER"
 """Set to 1, as in CI, it makes a missing engine a failure; else its tests are skipped."""

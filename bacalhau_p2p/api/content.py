@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from bacalhau_p2p.content.blockstore import Pin
-from bacalhau_p2p.content.cid import CID
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidContent
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store.block_store import Pin
 from bacalhau_p2p.model.quantities import parse_duration
 from bacalhau_p2p.node import Node
 

@@ -22,12 +22,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from bacalhau_p2p.content.car import reason
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.reading import Place, split_path
-from bacalhau_p2p.content.service import Scope as DagScope
-from bacalhau_p2p.content.unixfs_nodes import File, Symlink
 from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, InvalidContent
+from bacalhau_p2p.ipfs.content import Scope as DagScope
+from bacalhau_p2p.ipfs.files.reader import Place, split_path
+from bacalhau_p2p.ipfs.format.car import reason
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.unixfs import File, Symlink
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.wire_json import error_to_json
 from bacalhau_p2p.node import Node

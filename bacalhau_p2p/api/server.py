@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.api.connection import Connection
 from bacalhau_p2p.errors import SettingsError
-from bacalhau_p2p.lifetimes import background
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.runtime.tasks import background
 
 GRACE = 0.5
 """Seconds that requests under way get when the server stops; those that wait for a job do not matter."""

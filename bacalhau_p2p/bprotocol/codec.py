@@ -16,7 +16,7 @@ from cbor2 import dumps
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bacalhau_p2p.bprotocol.messages import KINDS, Message
-from bacalhau_p2p.cbor import strict_loads
+from bacalhau_p2p.encoding.cbor import strict_loads
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 

@@ -12,9 +12,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from heapq import heappop, heappush
 
-from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_frame
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 FIRST_REPEAT = 1.0
@@ -37,6 +38,29 @@ class Recognition(Enum):
     """A repeat of one whose effect is not kept yet: say nothing, the sender will try again."""
     SETTLED = "settled"
     """A repeat of one that is dealt with: acknowledge it again."""
+
+
+@dataclass(frozen=True)
+class OutboxMessage:
+    """A message that is to be delivered, from before it is sent until it is acknowledged or given up."""
+
+    to: PeerID
+    envelope: Envelope
+    give_up_at: UnixSeconds
+
+    @cached_property
+    def frame(self) -> bytes:
+        """The envelope in bytes, which are kept and sent."""
+        return encode_frame(self.envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedMessage:
+    """A message that was dealt with."""
+
+    author: PeerID
+    id: MessageID
+    since: UnixSeconds
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from cbor2 import dumps
 from pydantic import ValidationError
 
 from bacalhau_p2p.bprotocol.codec import MAX_DEPTH
-from bacalhau_p2p.cbor import strict_loads
+from bacalhau_p2p.encoding.cbor import strict_loads
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.execution import Proposal
 

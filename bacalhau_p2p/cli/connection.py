@@ -101,8 +101,8 @@ class Connection:
 
     def add(self, path: Path, *, profile: str = "default") -> str:
         """Give a file or folder to the node and return its CID. Raises ContentError."""
-        from bacalhau_p2p.content.car import Packed
-        from bacalhau_p2p.content.unixfs import PROFILES
+        from bacalhau_p2p.ipfs.files.importer import PROFILES
+        from bacalhau_p2p.ipfs.files.pack import Packed
 
         packed = Packed(path, profile=PROFILES[profile])
         answer = self._json(
@@ -129,8 +129,8 @@ class Connection:
         """Write the content of a CID, or what lies at a path below it, to `target`: a new path, or an
         empty folder. `providers` are multiaddrs of peers that may have it; `progress` is told how many
         bytes came, of how many where that is known. Raises ContentError."""
-        from bacalhau_p2p.content.cid import CID
-        from bacalhau_p2p.download import Download
+        from bacalhau_p2p.client.download import Download
+        from bacalhau_p2p.ipfs.format.cid import CID
 
         root = CID.parse(cid)
         query = urlencode([("format", "car"), *(("provider", address) for address in providers)])

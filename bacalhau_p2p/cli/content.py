@@ -46,7 +46,7 @@ def cid(path: Path, profile: str) -> None:
 
     By default it is the CID of `ipfs add -r --cid-version=1`.
     """
-    from bacalhau_p2p.content.unixfs import PROFILES, cid_of
+    from bacalhau_p2p.ipfs.files.importer import PROFILES, cid_of
 
     click.echo(str(cid_of(path, profile=PROFILES[profile])))
 

@@ -29,9 +29,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from bacalhau_p2p import logs
 from bacalhau_p2p.cli.serve import report_to, run_node
 from bacalhau_p2p.errors import BacalhauError
+from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.settings import Settings, load_settings
 
 START_WITHIN = 60.0

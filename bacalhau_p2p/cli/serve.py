@@ -14,10 +14,10 @@ from typing import Any
 import click
 import trio
 
-from bacalhau_p2p import logs
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.settings import Settings, load_settings
 
 Ready = Callable[[Node, str], None]

@@ -185,13 +185,13 @@ def add(connection: Connection, path: Path, *, dry_run: bool) -> str:
     """The CID of a local file or folder, which the node now has, unless this is a dry run."""
     if not dry_run:
         return connection.add(path)
-    from bacalhau_p2p.content.unixfs import cid_of
+    from bacalhau_p2p.ipfs.files.importer import cid_of
 
     return str(cid_of(path))
 
 
 def cid_or_none(text: str) -> str | None:
-    from bacalhau_p2p.content.cid import CID
+    from bacalhau_p2p.ipfs.format.cid import CID
 
     try:
         return str(CID.parse(text))
@@ -204,7 +204,7 @@ def content_or_none(text: str) -> tuple[str, tuple[str, ...]] | None:
 
     Raises InvalidCID for a path that does not begin with a CID.
     """
-    from bacalhau_p2p.content.reading import split_path
+    from bacalhau_p2p.ipfs.files.reader import split_path
 
     try:
         cid, path = split_path(text)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bacalhau_p2p.compute.bidding import Findings
-from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     Send as Send,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     Store as Store,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     TimePassed as TimePassed,
 )
+from bacalhau_p2p.compute.bidding import Findings
+from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.logs import get_logger
+from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.answering import Answering
+from bacalhau_p2p.compute.announcements import Answering
 from bacalhau_p2p.compute.bidding import BidStrategy, Findings
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution

@@ -15,9 +15,9 @@ from typing import Protocol
 import httpx
 import trio
 
-from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.outbound.addresses import trust
 from bacalhau_p2p.outbound.http import in_words
+from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 

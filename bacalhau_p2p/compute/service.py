@@ -13,29 +13,29 @@ from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import TO_COMPUTE
+from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
+from bacalhau_p2p.components.driver import Driver, PendingCommit, QueuedEvent
+from bacalhau_p2p.components.outbox import keep_mail, load_mail
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.examining import Examiner
 from bacalhau_p2p.compute.folders import remove_folder, remove_large_folder
+from bacalhau_p2p.compute.inspection import Examiner
 from bacalhau_p2p.compute.machine import REMEMBER_ENDED, ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.store import ComputeStore
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.service import Content
-from bacalhau_p2p.database import transaction
-from bacalhau_p2p.driver import Driver, Item, Unkept
 from bacalhau_p2p.errors import BacalhauError, ContentError, ExecutionError, ExecutorError
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
-from bacalhau_p2p.lifetimes import all_or_first_fault
-from bacalhau_p2p.logs import get_logger
-from bacalhau_p2p.mailbox import keep_mail, load_mail
-from bacalhau_p2p.messenger import Messenger
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.engines import environment_of
 from bacalhau_p2p.model.execution import Proposal, RunOutput
 from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.publishers.interface import Publisher
+from bacalhau_p2p.runtime.database import transaction
+from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 
 log = get_logger(__name__)
@@ -112,7 +112,7 @@ class ComputeService(Driver):
 
     def stop_bidding(self) -> None:
         """What runs goes on; no new execution begins."""
-        self._put(Item(ev.StopBidding()))
+        self._put(QueuedEvent(ev.StopBidding()))
 
     async def drain(self, patience: float) -> None:
         """Bid no more, let what runs go on for `patience` seconds, and give the rest back.
@@ -135,7 +135,7 @@ class ComputeService(Driver):
         self._messenger.resume(*load_mail(self._store.db, now), owner=self)
         active = self._store.active()
         for execution in [*self._store.ended_since(now - REMEMBER_ENDED), *active]:
-            self._put(Item(ev.Resumed(execution)))
+            self._put(QueuedEvent(ev.Resumed(execution)))
         self._outliving = {e.id for e in active if e.state is ComputeState.RUNNING}
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -165,13 +165,13 @@ class ComputeService(Driver):
             self._idle = trio.Event()
 
     def _commit(
-        self, unkept: Unkept, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
+        self, unkept: PendingCommit, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
     ) -> None:
         with transaction(self._store.db, power_safe=power_safe):
             self._store.keep(r for r in unkept.records.values() if isinstance(r, ComputeExecution))
             keep_mail(self._store.db, posted=unkept.posted, settled=unkept.settled(now), finished=finished)
 
-    def _was_kept(self, unkept: Unkept) -> None:
+    def _was_kept(self, unkept: PendingCommit) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
         for record in unkept.records.values():
@@ -190,7 +190,7 @@ class ComputeService(Driver):
                 if peer != self._peer_id:
                     self._learn_addresses(peer, addresses)
             case ev.Examine():
-                self._examiner.begin(action, nursery, lambda examined: self._put(Item(examined)))
+                self._examiner.begin(action, nursery, lambda examined: self._put(QueuedEvent(examined)))
             case ev.StopExamining():
                 self._examiner.stop(action)
             case ev.Prepare(execution):
@@ -230,7 +230,7 @@ class ComputeService(Driver):
             if failed is not None:
                 # If it is this run that filled the disk, its failure can be kept only without its files.
                 await remove_folder(place.folder)
-                self._put(Item(failed))
+                self._put(QueuedEvent(failed))
         finally:
             place.step = None
             ended.set()
@@ -241,7 +241,7 @@ class ComputeService(Driver):
         """What is wrong, unless it has worked or was cancelled."""
         try:
             with scope:
-                self._put(Item(await work(execution, place)))
+                self._put(QueuedEvent(await work(execution, place)))
         except ExecutionError as error:
             return ev.StepFailed(execution.id, str(error), error.permanent)
         except (BacalhauError, OSError) as error:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from bacalhau_p2p.components.outbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.database import open_database, transaction, write_rows
-from bacalhau_p2p.mailbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.runtime.database import open_database, transaction, write_rows
 
 FORGET_ENDED = 24 * 3600.0
 """Seconds for which an ended execution stays on disk, for its owner to look at."""

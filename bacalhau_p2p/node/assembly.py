@@ -19,43 +19,43 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p import registry
 from bacalhau_p2p.bprotocol.codec import MESSAGE_ID_BYTES, MessageID
+from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy, no_disk_for_inputs
 from bacalhau_p2p.compute.capacity import Capacity
-from bacalhau_p2p.compute.examining import Examiner
+from bacalhau_p2p.compute.inspection import Examiner
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.machine import Host as ComputeHost
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import Adapters, ComputeService
 from bacalhau_p2p.compute.store import ComputeStore
-from bacalhau_p2p.content.bitswap import PROTOCOL as BITSWAP_PROTOCOL
-from bacalhau_p2p.content.bitswap import Bitswap
-from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.exchange import PROTOCOL as CAR_PROTOCOL
-from bacalhau_p2p.content.exchange import Exchange
-from bacalhau_p2p.content.service import Content
-from bacalhau_p2p.dht.service import Dht
-from bacalhau_p2p.directory import Directory
 from bacalhau_p2p.errors import BacalhauError, SettingsError
 from bacalhau_p2p.executors.interface import Executor
-from bacalhau_p2p.identity import Identity, seal
-from bacalhau_p2p.lifetimes import background
-from bacalhau_p2p.messenger import Messenger
+from bacalhau_p2p.identity.identity import Identity, seal
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.dht.service import Dht
+from bacalhau_p2p.ipfs.exchange.bitswap import PROTOCOL as BITSWAP_PROTOCOL
+from bacalhau_p2p.ipfs.exchange.bitswap import Bitswap
+from bacalhau_p2p.ipfs.exchange.gateways import Gateways
+from bacalhau_p2p.ipfs.exchange.server import PROTOCOL as CAR_PROTOCOL
+from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
-from bacalhau_p2p.node.acquaintances import Acquaintances
+from bacalhau_p2p.node import registry
+from bacalhau_p2p.node.known_nodes import Directory
 from bacalhau_p2p.node.neighbours import Neighbours
-from bacalhau_p2p.node.running import Node, may_be_found
+from bacalhau_p2p.node.node import Node, may_be_found
+from bacalhau_p2p.node.peer_book import Acquaintances
 from bacalhau_p2p.outbound.addresses import AddressGuard
 from bacalhau_p2p.requester.machine import Host as RequesterHost
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.requester.store import RequesterStore
+from bacalhau_p2p.runtime.tasks import background
 from bacalhau_p2p.settings import Limits, Settings
-from bacalhau_p2p.storage.ipfs_gateways import Gateways
 from bacalhau_p2p.transports.interface import Transport
 
 ASKED_AT_ONCE = 64
@@ -139,7 +139,7 @@ def _assemble(
     neighbours = Neighbours(settings.data_dir / "neighbours.json")
     acquaintances = Acquaintances(transport, directory, clock, neighbours)
     dht = _dht(settings, transport, acquaintances, clock)
-    gateways = Gateways(directory, AddressGuard(settings.allow_private_networks), clock)
+    gateways = Gateways(lambda: directory.gateways(clock()), AddressGuard(settings.allow_private_networks))
     content = Content(
         blocks,
         exchange,
@@ -185,7 +185,9 @@ def _dht(
 
 
 def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:
-    from bacalhau_p2p.transports.libp2p import open_libp2p  # a second of imports that tests in memory spare
+    from bacalhau_p2p.transports.libp2p.transport import (
+        open_libp2p,  # a second of imports that tests in memory spare
+    )
 
     return open_libp2p(
         identity,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter
 
-from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 

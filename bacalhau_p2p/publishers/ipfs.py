@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import Fault
+from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig

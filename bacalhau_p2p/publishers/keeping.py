@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import ContentError, PublisherError
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import ExecutionID
 
 KEEP = 30 * 24 * 3600.0

@@ -13,11 +13,11 @@ from urllib.parse import quote
 import trio
 
 from bacalhau_p2p.errors import PeerUnreachable
-from bacalhau_p2p.lifetimes import background
-from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at
 from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.remote import Result, check_cid, poll
+from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.tasks import background
 
 log = get_logger(__name__)
 

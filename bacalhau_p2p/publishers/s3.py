@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import trio
 
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import ContentError, Fault, InvalidJob, PublisherError
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig

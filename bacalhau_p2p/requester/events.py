@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     Broadcast as Broadcast,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     Send as Send,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     Store as Store,
 )
-from bacalhau_p2p.machine import (
+from bacalhau_p2p.components.protocol import (
     TimePassed as TimePassed,
 )
 from bacalhau_p2p.model.base import JobID, PeerID

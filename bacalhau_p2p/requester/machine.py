@@ -20,8 +20,8 @@ from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.contact import LOST_AFTER_SURVIVING, Contact
 from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Contact
 from bacalhau_p2p.requester.record import ACTIVE, GONE, JobEntry, Slot
 from bacalhau_p2p.requester.rounds import Rounds
 

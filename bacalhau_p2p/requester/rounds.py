@@ -13,8 +13,8 @@ from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.contact import Contact
 from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.liveness import Contact
 from bacalhau_p2p.requester.ranking import RankedBid, rank, why_not
 from bacalhau_p2p.requester.record import BidTerms, JobEntry, Slot
 

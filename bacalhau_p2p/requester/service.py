@@ -10,12 +10,10 @@ from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import TO_REQUESTER
-from bacalhau_p2p.database import transaction
-from bacalhau_p2p.driver import Driver, Item, Unkept
+from bacalhau_p2p.bprotocol.messenger import Messenger
+from bacalhau_p2p.components.driver import Driver, PendingCommit, QueuedEvent
+from bacalhau_p2p.components.outbox import keep_mail, load_mail
 from bacalhau_p2p.errors import DiskFull, Fault, InvalidJob, VerifierError
-from bacalhau_p2p.logs import get_logger
-from bacalhau_p2p.mailbox import keep_mail, load_mail
-from bacalhau_p2p.messenger import Messenger
 from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
@@ -25,6 +23,8 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, RequesterStore
+from bacalhau_p2p.runtime.database import transaction
+from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.verifiers.interface import Verifier
 
 log = get_logger(__name__)
@@ -81,7 +81,7 @@ class RequesterService(Driver):
         if token not in self._tokens:
             # Until it is kept, and even if this is cancelled: who says it again must find it.
             job_id, kept = self._tokens[token] = self._new_job_id(), trio.Event()
-            self._put(Item(ev.Submitted(job_id, spec), kept=kept, note=token))
+            self._put(QueuedEvent(ev.Submitted(job_id, spec), kept=kept, note=token))
         job_id, kept = self._tokens[token]
         await kept.wait()
         return job_id
@@ -123,10 +123,10 @@ class RequesterService(Driver):
         ]
 
     def node_seen(self, info: NodeInfo) -> None:
-        self._put(Item(ev.NodeSeen(info)))
+        self._put(QueuedEvent(ev.NodeSeen(info)))
 
     def node_forgotten(self, peer: PeerID) -> None:
-        self._put(Item(ev.NodeForgotten(peer)))
+        self._put(QueuedEvent(ev.NodeForgotten(peer)))
 
     def _faults(self, spec: JobSpec) -> list[Fault]:
         faults = self._check(spec)
@@ -142,7 +142,7 @@ class RequesterService(Driver):
         job must find it."""
         self._messenger.resume(*load_mail(self._store.db, self._clock()), owner=self)
         for job in self._store.unfinished():
-            self._put(Item(ev.Resumed(job, tuple(self._store.executions(job.id)))))
+            self._put(QueuedEvent(ev.Resumed(job, tuple(self._store.executions(job.id)))))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive the machine until cancelled."""
@@ -151,7 +151,7 @@ class RequesterService(Driver):
             await self._drive(nursery)
 
     def _commit(
-        self, unkept: Unkept, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
+        self, unkept: PendingCommit, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
     ) -> None:
         tokens = {
             item.event.job_id: item.note
@@ -170,7 +170,7 @@ class RequesterService(Driver):
     def _must_keep_now(self, record: Model) -> bool:
         return isinstance(record, Job) and record.state.terminal
 
-    def _was_kept(self, unkept: Unkept) -> None:
+    def _was_kept(self, unkept: PendingCommit) -> None:
         for item in unkept.items:
             if item.note is not None:
                 self._tokens.pop(item.note, None)
@@ -193,11 +193,11 @@ class RequesterService(Driver):
                 raise VerifierError(f"this requester has no {action.spec.verifier.type} verifier")
             verdict = await verifier.verify(action.spec, action.proposals)
         except VerifierError as error:
-            self._put(Item(ev.VerifierFailed(action.job_id, str(error))))
+            self._put(QueuedEvent(ev.VerifierFailed(action.job_id, str(error))))
         else:
-            self._put(Item(ev.Verified(action.job_id, verdict)))
+            self._put(QueuedEvent(ev.Verified(action.job_id, verdict)))
 
     # --- the inbox ----------------------------------------------------------------------------
 
     def _connection(self, peer: PeerID, stands: bool) -> None:
-        self._put(Item(ev.ConnectionStands(peer) if stands else ev.ConnectionBroke(peer)))
+        self._put(QueuedEvent(ev.ConnectionStands(peer) if stands else ev.ConnectionBroke(peer)))

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacalhau_p2p.database import Migration, open_database, write_rows
+from bacalhau_p2p.components.outbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
-from bacalhau_p2p.mailbox import SCHEMA as MAIL_SCHEMA
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
+from bacalhau_p2p.runtime.database import Migration, open_database, write_rows
 
 
 def _number_slots(db: sqlite3.Connection) -> None:

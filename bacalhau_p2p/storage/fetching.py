@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 import trio
 
 from bacalhau_p2p.errors import StorageError
-from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.quantities import format_bytes
+from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.cache import Cached, InputCache
 from bacalhau_p2p.storage.files import remove_tree
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.service import Content
 from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent, StorageError
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.files import remove_tree

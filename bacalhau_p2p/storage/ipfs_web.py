@@ -14,14 +14,14 @@ from typing import Protocol
 
 import trio
 
-from bacalhau_p2p.content.car import CarReader, header, section
-from bacalhau_p2p.content.cid import CID
-from bacalhau_p2p.content.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
-from bacalhau_p2p.content.service import Content
-from bacalhau_p2p.content.traversal import ROOT, Depth, links_of
-from bacalhau_p2p.content.unixfs_nodes import decode
-from bacalhau_p2p.content.weighing import weight
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.exchange.weighing import weight
+from bacalhau_p2p.ipfs.format.car import CarReader, header, section
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
+from bacalhau_p2p.ipfs.format.traversal import ROOT, Depth, links_of
+from bacalhau_p2p.ipfs.format.unixfs import decode
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service, ServiceFault

@@ -13,13 +13,13 @@ import httpx
 import trio
 
 from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
-from bacalhau_p2p.logs import get_logger
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import UrlSource
 from bacalhau_p2p.model.reading import read_params
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
 from bacalhau_p2p.outbound.http import PASSING, RETRY_STATUS, answered, in_words, pause_before, shown
+from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, Spool, UnchangedError
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput

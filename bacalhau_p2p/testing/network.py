@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bacalhau_p2p.executors.interface import Executor
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
-from bacalhau_p2p.transports.memory import MemoryNetwork
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,21 @@ import httpx
 import pytest
 import trio
 from httpx import ASGITransport
-from stored_blocks import large_blocks, lose
 
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli.connection import Connection
-from bacalhau_p2p.client import Client
-from bacalhau_p2p.content.car import CarReader, pack
-from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.client.client import Client
 from bacalhau_p2p.errors import ContentNotFound
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.ipfs.format.car import CarReader
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
-from bacalhau_p2p.transports.memory import MemoryNetwork
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
+from tests.support.blocks.contents import packed_under_its_root
+from tests.support.blocks.stored_blocks import large_blocks, lose
 
 DATA = Random(1).randbytes(1_024_000)
 MANY, WIDE = 1000, "x" * 240
@@ -311,7 +312,7 @@ async def test_a_fetch_that_fails_in_the_middle_is_told_to_who_waits_and_leaves_
                 with pytest.raises(ContentNotFound, match=r"could not be fetched|no peer has"):
                     await fetch()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "near"]
-        first = next(iter(CarReader().feed(b"".join(pack(folder)))))[0]
+        first = next(iter(CarReader().feed(packed_under_its_root(folder))))[0]
         assert await near.content.block(first)  # what had come is kept
 
 

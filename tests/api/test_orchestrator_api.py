@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from bacalhau_p2p.api.server import serve_api
-from bacalhau_p2p.client import Client
+from bacalhau_p2p.client.client import Client
 from bacalhau_p2p.errors import AmbiguousID, InvalidJob, SettingsError, UnknownJob
 from bacalhau_p2p.testing.network import NodeNetwork, open_network
 

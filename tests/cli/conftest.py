@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_node import FakeNode
 
 from bacalhau_p2p.cli.root import cli
+from tests.support.servers.fake_node import FakeNode
 
 Run = Callable[..., Result]
 

@@ -15,13 +15,13 @@ from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli import progress
 from bacalhau_p2p.cli.progress import ProgressLine, size_text
 from bacalhau_p2p.cli.root import cli
-from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.unixfs import cid_of
 from bacalhau_p2p.errors import ContentNotFound
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.node import open_node
 from bacalhau_p2p.settings import Settings
-from bacalhau_p2p.transports.memory import MemoryNetwork
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
 FAR = CID.of(RAW, b"nowhere")
 

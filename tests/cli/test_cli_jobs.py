@@ -6,13 +6,13 @@ from datetime import datetime
 
 import pytest
 import yaml
-from fake_node import completed_execution
 
 from bacalhau_p2p.cli.jobs import created, summary, verified
-from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.model.wire_json import execution_to_json, job_to_json
+from tests.support.servers.fake_node import completed_execution
 
 ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
 OTHER = "09f00000-7c4e-4b6f-9d2e-000000000002"
@@ -98,7 +98,7 @@ def test_verified_counts_accepted_among_judged(fake_node):
 
 
 def cid_of_nothing():
-    from bacalhau_p2p.content.cid import CID
+    from bacalhau_p2p.ipfs.format.cid import CID
 
     return CID.of(0x55, b"")
 

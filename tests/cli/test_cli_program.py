@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_node import NODE
 
 from bacalhau_p2p import __version__
 from bacalhau_p2p.cli.faults import status_of
 from bacalhau_p2p.cli.root import cli
 from bacalhau_p2p.errors import JobFailed
 from bacalhau_p2p.model.state import JobState
+from tests.support.servers.fake_node import NODE
 
 PROGRAM = [sys.executable, "-c", "from bacalhau_p2p.cli import main; main()"]
 HEAVY = {"libp2p", "fastapi", "docker", "wasmtime", "httpx", "trio", "pydantic"}

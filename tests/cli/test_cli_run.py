@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from bacalhau_p2p.content.unixfs import cid_of
+from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import JobState

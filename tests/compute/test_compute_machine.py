@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from compute_bench import JOB, ComputeBench, no_faults, small_job
-from machine_bench import said
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
@@ -24,6 +22,8 @@ from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState
+from tests.support.machines.compute_bench import JOB, ComputeBench, no_faults, small_job
+from tests.support.machines.machine_bench import said
 
 S = ComputeState
 MALLORY = PeerID("mallory")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from web_server import Answer, WebServer
 
 from bacalhau_p2p.compute.probes import MAX_VARIABLE, ExecProbe, HttpProbe
+from tests.support.servers.web_server import Answer, WebServer
 
 QUESTION = json.dumps({"JobID": "j-1", "Job": {"Name": "über"}}).encode()
 

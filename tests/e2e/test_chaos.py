@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from networks import REPOSITORY
+
+from tests.support.networks.networks import REPOSITORY
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import docker
 import pytest
-from networks import REPOSITORY, Network, Node
 
-from bacalhau_p2p.executors.docker import JOB_LABEL
+from bacalhau_p2p.executors.docker.executor import JOB_LABEL
+from tests.support.networks.networks import REPOSITORY, Network, Node
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 

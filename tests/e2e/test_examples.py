@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from networks import COMMAND, REPOSITORY
+
+from tests.support.networks.networks import COMMAND, REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from networks import COMMAND, Node
-from small_disk import Limited, small_disk
+
+from tests.support.networks.networks import COMMAND, Node
+from tests.support.networks.small_disk import Limited, small_disk
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 

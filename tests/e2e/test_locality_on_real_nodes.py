@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from networks import COMMAND, Network, Node, network_of
+
+from tests.support.networks.networks import COMMAND, Network, Node, network_of
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from networks import COMMAND, LIAR, REPOSITORY, Network, devstack, network_of
+
+from tests.support.networks.networks import COMMAND, LIAR, REPOSITORY, Network, devstack, network_of
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
@@ -240,7 +241,7 @@ def test_a_killed_node_is_replaced_by_another(tmp_path):
 
 
 def test_a_requester_that_is_killed_goes_on_with_its_jobs(tmp_path):
-    from networks import Node
+    from tests.support.networks.networks import Node
 
     requester = Node(tmp_path / "requester", "--no-compute", "--swarm-port", "0")
     job_id = requester.network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import PublisherError
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.publishers.ipfs import IpfsPublisher

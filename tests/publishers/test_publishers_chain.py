@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import Fault, InvalidJob, PublisherError
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig

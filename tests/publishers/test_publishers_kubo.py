@@ -4,17 +4,17 @@ import json
 import re
 
 import pytest
-from web_server import Answer, WebServer
 
-from bacalhau_p2p.content.car import CarReader
-from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import PublisherError
+from bacalhau_p2p.ipfs.format.car import CarReader
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service
 from bacalhau_p2p.publishers.kubo import Kubo
 from bacalhau_p2p.publishers.remote import RemotePublisher
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
+from tests.support.servers.web_server import Answer, WebServer
 
 OURS = "/ip4/203.0.113.7/tcp/1235/p2p/12D3KooWExample"
 THEIRS = "/ip4/203.0.113.8/tcp/4001/p2p/12D3KooWKubo"

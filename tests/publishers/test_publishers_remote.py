@@ -7,11 +7,10 @@ import re
 
 import pytest
 import trio
-from web_server import Answer, WebServer
 
-from bacalhau_p2p.content.car import CarReader
-from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import PeerUnreachable, PublisherError, SettingsError
+from bacalhau_p2p.ipfs.format.car import CarReader
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.node import open_node
@@ -23,6 +22,7 @@ from bacalhau_p2p.publishers.pinning import MAX_DELEGATES, PinningService
 from bacalhau_p2p.publishers.remote import RemotePublisher
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
+from tests.support.servers.web_server import Answer, WebServer
 
 TOKEN = "sesame-0123456789"
 ADDRESSES = ["/ip4/203.0.113.7/tcp/1235/p2p/12D3KooWExample"]

@@ -5,18 +5,18 @@ import logging
 import tarfile
 
 import pytest
-from s3_server import KEY_ID, SECRET, SESSION, s3_server
-from web_server import Answer, WebServer
 
-from bacalhau_p2p.content.car import CarReader
-from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import PublisherError
+from bacalhau_p2p.ipfs.format.car import CarReader
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.s3 import S3Access
 from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.s3 import S3Publisher
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
+from tests.support.servers.s3_server import KEY_ID, SECRET, SESSION, s3_server
+from tests.support.servers.web_server import Answer, WebServer
 
 JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
 FILES = {"exitCode": b"0", "outputs/data.bin": bytes(range(256)) * 3000, "stdout": b"hello\n"}

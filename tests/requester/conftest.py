@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from requester_bench import Bench
+
+from tests.support.machines.requester_bench import Bench
 
 
 @pytest.fixture

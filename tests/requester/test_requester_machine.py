@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from requester_bench import (
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.execution import Proposal
+from bacalhau_p2p.model.state import ComputeState, JobState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.liveness import LOST_WITHOUT_ANOTHER
+from bacalhau_p2p.requester.machine import ATTEMPTS
+from tests.support.machines.requester_bench import (
     JOB,
     A,
     B,
@@ -16,14 +23,6 @@ from requester_bench import (
     run_to_proposals,
     sent,
 )
-
-from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.model.base import ExecutionID, JobID
-from bacalhau_p2p.model.execution import Proposal
-from bacalhau_p2p.model.state import ComputeState, JobState
-from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.contact import LOST_WITHOUT_ANOTHER
-from bacalhau_p2p.requester.machine import ATTEMPTS
 
 # --- the journey ----------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from requester_bench import (
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester.machine import ATTEMPTS
+from tests.support.machines.requester_bench import (
     JOB,
     A,
     B,
@@ -16,10 +19,6 @@ from requester_bench import (
     restarted,
     run_to_proposals,
 )
-
-from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.model.state import JobState
-from bacalhau_p2p.requester.machine import ATTEMPTS
 
 
 def test_attempts_are_counted_over_all_lives_of_the_requester(bench):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bacalhau_p2p.database import open_database, transaction
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.store import _MIGRATIONS, RequesterStore
+from bacalhau_p2p.runtime.database import open_database, transaction
 
 S = ExecutionState
 JOB = JobID("j-1")

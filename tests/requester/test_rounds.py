@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from requester_bench import JOB, A, B, Bench, C, D, S, announced, job, sent
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import ExecutionID, JobID
@@ -11,6 +10,7 @@ from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.rounds import FIRST_WINDOW, LONGEST_FIRST_WINDOW, REANNOUNCE_AFTER_NEWS, Pace
+from tests.support.machines.requester_bench import JOB, A, B, Bench, C, D, S, announced, job, sent
 
 
 def test_a_round_ends_when_every_known_eligible_node_has_answered(bench):

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from requester_bench import JOB, A, B, Bench, S, announced, beat, execution_id, job, restarted, sent
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.contact import LOST_AFTER_BREAK, LOST_AFTER_SURVIVING, LOST_WITHOUT_ANOTHER
+from bacalhau_p2p.requester.liveness import LOST_AFTER_BREAK, LOST_AFTER_SURVIVING, LOST_WITHOUT_ANOTHER
+from tests.support.machines.requester_bench import (
+    JOB,
+    A,
+    B,
+    Bench,
+    S,
+    announced,
+    beat,
+    execution_id,
+    job,
+    restarted,
+    sent,
+)
 
 
 def test_a_silent_node_loses_its_execution(bench):

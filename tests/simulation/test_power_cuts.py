@@ -8,12 +8,12 @@ from unittest import mock
 
 import pytest
 
+from bacalhau_p2p.components.driver import Driver
 from bacalhau_p2p.compute.service import ComputeService
-from bacalhau_p2p.driver import Driver
 from bacalhau_p2p.requester.service import RequesterService
-from bacalhau_p2p.testing.simulation.power import cut, record
-from bacalhau_p2p.testing.simulation.tape import Connection, Disk, Kind, Loss, Operation
-from bacalhau_p2p.testing.simulation.violation import Violation
+from tests.simulation.power import cut, record
+from tests.simulation.tape import Connection, Disk, Kind, Loss, Operation
+from tests.simulation.violation import Violation
 
 
 def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bacalhau_p2p.testing.simulation.expand import expand
-from bacalhau_p2p.testing.simulation.inputs import with_inputs
-from bacalhau_p2p.testing.simulation.world import World
+from tests.simulation.expand import expand
+from tests.simulation.inputs import with_inputs
+from tests.simulation.world import World
 
 WORLDS = range(1, 41)
 

@@ -13,17 +13,17 @@ from unittest import mock
 
 import pytest
 
-from bacalhau_p2p.testing.simulation import invariants
-from bacalhau_p2p.testing.simulation.__main__ import main
-from bacalhau_p2p.testing.simulation.campaign import campaign
-from bacalhau_p2p.testing.simulation.coverage import every_row, every_state
-from bacalhau_p2p.testing.simulation.dice import dice_for
-from bacalhau_p2p.testing.simulation.expand import POINTS, expand, returning
-from bacalhau_p2p.testing.simulation.mutants import MUTANTS, mutated
-from bacalhau_p2p.testing.simulation.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
-from bacalhau_p2p.testing.simulation.shrink import ddmin, shrunk
-from bacalhau_p2p.testing.simulation.story import fingerprint, story
-from bacalhau_p2p.testing.simulation.world import World
+from tests.simulation import invariants
+from tests.simulation.__main__ import main
+from tests.simulation.campaign import campaign
+from tests.simulation.coverage import every_row, every_state
+from tests.simulation.dice import dice_for
+from tests.simulation.expand import POINTS, expand, returning
+from tests.simulation.mutants import MUTANTS, mutated
+from tests.simulation.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
+from tests.simulation.shrink import ddmin, shrunk
+from tests.simulation.story import fingerprint, story
+from tests.simulation.world import World
 
 RUNS = 100
 RARE_ROWS = (134, 158, 208)
@@ -165,9 +165,9 @@ def test_a_seed_gives_the_same_world_again(seed):
 
 def test_a_seed_gives_the_same_world_in_every_process():
     code = (
-        "from bacalhau_p2p.testing.simulation.expand import expand\n"
-        "from bacalhau_p2p.testing.simulation.story import story\n"
-        "from bacalhau_p2p.testing.simulation.world import World\n"
+        "from tests.simulation.expand import expand\n"
+        "from tests.simulation.story import story\n"
+        "from tests.simulation.world import World\n"
         "for line in story(World(expand(10)).run()): print(line)"
     )
     told = {

@@ -10,9 +10,9 @@ import pytest
 from bacalhau_p2p.bprotocol.delivery import Delivery
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.requester.service import RequesterService
-from bacalhau_p2p.testing.simulation.__main__ import main
-from bacalhau_p2p.testing.simulation.services import JOBS, run_world
-from bacalhau_p2p.testing.simulation.violation import Violation
+from tests.simulation.__main__ import main
+from tests.simulation.services import JOBS, run_world
+from tests.simulation.violation import Violation
 
 
 @pytest.mark.parametrize("seed", range(1, 13))

@@ -7,16 +7,16 @@ import io
 import tarfile
 
 import pytest
-from s3_server import KEY_ID, SECRET, s3_server
-from web_server import Answer, WebServer
 
-from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.car import write_car
-from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.errors import InvalidJob, JobFailed
 from bacalhau_p2p.executors.noop import NoopExecutor
+from bacalhau_p2p.ipfs.files.importer import build
+from bacalhau_p2p.ipfs.format.car import write_car
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.testing.network import open_network
 from bacalhau_p2p.testing.storage import content_of
+from tests.support.servers.s3_server import KEY_ID, SECRET, s3_server
+from tests.support.servers.web_server import Answer, WebServer
 
 
 class Reader(NoopExecutor):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import trio
-from web_server import Answer, WebServer
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.addresses import AddressGuard
-from bacalhau_p2p.storage.git import GitStorage
-from bacalhau_p2p.storage.git_command import Git
+from bacalhau_p2p.storage.git.command import Git
+from bacalhau_p2p.storage.git.provider import GitStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
+from tests.support.servers.web_server import Answer, WebServer
 
 LOOPBACK = AddressGuard(["127.0.0.0/8"])
 AUTHOR = {
@@ -321,7 +321,7 @@ async def test_git_dies_with_the_node(tmp_path):
     with WebServer(stalls) as server:
         program = (
             "import trio, pathlib\n"
-            "from bacalhau_p2p.storage.git_command import Git\n"
+            "from bacalhau_p2p.storage.git.command import Git\n"
             f"folder = pathlib.Path({str(tmp_path / 'r')!r})\n"
             "git = Git(folder, resolve='x:1:127.0.0.1', file_size=1000, idle=9)\n"
             f"trio.run(git.run, 'ls-remote', {server.url!r})\n"

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from bacalhau_p2p.content.cid import CID, RAW
 from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.interface import InputSize

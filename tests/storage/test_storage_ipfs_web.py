@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from web_server import Answer, WebServer
 
-from bacalhau_p2p.content.blockstore import BlockStore
-from bacalhau_p2p.content.car import CarReader, header, section, write_car
-from bacalhau_p2p.content.cid import CID, RAW
-from bacalhau_p2p.content.unixfs import build
 from bacalhau_p2p.errors import InvalidContent, StorageError
+from bacalhau_p2p.ipfs.files.importer import build
+from bacalhau_p2p.ipfs.format.car import CarReader, header, section, write_car
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service
 from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.ipfs import IpfsStorage
 from bacalhau_p2p.storage.ipfs_web import GatewaySource, IpfsWebStorage, KuboSource
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
+from tests.support.servers.web_server import Answer, WebServer
 
 ABSENT = CID.of(RAW, b"nobody has this")
 EMPTY_FOLDER = CID.parse("bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354")

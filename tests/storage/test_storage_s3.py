@@ -6,8 +6,6 @@ import time
 
 import pytest
 import trio
-from s3_server import KEY_ID, SECRET, SESSION, s3_server
-from web_server import Answer, WebServer
 
 from bacalhau_p2p.errors import SettingsError, StorageError
 from bacalhau_p2p.model.job import SpecConfig
@@ -15,6 +13,8 @@ from bacalhau_p2p.outbound.s3 import S3Access
 from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.s3 import S3Storage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
+from tests.support.servers.s3_server import KEY_ID, SECRET, SESSION, s3_server
+from tests.support.servers.web_server import Answer, WebServer
 
 DATA = bytes(range(256)) * 1000
 SHA256 = base64.b64encode(hashlib.sha256(DATA).digest()).decode()

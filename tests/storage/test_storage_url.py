@@ -5,7 +5,6 @@ import logging
 
 import pytest
 import trio
-from web_server import Answer, WebServer
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.job import SpecConfig
@@ -13,6 +12,7 @@ from bacalhau_p2p.outbound.addresses import AddressGuard
 from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.url import UrlStorage, file_name
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
+from tests.support.servers.web_server import Answer, WebServer
 
 DATA = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()

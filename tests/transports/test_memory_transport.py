@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import PeerUnreachable
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.testing.transports import CHECKS, ECHO, echo, expect
 from bacalhau_p2p.transports.interface import (
@@ -17,7 +17,7 @@ from bacalhau_p2p.transports.interface import (
     PeerDisconnected,
     Transport,
 )
-from bacalhau_p2p.transports.memory import LinkConditions, MemoryNetwork
+from bacalhau_p2p.transports.memory.network import LinkConditions, MemoryNetwork
 
 A, B, C = PeerID("alice"), PeerID("bob"), PeerID("carol")
 

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import trio
 from trio.abc import HalfCloseableStream
 
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.interface import Broadcast, Incoming, PeerConnected, Transport
 

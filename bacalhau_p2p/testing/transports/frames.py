@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from bacalhau_p2p.errors import MessageTooLarge
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.testing.transports.bench import (
     PATIENCE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from bacalhau_p2p.errors import PeerUnreachable
-from bacalhau_p2p.identity import Identity
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.testing.transports.bench import (
     ECHO,
     PATIENCE,

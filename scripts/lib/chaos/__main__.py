@@ -28,7 +28,7 @@ from nodes import Node, mounts_below, processes_of
 from torment import Tormentor
 from wires import Wires, open_wires
 
-from bacalhau_p2p.client import Client
+from bacalhau_p2p.client.client import Client
 from bacalhau_p2p.model.state import JobState
 
 PROBE = Path(__file__).parents[3] / "tests" / "executors" / "wasm" / "probe.wasm"

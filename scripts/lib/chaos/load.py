@@ -10,9 +10,9 @@ from typing import Any
 
 import trio
 
-from bacalhau_p2p.client import Client
+from bacalhau_p2p.client.client import Client
+from bacalhau_p2p.client.jobs import Result
 from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, UnknownJob
-from bacalhau_p2p.handles import Result
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.state import JobState
 

@@ -1,1 +1,0 @@
-"""CIDs, UnixFS, the block store and the exchange of blocks between peers."""

@@ -1,0 +1,1 @@
+"""Runs WebAssembly jobs, each in a process of its own."""

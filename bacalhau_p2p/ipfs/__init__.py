@@ -1,0 +1,1 @@
+"""Content by its CID: formats, the block store, files, and the exchange of blocks between peers."""

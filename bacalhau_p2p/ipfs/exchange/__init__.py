@@ -1,0 +1,1 @@
+"""Blocks from peer to peer: our own protocol, bitswap, gateways."""

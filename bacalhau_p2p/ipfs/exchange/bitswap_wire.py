@@ -1,0 +1,145 @@
+"""Messages of `/ipfs/bitswap/1.2.0`: a varint length, then a protobuf, as the bitswap specification has it.
+
+Whatever comes from a peer is decoded strictly, and within bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bacalhau_p2p.encoding import varint
+from bacalhau_p2p.encoding.varint import decode_varint, encode_varint
+from bacalhau_p2p.errors import InvalidCID, RemoteProtocolError
+from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, SHA2_256
+from bacalhau_p2p.ipfs.format.dag_pb import pb_field, pb_fields
+from bacalhau_p2p.ipfs.format.limits import MAX_BLOCK
+
+PROTOCOL = "/ipfs/bitswap/1.2.0"
+
+MAX_MESSAGE = 4 * 1024 * 1024
+"""Bytes of a message, as kubo has it."""
+
+MAX_ENTRIES = 10_000
+"""Wants, blocks and presences of one message."""
+
+_PREFIX_V0 = bytes((0, DAG_PB, SHA2_256, 32))
+"""What stands before a block that is wanted by a CIDv0. An empty prefix is understood by nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """One entry of a want list: the block, or with `have` only whether the peer has it."""
+
+    cid: CID
+    have: bool = False
+    cancel: bool = False
+    tell_missing: bool = False
+    """Whether the peer wants to hear that we do not have it."""
+
+    def encode(self) -> bytes:
+        body = pb_field(1, self.cid.binary) + b"\x10\x01"
+        body += b"\x18\x01" if self.cancel else b""
+        body += b"\x20\x01" if self.have else b""
+        return body + (b"\x28\x01" if self.tell_missing else b"")
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """Wants of the sender, blocks that it gives, and what it says that it has (True) or lacks."""
+
+    wants: list[Want] = field(default_factory=list)
+    blocks: list[tuple[CID, bytes]] = field(default_factory=list)
+    presences: list[tuple[CID, bool]] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """With its length in front."""
+        parts = []
+        if self.wants:
+            parts.append(pb_field(1, b"".join(pb_field(1, want.encode()) for want in self.wants)))
+        for cid, block in self.blocks:
+            parts.append(pb_field(3, pb_field(1, _prefix(cid)) + pb_field(2, block)))
+        for cid, has in self.presences:
+            parts.append(pb_field(4, pb_field(1, cid.binary) + (b"" if has else b"\x10\x01")))
+        body = b"".join(parts)
+        return encode_varint(len(body)) + body
+
+    @classmethod
+    def decode(cls, body: bytes) -> Message:
+        """Blocks are named by their hash, so they need no further check. What has a CID of a kind that is
+        not handled here is left out. Raises RemoteProtocolError."""
+        message = cls()
+        try:
+            for number, _, value in pb_fields(body):
+                if number == 1 and isinstance(value, bytes):
+                    message.wants += [want for want in _wants(value) if want.cid.fetchable]
+                elif number == 3 and isinstance(value, bytes):
+                    message.blocks += _block(value)
+                elif number == 4 and isinstance(value, bytes):
+                    message.presences += _presence(value)
+                if len(message.wants) + len(message.blocks) + len(message.presences) > MAX_ENTRIES:
+                    raise ValueError(f"it has more than {MAX_ENTRIES} entries")
+        except (IndexError, ValueError, InvalidCID) as error:
+            raise RemoteProtocolError(f"a malformed bitswap message: {error}") from None
+        return message
+
+
+def take_message(buffer: bytearray) -> bytes | None:
+    """Remove the message at the front of `buffer`, None while it is not all there.
+
+    Raises RemoteProtocolError.
+    """
+    return varint.take_message(buffer, MAX_MESSAGE, "bitswap")
+
+
+def _prefix(cid: CID) -> bytes:
+    return _PREFIX_V0 if cid.version == 0 else cid.binary[:4]
+
+
+def _wants(data: bytes) -> Iterator[Want]:
+    for number, _, value in pb_fields(data):
+        if number != 1 or not isinstance(value, bytes):
+            continue
+        cid: CID | None = None
+        flags: dict[int, int] = {}
+        for inner, _, item in pb_fields(value):
+            if inner == 1 and isinstance(item, bytes):
+                cid = CID(item)
+            elif isinstance(item, int):
+                flags[inner] = item
+        if cid is None:
+            raise ValueError("a want names no CID")
+        yield Want(
+            cid=cid,
+            cancel=bool(flags.get(3)),
+            have=flags.get(4) == 1,
+            tell_missing=bool(flags.get(5)),
+        )
+
+
+def _block(data: bytes) -> list[tuple[CID, bytes]]:
+    prefix = block = b""
+    for number, _, value in pb_fields(data):
+        if isinstance(value, bytes):
+            if number == 1:
+                prefix = value
+            elif number == 2:
+                block = value
+    if len(block) > MAX_BLOCK:
+        raise ValueError(f"a block has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
+    version, at = decode_varint(prefix)
+    codec, at = decode_varint(prefix, at)
+    if version > 1 or prefix[at:] != bytes((SHA2_256, 32)):
+        return []
+    cid = CID.of(codec, block)
+    return [(cid, block)] if cid.fetchable else []
+
+
+def _presence(data: bytes) -> list[tuple[CID, bool]]:
+    cid, kind = None, 0
+    for number, _, value in pb_fields(data):
+        if number == 1 and isinstance(value, bytes):
+            cid = CID(value)
+        elif number == 2 and isinstance(value, int):
+            kind = value
+    return [] if cid is None or not cid.fetchable else [(cid, kind == 0)]

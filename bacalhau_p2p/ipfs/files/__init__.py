@@ -1,0 +1,1 @@
+"""Between files and DAGs: import, export, unpack, read, TAR."""

@@ -1,0 +1,133 @@
+"""From a CID and a path to what is there, and a part of a file without the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bacalhau_p2p.errors import ContentNotFound, InvalidCID, InvalidContent
+from bacalhau_p2p.ipfs.format.block_source import BlockSource, missing_block
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.hamt import max_levels, name_hash, slot
+from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
+from bacalhau_p2p.ipfs.format.unixfs import File, Folder, Node, Shard, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something below a CID: `cid` and `node` of it, and the blocks that lead there, the root first,
+    itself not among them."""
+
+    cid: CID
+    node: Node
+    trail: tuple[CID, ...]
+
+
+def split_path(text: str) -> tuple[CID, tuple[str, ...]]:
+    """The CID and the names of `CID/path`, or of that behind `ipfs://` or `/ipfs/`.
+
+    Empty names are left out, as a slash at the end makes one. Raises InvalidCID.
+    """
+    head, *names = text.removeprefix("ipfs://").removeprefix("/ipfs/").split("/")
+    names = [name for name in names if name]
+    if any(name in (".", "..") or "\0" in name for name in names):
+        raise InvalidCID(f"{text!r} has a path with names that no folder has")
+    return CID.parse(head), tuple(names)
+
+
+def resolve(root: CID, names: tuple[str, ...], source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Place:
+    """What `names`, one below the other, lead to. Symlinks are not followed.
+
+    Raises ContentNotFound for a name that is not there and for a block that is not in `source`,
+    InvalidContent.
+    """
+    trail: list[CID] = []
+    cid, node = root, _load(root, source, limits)
+    for depth, name in enumerate(names):
+        trail.append(cid)
+        if isinstance(node, Folder):
+            found = next((entry.cid for entry in node.entries if entry.name == name), None)
+        elif isinstance(node, Shard):
+            found = _find(node, name.encode(), source, limits, trail)
+        else:
+            found = None
+        if found is None:
+            raise ContentNotFound(f"there is no {'/'.join(names[: depth + 1])!r} below {root}")
+        cid, node = found, _load(found, source, limits)
+    return Place(cid, node, tuple(trail))
+
+
+def _find(node: Shard, name: bytes, source: BlockSource, limits: Limits, trail: list[CID]) -> CID | None:
+    """The entry of a sharded folder: only the shards that the hash of its name leads through are read."""
+    hashed = name_hash(name)
+    for level in range(max_levels(node.fanout)):
+        number = slot(hashed, level, node.fanout)
+        link = next((link for link in node.links if link[0] == number), None)
+        if link is None or link[1] == name:
+            return None if link is None else link[2]
+        if link[1]:
+            return None
+        child = _load(link[2], source, limits)
+        if not isinstance(child, Shard) or child.fanout != node.fanout:
+            raise InvalidContent(f"block {link[2]} is not a shard of a folder")
+        trail.append(link[2])
+        node = child
+    return None
+
+
+def read_file(
+    cid: CID, source: BlockSource, start: int = 0, end: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[bytes]:
+    """The bytes from `start` up to `end` of a file, one piece a block; blocks before and behind are not read.
+
+    Raises InvalidContent for what is no file, ContentNotFound for a block that is not in `source`.
+    """
+    node = _load(cid, source, limits)
+    if not isinstance(node, File):
+        raise InvalidContent(f"{cid} is not a file")
+    return _pieces(node, max(start, 0), node.size if end is None else min(end, node.size), source, limits, 0)
+
+
+def _pieces(
+    node: File, start: int, end: int, source: BlockSource, limits: Limits, depth: int
+) -> Iterator[bytes]:
+    if depth > limits.file_depth:
+        raise InvalidContent(f"a file is nested more than {limits.file_depth} blocks deep")
+    if piece := node.data[start:end]:
+        yield piece
+    at = len(node.data)
+    for part in node.parts:
+        if at >= end:
+            return
+        if at + part.size > start:
+            below = _load(part.cid, source, limits)
+            if not isinstance(below, File) or below.size != part.size:
+                raise InvalidContent(f"block {part.cid} is not the part of a file that it was said to be")
+            yield from _pieces(below, max(start - at, 0), end - at, source, limits, depth + 1)
+        at += part.size
+
+
+def own_blocks(cid: CID, source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Iterator[CID]:
+    """The blocks of one file, or of one folder without what is in it (an `entity` of IPFS gateways), each
+    once. Raises ContentNotFound, InvalidContent."""
+    pending, seen = [cid.v1], {cid.v1}
+    while pending:
+        cid = pending.pop()
+        yield cid
+        node = _load(cid, source, limits)
+        below: list[CID] = []
+        if isinstance(node, File):
+            below = [part.cid.v1 for part in node.parts]
+        elif isinstance(node, Shard):
+            below = [link.v1 for _, name, link in node.links if not name]
+        fresh = [link for link in dict.fromkeys(below) if link not in seen]
+        seen.update(fresh)
+        pending += reversed(fresh)
+
+
+def _load(cid: CID, source: BlockSource, limits: Limits) -> Node:
+    cid.require_fetchable()
+    block = source.get(cid)
+    if block is None:
+        missing_block(cid)
+    return decode(cid, block, limits)

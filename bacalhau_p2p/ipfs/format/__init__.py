@@ -1,0 +1,1 @@
+"""Blocks and what they mean: CIDs, dag-pb, UnixFS, HAMT folders, CAR. Pure."""

@@ -1,0 +1,36 @@
+"""Blocks of a few KiB, in one SQLite file: a folder of many small files is many small blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bacalhau_p2p.ipfs.store.block_table import BlockTable
+
+MAX_SMALL = 16 * 1024
+"""Bytes of the largest block that is kept here."""
+
+
+class SmallBlocks(BlockTable):
+    """Blocks as rows of a table."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "body BLOB NOT NULL", "length(body)")
+
+    def put_all(self, blocks: Sequence[tuple[bytes, bytes]], stored: int) -> int:
+        """Store digests with their bodies, all in one transaction, and return the bytes of those that were
+        not there yet. `stored` is in UNIX seconds."""
+        statement, fresh = "INSERT OR IGNORE INTO blocks (digest, stored, body) VALUES (?, ?, ?)", 0
+        with self.transaction() as db:
+            for digest, body in blocks:
+                if db.execute(statement, (digest, stored, body)).rowcount > 0:
+                    fresh += len(body)
+        return fresh
+
+    def get(self, digest: bytes) -> bytes | None:
+        row = self.row("body", digest)
+        return None if row is None else bytes(row[0])
+
+    def get_all(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are there."""
+        return dict(self.rows("body", digests))

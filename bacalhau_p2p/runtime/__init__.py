@@ -1,0 +1,1 @@
+"""What everything else runs on: tasks, timers, log lines and SQLite files."""

@@ -1,0 +1,1 @@
+"""Inputs from Git repositories."""

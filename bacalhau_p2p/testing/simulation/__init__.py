@@ -1,5 +1,0 @@
-"""Whole networks of the real machines on one seeded heap of events: no trio, no clock, no disk.
-
-`python -m bacalhau_p2p.testing.simulation --runs 1000` runs worlds until one breaks a promise;
-`docs/simulation.md` says what is modelled and what is checked.
-"""

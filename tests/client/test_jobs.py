@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.client.jobs import JobHandle, Result, spec_of, submit_job
+from bacalhau_p2p.errors import InvalidJob, JobFailed, JobNotFinished
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import ExecutionState, JobState
+
+NOOP = {"Tasks": [{"Engine": {"Type": "noop"}}]}
+NODE = PeerID("12D3KooWa")
+
+
+def an_execution(
+    number: int, state: ExecutionState, cid: str = "", published: PublishedResult | None = None
+) -> Execution:
+    execution_id = ExecutionID(f"e-{number}")
+    output = RunOutput(exit_code=number, stdout=f"out {number}".encode(), stderr=b"err")
+    proposal = Proposal(
+        job_id=JobID("j"), execution_id=execution_id, node_id=NODE, result_cid=cid, output=output
+    )
+    return Execution(
+        id=execution_id,
+        job_id=JobID("j"),
+        node_id=NODE,
+        state=state,
+        created=0,
+        modified=0,
+        proposal=proposal if cid else None,
+        published=published,
+    )
+
+
+class Recorded:
+    """A backend that has one job, and remembers what was asked of it."""
+
+    def __init__(self, state: JobState, message: str = "", executions: tuple[Execution, ...] = ()) -> None:
+        self._job = Job(
+            id=JobID("j"),
+            spec=job_from_mapping(NOOP),
+            state=state,
+            message=message,
+            requester_id=NODE,
+            created=0,
+            modified=0,
+        )
+        self._executions = executions
+        self.asked: list[tuple[object, ...]] = []
+
+    async def submit(self, spec: JobSpec, *, idempotency_token: str | None = None) -> JobID:
+        self.asked.append(("submit", spec, idempotency_token))
+        return JobID("j")
+
+    async def job(self, job_id: JobID) -> Job:
+        return self._job
+
+    async def wait(self, job_id: JobID, timeout: float | None) -> Job:
+        self.asked.append(("wait", job_id, timeout))
+        return self._job
+
+    async def executions(self, job_id: JobID) -> tuple[Execution, ...]:
+        return self._executions
+
+    async def results(self, job_id: JobID) -> list[PublishedResult]:
+        return [e.published for e in self._executions if e.published]
+
+    async def cancel(self, job_id: JobID, reason: str) -> None:
+        self.asked.append(("cancel", job_id, reason))
+
+    async def export(self, cid: str, target: Path, *, hints: tuple[str, ...] = ()) -> None:
+        self.asked.append(("export", cid, target, hints))
+
+
+@pytest.mark.parametrize("job", [NOOP, job_from_mapping(NOOP), "tasks: [engine: {type: noop}]"])
+async def test_any_form_of_a_job_is_submitted_as_its_spec(job):
+    backend = Recorded(JobState.PENDING)
+    handle = await submit_job(backend, job, idempotency_token="mine")
+    assert handle.id == "j"
+    assert backend.asked == [("submit", job_from_mapping(NOOP), "mine")]
+
+
+def test_what_is_no_job_is_refused():
+    for job in ("", "{", {"Tasks": []}, b"\xff"):
+        with pytest.raises(InvalidJob):
+            spec_of(job)
+
+
+async def test_result_is_that_of_the_first_completed_execution():
+    location = SpecConfig(type="ipfs", params={"CID": "bafy2", "Providers": ["/ip4/1.2.3.4/tcp/1", 5]})
+    backend = Recorded(
+        JobState.COMPLETED,
+        executions=(
+            an_execution(1, ExecutionState.RESULT_REJECTED, "bafy1"),
+            an_execution(
+                2, ExecutionState.COMPLETED, "bafy2", PublishedResult(cid="bafy2", location=location)
+            ),
+            an_execution(3, ExecutionState.COMPLETED, "bafy2"),
+        ),
+    )
+    result = await JobHandle(backend, JobID("j")).wait_result(timeout=7)
+    assert [execution.id for execution in result.executions] == ["e-2", "e-3"]
+    assert (result.cid, result.exit_code, result.stdout, result.stderr) == ("bafy2", 2, b"out 2", b"err")
+    assert await result.fetch("folder") == Path("folder")
+    assert backend.asked == [("wait", "j", 7), ("export", "bafy2", Path("folder"), ["/ip4/1.2.3.4/tcp/1"])]
+
+
+async def test_result_that_was_not_published_has_the_cid_of_its_proposal():
+    execution = an_execution(0, ExecutionState.COMPLETED, "bafy1")
+    result = Result(
+        Recorded(JobState.COMPLETED), await Recorded(JobState.COMPLETED).job(JobID("j")), [execution]
+    )
+    assert (result.cid, result.published) == ("bafy1", None)
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "error", "text"),
+    [
+        (JobState.FAILED, "no node has the image", JobFailed, "no node has the image"),
+        (JobState.STOPPED, "", JobFailed, "job j has stopped"),
+        (JobState.QUEUED, "", JobNotFinished, "job j is queued after 2.5 s"),
+        (
+            JobState.COMPLETED,
+            "",
+            JobNotFinished,
+            "job j has completed, but its node shows no published result",
+        ),
+    ],
+)
+async def test_job_without_result_says_why(state, message, error, text):
+    with pytest.raises(error) as caught:
+        await JobHandle(Recorded(state, message), JobID("j")).wait_result(timeout=2.5)
+    assert str(caught.value) == text
+
+
+async def test_handle_passes_on_what_it_is_asked():
+    execution = an_execution(1, ExecutionState.BID_ACCEPTED)
+    backend = Recorded(JobState.RUNNING, executions=(execution,))
+    handle = JobHandle(backend, JobID("j"))
+    assert (await handle.status()).state is JobState.RUNNING
+    assert (await handle.wait(3)).state is JobState.RUNNING
+    assert await handle.executions() == (execution,)
+    await handle.cancel()
+    assert backend.asked == [("wait", "j", 3), ("cancel", "j", "cancelled by its user")]

@@ -1,0 +1,230 @@
+"""Nodes that stop and start again: nothing that was promised is forgotten, and nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.noop import NoopExecutor
+from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.runtime.database import open_database, transaction
+from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
+
+JOB = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}}]}
+
+
+class Held(NoopExecutor):
+    """Waits for `go` before it runs."""
+
+    def __init__(self, *, going: bool = False, survives: bool = False) -> None:
+        self.started, self.go = trio.Event(), trio.Event()
+        self.runs, self.reattached = 0, 0
+        self.survives = survives
+        if going:
+            self.go.set()
+
+    async def run(self, request: RunRequest) -> RunOutput:
+        self.runs += 1
+        self.started.set()
+        await self.go.wait()
+        return await super().run(request)
+
+    @property
+    def outlives_node(self) -> bool:
+        return self.survives
+
+    async def reattach(self, request: RunRequest) -> RunOutput | None:
+        self.reattached += 1
+        return await super().run(request) if self.survives else None
+
+
+class Lives:
+    """Nodes by name, each with its identity and folder over all its lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wires = MemoryNetwork(notice_after=0.1)
+        self.folder = folder
+        self.identities: dict[str, Identity] = {}
+
+    @asynccontextmanager
+    async def node(self, name: str, *executors: NoopExecutor, requester: bool = False) -> AsyncIterator[Node]:
+        identity = self.identities.setdefault(name, Identity.generate())
+        settings = Settings(
+            data_dir=self.folder / name, requester=requester, compute=not requester, engines=("noop",)
+        )
+        async with (
+            self.wires.open(identity) as transport,
+            open_node(settings, executors=executors, transport=transport, identity=identity) as node,
+        ):
+            yield node
+
+
+@pytest.fixture
+def lives(tmp_path):
+    return Lives(tmp_path)
+
+
+async def test_a_restarted_compute_node_runs_its_execution_again_and_delivers(lives):
+    first, second = Held(), Held(going=True)
+    with trio.fail_after(30):
+        async with lives.node("requester", requester=True) as requester:
+            async with lives.node("compute", first):
+                await requester.wait_for_compute_nodes(1)
+                job = await requester.submit(JOB)
+                await first.started.wait()
+            async with lives.node("compute", second):
+                result = await job.wait_result()
+            assert (result.stdout, len(requester.requester.executions(job.id))) == (b"hello\n", 1)
+            assert (first.runs, second.runs) == (1, 1)
+
+
+async def test_a_run_that_outlived_its_node_is_not_run_again(lives):
+    first, second = Held(), Held(survives=True)
+    with trio.fail_after(30):
+        async with lives.node("requester", requester=True) as requester:
+            async with lives.node("compute", first) as compute:
+                await requester.wait_for_compute_nodes(1)
+                job = await requester.submit(JOB)
+                await first.started.wait()
+                executions = compute.settings.data_dir / "executions"
+                (folder,) = executions.iterdir()
+            # The node took its folders away in order; a killed one would have left them for the container.
+            (folder / "results").mkdir(parents=True)
+            async with lives.node("compute", second):
+                result = await job.wait_result()
+            assert result.stdout == b"hello\n"
+            assert (second.reattached, second.runs) == (1, 0)
+
+
+async def test_a_result_waits_for_a_requester_that_is_away(lives):
+    held = Held()
+    with trio.fail_after(30):
+        async with lives.node("compute", held) as compute:
+            async with lives.node("requester", requester=True) as requester:
+                await requester.wait_for_compute_nodes(1)
+                job_id = (await requester.submit(JOB)).id
+                await held.started.wait()
+            held.go.set()
+            machine = compute._compute.machine
+            while not any(e.sealed for e in machine.executions.values()):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            async with lives.node("requester", requester=True) as requester:
+                result = await requester.job(job_id).wait_result()
+                assert result.stdout == b"hello\n"
+                assert held.runs == 1
+
+
+async def test_pins_of_executions_that_are_gone_are_given_back(lives, tmp_path):
+    (tmp_path / "result").write_text("of an execution that was forgotten\n")
+    async with lives.node("compute") as node:
+        added = await node.content.add(tmp_path / "result", pin_owner="execution:e-gone")
+        await node.content.pin(added.cid, "published:e-gone")
+    async with lives.node("compute") as node:
+        assert [pin.owner for pin in await node.content.pins(added.cid)] == ["published:e-gone"]
+
+
+async def test_a_drained_node_gives_its_work_to_others_at_once(lives):
+    held, other = Held(), Held(going=True)
+    with trio.fail_after(30):
+        async with lives.node("requester", requester=True) as requester:
+            async with lives.node("held", held) as stopping:
+                await requester.wait_for_compute_nodes(1)
+                job = await requester.submit(JOB)
+                await held.started.wait()
+                async with lives.node("other", other):
+                    await requester.wait_for_compute_nodes(2)
+                    await stopping.drain(0)
+                    result = await job.wait_result()
+            states = {e.node_id: e.state for e in requester.requester.executions(job.id)}
+            assert states == {
+                lives.identities["held"].peer_id: ExecutionState.LOST,
+                lives.identities["other"].peer_id: ExecutionState.COMPLETED,
+            }
+            assert result.stdout == b"hello\n"
+
+
+async def test_draining_waits_for_what_runs(lives):
+    held = Held()
+    with trio.fail_after(30):
+        async with lives.node("requester", requester=True) as requester, lives.node("held", held) as stopping:
+            await requester.wait_for_compute_nodes(1)
+            job = await requester.submit(JOB)
+            await held.started.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stopping.drain, 20)
+                await trio.sleep(0.05)
+                held.go.set()
+            assert (await job.wait_result()).stdout == b"hello\n"
+
+
+async def test_a_submission_said_again_is_one_job_and_answered_when_it_is_kept(lives):
+    async with lives.node("requester", requester=True) as requester:
+        answers: list[str] = []
+
+        async def submit() -> None:
+            job = await requester.submit(JOB, idempotency_token="token")
+            assert requester.requester.job(job.id).id == job.id, "answered before it was kept"
+            answers.append(job.id)
+
+        with trio.CancelScope() as broken_off:
+            broken_off.cancel()
+            await submit()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(submit)
+        (job,) = requester.requester.jobs(limit=10).jobs
+        assert answers == [job.id] * 3
+
+
+async def test_submissions_said_twice_at_once_are_answered_when_the_job_is_kept(lives):
+    async with lives.node("requester", requester=True) as requester:
+
+        async def submit() -> None:
+            job = await requester.submit(JOB, idempotency_token="token")
+            assert requester.requester.job(job.id).id == job.id, "answered before it was kept"
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(submit)
+            nursery.start_soon(submit)
+        assert len(requester.requester.jobs(limit=10).jobs) == 1
+
+
+async def test_nothing_is_left_in_the_mail_when_all_is_said(lives):
+    with trio.fail_after(30):
+        async with (
+            lives.node("requester", requester=True) as requester,
+            lives.node("compute", Held(going=True)) as compute,
+        ):
+            await requester.wait_for_compute_nodes(1)
+            await (await requester.submit(JOB)).wait_result()
+            await requester.messenger.quiet(10)
+            await compute.messenger.quiet(10)
+            assert (requester.messenger.underway, compute.messenger.underway) == (0, 0)
+
+
+def test_a_database_of_a_later_version_is_refused(tmp_path):
+    open_database(tmp_path / "x.db", ["CREATE TABLE a (b)"] * 1).close()
+    with transaction(db := open_database(tmp_path / "x.db", ["CREATE TABLE a (b)", "CREATE TABLE c (d)"])):
+        db.execute("INSERT INTO c VALUES (1)")
+    db.close()
+    with pytest.raises(SettingsError, match="later version"):
+        open_database(tmp_path / "x.db", ["CREATE TABLE a (b)"])
+    (tmp_path / "y.db").write_bytes(b"not a database, but long enough to be looked at" * 10)
+    with pytest.raises(SettingsError, match="not a database of this program"):
+        open_database(tmp_path / "y.db", [])
+
+
+def test_a_failed_migration_changes_nothing(tmp_path):
+    with pytest.raises(SettingsError):
+        open_database(tmp_path / "x.db", ["CREATE TABLE a (b); CREATE TABLE a (b)"])
+    open_database(tmp_path / "x.db", ["CREATE TABLE a (b)"]).close()

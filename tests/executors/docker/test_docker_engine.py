@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import errno
+import socket
+import uuid
+from pathlib import Path
+
+import docker
+import pytest
+import requests
+import trio
+
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.docker.engine import is_permanent, root_cause, translated
+from bacalhau_p2p.executors.docker.executor import DockerExecutor
+
+SHIM = (
+    "failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: "
+)
+OLD_RUNC = "OCI runtime create failed: container_linux.go:380: starting container process caused: "
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "permanent"),
+    [
+        (
+            f'{SHIM}exec: "nosuch": executable file not found in $PATH: unknown',
+            'exec: "nosuch": executable file not found in $PATH',
+            True,
+        ),
+        (
+            f'{OLD_RUNC}exec: "x": permission denied: unknown',
+            'exec: "x": permission denied',
+            True,
+        ),
+        (
+            f'{SHIM}exec: "docker-init": executable file not found in $PATH: unknown',
+            'exec: "docker-init": executable file not found in $PATH',
+            False,
+        ),
+        (
+            'invalid mount config for type "bind": bind source path does not exist: /nosuch',
+            "bind source path does not exist: /nosuch",
+            False,
+        ),
+        ("Cannot mkdir: /x is not a directory", "Cannot mkdir: /x is not a directory", True),
+        ("Duplicate mount point: /inputs", "Duplicate mount point: /inputs", True),
+        ("write /layer: no space left on device", "write /layer: no space left on device", False),
+        ("", "the Docker engine failed", False),
+    ],
+)
+def test_root_cause_comes_first_and_says_whether_another_node_could_do_better(
+    message: str, cause: str, permanent: bool
+) -> None:
+    assert root_cause(message) == cause
+    assert is_permanent(cause) is permanent
+
+
+async def test_no_engine_is_said_with_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"unix://{tmp_path}/docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", address)
+    assert await DockerExecutor("node").unavailable() == f"no Docker engine runs at {address}"
+
+
+async def test_refused_connection_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("DOCKER_HOST", address)
+        assert await DockerExecutor("node").unavailable() == f"no Docker engine runs at {address}"
+
+
+async def test_engine_that_says_nothing_is_unavailable_within_five_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        with trio.fail_after(5):
+            reason = await DockerExecutor("node").unavailable()
+    assert reason is not None
+    assert "does not answer" in reason or "did not answer" in reason
+
+
+def test_socket_of_another_user_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///somewhere")
+    buried = requests.exceptions.ConnectionError(("Aborted", PermissionError(errno.EACCES, "denied")))
+    with (
+        pytest.raises(ExecutorError, match=r"^this user may not use the Docker engine at unix:///somewhere"),
+        translated(),
+    ):
+        raise buried
+
+
+async def test_sweeping_without_an_engine_fails_and_closing_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    executor = DockerExecutor("node")
+    with pytest.raises(ExecutorError, match=r"^no Docker engine runs at") as caught:
+        await executor.sweep(())
+    assert not caught.value.permanent
+    await executor.aclose()
+
+
+@pytest.mark.docker
+async def test_engine_that_answers_is_available(docker_client: docker.DockerClient) -> None:
+    executor = DockerExecutor(f"node-{uuid.uuid4()}")
+    assert await executor.unavailable() is None
+    await executor.aclose()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bacalhau_p2p.executors.docker.executor import DockerExecutor, container_name
+from bacalhau_p2p.model.engines import DockerParams
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.reading import read_params
+
+VARIABLES = "Params.EnvironmentVariables"
+
+
+def docker(**params: Any) -> SpecConfig:
+    return SpecConfig(type="docker", params=params)
+
+
+def test_bacalhau_s_own_parameters_are_read() -> None:
+    engine = docker(
+        Image="ubuntu:22.04",
+        Entrypoint=["/bin/bash", "-c"],
+        Parameters=["echo $A"],
+        EnvironmentVariables=["A=1=2", "EMPTY="],
+        WorkingDirectory="/work",
+    )
+    assert DockerExecutor("node").faults(engine) == []
+    assert read_params(DockerParams, engine) == DockerParams(
+        image="ubuntu:22.04",
+        entrypoint=("/bin/bash", "-c"),
+        parameters=("echo $A",),
+        environment_variables={"A": "1=2", "EMPTY": ""},
+        working_directory="/work",
+    )
+
+
+def test_an_image_is_enough_and_variables_may_be_a_map() -> None:
+    engine = docker(Image="busybox", EnvironmentVariables={"A": "1"}, Parameters=())
+    assert DockerExecutor("node").faults(docker(Image="busybox")) == []
+    assert read_params(DockerParams, engine) == DockerParams(
+        image="busybox", environment_variables={"A": "1"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "faults"),
+    [
+        ({}, ["Params.Image: missing"]),
+        ({"Image": ""}, ["Params.Image: must not be empty"]),
+        ({"Image": 5}, ["Params.Image: must be text"]),
+        ({"Image": "a b"}, ["Params.Image: is not the name of an image"]),
+        ({"Image": "a", "Entrypoint": "sh -c"}, ["Params.Entrypoint: must be a list"]),
+        (
+            {"Image": "a", "Parameters": ["x", 1, "\0"]},
+            ["Params.Parameters[1]: must be text", "Params.Parameters[2]: must not contain NUL"],
+        ),
+        ({"Image": "a", "EnvironmentVariables": "A=1"}, [f"{VARIABLES}: must be a map"]),
+        (
+            {"Image": "a", "EnvironmentVariables": ["ALONE"]},
+            [f"{VARIABLES}: must be a map, or a list of NAME=value"],
+        ),
+        ({"Image": "a", "EnvironmentVariables": {"A": 1}}, [f"{VARIABLES}.A: must be text"]),
+        (
+            {"Image": "a", "EnvironmentVariables": {"A=B": "1"}},
+            [f"{VARIABLES}.A=B: the name of an environment variable must not contain '=' or NUL"],
+        ),
+        ({"Image": "a", "WorkingDirectory": "here"}, ["Params.WorkingDirectory: must be an absolute path"]),
+        ({"Image": "a", "WorkingDirectory": 1}, ["Params.WorkingDirectory: must be text"]),
+        ({"Image": "a", "Command": ["ls"]}, ["Params.Command: unknown key"]),
+    ],
+)
+def test_every_fault_is_named_by_its_path(params: dict[str, Any], faults: list[str]) -> None:
+    assert [str(fault) for fault in DockerExecutor("node").faults(docker(**params))] == faults
+
+
+def test_container_is_named_for_its_execution_with_what_a_name_may_hold() -> None:
+    assert container_name("e-4a1f.b_c") == "bacalhau-e-4a1f.b_c"
+    assert container_name("e/4 a:ü") == "bacalhau-e-4-a--"

@@ -1,0 +1,203 @@
+"""Containers that outlive the process which began them, on a real engine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import docker
+import pytest
+import trio
+
+from bacalhau_p2p.errors import ExecutorError, RunTimedOut
+from bacalhau_p2p.executors.docker.executor import (
+    NODE_LABEL,
+    DockerExecutor,
+    _usable_params,
+    container_name,
+)
+from bacalhau_p2p.executors.docker.monitor import Life, seconds_of
+from bacalhau_p2p.executors.docker.mounts import give
+from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.job import ResultPath, SpecConfig
+from bacalhau_p2p.testing.executors import ExecutorKit, Program, Programs
+
+pytestmark = pytest.mark.docker
+
+NO_PROGRAMS = cast(Programs, None)
+"""The kit's own programs are not used here."""
+OUT = (ResultPath(name="out", path="/outputs"),)
+
+
+@pytest.fixture
+def node_id() -> str:
+    return f"node-{uuid.uuid4()}"
+
+
+@pytest.fixture
+async def executor(docker_client: docker.DockerClient, node_id: str) -> AsyncIterator[DockerExecutor]:
+    executor = DockerExecutor(node_id)
+    yield executor
+    await executor.aclose()
+    assert docker_client.containers.list(all=True, filters={"label": f"{NODE_LABEL}={node_id}"}) == []
+
+
+@pytest.fixture
+def kit(executor: DockerExecutor, tmp_path: Path) -> ExecutorKit:
+    return ExecutorKit(executor=executor, programs=NO_PROGRAMS, folder=tmp_path)
+
+
+def request_for(kit: ExecutorKit, script: str, *, timeout: float = 600) -> RunRequest:
+    engine = SpecConfig(type="docker", params={"Image": "busybox:latest", "Entrypoint": ["sh", "-c", script]})
+    return kit.request(Program(engine=engine), result_paths=OUT, timeout=timeout)
+
+
+class Outlived:
+    """A run that was left as a killed node leaves it: a container, and a results folder begun."""
+
+    def __init__(self, executor: DockerExecutor, request: RunRequest) -> None:
+        self._executor = executor
+        self.request = request
+        self.name = container_name(request.execution_id)
+
+    async def create(self) -> Outlived:
+        await self._executor.prepare(self.request)
+        client = self._client = await self._executor._engine.client()
+        with ResultsFolder(self.request.results, self.request.result_paths) as results:
+            give(results.outputs.values(), self._executor._user)
+            options = self._executor._container(client, self.request, _usable_params(self.request), results)
+            await trio.to_thread.run_sync(lambda: client.create_container(**options))
+            results.stdout.write(b"what its node had of the output")
+        return self
+
+    async def start(self) -> Outlived:
+        await self.create()
+        await trio.to_thread.run_sync(self._client.start, self.name)
+        return self
+
+    async def end(self) -> Outlived:
+        await self.start()
+        await trio.to_thread.run_sync(self._client.wait, self.name)
+        return self
+
+    async def reattach(self) -> RunOutput | None:
+        return await self._executor.reattach(self.request)
+
+
+SCRIPT = "echo begun; echo warning >&2; {wait}; echo x >> /outputs/ran; echo done; exit 3"
+WANTED = RunOutput(exit_code=3, stdout=b"begun\ndone\n", stderr=b"warning\n")
+
+
+def check_results(request: RunRequest) -> None:
+    found = {path.name: path.read_bytes() for path in request.results.iterdir() if path.is_file()}
+    assert found == {"stdout": b"begun\ndone\n", "stderr": b"warning\n", "exitCode": b"3"}
+    assert (request.results / "out" / "ran").read_text() == "x\n"
+    assert (request.results / "out" / "ran").stat().st_uid == request.results.stat().st_uid
+
+
+async def test_a_running_container_is_followed_from_its_start_to_its_end(executor, kit):
+    gate = kit.input_folder("/gate", {})
+    wait = "while [ ! -e /gate/open ]; do sleep 0.05; done"
+    request = request_for(kit, SCRIPT.format(wait=wait))
+    request = replace(request, inputs=[gate])
+    left = await Outlived(executor, request).start()
+    outputs: list[RunOutput | None] = []
+
+    async def reattach() -> None:
+        outputs.append(await left.reattach())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reattach)
+        await grown(request.results / "stdout", b"begun\n")
+        (gate.path / "open").touch()
+    assert outputs == [WANTED]
+    check_results(request)
+
+
+async def grown(path: Path, content: bytes) -> None:
+    with trio.fail_after(30):
+        while path.read_bytes() != content:  # noqa: ASYNC110, ASYNC240 - files tell nobody
+            await trio.sleep(0.01)
+
+
+async def test_a_container_that_has_ended_is_collected(executor, kit):
+    left = await Outlived(executor, request_for(kit, SCRIPT.format(wait=":"))).end()
+    assert await left.reattach() == WANTED
+    check_results(left.request)
+
+
+@pytest.mark.parametrize("signal", [9, 15])
+async def test_a_container_that_went_down_with_its_engine_is_run_afresh(signal, executor, kit):
+    left = await Outlived(executor, request_for(kit, f"kill -{signal} $$")).end()
+    assert await left.reattach() is None
+
+
+async def test_nothing_left_is_run_afresh(executor, kit, docker_client):
+    request = request_for(kit, SCRIPT.format(wait=":"))
+    assert await executor.reattach(request) is None
+    never_started = await Outlived(executor, request).create()
+    assert await never_started.reattach() is None
+    with pytest.raises(docker.errors.NotFound):
+        docker_client.containers.get(never_started.name)
+
+
+async def test_the_time_out_counts_from_the_start_of_the_container(executor, kit):
+    left = await Outlived(executor, request_for(kit, "sleep 3600", timeout=2)).start()
+    with trio.fail_after(20), pytest.raises(RunTimedOut, match="ran longer than its 2 s"):
+        await left.reattach()
+    over = await Outlived(executor, request_for(kit, "sleep 0.2", timeout=0.1)).end()
+    with pytest.raises(RunTimedOut):
+        await over.reattach()
+
+
+async def test_cancelled_while_it_follows_leaves_no_container(executor, kit, docker_client):
+    left = await Outlived(executor, request_for(kit, "echo begun; sleep 3600")).start()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(left.reattach)
+        await grown(left.request.results / "stdout", b"begun\n")
+        nursery.cancel_scope.cancel()
+    with pytest.raises(docker.errors.NotFound):
+        docker_client.containers.get(left.name)
+
+
+async def test_cancelled_before_it_began_leaves_no_container(executor, kit, docker_client):
+    left = await Outlived(executor, request_for(kit, "sleep 3600")).start()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await left.reattach()
+    with pytest.raises(docker.errors.NotFound):
+        docker_client.containers.get(left.name)
+
+
+async def test_more_output_than_the_engine_keeps_is_run_afresh_and_not_cut(executor, kit):
+    flood = "yes 0123456789012345678901234567890123456789012345678901234567 | head -c 70000000"
+    left = await Outlived(executor, request_for(kit, flood)).end()
+    assert await left.reattach() is None
+    following = await Outlived(executor, request_for(kit, f"echo x; sleep 1; {flood}")).start()
+    assert await following.reattach() is None
+
+
+async def test_what_could_not_be_removed_goes_when_the_engine_is_back(
+    executor, kit, docker_client, monkeypatch
+):
+    left = await Outlived(executor, request_for(kit, "sleep 3600")).start()
+    with monkeypatch.context() as away:
+        away.setattr(executor._engine, "_client", None)
+        away.setenv("DOCKER_HOST", f"unix://{kit.folder}/no-engine.sock")
+        with pytest.raises(ExecutorError, match="no Docker engine runs"):
+            await left.reattach()
+        assert await executor.unavailable() is not None
+    assert await executor.unavailable() is None
+    with pytest.raises(docker.errors.NotFound):
+        docker_client.containers.get(left.name)
+
+
+def test_times_of_the_engine_are_read_to_the_nanosecond():
+    assert seconds_of("1970-01-01T00:01:00.25Z") == 60.25
+    assert seconds_of("1970-01-01T00:01:00Z") == 60
+    assert Life(started=10, ended=12.5, was_cut_short=False).seconds == 2.5

@@ -1,0 +1,260 @@
+"""What becomes of the processes when something dies."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.interface import MountedInput
+from bacalhau_p2p.executors.wasm import process as wasm_process
+from bacalhau_p2p.executors.wasm.executor import WasmExecutor
+from bacalhau_p2p.executors.wasm.process import Processes
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.testing.executors import BackgroundRun, ExecutorKit, Pipe, Program, running
+
+PROBE = Path(__file__).parent / "probe.wasm"
+
+
+def probe(*arguments: str) -> Program:
+    return Program(
+        engine=SpecConfig(type="wasm", params={"EntryModule": "probe.wasm", "Parameters": list(arguments)}),
+        inputs=[MountedInput(path=PROBE, target="/modules/probe.wasm")],
+    )
+
+
+@pytest.fixture
+async def kit(tmp_path: Path) -> AsyncIterator[ExecutorKit]:
+    """Its programs are `probe`: none of the suite's own checks is run with it."""
+    executor = WasmExecutor(tmp_path / "cache")
+    folder = tmp_path / "kit"
+    folder.mkdir()
+    yield ExecutorKit(executor=executor, programs=None, folder=folder)  # type: ignore[arg-type]
+    await executor.aclose()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started and that still run; a zombie is only a number."""
+    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [pid for pid in pids if _state(pid) not in "ZX"]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def failed(run: BackgroundRun) -> ExecutorError:
+    with trio.fail_after(60):
+        await run.ended.wait()
+    assert run.error is not None, run.output
+    assert not run.error.permanent
+    return run.error
+
+
+async def test_a_job_whose_process_is_killed_fails_here_and_harms_no_other(kit: ExecutorKit) -> None:
+    pipes = [Pipe(kit), Pipe(kit)]
+    requests = [kit.request(probe("hold", p.inside), inputs=[p.mount]) for p in pipes]
+    async with running(kit, requests[0], pipes[0]) as first:
+        (warm,) = children(os.getpid())
+        (job,) = children(warm)
+        async with running(kit, requests[1], pipes[1]):
+            os.kill(job, signal.SIGKILL)
+            assert "ended by SIGKILL" in str(await failed(first))
+            assert pipes[1].held
+            assert await kit.run(kit.request(probe("say", "fine", ""))) == RunOutput(stdout=b"fine")
+
+
+async def test_when_the_warm_process_dies_its_jobs_end_and_the_next_run_has_another(kit: ExecutorKit) -> None:
+    pipe = Pipe(kit)
+    request = kit.request(probe("hold", pipe.inside), inputs=[pipe.mount])
+    async with running(kit, request, pipe) as run:
+        (warm,) = children(os.getpid())
+        os.kill(warm, signal.SIGKILL)
+        await failed(run)
+        assert not pipe.held
+        assert await kit.run(kit.request(probe("say", "again", ""))) == RunOutput(stdout=b"again")
+
+
+async def test_a_run_that_is_cancelled_at_any_moment_leaves_no_process(kit: ExecutorKit) -> None:
+    """Cancelled at the first step, then at the second, and so on, until one comes to its end."""
+    await kit.run(kit.request(probe("exit", "0")))
+    (warm,) = children(os.getpid())
+    before = open_files()
+    for moment in range(1000):
+        request = kit.request(probe("exit", "0"))
+        with trio.CancelScope() as scope:
+            instrument = _CancelAt(scope, moment)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                await kit.run(request)
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+        assert children(warm) == [], f"cancelled at step {moment}"
+        assert open_files() == before, f"cancelled at step {moment}"
+        if not scope.cancelled_caught:
+            assert moment >= 4, "it was never cancelled"
+            return
+    pytest.fail("it never ended")
+
+
+class _CancelAt(trio.abc.Instrument):
+    """Cancels once so many steps were made, by whatever task."""
+
+    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
+        self._scope = scope
+        self._steps = steps
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._steps == 0:
+            self._scope.cancel()
+        self._steps -= 1
+
+
+@pytest.fixture
+def far_node(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a job which holds `pipes/alive`."""
+    script = f"""
+        import sys, trio
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+        from tests.executors.wasm.test_wasm_processes import *
+
+        async def main():
+            kit = ExecutorKit(executor=WasmExecutor(Path({str(tmp_path / "cache")!r})), programs=None,
+                              folder=Path({str(tmp_path)!r}))
+            mount = MountedInput(path=Path({str(tmp_path / "pipes")!r}), target="/pipes", read_only=False)
+            await kit.run(kit.request(probe("hold", "/pipes/alive"), inputs=[mount]))
+
+        trio.run(main)
+    """
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "alive")
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_jobs_die_with_their_node_however_it_dies(
+    far_node: subprocess.Popen[bytes], tmp_path: Path, how: signal.Signals
+) -> None:
+    with trio.fail_after(60):
+        alive = await trio.to_thread.run_sync(
+            os.open, tmp_path / "pipes" / "alive", os.O_RDONLY, abandon_on_cancel=True
+        )
+        (warm,) = children(far_node.pid)
+        watched = os.pidfd_open(warm)
+        far_node.send_signal(how)
+        os.set_blocking(alive, False)
+        await trio.lowlevel.wait_readable(alive)
+        assert os.read(alive, 1) == b""  # nobody holds it any more: the job is gone
+        await trio.lowlevel.wait_readable(watched)  # and so is the warm process
+    os.close(alive)
+    os.close(watched)
+
+
+async def test_ctrl_c_reaches_the_node_and_not_its_jobs(kit: ExecutorKit) -> None:
+    await kit.run(kit.request(probe("exit", "0")))
+    (warm,) = children(os.getpid())
+    assert os.getsid(warm) != os.getsid(0)
+    assert os.getpgid(warm) != os.getpgid(0)
+
+
+async def test_a_closed_executor_says_so(kit: ExecutorKit) -> None:
+    await kit.executor.aclose()
+    with pytest.raises(ExecutorError, match="stopping"):
+        await kit.run(kit.request(probe("exit", "0")))
+    assert await kit.executor.unavailable() == "this node is stopping"
+
+
+async def test_an_engine_that_cannot_be_loaded_is_unavailable_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "wasmtime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('no such processor')")
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "wasmtime", raising=False)  # as in a node, which never imports it
+    executor = WasmExecutor(tmp_path / "cache")
+    try:
+        why = await executor.unavailable()
+    finally:
+        await executor.aclose()
+    assert why == "WebAssembly cannot be run: wasmtime cannot be loaded: no such processor"
+    assert children(os.getpid()) == []
+
+
+async def test_a_cache_that_cannot_be_makes_the_engine_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be used" in str(await WasmExecutor(tmp_path / "file").unavailable())
+
+
+async def child_fails(processes: Processes) -> str:
+    """Why no process could be had."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with pytest.raises(ExecutorError) as caught:
+            async with processes.child({"op": "run"}, null, null):
+                pytest.fail("a process was had")
+    finally:
+        os.close(null)
+    assert not caught.value.permanent
+    return str(caught.value)
+
+
+async def test_a_warm_process_that_can_start_no_more_processes_says_so_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real one, whose fork fails."""
+    script = tmp_path / "child.py"
+    script.write_text(
+        "import os, runpy\n"
+        "def fork():\n"
+        "    raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "os.fork = fork\n"
+        f"runpy.run_path({str(wasm_process._SCRIPT)!r}, run_name='__main__')\n"
+    )
+    monkeypatch.setattr(wasm_process, "_SCRIPT", script)
+    processes = Processes()
+    try:
+        await processes.warm_up()
+        before = children(os.getpid())
+        for _ in range(3):
+            assert "Resource temporarily unavailable" in await child_fails(processes)
+        assert children(os.getpid()) == before
+    finally:
+        await processes.aclose()
+
+
+async def test_a_warm_process_that_breaks_down_is_replaced() -> None:
+    processes = Processes()
+    try:
+        await processes.warm_up()
+        (warm,) = children(os.getpid())
+        resource.prlimit(warm, resource.RLIMIT_NOFILE, (3, 3))  # it cannot receive a descriptor
+        before = open_files()
+        await child_fails(processes)
+        await processes.warm_up()
+        (other,) = children(os.getpid())
+        assert other != warm
+        assert open_files() == before
+    finally:
+        await processes.aclose()

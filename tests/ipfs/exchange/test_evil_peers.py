@@ -1,0 +1,180 @@
+"""A peer that sends what it should not is refused within a second of processor time and 100 MB, each kind
+with a message of its own; nothing is stored that was not asked for; and the next honest fetch works."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.car import header, section
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.ipfs.format.limits import Limits
+from tests.support.blocks.content_net import ALICE, BOB, Net
+from tests.support.blocks.contents import lying, pieces
+from tests.support.blocks.dag_makers import MemoryBlocks, names
+
+LIMITS = Limits(bytes=10 * 10**9)
+STRAY = b"nobody asked for this"
+SECONDS, BYTES = 1.0, 100_000_000
+
+
+@dataclass
+class Evil:
+    """A DAG, and the CAR stream that a peer sends when it is asked for it."""
+
+    root: CID
+    stream: bytes
+
+
+def whole(blocks: MemoryBlocks, root: CID) -> Evil:
+    """All of a DAG, the block made last first: the order that a peer who means it sends chains in."""
+    sections = [section(cid, block) for cid, block in reversed(blocks.blocks.items())]
+    return Evil(root, header([root]) + b"".join(sections))
+
+
+def bomb() -> Evil:
+    """13 GB in five blocks."""
+    blocks = MemoryBlocks()
+    cid, size = blocks.raw(bytes(8192)), 8192
+    for links in (12, 174, 174, 4):
+        cid, size = blocks.file([(cid, size)] * links), size * links
+    assert size > 11 * 10**9
+    assert len(blocks.blocks) == 5
+    return whole(blocks, cid)
+
+
+def climbing() -> Evil:
+    blocks = MemoryBlocks()
+    return whole(blocks, blocks.folder([(b"../evil", blocks.raw(b"x"))]))
+
+
+def deep(levels: int = 100_000) -> Evil:
+    """Folders inside each other."""
+    blocks = MemoryBlocks()
+    cid = blocks.raw(b"x")
+    for _ in range(levels):
+        cid = blocks.folder([(b"d", cid)])
+    return whole(blocks, cid)
+
+
+def wrong_size() -> Evil:
+    blocks = MemoryBlocks()
+    return whole(blocks, blocks.file([(blocks.raw(b"abc"), 4)]))
+
+
+def wrong_sum() -> Evil:
+    blocks = MemoryBlocks()
+    return whole(blocks, blocks.file([(blocks.raw(b"abc"), 3)], filesize=4))
+
+
+def wrong_codec() -> Evil:
+    blocks = MemoryBlocks()
+    return whole(blocks, blocks.folder([(b"a", CID.of(0x71, b"\xa0"))]))
+
+
+def repeated_name() -> Evil:
+    blocks = MemoryBlocks()
+    return whole(blocks, blocks.folder([(b"a", blocks.raw(b"1")), (b"a", blocks.raw(b"2"))]))
+
+
+def less_deep() -> Evil:
+    """What is imported is stored before it is walked, so that it takes as long as it is large."""
+    return deep(2000)
+
+
+def honest(name: bytes = b"large") -> tuple[MemoryBlocks, CID]:
+    blocks = MemoryBlocks()
+    return blocks, blocks.folder([(name, blocks.raw(name * 10_000))])
+
+
+def truncated() -> Evil:
+    evil = whole(*honest())
+    return Evil(evil.root, evil.stream[:-1])
+
+
+def tampered() -> Evil:
+    evil = whole(*honest())
+    return Evil(evil.root, evil.stream[:-1] + bytes([evil.stream[-1] ^ 1]))
+
+
+def unsolicited() -> Evil:
+    blocks, root = honest()
+    stray = section(CID.of(RAW, STRAY), STRAY)
+    return Evil(root, header([root]) + section(root, blocks.blocks[root]) + stray)
+
+
+KINDS: list[tuple[Callable[[], Evil], type[ContentError], str]] = [
+    (bomb, ContentTooLarge, "the limit is 10000000000"),
+    (climbing, InvalidContent, "forbidden name b'../evil'"),
+    (deep, InvalidContent, "folders are nested more than 64 deep"),
+    (wrong_size, InvalidContent, "has 3 bytes, but 4 were promised"),
+    (wrong_sum, InvalidContent, "claims 4 bytes, but its parts add up to 3"),
+    (wrong_codec, InvalidContent, "codec 0x71; only raw and dag-pb"),
+    (repeated_name, InvalidContent, "two entries of the same name"),
+    (truncated, InvalidContent, "cut short"),
+    (tampered, InvalidContent, "tampered"),
+    (unsolicited, InvalidContent, "not asked for"),
+]
+
+
+@pytest.fixture
+async def net(nursery, tmp_path):
+    with ExitStack() as stack:
+        yield Net(nursery, tmp_path, stack)
+
+
+class Budget:
+    """Fails a block that takes more than a second of processor time or 100 MB."""
+
+    def __enter__(self) -> None:
+        tracemalloc.start()
+        self._begun = time.process_time()
+
+    def __exit__(self, *exc: object) -> None:
+        took, (_, peak) = time.process_time() - self._begun, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert took < SECONDS
+        assert peak < BYTES
+
+
+@pytest.mark.parametrize(("make", "error", "message"), KINDS, ids=[kind[0].__name__ for kind in KINDS])
+async def test_what_a_peer_should_not_send_is_refused_at_once(net, tmp_path, make, error, message):
+    store = net.peer(ALICE, content=LIMITS)
+    content = Content(store, net.exchanges[ALICE], lambda: [BOB])
+    evil = make()
+    net.handlers[BOB] = lying(MemoryBlocks(), evil.stream)
+    with Budget(), pytest.raises(error, match=message):
+        await content.fetch(evil.root, pin_owner="job")
+    assert not store.has(CID.of(RAW, STRAY))
+    assert not await content.has(evil.root)
+    assert store.pins() == []
+    with pytest.raises(ContentError):
+        await content.export(evil.root, tmp_path / "out")
+    assert names(tmp_path) == [ALICE]
+    blocks, root = honest(b"other")
+    net.handlers[BOB] = lying(blocks, whole(blocks, root).stream)
+    await content.fetch(root)
+    assert await content.has(root)
+
+
+IMPORTS = [(less_deep if make is deep else make, *rest) for make, *rest in KINDS if make is not unsolicited]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), IMPORTS, ids=[kind[0].__name__ for kind in IMPORTS])
+async def test_what_a_user_should_not_import_is_refused_at_once(net, make, error, message):
+    store = net.peer(ALICE, content=LIMITS)
+    content = Content(store, net.exchanges[ALICE], lambda: ())
+    evil = make()
+    with Budget(), pytest.raises(error, match=message):
+        await content.import_car(pieces(evil.stream), pin_owner="user")
+    assert store.pins() == []
+    assert not await content.has(evil.root)
+    await content.collect()
+    assert store.used == 0

@@ -1,0 +1,100 @@
+"""The exchange over each transport, real streams with their ends and resets included."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+import trio
+
+from bacalhau_p2p.errors import ContentNotFound
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.exchange.server import PROTOCOL, Exchange
+from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
+from bacalhau_p2p.testing.transports import open_connected
+from bacalhau_p2p.transports.libp2p.transport import open_libp2p
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
+from tests.support.blocks.dag_makers import blob, results_folder, tree
+from tests.support.blocks.stored_blocks import large_blocks, lose
+
+
+@pytest.fixture(params=["memory", pytest.param("libp2p", marks=pytest.mark.network)])
+def open_transport(request):
+    return open_libp2p if request.param == "libp2p" else MemoryNetwork().open
+
+
+@pytest.fixture
+def pair(open_transport, tmp_path):
+    """Opens two connected nodes with content: (Content, its store, its transport) for each."""
+
+    @asynccontextmanager
+    async def opened():
+        async with open_connected(open_transport) as transports:
+            with ExitStack() as stack:
+                nodes = []
+                for number, transport in enumerate(transports):
+                    blocks = stack.enter_context(BlockStore(tmp_path / f"store-{number}"))
+                    exchange = Exchange(blocks, transport.open_stream)
+                    transport.handle_streams(PROTOCOL, exchange.serve)
+                    candidates = transport
+                    nodes.append(
+                        (Content(blocks, exchange, lambda t=candidates: tuple(t.peers)), blocks, transport)
+                    )
+                yield nodes
+
+    return opened
+
+
+async def test_folders_and_large_files_cross_whole(pair, tmp_path):
+    folder = results_folder(tmp_path / "results")
+    (folder / "outputs" / "large").write_bytes(blob(12_000_000, 4))
+    for number in range(300):
+        (folder / "outputs" / f"{number}").write_text(str(number))
+    async with pair() as [(giver, _, giving), (taker, _, taking)]:
+        added = await giver.add(folder, pin_owner="job")
+        await taker.fetch(added.cid)
+        await taker.export(added.cid, tmp_path / "copy")
+        assert tree(tmp_path / "copy") == tree(folder)
+        for transport in (giving, taking):
+            assert transport.counters.get("handler_faults", 0) == 0
+
+
+async def test_a_block_that_vanished_at_the_giver_is_no_success(pair, tmp_path):
+    (tmp_path / "file").write_bytes(blob(3_000_000, 5))
+    async with pair() as [(giver, _, _), (taker, kept, _)]:
+        added = await giver.add(tmp_path / "file", pin_owner="job")
+        assert await giver.has(added.cid)  # found complete, and believed until it turns out otherwise
+        last = CID.of(RAW, blob(3_000_000, 5)[-(3_000_000 % 262_144) :])
+        lose(tmp_path / "store-0", last.digest)
+        with pytest.raises(ContentNotFound, match="could not be fetched from peer"):
+            await taker.fetch(added.cid)
+        with pytest.raises(ContentNotFound, match="no peer has"):
+            await taker.fetch(added.cid)
+        assert not await taker.has(added.cid)
+        await giver.add(tmp_path / "file", pin_owner="job")
+        assert len(large_blocks(tmp_path / "store-1")) > 1
+        await taker.fetch(added.cid)
+        assert kept.survey(added.cid).complete
+
+
+async def test_a_cancelled_fetch_leaves_both_sides_working(pair, tmp_path):
+    (tmp_path / "file").write_bytes(blob(20_000_000, 6))
+    async with pair() as [(giver, _, giving), (taker, kept, _)]:
+        added = await giver.add(tmp_path / "file", pin_owner="job")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taker.fetch, added.cid)
+            while not kept.has(added.cid):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await taker.fetch(added.cid)
+        await taker.export(added.cid, tmp_path / "copy")
+        assert cid_of(tmp_path / "copy") == added.cid
+        assert giving.counters.get("handler_faults", 0) == 0
+
+
+async def test_a_cid_that_nobody_has_is_a_quick_error(pair):
+    async with pair() as [_, (taker, _, _)]:
+        with trio.fail_after(10), pytest.raises(ContentNotFound, match=r"1 peer was asked$"):
+            await taker.fetch(CID.of(RAW, b"nowhere"))

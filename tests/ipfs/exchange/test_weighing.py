@@ -1,0 +1,142 @@
+"""How much content is, told by its root block."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.exchange.fetching import PeerFault
+from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.exchange.weighing import ASKED_AT_ONCE, ask_for_root, bytes_held, weight
+from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
+from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory
+from bacalhau_p2p.ipfs.format.limits import Limits
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.testing.network import open_network
+
+
+@pytest.fixture
+def store(tmp_path):
+    with BlockStore(tmp_path / "blocks") as blocks:
+        yield blocks
+
+
+@pytest.fixture
+def content(store):
+    async def unreachable(peer, protocol):
+        raise AssertionError("nobody is asked")
+
+    return Content(store, Exchange(store, unreachable), lambda: ())
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 262_144, 262_145, 3_000_000])
+async def test_the_root_of_a_file_tells_its_size_exactly(content, store, tmp_path, size):
+    (tmp_path / "file").write_bytes(random.Random(1).randbytes(size))
+    cid = (await content.add(tmp_path / "file", pin_owner="user")).cid
+    assert weight(cid, store.get(cid)) == size
+
+
+async def test_the_root_of_a_folder_tells_it_nearly(content, store, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    for number in range(20):
+        (folder / "below" / str(number)).write_bytes(random.Random(number).randbytes(100_000))
+    cid = (await content.add(folder, pin_owner="user")).cid
+    told = weight(cid, store.get(cid))
+    assert 2_000_000 <= told <= 2_010_000
+
+
+async def test_what_is_here_of_content_is_counted_block_by_block(content, store, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    bodies = {number: random.Random(number).randbytes(100_000) for number in range(4)}
+    for number, body in bodies.items():
+        (folder / "below" / f"{number}").write_bytes(body)
+        (folder / f"again-{number}").write_bytes(body)
+    (folder / "large").write_bytes(random.Random(7).randbytes(600_000))
+    large = cid_of(folder / "large")
+    root = (await content.add(folder, pin_owner="user")).cid
+    assert bytes_held(root, store) == await content.held(root) == 1_000_000
+    store.delete(CID.of(RAW, bodies[1]))
+    assert bytes_held(root, store) == 900_000
+    store.delete(large)  # and with it, all that only it leads to
+    assert bytes_held(root, store) == 300_000
+    store.delete(root)
+    assert bytes_held(root, store) == 0
+
+
+def test_looking_at_what_is_here_can_be_stopped(store):
+    def stop():
+        raise trio.TooSlowError
+
+    with pytest.raises(trio.TooSlowError):
+        bytes_held(CID.of(RAW, b"x"), store, checkpoint=stop)
+
+
+def test_a_folder_whose_links_claim_nothing_has_no_size():
+    block = encode_block([PBLink(CID.of(RAW, b"x"), b"a", 0)], encode_directory())
+    assert weight(CID.of(DAG_PB, block), block) is None
+
+
+def test_a_claim_above_the_limit_is_refused():
+    block = encode_block([PBLink(CID.of(RAW, b"x"), b"a", 2**62)], encode_directory())
+    with pytest.raises(ContentTooLarge):
+        weight(CID.of(DAG_PB, block), block, Limits(bytes=10**9))
+
+
+def test_a_block_that_is_not_the_root_is_not_believed():
+    with pytest.raises(InvalidContent, match="another hash"):
+        weight(CID.of(RAW, b"x"), b"y")
+
+
+async def test_the_first_peer_that_gives_the_root_is_enough(autojump_clock):
+    asked = []
+
+    async def ask(peer, cid):
+        asked.append(peer)
+        if peer == "silent":
+            await trio.sleep_forever()
+        if peer == "late":
+            await trio.sleep(1)
+            return b"root"
+        raise PeerFault("it has it not")
+
+    peers = [PeerID(name) for name in ("silent", "late", *"abcdefgh")]
+    assert await ask_for_root(CID.of(RAW, b"root"), peers, ask) == b"root"
+    assert trio.current_time() == pytest.approx(1, abs=0.01)
+    assert sorted(asked) == sorted(peers)
+
+
+async def test_only_a_few_peers_are_asked_at_one_time(autojump_clock):
+    under_way = most = 0
+
+    async def ask(peer, cid):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await trio.sleep(1)
+        under_way -= 1
+        raise PeerFault("it has it not")
+
+    peers = [PeerID(str(number)) for number in range(20)]
+    assert await ask_for_root(CID.of(RAW, b"root"), peers, ask) is None
+    assert most == ASKED_AT_ONCE
+
+
+async def test_a_node_weighs_what_only_a_peer_has_without_fetching_it(tmp_path):
+    (tmp_path / "file").write_bytes(random.Random(1).randbytes(3_000_000))
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        cid = await net.requester.add(tmp_path / "file")
+        content = net.compute[0].content
+        before = content.used
+        assert await content.weight(cid, hints=[net.requester.peer_id]) == 3_000_000
+        assert await content.weight(cid) == 3_000_000  # it is connected to the requester
+        assert content.used == before
+        with trio.fail_after(10):
+            assert await content.weight(CID.of(RAW, b"nobody has it")) is None

@@ -1,0 +1,217 @@
+"""A DAG that is given on while it is fetched."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from bacalhau_p2p.client.download import Download
+from bacalhau_p2p.errors import ContentNotFound, InvalidContent
+from bacalhau_p2p.ipfs.files.following import Follower, Recent, following
+from bacalhau_p2p.ipfs.format.car import CarReader, write_car
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
+from tests.support.blocks.dag_makers import MemoryBlocks, names, results_folder, tree
+
+Blocks = Sequence[tuple[CID, bytes]]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with BlockStore(tmp_path / "store") as store:
+        yield store
+
+
+@pytest.fixture
+def dag(tmp_path):
+    blocks = MemoryBlocks()
+    folder = results_folder(tmp_path / "results")
+    (folder / "copy").write_bytes((folder / "outputs" / "data.bin").read_bytes())
+    return blocks.add(folder).cid, blocks, folder
+
+
+class Source:
+    """A fetch whose blocks come when a test says so."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+        self.give, self._given = trio.open_memory_channel[Blocks](math.inf)
+        self.failure: Exception | None = None
+        self.cancelled = False
+
+    async def fetch(self) -> None:
+        try:
+            async for blocks in self._given:
+                await trio.to_thread.run_sync(self._store.put_many, blocks)
+        except trio.Cancelled:
+            self.cancelled = True
+            raise
+        if self.failure is not None:
+            raise self.failure
+
+    def follow(self, root: CID):
+        return following(root, self._store, self.fetch, trio.CapacityLimiter(2))
+
+
+async def collect(follower: Follower) -> bytes:
+    car = b""
+    with trio.fail_after(10):
+        while piece := await follower.receive():
+            car += piece
+    return car
+
+
+async def test_what_has_come_is_given_before_the_rest_has(store, dag):
+    root, blocks, _ = dag
+    whole = b"".join(write_car([root], blocks))
+    stream = CarReader().feed(whole)
+    source, reader, given = Source(store), CarReader(), []
+    async with source.follow(root) as follower:
+        for block in stream:
+            source.give.send_nowait([block])
+            with trio.fail_after(10):
+                given += reader.feed(await follower.receive())
+            assert given[-1] == block
+        assert await follower.receive() == b""
+        assert not source.cancelled
+        source.give.close()
+    assert given == stream
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, seed, monkeypatch):
+    root, blocks, _ = dag
+    chance = random.Random(seed)
+    monkeypatch.setattr(
+        "bacalhau_p2p.ipfs.files.following._RECENT", chance.choice([1, 300_000, 1_000_000, 8_000_000])
+    )
+    shuffled = list(blocks.blocks.items())
+    if seed % 3:
+        chance.shuffle(shuffled)
+    else:  # as they are asked for
+        shuffled = CarReader().feed(b"".join(write_car([root], blocks)))
+    of_an_earlier_fetch = [block for block in shuffled if chance.random() < 0.3]
+    store.put_many(of_an_earlier_fetch)
+    shuffled = [block for block in shuffled if block not in of_an_earlier_fetch]
+    source = Source(store)
+    async with source.follow(root) as follower, trio.open_nursery() as nursery:
+        cars = []
+
+        async def follow() -> None:
+            cars.append(await collect(follower))
+
+        nursery.start_soon(follow)
+        while shuffled:
+            count = chance.randint(1, 5)
+            source.give.send_nowait(shuffled[:count])
+            del shuffled[:count]
+            if chance.random() < 0.7:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+        source.give.close()
+    assert cars == [b"".join(write_car([root], blocks))]
+
+
+async def test_what_a_slow_reader_missed_is_read_from_the_store(store, dag, monkeypatch):
+    root, blocks, _ = dag
+    monkeypatch.setattr("bacalhau_p2p.ipfs.files.following._RECENT", 1)
+    source = Source(store)
+    async with source.follow(root) as follower:
+        source.give.send_nowait(list(blocks.blocks.items()))
+        source.give.close()
+        assert await collect(follower) == b"".join(write_car([root], blocks))
+
+
+async def test_a_fetch_that_fails_is_told_behind_what_it_brought(store, dag):
+    root, blocks, _ = dag
+    stream = CarReader().feed(b"".join(write_car([root], blocks)))
+    source = Source(store)
+    source.failure = ContentNotFound("the last peer that had it is gone")
+    source.give.send_nowait(stream[:4])
+    source.give.close()
+    reader, given = CarReader(), []
+
+    async def follow() -> None:
+        async with source.follow(root) as follower:
+            while piece := await follower.receive():
+                given.extend(reader.feed(piece))
+
+    with pytest.raises(ContentNotFound, match="the last peer that had it is gone"):
+        await follow()
+    assert given == stream[:4]
+    assert store.has(stream[3][0])
+
+
+async def test_a_block_that_vanishes_is_no_silent_end(store, dag):
+    root, blocks, _ = dag
+    stream = CarReader().feed(b"".join(write_car([root], blocks)))
+    source = Source(store)
+    source.give.send_nowait(stream[:-1])
+    source.give.close()
+    with pytest.raises(ContentNotFound, match="vanished from the store"):
+        async with source.follow(root) as follower:
+            await collect(follower)
+
+
+async def test_content_that_nobody_may_walk_is_refused_on_the_way(store):
+    blocks = MemoryBlocks()
+    root = blocks.raw(b"x")
+    for _ in range(100):
+        root = blocks.folder([(b"d", root)])
+    source = Source(store)
+    source.give.send_nowait(list(blocks.blocks.items()))
+    with pytest.raises(InvalidContent, match="nested more than 64 deep"):
+        async with source.follow(root) as follower:
+            await collect(follower)
+    assert source.cancelled
+
+
+async def test_a_reader_that_leaves_ends_the_fetch_and_what_came_is_kept(store, dag):
+    root, blocks, _ = dag
+    source = Source(store)
+    source.give.send_nowait([(root, blocks.blocks[root])])
+    with trio.fail_after(10):
+        async with source.follow(root) as follower:
+            await follower.receive()
+    assert source.cancelled
+    assert store.has(root)
+
+
+async def test_the_size_of_a_file_is_known_with_its_first_block(store, dag, tmp_path):
+    _, blocks, folder = dag
+    file = blocks.add(folder / "copy").cid
+    source = Source(store)
+    source.give.send_nowait([(file, blocks.blocks[file])])
+    async with source.follow(file) as follower:
+        await follower.receive()
+        assert follower.size == 3_000_000
+
+
+def test_recent_blocks_take_no_more_room_than_they_may():
+    recent = Recent(100)
+    blocks = [(CID.of(RAW, block), block) for block in (bytes([n]) * 40 for n in range(5))]
+    recent.put(blocks[:3])
+    recent.put(blocks[2:4])
+    assert [recent.take(cid) for cid, _ in blocks] == [None, None, blocks[2][1], blocks[3][1], None]
+    assert recent.take(blocks[3][0]) is None
+    recent.put(blocks)
+    assert [recent.take(cid) for cid, _ in blocks[3:]] == [blocks[3][1], blocks[4][1]]
+
+
+async def test_what_follows_a_fetch_can_be_written_to_files(store, dag, tmp_path):
+    root, blocks, folder = dag
+    out = tmp_path / "out"
+    out.mkdir()
+    source = Source(store)
+    async with source.follow(root) as follower:
+        source.give.send_nowait(list(blocks.blocks.items()))
+        with Download(root, Path(out / "copy")) as download:
+            download.feed(await collect(follower))
+            download.finish()
+        source.give.close()
+    assert tree(out / "copy") == tree(folder)
+    assert names(out) == ["copy"]

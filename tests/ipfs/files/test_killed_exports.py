@@ -1,0 +1,167 @@
+"""kill -9 of a process that writes content out, and what the next one to the same target makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.errors import ContentError
+from bacalhau_p2p.ipfs.files.export import Existing, export
+from tests.support.blocks import export_process
+from tests.support.blocks.dag_makers import MemoryBlocks, names, tree
+from tests.support.blocks.export_process import CONTENT, content
+
+
+class Exporter:
+    """A process that exports, step by step."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def until(self, step: str) -> None:
+        """Go on to this step, and stop there."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        while (said := self.process.stdout.readline().strip()) != step:
+            assert said, "it has ended"
+            self.go_on()
+
+    def go_on(self) -> None:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def finish(self) -> int:
+        for _ in self.process.stdout:
+            self.go_on()
+        return self.process.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        assert self.process.wait() == -signal.SIGKILL
+
+
+class Exports:
+    def __init__(self, folder: Path) -> None:
+        self.out = folder / "out"
+        self.out.mkdir()
+        self.blocks = MemoryBlocks()
+        self.cid = content(self.blocks)
+
+    @contextmanager
+    def process(self, name: str, existing: Existing = "refuse") -> Iterator[Exporter]:
+        """A process that exports to this name; it is killed at the end of the block, if it still runs."""
+        script = export_process.__file__
+        command = [sys.executable, script, self.out / name, existing]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            try:
+                yield Exporter(process)
+            finally:
+                process.kill()
+
+    def export(self, name: str, existing: Existing = "refuse") -> None:
+        export(self.cid, self.out / name, self.blocks, existing=existing)
+
+    def hidden(self) -> list[str]:
+        return [name for name in names(self.out) if name.startswith(".")]
+
+
+@pytest.fixture
+def exports(tmp_path) -> Exports:
+    return Exports(tmp_path)
+
+
+def killed_at(exports: Exports, step: str, name: str = "copy", existing: Existing = "refuse") -> None:
+    with exports.process(name, existing) as process:
+        process.until(step)
+        process.kill()
+
+
+def test_the_next_export_removes_what_a_killed_one_left(exports):
+    killed_at(exports, "block")
+    assert len(exports.hidden()) == 1
+    exports.export("copy")
+    assert names(exports.out) == ["copy"]
+    assert tree(exports.out / "copy") == CONTENT
+
+
+def test_what_was_killed_after_its_work_is_removed_too(exports):
+    killed_at(exports, "renamed")
+    assert len(exports.hidden()) == 1
+    with pytest.raises(ContentError, match="exists already"):
+        exports.export("copy")
+    assert names(exports.out) == ["copy"]
+    assert tree(exports.out / "copy") == CONTENT
+
+
+def test_several_that_were_killed_together_leave_nothing_either(exports):
+    with exports.process("copy") as one, exports.process("copy") as other:
+        one.until("block")
+        other.until("block")
+        assert len(exports.hidden()) == 2
+        one.kill()
+        other.kill()
+    exports.export("copy")
+    assert names(exports.out) == ["copy"]
+
+
+def test_what_a_living_process_uses_is_left_alone(exports):
+    with exports.process("copy", "overwrite") as process:
+        process.until("block")
+        (used,) = exports.hidden()
+        exports.export("copy")
+        assert names(exports.out) == [used, "copy"]
+        process.go_on()
+        assert process.finish() == 0
+    assert names(exports.out) == ["copy"]
+    assert tree(exports.out / "copy") == CONTENT
+
+
+def test_what_belongs_to_another_target_is_left_alone(exports):
+    name = "n" * 60
+    killed_at(exports, "block", f"{name}-1")
+    exports.export(f"{name}-2")
+    assert len(exports.hidden()) == 1
+    exports.export(f"{name}-1")
+    assert exports.hidden() == []
+
+
+@pytest.mark.parametrize("existing", ["refuse", "overwrite"])
+def test_what_was_taken_away_to_be_replaced_comes_back(exports, existing):
+    (exports.out / "copy").mkdir()
+    (exports.out / "copy" / "old").write_bytes(b"old")
+    killed_at(exports, "renamed", existing="overwrite")
+    assert not (exports.out / "copy").exists()
+    if existing == "refuse":
+        with pytest.raises(ContentError, match="exists already"):
+            exports.export("copy", existing)
+        assert tree(exports.out) == {"copy": None, "copy/old": b"old"}
+    else:
+        exports.export("copy", existing)
+        assert names(exports.out) == ["copy"]
+        assert tree(exports.out / "copy") == CONTENT
+
+
+def test_a_folder_of_that_name_that_is_not_a_folder_is_left_alone(exports, tmp_path):
+    killed_at(exports, "block")
+    (leftover,) = exports.hidden()
+    (exports.out / leftover).rename(tmp_path / "elsewhere")
+    (exports.out / leftover).symlink_to(tmp_path / "elsewhere")
+    exports.export("copy")
+    assert names(exports.out) == sorted([leftover, "copy"])
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_a_folder_of_another_user_is_left_alone(exports, monkeypatch):
+    killed_at(exports, "block")
+    (leftover,) = exports.hidden()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    exports.export("copy")
+    assert names(exports.out) == sorted([leftover, "copy"])

@@ -1,0 +1,216 @@
+"""Content that is written to files while its blocks come."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.client.download import Download
+from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
+from bacalhau_p2p.ipfs.files.export import Exported
+from bacalhau_p2p.ipfs.files.importer import Profile
+from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
+from bacalhau_p2p.ipfs.format.car import header, section, write_car
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.unixfs import Shard, decode
+from tests.support.blocks.dag_makers import MemoryBlocks, blob, names, results_folder, tree
+
+
+def depth_first(root: CID, blocks: MemoryBlocks) -> list[tuple[CID, bytes]]:
+    """As a CAR brings them: head and block of each section, each block once."""
+    pieces = list(write_car([root], blocks))[1:]
+    return [
+        (CID.read(head, len(head) - 36)[0], block)
+        for head, block in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
+
+
+def add(blocks: MemoryBlocks, folder: Path) -> CID:
+    """A folder whose larger sub-folders are sharded."""
+    return blocks.add(folder, profile=Profile(shard_above=4000)).cid
+
+
+def unpack(root: CID, stream: Iterable[tuple[CID, bytes]], target: Path, **options) -> Exported:
+    with closing(Spool()) as spool, Unpacking(root, target, spool, **options) as unpacking:
+        for cid, block in stream:
+            unpacking.take(cid, block)
+        return unpacking.finish()
+
+
+def a_folder_that_repeats_itself(path: Path) -> Path:
+    """The same bytes as files, as parts of files and as whole folders, in many places."""
+    half, zeros = blob(1 << 18, 1), bytes(1 << 18)
+    for name in ("a", "b/inner", "c"):
+        results_folder(path / name)
+    (path / "zeros").write_bytes(zeros * 9 + b"end")
+    (path / "all-zeros").write_bytes(zeros * 40 + half)
+    (path / "woven").write_bytes((half + zeros) * 3)
+    (path / "one-block").write_bytes(half)
+    (path / "once-more").write_bytes(half)
+    (path / "empty").mkdir()
+    (path / "a" / "link").symlink_to("stdout")
+    for folder in ("many", "most"):  # two sharded folders that share most of their shards
+        (path / folder).mkdir()
+        for number in range(300):
+            (path / folder / f"{number}").write_text(str(number % 50))
+    (path / "most" / "another").write_text("more")
+    return path
+
+
+@pytest.mark.parametrize("symlinks", ["keep", "skip"])
+def test_what_is_used_again_is_in_each_of_its_places(blocks, tmp_path, out, symlinks):
+    folder = a_folder_that_repeats_itself(tmp_path / "results")
+    root = add(blocks, folder)
+    done = unpack(root, depth_first(root, blocks), out / "copy", symlinks=symlinks)
+    expected = tree(folder)
+    if symlinks == "skip":
+        del expected["a/link"]
+    assert tree(out / "copy") == expected
+    assert names(out) == ["copy"]
+    assert done.skipped == (() if symlinks == "keep" else ("a/link",))
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert done.bytes == sum(path.stat().st_size for path in files)
+    assert done.entries == len(list(folder.rglob("*")))
+
+
+def test_blocks_may_come_in_any_order_and_more_than_once(blocks, tmp_path, out):
+    folder = a_folder_that_repeats_itself(tmp_path / "results")
+    root = add(blocks, folder)
+    stream = list(blocks.blocks.items()) + list(blocks.blocks.items())[:20]
+    random.Random(1).shuffle(stream)
+    unpack(root, stream, out / "copy", symlinks="keep")
+    assert tree(out / "copy") == tree(folder)
+
+
+def test_a_file_is_being_written_before_all_of_it_has_come(blocks, tmp_path, out):
+    (tmp_path / "file").write_bytes(content := blob(3_000_000, 9))
+    root = blocks.add(tmp_path / "file").cid
+    stream = depth_first(root, blocks)
+    with closing(Spool()) as spool, Unpacking(root, out / "copy", spool) as unpacking:
+        for cid, block in stream[:6]:
+            unpacking.take(cid, block)
+        (scratch,) = out.iterdir()
+        assert (scratch / "content").read_bytes() == content[: 5 << 18]
+        for cid, block in stream[6:]:
+            unpacking.take(cid, block)
+        unpacking.finish()
+    assert (out / "copy").read_bytes() == content
+
+
+def test_what_lacks_a_block_leaves_nothing(blocks, tmp_path, out):
+    root = blocks.add(results_folder(tmp_path / "results")).cid
+    stream = depth_first(root, blocks)
+    for missing in range(len(stream)):
+        with pytest.raises(InvalidContent, match=f"the node sent only a part of {root}"):
+            unpack(root, stream[:missing] + stream[missing + 1 :], out / "copy")
+        assert names(out) == []
+
+
+def test_an_existing_target_is_refused_before_anything_comes(blocks, out):
+    (out / "copy").mkdir()
+    with closing(Spool()) as spool, pytest.raises(ContentError, match="exists already"):
+        Unpacking(blocks.raw(b"x"), out / "copy", spool)
+    assert tree(out) == {"copy": None}
+
+
+def test_a_target_that_appears_meanwhile_is_left_alone(blocks, out):
+    root = blocks.folder([(b"a", blocks.raw(b"new"))])
+    with closing(Spool()) as spool, Unpacking(root, out / "copy", spool) as unpacking:
+        for cid, block in depth_first(root, blocks):
+            unpacking.take(cid, block)
+        (out / "copy").mkdir()
+        (out / "copy" / "a").write_text("old")
+        with pytest.raises(ContentError, match=r"cannot be written|exists already"):
+            unpacking.finish()
+    assert tree(out) == {"copy": None, "copy/a": b"old"}
+    assert names(out) == ["copy"]
+
+
+def test_a_file_that_others_change_meanwhile_is_not_taken_for_the_content(blocks, out):
+    leaf = blocks.raw(b"same")
+    root = blocks.folder([(b"a", leaf), (b"b", leaf)])
+    with closing(Spool()) as spool, Unpacking(root, out / "copy", spool) as unpacking:
+        for cid, block in depth_first(root, blocks):
+            unpacking.take(cid, block)
+        (scratch,) = out.iterdir()
+        (scratch / "content" / "a").write_bytes(b"else")
+        with pytest.raises(InvalidContent, match=f"block {leaf} was changed"):
+            unpacking.finish()
+    assert names(out) == []
+
+
+def test_a_cancelled_finish_leaves_nothing(blocks, out):
+    leaf = blocks.raw(b"same")
+    root = blocks.folder([(b"%d" % number, leaf) for number in range(9)])
+    calls = 0
+
+    def checkpoint() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+
+    with closing(Spool()) as spool, Unpacking(root, out / "copy", spool) as unpacking:
+        for cid, block in depth_first(root, blocks):
+            unpacking.take(cid, block)
+        with pytest.raises(KeyboardInterrupt):
+            unpacking.finish(checkpoint)
+    assert names(out) == []
+
+
+def test_no_descriptor_is_left_open(blocks, tmp_path, out):
+    root = add(blocks, a_folder_that_repeats_itself(tmp_path / "results"))
+    assert sum(isinstance(decode(cid, block), Shard) for cid, block in blocks.blocks.items()) > 50  # shards
+    stream = depth_first(root, blocks)
+    before = len(names(Path("/proc/self/fd")))
+    unpack(root, stream, out / "copy")
+    for cut in (3, len(stream) // 2, len(stream) - 1):
+        with pytest.raises(InvalidContent):
+            unpack(root, stream[:cut], out / "other")
+    assert len(names(Path("/proc/self/fd"))) == before
+
+
+# --- a download ----------------------------------------------------------------------------------
+
+
+def car_of(root: CID, blocks: MemoryBlocks, trail: tuple[CID, ...] = ()) -> bytes:
+    above = b"".join(section(cid, blocks.blocks[cid]) for cid in trail)
+    return header([root]) + above + b"".join(list(write_car([root], blocks))[1:])
+
+
+@pytest.mark.parametrize("step", [1_000, 100_000, 10_000_000])
+def test_what_lies_at_a_path_is_written_as_it_comes(blocks, tmp_path, out, step):
+    folder = a_folder_that_repeats_itself(tmp_path / "results")
+    root = add(blocks, folder)
+    inner = add(blocks, folder / "b")
+    stream = car_of(inner, blocks, (root,))
+    with Download(root, out / "copy", path=("b",)) as download:
+        for start in range(0, len(stream), step):
+            download.feed(stream[start : start + step])
+        download.finish()
+    assert tree(out / "copy") == tree(folder / "b")
+    assert names(out) == ["copy"]
+
+
+def test_a_path_that_is_not_there_is_said_so(blocks, tmp_path, out):
+    root = blocks.add(results_folder(tmp_path / "results")).cid
+    with (
+        Download(root, out / "copy", path=("outputs", "absent")) as download,
+        pytest.raises(ContentNotFound, match="there is no 'outputs/absent' below"),
+    ):
+        download.feed(car_of(root, blocks))
+    assert names(out) == []
+
+
+def test_a_path_whose_proof_is_missing_is_refused(blocks, tmp_path, out):
+    folder = results_folder(tmp_path / "results")
+    root, inner = add(blocks, folder), blocks.add(folder / "outputs").cid
+    with Download(root, out / "copy", path=("outputs",)) as download:
+        download.feed(car_of(inner, blocks))
+        with pytest.raises(InvalidContent, match=f"only a part of {root}"):
+            download.finish()
+    assert names(out) == []

@@ -1,0 +1,318 @@
+"""DAGs that no honest builder makes. Each is refused quickly, by name, before anything is written."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
+from bacalhau_p2p.ipfs.files.export import export
+from bacalhau_p2p.ipfs.files.tar import write_tar
+from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
+from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB
+from bacalhau_p2p.ipfs.format.dag import survey
+from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_file, encode_shard
+from bacalhau_p2p.ipfs.format.hamt import name_hash
+from bacalhau_p2p.ipfs.format.limits import Limits
+from bacalhau_p2p.ipfs.format.traversal import Walk
+from tests.support.blocks.dag_makers import MemoryBlocks, names
+
+LIMITS = Limits(bytes=1 << 30, entries=100_000)
+
+
+def bomb_of_bytes(blocks: MemoryBlocks) -> CID:
+    """Five blocks that expand to far more than a disk holds."""
+    cid, size = blocks.raw(bytes(100)), 100
+    for _ in range(4):
+        cid, size = blocks.file([(cid, size)] * 174), size * 174
+    return cid
+
+
+def bomb_of_folders(blocks: MemoryBlocks) -> CID:
+    cid = blocks.raw(b"x")
+    for _ in range(8):
+        cid = blocks.folder([(b"%d" % number, cid) for number in range(100)])
+    return cid
+
+
+def bomb_of_files_in_folders(blocks: MemoryBlocks) -> CID:
+    part = blocks.raw(bytes(1 << 18))
+    file = blocks.file([(part, 1 << 18)] * 100)
+    return blocks.folder([(b"%d" % number, file) for number in range(100)])
+
+
+def nested(levels: int):
+    def make(blocks: MemoryBlocks) -> CID:
+        cid = blocks.raw(b"x")
+        for _ in range(levels):
+            cid = blocks.folder([(b"d", cid)])
+        return cid
+
+    return make
+
+
+def nested_file(levels: int):
+    def make(blocks: MemoryBlocks) -> CID:
+        cid = blocks.raw(b"x")
+        for _ in range(levels):
+            cid = blocks.file([(cid, 1)])
+        return cid
+
+    return make
+
+
+def nested_file_seen_before(blocks: MemoryBlocks) -> CID:
+    """The lower half alone is allowed, and visited first."""
+    half = nested_file(6)(blocks)
+    whole = half
+    for _ in range(6):
+        whole = blocks.file([(whole, 1)])
+    return blocks.folder([(b"a", half), (b"b", whole)])
+
+
+def nested_shards(blocks: MemoryBlocks) -> CID:
+    cid = blocks.raw(b"x")
+    for _ in range(1000):
+        cid = blocks.node(encode_block([PBLink(cid, b"00", 0)], encode_shard(1, 256)))
+    return cid
+
+
+def entry(name: bytes):
+    return lambda blocks: blocks.folder([(name, blocks.raw(b"x"))])
+
+
+def repeated_names(blocks: MemoryBlocks) -> CID:
+    return blocks.folder([(b"a", blocks.raw(b"1")), (b"a", blocks.raw(b"2"))])
+
+
+def long_path(blocks: MemoryBlocks) -> CID:
+    cid = blocks.raw(b"x")
+    for _ in range(20):
+        cid = blocks.folder([(b"n" * 250, cid)])
+    return cid
+
+
+def wrong_filesize(blocks: MemoryBlocks) -> CID:
+    return blocks.file([(blocks.raw(b"abc"), 3)], filesize=4)
+
+
+def wrong_part(blocks: MemoryBlocks) -> CID:
+    return blocks.file([(blocks.raw(b"abc"), 4)])
+
+
+def wrong_inner_part(blocks: MemoryBlocks) -> CID:
+    return blocks.file([(blocks.file([(blocks.raw(b"abc"), 3)]), 4)])
+
+
+def wrong_number_of_sizes(blocks: MemoryBlocks) -> CID:
+    return blocks.node(encode_block([PBLink(blocks.raw(b"abc"), b"", 3)], encode_file(3, [1, 2])))
+
+
+def empty_part(blocks: MemoryBlocks) -> CID:
+    return blocks.file([(blocks.raw(b""), 0)] * 3)
+
+
+def folder_in_file(blocks: MemoryBlocks) -> CID:
+    return blocks.file([(blocks.folder([]), 1)])
+
+
+def dag_cbor(blocks: MemoryBlocks) -> CID:
+    return blocks.folder([(b"a", CID.of(0x71, b"\xa0"))])
+
+
+def identity_hash(blocks: MemoryBlocks) -> CID:
+    return blocks.folder([(b"a", CID(b"\x01\x55\x00\x03abc"))])
+
+
+def not_unixfs(blocks: MemoryBlocks) -> CID:
+    return blocks.node(b"\x0a\x03\xff\xff\xff")
+
+
+def no_protobuf(blocks: MemoryBlocks) -> CID:
+    return blocks.node(b"\xff" * 40)
+
+
+def metadata(blocks: MemoryBlocks) -> CID:
+    return blocks.node(b"\x0a\x02\x08\x03")
+
+
+def symlink_without_target(blocks: MemoryBlocks) -> CID:
+    return blocks.folder([(b"a", blocks.symlink(b""))])
+
+
+def shard(blocks: MemoryBlocks, *entries: tuple[int, bytes, CID], bitfield: int | None = None) -> CID:
+    bits = sum(1 << number for number, _, _ in entries) if bitfield is None else bitfield
+    links = [PBLink(cid, b"%02X" % number + name, 0) for number, name, cid in entries]
+    return blocks.node(encode_block(links, encode_shard(bits, 256)))
+
+
+def misplaced_name(blocks: MemoryBlocks) -> CID:
+    right = name_hash(b"a") >> 56
+    return shard(blocks, ((right + 1) % 256, b"a", blocks.raw(b"x")))
+
+
+def name_twice_over_shards(blocks: MemoryBlocks) -> CID:
+    first, second = name_hash(b"a") >> 56, name_hash(b"a") >> 48 & 255
+    inner = shard(blocks, (second, b"a", blocks.raw(b"1")))
+    other = (first + 1) % 256
+    return shard(blocks, *sorted([(first, b"a", blocks.raw(b"2")), (other, b"", inner)]))
+
+
+def wrong_bitfield(blocks: MemoryBlocks) -> CID:
+    right = name_hash(b"a") >> 56
+    return shard(blocks, (right, b"a", blocks.raw(b"x")), bitfield=1 << ((right + 1) % 256))
+
+
+def empty_shard(blocks: MemoryBlocks) -> CID:
+    return shard(blocks, (7, b"", shard(blocks)))
+
+
+def evil_name_in_shard(blocks: MemoryBlocks) -> CID:
+    return shard(blocks, (name_hash(b"../evil") >> 56, b"../evil", blocks.raw(b"x")))
+
+
+def file_in_shard(blocks: MemoryBlocks) -> CID:
+    return shard(blocks, (7, b"", blocks.raw(b"x")))
+
+
+EVIL = [
+    (bomb_of_bytes, ContentTooLarge, r"the limit is 1073741824"),
+    (bomb_of_folders, ContentTooLarge, r"more than 100000 entries"),
+    (bomb_of_files_in_folders, ContentTooLarge, r"expands to more than 1073741824 bytes"),
+    (nested(100_000), InvalidContent, r"folders are nested more than 64 deep"),
+    (nested_file(1000), InvalidContent, r"a file is nested more than 8 blocks deep"),
+    (nested_file_seen_before, InvalidContent, r"a file is nested more than 8 blocks deep"),
+    (nested_shards, InvalidContent, r"sharded deeper than its hash has bits"),
+    (entry(b"../evil"), InvalidContent, r"forbidden name b'../evil'"),
+    (entry(b"/etc/passwd"), InvalidContent, r"forbidden name"),
+    (entry(b".."), InvalidContent, r"forbidden name b'..'"),
+    (entry(b"."), InvalidContent, r"forbidden name b'.'"),
+    (entry(b""), InvalidContent, r"forbidden name b''"),
+    (entry(b"a\0b"), InvalidContent, r"forbidden name"),
+    (entry(b"\xff"), InvalidContent, r"not UTF-8"),
+    (entry(b"n" * 256), InvalidContent, r"a name of 256 bytes; the limit is 255"),
+    (repeated_names, InvalidContent, r"two entries of the same name"),
+    (long_path, InvalidContent, r"a path is longer than 4096 bytes"),
+    (wrong_filesize, InvalidContent, r"claims 4 bytes, but its parts add up to 3"),
+    (wrong_part, InvalidContent, r"has 3 bytes, but 4 were promised"),
+    (wrong_inner_part, InvalidContent, r"has 3 bytes, but 4 were promised"),
+    (wrong_number_of_sizes, InvalidContent, r"has 1 links but 2 block sizes"),
+    (empty_part, InvalidContent, r"a part of no bytes"),
+    (folder_in_file, InvalidContent, r"is not a part of a file"),
+    (dag_cbor, InvalidContent, r"codec 0x71; only raw and dag-pb"),
+    (identity_hash, InvalidContent, r"hash function 0x0; only sha2-256"),
+    (not_unixfs, InvalidContent, r"is not a UnixFS node"),
+    (no_protobuf, InvalidContent, r"is not a UnixFS node"),
+    (metadata, InvalidContent, r"is UnixFS metadata"),
+    (symlink_without_target, InvalidContent, r"no usable target"),
+    (misplaced_name, InvalidContent, r"holds b'a', which does not belong there"),
+    (name_twice_over_shards, InvalidContent, r"holds b'a', which does not belong there"),
+    (wrong_bitfield, InvalidContent, r"its bitfield does not show"),
+    (empty_shard, InvalidContent, r"is not a shard of the folder"),
+    (evil_name_in_shard, InvalidContent, r"forbidden name b'../evil'"),
+    (file_in_shard, InvalidContent, r"is not a shard of the folder"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), EVIL)
+def test_evil_content_is_refused_by_name_and_never_written(make, error, message, tmp_path):
+    blocks = MemoryBlocks()
+    root = make(blocks)
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=message):
+            survey(root, blocks, LIMITS)
+        with pytest.raises(error, match=message):
+            export(root, tmp_path / "out", blocks, limits=LIMITS)
+        with pytest.raises(error, match=message):
+            next(write_tar(root, blocks, limits=LIMITS))
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert names(tmp_path) == []
+    assert time.process_time() - begun < 1
+
+
+def unpack(root: CID, stream: list[tuple[CID, bytes]], target: Path) -> None:
+    with closing(Spool()) as spool, Unpacking(root, target, spool, limits=LIMITS) as unpacking:
+        for cid, block in stream:
+            unpacking.take(cid, block)
+        unpacking.finish()
+
+
+@pytest.mark.parametrize(("make", "error", "message"), EVIL)
+def test_evil_content_that_is_written_as_it_comes_leaves_nothing(make, error, message, tmp_path):
+    blocks = MemoryBlocks()
+    root = make(blocks)
+    stream = list(reversed(blocks.blocks.items()))  # the root was made last
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=message):
+            unpack(root, stream, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert names(tmp_path) == []
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("make", [bomb_of_folders, bomb_of_files_in_folders])
+def test_no_more_is_written_than_came_before_all_was_added_up(make, tmp_path):
+    blocks = MemoryBlocks()
+    root = make(blocks)
+    with closing(Spool()) as spool, Unpacking(root, tmp_path / "out", spool) as unpacking:
+        for cid, block in reversed(blocks.blocks.items()):
+            unpacking.take(cid, block)
+        (scratch,) = tmp_path.iterdir()
+        written = [path for path in scratch.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_blocks * 512 for path in written) <= 1 << 19
+        assert len(written) == 1
+
+
+def take_all(walk: Walk, blocks: MemoryBlocks) -> None:
+    while walk.expected is not None:
+        block = blocks.get(walk.expected)
+        assert block is not None
+        walk.take(block)
+
+
+@pytest.mark.parametrize(
+    "make", [nested(100_000), nested_file(1000), nested_shards, bomb_of_bytes, dag_cbor, entry(b"../evil")]
+)
+def test_a_walk_stops_before_it_asks_for_much_of_an_evil_dag(make):
+    blocks = MemoryBlocks()
+    walk = Walk([make(blocks)], LIMITS)
+    before = blocks.reads
+    with pytest.raises(ContentError):
+        take_all(walk, blocks)
+    assert blocks.reads - before <= 66
+
+
+def test_a_walk_counts_the_blocks_it_takes():
+    blocks = MemoryBlocks()
+    root = blocks.folder([(b"%d" % number, blocks.raw(b"%d" % number)) for number in range(20)])
+    walk = Walk([root], Limits(blocks=10))
+    with pytest.raises(ContentTooLarge, match="more than 10"):
+        take_all(walk, blocks)
+
+
+def test_a_raw_block_that_looks_like_a_node_is_a_file(tmp_path):
+    blocks = MemoryBlocks()
+    inner = blocks.folder([(b"a", blocks.raw(b"x"))])
+    disguised = blocks.raw(blocks.blocks[inner])
+    export(disguised, tmp_path / "out", blocks)
+    assert (tmp_path / "out").read_bytes() == blocks.blocks[inner]
+    assert disguised.digest == inner.digest
+    assert inner.codec == DAG_PB
+
+
+def test_depth_at_the_limit_is_fine(tmp_path):
+    blocks = MemoryBlocks()
+    assert survey(nested(64)(blocks), blocks).entries == 64
+    assert survey(nested_file(8)(blocks), blocks).bytes == 1

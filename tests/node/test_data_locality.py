@@ -1,0 +1,109 @@
+"""Jobs go where their data is: whole nodes in one process."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import trio
+
+from bacalhau_p2p.client.jobs import JobHandle
+from bacalhau_p2p.errors import JobFailed
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.node import Node
+from bacalhau_p2p.testing.network import open_network
+
+SIZE = 1_000_000
+LOCAL = {"data_locality": "local"}
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    path = tmp_path / "data.bin"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    return path
+
+
+def job(cid: object, **more: object) -> dict[str, object]:
+    source = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": str(cid)}}}
+    return {"Tasks": [{"Engine": {"Type": "noop"}, "InputSources": [source]}], **more}
+
+
+async def waiting(handle: JobHandle, node: Node) -> str:
+    """What the job says once it waits."""
+    with trio.fail_after(20):
+        while (found := node.requester.job(handle.id)).state != "Queued":  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    return found.message
+
+
+async def test_a_job_runs_where_its_data_is_and_tells_how_much_that_was(tmp_path, data):
+    async with open_network(tmp_path, **LOCAL) as net:
+        holder = net.compute[1]
+        cid = await holder.add(data)
+        for _ in range(3):
+            handle = await net.requester.submit(job(cid))
+            await handle.wait_result(20)
+            (execution,) = net.requester.requester.executions(handle.id)
+            assert execution.node_id == holder.peer_id
+            assert (execution.input_bytes, execution.local_input_bytes) == (SIZE, SIZE)
+        assert not await net.compute[0].content.has(cid)
+
+
+async def test_the_node_that_has_the_data_is_preferred(tmp_path, data):
+    async with open_network(tmp_path) as net:
+        holder = net.compute[2]
+        cid = await holder.add(data)
+        for _ in range(3):
+            handle = await net.requester.submit(job(cid))
+            await handle.wait_result(20)
+            executions = {e.node_id: e for e in net.requester.requester.executions(handle.id)}
+            assert [n for n, e in executions.items() if e.state == "Completed"] == [holder.peer_id]
+            others = [e for node, e in executions.items() if node != holder.peer_id]
+            assert {(e.input_bytes, e.local_input_bytes) for e in others} == {(SIZE, 0)}
+
+
+async def test_a_job_whose_data_nobody_has_waits_for_it_and_says_so(tmp_path, data):
+    async with open_network(tmp_path, compute_nodes=2, **LOCAL) as net:
+        cid = await net.requester.add(data)
+        handle = await net.requester.submit(job(cid))
+        said = await waiting(handle, net.requester)
+        assert said.startswith("waiting for a node: ")
+        assert said.endswith(" runs only jobs whose inputs it has, and has not the input /inputs")
+        for node in net.compute:
+            assert node.peer_id[-8:] in said
+        await net.compute[0].export(str(cid), tmp_path / "copy")  # it has it now
+        await handle.wait_result(40)
+
+
+async def test_inputs_that_do_not_fit_are_refused_before_they_are_fetched(tmp_path, data):
+    async with open_network(tmp_path, compute_nodes=1, limits={"disk": "1500kb"}) as net:
+        (node,) = net.compute
+        cid = await net.requester.add(data)
+        said = await waiting(await net.requester.submit(job(cid)), net.requester)
+        assert said.endswith(f"{node.peer_id[-8:]} inputs need 2 MB, 1.5 MB of disk are free")
+        assert node.content.used == 0
+        assert node._compute.machine.capacity.reserved == Resources()
+
+
+async def test_a_probe_that_refuses_tells_the_user_why(tmp_path):
+    probe = 'grep -q \'"Name": "wanted"\' || { echo only wanted jobs; exit 1; }'
+    async with open_network(tmp_path, compute_nodes=1, probe_exec=probe) as net:
+        task = {"Engine": {"Type": "noop"}}
+        refused = await net.requester.submit(
+            {"Tasks": [{**task, "Timeouts": {"QueueTimeout": 1}}], "Name": "other"}
+        )
+        with pytest.raises(JobFailed, match="its job selection probe refused the job: only wanted jobs"):
+            await refused.wait_result(20)
+        await (await net.requester.submit({"Tasks": [task], "Name": "wanted"})).wait_result(20)
+
+
+async def test_a_node_that_rejects_stateless_jobs_runs_those_with_inputs(tmp_path, data):
+    async with open_network(tmp_path, compute_nodes=1, reject_stateless=True) as net:
+        said = await waiting(
+            await net.requester.submit({"Tasks": [{"Engine": {"Type": "noop"}}]}), net.requester
+        )
+        assert said.endswith("accepts no jobs without inputs")
+        cid = await net.requester.add(data)
+        await (await net.requester.submit(job(cid))).wait_result(20)

@@ -1,0 +1,177 @@
+"""Whole nodes over libp2p that find content, and each other, beyond whom they were told of."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.errors import ContentNotFound
+from bacalhau_p2p.ipfs.exchange.server import PROTOCOL as CAR_PROTOCOL
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.node import Node, assembly, open_node
+from bacalhau_p2p.settings import Settings
+
+pytestmark = pytest.mark.network
+PATIENCE = 20.0
+
+
+def chosen(folder: Path, **options: object) -> Settings:
+    return Settings(
+        data_dir=folder,
+        swarm_host="127.0.0.1",
+        swarm_port=0,
+        api_port=0,
+        engines=("noop",),
+        **{"neighbours": 0, **options},
+    )
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, *options: dict[str, object]):
+    """Nodes that were told of the first one alone."""
+    nodes: list[Node] = []
+    async with AsyncExitStack() as stack:
+        for number, option in enumerate(options):
+            peers = nodes[0].addresses[:1] if nodes else ()
+            settings = chosen(tmp_path / f"node-{number}", peers=peers, **option)
+            nodes.append(await stack.enter_async_context(open_node(settings)))
+        yield nodes
+
+
+async def until(condition) -> None:
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+def know_each_other(nodes: list[Node]) -> bool:
+    return all(len(node.nodes()) == len(nodes) for node in nodes)
+
+
+async def test_what_no_neighbour_has_is_found_through_the_dht(tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly, "ASKED_AT_ONCE", 1)
+    async with opened(tmp_path, {}, {}, {"dht": "client"}) as (hub, giver, taker):
+        (tmp_path / "file").write_bytes(b"only the second has this")
+        cid = await giver.add(tmp_path / "file")
+        await until(lambda: len(hub._dht.records) == 1 and taker.transport.peers)
+        assert list(taker.transport.peers) == [hub.peer_id]
+        await taker.export(str(cid), tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == b"only the second has this"
+        with pytest.raises(ContentNotFound, match=r"1 peer was asked; the DHT \(2 nodes\) knows of no other"):
+            await taker.export(str(CID.of(RAW, b"nowhere")), tmp_path / "none")
+
+
+async def test_published_results_are_made_known_and_what_a_job_reads_is_not(tmp_path):
+    async with opened(tmp_path, {"compute": False}, {}) as nodes:
+        requester, compute = nodes
+        await until(lambda: know_each_other(nodes))
+        task = {"Engine": {"Type": "noop", "Params": {"Stdout": "x"}}, "Publisher": {"Type": "ipfs"}}
+        job = await requester.submit({"Tasks": [task]})
+        result = await job.wait_result()
+        await until(lambda: requester._dht.records)
+        key = result.cid.binary[-34:] if isinstance(result.cid, CID) else CID.parse(result.cid).binary[-34:]
+        providers = requester._dht.records.get(key, requester.clock())
+        assert [provider.peer for provider in providers] == [compute.peer_id]
+        assert len(requester._dht.records) == 1
+
+
+async def test_nodes_without_a_dht_work_and_say_so(tmp_path):
+    async with opened(tmp_path, {"dht": "off"}, {"dht": "client"}) as (first, second):
+        await until(lambda: know_each_other([first, second]))
+        assert not first.info().dht
+        assert not second.info().dht
+        (tmp_path / "file").write_bytes(b"x")
+        cid = await first.add(tmp_path / "file")
+        await second.export(str(cid), tmp_path / "copy")
+        with pytest.raises(ContentNotFound, match=r"1 peer was asked$"):
+            await first.export(str(CID.of(RAW, b"nowhere")), tmp_path / "none")
+
+
+async def test_nodes_that_know_one_peer_find_each_other_when_it_is_gone(tmp_path):
+    options = {"neighbours": 2, "dht": "off"}
+    async with opened(tmp_path, {"compute": False}, options, options) as (hub, one, other):
+        await until(lambda: know_each_other([hub, one, other]))
+        assert list(one.transport.peers) == list(other.transport.peers) == [hub.peer_id]
+        for node in (one, other):
+            await hub.transport.ban(node.peer_id)  # to them, it is gone
+        await until(lambda: [*one.transport.peers, *other.transport.peers] == [other.peer_id, one.peer_id])
+        job = await one.submit({"Count": 2, "Tasks": [{"Engine": {"Type": "noop"}}]})
+        with trio.fail_after(PATIENCE):
+            await job.wait_result()
+
+
+async def live(settings: Settings, end: trio.Event, task_status=trio.TASK_STATUS_IGNORED) -> None:
+    async with open_node(settings) as node:
+        task_status.started(node)
+        await end.wait()
+
+
+async def test_a_node_that_restarts_alone_finds_those_whom_it_knew(tmp_path, nursery):
+    end = trio.Event()
+    hub = await nursery.start(live, chosen(tmp_path / "hub", compute=False), end)
+    told = {"peers": hub.addresses[:1], "dht": "off"}
+    settings = chosen(tmp_path / "other", neighbours=2, **told)
+    async with open_node(chosen(tmp_path / "one", **told)) as one:
+        async with open_node(settings) as other:
+            await until(lambda: know_each_other([hub, one, other]))
+            assert list(other.transport.peers) == [hub.peer_id]
+        end.set()
+        await until(lambda: not one.transport.peers)
+        async with open_node(settings) as other:
+            await until(lambda: list(other.transport.peers) == [one.peer_id])
+            await until(lambda: other.directory.get(one.peer_id))
+    assert (tmp_path / "other" / "neighbours.json").exists()
+    assert not (tmp_path / "one" / "neighbours.json").exists()
+
+
+async def refuse(peer: object, stream: trio.abc.HalfCloseableStream) -> None:
+    raise trio.BrokenResourceError("refused")
+
+
+async def test_content_comes_from_a_peers_gateway_when_no_stream_can_be_had(tmp_path):
+    public = {"gateway": True, "compute": False}
+    loopback = {"allow_private_networks": ("127.0.0.0/8",)}
+    async with opened(tmp_path, public, loopback, {}) as nodes, serve_api(nodes[0]) as url:
+        giver, taker, careful = nodes
+        object.__setattr__(giver.settings, "gateway_url", url)
+        giver.tell_changed()
+        for protocol in (CAR_PROTOCOL, "/ipfs/bitswap/1.2.0"):
+            giver.transport.handle_streams(protocol, refuse)
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        for number in range(30):
+            (folder / f"{number}").write_bytes(b"%d" % number * 100_000)
+        cid = await giver.add(folder)
+        for node in (taker, careful):
+            await until(lambda node=node: node.directory.get(giver.peer_id).info.gateway == url)
+        with pytest.raises(ContentNotFound, match=rf"the gateway {url}: 127\.0\.0\.1 is not on the public"):
+            await careful.export(str(cid), tmp_path / "none")
+        await taker.export(str(cid), tmp_path / "copy")
+        assert (tmp_path / "copy" / "7").read_bytes() == b"7" * 100_000
+        nowhere = str(CID.of(RAW, b"nowhere"))
+        with pytest.raises(ContentNotFound, match=r"2 peers were asked, .*; the gateway .*: it answered 404"):
+            await taker.export(nowhere, tmp_path / "none")
+
+
+def test_a_gateway_is_told_of_only_where_others_reach_it(tmp_path):
+    def told(**options: object) -> str:
+        node = object.__new__(Node)
+        node.settings = Settings(data_dir=tmp_path, **options)
+        node.api_url = f"http://{options.get('api_host', '127.0.0.1')}:1234"
+
+        class Transport:
+            addresses = ("/ip6/2001:db8::1/tcp/1/p2p/Q", "/ip4/192.0.2.7/tcp/1/p2p/Q")
+
+        node.transport = Transport()
+        return node._gateway_url()
+
+    assert told() == ""
+    assert told(gateway=True) == ""
+    assert told(gateway=True, gateway_url="https://gate.example") == "https://gate.example"
+    assert told(gateway=False, gateway_url="https://gate.example") == ""
+    assert told(gateway=True, api_host="192.0.2.9") == "http://192.0.2.9:1234"
+    assert told(gateway=True, api_host="0.0.0.0") == "http://192.0.2.7:1234"

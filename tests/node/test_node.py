@@ -1,0 +1,388 @@
+"""Whole nodes in one process: what a job meets from submission to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from bacalhau_p2p.errors import ContentNotFound, DiskFull, ExecutorError, InvalidJob, JobFailed, SettingsError
+from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.noop import NoopExecutor
+from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.testing.network import open_network
+from bacalhau_p2p.transports.memory.network import LinkConditions, MemoryNetwork
+
+
+def noop(**job: object) -> dict[str, object]:
+    task = {"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}, **job.pop("task", {})}
+    return {"Tasks": [task], **job}
+
+
+class Scripted(NoopExecutor):
+    """A no-op engine that first does what a test says; `runs` counts how often it was asked to run."""
+
+    def __init__(self, act: Callable[[RunRequest], object]) -> None:
+        self.act = act
+        self.runs = 0
+        self.stopped = trio.Event()
+
+    async def run(self, request: RunRequest) -> RunOutput:
+        self.runs += 1
+        try:
+            result = self.act(request)
+            if result is not None:
+                await result
+        except trio.Cancelled:
+            self.stopped.set()
+            raise
+        return await super().run(request)
+
+
+class Liar(NoopExecutor):
+    """Claims another output than the honest engine gives."""
+
+    async def run(self, request: RunRequest) -> RunOutput:
+        output = await super().run(request)
+        (request.results / "stdout").write_bytes(b"lie\n")
+        return output
+
+
+def raise_(error: Exception) -> Callable[[RunRequest], object]:
+    def act(request: RunRequest) -> object:
+        raise error
+
+    return act
+
+
+def idle(node: Node) -> bool:
+    """Whether a compute node has nothing left of any job but published results."""
+    machine = node._compute.machine
+    folders = list((node.settings.data_dir / "executions").iterdir())
+    return machine.capacity.reserved == Resources() and machine.active == 0 and not folders
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def test_a_job_runs_on_as_many_nodes_as_asked_and_its_result_is_fetched(tmp_path):
+    async with open_network(tmp_path) as net:
+        job = await net.requester.submit(noop(Count=3))
+        result = await job.wait_result(30)
+        assert {execution.node_id for execution in result.executions} == {n.peer_id for n in net.compute}
+        assert (result.exit_code, result.stdout) == (0, b"hello\n")
+        folder = await result.fetch(tmp_path / "results")
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {
+            "stdout": "hello\n",
+            "stderr": "",
+            "exitCode": "0",
+        }
+        await wait_until(lambda: all(idle(node) for node in net.compute))
+
+
+@pytest.mark.parametrize("power_safe", [True, False])
+async def test_a_published_result_is_on_the_disk_where_power_cuts_are_to_undo_nothing(
+    tmp_path, monkeypatch, power_safe
+):
+    synced = []
+    monkeypatch.setattr(BlockStore, "sync", lambda store, root: synced.append(str(root)))
+    async with open_network(tmp_path, compute_nodes=1, power_safe=power_safe) as net:
+        result = await (await net.requester.submit(noop())).wait_result(30)
+    assert synced == ([str(result.cid)] if power_safe else [])
+
+
+async def test_a_non_zero_exit_code_is_a_result(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        job = await net.requester.submit(
+            noop(task={"Engine": {"Type": "noop", "Params": {"ExitCode": 7, "Stderr": "no\n"}}})
+        )
+        result = await job.wait_result(30)
+        assert (result.exit_code, result.stderr) == (7, b"no\n")
+
+
+async def test_of_three_nodes_the_one_with_other_bytes_is_rejected(tmp_path):
+    async with open_network(tmp_path, executors={1: [Liar()]}) as net:
+        spec = noop(Count=3, Verifier={"Type": "deterministic", "Params": {"Confidence": 2}})
+        result = await (await net.requester.submit(spec)).wait_result(30)
+        states = {e.node_id: e.state for e in net.requester.requester.executions(result.job.id)}
+        assert states == {
+            net.compute[0].peer_id: ExecutionState.COMPLETED,
+            net.compute[1].peer_id: ExecutionState.RESULT_REJECTED,
+            net.compute[2].peer_id: ExecutionState.COMPLETED,
+        }
+        assert result.stdout == b"hello\n"
+        await wait_until(lambda: all(idle(node) for node in net.compute))
+
+
+async def test_a_permanent_failure_ends_the_job_with_its_cause_first(tmp_path):
+    broken = [Scripted(raise_(ExecutorError("image x: not found", permanent=True)))]
+    async with open_network(tmp_path, compute_nodes=1, executors={0: broken}) as net:
+        job = await net.requester.submit(noop())
+        with pytest.raises(JobFailed, match=r"^image x: not found"):
+            await job.wait_result(30)
+        assert broken[0].runs == 1
+
+
+async def test_a_node_that_fails_is_replaced_by_another(tmp_path):
+    broken = [Scripted(raise_(ExecutorError("disk is slow today")))]
+    async with open_network(tmp_path, compute_nodes=2, executors={0: broken}) as net:
+        job = await net.requester.submit(noop(Count=1, Deal={"MinBids": 2}))
+        result = await job.wait_result(30)
+        assert result.executions[0].node_id == net.compute[1].peer_id
+
+
+async def test_a_fault_in_an_adapter_costs_an_execution_and_not_the_node(tmp_path):
+    broken = [Scripted(raise_(KeyError("a bug")))]
+    async with open_network(tmp_path, compute_nodes=1, executors={0: broken}) as net:
+        job = await net.requester.submit(noop())
+        with pytest.raises(JobFailed, match="KeyError in this node's run step: 'a bug'"):
+            await job.wait_result(30)
+        broken[0].act = lambda request: None
+        await (await net.requester.submit(noop())).wait_result(30)
+
+
+async def test_cancelling_a_job_stops_its_execution(tmp_path):
+    started = trio.Event()
+
+    async def hang() -> None:
+        started.set()
+        await trio.sleep_forever()
+
+    endless = Scripted(lambda request: hang())
+    async with open_network(tmp_path, compute_nodes=1, executors={0: [endless]}) as net:
+        job = await net.requester.submit(noop())
+        with trio.fail_after(30):
+            await started.wait()
+            await job.cancel("changed my mind")
+            await endless.stopped.wait()
+        status = await job.status()
+        assert (status.state, status.message) == (JobState.STOPPED, "changed my mind")
+        await wait_until(lambda: idle(net.compute[0]))
+
+
+async def test_nobody_who_can_run_it_fails_the_job_after_the_queue_time_out(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        impossible = noop(task={"Resources": {"CPU": "9000"}, "Timeouts": {"QueueTimeout": 1}})
+        job = await net.requester.submit(impossible)
+        with pytest.raises(JobFailed, match=r"queue time-out of 1 s.*too small for the resources"):
+            await job.wait_result(30)
+
+
+async def test_a_node_with_a_full_disk_takes_no_jobs(tmp_path):
+    wires, identity = MemoryNetwork(), Identity.generate()
+    full = {"engines": ("noop",), "min_free_disk": "9999TB"}
+    async with (
+        open_network(tmp_path, compute_nodes=0, wires=wires) as net,
+        wires.open(identity) as transport,
+        open_node(
+            Settings(data_dir=tmp_path / "full", **full), transport=transport, identity=identity
+        ) as node,
+    ):
+        await net.requester.wait_for_compute_nodes(1)
+        with pytest.raises(DiskFull, match="this node takes no jobs now: it has almost no free disk"):
+            await node.submit(noop())
+        job = await net.requester.submit(noop(task={"Timeouts": {"QueueTimeout": 1}}))
+        with pytest.raises(JobFailed, match="has almost no free disk"):
+            await job.wait_result(30)
+
+
+async def test_a_job_waits_for_a_node_to_join(tmp_path):
+    wires = MemoryNetwork()
+    async with open_network(tmp_path, compute_nodes=0, wires=wires) as net:
+        job = await net.requester.submit(noop())
+        queued = await job.wait(1)
+        assert (queued.state, queued.message) == (
+            JobState.QUEUED,
+            "waiting for a node: no compute node is known",
+        )
+        identity = Identity.generate()
+        settings = Settings(data_dir=tmp_path / "late", requester=False, engines=("noop",))
+        async with (
+            wires.open(identity) as transport,
+            open_node(settings, transport=transport, identity=identity),
+        ):
+            result = await job.wait_result(30)
+            assert result.executions[0].node_id == identity.peer_id
+
+
+async def test_a_node_that_leaves_in_the_middle_is_replaced(tmp_path):
+    wires = MemoryNetwork(notice_after=0.1)
+    started = trio.Event()
+
+    async def hang() -> None:
+        started.set()
+        await trio.sleep_forever()
+
+    async with open_network(tmp_path, compute_nodes=1, wires=wires) as net:
+        identity = Identity.generate()
+        settings = Settings(data_dir=tmp_path / "leaver", requester=False, engines=("noop",))
+        endless = Scripted(lambda request: hang())
+        with trio.fail_after(60):
+            async with (
+                wires.open(identity) as transport,
+                open_node(settings, executors=[endless], transport=transport, identity=identity),
+            ):
+                await net.requester.wait_for_compute_nodes(2)
+                job = await net.requester.submit(noop(Count=2))
+                await started.wait()
+            # A slot is open now; the other node has a part in the job already, so a third must come.
+            newcomer = Identity.generate()
+            settings = Settings(data_dir=tmp_path / "newcomer", requester=False, engines=("noop",))
+            async with (
+                wires.open(newcomer) as transport,
+                open_node(settings, transport=transport, identity=newcomer),
+            ):
+                result = await job.wait_result(50)
+        states = {e.node_id: e.state for e in net.requester.requester.executions(job.id)}
+        assert states[identity.peer_id] is ExecutionState.LOST
+        assert {e.node_id for e in result.executions} == {net.compute[0].peer_id, newcomer.peer_id}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_jobs_complete_over_links_that_lose_repeat_and_reorder(tmp_path, seed):
+    wires = MemoryNetwork(random=Random(seed))
+    async with open_network(tmp_path, wires=wires) as net:
+        wires.set_conditions(LinkConditions(loss=0.2, repetition=0.2, reordering=0.3, jitter=0.02))
+        jobs = [await net.requester.submit(noop(Count=2)) for _ in range(4)]
+        for job in jobs:
+            assert len((await job.wait_result(60)).executions) == 2
+        wires.set_conditions(LinkConditions())
+        await wait_until(lambda: all(idle(node) for node in net.compute))
+
+
+async def test_a_restarted_requester_goes_on_with_its_jobs(tmp_path):
+    wires = MemoryNetwork()
+    identity = Identity.generate()
+    settings = Settings(data_dir=tmp_path / "restarted", compute=False)
+    async with (
+        wires.open(identity) as transport,
+        open_node(settings, transport=transport, identity=identity) as node,
+    ):
+        job = await node.submit(noop(), idempotency_token="once")
+        again = await node.submit(noop(), idempotency_token="once")
+        assert again.id == job.id
+    async with (
+        open_network(tmp_path, compute_nodes=1, wires=wires),
+        wires.open(identity) as transport,
+        open_node(settings, transport=transport, identity=identity) as node,
+    ):
+        assert (await node.submit(noop(), idempotency_token="once")).id == job.id
+        result = await node.job(job.id[:8]).wait_result(30)
+        assert result.stdout == b"hello\n"
+
+
+async def test_inputs_come_by_cid_from_the_requester(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.txt").write_text("data\n")
+    seen: list[str] = []
+    reader = Scripted(lambda request: seen.append((request.inputs[0].path / "a.txt").read_text()))
+    async with open_network(tmp_path, compute_nodes=1, executors={0: [reader]}) as net:
+        cid = await net.requester.add(source)
+        inputs = [{"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": str(cid)}}}]
+        await (await net.requester.submit(noop(task={"InputSources": inputs}))).wait_result(30)
+        assert seen == ["data\n"]
+
+
+async def test_a_cid_that_nobody_has_fails_the_job_by_its_name(tmp_path):
+    absent = "bafkreih2bk74eu5axngebs6vftmmkcaqboysjjy726xzy5hksnqmfgw5fy"
+    async with open_network(tmp_path, compute_nodes=1, content_timeout=0.5) as net:
+        inputs = [{"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": absent}}}]
+        job = await net.requester.submit(noop(task={"InputSources": inputs}))
+        with pytest.raises(JobFailed, match=absent):
+            await job.wait_result(30)
+        with pytest.raises(ContentNotFound, match=absent):
+            await net.requester.export(absent, tmp_path / "out")
+
+
+async def test_only_allowed_local_folders_are_inputs(tmp_path):
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "a.txt").write_text("here\n")
+    seen: list[str] = []
+    reader = Scripted(lambda request: seen.append((request.inputs[0].path / "a.txt").read_text()))
+
+    def job(path: Path) -> dict[str, object]:
+        source = {"Type": "localDirectory", "Params": {"SourcePath": str(path)}}
+        return noop(
+            task={
+                "InputSources": [{"Target": "/inputs", "Source": source}],
+                "Timeouts": {"QueueTimeout": 1},
+            }
+        )
+
+    async with open_network(
+        tmp_path, compute_nodes=1, executors={0: [reader]}, allow_local_paths=(str(allowed),)
+    ) as net:
+        await (await net.requester.submit(job(allowed))).wait_result(30)
+        assert seen == ["here\n"]
+        with pytest.raises(JobFailed, match=r"InputSources\[0\].Source.Params.SourcePath"):
+            await (await net.requester.submit(job(tmp_path))).wait_result(30)
+
+
+async def test_an_invalid_job_is_refused_with_every_fault(tmp_path):
+    async with open_network(tmp_path, compute_nodes=0) as net:
+        with pytest.raises(InvalidJob) as refused:
+            await net.requester.submit({"Count": 0, "Tasks": [{"Engine": {"Type": "docker", "Params": {}}}]})
+        assert {fault.path for fault in refused.value.faults} == {"Count", "Tasks[0].Engine.Params.Image"}
+        with pytest.raises(InvalidJob, match="unknown engine 'dokcer'"):
+            await net.requester.submit({"Tasks": [{"Engine": {"Type": "dokcer"}}]})
+        with pytest.raises(InvalidJob, match=r"Verifier.*Confidence"):
+            await net.requester.submit(
+                noop(Count=2, Verifier={"Type": "deterministic", "Params": {"Confidence": 5}})
+            )
+        large = Task(engine=SpecConfig(type="noop", params={"Stdout": "x" * 300_000}))
+        with pytest.raises(InvalidJob, match="fit into its announcement"):
+            await net.requester.submit(JobSpec(tasks=(large,)))
+        assert net.requester.requester.jobs(limit=10).jobs == []
+
+
+async def test_a_node_without_a_requester_says_so(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        with pytest.raises(SettingsError, match="takes no jobs"):
+            await net.compute[0].submit(noop())
+
+
+async def test_a_node_with_both_components_runs_its_own_jobs(tmp_path):
+    wires, identity = MemoryNetwork(), Identity.generate()
+    settings = Settings(data_dir=tmp_path / "alone", engines=("noop",))
+    async with (
+        wires.open(identity) as transport,
+        open_node(settings, transport=transport, identity=identity) as node,
+    ):
+        result = await (await node.submit(noop())).wait_result(30)
+        assert result.executions[0].node_id == identity.peer_id
+
+
+async def test_nodes_of_another_network_are_not_asked(tmp_path):
+    wires, identity = MemoryNetwork(), Identity.generate()
+    settings = Settings(data_dir=tmp_path / "other", network="other", requester=False, engines=("noop",))
+    async with (
+        wires.open(identity) as transport,
+        open_node(settings, transport=transport, identity=identity),
+        open_network(tmp_path, compute_nodes=1, wires=wires) as net,
+    ):
+        await (await net.requester.submit(noop())).wait_result(30)
+        known = {known.info.id for known in net.requester.nodes()}
+        assert known == {net.requester.peer_id, net.compute[0].peer_id}
+
+
+async def test_the_noop_publisher_gives_a_result_that_is_nowhere(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        job = await net.requester.submit(noop(task={"Publisher": {"Type": "noop"}}))
+        result = await job.wait_result(30)
+        assert (result.stdout, result.published.location.type) == (b"hello\n", "noop")
+        await wait_until(lambda: idle(net.compute[0]))

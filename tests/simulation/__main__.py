@@ -1,0 +1,129 @@
+"""`python -m tests.simulation`: run worlds, say what they showed."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from tests.simulation.campaign import Tally, campaign, campaign_of_services
+from tests.simulation.coverage import every_row, every_state
+from tests.simulation.expand import expand
+from tests.simulation.mutants import MUTANTS, mutated
+from tests.simulation.shrink import shrunk
+from tests.simulation.story import jobs_in, story
+from tests.simulation.world import World
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 if every promise was kept, 1 if one was broken, 2 for wrong arguments."""
+    options = _options(arguments)
+    if options.services:
+        return _whole_nodes(options)
+    if options.mutants:
+        return _try_mutants(options)
+    if options.seed is not None:
+        return _tell(options)
+    tally = campaign(options.first_seed, options.runs or 500, processes=options.processes)
+    print("\n".join(_report(tally)))  # noqa: T201
+    return 1 if tally.violations else 0
+
+
+def _options(arguments: list[str] | None) -> Namespace:
+    parser = ArgumentParser(
+        prog="scripts/simulate", description="Simulate whole networks, with faults, from seeds."
+    )
+    parser.add_argument("--runs", type=int, metavar="N", help="worlds to run (500; with --services 50)")
+    parser.add_argument("--first-seed", type=int, default=1, metavar="K", help="the first one's seed (1)")
+    parser.add_argument("--processes", type=int, default=2, metavar="P", help="run side by side (2)")
+    parser.add_argument("--seed", type=int, metavar="N", help="run one world and tell its story")
+    parser.add_argument("--job", metavar="NAME", help="with --seed: the story of this job only")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: make a failing plan small first")
+    parser.add_argument("--mutants", action="store_true", help="put faults into the code: each must be found")
+    parser.add_argument(
+        "--services", action="store_true", help="whole nodes with their stores: fewer worlds, more code"
+    )
+    options = parser.parse_args(arguments)
+    if options.services and (options.job or options.shrink or options.mutants):
+        parser.error(
+            "--services has no plan of jobs and faults: --job, --shrink and --mutants are not for it"
+        )
+    return options
+
+
+def _whole_nodes(options: Namespace) -> int:
+    if options.seed is not None:
+        from tests.simulation.services import watch_world  # imports that machines alone spare
+
+        report = watch_world(options.seed)
+        print("\n".join(report.story))  # noqa: T201
+        return 1 if report.violation else 0
+    tally = campaign_of_services(options.first_seed, options.runs or 50, processes=options.processes)
+    lines = [
+        f"runs        {tally.runs} in {tally.seconds:.0f} s",
+        *_what_happened(tally),
+        *_violations(tally, "scripts/simulate --services"),
+    ]
+    print("\n".join(lines))  # noqa: T201
+    return 1 if tally.violations else 0
+
+
+def _tell(options: Namespace) -> int:
+    outcome = World(expand(options.seed)).run()
+    if options.shrink and outcome.violation is not None:
+        outcome = World(shrunk(outcome.plan, outcome.violation.promise)).run()
+    concerned = [options.job] if options.job else jobs_in(str(outcome.violation or ""), outcome)
+    for line in story(outcome, concerned[0] if concerned else None):
+        print(line)  # noqa: T201
+    return 1 if outcome.violation else 0
+
+
+def _try_mutants(options: Namespace) -> int:
+    missed = 0
+    for name in MUTANTS:
+        with mutated(name):
+            tally = campaign(options.first_seed, options.runs or 500, processes=1, stop_at_first=True)
+        if tally.violations:
+            seed, what = tally.violations[0]
+            print(f"{name}: seed {seed}: {what[:120]}", flush=True)  # noqa: T201
+        else:
+            missed += 1
+            print(f"{name}: NOT FOUND in {tally.runs} runs", flush=True)  # noqa: T201
+    return 1 if missed else 0
+
+
+def _report(tally: Tally) -> list[str]:
+    speed = tally.events / max(tally.seconds, 0.001)
+    lines = [
+        f"runs        {tally.runs}",
+        f"events      {tally.events:,} in {tally.seconds:.0f} s ({speed:,.0f}/s)",
+        *_what_happened(tally),
+    ]
+    rows, states = every_row(), every_state()
+    missing = [name for name in rows if not tally.rows[name]]
+    unseen = [name for name in states if not tally.states[name]]
+    lines.append(f"transitions {len(rows) - len(missing)} of {len(rows)} taken")
+    lines += [f"            never: {name}" for name in missing]
+    lines.append(f"states      {len(states) - len(unseen)} of {len(states)} reached")
+    lines += [f"            never: {name}" for name in unseen]
+    return lines + _violations(tally, "scripts/simulate")
+
+
+def _what_happened(tally: Tally) -> list[str]:
+    return [
+        f"world time  {tally.world_seconds / 3600:,.0f} hours",
+        "jobs        " + _counted(tally.ends),
+        "faults      " + _counted(tally.struck),
+    ]
+
+
+def _violations(tally: Tally, command: str) -> list[str]:
+    shown = [f"            {command} --seed {seed}: {what}" for seed, what in tally.violations[:20]]
+    return [f"violations  {len(tally.violations)}", *shown]
+
+
+def _counted(counter: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in sorted(counter.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

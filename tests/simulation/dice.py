@@ -1,0 +1,10 @@
+"""Seeded randomness, one stream a purpose."""
+
+from __future__ import annotations
+
+from random import Random
+
+
+def dice_for(seed: int, purpose: str) -> Random:
+    """The same numbers for the same seed and purpose, always and everywhere."""
+    return Random(f"{purpose}:{seed}")

@@ -1,0 +1,197 @@
+"""A node's executor, storage and publisher: steps that take their time, fail, hang or lie as planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bacalhau_p2p.bprotocol.proposals import encode_proposal
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.bidding import Findings
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.execution import Proposal, PublishedResult
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.state import ComputeState
+from tests.simulation.plan import JobPlan, Step, StepFault, StepOutcome
+from tests.simulation.wires import grained
+
+if TYPE_CHECKING:
+    from tests.simulation.node import Life, SimulatedNode
+
+
+def _look_at(job: ev.Examine | ev.StopExamining) -> ExecutionID:
+    """What a look goes by: there is no execution yet."""
+    return ExecutionID(f"look at {job.job_id} of {job.requester}")
+
+
+@dataclass(slots=True)
+class _Run:
+    """A container: it goes on without its node's process. `outcome` is None if it never ends."""
+
+    ends: float
+    outcome: ev.RunFinished | ev.StepFailed | None
+    survives: bool
+
+
+class Engine:
+    """The machine under a node: outlives the node's process, but not its power."""
+
+    def __init__(self, node: SimulatedNode, faults: list[StepFault]) -> None:
+        self._node = node
+        self._faults = {(fault.step, fault.number): fault.outcome for fault in faults}
+        self._steps: Counter[str] = Counter()
+        self._under_way: dict[ExecutionID, object] = {}
+        self.runs: dict[ExecutionID, _Run] = {}
+        self.results: dict[ExecutionID, str] = {}
+        """Pinned results by execution."""
+        self.truth: dict[ExecutionID, str] = {}
+        """What each run really gave."""
+        self.started: Counter[ExecutionID] = Counter()
+        self.looks = 0
+        """Jobs that were looked at before a bid."""
+
+    # --- before a bid ---------------------------------------------------------------------------
+
+    def look(self, life: Life, asked: ev.Examine) -> None:
+        self.looks += 1
+        job = self._node.world.job_plans[asked.spec.name]
+        outcome = self.outcome_of("look")
+        size = job.input_disk
+        findings = Findings(
+            refusal="an input cannot be looked at" if outcome in ("retryable", "permanent") else None,
+            input_bytes=size,
+            local_input_bytes=size if self._node.plan.holds_data else 0,
+            disk=0 if self._node.plan.holds_data else size,
+        )
+        answer = ev.Examined(asked.requester, asked.job_id, findings)
+        takes = (job.look or 0.0) / self._node.plan.speed
+        self._later(life, _look_at(asked), takes, None if outcome == "hang" else answer)
+
+    def stop_looking(self, unwanted: ev.StopExamining) -> None:
+        self._under_way.pop(_look_at(unwanted), None)
+
+    # --- actions --------------------------------------------------------------------------------
+
+    def prepare(self, life: Life, execution: ComputeExecution) -> None:
+        outcome = self.outcome_of("prepare")
+        answer: ev.Event | None = ev.Prepared(execution.id)
+        if outcome in ("retryable", "permanent"):
+            answer = ev.StepFailed(execution.id, "an input cannot be had", outcome == "permanent")
+        self._later(life, execution.id, self._job(execution).prepare, None if outcome == "hang" else answer)
+
+    def run(self, life: Life, execution: ComputeExecution) -> None:
+        job, world = self._job(execution), self._node.world
+        outcome = self.outcome_of("run")
+        takes = job.run / self._node.plan.speed
+        limit = execution.spec.execution_timeout
+        answer: ev.RunFinished | ev.StepFailed | None = self._finished(execution, outcome)
+        if outcome == "hang":
+            answer = None
+        elif outcome in ("retryable", "permanent"):
+            answer = ev.StepFailed(execution.id, "the engine fell over", outcome == "permanent")
+        elif takes > limit:
+            takes, answer = limit, ev.StepFailed(execution.id, f"still running after {limit:g} s", False)
+        self.started[execution.id] += 1
+        run = _Run(grained(world.now + takes), answer, job.survives)
+        self.runs[execution.id] = run
+        self._watch_run(life, execution.id, run)
+
+    def reattach(self, life: Life, execution: ComputeExecution) -> None:
+        run = self.runs.get(execution.id)
+        if run is None:
+            self._later(life, execution.id, 0.05, ev.RunVanished(execution.id))
+        else:
+            self._watch_run(life, execution.id, run)
+
+    def publish(self, life: Life, execution: ComputeExecution) -> None:
+        outcome = self.outcome_of("publish")
+        cid = self.results.get(execution.id)
+        answer: ev.Event | None
+        if cid is None or outcome in ("retryable", "permanent"):
+            answer = ev.StepFailed(execution.id, "the publisher is out of reach", outcome == "permanent")
+        else:
+            cid += "-swapped" if outcome == "wrong" else ""
+            answer = ev.Published(execution.id, PublishedResult(cid=cid, location=SpecConfig(type="ipfs")))
+        self._later(life, execution.id, self._job(execution).publish, None if outcome == "hang" else answer)
+
+    def stop(self, execution_id: ExecutionID) -> None:
+        self._under_way.pop(execution_id, None)
+        self.runs.pop(execution_id, None)
+
+    def clean_up(self, execution_id: ExecutionID) -> None:
+        self.stop(execution_id)
+        self.results.pop(execution_id, None)
+
+    # --- the node's life ------------------------------------------------------------------------
+
+    def process_died(self, *, power: bool) -> None:
+        self._under_way.clear()
+        self.runs = {name: run for name, run in self.runs.items() if run.survives and not power}
+
+    def sweep(self, resumed: list[ComputeExecution]) -> None:
+        """What a start does: whatever belongs to no living execution goes."""
+        living = {e.id: e.state for e in resumed if not e.state.terminal}
+        keeps_result = (ComputeState.PROPOSED, ComputeState.PUBLISHING)
+        self.runs = {name: run for name, run in self.runs.items() if living.get(name) == ComputeState.RUNNING}
+        self.results = {name: cid for name, cid in self.results.items() if living.get(name) in keeps_result}
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _finished(self, execution: ComputeExecution, outcome: StepOutcome | None) -> ev.RunFinished:
+        wrong = self._node.plan.lie or ("-garbled" if outcome == "wrong" else "")
+        cid = f"bafy-{execution.job_id}{wrong}"
+        proposal = Proposal(
+            job_id=execution.job_id, execution_id=execution.id, node_id=self._node.peer, result_cid=cid
+        )
+        return ev.RunFinished(execution.id, cid, encode_proposal(proposal))
+
+    def _watch_run(self, life: Life, execution_id: ExecutionID, run: _Run) -> None:
+        takes = max(0.0, run.ends - self._node.world.now)
+
+        def collect() -> None:
+            # The container itself stays until all is cleaned up: a crash may come before this is kept.
+            if isinstance(run.outcome, ev.RunFinished):
+                self.results[execution_id] = self.truth[execution_id] = run.outcome.result_cid
+
+        self._later(life, execution_id, takes, run.outcome, before=collect)
+
+    def _later(
+        self,
+        life: Life,
+        execution_id: ExecutionID,
+        takes: float,
+        answer: ev.Event | None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        token = self._under_way[execution_id] = object()
+        world = self._node.world
+
+        def end() -> None:
+            if life.dead or self._under_way.get(execution_id) is not token or answer is None:
+                return
+            if world.now < life.busy_until:
+                world.at(life.busy_until, end)
+                return
+            del self._under_way[execution_id]
+            if before is not None:
+                before()
+            assert life.compute is not None
+            world.note(self._node.peer, "step", None, answer)
+            life.compute.put(answer)
+
+        if answer is not None:
+            world.at(grained(world.now + takes), end)
+
+    def outcome_of(self, step: Step) -> StepOutcome | None:
+        """What is planned to happen to the next step of this kind, if anything."""
+        self._steps[step] += 1
+        outcome = None if self._node.world.healed else self._faults.get((step, self._steps[step]))
+        if outcome is not None:
+            self._node.world.struck(f"{step}: {outcome}")
+        return outcome
+
+    def _job(self, execution: ComputeExecution) -> JobPlan:
+        return self._node.world.job_plans[execution.spec.name]

@@ -1,0 +1,335 @@
+"""Faults put into the machines, the delivery and the services' order on purpose: a test of the simulator.
+
+Each is a named patch that some world must notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from math import inf
+from typing import Any
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
+from bacalhau_p2p.components.protocol import MessageReceived
+from bacalhau_p2p.compute import events as cv
+from bacalhau_p2p.compute import machine as compute
+from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.machine import ComputeMachine
+from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from bacalhau_p2p.requester import events as rv
+from bacalhau_p2p.requester import machine as requester
+from bacalhau_p2p.requester.liveness import Contact
+from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.record import GONE, JobEntry
+from bacalhau_p2p.requester.rounds import Rounds
+from tests.simulation.component import Arrival, Component
+from tests.simulation.durable import Change, Durable
+
+Patch = tuple[Any, Any, Any]
+"""An attribute of a class or module, or a key of a table, and what is put in its place."""
+
+
+def _does_nothing(self: Any, *arguments: Any, **named: Any) -> None:
+    return None
+
+
+def _row_absent(table: dict[Any, Any], key: Any) -> Patch:
+    return (table, key, None)
+
+
+# --- behaviours -------------------------------------------------------------------------------
+
+
+def _always_new(self: Delivery, author: Any, message_id: Any, now: float) -> Recognition:
+    return Recognition.NEW
+
+
+_never_acknowledges = _does_nothing
+
+
+def _acknowledges_at_once(self: Component, arrival: Arrival) -> None:
+    if arrival.id is not None:
+        life = self.life
+        ack = life.envelope(say.Ack(ids=(arrival.id,)), arrival.author)
+        life.world.transmit(life.node.peer, arrival.author, ack)
+    _HEAR(self, arrival)
+
+
+_HEAR = Component.hear
+
+
+def _finishes_holding_room(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
+    finished = execution.but(result_cid=event.result_cid, sealed=event.sealed)
+    moved = self._move(finished, ComputeState.PROPOSED, now, lasts=compute.KEEP_PROPOSED)
+    self._propose(moved, now)
+
+
+def _ends_holding_room(self: ComputeMachine, execution: Any, state: Any, reason: str, now: float) -> None:
+    ended = self._move(execution, state, now, lasts=compute.REMEMBER_ENDED, message=reason)
+    self._by_job.pop((execution.requester_id, execution.job_id), None)
+    self._out.append(cv.CleanUp(ended))
+
+
+def _ends_without_cleaning(self: ComputeMachine, execution: Any, state: Any, reason: str, now: float) -> None:
+    self._move(execution, state, now, lasts=compute.REMEMBER_ENDED, message=reason)
+    self._capacity.release(execution.id)
+    self._by_job.pop((execution.requester_id, execution.job_id), None)
+
+
+def _believes_any_node(handle: Callable[..., Any]) -> Callable[..., Any]:
+    def handled(self: RequesterMachine, event: MessageReceived, now: float) -> Any:
+        execution_id: Any = getattr(event.message, "execution_id", None)
+        entry = self.jobs.get(getattr(event.message, "job_id", None))  # type: ignore[arg-type]
+        execution = entry.executions.get(execution_id) if entry else None
+        if execution is not None and not isinstance(event.message, say.Bid):
+            event = MessageReceived(execution.node_id, event.message)
+        return handle(self, event, now)
+
+    return handled
+
+
+def _obeys_any_requester(self: ComputeMachine, author: Any, message: Any, now: float) -> None:
+    execution = self.executions.get(message.execution_id)
+    _FROM_REQUESTER(self, execution.requester_id if execution else author, message, now)
+
+
+_FROM_REQUESTER = ComputeMachine._from_requester
+
+
+def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any, now: float) -> None:
+    _ACCEPT(self, entry, slot, execution, now)
+    others = entry.in_state(ExecutionState.BID_RECEIVED)
+    if others:
+        _ACCEPT(self, entry, slot, others[0], now)
+
+
+_ACCEPT = Rounds._accept
+
+
+def _publishes_unasked(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
+    ComputeMachine._run_finished(self, execution, event, now)
+    self._out.append(cv.Publish(self.executions[execution.id]))
+
+
+def _trusts_what_is_published(
+    self: RequesterMachine, entry: Any, execution: Any, message: Any, now: float
+) -> None:
+    moved = execution.but(published=message.result)
+    self._ledger.move(entry, moved, ExecutionState.COMPLETED, "published", now)
+
+
+def _keeps_slot_of_lost(
+    self: RequesterMachine, entry: Any, execution: Any, state: Any, reason: str, now: float
+) -> None:
+    entry.note_trouble(execution, reason)
+    self._ledger.move(entry, execution, state, reason, now)
+
+
+def _takes_every_result(self: RequesterMachine, event: Any, now: float) -> None:
+    verdict = event.verdict
+    everybody = verdict.accepted | verdict.rejected
+    changed = type(verdict)(accepted=everybody, rejected=frozenset(), reason="")
+    _VERIFIED(self, type(event)(event.job_id, changed), now)
+
+
+_VERIFIED = RequesterMachine._verified
+
+
+def _resumes_without_heartbeat(self: ComputeMachine, execution: Any, now: float) -> None:
+    before = self._next_heartbeat
+    _RESUMED(self, execution, now)
+    self._next_heartbeat = before
+
+
+_RESUMED = ComputeMachine._resumed
+
+
+def _beats_silently(self: ComputeMachine, now: float) -> None:
+    self._next_heartbeat = now + compute.HEARTBEAT_EVERY
+
+
+def _runs_again_on_resume(self: ComputeMachine, execution: Any, now: float) -> None:
+    _RESUMED(self, execution, now)
+    self._out[:] = [cv.Run(a.execution) if isinstance(a, cv.Reattach) else a for a in self._out]
+
+
+def _forgets_jobs_that_run(self: RequesterMachine, event: Any, now: float) -> None:
+    if event.job.state == "Pending":
+        _RESUMED_JOB(self, event, now)
+
+
+_RESUMED_JOB = RequesterMachine._resumed
+
+
+def _gives_up_containers(self: Contact, entry: JobEntry, execution: Any) -> float:
+    return _LOST_AT(self, entry, execution.but(outlives_node=False))
+
+
+_LOST_AT = Contact.lost_at
+
+
+def _forgets_what_outlives(self: RequesterMachine, event: Any, now: float) -> None:
+    executions = tuple(execution.but(outlives_node=False) for execution in event.executions)
+    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+
+
+def _forgets_attempts(self: RequesterMachine, event: Any, now: float) -> None:
+    executions = tuple(e.but(slot=None) if e.state in GONE else e for e in event.executions)
+    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+
+
+def _forgets_witnesses(self: RequesterMachine, event: Any, now: float) -> None:
+    executions = tuple(execution.but(permanent=False) for execution in event.executions)
+    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+
+
+def _bids_beyond_its_room(self: Capacity, execution_id: Any, amount: Any) -> bool:
+    self._held[execution_id] = amount
+    self._reserved = self._sum()
+    return True
+
+
+def _steals_ids(self: Rounds, entry: Any, author: Any, bid: Any, now: float) -> bool:
+    if entry is not None and bid.execution_id not in entry.executions:
+        self._ledger.job_of.pop(bid.execution_id, None)
+    return _BID(self, entry, author, bid, now)
+
+
+_BID = Rounds.bid
+
+
+def _commits_in_two_parts(self: Durable, change: Change, now: float, *, power_safe: bool) -> None:
+    """The mark that a message was dealt with in a transaction of its own, which a crash comes before."""
+    kept = Change(records=change.records, posted=change.posted, tokens=change.tokens)
+    _COMMIT(self, kept, now, power_safe=power_safe)
+
+
+_COMMIT = Durable.commit
+
+
+def _announces_once(self: Rounds, entry: Any, now: float) -> None:
+    _WAIT(self, entry, now)
+    entry.round.next_at = now + 1e6
+
+
+def _hears_no_news(self: RequesterMachine, event: Any, now: float) -> None:
+    self._contact.saw(event.info)
+
+
+_WAIT = Rounds._wait
+
+
+def _has_no_end(self: RequesterMachine, entry: Any, now: float) -> None:
+    entry.ends = max(entry.ends, now + 10.0)
+    _LOOK_AT_CLOCKS(self, entry, now)
+
+
+_LOOK_AT_CLOCKS = RequesterMachine._look_at_clocks
+
+
+def _forgives_rejections(self: Rounds, entry: JobEntry, execution: Any, reason: str, now: float) -> None:
+    self._ledger.move(entry, execution, ExecutionState.BID_REJECTED, reason, now)
+
+
+def _repeats_at_once(self: Delivery, under: Any, now: float) -> None:
+    under.wait = 0.02
+    _DELAY(self, under, now)
+
+
+_DELAY = Delivery._delay
+
+
+def _never_gives_up(self: Delivery, to: Any, envelope: Any, *, give_up_at: float, now: float) -> None:
+    _POST(self, to, envelope, give_up_at=inf, now=now)
+
+
+_POST = Delivery.post
+
+_R, _C = requester.TRANSITIONS, compute.TRANSITIONS
+_EVENTS = requester._EVENTS
+
+MUTANTS: dict[str, tuple[Patch, ...]] = {
+    "drop the dedupe": ((Delivery, "recognise", _always_new),),
+    "acknowledge before the commit": ((Component, "hear", _acknowledges_at_once),),
+    "send before the commit": ((Component, "acts_before_commit", True),),
+    "keep no outbox": ((Component, "keeps_outbox", False),),
+    "keep no inbox": ((Component, "keeps_inbox", False),),
+    "mark what was dealt with in a commit of its own": ((Durable, "commit", _commits_in_two_parts),),
+    "never repeat": ((Delivery, "repeats", lambda self, now: self._heap.clear() or []),),
+    "repeat without back-off": ((Delivery, "_delay", _repeats_at_once),),
+    "never give up": ((Delivery, "post", _never_gives_up),),
+    "never acknowledge": ((Delivery, "settle", _never_acknowledges),),
+    "forget to release when a run ends": (
+        (_C, (ComputeState.RUNNING, cv.RunFinished), _finishes_holding_room),
+    ),
+    "forget to release at the end": ((ComputeMachine, "_end", _ends_holding_room),),
+    "leave the run and its result behind": ((ComputeMachine, "_end", _ends_without_cleaning),),
+    "reserve more than there is": ((Capacity, "reserve", _bids_beyond_its_room),),
+    "believe any node": ((_EVENTS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),),
+    "obey any requester": ((ComputeMachine, "_from_requester", _obeys_any_requester),),
+    "let bids steal ids": ((Rounds, "bid", _steals_ids),),
+    "accept two bids a slot": ((Rounds, "_accept", _accepts_two_bids_a_slot),),
+    "forget to reject bids": ((Rounds, "reject", _forgives_rejections),),
+    "announce once": (
+        (Rounds, "_wait", _announces_once),
+        (_EVENTS, rv.NodeSeen, _hears_no_news),
+    ),
+    "resume no jobs": ((_EVENTS, rv.Resumed, _does_nothing),),
+    "resume only pending jobs": ((_EVENTS, rv.Resumed, _forgets_jobs_that_run),),
+    "resume no executions": ((ComputeMachine, "_resumed", _does_nothing),),
+    "resume without heartbeats": ((ComputeMachine, "_resumed", _resumes_without_heartbeat),),
+    "run again what still runs": ((ComputeMachine, "_resumed", _runs_again_on_resume),),
+    "publish before acceptance": ((_C, (ComputeState.RUNNING, cv.RunFinished), _publishes_unasked),),
+    "believe what is published": (
+        (_R, (ExecutionState.RESULT_ACCEPTED, say.ResultPublished), _trusts_what_is_published),
+    ),
+    "accept what the verifier rejected": ((_EVENTS, rv.Verified, _takes_every_result),),
+    "never refill a slot": (
+        (RequesterMachine, "_trouble", _keeps_slot_of_lost),
+        (RequesterMachine, "_reopen_if_unpublished", _does_nothing),
+    ),
+    "never give up a silent node": ((Contact, "lost_at", lambda self, entry, execution: inf),),
+    "give up containers as anything else": ((Contact, "lost_at", _gives_up_containers),),
+    "forget which runs outlive their nodes": ((_EVENTS, rv.Resumed, _forgets_what_outlives),),
+    "forget attempts when started again": ((_EVENTS, rv.Resumed, _forgets_attempts),),
+    "forget who called a failure permanent": ((_EVENTS, rv.Resumed, _forgets_witnesses),),
+    "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
+    "never reconcile": (
+        (RequesterMachine, "_reconcile", _does_nothing),
+        (RequesterMachine, "_reconcile_at", lambda self, entry, execution: inf),
+    ),
+    "ignore cancellations": tuple(
+        _row_absent(_C, (state, say.CancelExecution)) for state, kind in _C if kind is say.CancelExecution
+    ),
+    "ignore the total time-out": ((RequesterMachine, "_look_at_clocks", _has_no_end),),
+}
+"""By what they do wrong."""
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """The mutant is in force for the length of the block."""
+    with ExitStack() as stack:
+        for where, what, instead in MUTANTS[name]:
+            stack.enter_context(_patched(where, what, instead))
+        yield
+
+
+@contextmanager
+def _patched(where: Any, what: Any, instead: Any) -> Iterator[None]:
+    if isinstance(where, dict):
+        before = where[what]
+        where[what] = instead
+        try:
+            yield
+        finally:
+            where[what] = before
+    else:
+        before = getattr(where, what)
+        setattr(where, what, instead)
+        try:
+            yield
+        finally:
+            setattr(where, what, before)

@@ -1,0 +1,141 @@
+"""What a node tells others, and what must therefore be on its disk from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_broadcast, decode_frame
+from bacalhau_p2p.bprotocol.messages import Carrier, Message
+from bacalhau_p2p.model.base import JobID, PeerID
+from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.state import ComputeState, JobState
+from tests.simulation.tape import State, rows_of
+
+_HARMLESS = (say.Bid,)
+"""Messages that are sent before they are kept: after a crash nothing hangs on them."""
+
+
+class Promise(Protocol):
+    def kept_in(self, state: State) -> bool:
+        """Whether a store in this state holds what was told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The user was given the job's id."""
+
+    job_id: JobID
+    token: str
+
+    def kept_in(self, state: State) -> bool:
+        return any((row[0], row[3]) == (self.job_id, self.token) for row in rows_of(state, "job"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The user was told that the job is cancelled."""
+
+    job_id: JobID
+
+    def kept_in(self, state: State) -> bool:
+        return any(row[:2] == (self.job_id, str(JobState.STOPPED)) for row in rows_of(state, "job"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The user was told how the job ended."""
+
+    job_id: JobID
+    ending: JobState
+
+    def kept_in(self, state: State) -> bool:
+        return any(row[:2] == (self.job_id, str(self.ending)) for row in rows_of(state, "job"))
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Everybody was told of the job."""
+
+    job_id: JobID
+
+    def kept_in(self, state: State) -> bool:
+        return any(row[0] == self.job_id for row in rows_of(state, "job"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that will be repeated until it has arrived."""
+
+    message_id: MessageID
+    kind: str
+
+    def kept_in(self, state: State) -> bool:
+        return any(row[0] == self.message_id for row in rows_of(state, "outbox"))
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A message of this peer was dealt with: it need not be said again."""
+
+    author: PeerID
+    message_id: MessageID
+
+    def kept_in(self, state: State) -> bool:
+        return any(row[:2] == (self.author, self.message_id) for row in rows_of(state, "inbox"))
+
+
+def takes_effect(message: Message, state: State) -> bool:
+    """Whether a store in this state, where the message counts as dealt with, shows what it was to change."""
+    effect = _EFFECTS.get(type(message))
+    return effect is None or effect(message, state)
+
+
+def _compute_is_past(*states: ComputeState) -> Callable[[Any, State], bool]:
+    early = {str(state) for state in states}
+
+    def shows(message: Any, state: State) -> bool:
+        found = [row[1] for row in rows_of(state, "execution") if row[0] == message.execution_id]
+        return bool(found) and found[0] not in early
+
+    return shows
+
+
+def _requester_has(of: Callable[[Execution], object]) -> Callable[[Any, State], bool]:
+    def shows(message: Any, state: State) -> bool:
+        records = [row[3] for row in rows_of(state, "execution") if row[0] == message.execution_id]
+        found = [Execution.model_validate_json(record) for record in records if isinstance(record, bytes)]
+        return any(of(execution) is not None or execution.state.terminal for execution in found)
+
+    return shows
+
+
+_RUNNING = (ComputeState.BID, ComputeState.PREPARING, ComputeState.RUNNING)
+_EFFECTS: dict[type[Message], Callable[[Any, State], bool]] = {
+    say.BidAccepted: _compute_is_past(ComputeState.BID),
+    say.ResultAccepted: _compute_is_past(*_RUNNING, ComputeState.PROPOSED),
+    say.ResultProposed: _requester_has(lambda execution: execution.proposal),
+    say.ResultPublished: _requester_has(lambda execution: execution.published),
+}
+
+
+def promises_of_frame(to: PeerID, frame: bytes) -> Iterator[tuple[Promise, Envelope]]:
+    """What a direct frame to this peer promises."""
+    envelope = decode_frame(frame)
+    if envelope is None:
+        return
+    alone = envelope.message.ids if isinstance(envelope.message, say.Ack) else ()
+    for message_id in (*envelope.acks, *alone):
+        yield Acknowledged(to, MessageID(message_id)), envelope
+    if envelope.message.carrier is Carrier.DIRECT and not isinstance(envelope.message, _HARMLESS):
+        yield Sent(envelope.id, envelope.message.kind), envelope
+
+
+def promises_of_broadcast(payload: bytes) -> Iterator[tuple[Promise, Envelope]]:
+    """What a broadcast promises; mail of others' is none."""
+    for envelope in decode_broadcast(payload):
+        if isinstance(envelope.message, say.JobAnnounced | say.JobClosed):
+            yield Announced(envelope.message.job_id), envelope

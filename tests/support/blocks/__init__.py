@@ -1,0 +1,1 @@
+"""Content to test with, and processes that may be killed while they handle it."""

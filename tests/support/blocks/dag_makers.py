@@ -1,0 +1,98 @@
+"""Blocks made by hand, for what no honest builder makes, and a store of them in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from bacalhau_p2p.ipfs.files.importer import Added, build
+from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
+from bacalhau_p2p.ipfs.format.dag_pb import (
+    PBLink,
+    encode_block,
+    encode_directory,
+    encode_file,
+    encode_symlink,
+)
+
+
+class MemoryBlocks:
+    """A block source over a dict; `reads` counts how often a block was read."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[CID, bytes] = {}
+        self.reads = 0
+
+    def put(self, cid: CID, block: bytes) -> None:
+        self.blocks[cid.v1] = block
+
+    def get(self, cid: CID) -> bytes | None:
+        self.reads += 1
+        return self.blocks.get(cid.v1)
+
+    def size(self, cid: CID) -> int | None:
+        block = self.blocks.get(cid.v1)
+        return None if block is None else len(block)
+
+    # --- makers: each stores its block and returns its CID
+
+    def raw(self, data: bytes) -> CID:
+        return self._add(RAW, data)
+
+    def node(self, block: bytes) -> CID:
+        return self._add(DAG_PB, block)
+
+    def folder(self, entries: Iterable[tuple[bytes, CID]]) -> CID:
+        links = [PBLink(cid, name, 0) for name, cid in entries]
+        return self.node(encode_block(links, encode_directory()))
+
+    def file(self, parts: Iterable[tuple[CID, int]], filesize: int | None = None) -> CID:
+        parts = list(parts)
+        links = [PBLink(cid, b"", size) for cid, size in parts]
+        total = sum(size for _, size in parts) if filesize is None else filesize
+        return self.node(encode_block(links, encode_file(total, [size for _, size in parts])))
+
+    def symlink(self, target: bytes) -> CID:
+        return self.node(encode_block((), encode_symlink(target)))
+
+    def add(self, path: Path, **options: object) -> Added:
+        return build(path, self.put, **options)  # type: ignore[arg-type]
+
+    def _add(self, codec: int, block: bytes) -> CID:
+        cid = CID.of(codec, block)
+        self.blocks[cid] = block
+        return cid
+
+
+def blob(size: int, seed: int) -> bytes:
+    """The random content of the known pairs: calls of 1 MiB, the last shorter."""
+    generator = random.Random(seed)
+    return b"".join(generator.randbytes(min(1 << 20, size - start)) for start in range(0, size, 1 << 20))
+
+
+def results_folder(path: Path) -> Path:
+    """A results folder as an executor leaves it."""
+    (path / "outputs" / "emptydir").mkdir(parents=True)
+    (path / "stdout").write_bytes(b"out\n")
+    (path / "stderr").write_bytes(b"")
+    (path / "exitCode").write_bytes(b"0")
+    (path / "outputs" / "data.bin").write_bytes(blob(3_000_000, 9))
+    return path
+
+
+def tree(path: Path) -> dict[str, bytes | str | None]:
+    """What lies below `path`: files by content, folders as None, symlinks as their target."""
+    found: dict[str, bytes | str | None] = {}
+    for entry in sorted(path.rglob("*")):
+        name = str(entry.relative_to(path))
+        if entry.is_symlink():
+            found[name] = str(entry.readlink())
+        else:
+            found[name] = entry.read_bytes() if entry.is_file() else None
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    """The names directly in a folder, sorted."""
+    return sorted(entry.name for entry in folder.iterdir())

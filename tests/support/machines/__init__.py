@@ -1,0 +1,1 @@
+"""Benches on which the state machines are tried."""

@@ -1,0 +1,38 @@
+"""A machine on a bench: it is pure, so a test is its clock and its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bacalhau_p2p.bprotocol.messages import Message
+from bacalhau_p2p.components.protocol import Machine, Send, TimePassed
+
+
+class MachineBench:
+    """A machine, the clock, and everything that it asked for."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.now = 0.0
+        self.done: list[Any] = []
+
+    def give(self, event: Any) -> list[Any]:
+        """What the machine asks for upon this event."""
+        actions = list(self.machine.handle(event, self.now))
+        self.done += actions
+        return actions
+
+    def wait(self, seconds: float) -> list[Any]:
+        """Let time pass, stopping at every deadline."""
+        end, actions = self.now + seconds, []
+        while (due := self.machine.next_deadline()) is not None and due <= end:
+            self.now = max(self.now, due)
+            actions += self.give(TimePassed())
+        self.now = end
+        return actions
+
+
+def said(actions: Iterable[Any]) -> list[Message]:
+    """The messages to single peers, in order."""
+    return [action.message for action in actions if isinstance(action, Send)]

@@ -1,0 +1,167 @@
+"""A requester's machine on a bench: its clock, what it asked for, and the nodes that speak to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.proposals import decode_proposal, encode_proposal
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.machine import Host, RequesterMachine
+from bacalhau_p2p.verifiers.interface import Verdict
+from tests.support.machines.machine_bench import MachineBench
+
+S = ExecutionState
+JOB = JobID("j-1")
+A, B, C, D = (PeerID(name) for name in ("alice", "bob", "carol", "dave"))
+ROOM = Resources(cpu=8, memory=2**34, disk=2**40)
+
+
+def job(count: int = 1, *, verifier: str = "noop", **extra: object) -> JobSpec:
+    return job_from_mapping(
+        {"Count": count, "Verifier": {"Type": verifier}, "Tasks": [{"Engine": {"Type": "noop"}}], **extra}
+    )
+
+
+class Bench(MachineBench):
+    """A machine that proposals are sent to unsealed."""
+
+    def __init__(self, **of_host: float) -> None:
+        host = Host(
+            peer_id=PeerID("me"),
+            addresses=lambda: (),
+            open_proposal=decode_proposal,
+            dice=lambda: 0.5,
+            **of_host,
+        )
+        super().__init__(RequesterMachine(host))
+
+    def hear(self, author: PeerID, message: say.Message) -> list[ev.Action]:
+        return self.give(ev.MessageReceived(author, message))
+
+    def know(self, *nodes: PeerID) -> None:
+        for node in nodes:
+            compute = ComputeInfo(
+                engines=("noop",), publishers=("ipfs",), max_capacity=ROOM, available_capacity=ROOM
+            )
+            self.give(ev.NodeSeen(NodeInfo(id=node, compute=compute)))
+
+    def submit(self, spec: JobSpec) -> list[ev.Action]:
+        return self.give(ev.Submitted(JOB, spec))
+
+    def bid(
+        self, node: PeerID, load: float = 0.0, attempt: int = 1, *, outlives: bool = False
+    ) -> list[ev.Action]:
+        message = say.Bid(
+            job_id=JOB,
+            execution_id=execution_id(node, attempt),
+            reserved_for=30,
+            load=load,
+            outlives_node=outlives,
+        )
+        return self.hear(node, message)
+
+    def propose(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
+        proposal = Proposal(
+            job_id=JOB, execution_id=execution_id(node, attempt), node_id=node, result_cid=cid
+        )
+        return self.hear(node, proposed(node, proposal, attempt))
+
+    def publish(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
+        result = PublishedResult(cid=cid, location=SpecConfig(type="ipfs"))
+        message = say.ResultPublished(job_id=JOB, execution_id=execution_id(node, attempt), result=result)
+        return self.hear(node, message)
+
+    def fail(self, node: PeerID, *, permanent: bool = False, attempt: int = 1) -> list[ev.Action]:
+        return self.hear(
+            node,
+            say.ExecutionFailed(
+                job_id=JOB,
+                execution_id=execution_id(node, attempt),
+                reason="no such image",
+                permanent=permanent,
+            ),
+        )
+
+    def judge(self, accepted: Iterable[PeerID], rejected: Iterable[PeerID] = (), reason: str = "") -> None:
+        self.give(
+            ev.Verified(
+                JOB,
+                Verdict(
+                    accepted=frozenset(execution_id(node) for node in accepted),
+                    rejected=frozenset(execution_id(node) for node in rejected),
+                    reason=reason,
+                ),
+            )
+        )
+
+    @property
+    def job(self):
+        return self.machine.jobs[JOB].job
+
+    def states(self) -> dict[PeerID, ExecutionState]:
+        """The state of each node's latest execution."""
+        return {e.node_id: e.state for e in self.machine.jobs[JOB].executions.values()}
+
+
+def execution_id(node: PeerID, attempt: int = 1) -> ExecutionID:
+    return ExecutionID(f"e-{node}-{attempt}")
+
+
+def proposed(node: PeerID, proposal: Proposal, attempt: int = 1) -> say.ResultProposed:
+    return say.ResultProposed(
+        job_id=JOB, execution_id=execution_id(node, attempt), sealed=encode_proposal(proposal)
+    )
+
+
+def sent(actions: Iterable[ev.Action]) -> list[tuple[PeerID, str]]:
+    """Who was told what."""
+    return [(action.to, action.message.kind) for action in actions if isinstance(action, ev.Send)]
+
+
+def announced(actions: Iterable[ev.Action]) -> list[say.JobAnnounced]:
+    return [
+        action.message
+        for action in actions
+        if isinstance(action, ev.Broadcast) and isinstance(action.message, say.JobAnnounced)
+    ]
+
+
+def run_to_proposals(bench: Bench, spec: JobSpec, *nodes: PeerID) -> None:
+    bench.know(*nodes)
+    bench.submit(spec)
+    for node in nodes:
+        bench.bid(node)
+
+
+def beat(node: PeerID) -> say.Heartbeat:
+    running = say.ExecutionProgress(execution_id=execution_id(node), state=ComputeState.RUNNING)
+    return say.Heartbeat(executions=(running,))
+
+
+def restarted(bench: Bench, known: Iterable[PeerID] = (A, B, C, D)) -> Bench:
+    """The requester killed and started again, from what it had asked to be kept; it meets `known` at once."""
+    kept: dict[str, Execution] = {}
+    for action in bench.done:
+        if isinstance(action, ev.Store) and isinstance(action.record, Execution):
+            kept[action.record.id] = action.record
+    again = Bench()
+    again.now, again.done = bench.now, list(bench.done)
+    again.know(*known)
+    again.give(ev.Resumed(bench.job, tuple(kept.values())))
+    return again
+
+
+def refill(bench: Bench, node: PeerID) -> None:
+    """The open slot of the job goes to this node."""
+    bench.wait(40)
+    bench.bid(node)
+    bench.wait(1)
+    assert bench.states()[node] is S.BID_ACCEPTED

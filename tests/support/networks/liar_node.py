@@ -1,0 +1,20 @@
+"""`serve`, but its no-op engine claims another output than honest ones give."""
+
+from __future__ import annotations
+
+from bacalhau_p2p.cli import main
+from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.noop import NoopExecutor
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.node import registry
+
+
+class Liar(NoopExecutor):
+    async def run(self, request: RunRequest) -> RunOutput:
+        output = await super().run(request)
+        (request.results / "stdout").write_bytes(b"lie\n")
+        return output
+
+
+registry._EXECUTORS["noop"] = lambda context: Liar()
+main()

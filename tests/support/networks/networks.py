@@ -1,0 +1,139 @@
+"""Networks of real processes for tests, and the command line against them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+COMMAND = str(BIN / "bacalhau-p2p")
+REPOSITORY = Path(__file__).parents[3]
+LIAR = Path(__file__).with_name("liar_node.py")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A requester's API."""
+
+    port: int
+
+    def cli(
+        self, *arguments: object, cwd: Path | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command of ours against it."""
+        return subprocess.run(
+            [COMMAND, *map(str, arguments)],
+            env={**os.environ, "BACALHAU_P2P_API_HOST": "127.0.0.1", "BACALHAU_P2P_API_PORT": str(self.port)},
+            cwd=cwd,
+            timeout=120,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def get(self, path: str) -> Any:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", path)
+            return json.load(connection.getresponse())
+        finally:
+            connection.close()
+
+    def job(self, job_id: str, wait: float = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A job and its executions."""
+        answer = self.get(f"/api/v1/orchestrator/jobs/{job_id}?wait={wait}&include=executions")
+        return answer["Job"], answer["Executions"]["Items"]
+
+    def wait_for_compute_nodes(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            nodes = self.get("/api/v1/orchestrator/nodes")["Items"]
+            if sum(node["Compute"] is not None for node in nodes) >= count:
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"not {count} compute nodes within a minute")
+
+
+@contextmanager
+def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network, subprocess.Popen[str]]]:
+    """A devstack without a command, its folder in `folder`; stopped as Ctrl-C would."""
+    environment = {**os.environ, **({"TMPDIR": str(folder)} if folder else {})}
+    process = subprocess.Popen(
+        [COMMAND, "devstack", *flags], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        port = 0
+        for line in process.stdout:
+            if found := re.search(r"BACALHAU_P2P_API_PORT=(\d+)", line):
+                port = int(found[1])
+                break
+        assert port, "the devstack ended without showing its API"
+        yield Network(port), process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(30)
+
+
+class Node:
+    """One node in a process of its own."""
+
+    def __init__(self, folder: Path, *flags: str, program: Sequence[str] = (COMMAND, "serve")) -> None:
+        base = [
+            "--data-dir",
+            str(folder),
+            "--swarm-host",
+            "127.0.0.1",
+            "--swarm-port",
+            "0",
+            "--api-port",
+            "0",
+        ]
+        self.process = subprocess.Popen(
+            [*program, *base, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        told = dict(self.process.stdout.readline().strip().split(maxsplit=1) for _ in range(3))
+        self.peer_id = told["Peer"].removeprefix("ID: ")
+        self.address = told["Swarm:"]
+        self.network = Network(int(told["API:"].rpartition(":")[2]))
+
+    def stop(self) -> str:
+        """End it in order; gives what it said on stderr."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.communicate(timeout=30)[1]
+
+
+@contextmanager
+def network_of(folder: Path, compute: Sequence[Sequence[str]]) -> Iterator[tuple[Network, list[Node]]]:
+    """A requester, and a compute node for each list of a program and its flags (none: `serve`)."""
+    nodes = [Node(folder / "requester", "--no-compute")]
+    try:
+        for number, program in enumerate(compute):
+            nodes.append(
+                Node(
+                    folder / f"compute-{number}",
+                    "--no-requester",
+                    "--peer",
+                    nodes[0].address,
+                    program=program or (COMMAND, "serve"),
+                )
+            )
+        network = nodes[0].network
+        network.wait_for_compute_nodes(len(compute))
+        yield network, nodes[1:]
+    finally:
+        for node in reversed(nodes):
+            node.stop()

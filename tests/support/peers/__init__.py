@@ -1,0 +1,1 @@
+"""Peers in processes of their own: ours, stock ones and hostile ones."""

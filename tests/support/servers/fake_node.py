@@ -1,0 +1,286 @@
+"""The HTTP API of a node as its clients see it, in one small server: jobs end when a test says so."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from bacalhau_p2p.errors import AmbiguousID, BacalhauError, ContentNotFound, InvalidJob, UnknownJob
+from bacalhau_p2p.ipfs.files.importer import build
+from bacalhau_p2p.ipfs.format.car import CarReader, write_car
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.wire_json import error_to_json, execution_to_json, job_to_json, result_to_json
+
+NODE = PeerID("12D3KooWFakeNodeOfTheTestsThatRunsNothingAtAll")
+_JOBS = "/api/v1/orchestrator/jobs"
+_STATUS = {InvalidJob: 400, UnknownJob: 404, AmbiguousID: 409, ContentNotFound: 404}
+
+
+class FakeNode:
+    """`port` listens for the length of a `with` block. `requests` lists what was asked, in order."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.jobs: dict[str, Job] = {}
+        self.tokens: dict[str, str] = {}
+        self.executions: dict[str, list[Execution]] = {}
+        self.blocks: dict[CID, bytes] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.authorizations: list[str] = []
+        self.on_submit: Callable[[Job], None] = lambda job: None
+        """Called with each new job, such as to end it."""
+        self.lose_answers = 0
+        """So many requests are heeded, and their connection is dropped instead of an answer."""
+        self.raw_answer: tuple[int, bytes] | None = None
+        """Answers every request when it is set."""
+        self.truncate_cars = False
+        self.waiting = self.waited = 0
+        """Requests that are held back, and those that were."""
+        self._stopping = False
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self.changed:
+            self._stopping = True
+            self.changed.notify_all()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_address[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # --- what tests do -----------------------------------------------------------------------
+
+    def add_job(self, job_id: str, job: Mapping[str, Any] | None = None, *, created: float = 0.0) -> Job:
+        spec = job_from_mapping(job or {"Tasks": [{"Engine": {"Type": "noop"}}]})
+        added = Job(
+            id=JobID(job_id),
+            spec=spec,
+            state=JobState.PENDING,
+            requester_id=NODE,
+            created=created or time.time(),
+            modified=created or time.time(),
+        )
+        with self.changed:
+            self.jobs[job_id] = added
+            self.executions[job_id] = []
+        return added
+
+    def set_state(self, job_id: str, state: JobState, message: str = "") -> None:
+        with self.changed:
+            job = self.jobs[job_id]
+            self.jobs[job_id] = job.but(state=state, message=message, revision=job.revision + 1)
+            self.changed.notify_all()
+
+    def complete(self, job_id: str, folder: Path, output: RunOutput | None = None) -> CID:
+        """End a job well, with the content of `folder` as its result."""
+        cid = build(folder, self.blocks.__setitem__).cid
+        self.executions[job_id].append(completed_execution(job_id, cid, output or RunOutput()))
+        self.set_state(job_id, JobState.COMPLETED)
+        return cid
+
+    def get(self, cid: CID) -> bytes | None:
+        return self.blocks.get(cid)
+
+    def size(self, cid: CID) -> int | None:
+        return len(self.blocks[cid]) if cid in self.blocks else None
+
+    # --- what the API does ---------------------------------------------------------------------
+
+    def find(self, prefix: str) -> Job:
+        if prefix in self.jobs:
+            return self.jobs[prefix]
+        found = [job for job_id, job in self.jobs.items() if job_id.startswith(prefix)]
+        if not found:
+            raise UnknownJob(f"no job has the id {prefix}")
+        if len(found) > 1:
+            raise AmbiguousID(f"{len(found)} jobs have an id that begins with {prefix}")
+        return found[0]
+
+    def wait(self, prefix: str, seconds: float) -> Job:
+        with self.changed:
+            job = self.find(prefix)
+            self.waiting += 1
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self._stopping or self.jobs[job.id].state.terminal, timeout=seconds)
+            self.waiting -= 1
+            self.waited += 1
+            self.changed.notify_all()
+            return self.jobs[job.id]
+
+    def submit(self, body: Mapping[str, Any]) -> Job:
+        token = body.get("IdempotencyToken", "")
+        if token in self.tokens:
+            return self.jobs[self.tokens[token]]
+        job = self.add_job(f"{len(self.jobs):08x}-0000-4000-8000-000000000000", body["Job"])
+        if token:
+            self.tokens[token] = job.id
+        self.on_submit(job)
+        return job
+
+    def store(self, car: bytes) -> CID:
+        reader = CarReader()
+        self.blocks.update(reader.feed(car))
+        reader.finish()
+        root = reader.roots[0] if reader.roots else reader.latest
+        assert root is not None
+        return root
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves in the middle is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def completed_execution(job_id: str, cid: CID, output: RunOutput) -> Execution:
+    execution_id = ExecutionID(f"e-{job_id}")
+    return Execution(
+        id=execution_id,
+        job_id=JobID(job_id),
+        node_id=NODE,
+        state=ExecutionState.COMPLETED,
+        created=1.0,
+        modified=2.0,
+        proposal=Proposal(
+            job_id=JobID(job_id),
+            execution_id=execution_id,
+            node_id=NODE,
+            result_cid=str(cid),
+            output=output,
+        ),
+        published=PublishedResult(
+            cid=str(cid), location=SpecConfig(type="ipfs", params={"CID": str(cid), "Providers": []})
+        ),
+    )
+
+
+def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: object) -> None:
+            """Tests have `node.requests`."""
+
+        def handle_any(self) -> None:
+            node.requests.append((self.command, unquote(self.path)))
+            if authorization := self.headers.get("Authorization"):
+                node.authorizations.append(authorization)
+            body = self._body()
+            if node.raw_answer is not None:
+                return self._reply(*node.raw_answer)
+            try:
+                status, answer = self._route(body)
+            except BacalhauError as error:
+                status, answer = _STATUS.get(type(error), 500), error_to_json(error)
+            if node.lose_answers:
+                node.lose_answers -= 1
+                self.close_connection = True
+                return None
+            if isinstance(answer, bytes):
+                return self._reply(status, answer)
+            return self._reply(status, json.dumps(answer).encode())
+
+        do_GET = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
+        def _reply(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _route(self, body: bytes) -> tuple[int, Any]:
+            url = urlsplit(self.path)
+            path = url.path
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            if self.command == "PUT" and path == _JOBS:
+                job = node.submit(json.loads(body))
+                return 200, {"JobID": job.id, "EvaluationID": "", "Warnings": []}
+            if self.command == "PUT" and path == "/api/v1/content":
+                return 200, {"CID": str(node.store(body))}
+            if path.startswith("/ipfs/"):
+                return 200, _car(node, path.removeprefix("/ipfs/"))
+            if path == "/api/v1/agent/version":
+                return 200, {"GitVersion": "v9.9.9"}
+            if path == "/api/v1/agent/node":
+                return 200, {"ID": NODE, "Addresses": ["/ip4/127.0.0.1/tcp/1235/p2p/" + NODE]}
+            if path == "/api/v1/orchestrator/nodes":
+                return 200, {"Items": [{"ID": NODE, "Requester": True}]}
+            if path == _JOBS:
+                return 200, {"Items": _listed(node, query), "NextToken": ""}
+            if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results))?", path):
+                return 200, _job(node, self.command, unquote(match[1]), match[2], query)
+            return 404, {"Error": f"there is nothing at {path}", "Code": "NotFound"}
+
+    return Handler
+
+
+def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapping[str, str]) -> Any:
+    job = node.find(prefix)
+    executions = node.executions[job.id]
+    if method == "DELETE":
+        if not job.state.terminal:
+            node.set_state(job.id, JobState.STOPPED, query.get("reason", ""))
+        return {"EvaluationID": ""}
+    if part == "executions":
+        return {"Items": [execution_to_json(execution) for execution in executions]}
+    if part == "results":
+        published = [execution.published for execution in executions]
+        return {"Items": [result_to_json(result) for result in published if result]}
+    job = node.wait(prefix, float(query.get("wait", 0)))
+    answer: dict[str, Any] = {"Job": job_to_json(job)}
+    if query.get("include") == "executions":
+        answer["Executions"] = {"Items": [execution_to_json(e) for e in node.executions[job.id]]}
+    return answer
+
+
+def _listed(node: FakeNode, query: Mapping[str, str]) -> list[Any]:
+    prefix = query.get("id_prefix", "")
+    jobs = [job for job_id, job in node.jobs.items() if job_id.startswith(prefix)]
+    jobs.sort(key=lambda job: job.created, reverse=query.get("reverse") == "true")
+    return [job_to_json(job) for job in jobs[: int(query.get("limit", 10))]]
+
+
+def _car(node: FakeNode, text: str) -> bytes:
+    root = CID.parse(text)
+    if root.v1 not in node.blocks:
+        raise ContentNotFound(f"nobody has {root}")
+    pieces = list(write_car([root], node))  # the header, then head and block of each
+    return b"".join(pieces[:-2] if node.truncate_cars else pieces)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.testing.transports import CHECKS
+from bacalhau_p2p.transports.libp2p.transport import open_libp2p
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_conformance(check):
+    await check(open_libp2p)
