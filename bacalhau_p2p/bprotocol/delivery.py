@@ -73,10 +73,10 @@ class _Underway:
 
 
 class Delivery:
-    """The delivery of one node: what it has under way, and what it has seen. `dice` gives [0, 1)."""
+    """The delivery of one node: what it has under way, and what it has seen. `rng` gives [0, 1)."""
 
-    def __init__(self, dice: Callable[[], float]) -> None:
-        self._dice = dice
+    def __init__(self, rng: Callable[[], float]) -> None:
+        self._rng = rng
         self._underway: dict[MessageID, _Underway] = {}
         self._heap: list[tuple[UnixSeconds, MessageID]] = []
         self._seen: OrderedDict[tuple[PeerID, MessageID], tuple[UnixSeconds, bool]] = OrderedDict()
@@ -142,7 +142,7 @@ class Delivery:
         return len(self._underway)
 
     def _delay(self, under: _Underway, now: UnixSeconds) -> None:
-        under.due = min(now + under.wait * (0.75 + self._dice() / 2), max(under.give_up_at, now))
+        under.due = min(now + under.wait * (0.75 + self._rng() / 2), max(under.give_up_at, now))
         under.wait = min(under.wait * 2, LONGEST_REPEAT)
         heappush(self._heap, (under.due, under.envelope.id))
 

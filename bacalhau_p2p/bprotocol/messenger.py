@@ -95,14 +95,14 @@ class Messenger:
         *,
         network: str,
         clock: Callable[[], UnixSeconds],
-        dice: Callable[[], float],
+        rng: Callable[[], float],
         new_message_id: Callable[[], MessageID],
     ) -> None:
         self._transport = transport
         self._network = network
         self._clock = clock
         self._new_message_id = new_message_id
-        self._delivery = Delivery(dice)
+        self._delivery = Delivery(rng)
         self._listeners: dict[str, list[Listener]] = {}
         self._connection_listeners: list[ConnectionListener] = []
         self._lanes: dict[PeerID, _Lane] = {}

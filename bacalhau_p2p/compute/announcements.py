@@ -44,7 +44,7 @@ class _Waiting:
     """When to bid, or to give up the look."""
 
 
-class Answering:
+class Announcements:
     """Answers announcements, of jobs in which this node has no part yet."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Answering:
         capacity: Capacity,
         *,
         new_execution_id: Callable[[], ExecutionID],
-        dice: Callable[[], float],
+        rng: Callable[[], float],
         say: Callable[[ev.Action], None],
         bid: Callable[[ExecutionID, PeerID, JobAnnounced, Findings, UnixSeconds], None],
     ) -> None:
@@ -61,7 +61,7 @@ class Answering:
         self._strategy = strategy
         self._capacity = capacity
         self._new_execution_id = new_execution_id
-        self._dice = dice
+        self._rng = rng
         self._say = say
         self._place_bid = bid
         self._waiting: dict[tuple[PeerID, JobID], _Waiting] = {}
@@ -80,22 +80,22 @@ class Answering:
         return True
 
     def _consider(self, author: PeerID, message: JobAnnounced, now: UnixSeconds) -> None:
-        if (reason := self._strategy.why_not(author, message.spec)) is not None:
+        if (reason := self._strategy.ineligibility_reason(author, message.spec)) is not None:
             self._decline(author, message, reason, busy=False, now=now)
             return
-        if (reason := self._strategy.short_of(0)) is not None:
+        if (reason := self._strategy.resource_shortage(0)) is not None:
             self._decline(author, message, reason, busy=True, now=now)
             return
-        chance = bid_probability(
+        probability = bid_probability(
             bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
         )
-        if chance < 1.0 and self._dice() >= chance:
+        if probability < 1.0 and self._rng() >= probability:
             return
         delay = bid_delay(
             bids_wanted=message.bids_wanted,
             eligible=message.eligible,
             load=self._capacity.load,
-            dice=self._dice(),
+            rng=self._rng(),
         )
         if self._strategy.takes_a_look(message.spec):
             self._examine(author, message, now + delay, now)
@@ -166,7 +166,7 @@ class Answering:
             self._say(ev.StopExamining(*key))
 
     def _bid(self, author: PeerID, message: JobAnnounced, findings: Findings, now: UnixSeconds) -> None:
-        if findings.disk and (reason := self._strategy.short_of(findings.disk)) is not None:
+        if findings.disk and (reason := self._strategy.resource_shortage(findings.disk)) is not None:
             self._decline(author, message, reason, busy=True, now=now)
             return
         execution_id = self._new_execution_id()

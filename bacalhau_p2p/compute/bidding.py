@@ -73,11 +73,11 @@ class BidStrategy:
     offer: Callable[[], Offer]
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: JobSelectionPolicy = JobSelectionPolicy()
-    short_of: Callable[[int], str | None] = lambda disk: None
+    resource_shortage: Callable[[int], str | None] = lambda disk: None
     """What this node has too little of to take a job now whose inputs need so many bytes of disk, 0 if
     that is not known yet: `has almost no free disk`."""
 
-    def why_not(self, requester: PeerID, spec: JobSpec) -> str | None:
+    def ineligibility_reason(self, requester: PeerID, spec: JobSpec) -> str | None:
         """Why this node will not run the job whatever its load, or None."""
         return self._cannot(spec) or self._will_not(requester, spec)
 
@@ -128,11 +128,11 @@ def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> fl
     return min(1.0, share * 2.0 ** min(round_number - 1, 30))
 
 
-def bid_delay(*, bids_wanted: int, eligible: int, load: float, dice: float) -> float:
+def bid_delay(*, bids_wanted: int, eligible: int, load: float, rng: float) -> float:
     """Seconds to wait before bidding: none in a small network, longer for busy nodes in a large one."""
     if eligible <= BIDS_FOR_EACH_WANTED * bids_wanted:
         return 0.0
-    return LONGEST_DELAY * (0.1 + 0.9 * load) * dice
+    return LONGEST_DELAY * (0.1 + 0.9 * load) * rng
 
 
 def no_disk_for_inputs(*, inputs: int, job: int, free: int) -> str:

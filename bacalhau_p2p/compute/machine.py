@@ -16,7 +16,7 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.announcements import Answering
+from bacalhau_p2p.compute.announcements import Announcements
 from bacalhau_p2p.compute.bidding import BidStrategy, Findings
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -44,18 +44,18 @@ MAX_ACTIVE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Environment:
     """What the machine needs of the node around it; all of it pure."""
 
     peer_id: PeerID
     new_execution_id: Callable[[], ExecutionID]
-    dice: Callable[[], float]
+    rng: Callable[[], float]
 
 
 class ComputeMachine:
     """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
 
-    def __init__(self, host: Host, strategy: BidStrategy, capacity: Capacity) -> None:
+    def __init__(self, environment: Environment, strategy: BidStrategy, capacity: Capacity) -> None:
         self._strategy = strategy
         self._capacity = capacity
         self._executions: dict[ExecutionID, ComputeExecution] = {}
@@ -65,11 +65,11 @@ class ComputeMachine:
         self._next_heartbeat: UnixSeconds | None = None
         self._bidding = True
         self._out: list[ev.Action] = []
-        self._answering = Answering(
+        self._announcements = Announcements(
             strategy,
             capacity,
-            new_execution_id=host.new_execution_id,
-            dice=host.dice,
+            new_execution_id=environment.new_execution_id,
+            rng=environment.rng,
             say=lambda action: self._out.append(action),
             bid=self._bid,
         )
@@ -88,7 +88,7 @@ class ComputeMachine:
             case ev.Resumed(execution):
                 self._resumed(execution, now)
             case ev.Examined():
-                if not self._answering.examined(event, now):
+                if not self._announcements.examined(event, now):
                     self.ignored += 1
             case ev.StopBidding():
                 self._stop_bidding()
@@ -101,7 +101,7 @@ class ComputeMachine:
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
-        clocks = self._answering.deadlines()
+        clocks = self._announcements.deadlines()
         if self._next_heartbeat is not None:
             clocks.append(self._next_heartbeat)
         while self._heap:
@@ -133,7 +133,7 @@ class ComputeMachine:
         if isinstance(message, say.JobAnnounced):
             self._announced(author, message, now)
         elif isinstance(message, say.JobClosed):
-            self._answering.closed(author, message.job_id)
+            self._announcements.closed(author, message.job_id)
         elif isinstance(message, say.Reconcile):
             for view in message.executions:
                 self._reconcile(author, view, now)
@@ -190,7 +190,7 @@ class ComputeMachine:
     def _resumed(self, execution: ComputeExecution, now: UnixSeconds) -> None:
         """Go on where the store says that an earlier life of the node stood."""
         if execution.state is S.RUNNING:  # it may have ended in time, while nobody was there to see it
-            execution = execution.but(expires=max(execution.expires, now + RUN_GRACE))
+            execution = execution.replace(expires=max(execution.expires, now + RUN_GRACE))
         self._remember(execution)
         heappush(self._heap, (execution.expires, execution.id))
         if execution.state.terminal:
@@ -213,7 +213,7 @@ class ComputeMachine:
 
     def _stop_bidding(self) -> None:
         self._bidding = False
-        self._answering.stop()
+        self._announcements.stop()
 
     def _hand_back(self, now: UnixSeconds) -> None:
         self._stop_bidding()
@@ -237,7 +237,7 @@ class ComputeMachine:
         row(self, execution, event, now)
 
     def _time_passed(self, now: UnixSeconds) -> None:
-        self._answering.time_passed(now)
+        self._announcements.time_passed(now)
         while self._heap and self._heap[0][0] <= now:
             due, execution_id = heappop(self._heap)
             execution = self._executions.get(execution_id)
@@ -251,7 +251,7 @@ class ComputeMachine:
     def _announced(self, author: PeerID, message: say.JobAnnounced, now: UnixSeconds) -> None:
         if not self._bidding or (author, message.job_id) in self._by_job:
             return
-        if len(self._by_job) >= MAX_ACTIVE or not self._answering.announced(author, message, now):
+        if len(self._by_job) >= MAX_ACTIVE or not self._announcements.announced(author, message, now):
             self.ignored += 1
 
     def _bid(
@@ -307,7 +307,7 @@ class ComputeMachine:
 
     def _run_finished(self, execution: ComputeExecution, event: ev.RunFinished, now: UnixSeconds) -> None:
         self._capacity.release(execution.id)
-        finished = execution.but(result_cid=event.result_cid, sealed=event.sealed)
+        finished = execution.replace(result_cid=event.result_cid, sealed=event.sealed)
         self._propose(self._move(finished, S.PROPOSED, now, lasts=KEEP_PROPOSED), now)
 
     def _propose(self, execution: ComputeExecution, now: UnixSeconds) -> None:
@@ -330,7 +330,7 @@ class ComputeMachine:
         self._end(execution, S.REJECTED, message.reason, now)
 
     def _published(self, execution: ComputeExecution, event: ev.Published, now: UnixSeconds) -> None:
-        published = execution.but(published=event.result)
+        published = execution.replace(published=event.result)
         self._say_published(published, now)
         self._end(published, S.COMPLETED, "published", now)
 
@@ -415,7 +415,7 @@ class ComputeMachine:
         lasts: float,
         message: str = "",
     ) -> ComputeExecution:
-        moved = execution.but(
+        moved = execution.replace(
             state=state, message=message[: say.MAX_REASON], modified=now, expires=now + lasts
         )
         self._keep(moved)

@@ -37,4 +37,4 @@ class ComputeExecution(Model):
 
 def with_inputs(resources: Resources, disk: int) -> Resources:
     """What a job asks for and `disk` bytes for its inputs."""
-    return resources.but(disk=resources.disk + disk) if disk else resources
+    return resources.replace(disk=resources.disk + disk) if disk else resources

@@ -51,7 +51,7 @@ class Model(BaseModel):
         """The inverse of `to_wire`. Raises pydantic's ValidationError."""
         return cls.model_validate(value)
 
-    def but(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """A copy with these fields changed; the values are trusted, not validated."""
         return self.model_copy(update=changes)
 

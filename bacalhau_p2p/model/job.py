@@ -218,6 +218,6 @@ class JobSpec(Model):
 @lru_cache(maxsize=1024)
 def _with_defaults(spec: ResourceSpec) -> Resources:
     asked = parse_resources(spec)
-    return asked.but(
+    return asked.replace(
         cpu=asked.cpu or parse_cpu(DEFAULT_CPU), memory=asked.memory or parse_bytes(DEFAULT_MEMORY)
     )

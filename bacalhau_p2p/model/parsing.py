@@ -167,7 +167,7 @@ class _Reader:
         if too_large := size_faults(spec):
             raise InvalidJob(too_large)
         if "Verifier" not in canonical and spec.count > 1 and spec.task.engine.type == "wasm":
-            return spec.but(verifier=SpecConfig(type="deterministic"))
+            return spec.replace(verifier=SpecConfig(type="deterministic"))
         return spec
 
     def _shaped(self, value: Any, shape: _Shape, path: str) -> Any:

@@ -46,7 +46,7 @@ def job_from_json(value: object) -> Job:
     state = _map(job.get("State"), "State")
     return Job(
         id=JobID(_text(job, "ID")),
-        spec=spec.but(name="") if spec.name == _text(job, "ID") else spec,
+        spec=spec.replace(name="") if spec.name == _text(job, "ID") else spec,
         state=JobState(_text(state, "StateType")),
         message=_text(state, "Message", ""),
         requester_id=PeerID(_text(job, "RequesterID", "")),

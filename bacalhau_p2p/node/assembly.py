@@ -26,7 +26,7 @@ from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy, no_dis
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.inspection import Examiner
 from bacalhau_p2p.compute.machine import ComputeMachine
-from bacalhau_p2p.compute.machine import Host as ComputeHost
+from bacalhau_p2p.compute.machine import Environment as ComputeEnvironment
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import Adapters, ComputeService
 from bacalhau_p2p.compute.store import ComputeStore
@@ -45,12 +45,12 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 from bacalhau_p2p.node import registry
-from bacalhau_p2p.node.known_nodes import Directory
+from bacalhau_p2p.node.known_nodes import KnownNodes
 from bacalhau_p2p.node.neighbours import Neighbours
 from bacalhau_p2p.node.node import Node, may_be_found
-from bacalhau_p2p.node.peer_book import Acquaintances
+from bacalhau_p2p.node.peer_book import PeerBook
 from bacalhau_p2p.outbound.addresses import AddressGuard
-from bacalhau_p2p.requester.machine import Host as RequesterHost
+from bacalhau_p2p.requester.machine import Environment as RequesterEnvironment
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.requester.store import RequesterStore
@@ -71,7 +71,7 @@ async def open_node(
     executors: Sequence[Executor] = (),
     transport: Transport | None = None,
     identity: Identity | None = None,
-    chance: random.Random | None = None,
+    rng: random.Random | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block.
 
@@ -80,7 +80,7 @@ async def open_node(
     of its tasks arrives as an ExceptionGroup.
 
     `executors` are added to those found by name, and win over them. `transport` is for networks in one
-    process; it must be that of `identity`. `chance` gives ids and dice where a test wants to repeat them.
+    process; it must be that of `identity`. `rng` makes ids and random choices repeatable in tests.
     Raises SettingsError, TransportError.
     """
     settings = settings or Settings()
@@ -91,11 +91,11 @@ async def open_node(
         raise SettingsError(f"data directory {folder}: {error.strerror}") from error
     identity = identity or Identity.load_or_create(folder / "identity")
     clock = _wall_clock()
-    chance = chance or random.SystemRandom()
+    rng = rng or random.SystemRandom()
     async with AsyncExitStack() as stack:
         if transport is None:
             transport = await stack.enter_async_context(_open_transport(settings, identity))
-        node = _assemble(settings, identity, transport, stack, clock, chance)
+        node = _assemble(settings, identity, transport, stack, clock, rng)
         context = registry.AdapterContext(
             settings=settings,
             peer_id=identity.peer_id,
@@ -108,9 +108,9 @@ async def open_node(
         if settings.requester:
             store = RequesterStore(folder / "requester.db")
             stack.callback(store.close)
-            _furnish_requester(node, context, store, chance)
+            _build_requester(node, context, store, rng)
         if settings.compute:
-            await _furnish_compute(node, context, executors, stack, chance)
+            await _build_compute(node, context, executors, stack, rng)
         async with background() as nursery:
             await node.start(nursery)
             yield node
@@ -122,35 +122,35 @@ def _assemble(
     transport: Transport,
     stack: AsyncExitStack,
     clock: Callable[[], UnixSeconds],
-    chance: random.Random,
+    rng: random.Random,
 ) -> Node:
     """What every node has, whatever its components: it speaks, has content, and knows others."""
     messenger = Messenger(
         transport,
         network=settings.network,
         clock=clock,
-        dice=chance.random,
-        new_message_id=lambda: MessageID(chance.randbytes(MESSAGE_ID_BYTES)),
+        rng=rng.random,
+        new_message_id=lambda: MessageID(rng.randbytes(MESSAGE_ID_BYTES)),
     )
     blocks = stack.enter_context(BlockStore(settings.data_dir / "blocks", quota=_content_quota(settings)))
     bitswap = Bitswap(blocks, transport.open_stream)
     exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
-    directory = Directory()
+    directory = KnownNodes()
     neighbours = Neighbours(settings.data_dir / "neighbours.json")
-    acquaintances = Acquaintances(transport, directory, clock, neighbours)
-    dht = _dht(settings, transport, acquaintances, clock)
+    peer_book = PeerBook(transport, directory, clock, neighbours)
+    dht = _dht(settings, transport, peer_book, clock)
     gateways = Gateways(lambda: directory.gateways(clock()), AddressGuard(settings.allow_private_networks))
     content = Content(
         blocks,
         exchange,
-        lambda: acquaintances.candidates(None if dht is None else ASKED_AT_ONCE),
+        lambda: peer_book.candidates(None if dht is None else ASKED_AT_ONCE),
         ask_for_block=bitswap.block,
         finder=dht,
         web=gateways.of,
         pinned=lambda cid, owner: dht.provide(cid) if dht and may_be_found(owner) else None,
         power_safe=settings.power_safe,
     )
-    node = Node(settings, identity, transport, messenger, content, directory, clock, acquaintances, chance)
+    node = Node(settings, identity, transport, messenger, content, directory, clock, peer_book, rng)
     if dht is not None:
         node.add_dht(dht)
     transport.handle_streams(CAR_PROTOCOL, exchange.serve)
@@ -161,7 +161,7 @@ def _assemble(
 def _dht(
     settings: Settings,
     transport: Transport,
-    acquaintances: Acquaintances,
+    peer_book: PeerBook,
     clock: Callable[[], UnixSeconds],
 ) -> Dht | None:
     """This node's part in the DHT that its settings name."""
@@ -172,8 +172,8 @@ def _dht(
         transport.peer_id,
         protocol,
         transport.open_stream,
-        seeds=acquaintances.dht_nodes,
-        meet=acquaintances.rumoured,
+        seeds=peer_book.dht_nodes,
+        meet=peer_book.rumoured,
         addresses=lambda: transport.addresses,
         clock=clock,
         connected=lambda: transport.peers,
@@ -197,17 +197,17 @@ def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncCont
     )
 
 
-def _furnish_requester(
-    node: Node, context: registry.AdapterContext, store: RequesterStore, chance: random.Random
+def _build_requester(
+    node: Node, context: registry.AdapterContext, store: RequesterStore, rng: random.Random
 ) -> None:
     verifiers = registry.verifiers(context)
     disk = _disk_watch(context.folder, parse_bytes(node.settings.min_free_disk))
     machine = RequesterMachine(
-        RequesterHost(
+        RequesterEnvironment(
             peer_id=node.peer_id,
             addresses=lambda: node.addresses,
             open_proposal=lambda sealed: decode_proposal(node.identity.open(sealed)),
-            dice=chance.random,
+            rng=rng.random,
             lost_after_surviving=node.settings.lost_after_surviving,
         )
     )
@@ -219,18 +219,18 @@ def _furnish_requester(
         check=node.check,
         clock=node.clock,
         power_safe=node.settings.power_safe,
-        new_job_id=lambda: JobID(_uuid(chance)),
-        short_of=lambda: disk(0),
+        new_job_id=lambda: JobID(_uuid(rng)),
+        resource_shortage=lambda: disk(0),
     )
     node.add_requester(requester, verifiers)
 
 
-async def _furnish_compute(
+async def _build_compute(
     node: Node,
     context: registry.AdapterContext,
     executors: Sequence[Executor],
     stack: AsyncExitStack,
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
     settings, probes = node.settings, _probes(node.settings)
     policy = JobSelectionPolicy(
@@ -252,7 +252,7 @@ async def _furnish_compute(
     store = ComputeStore(context.folder / "compute.db")
     stack.callback(store.close)
     compute = ComputeService(
-        _compute_machine(node, context.folder, policy, chance),
+        _compute_machine(node, context.folder, policy, rng),
         store,
         node.messenger,
         node.content,
@@ -275,19 +275,19 @@ async def _furnish_compute(
 
 
 def _compute_machine(
-    node: Node, folder: Path, policy: JobSelectionPolicy, chance: random.Random
+    node: Node, folder: Path, policy: JobSelectionPolicy, rng: random.Random
 ) -> ComputeMachine:
     return ComputeMachine(
-        ComputeHost(
+        ComputeEnvironment(
             peer_id=node.peer_id,
-            new_execution_id=lambda: ExecutionID(f"e-{_uuid(chance)}"),
-            dice=chance.random,
+            new_execution_id=lambda: ExecutionID(f"e-{_uuid(rng)}"),
+            rng=rng.random,
         ),
         BidStrategy(
             offer=lambda: node.offer,
             labels=node.settings.labels,
             policy=policy,
-            short_of=_disk_watch(folder, parse_bytes(node.settings.min_free_disk)),
+            resource_shortage=_disk_watch(folder, parse_bytes(node.settings.min_free_disk)),
         ),
         Capacity(_limits(node.settings.limits, folder)),
     )
@@ -331,17 +331,17 @@ def _content_quota(settings: Settings) -> int:
 def _disk_watch(folder: Path, least: int) -> Callable[[int], str | None]:
     """What a bid strategy asks before each bid; the disk itself is asked, which takes microseconds."""
 
-    def short_of(inputs: int) -> str | None:
+    def resource_shortage(inputs: int) -> str | None:
         free = shutil.disk_usage(folder).free - least
         if free < 0:
             return "has almost no free disk"
         return no_disk_for_inputs(inputs=inputs, job=0, free=free) if inputs > free else None
 
-    return short_of
+    return resource_shortage
 
 
-def _uuid(chance: random.Random) -> str:
-    return str(uuid.UUID(bytes=chance.randbytes(16), version=4))
+def _uuid(rng: random.Random) -> str:
+    return str(uuid.UUID(bytes=rng.randbytes(16), version=4))
 
 
 def _wall_clock() -> Callable[[], UnixSeconds]:

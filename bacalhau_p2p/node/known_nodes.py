@@ -27,7 +27,7 @@ class KnownNode:
         return now - self.heard < STALE_AFTER
 
 
-class Directory:
+class KnownNodes:
     """Infos by peer, with the time at which each was heard by our own clock."""
 
     def __init__(self) -> None:

@@ -29,8 +29,8 @@ from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import check_types
 from bacalhau_p2p.node import registry
-from bacalhau_p2p.node.known_nodes import PUBLISH_APART, PUBLISH_EVERY, Directory, KnownNode
-from bacalhau_p2p.node.peer_book import Acquaintances
+from bacalhau_p2p.node.known_nodes import PUBLISH_APART, PUBLISH_EVERY, KnownNode, KnownNodes
+from bacalhau_p2p.node.peer_book import PeerBook
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.settings import Settings
@@ -60,10 +60,10 @@ class Node:
         transport: Transport,
         messenger: Messenger,
         content: Content,
-        directory: Directory,
+        directory: KnownNodes,
         clock: Callable[[], UnixSeconds],
-        acquaintances: Acquaintances,
-        chance: random.Random,
+        peer_book: PeerBook,
+        rng: random.Random,
     ) -> None:
         self.settings = settings
         self.identity = identity
@@ -72,8 +72,8 @@ class Node:
         self.content = content
         self.clock = clock
         self.directory = directory
-        self._acquaintances = acquaintances
-        self._chance = chance
+        self._peer_book = peer_book
+        self._rng = rng
         self._dht: Dht | None = None
         self.api_url = ""
         """`http://host:port` once an API serves this node."""
@@ -117,7 +117,7 @@ class Node:
         nursery.start_soon(self._publish_info)
         nursery.start_soon(self._watch_directory)
         nursery.start_soon(self.content.keep_room)
-        nursery.start_soon(self._acquaintances.keep_neighbours, self.settings.neighbours, self._chance)
+        nursery.start_soon(self._peer_book.keep_neighbours, self.settings.neighbours, self._rng)
         if self._dht is not None:
             nursery.start_soon(self._dht.run, self._provided)
         log.info("node_started", peer=self.peer_id, addresses=self.addresses)
@@ -255,7 +255,7 @@ class Node:
             if found and peer != self.peer_id:
                 known.setdefault(PeerID(peer), []).append(address)
         for peer_id, dialled in known.items():
-            self._acquaintances.named(peer_id, dialled)
+            self._peer_book.named(peer_id, dialled)
         return list(known)
 
     # --- inside -------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ class Node:
             for peer in self.directory.gone_stale(self.clock()):
                 log.info("node_stale", peer=peer)
                 if self._requester is not None:
-                    self._requester.node_forgotten(peer)
+                    self._requester.node_went_stale(peer)
 
     async def _watch_engines(self) -> None:
         while True:

@@ -10,7 +10,7 @@ import trio
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.ipfs.dht.wire import Contact
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
-from bacalhau_p2p.node.known_nodes import Directory, KnownNode
+from bacalhau_p2p.node.known_nodes import KnownNode, KnownNodes
 from bacalhau_p2p.node.neighbours import Neighbours
 from bacalhau_p2p.transports.interface import Transport
 
@@ -22,7 +22,7 @@ REMEMBERED = 4096
 """Peers of whom it is remembered who named their addresses."""
 
 
-class Acquaintances:
+class PeerBook:
     """What the directory, the transport and users know of peers, put together.
 
     Addresses that a node tells of itself, or a user names, count for more than those that others tell of it:
@@ -32,7 +32,7 @@ class Acquaintances:
     def __init__(
         self,
         transport: Transport,
-        directory: Directory,
+        directory: KnownNodes,
         clock: Callable[[], UnixSeconds],
         neighbours: Neighbours,
     ) -> None:
@@ -74,7 +74,7 @@ class Acquaintances:
         if addresses and not known and peer != self._transport.peer_id:
             self._transport.learn_addresses(peer, addresses)
 
-    async def keep_neighbours(self, wanted: int, chance: random.Random) -> None:
+    async def keep_neighbours(self, wanted: int, rng: random.Random) -> None:
         """When no peer is connected any more, dial so many others that were heard of; and when one falls
         silent, find out whether it is there all the same. Until cancelled.
 
@@ -93,10 +93,10 @@ class Acquaintances:
                 if (data := self._neighbours.due(self._clock())) is not None:
                     await trio.to_thread.run_sync(self._neighbours.write, data)
                 others = self._others()
-                chance.shuffle(others)
+                rng.shuffle(others)
                 silent = [node for node in others if not node.fresh(self._clock())][:1]
                 chosen = [node.info for node in (silent if self._transport.peers else others[:wanted])]
-                dialled = {info.id: info.addresses for info in chosen} or self._kept(wanted, chance)
+                dialled = {info.id: info.addresses for info in chosen} or self._kept(wanted, rng)
                 async with trio.open_nursery() as nursery:
                     for peer, addresses in dialled.items():
                         nursery.start_soon(self._dial, peer, addresses)
@@ -114,13 +114,13 @@ class Acquaintances:
         for peer in connected:
             self._neighbours.saw(peer, (), now, met=True)
 
-    def _kept(self, wanted: int, chance: random.Random) -> dict[PeerID, tuple[str, ...]]:
+    def _kept(self, wanted: int, rng: random.Random) -> dict[PeerID, tuple[str, ...]]:
         """Where to dial so many of those known from earlier on, when nobody is connected; those met first."""
         if self._transport.peers:
             return {}
         recently_failed = {peer for peer in self._failed if not self._may_be_tried(peer)}
         kept = self._neighbours.to_dial(self._clock(), without=recently_failed)
-        chance.shuffle(kept)
+        rng.shuffle(kept)
         kept.sort(key=lambda neighbour: not neighbour.met)
         return {neighbour.id: neighbour.addresses for neighbour in kept[:wanted]}
 

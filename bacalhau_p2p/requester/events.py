@@ -60,7 +60,7 @@ class NodeSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeForgotten:
+class NodeWentStale:
     """A node has not been heard of for long."""
 
     peer: PeerID
@@ -96,7 +96,7 @@ Event = (
     | CancelRequested
     | MessageReceived
     | NodeSeen
-    | NodeForgotten
+    | NodeWentStale
     | ConnectionBroke
     | ConnectionStands
     | Verified

@@ -33,7 +33,7 @@ class Ledger:
         job = entry.job
         if (job.state, job.message) == (state, message):
             return
-        entry.job = job.but(
+        entry.job = job.replace(
             state=state, message=message[: say.MAX_REASON], modified=now, revision=job.revision + 1
         )
         self.out.append(ev.Store(entry.job))
@@ -41,7 +41,7 @@ class Ledger:
     def move(
         self, entry: JobEntry, execution: Execution, state: ExecutionState, message: str, now: UnixSeconds
     ) -> None:
-        moved = execution.but(state=state, message=message, modified=now)
+        moved = execution.replace(state=state, message=message, modified=now)
         entry.executions[execution.id] = moved
         if state.terminal:
             entry.heard.pop(execution.id, None)
@@ -64,7 +64,7 @@ class Ledger:
         message = kind(job_id=execution.job_id, execution_id=execution.id, **fields)
         self.out.append(ev.Send(execution.node_id, message, now + repeat_for))
 
-    def tell_it_is_over(
+    def send_cancel(
         self, author: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
     ) -> None:
         """Tell a node that works on something which is over here to stop."""

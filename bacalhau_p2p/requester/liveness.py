@@ -8,7 +8,7 @@ from __future__ import annotations
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.requester.ranking import why_not
+from bacalhau_p2p.requester.ranking import ineligibility_reason
 from bacalhau_p2p.requester.record import JobEntry
 
 LOST_AFTER_SILENCE = 20.0
@@ -24,7 +24,7 @@ LOST_AFTER_SURVIVING = 75.0
 to start the node again, and the time until it is heard of."""
 
 
-class Contact:
+class Liveness:
     """What is known of other nodes, and since when a connection is broken."""
 
     def __init__(self, lost_after_surviving: float = LOST_AFTER_SURVIVING) -> None:
@@ -43,7 +43,7 @@ class Contact:
     def eligible(self, entry: JobEntry) -> set[PeerID]:
         """Nodes known to be able to run the job that do not already."""
         spec = entry.job.spec
-        able = {peer for peer, info in self.nodes.items() if why_not(info, spec) is None}
+        able = {peer for peer, info in self.nodes.items() if ineligibility_reason(info, spec) is None}
         return able - entry.busy_nodes()
 
     def missed_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:

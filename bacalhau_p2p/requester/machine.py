@@ -21,7 +21,7 @@ from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Contact
+from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Liveness
 from bacalhau_p2p.requester.record import ACTIVE, GONE, JobEntry, Slot
 from bacalhau_p2p.requester.rounds import Rounds
 
@@ -37,14 +37,14 @@ REMEMBER_ENDED = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Environment:
     """What the machine needs of the node around it; all of it pure."""
 
     peer_id: PeerID
     addresses: Callable[[], tuple[str, ...]]
     open_proposal: Callable[[bytes], Proposal]
     """Opens a sealed proposal; raises RemoteProtocolError."""
-    dice: Callable[[], float]
+    rng: Callable[[], float]
     lost_after_surviving: float = LOST_AFTER_SURVIVING
     """Seconds without contact; 0 gives up what outlives its node no later than anything else."""
 
@@ -52,11 +52,13 @@ class Host:
 class RequesterMachine:
     """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
         self._ledger = Ledger()
-        self._contact = Contact(host.lost_after_surviving)
-        self._rounds = Rounds(self._ledger, self._contact, addresses=host.addresses, dice=host.dice)
+        self._liveness = Liveness(environment.lost_after_surviving)
+        self._rounds = Rounds(
+            self._ledger, self._liveness, addresses=environment.addresses, rng=environment.rng
+        )
         self._heap: list[tuple[UnixSeconds, JobID]] = []
         self.ignored = 0
         """Messages that changed nothing: late, repeated, forged or nonsense."""
@@ -91,7 +93,7 @@ class RequesterMachine:
             spec=event.spec,
             state=JobState.PENDING,
             message="waiting for bids",
-            requester_id=self._host.peer_id,
+            requester_id=self._environment.peer_id,
             created=now,
             modified=now,
         )
@@ -155,7 +157,7 @@ class RequesterMachine:
         execution = entry.executions.get(message.execution_id) if entry else None
         if entry is None or execution is None:
             self.ignored += 1
-            self._ledger.tell_it_is_over(author, message.job_id, message.execution_id, "unknown here", now)
+            self._ledger.send_cancel(author, message.job_id, message.execution_id, "unknown here", now)
             return
         if execution.node_id != author:
             self.ignored += 1
@@ -166,14 +168,14 @@ class RequesterMachine:
         if row is None:
             self.ignored += 1
             if execution.state.terminal and execution.state != S.COMPLETED:
-                self._ledger.tell_it_is_over(
+                self._ledger.send_cancel(
                     author, message.job_id, execution.id, f"it is {execution.state} here", now
                 )
             return
         row(self, entry, execution, message, now)
 
     def _node_seen(self, event: ev.NodeSeen, now: UnixSeconds) -> None:
-        new, freer = self._contact.saw(event.info)
+        new, freer = self._liveness.saw(event.info)
         if new:  # it may take the place of one that is waited for
             for entry in self._ledger.jobs.values():
                 if not entry.job.state.terminal:
@@ -182,18 +184,18 @@ class RequesterMachine:
             for entry in self._rounds.bring_forward(event.info, now):
                 self._reschedule(entry, now)
 
-    def _node_forgotten(self, event: ev.NodeForgotten, now: UnixSeconds) -> None:
-        self._contact.nodes.pop(event.peer, None)
+    def _node_went_stale(self, event: ev.NodeWentStale, now: UnixSeconds) -> None:
+        self._liveness.nodes.pop(event.peer, None)
 
     def _connection_broke(self, event: ev.ConnectionBroke, now: UnixSeconds) -> None:
-        self._contact.broken[event.peer] = now
+        self._liveness.broken[event.peer] = now
         for entry in self._ledger.jobs.values():
             if not entry.job.state.terminal:
                 self._rounds.maybe_end(entry, now)
                 self._reschedule(entry, now)
 
     def _connection_stands(self, event: ev.ConnectionStands, now: UnixSeconds) -> None:
-        if self._contact.broken.pop(event.peer, None) is None:
+        if self._liveness.broken.pop(event.peer, None) is None:
             return
         for entry in self._ledger.jobs.values():
             if not entry.job.state.terminal:
@@ -242,7 +244,7 @@ class RequesterMachine:
         self, entry: JobEntry, execution: Execution, message: say.ResultProposed, now: UnixSeconds
     ) -> None:
         try:
-            proposal = self._host.open_proposal(message.sealed)
+            proposal = self._environment.open_proposal(message.sealed)
             claims = (proposal.job_id, proposal.execution_id, proposal.node_id)
             if claims != (execution.job_id, execution.id, execution.node_id):
                 raise RemoteProtocolError("the proposal was made for another execution or node")
@@ -250,7 +252,7 @@ class RequesterMachine:
             self._trouble(entry, execution, S.FAILED, f"its proposal is not valid: {error}", now)
             self._ledger.send(execution, say.CancelExecution, now, reason="the proposal is not valid")
             return
-        changed = execution.but(proposal=proposal)
+        changed = execution.replace(proposal=proposal)
         self._ledger.move(entry, changed, S.RESULT_PROPOSED, "ran; waiting for verification", now)
 
     def _bid_withdrawn(
@@ -261,7 +263,7 @@ class RequesterMachine:
     def _execution_failed(
         self, entry: JobEntry, execution: Execution, message: say.ExecutionFailed, now: UnixSeconds
     ) -> None:
-        execution = execution.but(permanent=message.permanent, drained=message.drained)
+        execution = execution.replace(permanent=message.permanent, drained=message.drained)
         slot = entry.slot_of(execution.id)
         if message.drained and slot is not None:
             slot.attempts -= 1  # it was no fault of the job's
@@ -276,7 +278,7 @@ class RequesterMachine:
             self._trouble(entry, execution, S.FAILED, reason, now)
             self._ledger.send(execution, say.CancelExecution, now, reason=reason)
             return
-        self._ledger.move(entry, execution.but(published=message.result), S.COMPLETED, "published", now)
+        self._ledger.move(entry, execution.replace(published=message.result), S.COMPLETED, "published", now)
 
     # --- progress of a job ------------------------------------------------------------------
 
@@ -383,14 +385,14 @@ class RequesterMachine:
             )
             return
         for execution in list(entry.executions.values()):
-            if execution.state in ACTIVE and now >= self._contact.lost_at(entry, execution):
+            if execution.state in ACTIVE and now >= self._liveness.lost_at(entry, execution):
                 reason = f"its node {execution.node_id[-8:]} {FELL_SILENT}"
                 self._trouble(entry, execution, S.LOST, reason, now)
                 self._ledger.send(execution, say.CancelExecution, now, reason="it was given up as lost")
-            elif execution.state in ACTIVE and now >= self._contact.missed_at(entry, execution):
+            elif execution.state in ACTIVE and now >= self._liveness.missed_at(entry, execution):
                 reason = (
                     f"waiting for node {execution.node_id[-8:]}, which cannot be reached: "
-                    f"{self._contact.why_waited_for(execution)}"
+                    f"{self._liveness.why_waited_for(execution)}"
                 )
                 if not entry.open_slots:
                     self._ledger.set_job(entry, JobState.RUNNING, reason, now)
@@ -423,8 +425,8 @@ class RequesterMachine:
                 clocks.append(entry.open_since + entry.job.spec.queue_timeout)
             for execution in entry.executions.values():
                 if execution.state in ACTIVE:
-                    missed = self._contact.missed_at(entry, execution)
-                    clocks.append(missed if missed > now else self._contact.lost_at(entry, execution))
+                    missed = self._liveness.missed_at(entry, execution)
+                    clocks.append(missed if missed > now else self._liveness.lost_at(entry, execution))
                     clocks.append(self._reconcile_at(entry, execution))
                 elif execution.state == S.BID_RECEIVED:
                     clocks.append(entry.bids[execution.id].expires)
@@ -436,12 +438,12 @@ class RequesterMachine:
     # --- small things -----------------------------------------------------------------------
 
     def _heard_of(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
-        self._contact.broken.pop(author, None)
+        self._liveness.broken.pop(author, None)
         for line in message.executions:
             entry = self._ledger.jobs.get(self._ledger.job_of.get(line.execution_id, JobID("")))
             execution = entry.executions.get(line.execution_id) if entry else None
             if entry is None or execution is None:
-                self._ledger.tell_it_is_over(author, JobID("unknown"), line.execution_id, "unknown here", now)
+                self._ledger.send_cancel(author, JobID("unknown"), line.execution_id, "unknown here", now)
             elif execution.node_id != author:
                 self.ignored += 1
             elif execution.state in ACTIVE:
@@ -453,7 +455,7 @@ class RequesterMachine:
                     self._ledger.move(entry, execution, execution.state, note, now)
             elif execution.state not in (S.BID_RECEIVED, S.COMPLETED):
                 reason = f"it is {execution.state} here"
-                self._ledger.tell_it_is_over(author, entry.job.id, execution.id, reason, now)
+                self._ledger.send_cancel(author, entry.job.id, execution.id, reason, now)
 
 
 _PROGRESS_WORDS = {
@@ -480,7 +482,7 @@ _EVENTS: dict[type[ev.Event], Callable[..., None]] = {
     ev.CancelRequested: RequesterMachine._cancel_requested,
     ev.MessageReceived: RequesterMachine._message_received,
     ev.NodeSeen: RequesterMachine._node_seen,
-    ev.NodeForgotten: RequesterMachine._node_forgotten,
+    ev.NodeWentStale: RequesterMachine._node_went_stale,
     ev.ConnectionBroke: RequesterMachine._connection_broke,
     ev.ConnectionStands: RequesterMachine._connection_stands,
     ev.Verified: RequesterMachine._verified,

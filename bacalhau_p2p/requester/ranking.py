@@ -23,7 +23,7 @@ class RankedBid:
     """Of the job's inputs, what the node has already."""
 
 
-def why_not(info: NodeInfo, spec: JobSpec) -> str | None:
+def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
     """Why this node cannot run such a job even when idle, or None if it can."""
     compute = info.compute
     if compute is None:
@@ -44,7 +44,7 @@ def why_not(info: NodeInfo, spec: JobSpec) -> str | None:
 
 
 def rank(
-    bids: Iterable[RankedBid], *, tried: Collection[PeerID], dice: Callable[[], float]
+    bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Callable[[], float]
 ) -> list[RankedBid]:
     """Best first: nodes that have not failed this job before, then the idler, then by lot.
 
@@ -58,6 +58,6 @@ def rank(
             int(round(bid.load, 2) * LOAD_STEPS),
             -bid.local_input_bytes,
             round(bid.load, 2),
-            dice(),
+            rng(),
         ),
     )

@@ -14,8 +14,8 @@ from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.liveness import Contact
-from bacalhau_p2p.requester.ranking import RankedBid, rank, why_not
+from bacalhau_p2p.requester.liveness import Liveness
+from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
 from bacalhau_p2p.requester.record import BidTerms, JobEntry, Slot
 
 S = ExecutionState
@@ -70,20 +70,20 @@ class Pace:
 
 
 class Rounds:
-    """Begins and ends the rounds of every job. `dice` gives numbers from 0 to 1."""
+    """Begins and ends the rounds of every job. `rng` gives numbers from 0 to 1."""
 
     def __init__(
         self,
         ledger: Ledger,
-        contact: Contact,
+        liveness: Liveness,
         *,
         addresses: Callable[[], tuple[str, ...]],
-        dice: Callable[[], float],
+        rng: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._contact = contact
+        self._liveness = liveness
         self._addresses = addresses
-        self._dice = dice
+        self._rng = rng
         self._pace = Pace()
 
     def begin(self, entry: JobEntry, now: UnixSeconds) -> None:
@@ -96,7 +96,7 @@ class Rounds:
         current.answered = set()
         if entry.open_since is None:
             entry.open_since = now
-        current.eligible = eligible = self._contact.eligible(entry)
+        current.eligible = eligible = self._liveness.eligible(entry)
         self._ledger.out.append(
             ev.Broadcast(
                 say.JobAnnounced(
@@ -152,7 +152,7 @@ class Rounds:
         waiting = [entry for entry in self._ledger.jobs.values() if entry.round.next_at is not None]
         waiting.sort(key=lambda entry: (-entry.job.spec.priority, entry.job.created, entry.job.id))
         soon = now + REANNOUNCE_AFTER_NEWS
-        concerned = [entry for entry in waiting if why_not(info, entry.job.spec) is None]
+        concerned = [entry for entry in waiting if ineligibility_reason(info, entry.job.spec) is None]
         for entry in concerned:
             entry.round.next_at = min(entry.round.next_at or soon, soon)
             soon += ANNOUNCED_APART
@@ -213,7 +213,7 @@ class Rounds:
 
     def declined(self, entry: JobEntry, author: PeerID, message: say.BidDeclined, now: UnixSeconds) -> None:
         """A node that is not to be waited for in this round."""
-        if entry.job.state.terminal or author not in self._contact.nodes:
+        if entry.job.state.terminal or author not in self._liveness.nodes:
             return
         entry.declined[author] = message.reason
         self._note_pace(entry, message.round, now)
@@ -235,7 +235,7 @@ class Rounds:
     def _silent(self, entry: JobEntry) -> set[PeerID]:
         """Nodes from which an answer to this round may still come."""
         current = entry.round
-        return current.eligible - current.answered - entry.busy_nodes() - self._contact.broken.keys()
+        return current.eligible - current.answered - entry.busy_nodes() - self._liveness.broken.keys()
 
     def _end(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
         entry.round.ends = None
@@ -245,7 +245,7 @@ class Rounds:
             ranked = rank(
                 (RankedBid(e.id, e.node_id, entry.bids[e.id].load, e.local_input_bytes) for e in received),
                 tried=entry.troubled.keys(),
-                dice=self._dice,
+                rng=self._rng,
             )
             for slot, bid in zip(entry.open_slots, ranked, strict=False):
                 self._accept(entry, slot, entry.executions[bid.execution_id], now)
@@ -262,7 +262,7 @@ class Rounds:
         slot.execution = execution.id
         slot.attempts += 1
         entry.heard[execution.id] = now
-        execution = execution.but(slot=slot.number)
+        execution = execution.replace(slot=slot.number)
         self._ledger.move(entry, execution, S.BID_ACCEPTED, "accepted; preparing", now)
         self._ledger.send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
         if entry.job.state in (JobState.PENDING, JobState.QUEUED):
@@ -275,7 +275,7 @@ class Rounds:
     def _wait(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Some slot stays open: plan the next round, and say what the job waits for."""
         wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
-        entry.round.next_at = now + wait * (0.75 + self._dice() / 2)
+        entry.round.next_at = now + wait * (0.75 + self._rng() / 2)
         filled = len(entry.slots) - len(entry.open_slots)
         state = JobState.QUEUED if filled == 0 else JobState.RUNNING
         need = f"{filled} of {len(entry.slots)} executions placed; " if filled else ""
@@ -285,11 +285,11 @@ class Rounds:
         """What keeps each compute node from taking the job, for its user to read."""
         spec = entry.job.spec
         reasons: dict[str, list[str]] = {}
-        for peer, info in self._contact.nodes.items():
+        for peer, info in self._liveness.nodes.items():
             if info.compute is None:
                 continue
-            reason = why_not(info, spec) or entry.declined.get(peer) or entry.troubled.get(peer)
-            if peer in self._contact.broken:
+            reason = ineligibility_reason(info, spec) or entry.declined.get(peer) or entry.troubled.get(peer)
+            if peer in self._liveness.broken:
                 reason = reason or "cannot be reached"
             if reason is None and peer in entry.busy_nodes():
                 reason = "has a part in the job already"

@@ -44,7 +44,7 @@ class RequesterService(Driver):
         clock: Callable[[], UnixSeconds],
         power_safe: bool = True,
         new_job_id: Callable[[], JobID],
-        short_of: Callable[[], str | None] = lambda: None,
+        resource_shortage: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`short_of` says why this node can take no jobs now, if so."""
         super().__init__(machine, messenger, clock=clock, power_safe=power_safe)
@@ -53,7 +53,7 @@ class RequesterService(Driver):
         self._verifiers = verifiers
         self._check = check
         self._new_job_id = new_job_id
-        self._short_of = short_of
+        self._resource_shortage = resource_shortage
         self._changed: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
         """Of submissions that are not kept yet; the event tells when they are."""
@@ -72,7 +72,7 @@ class RequesterService(Driver):
             raise InvalidJob(faults)
         if token is not None and (known := self._store.by_token(token)) is not None:
             return known
-        if (reason := self._short_of()) is not None:
+        if (reason := self._resource_shortage()) is not None:
             raise DiskFull(f"this node takes no jobs now: it {reason}")
         if token is None:
             job_id = self._new_job_id()
@@ -125,8 +125,8 @@ class RequesterService(Driver):
     def node_seen(self, info: NodeInfo) -> None:
         self._put(QueuedEvent(ev.NodeSeen(info)))
 
-    def node_forgotten(self, peer: PeerID) -> None:
-        self._put(QueuedEvent(ev.NodeForgotten(peer)))
+    def node_went_stale(self, peer: PeerID) -> None:
+        self._put(QueuedEvent(ev.NodeWentStale(peer)))
 
     def _faults(self, spec: JobSpec) -> list[Fault]:
         faults = self._check(spec)

@@ -116,7 +116,11 @@ async def test_a_page_of_another_origin_is_not_answered(tmp_path):
         alive = "/api/v1/agent/alive"
         assert (await http.get(alive)).json() == {"Status": "OK"}
         assert (await http.get(alive, headers={"Origin": url})).status_code == 200
-        for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
+        for headers in (
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Host": "evil.example"},
+        ):
             assert (await http.get(alive, headers=headers)).status_code == 403
 
 

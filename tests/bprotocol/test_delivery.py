@@ -14,7 +14,7 @@ ALICE, BOB = PeerID("alice"), PeerID("bob")
 
 @pytest.fixture
 def delivery():
-    return Delivery(dice=lambda: 0.5)  # no jitter: waits are exactly doubled
+    return Delivery(rng=lambda: 0.5)  # no jitter: waits are exactly doubled
 
 
 def bid(number: int) -> Envelope:

@@ -35,7 +35,7 @@ class Station:
             transport,
             network="test",
             clock=trio.current_time,
-            dice=Random(1).random,
+            rng=Random(1).random,
             new_message_id=lambda: MessageID(prefix + next(ids).to_bytes(8, "big")),
         )
         self.heard: list[Arrival] = []

@@ -91,7 +91,7 @@ def test_verified_counts_accepted_among_judged(fake_node):
     job = job_to_json(fake_node.add_job(ID, {**DOCKER, "Count": 3, "Verifier": {"Type": "deterministic"}}))
     states = [ExecutionState.COMPLETED, ExecutionState.RESULT_ACCEPTED, ExecutionState.RESULT_REJECTED]
     execution = completed_execution(ID, cid_of_nothing(), RunOutput())
-    judged = [execution_to_json(execution.but(state=s)) for s in (*states, ExecutionState.LOST)]
+    judged = [execution_to_json(execution.replace(state=s)) for s in (*states, ExecutionState.LOST)]
     assert verified(job, judged) == "2/3"
     assert verified(job, []) == ""
     assert verified({**job, "Verifier": {"Type": "noop"}}, judged) == ""
@@ -106,7 +106,7 @@ def cid_of_nothing():
 def test_describe_tells_the_job_its_executions_and_the_reasons(run, fake_node, results):
     fake_node.add_job(ID, DOCKER)
     fake_node.complete(ID, results, RunOutput(exit_code=3, stdout="grüße\n".encode()))
-    lost = fake_node.executions[ID][0].but(
+    lost = fake_node.executions[ID][0].replace(
         state=ExecutionState.FAILED, message="no such image", proposal=None, published=None
     )
     fake_node.executions[ID].append(lost)
@@ -160,7 +160,7 @@ def test_results_that_differ_lie_side_by_side_by_cid(run, fake_node, results, tm
 def test_all_gives_each_execution_a_folder_and_raw_each_cid(run, fake_node, results, tmp_path):
     fake_node.add_job(ID, {**DOCKER, "Count": 2})
     cid = fake_node.complete(ID, results)
-    second = fake_node.executions[ID][0].but(id="../e-2")
+    second = fake_node.executions[ID][0].replace(id="../e-2")
     fake_node.executions[ID].append(second)
     assert run("get", ID, "--all", "--output-dir", "each").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "each").iterdir()) == ["___e-2", f"e-{ID}"]

@@ -80,7 +80,7 @@ async def test_a_message_whose_effect_could_not_be_kept_is_not_taken_for_dealt_w
             transport,
             network="main",
             clock=trio.current_time,
-            dice=lambda: 0.5,
+            rng=lambda: 0.5,
             new_message_id=lambda: MessageID(bytes(16)),
         )
         driver = Careful(messenger)

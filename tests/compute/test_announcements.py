@@ -27,16 +27,16 @@ def job(*, disk: str = "", inputs: int = 1) -> JobSpec:
 class Bench(ComputeBench):
     """A node that can fetch from IPFS, with 10 GB of disk for jobs and `free` bytes left on it."""
 
-    def __init__(self, *, dice: float = 0.5, free: int = 10**15, **policy: bool) -> None:
+    def __init__(self, *, rng: float = 0.5, free: int = 10**15, **policy: bool) -> None:
         offer = Offer(
             engines={"noop": no_faults}, sources={"ipfs": no_faults}, publishers={"ipfs": no_faults}
         )
         strategy = BidStrategy(
             offer=lambda: offer,
             policy=JobSelectionPolicy(**policy),
-            short_of=lambda disk: f"lacks {disk - free} bytes" if disk > free else None,
+            resource_shortage=lambda disk: f"lacks {disk - free} bytes" if disk > free else None,
         )
-        super().__init__(strategy, disk=DISK, dice=dice)
+        super().__init__(strategy, disk=DISK, rng=rng)
 
     def found(self, job_id: str = JOB, **findings: object) -> list[ev.Action]:
         return self.give(ev.Examined(ALICE, JobID(job_id), Findings(**findings)))
@@ -186,7 +186,7 @@ def test_other_jobs_are_bid_on_while_one_is_looked_at(bench):
 
 
 def test_in_a_large_network_a_quick_look_changes_nothing_about_when_to_bid():
-    shy, eager = Bench(dice=0.95), Bench(dice=0.05)
+    shy, eager = Bench(rng=0.95), Bench(rng=0.05)
     assert looks(shy.announce(job(), eligible=100)) == []
     assert len(looks(eager.announce(job(), eligible=100))) == 1
     assert eager.found(input_bytes=5) == []

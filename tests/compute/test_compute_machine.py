@@ -34,9 +34,9 @@ RESULT = PublishedResult(cid="bafy", location=SpecConfig(type="ipfs"))
 class Bench(ComputeBench):
     """A node that runs noop jobs."""
 
-    def __init__(self, *, dice: float = 0.5, offer: Offer | None = None) -> None:
+    def __init__(self, *, rng: float = 0.5, offer: Offer | None = None) -> None:
         offer = offer or Offer(engines={"noop": no_faults}, publishers={"ipfs": no_faults})
-        super().__init__(BidStrategy(offer=lambda: offer, labels={"zone": "a"}), dice=dice)
+        super().__init__(BidStrategy(offer=lambda: offer, labels={"zone": "a"}), rng=rng)
 
     def state(self, execution_id: str = FIRST) -> ComputeState:
         return self.machine.executions[ExecutionID(execution_id)].state
@@ -209,7 +209,7 @@ def test_refusals_are_silent_unless_asked_for(bench):
 
 
 def test_in_a_large_network_few_nodes_bid_and_a_little_later():
-    eager, shy = Bench(dice=0.05), Bench(dice=0.95)
+    eager, shy = Bench(rng=0.05), Bench(rng=0.95)
     assert shy.announce(eligible=100) == []
     assert eager.announce(eligible=100) == []
     assert sent(eager.wait(1)) == ["bid"]
@@ -217,7 +217,7 @@ def test_in_a_large_network_few_nodes_bid_and_a_little_later():
 
 
 def test_a_closed_job_gets_no_late_bid():
-    bench = Bench(dice=0.05)
+    bench = Bench(rng=0.05)
     bench.announce(eligible=100)
     bench.hear(say.JobClosed(job_id=JOB))
     assert bench.wait(10) == []
@@ -229,8 +229,8 @@ def test_bids_are_as_many_as_are_wanted_and_more_each_round():
     assert bid_probability(bids_wanted=3, eligible=90, round_number=1) == pytest.approx(0.1)
     assert bid_probability(bids_wanted=3, eligible=90, round_number=3) == pytest.approx(0.4)
     assert bid_probability(bids_wanted=3, eligible=90, round_number=50) == 1
-    assert bid_delay(bids_wanted=3, eligible=9, load=1, dice=1) == 0
-    busy, idle = (bid_delay(bids_wanted=3, eligible=90, load=load, dice=0.5) for load in (1, 0))
+    assert bid_delay(bids_wanted=3, eligible=9, load=1, rng=1) == 0
+    busy, idle = (bid_delay(bids_wanted=3, eligible=90, load=load, rng=0.5) for load in (1, 0))
     assert busy > idle > 0
 
 

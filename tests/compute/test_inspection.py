@@ -152,8 +152,8 @@ async def test_parameters_that_no_json_has_harm_nobody():
     odd = {"Name": "a", "odd": {1: b"\xff", "k": float("nan"), b"k": [None, {}]}}
     asked = job("a")
     task = asked.spec.task
-    source = task.input_sources[0].but(source=SpecConfig(type="shelf", params=odd))
-    spec = asked.spec.but(tasks=(task.but(input_sources=(source,)),))
+    source = task.input_sources[0].replace(source=SpecConfig(type="shelf", params=odd))
+    spec = asked.spec.replace(tasks=(task.replace(input_sources=(source,)),))
     look = examiner(shelf, probes=[Opinion(None)])
     assert (await look.examine(Examine(ALICE, JobID("j-1"), spec))).input_bytes == 9
 

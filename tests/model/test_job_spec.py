@@ -49,14 +49,14 @@ def test_zero_cpu_and_memory_mean_the_default():
 def test_resources_follow_a_changed_copy():
     job = spec({"Resources": {"CPU": "2"}})
     assert job.resources.cpu == 2
-    task = job.task.but(resources=job.task.resources.but(cpu="3"))
-    assert job.but(tasks=(task,)).resources.cpu == 3
+    task = job.task.replace(resources=job.task.resources.replace(cpu="3"))
+    assert job.replace(tasks=(task,)).resources.cpu == 3
 
 
 def test_deal_and_verifier():
     job = spec(Deal={"MinBids": 3}, Verifier={"Type": "Deterministic"})
     assert (job.min_bids, job.deterministic) == (3, True)
-    assert job.but(deal=Deal()).min_bids == 1
+    assert job.replace(deal=Deal()).min_bids == 1
 
 
 @pytest.mark.parametrize("network", ["full", "HOST", "bridge"])

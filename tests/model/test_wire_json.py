@@ -43,7 +43,7 @@ def a_job(**changes) -> Job:
         created=1.5,
         modified=2.25,
     )
-    return job.but(**changes)
+    return job.replace(**changes)
 
 
 def an_execution() -> Execution:
@@ -87,7 +87,7 @@ def test_job_comes_back_as_it_was():
 
 
 def test_job_without_a_name_is_called_by_its_id():
-    nameless = a_job(spec=SPEC.but(name=""))
+    nameless = a_job(spec=SPEC.replace(name=""))
     assert job_to_json(nameless)["Name"] == "j-1"
     assert job_from_json(job_to_json(nameless)) == nameless
 
@@ -97,7 +97,7 @@ def test_execution_comes_back_as_it_was():
 
 
 def test_what_a_node_had_of_the_inputs_is_shown_where_there_are_some():
-    bid = an_execution().but(input_bytes=500, local_input_bytes=200)
+    bid = an_execution().replace(input_bytes=500, local_input_bytes=200)
     shown = execution_to_json(bid)
     assert (shown["InputBytes"], shown["LocalInputBytes"]) == (500, 200)
     assert execution_from_json(through_json(shown)) == bid
@@ -105,7 +105,7 @@ def test_what_a_node_had_of_the_inputs_is_shown_where_there_are_some():
 
 
 def test_execution_without_proposal_shows_that_it_has_none():
-    bid = an_execution().but(proposal=None, published=None, state=ExecutionState.BID_ACCEPTED)
+    bid = an_execution().replace(proposal=None, published=None, state=ExecutionState.BID_ACCEPTED)
     shown = execution_to_json(bid)
     assert (shown["RunOutput"], shown["ResultCID"], shown["PublishedResult"]) == (None, "", None)
     assert execution_from_json(shown) == bid
@@ -114,7 +114,7 @@ def test_execution_without_proposal_shows_that_it_has_none():
 def test_output_that_is_not_utf8_is_shown_with_replacements():
     execution = an_execution()
     assert execution.proposal is not None
-    odd = execution.but(proposal=execution.proposal.but(output=RunOutput(stdout=b"\xff\n")))
+    odd = execution.replace(proposal=execution.proposal.replace(output=RunOutput(stdout=b"\xff\n")))
     assert execution_to_json(odd)["RunOutput"]["Stdout"] == "\ufffd\n"
 
 

@@ -17,7 +17,7 @@ from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node import neighbours, peer_book
-from bacalhau_p2p.node.known_nodes import Directory
+from bacalhau_p2p.node.known_nodes import KnownNodes
 from bacalhau_p2p.node.neighbours import (
     AGAIN_AT_LAST,
     KEPT_FOR,
@@ -27,7 +27,7 @@ from bacalhau_p2p.node.neighbours import (
     WRITE_EVERY,
     Neighbours,
 )
-from bacalhau_p2p.node.peer_book import LOOK_EVERY, Acquaintances
+from bacalhau_p2p.node.peer_book import LOOK_EVERY, PeerBook
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
 DAY = 24 * 3600.0
@@ -182,7 +182,7 @@ def test_only_addresses_of_the_node_itself_are_kept_and_not_too_many():
 
 @asynccontextmanager
 async def living(
-    path: Path, wires: MemoryNetwork, identity: Identity, wanted: int = 4, directory: Directory | None = None
+    path: Path, wires: MemoryNetwork, identity: Identity, wanted: int = 4, directory: KnownNodes | None = None
 ):
     """A node as far as it looks for neighbours; yields its transport, and a count of what it dials."""
     async with wires.open(identity) as transport, trio.open_nursery() as nursery:
@@ -194,7 +194,7 @@ async def living(
             return await connect(address)
 
         transport.connect = counted
-        node = Acquaintances(transport, directory or Directory(), trio.current_time, Neighbours(path))
+        node = PeerBook(transport, directory or KnownNodes(), trio.current_time, Neighbours(path))
         nursery.start_soon(node.keep_neighbours, wanted, random.Random(1))
         yield transport, dialled
         nursery.cancel_scope.cancel()
@@ -236,7 +236,7 @@ async def test_a_node_that_starts_alone_turns_to_those_whom_it_knew(path, jumpin
 
 
 async def test_a_node_that_was_cut_off_for_hours_finds_the_others_again(path, jumping):
-    wires, directory = MemoryNetwork(full_mesh=False), Directory()
+    wires, directory = MemoryNetwork(full_mesh=False), KnownNodes()
     async with (
         wires.open(Identity.generate()) as other,
         living(path, wires, Identity.generate(), directory=directory) as (transport, _),

@@ -12,15 +12,15 @@ from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.machine import Host, RequesterMachine
+from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.requester.ranking import RankedBid, rank
 
 
 def order(*bids: tuple[str, float, int], tried: tuple[str, ...] = ()) -> str:
     """The nodes' names, best first; by lot, an earlier one wins."""
-    dice = itertools.count()
+    rng = itertools.count()
     made = [RankedBid(ExecutionID(name), PeerID(name), load, local) for name, load, local in bids]
-    ranked = rank(made, tried={PeerID(name) for name in tried}, dice=lambda: next(dice))
+    ranked = rank(made, tried={PeerID(name) for name in tried}, rng=lambda: next(rng))
     return "".join(bid.node for bid in ranked)
 
 
@@ -46,7 +46,9 @@ def test_a_node_that_failed_the_job_comes_last_whatever_it_has():
 
 def test_bids_tell_what_nodes_have_and_the_one_with_the_data_is_accepted():
     machine = RequesterMachine(
-        Host(peer_id=PeerID("me"), addresses=lambda: (), open_proposal=decode_proposal, dice=lambda: 0.5)
+        Environment(
+            peer_id=PeerID("me"), addresses=lambda: (), open_proposal=decode_proposal, rng=lambda: 0.5
+        )
     )
     room = Resources(cpu=8, memory=2**34, disk=2**40)
     for name in ("a", "b", "c"):

@@ -48,7 +48,7 @@ class Connections:
                 self._look_soon(node, other, soonest, latest)
 
     def _look_soon(self, observer: SimulatedNode, peer: SimulatedNode, soonest: float, latest: float) -> None:
-        when = self._world.now + self._world.dice.uniform(soonest, latest)
+        when = self._world.now + self._world.rng.uniform(soonest, latest)
         self._world.at(grained(when), lambda: self._look(observer, peer))
 
     def _look(self, observer: SimulatedNode, peer: SimulatedNode) -> None:

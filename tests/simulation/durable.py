@@ -83,9 +83,9 @@ class Durable:
         for key in keys:
             del self.records[key]
 
-    def lose_power(self, dice: float) -> int:
+    def lose_power(self, rng: float) -> int:
         """Lose some of the commits that were not synced; how many."""
-        lost = int(dice * (len(self._unsynced) + 1))
+        lost = int(rng * (len(self._unsynced) + 1))
         for _ in range(lost):
             for table, key, before in reversed(self._unsynced.pop()):
                 if before is _ABSENT:

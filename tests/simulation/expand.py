@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.simulation.dice import dice_for
 from tests.simulation.plan import (
     Crash,
     CrashPoint,
@@ -28,6 +27,7 @@ from tests.simulation.plan import (
     StepFault,
     StepOutcome,
 )
+from tests.simulation.rng import rng_for
 
 Nodes = tuple[NodePlan, ...]
 FORGERIES = (
@@ -53,22 +53,22 @@ POINTS: tuple[Point, ...] = (
 
 def expand(seed: int) -> Plan:
     """The plan of this seed; always the same one."""
-    dice = dice_for(seed, "plan")
-    kind = dice.random()
+    rng = rng_for(seed, "plan")
+    kind = rng.random()
     if kind < 0.08:
-        return _calm(seed, dice)
+        return _calm(seed, rng)
     if kind < 0.0825:
-        return _whole_day(seed, dice)
+        return _whole_day(seed, rng)
     if 0.25 <= kind < 0.28:
-        return returning(seed, dice)
+        return returning(seed, rng)
     if 0.28 <= kind < 0.295:
-        return _hopeless(seed, dice)
-    nodes = _nodes(dice)
-    heal_at = dice.uniform(40, 120)
-    jobs = _jobs(dice, nodes, heal_at)
+        return _hopeless(seed, rng)
+    nodes = _nodes(rng)
+    heal_at = rng.uniform(40, 120)
+    jobs = _jobs(rng, nodes, heal_at)
     if kind < 0.25:
-        faults = _mild_faults(dice, nodes, heal_at)
-        room = dice.choice((2.0, 8.0, 8.0))
+        faults = _mild_faults(rng, nodes, heal_at)
+        room = rng.choice((2.0, 8.0, 8.0))
         nodes = tuple(_but(node, lie="", joins=0.0, cpu=room) for node in nodes)
         jobs = tuple(_patient(job, nodes) for job in jobs)
         return Plan(
@@ -78,15 +78,13 @@ def expand(seed: int) -> Plan:
             faults=faults,
             heal_at=heal_at,
             mild=True,
-            encoded=dice.random() < 0.1,
+            encoded=rng.random() < 0.1,
         )
     faults = ()
-    on = [make for make in _CLASSES if dice.random() < 0.3] or [dice.choice(_CLASSES)]
+    on = [make for make in _CLASSES if rng.random() < 0.3] or [rng.choice(_CLASSES)]
     for make in on:
-        faults += make(dice, nodes, heal_at)
-    return Plan(
-        seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, encoded=dice.random() < 0.1
-    )
+        faults += make(rng, nodes, heal_at)
+    return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, encoded=rng.random() < 0.1)
 
 
 def _but(node: NodePlan, **changes: object) -> NodePlan:
@@ -94,14 +92,14 @@ def _but(node: NodePlan, **changes: object) -> NodePlan:
     return NodePlan(**{**fields, **changes})
 
 
-def _nodes(dice: Random) -> Nodes:
-    count = dice.choice((1, 2, 3, 3, 4, 4, 5, 7))
-    requesters = 2 if dice.random() < 0.2 else 1
-    skewed = dice.random() < 0.4
-    lies = dice.random() < 0.25
-    joining = dice.random() < 0.3
-    tight = dice.random() < 0.35
-    both = dice.random() < 0.3
+def _nodes(rng: Random) -> Nodes:
+    count = rng.choice((1, 2, 3, 3, 4, 4, 5, 7))
+    requesters = 2 if rng.random() < 0.2 else 1
+    skewed = rng.random() < 0.4
+    lies = rng.random() < 0.25
+    joining = rng.random() < 0.3
+    tight = rng.random() < 0.35
+    both = rng.random() < 0.3
     nodes = []
     for number in range(requesters + count - (requesters if both else 0) * (count > requesters)):
         requester = number < requesters
@@ -110,61 +108,59 @@ def _nodes(dice: Random) -> Nodes:
                 name=f"{'r' if requester else 'c'}{number}",
                 requester=requester,
                 compute=not requester or both,
-                cpu=dice.choice((0.5, 1.0, 2.0)) if tight else 8.0,
-                skew=round(dice.uniform(-3600, 3600), 2) if skewed else 0.0,
-                speed=dice.choice((0.5, 1.0, 1.0, 2.0)),
-                joins=round(dice.uniform(5, 60), 2)
-                if joining and not requester and dice.random() < 0.5
+                cpu=rng.choice((0.5, 1.0, 2.0)) if tight else 8.0,
+                skew=round(rng.uniform(-3600, 3600), 2) if skewed else 0.0,
+                speed=rng.choice((0.5, 1.0, 1.0, 2.0)),
+                joins=round(rng.uniform(5, 60), 2)
+                if joining and not requester and rng.random() < 0.5
                 else 0.0,
-                lie=dice.choice(("-a", "-a", "-b"))
-                if lies and not requester and dice.random() < 0.35
-                else "",
+                lie=rng.choice(("-a", "-a", "-b")) if lies and not requester and rng.random() < 0.35 else "",
             )
         )
     return tuple(nodes)
 
 
-def _jobs(dice: Random, nodes: Nodes, heal_at: float) -> tuple[JobPlan, ...]:
+def _jobs(rng: Random, nodes: Nodes, heal_at: float) -> tuple[JobPlan, ...]:
     requesters = [node.name for node in nodes if node.requester]
     computes = sum(node.compute for node in nodes)
-    long_one = dice.random() < 0.15
+    long_one = rng.random() < 0.15
     jobs = []
-    for number in range(dice.choice((1, 1, 2, 3, 4, 6))):
-        count = min(dice.choice((1, 1, 1, 2, 3, 3, 4)), computes + (dice.random() < 0.1))
-        deterministic = count > 1 and dice.random() < 0.6
-        total = dice.choice((60.0, 150.0, 300.0, 600.0, 600.0))
-        at = round(dice.uniform(0.5, heal_at * 0.7), 2)
+    for number in range(rng.choice((1, 1, 2, 3, 4, 6))):
+        count = min(rng.choice((1, 1, 1, 2, 3, 3, 4)), computes + (rng.random() < 0.1))
+        deterministic = count > 1 and rng.random() < 0.6
+        total = rng.choice((60.0, 150.0, 300.0, 600.0, 600.0))
+        at = round(rng.uniform(0.5, heal_at * 0.7), 2)
         jobs.append(
             JobPlan(
                 name=f"j{number}",
-                requester=dice.choice(requesters),
+                requester=rng.choice(requesters),
                 at=at,
                 count=count,
                 verifier="deterministic" if deterministic else "noop",
-                confidence=dice.choice((0, 0, 2, min(3, count))) if deterministic else 0,
-                min_bids=dice.choice((0, 0, 0, 1, 2, 3)),
-                priority=dice.choice((0, 0, 5)),
-                cpu=dice.choice((0.5, 0.5, 1.0, 2.0)),
-                prepare=round(dice.choice((0.0, 0.2, 3.0)) * dice.random(), 2),
+                confidence=rng.choice((0, 0, 2, min(3, count))) if deterministic else 0,
+                min_bids=rng.choice((0, 0, 0, 1, 2, 3)),
+                priority=rng.choice((0, 0, 5)),
+                cpu=rng.choice((0.5, 0.5, 1.0, 2.0)),
+                prepare=round(rng.choice((0.0, 0.2, 3.0)) * rng.random(), 2),
                 run=round(
-                    dice.uniform(70, 150)
+                    rng.uniform(70, 150)
                     if long_one and number == 0
-                    else dice.choice((1, 8, 50)) * dice.random(),
+                    else rng.choice((1, 8, 50)) * rng.random(),
                     2,
                 ),
-                publish=round(dice.choice((0.0, 0.2, 3.0)) * dice.random(), 2),
-                execution_timeout=min(total / 2, dice.choice((20.0, 60.0, 200.0))),
-                queue_timeout=min(total / 2, dice.choice((30.0, 100.0, 300.0))),
+                publish=round(rng.choice((0.0, 0.2, 3.0)) * rng.random(), 2),
+                execution_timeout=min(total / 2, rng.choice((20.0, 60.0, 200.0))),
+                queue_timeout=min(total / 2, rng.choice((30.0, 100.0, 300.0))),
                 total_timeout=total,
-                survives=dice.random() < 0.6,
-                cancel_at=round(at + dice.uniform(0, 40), 2) if dice.random() < 0.12 else None,
+                survives=rng.random() < 0.6,
+                cancel_at=round(at + rng.uniform(0, 40), 2) if rng.random() < 0.12 else None,
             )
         )
     return tuple(jobs)
 
 
-def _calm(seed: int, dice: Random) -> Plan:
-    computes = dice.choice((1, 3, 5))
+def _calm(seed: int, rng: Random) -> Plan:
+    computes = rng.choice((1, 3, 5))
     nodes = (
         NodePlan(name="r0", requester=True, compute=False),
         *(NodePlan(name=f"c{number + 1}", cpu=64.0) for number in range(computes)),
@@ -173,29 +169,29 @@ def _calm(seed: int, dice: Random) -> Plan:
         JobPlan(
             name=f"j{number}",
             requester="r0",
-            at=round(3 + dice.uniform(0, 20), 2),
-            count=(count := dice.randint(1, computes)),
-            verifier="deterministic" if count > 1 and dice.random() < 0.5 else "noop",
-            prepare=round(dice.random(), 2),
-            run=round(dice.uniform(0.05, 20), 2),
-            publish=round(dice.random(), 2),
+            at=round(3 + rng.uniform(0, 20), 2),
+            count=(count := rng.randint(1, computes)),
+            verifier="deterministic" if count > 1 and rng.random() < 0.5 else "noop",
+            prepare=round(rng.random(), 2),
+            run=round(rng.uniform(0.05, 20), 2),
+            publish=round(rng.random(), 2),
         )
-        for number in range(dice.randint(1, 4))
+        for number in range(rng.randint(1, 4))
     )
     return Plan(seed=seed, nodes=nodes, jobs=jobs, heal_at=0.0, calm=True, mild=True, encoded=True)
 
 
-def _whole_day(seed: int, dice: Random) -> Plan:
+def _whole_day(seed: int, rng: Random) -> Plan:
     """A requester that never comes back: its nodes keep results for a day, and then no longer."""
     nodes = (NodePlan(name="r0", requester=True, compute=False), NodePlan(name="c1"))
     job = JobPlan(name="j0", requester="r0", at=3.0, run=4.0)
-    leave = Leave(at=round(dice.uniform(4, 9), 2), node="r0")
+    leave = Leave(at=round(rng.uniform(4, 9), 2), node="r0")
     return Plan(seed=seed, nodes=nodes, jobs=(job,), faults=(leave,), heal_at=10.0, whole_day=True)
 
 
-def returning(seed: int, dice: Random) -> Plan:
+def returning(seed: int, rng: Random) -> Plan:
     """Containers whose nodes are killed or cut off for up to a minute, each once, with others at hand."""
-    computes = dice.choice((3, 3, 4, 5))
+    computes = rng.choice((3, 3, 4, 5))
     heal_at = 150.0
     nodes = (
         NodePlan(name="r0", requester=True, compute=False),
@@ -205,40 +201,40 @@ def returning(seed: int, dice: Random) -> Plan:
         JobPlan(
             name=f"j{number}",
             requester="r0",
-            at=round(dice.uniform(3, 20), 2),
-            count=(count := dice.randint(1, computes - 1)),
-            verifier="deterministic" if count > 1 and dice.random() < 0.5 else "noop",
-            prepare=round(dice.random(), 2),
-            run=round(dice.uniform(5, 60), 2),
-            publish=round(dice.random(), 2),
+            at=round(rng.uniform(3, 20), 2),
+            count=(count := rng.randint(1, computes - 1)),
+            verifier="deterministic" if count > 1 and rng.random() < 0.5 else "noop",
+            prepare=round(rng.random(), 2),
+            run=round(rng.uniform(5, 60), 2),
+            publish=round(rng.random(), 2),
             execution_timeout=300.0,
             queue_timeout=1000.0,
             total_timeout=2000.0,
         )
-        for number in range(dice.randint(1, 3))
+        for number in range(rng.randint(1, 3))
     )
     faults: tuple[Fault, ...] = ()
-    for node in dice.sample(nodes[1:], dice.randint(1, computes - 1)):
-        at, away = round(dice.uniform(4, 80), 2), round(dice.uniform(1, 60), 2)
-        if dice.random() < 0.75:
+    for node in rng.sample(nodes[1:], rng.randint(1, computes - 1)):
+        at, away = round(rng.uniform(4, 80), 2), round(rng.uniform(1, 60), 2)
+        if rng.random() < 0.75:
             faults += (Crash(at=at, node=node.name, down=away),)
         else:
             faults += (Partition(start=at, end=round(at + away, 2), group=(node.name,)),)
-    if dice.random() < 0.4:
-        down = round(dice.uniform(0.1, 8), 2)
-        faults += (Crash(at=round(dice.uniform(4, 100), 2), node="r0", down=down),)
-    if dice.random() < 0.5:
-        faults += (Delay(start=0.0, end=heal_at, most=0.5), *_repetition(dice, nodes, heal_at))
+    if rng.random() < 0.4:
+        down = round(rng.uniform(0.1, 8), 2)
+        faults += (Crash(at=round(rng.uniform(4, 100), 2), node="r0", down=down),)
+    if rng.random() < 0.5:
+        faults += (Delay(start=0.0, end=heal_at, most=0.5), *_repetition(rng, nodes, heal_at))
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, mild=True, returning=True)
 
 
-def _hopeless(seed: int, dice: Random) -> Plan:
+def _hopeless(seed: int, rng: Random) -> Plan:
     """Jobs of which most nodes say, one after the other, that nobody can run them; and a requester that is
     killed in between and must remember who said so."""
     nodes = (
         NodePlan(name="r0", requester=True, compute=False),
         *(
-            NodePlan(name=f"c{number + 1}", cpu=64.0, speed=dice.choice((0.5, 1.0, 2.0)))
+            NodePlan(name=f"c{number + 1}", cpu=64.0, speed=rng.choice((0.5, 1.0, 2.0)))
             for number in range(5)
         ),
     )
@@ -246,11 +242,11 @@ def _hopeless(seed: int, dice: Random) -> Plan:
         JobPlan(
             name=f"j{number}",
             requester="r0",
-            at=round(dice.uniform(3, 10), 2),
-            count=dice.randint(2, 3),
+            at=round(rng.uniform(3, 10), 2),
+            count=rng.randint(2, 3),
             verifier="deterministic",
-            prepare=round(dice.uniform(1, 15), 2),
-            survives=dice.random() < 0.5,
+            prepare=round(rng.uniform(1, 15), 2),
+            survives=rng.random() < 0.5,
         )
         for number in range(2)
     )
@@ -258,11 +254,11 @@ def _hopeless(seed: int, dice: Random) -> Plan:
         StepFault(node=node.name, step="prepare", number=number, outcome="permanent")
         for node in nodes[1:]
         for number in range(1, 5)
-        if dice.random() < 0.8
+        if rng.random() < 0.8
     )
-    for _ in range(dice.randint(3, 8)):
-        at, down = round(dice.uniform(5, 40), 2), round(dice.uniform(0.1, 3), 2)
-        faults += (Crash(at=at, node="r0", down=down, power=dice.random() < 0.3),)
+    for _ in range(rng.randint(3, 8)):
+        at, down = round(rng.uniform(5, 40), 2), round(rng.uniform(0.1, 3), 2)
+        faults += (Crash(at=at, node="r0", down=down, power=rng.random() < 0.3),)
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=90.0)
 
 
@@ -290,120 +286,120 @@ def _patient(job: JobPlan, nodes: Nodes) -> JobPlan:
 # --- classes of faults --------------------------------------------------------------------------
 
 
-def _span(dice: Random, heal_at: float) -> tuple[float, float]:
-    start = round(dice.uniform(0, heal_at * 0.8), 2)
-    return start, round(min(heal_at, start + dice.choice((1, 5, 20, 60)) * dice.random()), 2)
+def _span(rng: Random, heal_at: float) -> tuple[float, float]:
+    start = round(rng.uniform(0, heal_at * 0.8), 2)
+    return start, round(min(heal_at, start + rng.choice((1, 5, 20, 60)) * rng.random()), 2)
 
 
-def _some(dice: Random, most: int) -> range:
-    return range(dice.randint(1, most))
+def _some(rng: Random, most: int) -> range:
+    return range(rng.randint(1, most))
 
 
-def _loss(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, _ = _span(dice, heal_at)
-    return (Loss(start=start, end=heal_at, rate=dice.choice((0.02, 0.1, 0.3, 0.6))),)
+def _loss(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+    start, _ = _span(rng, heal_at)
+    return (Loss(start=start, end=heal_at, rate=rng.choice((0.02, 0.1, 0.3, 0.6))),)
 
 
-def _delay(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, _ = _span(dice, heal_at)
-    return (Delay(start=start, end=heal_at, most=dice.choice((0.1, 1.0, 5.0, 30.0))),)
+def _delay(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+    start, _ = _span(rng, heal_at)
+    return (Delay(start=start, end=heal_at, most=rng.choice((0.1, 1.0, 5.0, 30.0))),)
 
 
-def _repetition(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    return (Repetition(start=0.0, end=heal_at, rate=dice.choice((0.05, 0.3))),)
+def _repetition(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+    return (Repetition(start=0.0, end=heal_at, rate=rng.choice((0.05, 0.3))),)
 
 
-def _reordering(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _reordering(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     return (Reordering(start=0.0, end=heal_at),)
 
 
-def _partitions(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _partitions(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     if len(nodes) < 2:
         return ()
     names = [node.name for node in nodes]
     found = []
-    for _ in _some(dice, 3):
-        start, end = _span(dice, heal_at)
-        group = tuple(sorted(dice.sample(names, dice.randint(1, len(names) - 1))))
-        found.append(Partition(start=start, end=end, group=group, one_way=dice.random() < 0.3))
+    for _ in _some(rng, 3):
+        start, end = _span(rng, heal_at)
+        group = tuple(sorted(rng.sample(names, rng.randint(1, len(names) - 1))))
+        found.append(Partition(start=start, end=end, group=group, one_way=rng.random() < 0.3))
     return tuple(found)
 
 
-def _crashes(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _crashes(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     return tuple(
         Crash(
-            at=round(dice.uniform(0.5, heal_at), 2),
-            node=dice.choice(nodes).name,
-            down=round(dice.choice((0.2, 2, 10, 60)) * dice.random(), 2),
-            power=dice.random() < 0.3,
+            at=round(rng.uniform(0.5, heal_at), 2),
+            node=rng.choice(nodes).name,
+            down=round(rng.choice((0.2, 2, 10, 60)) * rng.random(), 2),
+            power=rng.random() < 0.3,
         )
-        for _ in _some(dice, 5)
+        for _ in _some(rng, 5)
     )
 
 
-def _crash_points(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _crash_points(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     return tuple(
         CrashPoint(
-            node=dice.choice(nodes).name,
-            commit=dice.randint(1, 25),
-            point=dice.choice(POINTS),
-            down=round(dice.choice((0.1, 2, 10, 40)) * dice.random(), 2),
-            power=dice.random() < 0.3,
+            node=rng.choice(nodes).name,
+            commit=rng.randint(1, 25),
+            point=rng.choice(POINTS),
+            down=round(rng.choice((0.1, 2, 10, 40)) * rng.random(), 2),
+            power=rng.random() < 0.3,
         )
-        for _ in _some(dice, 5)
+        for _ in _some(rng, 5)
     )
 
 
-def _leaves(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _leaves(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     leavers = [node.name for node in nodes if not node.requester]
     if not leavers:
         return ()
-    return (Leave(at=round(dice.uniform(1, heal_at), 2), node=dice.choice(leavers)),)
+    return (Leave(at=round(rng.uniform(1, heal_at), 2), node=rng.choice(leavers)),)
 
 
-def _drains(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _drains(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     computes = [node.name for node in nodes if node.compute]
     return tuple(
         Drain(
-            at=round(dice.uniform(1, heal_at), 2),
-            node=dice.choice(computes),
-            grace=round(dice.choice((0.0, 2.0, 15.0)) * dice.random(), 2),
-            down=round(dice.choice((0.5, 10.0)) * dice.random(), 2),
+            at=round(rng.uniform(1, heal_at), 2),
+            node=rng.choice(computes),
+            grace=round(rng.choice((0.0, 2.0, 15.0)) * rng.random(), 2),
+            down=round(rng.choice((0.5, 10.0)) * rng.random(), 2),
         )
-        for _ in _some(dice, 2)
+        for _ in _some(rng, 2)
     )
 
 
-def _slow_disks(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, end = _span(dice, heal_at)
-    node = dice.choice(nodes).name
-    return (SlowDisk(start=start, end=end, node=node, seconds=dice.choice((0.05, 0.5, 3.0, 25.0))),)
+def _slow_disks(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+    start, end = _span(rng, heal_at)
+    node = rng.choice(nodes).name
+    return (SlowDisk(start=start, end=end, node=node, seconds=rng.choice((0.05, 0.5, 3.0, 25.0))),)
 
 
-def _full_disks(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, end = _span(dice, heal_at)
-    return (FullDisk(start=start, end=end, node=dice.choice(nodes).name),)
+def _full_disks(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+    start, end = _span(rng, heal_at)
+    return (FullDisk(start=start, end=end, node=rng.choice(nodes).name),)
 
 
-def _step_faults(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _step_faults(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     computes = [node.name for node in nodes if node.compute]
     steps: tuple[Step, ...] = ("prepare", "run", "run", "publish", "verify")
     found = []
-    for _ in _some(dice, 6):
-        step = dice.choice(steps)
+    for _ in _some(rng, 6):
+        step = rng.choice(steps)
         outcomes: tuple[StepOutcome, ...] = ("retryable", "retryable", "permanent", "hang", "wrong", "wrong")
-        outcome = dice.choice(outcomes)
+        outcome = rng.choice(outcomes)
         if outcome == "wrong" and step in ("prepare", "verify"):
             outcome = "retryable"  # only a run and a publisher can say something that is not so
-        node = nodes[0].name if step == "verify" else dice.choice(computes)
-        found.append(StepFault(node=node, step=step, number=dice.randint(1, 4), outcome=outcome))
+        node = nodes[0].name if step == "verify" else rng.choice(computes)
+        found.append(StepFault(node=node, step=step, number=rng.randint(1, 4), outcome=outcome))
     return tuple(found)
 
 
-def _forgeries(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _forgeries(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     return tuple(
-        Forgery(at=round(dice.uniform(1, heal_at), 2), kind=dice.choice(FORGERIES), pick=dice.randint(0, 99))
-        for _ in _some(dice, 40)
+        Forgery(at=round(rng.uniform(1, heal_at), 2), kind=rng.choice(FORGERIES), pick=rng.randint(0, 99))
+        for _ in _some(rng, 40)
     )
 
 
@@ -424,27 +420,27 @@ _CLASSES: tuple[Callable[[Random, Nodes, float], tuple[Fault, ...]], ...] = (
 )
 
 
-def _mild_faults(dice: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
+def _mild_faults(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
     """What a job must survive without excuse: a rough network, strangers, and short absences."""
     faults: tuple[Fault, ...] = ()
-    if dice.random() < 0.5:
+    if rng.random() < 0.5:
         faults += (Loss(start=0.0, end=heal_at, rate=0.05),)
-    if dice.random() < 0.5:
+    if rng.random() < 0.5:
         faults += (Delay(start=0.0, end=heal_at, most=0.5),)
-    if dice.random() < 0.5:
-        faults += _repetition(dice, nodes, heal_at)
-    if dice.random() < 0.5:
-        faults += _reordering(dice, nodes, heal_at)
-    if dice.random() < 0.5:
-        faults += _forgeries(dice, nodes, heal_at)
-    if dice.random() < 0.6:
-        for _ in _some(dice, 3):
-            power, chosen = dice.random() < 0.3, dice.choice(nodes)
-            node, down = chosen.name, round(dice.uniform(0.1, 1.5 if chosen.compute else 8.0), 2)
-            if dice.random() < 0.5:
-                at = round(dice.uniform(0.5, heal_at), 2)
+    if rng.random() < 0.5:
+        faults += _repetition(rng, nodes, heal_at)
+    if rng.random() < 0.5:
+        faults += _reordering(rng, nodes, heal_at)
+    if rng.random() < 0.5:
+        faults += _forgeries(rng, nodes, heal_at)
+    if rng.random() < 0.6:
+        for _ in _some(rng, 3):
+            power, chosen = rng.random() < 0.3, rng.choice(nodes)
+            node, down = chosen.name, round(rng.uniform(0.1, 1.5 if chosen.compute else 8.0), 2)
+            if rng.random() < 0.5:
+                at = round(rng.uniform(0.5, heal_at), 2)
                 faults += (Crash(at=at, node=node, down=down, power=power),)
             else:
-                commit, point = dice.randint(1, 25), dice.choice(POINTS)
+                commit, point = rng.randint(1, 25), rng.choice(POINTS)
                 faults += (CrashPoint(node=node, commit=commit, point=point, down=down, power=power),)
     return faults

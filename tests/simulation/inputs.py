@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.simulation.dice import dice_for
 from tests.simulation.plan import Fault, Plan, StepFault
+from tests.simulation.rng import rng_for
 
 _GB = 1000**3
 
@@ -15,17 +15,17 @@ def with_inputs(plan: Plan) -> Plan:
 
     Looks take from nothing to four seconds, and some fail or hang. One node in three has all inputs.
     """
-    dice = dice_for(plan.seed, "inputs")
+    rng = rng_for(plan.seed, "inputs")
     jobs = tuple(
         replace(
             job,
-            look=dice.choice((0.0, 0.01, 0.2, 1.0, 4.0)) if dice.random() < 0.8 else None,
-            input_disk=dice.randint(0, 4) * _GB,
+            look=rng.choice((0.0, 0.01, 0.2, 1.0, 4.0)) if rng.random() < 0.8 else None,
+            input_disk=rng.randint(0, 4) * _GB,
         )
         for job in plan.jobs
     )
     nodes = tuple(
-        replace(node, disk=dice.choice((5 * _GB, 8 * _GB, 2**42)), holds_data=dice.random() < 0.3)
+        replace(node, disk=rng.choice((5 * _GB, 8 * _GB, 2**42)), holds_data=rng.random() < 0.3)
         for node in plan.nodes
     )
     faults: tuple[Fault, ...] = (
@@ -35,11 +35,11 @@ def with_inputs(plan: Plan) -> Plan:
             StepFault(
                 node=node.name,
                 step="look",
-                number=dice.randint(1, 6),
-                outcome=dice.choice(("hang", "retryable")),
+                number=rng.randint(1, 6),
+                outcome=rng.choice(("hang", "retryable")),
             )
             for node in plan.nodes
-            if node.compute and dice.random() < 0.5
+            if node.compute and rng.random() < 0.5
         )
     )
     # There may be no room for a job at a time, and a bid that waits for a look is no exact figure.

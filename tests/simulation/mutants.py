@@ -20,7 +20,7 @@ from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import machine as requester
-from bacalhau_p2p.requester.liveness import Contact
+from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import GONE, JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
@@ -61,7 +61,7 @@ _HEAR = Component.hear
 
 
 def _finishes_holding_room(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
-    finished = execution.but(result_cid=event.result_cid, sealed=event.sealed)
+    finished = execution.replace(result_cid=event.result_cid, sealed=event.sealed)
     moved = self._move(finished, ComputeState.PROPOSED, now, lasts=compute.KEEP_PROPOSED)
     self._propose(moved, now)
 
@@ -116,7 +116,7 @@ def _publishes_unasked(self: ComputeMachine, execution: Any, event: Any, now: fl
 def _trusts_what_is_published(
     self: RequesterMachine, entry: Any, execution: Any, message: Any, now: float
 ) -> None:
-    moved = execution.but(published=message.result)
+    moved = execution.replace(published=message.result)
     self._ledger.move(entry, moved, ExecutionState.COMPLETED, "published", now)
 
 
@@ -163,25 +163,25 @@ def _forgets_jobs_that_run(self: RequesterMachine, event: Any, now: float) -> No
 _RESUMED_JOB = RequesterMachine._resumed
 
 
-def _gives_up_containers(self: Contact, entry: JobEntry, execution: Any) -> float:
-    return _LOST_AT(self, entry, execution.but(outlives_node=False))
+def _gives_up_containers(self: Liveness, entry: JobEntry, execution: Any) -> float:
+    return _LOST_AT(self, entry, execution.replace(outlives_node=False))
 
 
-_LOST_AT = Contact.lost_at
+_LOST_AT = Liveness.lost_at
 
 
 def _forgets_what_outlives(self: RequesterMachine, event: Any, now: float) -> None:
-    executions = tuple(execution.but(outlives_node=False) for execution in event.executions)
+    executions = tuple(execution.replace(outlives_node=False) for execution in event.executions)
     _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
 
 
 def _forgets_attempts(self: RequesterMachine, event: Any, now: float) -> None:
-    executions = tuple(e.but(slot=None) if e.state in GONE else e for e in event.executions)
+    executions = tuple(e.replace(slot=None) if e.state in GONE else e for e in event.executions)
     _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
 
 
 def _forgets_witnesses(self: RequesterMachine, event: Any, now: float) -> None:
-    executions = tuple(execution.but(permanent=False) for execution in event.executions)
+    executions = tuple(execution.replace(permanent=False) for execution in event.executions)
     _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
 
 
@@ -215,7 +215,7 @@ def _announces_once(self: Rounds, entry: Any, now: float) -> None:
 
 
 def _hears_no_news(self: RequesterMachine, event: Any, now: float) -> None:
-    self._contact.saw(event.info)
+    self._liveness.saw(event.info)
 
 
 _WAIT = Rounds._wait
@@ -290,8 +290,8 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         (RequesterMachine, "_trouble", _keeps_slot_of_lost),
         (RequesterMachine, "_reopen_if_unpublished", _does_nothing),
     ),
-    "never give up a silent node": ((Contact, "lost_at", lambda self, entry, execution: inf),),
-    "give up containers as anything else": ((Contact, "lost_at", _gives_up_containers),),
+    "never give up a silent node": ((Liveness, "lost_at", lambda self, entry, execution: inf),),
+    "give up containers as anything else": ((Liveness, "lost_at", _gives_up_containers),),
     "forget which runs outlive their nodes": ((_EVENTS, rv.Resumed, _forgets_what_outlives),),
     "forget attempts when started again": ((_EVENTS, rv.Resumed, _forgets_attempts),),
     "forget who called a failure permanent": ((_EVENTS, rv.Resumed, _forgets_witnesses),),

@@ -14,7 +14,7 @@ from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.compute.bidding import BidStrategy, Offer
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
-from bacalhau_p2p.compute.machine import Host as ComputeHost
+from bacalhau_p2p.compute.machine import Environment as ComputeEnvironment
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.base import ExecutionID, PeerID
@@ -22,12 +22,11 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.resources import Resources
-from bacalhau_p2p.node.known_nodes import PUBLISH_APART, PUBLISH_EVERY, Directory
+from bacalhau_p2p.node.known_nodes import PUBLISH_APART, PUBLISH_EVERY, KnownNodes
 from bacalhau_p2p.requester import events as rv
-from bacalhau_p2p.requester.machine import Host as RequesterHost
+from bacalhau_p2p.requester.machine import Environment as RequesterEnvironment
 from bacalhau_p2p.requester.machine import RequesterMachine
 from tests.simulation.component import Arrival, Component
-from tests.simulation.dice import dice_for
 from tests.simulation.durable import Durable, OutboxMessage
 from tests.simulation.engine import Engine
 from tests.simulation.performing import perform_for_compute, perform_for_requester
@@ -41,6 +40,7 @@ from tests.simulation.plan import (
     SlowDisk,
     StepFault,
 )
+from tests.simulation.rng import rng_for
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -107,7 +107,7 @@ class SimulatedNode:
         self.engine.process_died(power=power)
         if power:
             for disk in (self.requester_disk, self.compute_disk):
-                disk.lose_power(self.world.dice.random())
+                disk.lose_power(self.world.rng.random())
         self.world.note(self.peer, "power cut" if power else "stopped", None, "")
         self.world.connections.went_down(self)
         self.world.watch.node_stopped(self, power=power)
@@ -136,24 +136,26 @@ class Life:
         """Until when the disk holds the process up."""
         self._clock = 0.0
         self._finished: list[MessageID] = []
-        dice = dice_for(node.world.plan.seed, f"{node.peer}:{node.lives}").random
-        self.delivery = Delivery(dice)
+        rng = rng_for(node.world.plan.seed, f"{node.peer}:{node.lives}").random
+        self.delivery = Delivery(rng)
         self._delivery_wakes: float | None = None
         self._told_info_at = 0.0
         self._info_version = 0
         self._told_reserved = Resources()
-        self.directory = Directory()
-        self.requester = self._open_requester(dice) if node.plan.requester else None
-        self.compute = self._open_compute(dice) if node.plan.compute else None
+        self.directory = KnownNodes()
+        self.requester = self._open_requester(rng) if node.plan.requester else None
+        self.compute = self._open_compute(rng) if node.plan.compute else None
 
-    def _open_requester(self, dice: Callable[[], float]) -> Component:
-        host = RequesterHost(
-            peer_id=self.node.peer, addresses=lambda: (), open_proposal=decode_proposal, dice=dice
+    def _open_requester(self, rng: Callable[[], float]) -> Component:
+        host = RequesterEnvironment(
+            peer_id=self.node.peer, addresses=lambda: (), open_proposal=decode_proposal, rng=rng
         )
         return Component(self, RequesterMachine(host), self.node.requester_disk, perform_for_requester)
 
-    def _open_compute(self, dice: Callable[[], float]) -> Component:
-        host = ComputeHost(peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, dice=dice)
+    def _open_compute(self, rng: Callable[[], float]) -> Component:
+        host = ComputeEnvironment(
+            peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, rng=rng
+        )
         room = Resources(cpu=self.node.plan.cpu, memory=2**36, disk=self.node.plan.disk)
         machine = ComputeMachine(host, BidStrategy(offer=lambda: _OFFER), Capacity(room))
         return Component(self, machine, self.node.compute_disk, perform_for_compute)
@@ -323,7 +325,7 @@ class Life:
     def _watch_directory(self) -> None:
         for peer in self.directory.gone_stale(self.clock()):
             assert self.requester is not None
-            self.requester.put(rv.NodeForgotten(peer))
+            self.requester.put(rv.NodeWentStale(peer))
         self.world.at(self.world.now + PUBLISH_EVERY, self.guarded(self._watch_directory))
 
     def connection(self, peer: PeerID, *, stands: bool) -> None:

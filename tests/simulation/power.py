@@ -29,8 +29,8 @@ from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.requester.store import RequesterStore
 from bacalhau_p2p.runtime import database
-from tests.simulation.dice import dice_for
 from tests.simulation.promises import Acknowledged, Answered, Promise, Sent, takes_effect
+from tests.simulation.rng import rng_for
 from tests.simulation.services import deterministic
 from tests.simulation.tape import (
     Committed,
@@ -167,28 +167,28 @@ def _check_effects(books: _Books, messages: dict[MessageID, Message]) -> None:
             )
 
 
-def cut(recording: Recording, cuts: int | None, *, resume: int = 0, chance: int = 0) -> Findings:
+def cut(recording: Recording, cuts: int | None, *, resume: int = 0, draw: int = 0) -> Findings:
     """Cut the power so many times, None for every loss at every place of the tape, and let the network go
     on after so many of them.
 
-    Places and losses are drawn by `chance`. Raises Violation.
+    Places and losses are drawn from the seed and `draw`. Raises Violation.
     """
-    dice = dice_for(recording.seed, f"power {chance}")
+    rng = rng_for(recording.seed, f"power {draw}")
     books = [_Books(recording, node) for node in DATABASES]
     disk, findings = Disk(), Findings()
     losses, places = list(Loss), _places(recording)
     if cuts is None:
         drawn = [(place, loss) for place in places for loss in losses]
     else:
-        drawn = [(place, dice.choice(losses)) for place in sorted(dice.choices(places, k=cuts))]
-    resumed = set(dice.sample(range(len(drawn)), min(resume, len(drawn))))
+        drawn = [(place, rng.choice(losses)) for place in sorted(rng.choices(places, k=cuts))]
+    resumed = set(rng.sample(range(len(drawn)), min(resume, len(drawn))))
     done = 0
     for number, (place, loss) in enumerate(drawn):
         for entry in recording.entries[done : place + 1]:
             if isinstance(entry, Operation):
                 disk.take(entry)
         done = place + 1
-        files = dict(disk.after_cut(loss, dice))
+        files = dict(disk.after_cut(loss, rng))
         try:
             _cut_once(recording, books, place, files, findings, resume=number in resumed)
         except (Violation, BacalhauError) as error:

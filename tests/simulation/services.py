@@ -131,7 +131,7 @@ class _World:
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed = seed
         self.folder = folder
-        self.dice = self.random("plan")
+        self.rng = self.random("plan")
         self.wires = MemoryNetwork(random=self.random("wires"), notice_after=2.0)
         self.names = [REQUESTER, *(f"compute-{number}" for number in range(COMPUTE_NODES))]
         self.identities = {
@@ -198,7 +198,7 @@ class _World:
 
     async def _one_life(self, name: str) -> None:
         _node_name.set(name)
-        chance = self.random(f"{name}:{self.lives[name]}")
+        rng = self.random(f"{name}:{self.lives[name]}")
         compute = name != REQUESTER
         settings = Settings(
             data_dir=self.folder / name,
@@ -214,10 +214,10 @@ class _World:
             self.wires.open(identity) as transport,
             open_node(
                 settings,
-                executors=[_Engine(chance)] if compute else [],
+                executors=[_Engine(rng)] if compute else [],
                 transport=transport,
                 identity=identity,
-                chance=chance,
+                rng=rng,
             ) as node,
         ):
             self.nodes[name] = node
@@ -239,29 +239,29 @@ class _World:
     # --- what goes wrong ----------------------------------------------------------------------------
 
     async def _hurt(self) -> None:
-        dice = self.dice
-        if dice.random() < 0.7:
+        rng = self.rng
+        if rng.random() < 0.7:
             conditions = LinkConditions(
-                loss=dice.choice([0.0, 0.1, 0.3]),
-                repetition=dice.choice([0.0, 0.3]),
-                reordering=dice.choice([0.0, 0.3]),
-                jitter=dice.choice([0.0, 0.05, 0.5]),
+                loss=rng.choice([0.0, 0.1, 0.3]),
+                repetition=rng.choice([0.0, 0.3]),
+                reordering=rng.choice([0.0, 0.3]),
+                jitter=rng.choice([0.0, 0.05, 0.5]),
             )
             self.wires.set_conditions(conditions)
             self.struck("bad links", repr(conditions))
-        for _ in range(dice.randrange(12)):
-            await trio.sleep(dice.uniform(0.1, TROUBLE / 8))
+        for _ in range(rng.randrange(12)):
+            await trio.sleep(rng.uniform(0.1, TROUBLE / 8))
             if trio.current_time() >= TROUBLE:
                 return
-            if dice.random() < 0.6:
-                self._kill(dice.choice(self.names), down=dice.choice([0.1, 3.0, 15.0, 40.0]))
+            if rng.random() < 0.6:
+                self._kill(rng.choice(self.names), down=rng.choice([0.1, 3.0, 15.0, 40.0]))
             else:
-                self._partition(one_way=dice.random() < 0.3)
+                self._partition(one_way=rng.random() < 0.3)
 
     def _partition(self, *, one_way: bool) -> None:
         shuffled = [self.identities[name].peer_id for name in self.names]
-        self.dice.shuffle(shuffled)
-        cut = self.dice.randrange(1, len(shuffled))
+        self.rng.shuffle(shuffled)
+        cut = self.rng.randrange(1, len(shuffled))
         self.wires.partition(shuffled[:cut], shuffled[cut:], one_way=one_way)
         self.struck("partition", cut, one_way)
 
@@ -272,15 +272,15 @@ class _World:
 
     # --- users --------------------------------------------------------------------------------------
 
-    async def _use(self, name: str, dice: Random) -> None:
+    async def _use(self, name: str, rng: Random) -> None:
         """Submit one job, again and again with its token until it was answered."""
-        await trio.sleep(dice.uniform(0.0, TROUBLE * 0.8))
-        count = dice.choice([1, 1, 2, 3])
+        await trio.sleep(rng.uniform(0.0, TROUBLE * 0.8))
+        count = rng.choice([1, 1, 2, 3])
         spec = {
             "Name": name,
             "Count": count,
-            "Priority": dice.randrange(3),
-            "Verifier": {"Type": "deterministic" if count > 1 and dice.random() < 0.5 else "noop"},
+            "Priority": rng.randrange(3),
+            "Verifier": {"Type": "deterministic" if count > 1 and rng.random() < 0.5 else "noop"},
             "Tasks": [
                 {
                     "Engine": {"Type": "noop", "Params": {"Stdout": name}},
@@ -405,12 +405,12 @@ def _like(execution: Any, model: Any) -> Any:
 class _Engine(NoopExecutor):
     """Takes its time, and fails as engines do."""
 
-    def __init__(self, chance: Random) -> None:
-        self._chance = chance
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
 
     async def run(self, request: RunRequest) -> RunOutput:
-        await trio.sleep(self._chance.choice([0.01, 0.5, 5.0, 30.0]))
-        if self._chance.random() < 0.1:
+        await trio.sleep(self._rng.choice([0.01, 0.5, 5.0, 30.0]))
+        if self._rng.random() < 0.1:
             raise ExecutorError("the engine had a bad day")
         return await super().run(request)
 

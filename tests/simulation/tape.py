@@ -190,11 +190,11 @@ class Disk:
                 self._safe[path] = _applied(None, since[end - 1 : end])
                 del since[:end]
 
-    def after_cut(self, loss: Loss, dice: Random) -> Iterator[tuple[str, bytes]]:
+    def after_cut(self, loss: Loss, rng: Random) -> Iterator[tuple[str, bytes]]:
         """The files, by path, as they may lie there when the power is back."""
         for path in sorted({*self._safe, *self._since}):
             safe, since = self._safe.get(path), self._since.get(path, [])
-            left = _applied(None if safe is None else bytearray(safe), _survivors(since, loss, dice))
+            left = _applied(None if safe is None else bytearray(safe), _survivors(since, loss, rng))
             if left is not None:
                 yield path, bytes(left)
 
@@ -221,25 +221,25 @@ def _applied(content: bytearray | None, operations: Iterable[Operation]) -> byte
     return content
 
 
-def _survivors(since: Sequence[Operation], loss: Loss, dice: Random) -> Sequence[Operation]:
+def _survivors(since: Sequence[Operation], loss: Loss, rng: Random) -> Sequence[Operation]:
     match loss:
         case Loss.ALL:
             return ()
         case Loss.NONE:
             return since
         case Loss.REST:
-            return since[: dice.randint(0, len(since))]
-    kept = [operation for operation in since if dice.random() < 0.6]
-    return [part for operation in kept for part in _torn(operation, dice)] if loss is Loss.TORN else kept
+            return since[: rng.randint(0, len(since))]
+    kept = [operation for operation in since if rng.random() < 0.6]
+    return [part for operation in kept for part in _torn(operation, rng)] if loss is Loss.TORN else kept
 
 
-def _torn(operation: Operation, dice: Random) -> Iterator[Operation]:
+def _torn(operation: Operation, rng: Random) -> Iterator[Operation]:
     """Some of the write's sectors."""
-    if operation.kind is not Kind.WRITE or dice.random() < 0.5:
+    if operation.kind is not Kind.WRITE or rng.random() < 0.5:
         yield operation
         return
     start, end = operation.offset, operation.offset + len(operation.data)
     for sector in range(start // SECTOR * SECTOR, end, SECTOR):
         first, last = max(sector, start), min(sector + SECTOR, end)
-        if dice.random() < 0.5:
+        if rng.random() < 0.5:
             yield Operation(operation.path, Kind.WRITE, first, operation.data[first - start : last - start])

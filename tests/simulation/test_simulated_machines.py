@@ -17,10 +17,10 @@ from tests.simulation import invariants
 from tests.simulation.__main__ import main
 from tests.simulation.campaign import campaign
 from tests.simulation.coverage import every_row, every_state
-from tests.simulation.dice import dice_for
 from tests.simulation.expand import POINTS, expand, returning
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
+from tests.simulation.rng import rng_for
 from tests.simulation.shrink import ddmin, shrunk
 from tests.simulation.story import fingerprint, story
 from tests.simulation.world import World
@@ -116,7 +116,7 @@ def test_a_container_whose_node_is_back_within_a_minute_runs_once():
     """Other nodes are at hand, and jobs complete with what the first runs gave."""
     struck: Counter[str] = Counter()
     for seed in RETURNING:
-        world = World(returning(seed, dice_for(seed, "plan")))
+        world = World(returning(seed, rng_for(seed, "plan")))
         outcome = world.run()
         assert outcome.violation is None, str(outcome.plan)
         struck += outcome.struck
@@ -131,7 +131,7 @@ def test_a_container_that_is_run_again_too_soon_is_noticed():
             mutated("give up containers as anything else"),
             mock.patch.object(invariants, "FELL_SILENT", "?"),
         ):
-            return World(returning(seed, dice_for(seed, "plan"))).run().violation
+            return World(returning(seed, rng_for(seed, "plan"))).run().violation
 
     broken = {found.promise for seed in RETURNING if (found := without_its_other_promise(seed))}
     assert "once" in broken

@@ -24,7 +24,6 @@ from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
-from tests.simulation.dice import dice_for
 from tests.simulation.promises import (
     Answered,
     Ended,
@@ -33,6 +32,7 @@ from tests.simulation.promises import (
     promises_of_broadcast,
     promises_of_frame,
 )
+from tests.simulation.rng import rng_for
 from tests.simulation.violation import require
 
 REQUESTER = "requester"
@@ -75,21 +75,19 @@ class Town:
         self._folder = folder
         self._seed = seed
         self._told = told
-        self._wires = MemoryNetwork(random=dice_for(seed, "wires"), notice_after=2.0)
+        self._wires = MemoryNetwork(random=rng_for(seed, "wires"), notice_after=2.0)
 
     @asynccontextmanager
     async def nodes(self, life: int) -> AsyncIterator[Mapping[str, Node]]:
         """All nodes, for the length of the block."""
         async with AsyncExitStack() as stack:
             yield {
-                name: await stack.enter_async_context(
-                    self._node(name, dice_for(self._seed, f"{name} {life}"))
-                )
+                name: await stack.enter_async_context(self._node(name, rng_for(self._seed, f"{name} {life}")))
                 for name in DATABASES
             }
 
     @asynccontextmanager
-    async def _node(self, name: str, chance: Random) -> AsyncIterator[Node]:
+    async def _node(self, name: str, rng: Random) -> AsyncIterator[Node]:
         identity = Identity.generate(hashlib.sha256(f"{self._seed}:{name}".encode()).digest())
         settings = Settings(
             data_dir=self._folder / name,
@@ -103,7 +101,7 @@ class Town:
             overheard = cast(Transport, _Overheard(transport, name, self._told))
             executors = [_Sleeper()] if name != REQUESTER else []
             async with open_node(
-                settings, executors=executors, transport=overheard, identity=identity, chance=chance
+                settings, executors=executors, transport=overheard, identity=identity, rng=rng
             ) as node:
                 yield node
 

@@ -57,32 +57,32 @@ class Wires:
         if self.cut(sender, receiver, now):
             self.struck["partition"] += 1
             return []
-        dice = self._dice_for(sender, receiver, envelope)
+        rng = self._dice_for(sender, receiver, envelope)
         since = now - self._start
         for loss in self._losses:
-            if loss.start <= since < loss.end and dice() < loss.rate:
+            if loss.start <= since < loss.end and rng() < loss.rate:
                 self.struck["loss"] += 1
                 return []
         if self._encoded:
             envelope = _through_bytes(envelope)
-        times = [self._arrival(sender, receiver, dice, now)]
+        times = [self._arrival(sender, receiver, rng, now)]
         for repetition in self._repetitions:
-            if repetition.start <= since < repetition.end and dice() < repetition.rate:
+            if repetition.start <= since < repetition.end and rng() < repetition.rate:
                 self.struck["repetition"] += 1
-                times.append(self._arrival(sender, receiver, dice, now + 3 * dice()))
+                times.append(self._arrival(sender, receiver, rng, now + 3 * rng()))
         return [(time, envelope) for time in times]
 
-    def _arrival(self, sender: PeerID, receiver: PeerID, dice: Callable[[], float], now: float) -> float:
+    def _arrival(self, sender: PeerID, receiver: PeerID, rng: Callable[[], float], now: float) -> float:
         since = now - self._start
-        takes = QUICKEST + (SLOWEST - QUICKEST) * dice()
+        takes = QUICKEST + (SLOWEST - QUICKEST) * rng()
         for delay in self._delays:
             if delay.start <= since < delay.end:
                 self.struck["delay"] += 1
-                takes += delay.most * dice() ** 2
+                takes += delay.most * rng() ** 2
         when = grained(now + takes)
         if any(each.start <= since < each.end for each in self._reorderings):
             self.struck["reordering"] += 1
-            return grained(when + 0.5 * dice())
+            return grained(when + 0.5 * rng())
         when = max(when, self._last.get((sender, receiver), 0.0))
         self._last[sender, receiver] = when
         return when
@@ -94,12 +94,12 @@ class Wires:
         self._times_sent[name] += 1
         state = crc32(f"{self._seed}:{name}:{self._times_sent[name]}".encode())
 
-        def dice() -> float:
+        def rng() -> float:
             nonlocal state
             state = (state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
             return ((state >> 33) & 0x7FFFFFFF) / 0x80000000
 
-        return dice
+        return rng
 
 
 def _through_bytes(envelope: Envelope) -> Envelope:

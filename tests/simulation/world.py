@@ -17,7 +17,6 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.requester import events as rv
 from tests.simulation.component import QueuedEvent
 from tests.simulation.connections import Connections
-from tests.simulation.dice import dice_for
 from tests.simulation.ending import LOOK_EVERY
 from tests.simulation.invariants import Violation, Watch
 from tests.simulation.node import Died, Life, SimulatedNode
@@ -31,6 +30,7 @@ from tests.simulation.plan import (
     Leave,
     Plan,
 )
+from tests.simulation.rng import rng_for
 from tests.simulation.stranger import Stranger
 from tests.simulation.wires import Wires
 
@@ -70,7 +70,7 @@ class World:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.start = self.now = START
-        self.dice = dice_for(plan.seed, "world")
+        self.rng = rng_for(plan.seed, "world")
         self.healed = False
         self.job_plans = {job.name: job for job in plan.jobs}
         self.specs = {job.name: spec_of(job) for job in plan.jobs}

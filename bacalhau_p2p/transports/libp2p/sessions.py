@@ -57,7 +57,7 @@ class Session:
                 await emit(PeerConnected(self.peer))
                 self._announced = True
 
-    async def take_leave(self, emit: Emit) -> None:
+    async def disconnect(self, emit: Emit) -> None:
         """Tell that the peer is gone, once all is handed over that it had sent."""
         while self.readers:
             await self._idle.park()
@@ -164,7 +164,7 @@ class Sessions(INotifee):  # type: ignore[misc]
             await wait_for_any(session.subscribed, session.gone)
         await session.announce(self._emit)
         await session.gone.wait()
-        await session.take_leave(self._emit)
+        await session.disconnect(self._emit)
         if self._leaving.get(session.peer) is session:
             del self._leaving[session.peer]
 

@@ -1,7 +1,7 @@
 """A whole network in one process: as many transports as wanted, and links as bad as wanted.
 
 It runs on trio's clock, so that under an autojump clock hours pass in milliseconds, and draws all
-its dice from one `Random`, so that a seed tells the story again. What is slow or lost is asked for:
+all randomness from one `Random`, so that a seed repeats a run. What is slow or lost is asked for:
 without conditions everything arrives at once and in order.
 
     network = MemoryNetwork(random=Random(7))
@@ -78,7 +78,7 @@ class MemoryNetwork:
         redial_after: float = 2.0,
         incoming_size: int = 1024,
     ) -> None:
-        self.random = random or Random(0)  # noqa: S311 - dice, not secrets
+        self.random = random or Random(0)  # noqa: S311 - not for secrets
         self.full_mesh = full_mesh
         self.notice_after = notice_after
         self.redial_after = redial_after
@@ -312,8 +312,8 @@ class MemoryTransport:
         self._topics.add(topic)
 
     async def broadcast(self, topic: str, payload: bytes) -> None:
-        """As in `Transport`. Reaches whom gossip would reach; the dice are those of the link between
-        author and receiver, however many peers passed the message on."""
+        """As in `Transport`. Reaches whom gossip would reach; random choices are those of the
+        link between author and receiver, however many peers passed the message on."""
         if len(payload) > MAX_BROADCAST:
             raise MessageTooLarge(f"a broadcast of {len(payload)} bytes; at most {MAX_BROADCAST} are carried")
         await trio.lowlevel.checkpoint()

@@ -46,38 +46,38 @@ class Submission:
 class Jobs:
     """What users submit, from a seed."""
 
-    def __init__(self, dice: random.Random, engines: tuple[str, ...], module: str) -> None:
+    def __init__(self, rng: random.Random, engines: tuple[str, ...], module: str) -> None:
         """`module` is the CID of the wasm probe."""
-        self._dice = dice
+        self._rng = rng
         self._engines = engines
         self._module = module
         self._number = 0
 
     def next(self) -> Submission:
         self._number += 1
-        kind = self._dice.choice(self._engines)
-        text = f"{kind} {self._number} {self._dice.getrandbits(64):x}"
+        kind = self._rng.choice(self._engines)
+        text = f"{kind} {self._number} {self._rng.getrandbits(64):x}"
         spec, wanted = getattr(self, f"_{kind}")(text)
-        token = f"chaos-{self._number}-{self._dice.getrandbits(64):x}"
+        token = f"chaos-{self._number}-{self._rng.getrandbits(64):x}"
         wanted = {"exitCode": b"0", "stderr": b"", **wanted}
         return Submission(token, kind, {"Name": token, **spec}, wanted)
 
     def _noop(self, text: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         task = {"Engine": {"Type": "noop", "Params": {"Stdout": text}}}
-        return {"Count": self._dice.choice((1, 1, 2)), "Tasks": [task]}, {"stdout": text.encode()}
+        return {"Count": self._rng.choice((1, 1, 2)), "Tasks": [task]}, {"stdout": text.encode()}
 
     def _wasm(self, text: str) -> tuple[dict[str, Any], dict[str, bytes | None]]:
         verb: list[str] = ["say", text, ""]
         wanted: bytes | None = text.encode()
-        if self._dice.random() < 0.3:
-            verb, wanted = ["doze", str(self._dice.randint(1, 3))], None  # says how long it took
+        if self._rng.random() < 0.3:
+            verb, wanted = ["doze", str(self._rng.randint(1, 3))], None  # says how long it took
         engine = {"Type": "wasm", "Params": {"EntryModule": "/app/probe.wasm", "Parameters": verb}}
         source = {"Target": "/app/probe.wasm", "Source": {"Type": "ipfs", "Params": {"CID": self._module}}}
         task = {"Engine": engine, "InputSources": [source], "Resources": {"Memory": "64mb"}}
-        return {"Count": self._dice.choice((1, 1, 2)), "Tasks": [task]}, {"stdout": wanted}
+        return {"Count": self._rng.choice((1, 1, 2)), "Tasks": [task]}, {"stdout": wanted}
 
     def _docker(self, text: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-        seconds = self._dice.choice((0, 0.5, 2, 4, 8))
+        seconds = self._rng.choice((0, 0.5, 2, 4, 8))
         script = f"echo begun; sleep {seconds}; echo '{text}' >> /outputs/ran; echo '{text}'"
         engine = {
             "Type": "docker",

@@ -28,14 +28,14 @@ class Tormentor:
 
     def __init__(
         self,
-        dice: random.Random,
+        rng: random.Random,
         nodes: Sequence[Node],
         wires: Wires,
         users: Users,
         engine: OwnEngine | None,
         tell: Callable[[str], None],
     ) -> None:
-        self._dice = dice
+        self._rng = rng
         self._nodes = nodes
         self._wires = wires
         self._users = users
@@ -55,13 +55,13 @@ class Tormentor:
             while (passed := trio.current_time() - begun) < seconds or self.kills < kills:
                 behind = self.kills < kills * min(1.0, passed / seconds * 1.1)
                 self._next(nursery, kill=behind)
-                await trio.sleep(self._dice.uniform(0.5, 1.5) * seconds / kills * 0.6)
+                await trio.sleep(self._rng.uniform(0.5, 1.5) * seconds / kills * 0.6)
 
     def _next(self, nursery: trio.Nursery, *, kill: bool) -> None:
         free = [node for node in self._nodes if not node.busy]
         if not free:
             return
-        victim = self._dice.choice(free)
+        victim = self._rng.choice(free)
         others: list[tuple[str, Callable[..., Awaitable[None]], tuple[Node, ...]]] = [
             (STOP, self._stop, (victim,))
         ]
@@ -69,14 +69,14 @@ class Tormentor:
             suffix = RESET if manner == "reset" else ""
             others.append((CUT + suffix, partial(self._cut, manner), (victim,)))
             if len(free) >= 2:
-                pair = tuple(self._dice.sample(free, 2))
+                pair = tuple(self._rng.sample(free, 2))
                 others.append((ISOLATE + suffix, partial(self._isolate, manner), pair))
-        if self._engine is not None and self._dice.random() < 0.5:
+        if self._engine is not None and self._rng.random() < 0.5:
             others = [(ENGINE, self._restart_engine, ())]
-        name, fault, victims = self._dice.choice(others)
+        name, fault, victims = self._rng.choice(others)
         if kill:
             name, fault, victims = KILL, self._kill, (victim,)
-            if victim.number == 0 and self._dice.random() < 0.5:
+            if victim.number == 0 and self._rng.random() < 0.5:
                 name, fault = AFTER_ANSWER, self._kill_after_answer
         for node in victims:
             node.busy = True
@@ -97,7 +97,7 @@ class Tormentor:
         await node.kill()
         self.killed[node.name] += 1
         # Mostly back before it is given up as lost, sometimes well after.
-        away = self._dice.choice((0, 0.5, 2, 4, 12))
+        away = self._rng.choice((0, 0.5, 2, 4, 12))
         await trio.sleep(away)
         await node.start()
 
@@ -108,19 +108,19 @@ class Tormentor:
 
     async def _stop(self, node: Node) -> None:
         node.signal(signal.SIGSTOP)
-        await trio.sleep(self._dice.uniform(0.5, 12))
+        await trio.sleep(self._rng.uniform(0.5, 12))
         node.signal(signal.SIGCONT)
 
     async def _cut(self, manner: str, node: Node) -> None:
         self._wires.cut(node.number, manner)
-        await trio.sleep(self._dice.uniform(1, 15))
+        await trio.sleep(self._rng.uniform(1, 15))
         self._wires.heal(node.number)
 
     async def _isolate(self, manner: str, first: Node, second: Node) -> None:
         self._wires.isolate(first.number, second.number, manner)
-        await trio.sleep(self._dice.uniform(1, 15))
+        await trio.sleep(self._rng.uniform(1, 15))
         self._wires.heal(first.number, second.number)
 
     async def _restart_engine(self) -> None:
         assert self._engine is not None
-        await self._engine.restart(kill=self._dice.random() < 0.5)
+        await self._engine.restart(kill=self._rng.random() < 0.5)

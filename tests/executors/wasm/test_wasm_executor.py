@@ -247,15 +247,15 @@ async def test_a_full_disk_ends_the_run_as_this_nodes_fault(
 async def test_chance_is_the_same_every_time_in_deterministic_mode_and_only_there(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
-    async def chance(deterministic: bool) -> list[bytes]:
+    async def rng(deterministic: bool) -> list[bytes]:
         output = await executor.run(request(tmp_path, PROBE, "chance", deterministic=deterministic))
         assert output.exit_code == 0
         return output.stdout.split()
 
-    first, second = await chance(True), await chance(True)
+    first, second = await rng(True), await rng(True)
     assert first == second
     assert first[1:] == [b"1000000000.000001000", b"0.000002000", b"7ff8000000000000"]
-    third, fourth = await chance(False), await chance(False)
+    third, fourth = await rng(False), await rng(False)
     assert len({first[0], third[0], fourth[0]}) == 3
     assert float(third[1]) > 1.7e9
     assert third[1] != fourth[1]

@@ -34,14 +34,14 @@ def served(transport) -> Dht:
 
 
 async def test_garbage_and_silence_on_its_protocol_leave_the_host_and_its_dht_as_they_were():
-    dice, cid = random.Random(3), CID.of(RAW, b"x")
+    rng, cid = random.Random(3), CID.of(RAW, b"x")
     async with open_connected(open_libp2p, 3) as (stranger, node, friend):
         dht, other = served(node), served(friend)
         for _ in range(30):
             with suppress(trio.BrokenResourceError, PeerUnreachable):
                 stream = await stranger.open_stream(node.peer_id, PROTOCOL)
                 async with stream:
-                    await stream.send_all(dice.randbytes(dice.randrange(1, 3000)))
+                    await stream.send_all(rng.randbytes(rng.randrange(1, 3000)))
                     await stream.send_eof()
                     while await stream.receive_some():
                         pass

@@ -96,9 +96,9 @@ def test_what_is_malformed_is_a_remote_fault(data):
 
 
 def test_garbage_is_a_remote_fault_or_harmless():
-    dice = random.Random(1)
+    rng = random.Random(1)
     for _ in range(3000):
-        data = dice.randbytes(dice.randrange(60))
+        data = rng.randbytes(rng.randrange(60))
         try:
             Message.decode(data)
         except RemoteProtocolError:

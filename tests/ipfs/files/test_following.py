@@ -86,16 +86,16 @@ async def test_what_has_come_is_given_before_the_rest_has(store, dag):
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, seed, monkeypatch):
     root, blocks, _ = dag
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     monkeypatch.setattr(
-        "bacalhau_p2p.ipfs.files.following._RECENT", chance.choice([1, 300_000, 1_000_000, 8_000_000])
+        "bacalhau_p2p.ipfs.files.following._RECENT", rng.choice([1, 300_000, 1_000_000, 8_000_000])
     )
     shuffled = list(blocks.blocks.items())
     if seed % 3:
-        chance.shuffle(shuffled)
+        rng.shuffle(shuffled)
     else:  # as they are asked for
         shuffled = CarReader().feed(b"".join(write_car([root], blocks)))
-    of_an_earlier_fetch = [block for block in shuffled if chance.random() < 0.3]
+    of_an_earlier_fetch = [block for block in shuffled if rng.random() < 0.3]
     store.put_many(of_an_earlier_fetch)
     shuffled = [block for block in shuffled if block not in of_an_earlier_fetch]
     source = Source(store)
@@ -107,10 +107,10 @@ async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, see
 
         nursery.start_soon(follow)
         while shuffled:
-            count = chance.randint(1, 5)
+            count = rng.randint(1, 5)
             source.give.send_nowait(shuffled[:count])
             del shuffled[:count]
-            if chance.random() < 0.7:
+            if rng.random() < 0.7:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         source.give.close()
     assert cars == [b"".join(write_car([root], blocks))]

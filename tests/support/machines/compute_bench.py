@@ -9,7 +9,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import BidStrategy
 from bacalhau_p2p.compute.capacity import Capacity
-from bacalhau_p2p.compute.machine import ComputeMachine, Host
+from bacalhau_p2p.compute.machine import ComputeMachine, Environment
 from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
@@ -32,12 +32,12 @@ SMALL = small_job()
 class ComputeBench(MachineBench):
     """A machine with room for two small jobs; executions are e-1, e-2, ..."""
 
-    def __init__(self, strategy: BidStrategy, *, disk: int = 2**40, dice: float = 0.5) -> None:
+    def __init__(self, strategy: BidStrategy, *, disk: int = 2**40, rng: float = 0.5) -> None:
         ids = itertools.count(1)
-        host = Host(
+        host = Environment(
             peer_id=PeerID("me"),
             new_execution_id=lambda: ExecutionID(f"e-{next(ids)}"),
-            dice=lambda: dice,
+            rng=lambda: rng,
         )
         room = Resources(cpu=1, memory=2**31, disk=disk)
         super().__init__(ComputeMachine(host, strategy, Capacity(room)))

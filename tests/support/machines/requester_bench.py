@@ -14,7 +14,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.machine import Host, RequesterMachine
+from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
 from tests.support.machines.machine_bench import MachineBench
 
@@ -34,11 +34,11 @@ class Bench(MachineBench):
     """A machine that proposals are sent to unsealed."""
 
     def __init__(self, **of_host: float) -> None:
-        host = Host(
+        host = Environment(
             peer_id=PeerID("me"),
             addresses=lambda: (),
             open_proposal=decode_proposal,
-            dice=lambda: 0.5,
+            rng=lambda: 0.5,
             **of_host,
         )
         super().__init__(RequesterMachine(host))

@@ -93,7 +93,7 @@ class FakeNode:
     def set_state(self, job_id: str, state: JobState, message: str = "") -> None:
         with self.changed:
             job = self.jobs[job_id]
-            self.jobs[job_id] = job.but(state=state, message=message, revision=job.revision + 1)
+            self.jobs[job_id] = job.replace(state=state, message=message, revision=job.revision + 1)
             self.changed.notify_all()
 
     def complete(self, job_id: str, folder: Path, output: RunOutput | None = None) -> CID:
