@@ -4,8 +4,10 @@ import pytest
 
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.files.importer import cid_of
-from bacalhau_p2p.ipfs.format.car import CarReader, Packed, header, pack, reason, section, write_car
+from bacalhau_p2p.ipfs.files.pack import Packed
+from bacalhau_p2p.ipfs.format.car import CarReader, header, reason, section, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
+from tests.support.blocks.contents import packed_under_its_root
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder
 
 
@@ -55,7 +57,7 @@ def test_the_writer_goes_depth_first_and_gives_each_block_once():
 
 def test_a_path_packed_offline_has_its_root_in_front(tmp_path):
     folder = results_folder(tmp_path / "results")
-    reader, found = read(b"".join(pack(folder)))
+    reader, found = read(packed_under_its_root(folder))
     blocks = MemoryBlocks()
     assert reader.roots == (cid_of(folder),) == (blocks.add(folder).cid,)
     assert found == blocks.blocks
@@ -69,7 +71,7 @@ def test_a_path_that_is_packed_once_has_the_same_blocks_and_its_root_behind_them
     reader.finish()
     assert reader.roots == ()
     assert packed.root == reader.latest == found[-1][0] == cid_of(folder)
-    others = CarReader().feed(b"".join(pack(folder)))
+    others = CarReader().feed(packed_under_its_root(folder))
     assert found == others
 
 

@@ -32,7 +32,8 @@ async def pieces(stream: bytes, step: int = 100_000) -> AsyncIterator[bytes]:
 
 def packed_under_its_root(path: Path) -> bytes:
     """A CAR as `ipfs dag import` takes it: the root is in its header, the leaves stand first."""
-    return header([cid_of(path)]) + b"".join(section(cid, block) for cid, block in iterate_blocks(path))
+    blocks = dict(iterate_blocks(path))  # each block once
+    return header([cid_of(path)]) + b"".join(section(cid, block) for cid, block in blocks.items())
 
 
 def lying(blocks: MemoryBlocks, answer: bytes, *, gave: trio.Event | None = None):

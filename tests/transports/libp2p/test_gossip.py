@@ -22,9 +22,10 @@ from multiaddr import Multiaddr
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.testing.transports import TOPIC, expect, open_connected
 from bacalhau_p2p.transports.interface import Broadcast
+from bacalhau_p2p.transports.libp2p import signatures
 from bacalhau_p2p.transports.libp2p.gossip import PAUSE_AFTER, framed
 from bacalhau_p2p.transports.libp2p.signatures import is_signed_by_its_author, signed_bytes
-from bacalhau_p2p.transports.libp2p.transport import open_libp2p, signatures
+from bacalhau_p2p.transports.libp2p.transport import open_libp2p
 from tests.support.peers.stock_peers import stream_on
 
 PATIENCE = 20
