@@ -9,16 +9,12 @@ from fastapi import APIRouter, Query, Request
 
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.ipfs.store.block_store import Pin
 from bacalhau_p2p.model.quantities import parse_duration
 from bacalhau_p2p.node import Node
 
 JSON = dict[str, Any]
-
-USER = "user"
-"""The owner of what users add and pin."""
-_OF_EXECUTIONS = "execution:"
-"""Owners that are executions which run: only they let go of what they need."""
 
 
 def content_routes(node: Node) -> APIRouter:
@@ -27,7 +23,9 @@ def content_routes(node: Node) -> APIRouter:
     @routes.put("")
     async def add_content(request: Request, root: Literal["first", "last"] = "first") -> JSON:
         """Keep the one DAG of a CAR; it is on disk, verified, when this answers."""
-        cid = await node.content.import_car(request.stream(), pin_owner=USER, root_is_last=root == "last")
+        cid = await node.content.import_car(
+            request.stream(), pin_owner=pin_owners.USER, root_is_last=root == "last"
+        )
         return {"CID": str(cid)}
 
     @routes.get("")
@@ -53,15 +51,19 @@ def content_routes(node: Node) -> APIRouter:
                 raise ApiError(f"keep: {error}", status=400) from None
         hints = node.learn(provider or [])
         await node.content.fetch(
-            root, hints=hints, pin_owner=USER, expires=expires, timeout=node.settings.content_timeout
+            root,
+            hints=hints,
+            pin_owner=pin_owners.USER,
+            expires=expires,
+            timeout=node.settings.content_timeout,
         )
-        return _pin_json(Pin(root.v1, USER, expires))
+        return _pin_json(Pin(root.v1, pin_owners.USER, expires))
 
     @routes.delete("/pins/{cid}")
-    async def unpin_content(cid: str, owner: str = USER) -> JSON:
+    async def unpin_content(cid: str, owner: str = pin_owners.USER) -> JSON:
         """Let go of a CID, whose blocks stay until room is wanted. An execution's own pin is left alone."""
         root = CID.parse(cid)
-        if owner.startswith(_OF_EXECUTIONS):
+        if pin_owners.is_execution(owner):
             raise ApiError(f"{root} is needed by a running execution; cancel its job instead", status=409)
         if not await node.content.unpin(root, owner):
             raise ContentNotFound(f"{root} is not pinned by {owner}")

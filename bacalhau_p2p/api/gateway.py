@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, InvalidContent
 from bacalhau_p2p.ipfs.content import Scope as DagScope
 from bacalhau_p2p.ipfs.files.reader import Place, split_path
-from bacalhau_p2p.ipfs.format.car import reason
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FIRST, RAW_MEDIA_TYPE, reason
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.unixfs import File, Symlink
 from bacalhau_p2p.model.base import PeerID
@@ -33,11 +33,10 @@ from bacalhau_p2p.model.wire_json import error_to_json
 from bacalhau_p2p.node import Node
 
 _MEDIA_TYPES = {
-    "car": "application/vnd.ipld.car",
-    "raw": "application/vnd.ipld.raw",
+    "car": CAR_MEDIA_TYPE,
+    "raw": RAW_MEDIA_TYPE,
     "tar": "application/x-tar",
 }
-_CAR_TYPE = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
 _SCOPES = ("all", "entity", "block")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _FOREVER = "public, max-age=29030400, immutable"
@@ -101,7 +100,7 @@ class _Arriving(Response):
     """
 
     def __init__(self, node: Node, root: CID, hints: Sequence[PeerID]) -> None:
-        super().__init__(media_type=_CAR_TYPE, headers=_car_headers(root, "all", 0))
+        super().__init__(media_type=CAR_MEDIA_TYPE_DEPTH_FIRST, headers=_car_headers(root, "all", 0))
         del self.headers["Content-Length"]
         self.headers["X-Ipfs-Path"] = f"/ipfs/{root}"
         self.headers["X-Ipfs-Roots"] = str(root)
@@ -177,7 +176,7 @@ class _Answer:
     async def formatted(self, form: str, scope: DagScope) -> Response:
         cid = self._place.cid
         tag = _tag_of(cid, form, scope, len(self._place.trail))
-        media_type = _CAR_TYPE if form == "car" else _MEDIA_TYPES[form]
+        media_type = CAR_MEDIA_TYPE_DEPTH_FIRST if form == "car" else _MEDIA_TYPES[form]
         self.headers["Content-Disposition"] = f'attachment; filename="{cid}.{form}"'
         if same := self._unchanged(tag):
             return same

@@ -19,7 +19,6 @@ from bacalhau_p2p.model.wire_errors import error_from_json
 
 JOBS = "/api/v1/orchestrator/jobs"
 CONTENT = "/api/v1/content"
-CAR_TYPE = "application/vnd.ipld.car"
 
 _ANSWER_WITHIN = 30.0
 _SUBMIT_ATTEMPTS = 3
@@ -103,6 +102,7 @@ class Connection:
         """Give a file or folder to the node and return its CID. Raises ContentError."""
         from bacalhau_p2p.ipfs.files.importer import PROFILES
         from bacalhau_p2p.ipfs.files.pack import Packed
+        from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 
         packed = Packed(path, profile=PROFILES[profile])
         answer = self._json(
@@ -110,7 +110,7 @@ class Connection:
             CONTENT,
             params={"root": "last"},
             body=iter(packed),
-            headers={"Content-Type": CAR_TYPE, "Transfer-Encoding": "chunked"},
+            headers={"Content-Type": CAR_MEDIA_TYPE, "Transfer-Encoding": "chunked"},
         )
         cid = _text(answer, "CID")
         if cid != str(packed.root):
@@ -130,13 +130,14 @@ class Connection:
         empty folder. `providers` are multiaddrs of peers that may have it; `progress` is told how many
         bytes came, of how many where that is known. Raises ContentError."""
         from bacalhau_p2p.client.download import Download
+        from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
         from bacalhau_p2p.ipfs.format.cid import CID
 
         root = CID.parse(cid)
         query = urlencode([("format", "car"), *(("provider", address) for address in providers)])
         where = "/".join(quote(name, safe="") for name in (str(root), *path))
         with self._answering(
-            "GET", f"/ipfs/{where}?{query}", headers={"Accept": CAR_TYPE}, wait=_PEERS_PATIENCE
+            "GET", f"/ipfs/{where}?{query}", headers={"Accept": CAR_MEDIA_TYPE}, wait=_PEERS_PATIENCE
         ) as response:
             if response.status != http.client.OK:
                 raise self._error(response)

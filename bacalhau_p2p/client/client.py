@@ -20,10 +20,11 @@ from urllib.parse import quote
 import httpx
 import trio
 
-from bacalhau_p2p.client.download import CAR_TYPE, Download
+from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.client.jobs import Backend, JobHandle, JobLike, submit_job
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidCID, NodeUnavailable
 from bacalhau_p2p.ipfs.files.pack import Packed
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
@@ -131,7 +132,7 @@ class HttpBackend:
             CONTENT,
             params={"root": "last"},
             content=_in_threads(iter(packed)),
-            headers={"Content-Type": CAR_TYPE},
+            headers={"Content-Type": CAR_MEDIA_TYPE},
         )
         cid = _read(lambda: CID.parse(_text(answer, "CID")))
         if cid != packed.root:
@@ -157,7 +158,7 @@ class HttpBackend:
                 "GET",
                 f"/ipfs/{root}",
                 params={"format": "car", "provider": list(hints)},
-                headers={"Accept": CAR_TYPE},
+                headers={"Accept": CAR_MEDIA_TYPE},
                 timeout=timeout,
             ) as response:
                 if response.status_code != httpx.codes.OK:

@@ -21,8 +21,6 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.model.wire_errors import error_from_json
 
-CAR_TYPE = "application/vnd.ipld.car"
-
 
 class Download:
     """The content of one CID, as a CAR brings it. A context manager: on exit nothing is left but what

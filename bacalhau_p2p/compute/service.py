@@ -27,6 +27,7 @@ from bacalhau_p2p.errors import BacalhauError, ContentError, ExecutionError, Exe
 from bacalhau_p2p.executors.interface import Executor, MountedInput, RunRequest
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.engines import environment_of
 from bacalhau_p2p.model.execution import Proposal, RunOutput
@@ -307,7 +308,9 @@ class ComputeService(Driver):
     async def _finished(
         self, execution: ComputeExecution, place: _Workplace, output: RunOutput, started: UnixSeconds
     ) -> ev.Event:
-        added = await self._content.add(place.folder / "results", pin_owner=_pin(execution.id))
+        added = await self._content.add(
+            place.folder / "results", pin_owner=pin_owners.execution(execution.id)
+        )
         entries = {name: str(cid) for name, cid in added.entries.items()}
         proposal = self._proposal(execution, str(added.cid), entries, output, started)
         sealed = self._seal(execution.requester_id, encode_proposal(proposal))
@@ -373,7 +376,7 @@ class ComputeService(Driver):
         await self._give_back(place)
         if execution.result_cid is not None:
             try:
-                await self._content.unpin(CID.parse(execution.result_cid), _pin(execution.id))
+                await self._content.unpin(CID.parse(execution.result_cid), pin_owners.execution(execution.id))
             except ContentError as error:  # the next start takes it back
                 log.warning("pin_left_behind", execution=execution.id, reason=str(error))
 
@@ -397,9 +400,9 @@ class ComputeService(Driver):
 
     async def _release_leftovers(self) -> None:
         """Pins of executions that a crash cut short before they could take them back."""
-        live = {_pin(execution.id) for execution in self._store.active()}
+        live = {pin_owners.execution(execution.id) for execution in self._store.active()}
         for pin in await self._content.pins():
-            if pin.owner.startswith(_PIN) and pin.owner not in live:
+            if pin_owners.is_execution(pin.owner) and pin.owner not in live:
                 await self._content.unpin(pin.cid, pin.owner)
 
     def _remove_leftovers(self) -> None:
@@ -408,11 +411,3 @@ class ComputeService(Driver):
         for folder in self._folder.iterdir():
             if folder.name not in self._outliving:
                 remove_large_folder(folder)
-
-
-_PIN = "execution:"
-
-
-def _pin(execution_id: ExecutionID) -> str:
-    """The owner of an execution's pin on its own result."""
-    return f"{_PIN}{execution_id}"

@@ -23,6 +23,7 @@ from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.ipfs.dht.service import Dht
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
@@ -47,7 +48,7 @@ FAREWELL = 2.0
 
 def may_be_found(owner: str) -> bool:
     """Whether others are told that what this owner has pinned is here."""
-    return owner == "user" or owner.startswith("published:")
+    return owner == pin_owners.USER or pin_owners.is_published(owner)
 
 
 class Node:
@@ -234,7 +235,7 @@ class Node:
 
         Hidden files are left out, as by `ipfs add -r`. Raises ContentError, OSError.
         """
-        added = await self.content.add(path, pin_owner="user", hidden=False)
+        added = await self.content.add(path, pin_owner=pin_owners.USER, hidden=False)
         return added.cid
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:

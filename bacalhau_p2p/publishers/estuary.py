@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at
-from bacalhau_p2p.publishers.keeping import CAR_TYPE, PublishLimits
+from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.remote import Result, check_cid, poll
 
 
@@ -28,7 +29,7 @@ class Estuary:
             "/content/add-car",
             query={"filename": f"{result.execution_id}.car", "ignore-dupes": "true"},
             body=result.car,
-            content_type=CAR_TYPE,
+            content_type=CAR_MEDIA_TYPE,
         )
         check_cid(at(answer, "cid"), result.cid, self._service.host)
         estuary_id = at(answer, "estuaryId")

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from bacalhau_p2p.errors import ContentError, PublisherError
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID
 
 KEEP = 30 * 24 * 3600.0
 """Seconds for which a published result is pinned."""
-
-CAR_TYPE = "application/vnd.ipld.car"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ async def pin_result(content: Content, cid: str, execution_id: ExecutionID, expi
         root = CID.parse(cid)
         if not await content.has(root):
             raise PublisherError(f"result {cid} is not complete in this node's store")
-        await content.pin(root, f"published:{execution_id}", expires)
+        await content.pin(root, pin_owners.published(execution_id), expires)
         await content.secure(root)
     except ContentError as error:
         raise PublisherError(f"result {cid} cannot be kept: {error}") from error

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at, multipart
-from bacalhau_p2p.publishers.keeping import CAR_TYPE, PublishLimits
+from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.remote import Result, check_cid
 
 _MAX_ADDRESSES = 20
@@ -27,7 +28,7 @@ class Kubo:
 
     async def hand_over(self, result: Result, limits: PublishLimits) -> Mapping[str, Any]:
         """As `Handover.hand_over`."""
-        form, content_type = multipart("file", f"{result.cid}.car", CAR_TYPE, result.car)
+        form, content_type = multipart("file", f"{result.cid}.car", CAR_MEDIA_TYPE, result.car)
         lines = await self._service.lines(
             "/api/v0/dag/import",
             query={"pin-roots": "true", "stats": "true"},

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.outbound.service import Service, ServiceFault, at, multipart
-from bacalhau_p2p.publishers.keeping import CAR_TYPE, PublishLimits
+from bacalhau_p2p.publishers.keeping import PublishLimits
 from bacalhau_p2p.publishers.remote import Result, check_cid, poll
 
 UPLOAD = "https://upload.lighthouse.storage"
@@ -28,7 +29,7 @@ class Lighthouse:
 
     async def hand_over(self, result: Result, limits: PublishLimits) -> Mapping[str, Any]:
         """As `Handover.hand_over`."""
-        form, content_type = multipart("file", f"{result.cid}.car", CAR_TYPE, result.car)
+        form, content_type = multipart("file", f"{result.cid}.car", CAR_MEDIA_TYPE, result.car)
         answer = await self._upload.call("POST", "/api/v0/dag/import", body=form, content_type=content_type)
         check_cid(_root(answer), result.cid, self._upload.host)
         await poll(lambda: self._is_listed(result), limits)

@@ -16,6 +16,7 @@ import trio
 
 from bacalhau_p2p.errors import ContentError, Fault, InvalidJob, PublisherError
 from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
@@ -23,10 +24,10 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import S3Publisher as S3Target
 from bacalhau_p2p.model.reading import read_params
 from bacalhau_p2p.outbound.s3 import S3Access, S3Fault
-from bacalhau_p2p.publishers.keeping import CAR_TYPE, PublishLimits, pin_result
+from bacalhau_p2p.publishers.keeping import PublishLimits, pin_result
 
 _SUFFIXES = {"gzip": ".tar.gz", "car": ".car"}
-_TYPES = {"gzip": "application/gzip", "car": CAR_TYPE}
+_TYPES = {"gzip": "application/gzip", "car": CAR_MEDIA_TYPE}
 
 
 class S3Publisher:

@@ -17,11 +17,18 @@ import trio
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.ipfs.exchange.weighing import weight
-from bacalhau_p2p.ipfs.format.car import CarReader, header, section
+from bacalhau_p2p.ipfs.format.car import (
+    CAR_MEDIA_TYPE_DEPTH_FIRST,
+    RAW_MEDIA_TYPE,
+    CarReader,
+    header,
+    section,
+)
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.ipfs.format.traversal import ROOT, Depth, links_of
 from bacalhau_p2p.ipfs.format.unixfs import decode
+from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import Service, ServiceFault
@@ -30,8 +37,6 @@ from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProv
 TOTAL = 14 * 60.0
 """Seconds for all sources together: less than what an execution has to prepare."""
 _GULP = 256 * 1024
-_RAW = "application/vnd.ipld.raw"
-_CAR = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
 
 
 class CarSource(Protocol):
@@ -99,14 +104,16 @@ class GatewaySource:
         return False
 
     async def block(self, cid: CID) -> bytes | None:
-        query, headers = {"format": "raw"}, {"Accept": _RAW}
+        query, headers = {"format": "raw"}, {"Accept": RAW_MEDIA_TYPE}
         return await _whole(
             self._service.stream("GET", f"/ipfs/{cid}", query=query, headers=headers, limit=MAX_BLOCK)
         )
 
     def car(self, cid: CID, limit: int) -> AsyncGenerator[bytes, None]:
         query = {"format": "car", "dag-scope": "all"}
-        return self._service.stream("GET", f"/ipfs/{cid}", query=query, headers={"Accept": _CAR}, limit=limit)
+        return self._service.stream(
+            "GET", f"/ipfs/{cid}", query=query, headers={"Accept": CAR_MEDIA_TYPE_DEPTH_FIRST}, limit=limit
+        )
 
 
 class IpfsWebStorage:
@@ -219,8 +226,8 @@ class IpfsWebStorage:
                 aclosing(source.car(cid, limit)) as pieces,
                 aclosing(_solicited(cid, pieces, self._limits)) as blocks,
             ):
-                await self._content.import_car(blocks, pin_owner="fetched")
-            await self._content.unpin(cid, "fetched")  # it is held while it is needed
+                await self._content.import_car(blocks, pin_owner=pin_owners.FETCHED)
+            await self._content.unpin(cid, pin_owners.FETCHED)  # it is held while it is needed
         except ServiceFault as fault:
             return f"{source.name}: {fault}"
         except (ContentError, InvalidCID) as error:

@@ -8,7 +8,7 @@ from enum import Enum
 import trio
 
 from bacalhau_p2p.errors import PeerUnreachable
-from bacalhau_p2p.ipfs.exchange.fetching import PeerFault
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.model.base import PeerID
 
 

@@ -20,7 +20,8 @@ from trio.abc import HalfCloseableStream, ReceiveStream
 
 from bacalhau_p2p.errors import ContentTooLarge, PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.ipfs.exchange.bitswap_wire import PROTOCOL, Message, Want, take_message
-from bacalhau_p2p.ipfs.exchange.fetching import ExchangeLimits, OpenStream, PeerFault
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
+from bacalhau_p2p.ipfs.exchange.fetching import ExchangeLimits, OpenStream
 from bacalhau_p2p.ipfs.format.car import check_budget
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.traversal import ROOT, Depth, links_of

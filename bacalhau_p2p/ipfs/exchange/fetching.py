@@ -18,6 +18,7 @@ from bacalhau_p2p.errors import (
     RemoteProtocolError,
 )
 from bacalhau_p2p.ipfs.exchange.expanding import Expansion
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.ipfs.format.car import CarReader, check_budget
 from bacalhau_p2p.ipfs.format.cid import CID
@@ -50,14 +51,6 @@ class ExchangeLimits:
     """Served to one peer at one time; a further one is told that we are busy."""
     requests_to_a_peer: int = 4
     """Made to one peer at one time, of each operation; a further one waits."""
-
-
-class PeerFault(Exception):
-    """A peer failed us, where another may not. The text says how; `invalid` that it sent wrong data."""
-
-    def __init__(self, message: str, *, invalid: bool = False) -> None:
-        super().__init__(message)
-        self.invalid = invalid
 
 
 class Requests:

@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 import httpx
 import trio
 
-from bacalhau_p2p.ipfs.exchange.fetching import PeerFault, Receive
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
+from bacalhau_p2p.ipfs.exchange.fetching import Receive
 from bacalhau_p2p.ipfs.exchange.providers import Web
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FIRST
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
@@ -23,8 +25,6 @@ IDLE = 15.0
 """Seconds without a byte, after which a gateway is given up."""
 MOST = 4
 """Gateways that are asked for one CID."""
-_CAR = "application/vnd.ipld.car"
-_ACCEPT = f"{_CAR}; version=1; order=dfs; dups=n"
 
 
 class PeerGateway:
@@ -52,14 +52,14 @@ class PeerGateway:
                     "GET",
                     url,
                     params={"format": "car", "dag-scope": "all"},
-                    headers={"Accept": _ACCEPT, "Accept-Encoding": "identity"},
+                    headers={"Accept": CAR_MEDIA_TYPE_DEPTH_FIRST, "Accept-Encoding": "identity"},
                 )
                 with trio.fail_after(within):
                     response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if not response.is_success:
                         raise PeerFault(f"it answered {answered(response)}")
-                    if not response.headers.get("content-type", "").startswith(_CAR):
+                    if not response.headers.get("content-type", "").startswith(CAR_MEDIA_TYPE):
                         raise PeerFault("it answered with something that is no CAR")
                     pieces = response.aiter_raw(256 * 1024)
 

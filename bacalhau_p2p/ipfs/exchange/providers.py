@@ -12,7 +12,8 @@ import trio
 from bacalhau_p2p.errors import ContentError, ContentNotFound, ContentTooLarge, InvalidContent
 from bacalhau_p2p.ipfs.exchange.answers import Answers, Came
 from bacalhau_p2p.ipfs.exchange.expanding import Expansion, sift
-from bacalhau_p2p.ipfs.exchange.fetching import BUSY_PAUSES, PeerFault, Receive, Requests, Transfer
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
+from bacalhau_p2p.ipfs.exchange.fetching import BUSY_PAUSES, Receive, Requests, Transfer
 from bacalhau_p2p.ipfs.exchange.shares import Board, Share, Work
 from bacalhau_p2p.ipfs.exchange.wire import (
     BLOCK,

@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
-from bacalhau_p2p.ipfs.exchange.fetching import PeerFault
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.format.block_source import BlockSource, Bulk
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import decode_block

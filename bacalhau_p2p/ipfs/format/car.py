@@ -11,6 +11,12 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.ipfs.format.traversal import Walk
 
+CAR_MEDIA_TYPE = "application/vnd.ipld.car"
+CAR_MEDIA_TYPE_DEPTH_FIRST = f"{CAR_MEDIA_TYPE}; version=1; order=dfs; dups=n"
+"""CARv1, depth first, no block twice."""
+RAW_MEDIA_TYPE = "application/vnd.ipld.raw"
+"""One block as it is."""
+
 MAX_HEADER = 128 * 1024
 """Bytes of a header: room for some thousand roots."""
 

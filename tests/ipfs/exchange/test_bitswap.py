@@ -11,7 +11,8 @@ from bacalhau_p2p.encoding.varint import encode_varint
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.ipfs.exchange.bitswap import LOOK_EVERY, MAX_WAITING, PROTOCOL, Bitswap
 from bacalhau_p2p.ipfs.exchange.bitswap_wire import MAX_MESSAGE, Message, Want, take_message
-from bacalhau_p2p.ipfs.exchange.fetching import ExchangeLimits, PeerFault
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
+from bacalhau_p2p.ipfs.exchange.fetching import ExchangeLimits
 from bacalhau_p2p.ipfs.exchange.server import PROTOCOL as CAR_PROTOCOL
 from bacalhau_p2p.ipfs.exchange.server import Exchange
 from bacalhau_p2p.ipfs.files.importer import build

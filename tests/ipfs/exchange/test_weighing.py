@@ -9,7 +9,7 @@ import trio
 
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.fetching import PeerFault
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.server import Exchange
 from bacalhau_p2p.ipfs.exchange.weighing import ASKED_AT_ONCE, ask_for_root, bytes_held, weight
 from bacalhau_p2p.ipfs.files.importer import cid_of

@@ -1,0 +1,29 @@
+"""Owners of pins: who needs a root. The names are stored on disk and shown by `content list`."""
+
+from __future__ import annotations
+
+USER = "user"
+"""What users added or pinned."""
+FETCHED = "fetched"
+"""A CAR that is being imported from a gateway, until its caller holds the root."""
+
+_EXECUTION = "execution:"
+_PUBLISHED = "published:"
+
+
+def execution(execution_id: str) -> str:
+    """The result of an execution that has not ended."""
+    return f"{_EXECUTION}{execution_id}"
+
+
+def published(execution_id: str) -> str:
+    """A result that a publisher keeps in this node's store."""
+    return f"{_PUBLISHED}{execution_id}"
+
+
+def is_execution(owner: str) -> bool:
+    return owner.startswith(_EXECUTION)
+
+
+def is_published(owner: str) -> bool:
+    return owner.startswith(_PUBLISHED)
