@@ -150,10 +150,6 @@ class ProtocolError(BacalhauError):
     """The rules of bprotocol were broken."""
 
 
-class LocalProtocolError(ProtocolError):
-    """This program tried to say something that bprotocol does not allow: a fault of ours."""
-
-
 class RemoteProtocolError(ProtocolError):
     """A peer broke the rules. The message is dropped and counted; the node goes on."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 import bacalhau_p2p
-from bacalhau_p2p.model.wire_json import node_to_json
+from bacalhau_p2p.model.api_json import node_to_json
 from bacalhau_p2p.node import Node
 
 JSON = dict[str, Any]

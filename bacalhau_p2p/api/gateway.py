@@ -28,8 +28,8 @@ from bacalhau_p2p.ipfs.files.reader import Place, split_path
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FIRST, RAW_MEDIA_TYPE, reason
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.unixfs import File, Symlink
+from bacalhau_p2p.model.api_json import error_to_json
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.wire_json import error_to_json
 from bacalhau_p2p.node import Node
 
 _MEDIA_TYPES = {

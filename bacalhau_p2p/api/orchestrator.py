@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from bacalhau_p2p.errors import ApiError, Fault, InvalidJob
+from bacalhau_p2p.model.api_json import execution_to_json, job_to_json, node_to_json, result_to_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.parsing import job_from_mapping
-from bacalhau_p2p.model.wire_json import execution_to_json, job_to_json, node_to_json, result_to_json
 from bacalhau_p2p.node import Node
 
 JSON = dict[str, Any]
@@ -80,9 +80,9 @@ def orchestrator_routes(node: Node) -> APIRouter:
         now = node.clock()
         items = []
         for known in node.nodes():
-            connected = known.fresh(now)
-            shown = node_to_json(known.info)
-            items.append({**shown, "Connection": "CONNECTED" if connected else "DISCONNECTED"})
+            # Bacalhau's word: here it says whether the node's last announcement is fresh.
+            connection = "CONNECTED" if known.is_fresh(now) else "DISCONNECTED"
+            items.append({**node_to_json(known.info), "Connection": connection})
         return {"Items": items, "NextToken": ""}
 
     return routes

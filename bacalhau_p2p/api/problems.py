@@ -20,7 +20,7 @@ from bacalhau_p2p.errors import (
     SettingsError,
     UnknownJob,
 )
-from bacalhau_p2p.model.wire_json import error_to_json
+from bacalhau_p2p.model.api_json import error_to_json
 
 _STATUS: dict[type[BacalhauError], int] = {
     InvalidJob: 400,

@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from bacalhau_p2p.errors import ApiError, BacalhauError, NodeUnavailable
-from bacalhau_p2p.model.wire_errors import error_from_json
+from bacalhau_p2p.model.api_errors import error_from_json
 
 JOBS = "/api/v1/orchestrator/jobs"
 CONTENT = "/api/v1/content"

@@ -26,17 +26,17 @@ from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidCID, NodeUnava
 from bacalhau_p2p.ipfs.files.pack import Packed
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.model.base import JobID
-from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
-from bacalhau_p2p.model.job import JobSpec
-from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.model.wire_json import (
+from bacalhau_p2p.model.api_json import (
     error_from_json,
     execution_from_json,
     job_from_json,
     node_from_json,
     result_from_json,
 )
+from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.node import NodeInfo
 
 JOBS = "/api/v1/orchestrator/jobs"
 NODES = "/api/v1/orchestrator/nodes"

@@ -19,7 +19,7 @@ from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
 from bacalhau_p2p.ipfs.format.car import CarReader, check_budget
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
-from bacalhau_p2p.model.wire_errors import error_from_json
+from bacalhau_p2p.model.api_errors import error_from_json
 
 
 class Download:

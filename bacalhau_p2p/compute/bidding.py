@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
-from bacalhau_p2p.model.labels import matches
 from bacalhau_p2p.model.quantities import format_bytes
 
 Faults = Callable[[SpecConfig], list[Fault]]

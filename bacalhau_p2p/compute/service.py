@@ -29,7 +29,7 @@ from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
-from bacalhau_p2p.model.engines import environment_of
+from bacalhau_p2p.model.engine_params import environment_of
 from bacalhau_p2p.model.execution import Proposal, RunOutput
 from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.model.state import ComputeState

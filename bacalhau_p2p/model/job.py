@@ -14,8 +14,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.labels import Constraint
-from bacalhau_p2p.model.limits import (
+from bacalhau_p2p.model.constraints import Constraint
+from bacalhau_p2p.model.fields import (
     MAX_COUNT,
     MAX_ENTRIES,
     EntryName,

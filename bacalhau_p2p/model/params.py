@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.engines import DockerParams, NoopParams, WasmParams
+from bacalhau_p2p.model.engine_params import DockerParams, NoopParams, WasmParams
+from bacalhau_p2p.model.fields import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.limits import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
 
 
 def _starts_with(*prefixes: str) -> AfterValidator:

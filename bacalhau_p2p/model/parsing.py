@@ -8,19 +8,18 @@ job that was read from one can be submitted again.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from bacalhau_p2p.errors import Fault, InvalidJob
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.documents import Format, as_plain, as_text, bounded, read_document
 from bacalhau_p2p.model.job import InputSource, JobSpec, NetworkSpec, SpecConfig, Task
-from bacalhau_p2p.model.limits import MAX_SPEC
 from bacalhau_p2p.model.params import KNOWN_PARAMS
+from bacalhau_p2p.model.validation import faults_of, size_faults
 
 _SERVER_FIELDS = frozenset(
     {"id", "state", "version", "revision", "createtime", "modifytime", "evaluationid", "requesterid"}
@@ -47,50 +46,6 @@ def job_from_mapping(value: object) -> JobSpec:
     if not isinstance(document, dict):
         raise InvalidJob([Fault("", f"a job must be a map, not {_kind(document)}")])
     return _Reader().read(_unwrapped(document))
-
-
-def size_faults(spec: JobSpec) -> list[Fault]:
-    """Of a job that is too large to be announced."""
-    size = len(spec.model_dump_json(by_alias=True))
-    if size <= MAX_SPEC:
-        return []
-    problem = (
-        f"the job has {size:,} bytes, and at most {MAX_SPEC:,} fit into its announcement: "
-        "add the data to a node and refer to it by CID"
-    )
-    return [Fault("", problem)]
-
-
-def check_types(
-    spec: JobSpec,
-    *,
-    engines: Collection[str] | None = None,
-    sources: Collection[str] | None = None,
-    publishers: Collection[str] | None = None,
-    verifiers: Collection[str] | None = None,
-) -> list[Fault]:
-    """Which of the job's types are not among those that are known; None knows all. Known types are
-    given in lower case."""
-    task = spec.task
-    chosen = [
-        ("Tasks[0].Engine.Type", "engine", task.engine, engines),
-        *(
-            (f"Tasks[0].InputSources[{index}].Source.Type", "storage type", source.source, sources)
-            for index, source in enumerate(task.input_sources)
-        ),
-        ("Tasks[0].Publisher.Type", "publisher", task.publisher, publishers),
-        ("Verifier.Type", "verifier", spec.verifier, verifiers),
-    ]
-    return [
-        Fault(path, f"unknown {what} {choice.type!r} (known: {', '.join(sorted(known)) or 'none'})")
-        for path, what, choice, known in chosen
-        if known is not None and choice.type not in known
-    ]
-
-
-def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
-    """What pydantic found, by path and in our words."""
-    return [Fault(_path(prefix, details["loc"]), _problem(details)) for details in error.errors()]
 
 
 # --- the shapes that a job is made of ------------------------------------------------------
@@ -324,49 +279,6 @@ def _items(value: Any) -> list[Any]:
 
 
 # --- words -------------------------------------------------------------------------------
-
-
-_PROBLEMS = {
-    "missing": "missing",
-    "string_type": "must be text",
-    "string_too_short": "must not be empty",
-    "string_too_long": "must have at most {max_length} characters",
-    "too_long": "must have at most {max_length} entries",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a smaller whole number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "literal_error": "must be one of {expected}",
-    "mapping_type": "must be a map",
-    "dict_type": "must be a map",
-    "model_type": "must be a map",
-    "model_attributes_type": "must be a map",
-    "tuple_type": "must be a list",
-    "extra_forbidden": "unknown key",
-}
-
-
-def _problem(details: ErrorDetails) -> str:
-    context = details.get("ctx", {})
-    if details["type"] == "value_error":
-        return str(context["error"])
-    return _PROBLEMS.get(details["type"], "not valid").format(**context)
-
-
-def _path(prefix: str, location: tuple[int | str, ...]) -> str:
-    path = prefix
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part != "[key]":
-            path += f".{part}" if path else part
-    return path
 
 
 def _suggestion(key: str, names: list[str]) -> str:

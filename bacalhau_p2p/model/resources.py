@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.limits import Line
+from bacalhau_p2p.model.fields import Line
 from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_gpu
 
 

@@ -135,11 +135,11 @@ def _assemble(
     blocks = stack.enter_context(BlockStore(settings.data_dir / "blocks", quota=_content_quota(settings)))
     bitswap = Bitswap(blocks, transport.open_stream)
     exchange = Exchange(blocks, transport.open_stream, fallback=bitswap)
-    directory = KnownNodes()
+    known_nodes = KnownNodes()
     neighbours = Neighbours(settings.data_dir / "neighbours.json")
-    peer_book = PeerBook(transport, directory, clock, neighbours)
+    peer_book = PeerBook(transport, known_nodes, clock, neighbours)
     dht = _dht(settings, transport, peer_book, clock)
-    gateways = Gateways(lambda: directory.gateways(clock()), AddressGuard(settings.allow_private_networks))
+    gateways = Gateways(lambda: known_nodes.gateways(clock()), AddressGuard(settings.allow_private_networks))
     content = Content(
         blocks,
         exchange,
@@ -150,7 +150,7 @@ def _assemble(
         pinned=lambda cid, owner: dht.provide(cid) if dht and may_be_found(owner) else None,
         power_safe=settings.power_safe,
     )
-    node = Node(settings, identity, transport, messenger, content, directory, clock, peer_book, rng)
+    node = Node(settings, identity, transport, messenger, content, known_nodes, clock, peer_book, rng)
     if dht is not None:
         node.add_dht(dht)
     transport.handle_streams(CAR_PROTOCOL, exchange.serve)

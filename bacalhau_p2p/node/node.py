@@ -28,9 +28,9 @@ from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
-from bacalhau_p2p.model.parsing import check_types
+from bacalhau_p2p.model.validation import type_faults
 from bacalhau_p2p.node import registry
-from bacalhau_p2p.node.known_nodes import PUBLISH_APART, PUBLISH_EVERY, KnownNode, KnownNodes
+from bacalhau_p2p.node.known_nodes import MIN_PUBLISH_INTERVAL, PUBLISH_INTERVAL, KnownNode, KnownNodes
 from bacalhau_p2p.node.peer_book import PeerBook
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.runtime.logs import get_logger
@@ -61,7 +61,7 @@ class Node:
         transport: Transport,
         messenger: Messenger,
         content: Content,
-        directory: KnownNodes,
+        known_nodes: KnownNodes,
         clock: Callable[[], UnixSeconds],
         peer_book: PeerBook,
         rng: random.Random,
@@ -72,7 +72,7 @@ class Node:
         self.messenger = messenger
         self.content = content
         self.clock = clock
-        self.directory = directory
+        self.known_nodes = known_nodes
         self._peer_book = peer_book
         self._rng = rng
         self._dht: Dht | None = None
@@ -116,7 +116,7 @@ class Node:
         if self._compute is not None:
             nursery.start_soon(self._watch_engines)
         nursery.start_soon(self._publish_info)
-        nursery.start_soon(self._watch_directory)
+        nursery.start_soon(self._expire_known_nodes)
         nursery.start_soon(self.content.keep_room)
         nursery.start_soon(self._peer_book.keep_neighbours, self.settings.neighbours, self._rng)
         if self._dht is not None:
@@ -186,7 +186,7 @@ class Node:
 
     def nodes(self) -> list[KnownNode]:
         """Every node this one knows of, itself included."""
-        return self.directory.nodes()
+        return self.known_nodes.nodes()
 
     async def wait_for_compute_nodes(self, count: int) -> None:
         """Returns once this node knows at least so many nodes that run jobs, itself included."""
@@ -264,7 +264,7 @@ class Node:
     def check(self, spec: JobSpec) -> list[Fault]:
         """Types that nobody in the network is known to have are a fault at submission."""
         offers = [known.info.compute for known in self.nodes() if known.info.compute is not None]
-        return check_types(
+        return type_faults(
             spec,
             engines={*registry.engine_names(), *(name for offer in offers for name in offer.engines)},
             sources={
@@ -284,7 +284,7 @@ class Node:
         if info.id != arrival.author:
             self.messenger.counters["forged_info"] += 1
             return
-        if self.directory.saw(info, self.clock()):
+        if self.known_nodes.update(info, self.clock()):
             if info.id != self.peer_id:
                 self.transport.learn_addresses(info.id, info.addresses)
             if self._requester is not None:
@@ -296,14 +296,14 @@ class Node:
         while True:
             self._info_changed = trio.Event()
             self.messenger.broadcast(NodeInfoPublished(info=self.info()))
-            await trio.sleep(PUBLISH_APART)
-            with trio.move_on_after(PUBLISH_EVERY - PUBLISH_APART):
+            await trio.sleep(MIN_PUBLISH_INTERVAL)
+            with trio.move_on_after(PUBLISH_INTERVAL - MIN_PUBLISH_INTERVAL):
                 await self._info_changed.wait()
 
-    async def _watch_directory(self) -> None:
+    async def _expire_known_nodes(self) -> None:
         while True:
-            await trio.sleep(PUBLISH_EVERY)
-            for peer in self.directory.gone_stale(self.clock()):
+            await trio.sleep(PUBLISH_INTERVAL)
+            for peer in self.known_nodes.expire(self.clock()):
                 log.info("node_stale", peer=peer)
                 if self._requester is not None:
                     self._requester.node_went_stale(peer)

@@ -23,7 +23,7 @@ REMEMBERED = 4096
 
 
 class PeerBook:
-    """What the directory, the transport and users know of peers, put together.
+    """What the known nodes, the transport and users know of peers, put together.
 
     Addresses that a node tells of itself, or a user names, count for more than those that others tell of it:
     these are believed only where there is nothing better.
@@ -32,32 +32,32 @@ class PeerBook:
     def __init__(
         self,
         transport: Transport,
-        directory: KnownNodes,
+        known_nodes: KnownNodes,
         clock: Callable[[], UnixSeconds],
         neighbours: Neighbours,
     ) -> None:
         """`neighbours` are those of earlier lives, and are kept for later ones."""
         self._neighbours = neighbours
         self._transport = transport
-        self._directory = directory
+        self._known_nodes = known_nodes
         self._clock = clock
         self._named: dict[PeerID, None] = {}
         self._failed: dict[PeerID, float] = {}
 
     def candidates(self, most: int | None = None) -> list[PeerID]:
         """Peers that may have content: those connected first, then those heard of lately."""
-        fresh = [known.info.id for known in self._directory.nodes() if known.fresh(self._clock())]
+        fresh = [known.info.id for known in self._known_nodes.nodes() if known.is_fresh(self._clock())]
         known = dict.fromkeys([*self._transport.peers, *fresh])
         return [peer for peer in known if peer != self._transport.peer_id][:most]
 
     def dht_nodes(self) -> list[Contact]:
         """Nodes that say that they serve the DHT, and peers that have not said what they do."""
-        nodes, now = self._directory.nodes(), self._clock()
+        nodes, now = self._known_nodes.nodes(), self._clock()
         known = {node.info.id for node in nodes}
         serving = [
             Contact(node.info.id, tuple(node.info.addresses))
             for node in nodes
-            if node.info.dht and node.fresh(now) and node.info.id != self._transport.peer_id
+            if node.info.dht and node.is_fresh(now) and node.info.id != self._transport.peer_id
         ]
         return serving + [Contact(peer) for peer in self._transport.peers if peer not in known]
 
@@ -70,7 +70,9 @@ class PeerBook:
 
     def rumoured(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """Another node said where this peer can be dialled."""
-        known = peer in self._transport.peers or peer in self._named or self._directory.get(peer) is not None
+        known = (
+            peer in self._transport.peers or peer in self._named or self._known_nodes.get(peer) is not None
+        )
         if addresses and not known and peer != self._transport.peer_id:
             self._transport.learn_addresses(peer, addresses)
 
@@ -94,7 +96,7 @@ class PeerBook:
                     await trio.to_thread.run_sync(self._neighbours.write, data)
                 others = self._others()
                 rng.shuffle(others)
-                silent = [node for node in others if not node.fresh(self._clock())][:1]
+                silent = [node for node in others if not node.is_fresh(self._clock())][:1]
                 chosen = [node.info for node in (silent if self._transport.peers else others[:wanted])]
                 dialled = {info.id: info.addresses for info in chosen} or self._kept(wanted, rng)
                 async with trio.open_nursery() as nursery:
@@ -108,8 +110,8 @@ class PeerBook:
     def _note_neighbours(self) -> None:
         """Keep in mind who is there, with the addresses that it told itself."""
         now, connected = self._clock(), set(self._transport.peers)
-        for node in self._directory.nodes():
-            if node.info.id != self._transport.peer_id and (node.fresh(now) or node.info.id in connected):
+        for node in self._known_nodes.nodes():
+            if node.info.id != self._transport.peer_id and (node.is_fresh(now) or node.info.id in connected):
                 self._neighbours.saw(node.info.id, node.info.addresses, now, met=node.info.id in connected)
         for peer in connected:
             self._neighbours.saw(peer, (), now, met=True)
@@ -130,7 +132,7 @@ class PeerBook:
             self._failed.clear()
         return [
             node
-            for node in self._directory.nodes()
+            for node in self._known_nodes.nodes()
             if node.info.addresses
             and node.info.id != self._transport.peer_id
             and node.info.id not in self._transport.peers

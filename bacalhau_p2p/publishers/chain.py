@@ -13,7 +13,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import ChainParams
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.publishers.interface import Publisher
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 

@@ -22,7 +22,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import S3Publisher as S3Target
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.s3 import S3Access, S3Fault
 from bacalhau_p2p.publishers.keeping import PublishLimits, pin_result
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from bacalhau_p2p.model.base import ExecutionID, PeerID
+from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.job import JobSpec
-from bacalhau_p2p.model.labels import matches
 from bacalhau_p2p.model.node import NodeInfo
 
 LOAD_STEPS = 4

@@ -18,8 +18,8 @@ from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.model.parsing import size_faults
 from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.model.validation import size_faults
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, RequesterStore

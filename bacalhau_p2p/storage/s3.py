@@ -16,7 +16,7 @@ from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import S3Source
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.s3 import S3Access, S3Fault, translated
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.tasks import all_or_first_fault

@@ -16,7 +16,7 @@ from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import UrlSource
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
 from bacalhau_p2p.outbound.http import PASSING, RETRY_STATUS, answered, in_words, pause_before, shown
 from bacalhau_p2p.runtime.logs import get_logger

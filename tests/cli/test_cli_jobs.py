@@ -9,9 +9,9 @@ import yaml
 
 from bacalhau_p2p.cli.jobs import created, summary, verified
 from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.model.api_json import execution_to_json, job_to_json
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.model.wire_json import execution_to_json, job_to_json
 from tests.support.servers.fake_node import completed_execution
 
 ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"

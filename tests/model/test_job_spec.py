@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bacalhau_p2p.model.engines import environment_of
+from bacalhau_p2p.model.engine_params import environment_of
 from bacalhau_p2p.model.job import Deal, JobSpec, SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 

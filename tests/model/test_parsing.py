@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bacalhau_p2p.errors import Fault, InvalidJob
 from bacalhau_p2p.model.job import InputSource, JobSpec, SpecConfig
-from bacalhau_p2p.model.parsing import check_types, job_from_mapping, parse_job
+from bacalhau_p2p.model.parsing import job_from_mapping, parse_job
+from bacalhau_p2p.model.validation import type_faults
 
 JOBS = Path(__file__).parent / "jobs"
 
@@ -291,8 +292,8 @@ def test_types_that_are_not_known_here_are_faults_of_their_own():
             "Verifier": {"Type": "oracle"},
         }
     )
-    assert check_types(spec) == []
-    assert check_types(
+    assert type_faults(spec) == []
+    assert type_faults(
         spec, engines={"wasm"}, sources=["url", "ipfs"], publishers=[], verifiers=["oracle"]
     ) == [
         Fault("Tasks[0].Engine.Type", "unknown engine 'docker' (known: wasm)"),

@@ -123,7 +123,7 @@ async def test_a_node_that_restarts_alone_finds_those_whom_it_knew(tmp_path, nur
         await until(lambda: not one.transport.peers)
         async with open_node(settings) as other:
             await until(lambda: list(other.transport.peers) == [one.peer_id])
-            await until(lambda: other.directory.get(one.peer_id))
+            await until(lambda: other.known_nodes.get(one.peer_id))
     assert (tmp_path / "other" / "neighbours.json").exists()
     assert not (tmp_path / "one" / "neighbours.json").exists()
 
@@ -147,7 +147,7 @@ async def test_content_comes_from_a_peers_gateway_when_no_stream_can_be_had(tmp_
             (folder / f"{number}").write_bytes(b"%d" % number * 100_000)
         cid = await giver.add(folder)
         for node in (taker, careful):
-            await until(lambda node=node: node.directory.get(giver.peer_id).info.gateway == url)
+            await until(lambda node=node: node.known_nodes.get(giver.peer_id).info.gateway == url)
         with pytest.raises(ContentNotFound, match=rf"the gateway {url}: 127\.0\.0\.1 is not on the public"):
             await careful.export(str(cid), tmp_path / "none")
         await taker.export(str(cid), tmp_path / "copy")

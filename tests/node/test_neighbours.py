@@ -182,7 +182,11 @@ def test_only_addresses_of_the_node_itself_are_kept_and_not_too_many():
 
 @asynccontextmanager
 async def living(
-    path: Path, wires: MemoryNetwork, identity: Identity, wanted: int = 4, directory: KnownNodes | None = None
+    path: Path,
+    wires: MemoryNetwork,
+    identity: Identity,
+    wanted: int = 4,
+    known_nodes: KnownNodes | None = None,
 ):
     """A node as far as it looks for neighbours; yields its transport, and a count of what it dials."""
     async with wires.open(identity) as transport, trio.open_nursery() as nursery:
@@ -194,7 +198,7 @@ async def living(
             return await connect(address)
 
         transport.connect = counted
-        node = PeerBook(transport, directory or KnownNodes(), trio.current_time, Neighbours(path))
+        node = PeerBook(transport, known_nodes or KnownNodes(), trio.current_time, Neighbours(path))
         nursery.start_soon(node.keep_neighbours, wanted, random.Random(1))
         yield transport, dialled
         nursery.cancel_scope.cancel()
@@ -236,19 +240,19 @@ async def test_a_node_that_starts_alone_turns_to_those_whom_it_knew(path, jumpin
 
 
 async def test_a_node_that_was_cut_off_for_hours_finds_the_others_again(path, jumping):
-    wires, directory = MemoryNetwork(full_mesh=False), KnownNodes()
+    wires, known_nodes = MemoryNetwork(full_mesh=False), KnownNodes()
     async with (
         wires.open(Identity.generate()) as other,
-        living(path, wires, Identity.generate(), directory=directory) as (transport, _),
+        living(path, wires, Identity.generate(), known_nodes=known_nodes) as (transport, _),
     ):
         await transport.connect(other.addresses[0])
-        directory.saw(NodeInfo(id=other.peer_id, addresses=tuple(other.addresses)), trio.current_time())
+        known_nodes.update(NodeInfo(id=other.peer_id, addresses=tuple(other.addresses)), trio.current_time())
         await trio.sleep(2 * LOOK_EVERY)
         wires.cut(transport.peer_id, other.peer_id)
         await trio.sleep(2 * 3600)
         assert not transport.peers
-        directory.gone_stale(trio.current_time())  # as a node does it now and then
-        assert directory.nodes() == []
+        known_nodes.expire(trio.current_time())  # as a node does it now and then
+        assert known_nodes.nodes() == []
         wires.heal()
         await trio.sleep(AGAIN_AT_LAST + 2 * LOOK_EVERY)
         assert list(transport.peers) == [other.peer_id]

@@ -22,7 +22,7 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.resources import Resources
-from bacalhau_p2p.node.known_nodes import PUBLISH_APART, PUBLISH_EVERY, KnownNodes
+from bacalhau_p2p.node.known_nodes import MIN_PUBLISH_INTERVAL, PUBLISH_INTERVAL, KnownNodes
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester.machine import Environment as RequesterEnvironment
 from bacalhau_p2p.requester.machine import RequesterMachine
@@ -142,7 +142,7 @@ class Life:
         self._told_info_at = 0.0
         self._info_version = 0
         self._told_reserved = Resources()
-        self.directory = KnownNodes()
+        self.known_nodes = KnownNodes()
         self.requester = self._open_requester(rng) if node.plan.requester else None
         self.compute = self._open_compute(rng) if node.plan.compute else None
 
@@ -168,7 +168,7 @@ class Life:
         if self.requester is not None:
             self._resume_delivery(self.requester.durable, now)
             self._resume_jobs(self.requester)
-            self.world.at(self.world.now + PUBLISH_EVERY, self.guarded(self._watch_directory))
+            self.world.at(self.world.now + PUBLISH_INTERVAL, self.guarded(self._expire_known_nodes))
         if self.compute is not None:
             self._resume_delivery(self.compute.durable, now)
             self._resume_executions(self.compute, now)
@@ -318,15 +318,15 @@ class Life:
             self.settle(arrival)
 
     def _hear_of_node(self, author: PeerID, info: NodeInfo) -> None:
-        known = info.id == author and self.directory.saw(info, self.clock())
+        known = info.id == author and self.known_nodes.update(info, self.clock())
         if known and self.requester is not None:
             self.requester.put(rv.NodeSeen(info))
 
-    def _watch_directory(self) -> None:
-        for peer in self.directory.gone_stale(self.clock()):
+    def _expire_known_nodes(self) -> None:
+        for peer in self.known_nodes.expire(self.clock()):
             assert self.requester is not None
             self.requester.put(rv.NodeWentStale(peer))
-        self.world.at(self.world.now + PUBLISH_EVERY, self.guarded(self._watch_directory))
+        self.world.at(self.world.now + PUBLISH_INTERVAL, self.guarded(self._expire_known_nodes))
 
     def connection(self, peer: PeerID, *, stands: bool) -> None:
         if stands:
@@ -394,7 +394,7 @@ class Life:
 
     def changed(self) -> None:
         """There is news: tell it soon, but not more than once a second."""
-        when = max(self.world.now, self._told_info_at + PUBLISH_APART)
+        when = max(self.world.now, self._told_info_at + MIN_PUBLISH_INTERVAL)
         self._info_version += 1
         version = self._info_version
         self.world.at(when, self.guarded(lambda: self._publish_if(version)))
@@ -408,7 +408,7 @@ class Life:
         self.broadcast(say.NodeInfoPublished(info=self._info()))
         self._info_version += 1
         version = self._info_version
-        self.world.at(self.world.now + PUBLISH_EVERY, self.guarded(lambda: self._publish_if(version)))
+        self.world.at(self.world.now + PUBLISH_INTERVAL, self.guarded(lambda: self._publish_if(version)))
 
     def _info(self) -> NodeInfo:
         compute = None

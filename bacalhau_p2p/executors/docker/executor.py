@@ -17,10 +17,10 @@ from bacalhau_p2p.executors.docker.output import AttachedOutput, LoggedOutput, l
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.model.base import ExecutionID
-from bacalhau_p2p.model.engines import DockerParams
+from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.runtime.logs import get_logger
 
 if TYPE_CHECKING:

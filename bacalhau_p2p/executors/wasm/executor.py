@@ -23,10 +23,10 @@ from bacalhau_p2p.executors.wasm.cache import HEADER, Compiled, CompiledCache
 from bacalhau_p2p.executors.wasm.modules import Located, Mounts, locate, mounts, read_module
 from bacalhau_p2p.executors.wasm.process import Processes
 from bacalhau_p2p.model.base import ExecutionID
-from bacalhau_p2p.model.engines import WasmParams
+from bacalhau_p2p.model.engine_params import WasmParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.parsing import faults_of
+from bacalhau_p2p.model.validation import faults_of
 
 _PIPE_SIZE = 256 * 1024
 _IN_A_THREAD = 256 * 1024

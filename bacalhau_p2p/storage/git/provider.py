@@ -18,7 +18,7 @@ from bacalhau_p2p.ipfs.files.export import stays_inside
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import GitSource
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused
 from bacalhau_p2p.outbound.http import shown
 from bacalhau_p2p.storage.cache import Cached

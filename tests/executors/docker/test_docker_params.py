@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from bacalhau_p2p.executors.docker.executor import DockerExecutor, container_name
-from bacalhau_p2p.model.engines import DockerParams
+from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.reading import read_params
+from bacalhau_p2p.model.validation import read_params
 
 VARIABLES = "Params.EnvironmentVariables"
 

@@ -6,14 +6,7 @@ import pytest
 
 from bacalhau_p2p import errors
 from bacalhau_p2p.errors import ApiError, Fault, InvalidJob, UnknownJob
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
-from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
-from bacalhau_p2p.model.parsing import job_from_mapping
-from bacalhau_p2p.model.resources import Resources
-from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.model.wire_json import (
+from bacalhau_p2p.model.api_json import (
     error_from_json,
     error_to_json,
     execution_from_json,
@@ -25,6 +18,13 @@ from bacalhau_p2p.model.wire_json import (
     result_from_json,
     result_to_json,
 )
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import ExecutionState, JobState
 
 JOB, EXECUTION, NODE = JobID("j-1"), ExecutionID("e-1"), PeerID("12D3KooWa")
 

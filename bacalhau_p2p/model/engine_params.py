@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.job import Task
-from bacalhau_p2p.model.limits import (
+from bacalhau_p2p.model.fields import (
     MAX_ARGUMENTS,
     MAX_ENTRIES,
     AbsolutePath,
@@ -19,6 +18,7 @@ from bacalhau_p2p.model.limits import (
     Name,
     Value,
 )
+from bacalhau_p2p.model.job import Task
 
 
 def _assignments(value: object) -> object:

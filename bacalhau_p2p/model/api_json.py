@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bacalhau_p2p.model.api_errors import error_from_json as error_from_json
+from bacalhau_p2p.model.api_errors import error_to_json as error_to_json
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.model.wire_errors import error_from_json as error_from_json
-from bacalhau_p2p.model.wire_errors import error_to_json as error_to_json
 
 _SPEC_KEYS = frozenset(str(field.alias) for field in JobSpec.model_fields.values())
 _NANOSECONDS = 1_000_000_000

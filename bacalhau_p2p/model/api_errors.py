@@ -1,4 +1,4 @@
-"""Errors as the HTTP API shows them; apart from `wire_json`, so that the command line needs no pydantic."""
+"""Errors as the HTTP API shows them; apart from `api_json`, so that the command line needs no pydantic."""
 
 from __future__ import annotations
 

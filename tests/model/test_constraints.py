@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from bacalhau_p2p.model.labels import Constraint, matches
+from bacalhau_p2p.model.constraints import Constraint, matches
 
 LABELS = {"arch": "amd64", "cores": "16", "zone": "b"}
 

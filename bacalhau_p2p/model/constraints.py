@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.limits import MAX_ENTRIES, Line, Name, Value
+from bacalhau_p2p.model.fields import MAX_ENTRIES, Line, Name, Value
 
 _Relation = Callable[[str | None, tuple[str, ...]], bool]
 

@@ -1,0 +1,116 @@
+"""Checks a job or its parameters, and reports each fault with the path of the key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bacalhau_p2p.errors import Fault, InvalidJob
+from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.fields import MAX_SPEC
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+
+M = TypeVar("M", bound=Model)
+
+
+def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
+    """The faults that pydantic found, in our own words. Their paths start with `prefix`."""
+    return [Fault(_path(prefix, details["loc"]), _problem(details)) for details in error.errors()]
+
+
+def read_params(model: type[M], config: SpecConfig) -> M:
+    """The `Params` of an engine, source, publisher or verifier as a value.
+
+    Raises InvalidJob; the paths of its faults start with `Params`.
+    """
+    try:
+        return model.from_wire(dict(config.params))
+    except ValidationError as error:
+        raise InvalidJob(faults_of(error, "Params")) from None
+
+
+def size_faults(spec: JobSpec) -> list[Fault]:
+    """One fault if the job is too large to be announced, else none."""
+    size = len(spec.model_dump_json(by_alias=True))
+    if size <= MAX_SPEC:
+        return []
+    problem = (
+        f"the job has {size:,} bytes, and at most {MAX_SPEC:,} fit into its announcement: "
+        "add the data to a node and refer to it by CID"
+    )
+    return [Fault("", problem)]
+
+
+def type_faults(
+    spec: JobSpec,
+    *,
+    engines: Collection[str] | None = None,
+    sources: Collection[str] | None = None,
+    publishers: Collection[str] | None = None,
+    verifiers: Collection[str] | None = None,
+) -> list[Fault]:
+    """A fault for each type in the job that is not among the known ones.
+
+    Known types are in lower case. None accepts every type.
+    """
+    task = spec.task
+    chosen = [
+        ("Tasks[0].Engine.Type", "engine", task.engine, engines),
+        *(
+            (f"Tasks[0].InputSources[{index}].Source.Type", "storage type", source.source, sources)
+            for index, source in enumerate(task.input_sources)
+        ),
+        ("Tasks[0].Publisher.Type", "publisher", task.publisher, publishers),
+        ("Verifier.Type", "verifier", spec.verifier, verifiers),
+    ]
+    return [
+        Fault(path, f"unknown {what} {choice.type!r} (known: {', '.join(sorted(known)) or 'none'})")
+        for path, what, choice, known in chosen
+        if known is not None and choice.type not in known
+    ]
+
+
+_PROBLEMS = {
+    "missing": "missing",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} entries",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller whole number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "literal_error": "must be one of {expected}",
+    "mapping_type": "must be a map",
+    "dict_type": "must be a map",
+    "model_type": "must be a map",
+    "model_attributes_type": "must be a map",
+    "tuple_type": "must be a list",
+    "extra_forbidden": "unknown key",
+}
+
+
+def _problem(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    if details["type"] == "value_error":
+        return str(context["error"])
+    return _PROBLEMS.get(details["type"], "not valid").format(**context)
+
+
+def _path(prefix: str, location: tuple[int | str, ...]) -> str:
+    path = prefix
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]":
+            path += f".{part}" if path else part
+    return path
