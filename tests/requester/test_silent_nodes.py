@@ -178,3 +178,14 @@ def test_a_run_that_dies_with_its_node_is_replaced_as_soon_as_its_node_is_missed
     lose_contact(bench, outlives=False)
     bench.wait(LOST_AFTER_BREAK + 0.1)
     assert bench.states() == {A: S.LOST}
+
+
+def test_a_heartbeat_that_arrives_late_counts_from_its_arrival(bench):
+    lose_contact(bench)
+    bench.wait(LOST_AFTER_SURVIVING / 2)
+    bench.hear(A, beat(A))
+    bench.give(ev.ConnectionBroke(A))
+    bench.wait(LOST_AFTER_SURVIVING - 1)
+    assert bench.states() == {A: S.BID_ACCEPTED}
+    bench.wait(1)
+    assert bench.states() == {A: S.LOST}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bacalhau_p2p.compute.machine import KEEP_PROPOSED, ComputeMachine
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RECONCILE_EVERY, RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE
 from tests.simulation.plan import Loss
@@ -84,8 +85,15 @@ def _check_nobody_is_waited_for_in_vain(world: World, node: SimulatedNode) -> No
         for execution in entry.executions.values():
             if execution.state not in ACTIVE:
                 continue
-            gone = world.nodes[execution.node_id].gone
-            require(not gone, "silence", f"{execution.id} is {execution.state}, and its node left long ago")
+            # What a node said before it left may have been under way for long, and counts when it arrives.
+            last_sign = max(
+                world.start + world.plan.heal_at + SLACK,
+                world.watch.last_word(node.peer, execution.id),
+                life.world_time(execution.modified),
+            )
+            lost_by = last_sign + LOST_AFTER_SURVIVING + LOOK_EVERY
+            late = world.nodes[execution.node_id].gone and world.now > lost_by
+            require(not late, "silence", f"{execution.id} is {execution.state}, and its node left long ago")
             told = max(execution.modified, entry.reconciled.get(execution.id, 0.0))
             silent = now - told > RECONCILE_EVERY + LOOK_EVERY
             require(

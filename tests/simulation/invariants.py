@@ -82,6 +82,10 @@ class Watch:
         elif (execution_id := getattr(message, "execution_id", None)) is not None:
             self._last_word[requester, execution_id] = self._world.now
 
+    def last_word(self, requester: PeerID, execution: ExecutionID) -> float:
+        """When this requester last handled what the execution's node said of it; 0.0 if never."""
+        return self._last_word.get((requester, execution), 0.0)
+
     def after_tick(self, component: Component, now: float) -> None:
         machine = component.machine
         due = machine.next_deadline()
