@@ -1,1 +1,1 @@
-"""Bytes and values: strict CBOR and varints, as all protocols here use them."""
+"""Bytes and values: strict CBOR, varints, frames and protobuf, as the protocols use them."""

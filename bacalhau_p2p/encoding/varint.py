@@ -1,8 +1,6 @@
-"""Unsigned LEB128 varints, as multiformats, protobuf and CAR use them, and messages with such a length."""
+"""Unsigned LEB128 varints, as multiformats, protobuf and CAR use them."""
 
 from __future__ import annotations
-
-from bacalhau_p2p.errors import RemoteProtocolError
 
 MAX_VARINT = 10
 """Bytes of the longest varint: ten hold 64 bits."""
@@ -21,10 +19,10 @@ def encode_varint(number: int) -> bytes:
 
 
 def decode_varint(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[int, int]:
-    """The number that begins at `offset`, and the offset after it.
+    """The number at `offset`, and the offset after it.
 
-    Raises IndexError when `data` ends inside the varint, ValueError when it is longer than 64
-    bits or not the shortest form.
+    Raises IndexError when `data` ends inside the varint, ValueError when it is longer than 64 bits or
+    not the shortest form.
     """
     byte = data[offset]
     if byte < 0x80:
@@ -38,21 +36,3 @@ def decode_varint(data: bytes | bytearray | memoryview, offset: int = 0) -> tupl
                 break
             return number, offset + position + 1
     raise ValueError("malformed varint")
-
-
-def take_message(buffer: bytearray, most: int, kind: str) -> bytes | None:
-    """Remove the message at the front of `buffer`, which has its length in front; None while it is not all
-    there. Raises RemoteProtocolError, which calls it `kind`, for one of more than `most` bytes."""
-    try:
-        length, start = decode_varint(buffer)
-    except IndexError:
-        return None
-    except ValueError:
-        raise RemoteProtocolError(f"a {kind} message has a malformed length") from None
-    if length > most:
-        raise RemoteProtocolError(f"a {kind} message of {length} bytes; at most {most} are allowed")
-    if len(buffer) < start + length:
-        return None
-    body = bytes(memoryview(buffer)[start : start + length])
-    del buffer[: start + length]
-    return body

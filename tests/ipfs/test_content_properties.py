@@ -9,7 +9,6 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bacalhau_p2p.encoding.varint import decode_varint, encode_varint
 from bacalhau_p2p.errors import ContentTooLarge, InvalidCID, InvalidContent, RemoteProtocolError
 from bacalhau_p2p.ipfs.exchange.wire import Answer, Request, take_frame
 from bacalhau_p2p.ipfs.files.export import export
@@ -80,12 +79,6 @@ def test_any_bytes_are_a_cid_that_prints_and_parses_or_none(data):
 def test_any_text_is_a_cid_or_none(text):
     with contextlib.suppress(InvalidCID):
         CID.parse(text)
-
-
-@given(st.integers(0, 2**64 - 1), st.binary(max_size=3))
-def test_varints_come_back(number, rest):
-    encoded = encode_varint(number)
-    assert decode_varint(encoded + rest) == (number, len(encoded))
 
 
 names = st.text(

@@ -14,10 +14,9 @@ import base58
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from bacalhau_p2p.encoding import varint
-from bacalhau_p2p.encoding.varint import encode_varint
+from bacalhau_p2p.encoding import framing
+from bacalhau_p2p.encoding.protobuf import bytes_field, read_fields, varint_field
 from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.ipfs.format.dag_pb import pb_field, pb_fields
 from bacalhau_p2p.model.base import PeerID
 
 MAX_MESSAGE = 64 * 1024
@@ -50,10 +49,10 @@ class Contact:
     addresses: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        parts = [pb_field(1, base58.b58decode(self.peer))]
+        parts = [bytes_field(1, base58.b58decode(self.peer))]
         for text in self.addresses[:MAX_ADDRESSES]:
             try:
-                parts.append(pb_field(2, Multiaddr(text.rpartition("/p2p/")[0] or text).to_bytes()))
+                parts.append(bytes_field(2, Multiaddr(text.rpartition("/p2p/")[0] or text).to_bytes()))
             except (MultiaddrError, ValueError):
                 continue
         return b"".join(parts)
@@ -62,7 +61,7 @@ class Contact:
     def decode(cls, data: bytes) -> Contact | None:
         """None for what is no peer. Raises IndexError, ValueError."""
         peer, addresses = None, dict[str, None]()
-        for number, _, value in pb_fields(data):
+        for number, value in read_fields(data):
             if number == 1 and isinstance(value, bytes) and 2 <= len(value) <= _MAX_PEER_ID:
                 peer = PeerID(base58.b58encode(value).decode("ascii"))
             elif number == 2 and isinstance(value, bytes) and len(addresses) < MAX_ADDRESSES:
@@ -97,13 +96,12 @@ class Message:
 
     def encode(self) -> bytes:
         """With its length in front."""
-        parts = [b"\x08" + encode_varint(self.kind)]
+        parts = [varint_field(1, self.kind)]
         if self.key:
-            parts.append(pb_field(2, self.key))
-        parts += [pb_field(8, contact.encode()) for contact in self.closer[:MAX_CONTACTS]]
-        parts += [pb_field(9, contact.encode()) for contact in self.providers[:MAX_CONTACTS]]
-        body = b"".join(parts)
-        return encode_varint(len(body)) + body
+            parts.append(bytes_field(2, self.key))
+        parts += [bytes_field(8, contact.encode()) for contact in self.closer[:MAX_CONTACTS]]
+        parts += [bytes_field(9, contact.encode()) for contact in self.providers[:MAX_CONTACTS]]
+        return framing.encode_frame(b"".join(parts))
 
     @classmethod
     def decode(cls, body: bytes) -> Message:
@@ -111,7 +109,7 @@ class Message:
         kind, key = Kind.PUT_VALUE, b""
         contacts: dict[int, list[Contact]] = {8: [], 9: []}
         try:
-            for number, _, value in pb_fields(body):
+            for number, value in read_fields(body):
                 if number == 1 and isinstance(value, int):
                     kind = Kind(value)
                 elif number == 2 and isinstance(value, bytes):
@@ -133,7 +131,7 @@ def take_message(buffer: bytearray) -> bytes | None:
 
     Raises RemoteProtocolError.
     """
-    return varint.take_message(buffer, MAX_MESSAGE, "DHT")
+    return framing.take_frame(buffer, MAX_MESSAGE, "DHT")
 
 
 def peer_key(peer: PeerID) -> bytes | None:

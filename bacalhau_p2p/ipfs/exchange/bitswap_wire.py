@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bacalhau_p2p.encoding import varint
-from bacalhau_p2p.encoding.varint import decode_varint, encode_varint
+from bacalhau_p2p.encoding import framing
+from bacalhau_p2p.encoding.protobuf import bytes_field, read_fields, varint_field
+from bacalhau_p2p.encoding.varint import decode_varint
 from bacalhau_p2p.errors import InvalidCID, RemoteProtocolError
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, SHA2_256
-from bacalhau_p2p.ipfs.format.dag_pb import pb_field, pb_fields
 from bacalhau_p2p.ipfs.format.limits import MAX_BLOCK
 
 PROTOCOL = "/ipfs/bitswap/1.2.0"
@@ -38,10 +38,10 @@ class Want:
     """Whether the peer wants to hear that we do not have it."""
 
     def encode(self) -> bytes:
-        body = pb_field(1, self.cid.binary) + b"\x10\x01"
-        body += b"\x18\x01" if self.cancel else b""
-        body += b"\x20\x01" if self.have else b""
-        return body + (b"\x28\x01" if self.tell_missing else b"")
+        body = bytes_field(1, self.cid.binary) + varint_field(2, 1)
+        body += varint_field(3, 1) if self.cancel else b""
+        body += varint_field(4, 1) if self.have else b""
+        return body + (varint_field(5, 1) if self.tell_missing else b"")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,13 +56,12 @@ class Message:
         """With its length in front."""
         parts = []
         if self.wants:
-            parts.append(pb_field(1, b"".join(pb_field(1, want.encode()) for want in self.wants)))
+            parts.append(bytes_field(1, b"".join(bytes_field(1, want.encode()) for want in self.wants)))
         for cid, block in self.blocks:
-            parts.append(pb_field(3, pb_field(1, _prefix(cid)) + pb_field(2, block)))
+            parts.append(bytes_field(3, bytes_field(1, _prefix(cid)) + bytes_field(2, block)))
         for cid, has in self.presences:
-            parts.append(pb_field(4, pb_field(1, cid.binary) + (b"" if has else b"\x10\x01")))
-        body = b"".join(parts)
-        return encode_varint(len(body)) + body
+            parts.append(bytes_field(4, bytes_field(1, cid.binary) + (b"" if has else varint_field(2, 1))))
+        return framing.encode_frame(b"".join(parts))
 
     @classmethod
     def decode(cls, body: bytes) -> Message:
@@ -70,7 +69,7 @@ class Message:
         not handled here is left out. Raises RemoteProtocolError."""
         message = cls()
         try:
-            for number, _, value in pb_fields(body):
+            for number, value in read_fields(body):
                 if number == 1 and isinstance(value, bytes):
                     message.wants += [want for want in _wants(value) if want.cid.fetchable]
                 elif number == 3 and isinstance(value, bytes):
@@ -89,7 +88,7 @@ def take_message(buffer: bytearray) -> bytes | None:
 
     Raises RemoteProtocolError.
     """
-    return varint.take_message(buffer, MAX_MESSAGE, "bitswap")
+    return framing.take_frame(buffer, MAX_MESSAGE, "bitswap")
 
 
 def _prefix(cid: CID) -> bytes:
@@ -97,12 +96,12 @@ def _prefix(cid: CID) -> bytes:
 
 
 def _wants(data: bytes) -> Iterator[Want]:
-    for number, _, value in pb_fields(data):
+    for number, value in read_fields(data):
         if number != 1 or not isinstance(value, bytes):
             continue
         cid: CID | None = None
         flags: dict[int, int] = {}
-        for inner, _, item in pb_fields(value):
+        for inner, item in read_fields(value):
             if inner == 1 and isinstance(item, bytes):
                 cid = CID(item)
             elif isinstance(item, int):
@@ -119,7 +118,7 @@ def _wants(data: bytes) -> Iterator[Want]:
 
 def _block(data: bytes) -> list[tuple[CID, bytes]]:
     prefix = block = b""
-    for number, _, value in pb_fields(data):
+    for number, value in read_fields(data):
         if isinstance(value, bytes):
             if number == 1:
                 prefix = value
@@ -137,7 +136,7 @@ def _block(data: bytes) -> list[tuple[CID, bytes]]:
 
 def _presence(data: bytes) -> list[tuple[CID, bool]]:
     cid, kind = None, 0
-    for number, _, value in pb_fields(data):
+    for number, value in read_fields(data):
         if number == 1 and isinstance(value, bytes):
             cid = CID(value)
         elif number == 2 and isinstance(value, int):

@@ -14,9 +14,8 @@ import trio
 from cbor2 import dumps
 from trio.abc import ReceiveStream
 
-from bacalhau_p2p.encoding import varint
+from bacalhau_p2p.encoding import framing
 from bacalhau_p2p.encoding.cbor import strict_loads
-from bacalhau_p2p.encoding.varint import encode_varint
 from bacalhau_p2p.errors import InvalidCID, RemoteProtocolError
 from bacalhau_p2p.ipfs.format.cid import CID
 
@@ -133,12 +132,11 @@ def take_frame(buffer: bytearray) -> bytes | None:
 
     Raises RemoteProtocolError.
     """
-    return varint.take_message(buffer, MAX_MESSAGE, "content")
+    return framing.take_frame(buffer, MAX_MESSAGE, "content")
 
 
 def _frame(body: dict[str, Any]) -> bytes:
-    payload = dumps(body)
-    return encode_varint(len(payload)) + payload
+    return framing.encode_frame(dumps(body))
 
 
 def _cid(value: object) -> CID:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bacalhau_p2p.encoding.framing import encode_frame
 from bacalhau_p2p.encoding.varint import decode_varint, encode_varint
 from bacalhau_p2p.errors import ContentTooLarge, InvalidCID, InvalidContent
 from bacalhau_p2p.ipfs.format.block_source import BlockSource, Bulk, missing_block
@@ -37,7 +38,7 @@ def header(roots: Sequence[CID]) -> bytes:
     """The header of a CARv1 with these roots (DAG-CBOR, which is written by hand: it is so small)."""
     links = b"".join(b"\xd8\x2a" + _head(2, len(root.binary) + 1) + b"\0" + root.binary for root in roots)
     body = b"\xa2\x65roots" + _head(4, len(roots)) + links + b"\x67version\x01"
-    return encode_varint(len(body)) + body
+    return encode_frame(body)
 
 
 def section(cid: CID, block: bytes) -> bytes:

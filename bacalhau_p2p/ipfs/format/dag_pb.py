@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bacalhau_p2p.encoding.varint import decode_varint, encode_varint
+from bacalhau_p2p.encoding.protobuf import bytes_field, read_fields, varint_field
+from bacalhau_p2p.encoding.varint import decode_varint
 from bacalhau_p2p.errors import InvalidCID, InvalidContent
 from bacalhau_p2p.ipfs.format.cid import CID
 
 HAMT_HASH = 0x22
 """Multihash code of murmur3-x64-64, the one hash that sharded folders use."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class NodeType(IntEnum):
@@ -60,37 +59,33 @@ def encode_block(links: Iterable[PBLink], unixfs: bytes) -> bytes:
     """A dag-pb block: the links, then the UnixFS message."""
     parts = []
     for link in links:
-        tsize = b"\x18" + encode_varint(link.tsize)
-        parts.append(pb_field(2, pb_field(1, link.cid.binary) + pb_field(2, link.name) + tsize))
-    parts.append(pb_field(1, unixfs))
+        fields = (bytes_field(1, link.cid.binary), bytes_field(2, link.name), varint_field(3, link.tsize))
+        parts.append(bytes_field(2, b"".join(fields)))
+    parts.append(bytes_field(1, unixfs))
     return b"".join(parts)
 
 
 def encode_file(filesize: int, blocksizes: Iterable[int]) -> bytes:
     """The UnixFS message of a file whose content is in the blocks that it links to."""
-    sizes = b"".join(b"\x20" + encode_varint(size) for size in blocksizes)
-    return b"\x08\x02\x18" + encode_varint(filesize) + sizes
+    sizes = b"".join(varint_field(4, size) for size in blocksizes)
+    return varint_field(1, NodeType.FILE) + varint_field(3, filesize) + sizes
 
 
 def encode_directory() -> bytes:
     """The UnixFS message of a folder that fits into one block."""
-    return b"\x08\x01"
+    return varint_field(1, NodeType.DIRECTORY)
 
 
 def encode_symlink(target: bytes) -> bytes:
     """The UnixFS message of a symlink."""
-    return b"\x08\x04" + pb_field(2, target)
+    return varint_field(1, NodeType.SYMLINK) + bytes_field(2, target)
 
 
 def encode_shard(bitfield: int, fanout: int) -> bytes:
     """The UnixFS message of one shard of a folder; bit n of `bitfield` says that slot n is taken."""
     bits = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
-    tail = b"\x28" + encode_varint(HAMT_HASH) + b"\x30" + encode_varint(fanout)
-    return b"\x08\x05" + pb_field(2, bits) + tail
-
-
-def pb_field(number: int, value: bytes) -> bytes:
-    return bytes((number << 3 | _BYTES,)) + encode_varint(len(value)) + value
+    hash_and_fanout = varint_field(5, HAMT_HASH) + varint_field(6, fanout)
+    return varint_field(1, NodeType.HAMT_SHARD) + bytes_field(2, bits) + hash_and_fanout
 
 
 # --- decoding -----------------------------------------------------------------------------
@@ -108,33 +103,11 @@ def decode_block(cid: CID, block: bytes) -> PBNode:
         raise InvalidContent(f"block {cid} is not a UnixFS node: {reason}") from None
 
 
-def pb_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Number, wire type and value of each protobuf field. Raises IndexError, ValueError."""
-    offset, end = 0, len(data)
-    while offset < end:
-        key, offset = decode_varint(data, offset)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, offset = decode_varint(data, offset)
-            yield number, wire, value
-            continue
-        if wire == _BYTES:
-            length, offset = decode_varint(data, offset)
-        elif wire in (_FIXED32, _FIXED64):
-            length = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"protobuf wire type {wire} is unknown")
-        if offset + length > end:
-            raise IndexError
-        yield number, wire, data[offset : offset + length]
-        offset += length
-
-
 def _decode_pb(block: bytes) -> tuple[list[PBLink], bytes | None]:
     links: list[PBLink] = []
     unixfs: bytes | None = None
     links_closed = False
-    for number, _, value in pb_fields(block):
+    for number, value in read_fields(block):
         if not isinstance(value, bytes) or number not in (1, 2):
             raise ValueError(f"field {number} is not dag-pb")
         if number == 2:
@@ -168,7 +141,7 @@ def _decode_link(data: bytes) -> PBLink:
 def _decode_unusual_link(data: bytes) -> PBLink:
     cid: CID | None = None
     name, tsize, last = b"", 0, 0
-    for number, _, value in pb_fields(data):
+    for number, value in read_fields(data):
         if number <= last:
             raise ValueError("the fields of a link are out of order")
         last = number
@@ -191,7 +164,7 @@ def _decode_unixfs(links: list[PBLink], message: bytes) -> PBNode:
     numbers: dict[int, int] = {}
     data = b""
     blocksizes: list[int] = []
-    for number, _, value in pb_fields(message):
+    for number, value in read_fields(message):
         if number == 2 and isinstance(value, bytes):
             data = value
         elif number == 4 and isinstance(value, int):

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 from trio.abc import HalfCloseableStream
 
+from bacalhau_p2p.encoding.framing import encode_frame
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.interface import MAX_FRAME
@@ -34,16 +35,6 @@ BURST: Final = 0.0002
 """Seconds after a frame was written at once in which others wait for each other, to be written together."""
 
 _MAX_HEADER: Final = 3  # bytes of the varint of MAX_FRAME
-
-
-def encode_varint(number: int) -> bytes:
-    """An unsigned LEB128 varint, as everywhere in libp2p."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 class FrameReader:
@@ -224,7 +215,7 @@ class DirectLinks:
             return
         # Without a pause between them while there is space, so that one write takes them all.
         for payload in payloads:
-            frame = encode_varint(len(payload)) + payload
+            frame = encode_frame(payload)
             while (link := self._links.get(peer)) is None or not await link.put(frame):
                 if link is None:
                     await self._open(peer)
@@ -232,9 +223,7 @@ class DirectLinks:
     def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
         """Write or queue frames where a stream stands and has space; False otherwise."""
         link = self._links.get(peer)
-        return link is not None and link.put_now(
-            [encode_varint(len(payload)) + payload for payload in payloads]
-        )
+        return link is not None and link.put_now([encode_frame(payload) for payload in payloads])
 
     async def flush(self) -> None:
         """Wait until every frame handed over has been written, or its stream is gone."""

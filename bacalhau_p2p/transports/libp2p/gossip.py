@@ -19,11 +19,12 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.utils import maybe_consume_signed_record
 
+from bacalhau_p2p.encoding.framing import encode_frame
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast
-from bacalhau_p2p.transports.libp2p.direct import FrameReader, encode_varint
+from bacalhau_p2p.transports.libp2p.direct import FrameReader
 from bacalhau_p2p.transports.libp2p.signatures import is_signed_by_its_author, signed_bytes
 from bacalhau_p2p.transports.libp2p.stream import Libp2pStream
 from bacalhau_p2p.transports.libp2p.swarm import ContainedTasks
@@ -61,8 +62,7 @@ def framed(message: Any) -> bytes:
     """A message (or what `framed` made of one) as it goes over the wire, its length first."""
     if isinstance(message, bytes):
         return message
-    encoded: bytes = message.SerializeToString()
-    return encode_varint(len(encoded)) + encoded
+    return encode_frame(message.SerializeToString())
 
 
 class Gossip(GossipSub):  # type: ignore[misc]
