@@ -38,6 +38,8 @@ class Fault:
 
     path: str
     problem: str
+    this_node_only: bool = False
+    """Another node may accept the same job: a node's settings or data are the cause, not the job."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}" if self.path else self.problem

@@ -68,7 +68,10 @@ class Executor(Protocol):
         ...
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
-        """What is wrong with these engine parameters, by path (`Params.Image`); nothing is run."""
+        """What is wrong with these engine parameters, by path (`Params.Image`).
+
+        Pure and fast: it looks at nothing but the parameters and this node's settings.
+        """
         ...
 
     async def prepare(self, request: RunRequest) -> None:

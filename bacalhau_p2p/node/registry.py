@@ -153,7 +153,7 @@ def _inline_storage(context: AdapterContext) -> StorageProvider:
 
 def _local_storage(source: str) -> Factory:
     def make(context: AdapterContext) -> StorageProvider:
-        from bacalhau_p2p.storage.local import LocalStorage
+        from bacalhau_p2p.storage.local.provider import LocalStorage
 
         return LocalStorage(context.settings.allow_local_paths, source=source)
 

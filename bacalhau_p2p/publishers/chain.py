@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -58,10 +59,11 @@ class ChainPublisher:
         for index, link in enumerate(links):
             path = f"Params.Publishers[{index}]"
             if link.type not in known:
-                found.append(Fault(f"{path}.Type", f"this node has no {link.type} publisher"))
+                problem = f"this node has no {link.type} publisher"
+                found.append(Fault(f"{path}.Type", problem, this_node_only=True))
             else:
                 faults = known[link.type].faults(link)
-                found += [Fault(f"{path}.{fault.path}", fault.problem) for fault in faults]
+                found += [replace(fault, path=f"{path}.{fault.path}") for fault in faults]
         return found
 
     async def unavailable(self) -> str | None:

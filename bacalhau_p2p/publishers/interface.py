@@ -17,7 +17,10 @@ class Publisher(Protocol):
         ...
 
     def faults(self, publisher: SpecConfig) -> list[Fault]:
-        """What is wrong with these parameters, by path (`Params.Bucket`)."""
+        """What is wrong with these parameters, by path (`Params.Bucket`).
+
+        Pure and fast: it looks at nothing but the parameters and this node's settings.
+        """
         ...
 
     async def unavailable(self) -> str | None:

@@ -69,9 +69,9 @@ class S3Publisher:
         except InvalidJob as error:
             return list(error.faults)
         if not self._access.allows(target.endpoint):
-            return [Fault("Params.Endpoint", "is not an endpoint that this node allows")]
+            return [Fault("Params.Endpoint", "is not allowed on this node", this_node_only=True)]
         if not self._access.signs(target.bucket):
-            return [Fault("Params.Bucket", "is not a bucket that this node publishes to")]
+            return [Fault("Params.Bucket", "is not allowed on this node", this_node_only=True)]
         return []
 
     async def unavailable(self) -> str | None:

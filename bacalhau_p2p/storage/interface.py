@@ -37,7 +37,10 @@ class InputSize:
 
 
 class StorageProvider(Protocol):
-    """Brings one type of input source to disk. One object serves all executions of a node."""
+    """Brings one type of input source to disk. One object serves all executions of a node.
+
+    A provider that derives from this class inherits `input_faults`, which finds none.
+    """
 
     @property
     def source(self) -> str:
@@ -46,9 +49,21 @@ class StorageProvider(Protocol):
         ...
 
     def faults(self, source: SpecConfig) -> list[Fault]:
-        """What is wrong with these parameters, by path (`Params.CID`); nothing is fetched.
-        A source that this node's policy refuses is a fault too."""
+        """What is wrong with these parameters, by path (`Params.CID`).
+
+        Pure and fast: it looks at nothing but the parameters and this node's settings. A source that
+        the settings do not allow is a fault too.
+        """
         ...
+
+    async def input_faults(self, source: SpecConfig) -> list[Fault]:
+        """What is wrong with this input on this node, by path, beyond what `faults` can tell.
+
+        May use the disk and worker threads; fetches nothing. Called at submission and before a bid, for
+        sources without `faults`, by a caller that cancels it after a second or two. A requester that
+        does not run the job itself ignores faults with `this_node_only`.
+        """
+        return []
 
     async def has_locally(self, source: SpecConfig) -> bool:
         """Whether the data is on this machine already."""

@@ -13,12 +13,12 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.files import remove_tree
-from bacalhau_p2p.storage.interface import InputSize, PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 _NAME = "content"
 
 
-class IpfsStorage:
+class IpfsStorage(StorageProvider):
     """`{Type: ipfs, Params: {CID: bafy...}}`: a file or a folder, read-only.
 
     The content is fetched into the node's block store, where later jobs find it, and written into

@@ -116,7 +116,7 @@ class GatewaySource:
         )
 
 
-class IpfsWebStorage:
+class IpfsWebStorage(StorageProvider):
     """The `ipfs` provider with further sources: peers are asked first, unless a source has it for sure."""
 
     def __init__(
@@ -141,6 +141,9 @@ class IpfsWebStorage:
 
     def faults(self, source: SpecConfig) -> list[Fault]:
         return self._peers.faults(source)
+
+    async def input_faults(self, source: SpecConfig) -> list[Fault]:
+        return await self._peers.input_faults(source)
 
     async def has_locally(self, source: SpecConfig) -> bool:
         return await self._peers.has_locally(source)

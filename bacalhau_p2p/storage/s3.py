@@ -22,7 +22,7 @@ from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, UnchangedError
-from bacalhau_p2p.storage.interface import InputSize, PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ class _Object:
     etag: str
 
 
-class S3Storage:
+class S3Storage(StorageProvider):
     """`{Type: s3, Params: {Bucket, Key, VersionID, ChecksumSHA256, Endpoint, Region, Anonymous}}`.
 
     A folder, read-only. A `Key` that ends in `/` or `*` stands for all objects that begin so, by the
@@ -65,7 +65,7 @@ class S3Storage:
         except InvalidJob as error:
             return list(error.faults)
         if not self._access.allows(asked.endpoint):
-            return [Fault("Params.Endpoint", "is not an endpoint that this node allows")]
+            return [Fault("Params.Endpoint", "is not allowed on this node", this_node_only=True)]
         return []
 
     async def has_locally(self, source: SpecConfig) -> bool:

@@ -22,7 +22,7 @@ from bacalhau_p2p.outbound.http import PASSING, RETRY_STATUS, answered, in_words
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, Spool, UnchangedError
-from bacalhau_p2p.storage.interface import InputSize, PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 log = get_logger(__name__)
 
@@ -32,7 +32,7 @@ _GONE = frozenset({404, 410, 451})
 _HEADERS = {"User-Agent": "bacalhau_p2p", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
-class UrlStorage:
+class UrlStorage(StorageProvider):
     """`{Type: url, Params: {URL: "https://...", SHA256: "..."}}`: a folder with one file, read-only.
 
     The file has the name that ends the URL's path. With `SHA256` it must have that hash, and is not
@@ -55,7 +55,9 @@ class UrlStorage:
         except InvalidJob as error:
             return list(error.faults)
         if not self._literal_is_permitted(asked.url):
-            return [Fault("Params.URL", "this node fetches nothing from that address")]
+            return [
+                Fault("Params.URL", "has an address that is not allowed on this node", this_node_only=True)
+            ]
         return []
 
     def _literal_is_permitted(self, url: str) -> bool:

@@ -31,6 +31,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import INLINE_OUTPUT_LIMIT, RunOutput
 from bacalhau_p2p.model.job import NetworkSpec, ResultPath, SpecConfig
 from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.testing.purity import no_io
 
 LINE = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n"
 """What `Programs.flood` repeats: 64 bytes."""
@@ -131,7 +132,8 @@ class ExecutorKit:
 
     async def run(self, request: RunRequest) -> RunOutput:
         """Prepare and run. Raises as the executor does."""
-        faults = self.executor.faults(request.engine)
+        with no_io():
+            faults = self.executor.faults(request.engine)
         assert faults == [], f"the kit's own program has faults: {faults}"
         await self.executor.prepare(request)
         return await self.executor.run(request)

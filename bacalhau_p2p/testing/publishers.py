@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import trio
 
-from bacalhau_p2p.errors import PublisherError
+from bacalhau_p2p.errors import Fault, PublisherError
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.publishers.interface import Publisher
+from bacalhau_p2p.testing.purity import no_io
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,10 @@ class PublisherKit:
     unknown: str
     patience: float = 30
 
+    def faults(self, config: SpecConfig) -> list[Fault]:
+        with no_io():
+            return self.publisher.faults(config)
+
     async def publish(self, cid: str, execution: str = "e-1") -> PublishedResult:
         with trio.fail_after(self.patience):
             return await self.publisher.publish(self.valid, JobID("j-1"), ExecutionID(execution), cid)
@@ -46,12 +51,12 @@ async def check_type_is_lower_case(kit: PublisherKit) -> None:
 
 
 async def check_valid_parameters_have_no_faults(kit: PublisherKit) -> None:
-    assert kit.publisher.faults(kit.valid) == []
+    assert kit.faults(kit.valid) == []
 
 
 async def check_faults_are_named_by_path(kit: PublisherKit) -> None:
     for config, path in kit.invalid:
-        assert path in [fault.path for fault in kit.publisher.faults(config)], f"no fault at {path}: {config}"
+        assert path in [fault.path for fault in kit.faults(config)], f"no fault at {path}: {config}"
 
 
 async def check_it_is_available(kit: PublisherKit) -> None:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.errors import Fault, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
+from bacalhau_p2p.testing.purity import no_io
 
 Tree = Mapping[str, bytes | None]
 """A folder by the relative paths of its files, with their content, and of its folders (None)."""
@@ -40,8 +41,9 @@ class Sample:
 class StorageKit:
     """What the checks need of a test.
 
-    `invalid` are sources with parameters that the provider must refuse, each with the path of the
-    fault; `absent` is a valid source that cannot be had. `folder` is empty and the kit's own.
+    `invalid` are sources whose parameters `faults` must refuse, each with the path of the fault.
+    `unusable` are sources with valid parameters that `input_faults` must refuse, likewise. `absent` is a
+    valid source whose data does not exist. `folder` is empty and the kit's own.
     """
 
     provider: StorageProvider
@@ -49,6 +51,7 @@ class StorageKit:
     samples: Sequence[Sample]
     invalid: Sequence[tuple[SpecConfig, str]]
     absent: SpecConfig | None
+    unusable: Sequence[tuple[SpecConfig, str]] = ()
     hints: Sequence[PeerID] = ()
     patience: float = 30
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -58,6 +61,14 @@ class StorageKit:
         path = self.folder / f"input-{next(self._numbers)}"
         path.mkdir()
         return path
+
+    def faults(self, source: SpecConfig) -> list[Fault]:
+        with no_io():
+            return self.provider.faults(source)
+
+    async def input_faults(self, source: SpecConfig) -> list[Fault]:
+        with trio.fail_after(self.patience):
+            return await self.provider.input_faults(source)
 
     async def size(self, source: SpecConfig) -> InputSize | None:
         with trio.fail_after(self.patience):
@@ -88,19 +99,28 @@ async def check_type_is_lower_case(kit: StorageKit) -> None:
 
 
 async def check_valid_sources_have_no_faults(kit: StorageKit) -> None:
+    """Nor do the parameters of any source need a look at disk or network: see `StorageKit.faults`."""
     for sample in kit.samples:
-        assert kit.provider.faults(sample.source) == []
+        assert kit.faults(sample.source) == []
+        assert await kit.input_faults(sample.source) == []
     if kit.absent is not None:
-        assert kit.provider.faults(kit.absent) == []
+        assert kit.faults(kit.absent) == []
 
 
 async def check_faults_are_named_by_path(kit: StorageKit) -> None:
     for source, path in kit.invalid:
-        assert path in [fault.path for fault in kit.provider.faults(source)], f"no fault at {path}: {source}"
+        assert path in [fault.path for fault in kit.faults(source)], f"no fault at {path}: {source}"
+
+
+async def check_faults_of_the_input_are_named_by_path(kit: StorageKit) -> None:
+    for source, path in kit.unusable:
+        assert kit.faults(source) == [], f"needs more than the parameters: {source}"
+        found = await kit.input_faults(source)
+        assert path in [fault.path for fault in found], f"no fault at {path}: {source}"
 
 
 async def check_invalid_sources_are_not_prepared(kit: StorageKit) -> None:
-    for source, _ in kit.invalid:
+    for source, _ in (*kit.invalid, *kit.unusable):
         place = kit.place()
         error = await _failure(kit, source, place)
         assert str(error)
@@ -214,6 +234,7 @@ STORAGE_CHECKS: Sequence[Callable[[StorageKit], Awaitable[None]]] = (
     check_type_is_lower_case,
     check_valid_sources_have_no_faults,
     check_faults_are_named_by_path,
+    check_faults_of_the_input_are_named_by_path,
     check_invalid_sources_are_not_prepared,
     check_data_is_as_it_was,
     check_owned_data_lies_in_the_given_folder,

@@ -28,7 +28,7 @@ class Verifier(Protocol):
         ...
 
     def faults(self, spec: JobSpec) -> list[Fault]:
-        """Why this verifier cannot judge such a job, by path (`Verifier.Params.Confidence`)."""
+        """Why it cannot verify such a job, by path (`Verifier.Params.Confidence`). Pure and fast."""
         ...
 
     async def verify(self, spec: JobSpec, proposals: Sequence[Proposal]) -> Verdict:

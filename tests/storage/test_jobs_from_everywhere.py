@@ -78,7 +78,7 @@ async def test_a_job_reads_urls_where_the_node_allows_their_network(tmp_path):
         assert [request.method for request in server.requests] == ["HEAD", "GET"]
         async with open_network(tmp_path / "strict", compute_nodes=1) as net:
             refused = await net.requester.submit(job(source, Timeouts={"QueueTimeout": 1}))
-            with pytest.raises(JobFailed, match="this node fetches nothing from that address"):
+            with pytest.raises(JobFailed, match="has an address that is not allowed on this node"):
                 await refused.wait_result(30)
     assert [request.method for request in server.requests] == ["HEAD", "GET"]
 

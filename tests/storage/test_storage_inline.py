@@ -56,6 +56,9 @@ INVALID = [
     inline(7),
     inline("http://example.com/"),
     inline("data:text/plain"),
+    SpecConfig(type="inline"),
+]
+UNUSABLE = [
     inline("data:;base64,abc$"),
     inline("data:;base64,abcde"),
     inline("data:," + "x" * (MAX_INLINE + 1)),
@@ -64,7 +67,6 @@ INVALID = [
     archive(file("../evil")),
     archive(file("a/../../evil")),
     archive(file("/etc/evil")),
-    SpecConfig(type="inline"),
 ]
 
 
@@ -75,6 +77,7 @@ async def test_inline_storage_conforms(check, tmp_path):
         folder=tmp_path,
         samples=SAMPLES,
         invalid=[(source, "Params.URL") for source in INVALID],
+        unusable=[(source, "Params.URL") for source in UNUSABLE],
         absent=None,
     )
     await check(kit)
@@ -97,21 +100,42 @@ async def test_a_program_stays_executable(tmp_path):
     assert (prepared.path / "data").stat().st_mode & 0o7777 == 0o644
 
 
-@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b")])
-async def test_an_archive_that_holds_a_name_twice_is_refused(tmp_path, names):
-    with pytest.raises(StorageError, match="twice") as caught:
-        await InlineStorage().prepare(archive(*map(file, names)), tmp_path)
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ([file("a"), file("a")], "has two files named 'a'"),
+        ([file("a"), file("a/b")], "has a file and a folder named 'a'"),
+        ([file("a/b"), file("a")], "has a file and a folder named 'a'"),
+        ([file("a"), other("a", tarfile.DIRTYPE)], "has a file and a folder named 'a'"),
+    ],
+)
+async def test_an_archive_with_two_entries_of_one_name_is_refused(tmp_path, entries, problem):
+    source = archive(*entries)
+    assert [fault.problem for fault in await InlineStorage().input_faults(source)] == [problem]
+    with pytest.raises(StorageError, match=problem) as caught:
+        await InlineStorage().prepare(source, tmp_path)
     assert caught.value.permanent
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_small_archive_of_much_is_refused():
-    bomb = archive(file("zeros", bytes(MAX_INLINE * 3)))
-    assert len(bomb.params["URL"]) < 100_000
-    assert "unpacks to more than" in str(InlineStorage().faults(bomb)[0])
+BOMB = archive(file("zeros", bytes(MAX_INLINE * 3)))
+
+
+async def test_a_small_archive_that_unpacks_to_too_much_is_refused():
+    assert len(BOMB.params["URL"]) < 100_000
+    [fault] = await InlineStorage().input_faults(BOMB)
+    assert "unpacks to more than" in fault.problem
+    assert not fault.this_node_only
     two = archive(file("a", bytes(MAX_INLINE // 2 + 1)), file("b", bytes(MAX_INLINE // 2 + 1)))
-    assert "unpacks to more than" in str(InlineStorage().faults(two)[0])
+    assert "unpacks to more than" in str((await InlineStorage().input_faults(two))[0])
 
 
-def test_a_truncated_archive_is_refused():
+def test_the_parameters_are_checked_without_decoding_the_data(monkeypatch):
+    for decoder in ("b64decode", "unquote_to_bytes", "gzip", "tarfile"):
+        monkeypatch.setattr(f"bacalhau_p2p.storage.inline.{decoder}", None)
+    assert InlineStorage().faults(BOMB) == []
+
+
+async def test_a_truncated_archive_is_refused():
     url = FOLDER.params["URL"]
-    assert InlineStorage().faults(inline(url[: len(url) // 2 // 4 * 4]))
+    assert await InlineStorage().input_faults(inline(url[: len(url) // 2 // 4 * 4]))

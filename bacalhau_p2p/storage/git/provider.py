@@ -25,7 +25,7 @@ from bacalhau_p2p.storage.cache import Cached
 from bacalhau_p2p.storage.fetching import Fetcher, UnchangedError
 from bacalhau_p2p.storage.files import remove_tree
 from bacalhau_p2p.storage.git.command import Git, GitFault, OutputTooLarge
-from bacalhau_p2p.storage.interface import InputSize, PreparedInput
+from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 MAX_FILES = 500_000
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -37,7 +37,7 @@ _FOREVER = ("not found", "could not read Username", "not our ref", "couldn't fin
 """What git says when it would say so to everybody; `could not read Username`: it needs credentials."""
 
 
-class GitStorage:
+class GitStorage(StorageProvider):
     """`{Type: git, Params: {URL: "https://...", Ref: main}}`: a folder with the files of one commit.
 
     `Ref` is a branch, a tag, a full name (`refs/...`) or a whole commit id; the default branch without

@@ -1,0 +1,1 @@
+"""Inputs from the compute node's own disk."""
