@@ -34,6 +34,7 @@ from bacalhau_p2p.errors import BacalhauError, SettingsError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity, seal
 from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
 from bacalhau_p2p.ipfs.dht.service import Dht
 from bacalhau_p2p.ipfs.exchange.bitswap import PROTOCOL as BITSWAP_PROTOCOL
 from bacalhau_p2p.ipfs.exchange.bitswap import Bitswap
@@ -172,12 +173,14 @@ def _dht(
         transport.peer_id,
         protocol,
         transport.open_stream,
-        seeds=peer_book.dht_nodes,
-        meet=peer_book.rumoured,
-        addresses=lambda: transport.addresses,
+        Peerstore(
+            bootstrap=peer_book.dht_nodes,
+            add_addresses=peer_book.rumoured,
+            own_addresses=lambda: transport.addresses,
+            connected=lambda: transport.peers,
+        ),
         clock=clock,
-        connected=lambda: transport.peers,
-        explore=bool(settings.dht_prefix),
+        lookup_each_key=bool(settings.dht_prefix),
     )
     if settings.dht == "server":
         transport.handle_streams(protocol, dht.serve)

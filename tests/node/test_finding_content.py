@@ -61,7 +61,7 @@ async def test_what_no_neighbour_has_is_found_through_the_dht(tmp_path, monkeypa
         assert list(taker.transport.peers) == [hub.peer_id]
         await taker.export(str(cid), tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == b"only the second has this"
-        with pytest.raises(ContentNotFound, match=r"1 peer was asked; the DHT \(2 nodes\) knows of no other"):
+        with pytest.raises(ContentNotFound, match=r"1 peer was asked; DHT lookup \(2 nodes\) found no other"):
             await taker.export(str(CID.of(RAW, b"nowhere")), tmp_path / "none")
 
 

@@ -1,7 +1,7 @@
-"""Messages of libp2p's Kademlia: a varint length, then a protobuf, as its specification has it.
+"""Messages of libp2p's Kademlia DHT: a varint length, then a protobuf, as in its specification.
 
-Only what finding and naming providers takes; values are neither stored nor asked for. Whatever comes
-from a peer is decoded within bounds; what cannot be used of it is left out.
+Only messages about providers are supported; values are neither stored nor requested. Messages from peers are
+decoded within bounds, and parts that cannot be used are left out.
 """
 
 from __future__ import annotations
@@ -11,28 +11,33 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import base58
+import trio
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
+from trio.abc import ReceiveStream
 
 from bacalhau_p2p.encoding import framing
 from bacalhau_p2p.encoding.protobuf import bytes_field, read_fields, varint_field
 from bacalhau_p2p.errors import RemoteProtocolError
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 
 MAX_MESSAGE = 64 * 1024
-"""Bytes of a message; the longest answer of ours has about 8 KiB."""
+"""Bytes of a message; the longest answer that we send has about 8 KiB."""
 MAX_KEY = 80
+"""Bytes of a key."""
 MAX_CONTACTS = 20
-"""Peers of each kind that are taken from one message, or put into one."""
+"""Closer peers in one message, and providers in one message."""
 MAX_ADDRESSES = 8
-"""Addresses of one peer."""
+"""Addresses of one peer in a message."""
 
 _MAX_PEER_ID = 64
 _MAX_ADDRESS = 256
+_READ_SIZE = 16 * 1024
 _HOSTS = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
 
 
-class Kind(IntEnum):
+class MessageType(IntEnum):
     PUT_VALUE = 0
     GET_VALUE = 1
     ADD_PROVIDER = 2
@@ -43,7 +48,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A peer, and multiaddrs at which it may be dialled, each ending in `/p2p/<peer id>`."""
+    """A peer and the multiaddrs to dial it at, each ending in `/p2p/<peer id>`."""
 
     peer: PeerID
     addresses: tuple[str, ...] = ()
@@ -59,7 +64,7 @@ class Contact:
 
     @classmethod
     def decode(cls, data: bytes) -> Contact | None:
-        """None for what is no peer. Raises IndexError, ValueError."""
+        """None when `data` has no usable peer id. Raises IndexError, ValueError."""
         peer, addresses = None, dict[str, None]()
         for number, value in read_fields(data):
             if number == 1 and isinstance(value, bytes) and 2 <= len(value) <= _MAX_PEER_ID:
@@ -70,7 +75,7 @@ class Contact:
 
 
 def _address(data: bytes) -> list[str]:
-    """The address, if it is one that we can dial: TCP at a host, without a relay."""
+    """The address, if we can dial it: TCP at a host, without a relay."""
     if len(data) > _MAX_ADDRESS:
         return []
     try:
@@ -87,16 +92,16 @@ def _address(data: bytes) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A request or its answer. `key` is a multihash: of a CID, or a peer id."""
+    """A request or its answer. `key` is a multihash: that of a CID, or a peer id."""
 
-    kind: Kind
+    type: MessageType
     key: bytes = b""
     closer: tuple[Contact, ...] = ()
     providers: tuple[Contact, ...] = ()
 
     def encode(self) -> bytes:
-        """With its length in front."""
-        parts = [varint_field(1, self.kind)]
+        """The message with its length prefix."""
+        parts = [varint_field(1, self.type)]
         if self.key:
             parts.append(bytes_field(2, self.key))
         parts += [bytes_field(8, contact.encode()) for contact in self.closer[:MAX_CONTACTS]]
@@ -106,12 +111,12 @@ class Message:
     @classmethod
     def decode(cls, body: bytes) -> Message:
         """Raises RemoteProtocolError."""
-        kind, key = Kind.PUT_VALUE, b""
+        kind, key = MessageType.PUT_VALUE, b""
         contacts: dict[int, list[Contact]] = {8: [], 9: []}
         try:
             for number, value in read_fields(body):
                 if number == 1 and isinstance(value, int):
-                    kind = Kind(value)
+                    kind = MessageType(value)
                 elif number == 2 and isinstance(value, bytes):
                     key = value
                 elif number in contacts and isinstance(value, bytes):
@@ -119,23 +124,39 @@ class Message:
                     if contact is not None:
                         contacts[number].append(contact)
         except (IndexError, ValueError) as error:
-            reason = "cut short" if isinstance(error, IndexError) else str(error)
-            raise RemoteProtocolError(f"a DHT message is malformed: {reason}") from None
+            reason = "truncated" if isinstance(error, IndexError) else str(error)
+            raise RemoteProtocolError(f"malformed DHT message: {reason}") from None
         if len(key) > MAX_KEY:
-            raise RemoteProtocolError(f"a DHT message has a key of {len(key)} bytes")
-        return cls(kind=kind, key=key, closer=tuple(contacts[8]), providers=tuple(contacts[9]))
+            raise RemoteProtocolError(f"DHT key of {len(key)} bytes; the limit is {MAX_KEY}")
+        return cls(type=kind, key=key, closer=tuple(contacts[8]), providers=tuple(contacts[9]))
 
 
 def take_message(buffer: bytearray) -> bytes | None:
-    """Remove the message at the front of `buffer`, None while it is not all there.
-
-    Raises RemoteProtocolError.
-    """
+    """Remove the first message from `buffer`; None while it is incomplete. Raises RemoteProtocolError."""
     return framing.take_frame(buffer, MAX_MESSAGE, "DHT")
 
 
+async def read_message(stream: ReceiveStream, buffer: bytearray, idle_timeout: float) -> bytes | None:
+    """The next message of a stream, None at its end; bytes after the message stay in `buffer`.
+
+    Raises RemoteProtocolError, trio.TooSlowError after `idle_timeout` seconds without a byte.
+    """
+    while (body := take_message(buffer)) is None:
+        with trio.fail_after(idle_timeout):
+            data = await stream.receive_some(_READ_SIZE)
+        if not data:
+            return None
+        buffer += data
+    return body
+
+
+def key_of(cid: CID) -> bytes:
+    """The key of content in the DHT: the multihash of its CID, whatever the codec and version."""
+    return cid.binary if cid.version == 0 else cid.binary[-34:]
+
+
 def peer_key(peer: PeerID) -> bytes | None:
-    """The multihash that a peer id is, None for what is no peer id."""
+    """The multihash in a peer id, None when it is malformed."""
     try:
         return base58.b58decode(peer)
     except ValueError:
@@ -143,5 +164,5 @@ def peer_key(peer: PeerID) -> bytes | None:
 
 
 def usable(contacts: Iterable[Contact]) -> list[Contact]:
-    """Those whose peer id can be put into a message."""
+    """The contacts whose peer id can be encoded in a message."""
     return [contact for contact in contacts if peer_key(contact.peer)]

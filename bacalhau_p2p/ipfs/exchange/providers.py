@@ -83,8 +83,9 @@ class Fallback(Protocol):
 class Finder(Protocol):
     """Somebody who knows who has what, to be asked when no peer at hand has it."""
 
-    async def find(self, cid: CID, tell: Callable[[PeerID], None]) -> str:
-        """Tell peers that may have it, as they are found; at last what was asked: `the DHT (3 nodes)`."""
+    async def find_providers(self, cid: CID, on_found: Callable[[PeerID], None]) -> str:
+        """Call `on_found` for each peer that may have the content; returns what was asked:
+        `DHT lookup (3 nodes)`."""
         ...
 
 
@@ -211,7 +212,7 @@ class Fetch:
         finder, self._finder = self._finder, None
         if finder is None:
             return
-        self._finder_said = "the search for others was not done in time"
+        self._finder_said = "DHT lookup timed out"
         async with trio.open_nursery() as nursery:
             known = set(self._peers)
 
@@ -221,8 +222,8 @@ class Fetch:
                     self._named.append(peer)
                     nursery.start_soon(self._ask, peer)
 
-            said = await finder.find(self._cid, tell)
-        self._finder_said = f"{said} knows of no other that could give it"
+            said = await finder.find_providers(self._cid, tell)
+        self._finder_said = f"{said} found no other provider"
 
     async def _ask_all(self, asked: trio.Event) -> None:
         async with trio.open_nursery() as nursery:

@@ -299,10 +299,10 @@ async def test_the_finder_is_asked_only_when_no_peer_at_hand_has_it(net):
     asked = []
 
     class Finder:
-        async def find(self, cid, tell):
+        async def find_providers(self, cid, tell):
             asked.append(cid)
             tell(BOB)
-            return "the DHT (2 nodes)"
+            return "DHT lookup (2 nodes)"
 
     await net.exchanges[ALICE].fetch(root, [BOB], finder=Finder())
     assert asked == []
@@ -310,7 +310,7 @@ async def test_the_finder_is_asked_only_when_no_peer_at_hand_has_it(net):
     await net.exchanges[CAROL].fetch(root, [DAVE], finder=Finder())
     assert asked == [root]
     assert net.stores[CAROL].has_all(root)
-    with pytest.raises(ContentNotFound, match=r"2 peers were asked; the DHT \(2 nodes\) knows of no other"):
+    with pytest.raises(ContentNotFound, match=r"2 peers were asked; DHT lookup \(2 nodes\) found no other"):
         await net.exchanges[CAROL].fetch(CID.of(RAW, b"nowhere"), [DAVE], finder=Finder())
 
 
@@ -356,13 +356,13 @@ async def test_a_search_that_finds_nobody_ends_in_its_time(net):
         await trio.sleep_forever()
 
     class Finder:
-        async def find(self, cid, tell):
+        async def find_providers(self, cid, tell):
             await trio.sleep_forever()
 
     net.handlers[BOB] = silent
     with (
         trio.fail_after(3),
-        pytest.raises(ContentNotFound, match=r"1 did not answer in time; the"),
+        pytest.raises(ContentNotFound, match=r"1 did not answer in time; DHT lookup timed out"),
     ):
         await net.exchanges[ALICE].fetch(CID.of(RAW, b"x"), [BOB], finder=Finder(), timeout=0.3)
 

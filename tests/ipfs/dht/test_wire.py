@@ -1,4 +1,4 @@
-"""Messages of the DHT, compared with those of py-libp2p's protobuf."""
+"""Messages of the DHT, compared with py-libp2p's protobuf."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bacalhau_p2p.ipfs.dht.wire import (
     MAX_CONTACTS,
     MAX_MESSAGE,
     Contact,
-    Kind,
     Message,
+    MessageType,
     peer_key,
     take_message,
 )
@@ -33,25 +33,25 @@ def body(message: Message) -> bytes:
     return taken
 
 
-def test_what_we_say_is_what_others_understand():
+def test_others_understand_our_messages():
     near = Contact(ALICE, (f"/ip4/192.0.2.1/tcp/1235/p2p/{ALICE}",))
     far = Contact(BOB, (f"/dns4/node.example/tcp/1/p2p/{BOB}", f"/ip6/2001:db8::1/tcp/2/p2p/{BOB}"))
-    said = Oracle.FromString(
-        body(Message(kind=Kind.GET_PROVIDERS, key=KEY, closer=(near,), providers=(far,)))
+    sent = Oracle.FromString(
+        body(Message(type=MessageType.GET_PROVIDERS, key=KEY, closer=(near,), providers=(far,)))
     )
-    assert (said.type, said.key) == (Oracle.GET_PROVIDERS, KEY)
-    assert [(peer.id, list(peer.addrs)) for peer in said.closerPeers] == [
+    assert (sent.type, sent.key) == (Oracle.GET_PROVIDERS, KEY)
+    assert [(peer.id, list(peer.addrs)) for peer in sent.closerPeers] == [
         (peer_key(ALICE), [Multiaddr("/ip4/192.0.2.1/tcp/1235").to_bytes()])
     ]
-    assert [str(Multiaddr(address)) for address in said.providerPeers[0].addrs] == [
+    assert [str(Multiaddr(address)) for address in sent.providerPeers[0].addrs] == [
         "/dns4/node.example/tcp/1",
         "/ip6/2001:db8::1/tcp/2",
     ]
 
 
-def test_what_others_say_is_understood_as_far_as_it_can_be_used():
-    said = Oracle(type=Oracle.ADD_PROVIDER, key=KEY, clusterLevelRaw=10)
-    peer = said.providerPeers.add(id=peer_key(BOB), connection=1)
+def test_what_cannot_be_used_of_a_message_is_left_out():
+    sent = Oracle(type=Oracle.ADD_PROVIDER, key=KEY, clusterLevelRaw=10)
+    peer = sent.providerPeers.add(id=peer_key(BOB), connection=1)
     for address in (
         "/ip4/192.0.2.1/tcp/1235",
         f"/ip4/192.0.2.1/tcp/1235/p2p/{BOB}",
@@ -60,29 +60,29 @@ def test_what_others_say_is_understood_as_far_as_it_can_be_used():
     ):
         peer.addrs.append(Multiaddr(address).to_bytes())
     peer.addrs.append(b"junk")
-    said.closerPeers.add(id=b"")
-    heard = Message.decode(said.SerializeToString())
-    assert heard == Message(
-        kind=Kind.ADD_PROVIDER,
+    sent.closerPeers.add(id=b"")
+    received = Message.decode(sent.SerializeToString())
+    assert received == Message(
+        type=MessageType.ADD_PROVIDER,
         key=KEY,
         providers=(Contact(BOB, (f"/ip4/192.0.2.1/tcp/1235/p2p/{BOB}",)),),
     )
 
 
-def test_every_message_comes_back_as_it_was():
-    for kind in Kind:
-        message = Message(kind=kind, key=KEY, closer=(Contact(ALICE), Contact(BOB)))
+def test_every_type_of_message_survives_a_round_trip():
+    for type_ in MessageType:
+        message = Message(type=type_, key=KEY, closer=(Contact(ALICE), Contact(BOB)))
         assert Message.decode(body(message)) == message
 
 
-def test_more_peers_and_addresses_than_are_allowed_are_left_out():
+def test_peers_and_addresses_beyond_the_limits_are_left_out():
     many = tuple(f"/ip4/192.0.2.1/tcp/{port}/p2p/{ALICE}" for port in range(1, 100))
-    said = Oracle(type=Oracle.FIND_NODE, key=KEY)
+    sent = Oracle(type=Oracle.FIND_NODE, key=KEY)
     for _ in range(100):
-        peer = said.closerPeers.add(id=peer_key(ALICE))
+        peer = sent.closerPeers.add(id=peer_key(ALICE))
         peer.addrs.extend(Multiaddr(address).to_bytes() for address in many)
-    heard = Message.decode(said.SerializeToString())
-    assert [len(contact.addresses) for contact in heard.closer] == [MAX_ADDRESSES] * MAX_CONTACTS
+    received = Message.decode(sent.SerializeToString())
+    assert [len(contact.addresses) for contact in received.closer] == [MAX_ADDRESSES] * MAX_CONTACTS
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_more_peers_and_addresses_than_are_allowed_are_left_out():
     [b"\x08\x63", b"\x12\x05ab", b"\xff" * 12, b"\x12\x51" + b"k" * 81, b"\x0b", b"\x42\x03\x0a\x10a"],
     ids=["kind", "cut", "varint", "key", "group", "contact"],
 )
-def test_what_is_malformed_is_a_remote_fault(data):
+def test_a_malformed_message_is_refused(data):
     with pytest.raises(RemoteProtocolError):
         Message.decode(data)
 
 
-def test_garbage_is_a_remote_fault_or_harmless():
+def test_random_bytes_are_decoded_or_refused():
     rng = random.Random(1)
     for _ in range(3000):
         data = rng.randbytes(rng.randrange(60))
@@ -105,7 +105,7 @@ def test_garbage_is_a_remote_fault_or_harmless():
             continue
 
 
-def test_a_message_that_is_too_long_is_refused_before_it_comes():
+def test_a_message_that_is_too_long_is_refused_by_its_length_prefix():
     with pytest.raises(RemoteProtocolError, match="the limit is"):
         take_message(bytearray(encode_varint(MAX_MESSAGE + 1)))
     assert take_message(bytearray(encode_varint(MAX_MESSAGE))) is None
