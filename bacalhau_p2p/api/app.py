@@ -16,7 +16,6 @@ from bacalhau_p2p.api.content import content_routes
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
 from bacalhau_p2p.api.problems import describe
-from bacalhau_p2p.api.quick import Quick
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node
 
@@ -31,7 +30,7 @@ def create_app(node: Node) -> ASGIApp:
     app.include_router(content_routes(node))
     app.include_router(gateway_routes(node))
     app.add_exception_handler(BacalhauError, _describe)
-    return Guard(Quick(app, node), token=node.settings.api_token, gateway=node.settings.gateway)
+    return Guard(app, token=node.settings.api_token, gateway=node.settings.gateway)
 
 
 async def _describe(request: Request, error: Exception) -> Response:

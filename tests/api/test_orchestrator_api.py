@@ -13,7 +13,7 @@ import trio
 
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.client.client import Client
-from bacalhau_p2p.errors import AmbiguousID, InvalidJob, SettingsError, UnknownJob
+from bacalhau_p2p.errors import AmbiguousID, InvalidJob, UnknownJob
 from bacalhau_p2p.testing.network import NodeNetwork, open_network
 
 JOB = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}}]}
@@ -142,13 +142,3 @@ async def test_the_node_tells_of_itself(tmp_path):
         assert version["GitVersion"].startswith("v")
         nodes = (await http.get("/api/v1/orchestrator/nodes")).json()["Items"]
         assert {item["Connection"] for item in nodes} == {"CONNECTED"}
-
-
-async def test_a_taken_port_is_said_to_be(tmp_path):
-    async with served(tmp_path, compute_nodes=0) as (network, url):
-        port = int(url.rpartition(":")[2])
-        settings = network.requester.settings.model_copy(update={"api_port": port})
-        network.requester.settings = settings
-        with pytest.raises(SettingsError, match=f"127.0.0.1:{port}: is in use"):
-            async with serve_api(network.requester):
-                pass

@@ -264,7 +264,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path, network):
         check=False,
     )
     assert ran.returncode == 1
-    assert ran.stderr == f"Error: API address 127.0.0.1:{network.port}: is in use\n"
+    assert ran.stderr == f"Error: cannot listen on API address 127.0.0.1:{network.port}: already in use\n"
 
 
 def test_the_devstack_gives_the_status_of_its_command_and_leaves_nothing(tmp_path):
