@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import trio
@@ -56,3 +56,39 @@ async def all_or_first_fault(
     if failure is not None:
         raise failure
     return [results[index] for index in range(len(steps))]
+
+
+class ReadAhead(AsyncIterator[_T]):
+    """The items that `read_ahead` gives; iterate over it once."""
+
+    def __init__(self, source: AsyncGenerator[_T, None], limit: int) -> None:
+        self._source = source
+        self._send, self._receive = trio.open_memory_channel[_T](limit)
+        self._failure: Exception | None = None
+
+    async def run(self) -> None:
+        async with self._send, aclosing(self._source):
+            try:
+                async for item in self._source:
+                    await self._send.send(item)
+            except Exception as error:  # noqa: BLE001 - it is raised again, after the items before it
+                self._failure = error
+
+    async def __anext__(self) -> _T:
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            failure = self._failure or StopAsyncIteration()
+        raise failure
+
+
+@asynccontextmanager
+async def read_ahead(source: AsyncGenerator[_T, None], limit: int) -> AsyncIterator[ReadAhead[_T]]:
+    """A block in which up to `limit` items of `source` are made while earlier ones are used.
+
+    What `source` raises is raised after its last item. When the block ends, `source` is cancelled and closed.
+    """
+    items = ReadAhead(source, limit)
+    async with background() as nursery:
+        nursery.start_soon(items.run)
+        yield items

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from bacalhau_p2p.runtime.tasks import all_or_first_fault, background
+from bacalhau_p2p.runtime.tasks import all_or_first_fault, background, read_ahead
 
 
 class Endless:
@@ -70,3 +70,53 @@ async def test_a_fault_that_was_not_named_stays_an_exception_group():
     with pytest.raises(ExceptionGroup) as caught:
         await all_or_first_fault([fail], OSError)
     assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
+
+
+class Counting:
+    """Counts from 0, and notes how far it got and whether it was closed."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.made = 0
+        self.closed = False
+        self._fail_at = fail_at
+
+    async def __call__(self):
+        try:
+            while self.made != self._fail_at:
+                await trio.lowlevel.checkpoint()
+                self.made += 1
+                yield self.made
+            raise LookupError
+        finally:
+            self.closed = True
+
+
+async def test_items_are_made_ahead_up_to_the_limit_and_given_in_order():
+    count = Counting()
+    async with read_ahead(count(), 2) as items:
+        assert [await anext(items), await anext(items)] == [1, 2]
+        await trio.testing.wait_all_tasks_blocked()
+        assert count.made == 5  # two are waiting, and one waits to be taken
+    assert count.closed
+
+
+async def test_a_failure_is_raised_as_it_was_after_the_items_before_it():
+    async with read_ahead(Counting(fail_at=3)(), 8) as items:
+        assert [await anext(items) for _ in range(3)] == [1, 2, 3]
+        with pytest.raises(LookupError):
+            await anext(items)
+
+
+async def test_an_iteration_ends_with_its_source_and_may_be_left_before():
+    async def two():
+        yield 1
+        yield 2
+
+    async with read_ahead(two(), 1) as items:
+        assert [item async for item in items] == [1, 2]
+    count = Counting()
+    async with read_ahead(count(), 1) as items:
+        async for item in items:
+            if item == 3:
+                break
+    assert count.closed
