@@ -1,8 +1,12 @@
-"""A token bucket: how often something may happen, on average and in a burst. Pure: time is an argument."""
+"""Token buckets: how often something may happen, on average and in a burst. Pure: time is an argument."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+_K = TypeVar("_K", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -16,12 +20,42 @@ class TokenBucket:
 
     def take(self, now: float, amount: float = 1.0) -> bool:
         """Take so many tokens, if there are as many. `now` in seconds; a clock that goes back adds none."""
-        if self._tokens < 0:
-            self._tokens, self._updated = self.burst, now
-        elapsed = max(0.0, now - self._updated)
-        self._updated = max(self._updated, now)
-        self._tokens = min(self.burst, self._tokens + elapsed * self.rate)
-        if self._tokens < amount:
+        tokens = self._tokens
+        if tokens < 0:
+            tokens, self._updated = self.burst, now
+        elif now > self._updated:
+            tokens += (now - self._updated) * self.rate
+            self._updated = now
+            if tokens > self.burst:
+                tokens = self.burst
+        if tokens < amount:
+            self._tokens = tokens
             return False
-        self._tokens -= amount
+        self._tokens = tokens - amount
         return True
+
+
+class RateLimits(Generic[_K]):
+    """A token bucket for each key, such as a peer. All buckets have the same rate and burst.
+
+    With more than `max_keys` keys all buckets are dropped, so keys made up by strangers take no memory.
+    """
+
+    def __init__(self, rate: float, burst: float, *, max_keys: int = 10_000) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._max_keys = max_keys
+        self._buckets: dict[_K, TokenBucket] = {}
+
+    def take(self, key: _K, now: float) -> bool:
+        """Take one token from the bucket of this key, if it has one."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= self._max_keys:
+                self._buckets.clear()
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst)
+        return bucket.take(now)
+
+    def forget(self, key: _K) -> None:
+        """Drop the bucket of this key; the next one starts full."""
+        self._buckets.pop(key, None)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bacalhau_p2p.runtime.rate_limit import TokenBucket
+from bacalhau_p2p.runtime.rate_limit import RateLimits, TokenBucket
 
 
 def test_a_burst_passes_and_then_what_comes_back():
@@ -24,3 +24,19 @@ def test_an_amount_is_taken_whole_or_not_at_all():
     assert bucket.take(0.0, 8)
     assert not bucket.take(0.0, 3)
     assert bucket.take(0.0, 2)
+
+
+def test_each_key_has_a_bucket_of_its_own_until_it_is_forgotten():
+    limits = RateLimits[str](rate=1.0, burst=1.0)
+    assert limits.take("alice", now=0)
+    assert not limits.take("alice", now=0)
+    assert limits.take("bob", now=0)
+    limits.forget("alice")
+    assert limits.take("alice", now=0)
+
+
+def test_made_up_keys_do_not_pile_up():
+    limits = RateLimits[int](rate=1.0, burst=1.0, max_keys=10)
+    for key in range(1000):
+        limits.take(key, now=0)
+    assert len(limits._buckets) <= 10
