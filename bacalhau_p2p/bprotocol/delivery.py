@@ -1,9 +1,9 @@
-"""Directed messages arrive at least once, and change something at most once.
+"""Reliable delivery: at least once on the wire, at most once in effect.
 
-Pure: no clock, no network. The sender repeats a message with back-off until its id is acknowledged or
-its purpose is over. The receiver recognises repeats for as long as they can come, and acknowledges a
-message only when its owner has said `settle`: when what it changed is kept. Acknowledgements wait a
-moment for a frame that goes anyway.
+Pure: time is an argument, and there is no network. The sender repeats a message with back-off until it
+is acknowledged or expires. The receiver detects repeats for as long as they can arrive, and acknowledges a
+message only after `mark_processed`: when its effect is durable. Acknowledgements wait a moment for a
+frame that goes to the same peer anyway.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_frame
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 FIRST_REPEAT = 1.0
-"""Seconds before a message is sent a second time; doubles each time, with jitter."""
+"""Seconds before a message is sent a second time. The interval doubles each time, with jitter."""
 LONGEST_REPEAT = 15.0
-"""Seconds between repeats at most."""
+"""Maximum seconds between repeats."""
 ACK_DELAY = 0.02
 """Seconds that an acknowledgement waits for a frame to ride on."""
 REMEMBERED = 26 * 3600.0
-"""Seconds for which an id is recognised: longer than any message is repeated."""
+"""Seconds for which an id is remembered: longer than any message is repeated."""
 REMEMBERED_IDS = 200_000
-"""Ids remembered at most, over all authors; the oldest settled ones go first."""
+"""Maximum ids remembered, over all authors. The oldest are dropped first."""
 
 
 class Recognition(Enum):
-    """What an arriving message is."""
+    """Whether an arriving message is a repeat."""
 
     NEW = "new"
     PENDING = "pending"
-    """A repeat of one whose effect is not kept yet: say nothing, the sender will try again."""
-    SETTLED = "settled"
-    """A repeat of one that is dealt with: acknowledge it again."""
+    """A repeat of a message whose effect is not durable yet. Send nothing; the sender tries again."""
+    PROCESSED = "processed"
+    """A repeat of a message that was processed. Acknowledge it again."""
 
 
 @dataclass(frozen=True)
 class OutboxMessage:
-    """A message that is to be delivered, from before it is sent until it is acknowledged or given up."""
+    """A message to deliver, from before it is first sent until it is acknowledged or expires."""
 
     to: PeerID
     envelope: Envelope
@@ -50,13 +50,13 @@ class OutboxMessage:
 
     @cached_property
     def frame(self) -> bytes:
-        """The envelope in bytes, which are kept and sent."""
+        """The encoded envelope: what the store keeps and the transport sends."""
         return encode_frame(self.envelope)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedMessage:
-    """A message that was dealt with."""
+    """A received message whose effect is durable."""
 
     author: PeerID
     id: MessageID
@@ -64,7 +64,7 @@ class ProcessedMessage:
 
 
 @dataclass(slots=True)
-class _Underway:
+class _InFlight:
     to: PeerID
     envelope: Envelope
     give_up_at: UnixSeconds
@@ -73,11 +73,11 @@ class _Underway:
 
 
 class Delivery:
-    """The delivery of one node: what it has under way, and what it has seen. `rng` gives [0, 1)."""
+    """One node's delivery state: messages in flight and messages seen. `rng` returns floats in [0, 1)."""
 
     def __init__(self, rng: Callable[[], float]) -> None:
         self._rng = rng
-        self._underway: dict[MessageID, _Underway] = {}
+        self._in_flight: dict[MessageID, _InFlight] = {}
         self._heap: list[tuple[UnixSeconds, MessageID]] = []
         self._seen: OrderedDict[tuple[PeerID, MessageID], tuple[UnixSeconds, bool]] = OrderedDict()
         self._acks: defaultdict[PeerID, list[MessageID]] = defaultdict(list)
@@ -88,107 +88,107 @@ class Delivery:
     # --- sending --------------------------------------------------------------------------
 
     def post(self, to: PeerID, envelope: Envelope, *, give_up_at: UnixSeconds, now: UnixSeconds) -> None:
-        """Take charge of a message that is being sent for the first time now."""
-        under = _Underway(to, envelope, give_up_at, now, FIRST_REPEAT)
-        self._underway[envelope.id] = under
-        self._delay(under, now)
-
-    def acknowledged(self, author: PeerID, ids: Iterable[bytes]) -> None:
-        """`author` has dealt with these. Ids that went to somebody else are ignored."""
-        for raw in ids:
-            under = self._underway.get(MessageID(raw))
-            if under is not None and under.to == author:
-                del self._underway[under.envelope.id]
-                self._finished.append(under.envelope.id)
+        """Track a message that is sent for the first time now."""
+        message = _InFlight(to, envelope, give_up_at, now, FIRST_REPEAT)
+        self._in_flight[envelope.id] = message
+        self._schedule(message, now)
 
     def resume(self, to: PeerID, envelope: Envelope, *, give_up_at: UnixSeconds, now: UnixSeconds) -> None:
-        """Take charge of a message that an earlier life of this node may or may not have sent: it is due."""
-        self._underway[envelope.id] = _Underway(to, envelope, give_up_at, now, FIRST_REPEAT)
+        """Track a message from before a restart, which may or may not have been sent. It is due now."""
+        self._in_flight[envelope.id] = _InFlight(to, envelope, give_up_at, now, FIRST_REPEAT)
         heappush(self._heap, (now, envelope.id))
 
+    def acknowledged(self, author: PeerID, ids: Iterable[bytes]) -> None:
+        """`author` acknowledged these messages. Ids of messages to other peers are ignored."""
+        for raw in ids:
+            message = self._in_flight.get(MessageID(raw))
+            if message is not None and message.to == author:
+                del self._in_flight[message.envelope.id]
+                self._finished.append(message.envelope.id)
+
     def take_finished(self) -> list[MessageID]:
-        """Ids that were acknowledged or given up since the last call: nobody need keep them."""
+        """Ids that were acknowledged or expired since the last call. They no longer need to be stored."""
         finished, self._finished = self._finished, []
         return finished
 
-    def peer_is_back(self, peer: PeerID, now: UnixSeconds) -> None:
-        """Everything under way to this peer is due at once."""
-        for under in self._underway.values():
-            if under.to == peer:
-                under.wait = FIRST_REPEAT
-                under.due = now
-                heappush(self._heap, (now, under.envelope.id))
+    def peer_reconnected(self, peer: PeerID, now: UnixSeconds) -> None:
+        """Everything in flight to this peer is due now."""
+        for message in self._in_flight.values():
+            if message.to == peer:
+                message.wait = FIRST_REPEAT
+                message.due = now
+                heappush(self._heap, (now, message.envelope.id))
 
     def repeats(self, now: UnixSeconds) -> list[tuple[PeerID, Envelope]]:
-        """What is to be sent again now."""
+        """The messages to send again now."""
         again: list[tuple[PeerID, Envelope]] = []
         while self._heap and self._heap[0][0] <= now:
             due, message_id = heappop(self._heap)
-            under = self._underway.get(message_id)
-            if under is None or under.due != due:
+            message = self._in_flight.get(message_id)
+            if message is None or message.due != due:
                 continue
-            if now >= under.give_up_at:
-                del self._underway[message_id]
+            if now >= message.give_up_at:
+                del self._in_flight[message_id]
                 self._finished.append(message_id)
                 self.given_up += 1
                 continue
-            again.append((under.to, under.envelope))
-            self._delay(under, now)
+            again.append((message.to, message.envelope))
+            self._schedule(message, now)
         return again
 
     @property
-    def underway(self) -> int:
-        """How many messages are neither acknowledged nor given up."""
-        return len(self._underway)
+    def in_flight(self) -> int:
+        """The number of messages that are neither acknowledged nor expired."""
+        return len(self._in_flight)
 
-    def _delay(self, under: _Underway, now: UnixSeconds) -> None:
-        under.due = min(now + under.wait * (0.75 + self._rng() / 2), max(under.give_up_at, now))
-        under.wait = min(under.wait * 2, LONGEST_REPEAT)
-        heappush(self._heap, (under.due, under.envelope.id))
+    def _schedule(self, message: _InFlight, now: UnixSeconds) -> None:
+        message.due = min(now + message.wait * (0.75 + self._rng() / 2), max(message.give_up_at, now))
+        message.wait = min(message.wait * 2, LONGEST_REPEAT)
+        heappush(self._heap, (message.due, message.envelope.id))
 
     # --- receiving ------------------------------------------------------------------------
 
     def recognise(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> Recognition:
-        """Whether this message was here before; from now on it was."""
+        """Whether this message is a repeat. The first call remembers it."""
         key = (author, message_id)
         known = self._seen.get(key)
         if known is None:
             self._seen[key] = (now, False)
             self._forget(now)
             return Recognition.NEW
-        return Recognition.SETTLED if known[1] else Recognition.PENDING
+        return Recognition.PROCESSED if known[1] else Recognition.PENDING
 
-    def settle(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> None:
-        """What this message changed is kept: it may be acknowledged."""
+    def mark_processed(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> None:
+        """The effect of this message is durable: acknowledge it."""
         self._seen[(author, message_id)] = (now, True)
         self._acks[author].append(message_id)
         if self._acks_due is None:
             self._acks_due = now + ACK_DELAY
 
     def remember(self, author: PeerID, message_id: MessageID, since: UnixSeconds) -> None:
-        """An earlier life of this node dealt with this message."""
+        """This message was processed before the node restarted."""
         self._seen[(author, message_id)] = (since, True)
 
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
-        """The acknowledgements that wait for a frame to `peer`; the caller sends them."""
+        """The acknowledgements that wait for a frame to `peer`. The caller must send them."""
         acks = tuple(self._acks.pop(peer, ()))
         if not self._acks:
             self._acks_due = None
         return acks
 
     def acks_due(self, now: UnixSeconds) -> list[PeerID]:
-        """Peers for whom acknowledgements have waited long enough."""
+        """The peers whose acknowledgements have waited long enough."""
         if self._acks_due is None or now < self._acks_due:
             return []
         self._acks_due = None
         return list(self._acks)
 
     def next_deadline(self) -> UnixSeconds | None:
-        """When `repeats` or `acks_due` have something, if nothing happens before."""
+        """When `repeats` or `acks_due` next return something, unless something else happens first."""
         while self._heap:
             due, message_id = self._heap[0]
-            under = self._underway.get(message_id)
-            if under is not None and under.due == due:
+            message = self._in_flight.get(message_id)
+            if message is not None and message.due == due:
                 break
             heappop(self._heap)
         repeat = self._heap[0][0] if self._heap else None

@@ -33,12 +33,16 @@ class Carrier(Enum):
     NODES = "nodes"
     """Broadcast on the network's topic of nodes."""
     MAIL = "mail"
-    """Broadcast, but for one addressee, who cannot be reached directly. No kind of message has this
-    carrier: it stands in for the next two."""
+    """Broadcast to reach one peer that has no direct connection. No kind has this carrier; it replaces the
+    next two when a direct stream cannot be opened."""
     DIRECT = "direct"
     """To one peer, repeated until acknowledged."""
-    FLEETING = "fleeting"
-    """To one peer, sent once: the next one makes up for a lost one."""
+    BEST_EFFORT = "best_effort"
+    """To one peer, sent once. The next such message makes up for a lost one."""
+
+
+BROADCAST_CARRIERS = (Carrier.JOBS, Carrier.NODES)
+"""The carriers of messages to everybody."""
 
 
 class Message(BaseModel):
@@ -136,7 +140,7 @@ class Bid(Message):
     """Those that it has already: requesters prefer nodes that have more, and the rest would be fetched."""
 
 
-@message("bid_declined", Carrier.FLEETING)
+@message("bid_declined", Carrier.BEST_EFFORT)
 class BidDeclined(Message):
     """I will not run this job in this round. `busy` says that I might later."""
 
@@ -186,7 +190,7 @@ class ExecutionProgress(BaseModel):
     message: Reason = ""
 
 
-@message("heartbeat", Carrier.FLEETING)
+@message("heartbeat", Carrier.BEST_EFFORT)
 class Heartbeat(Message):
     """These executions of yours are alive here. One message for all of them."""
 
@@ -262,7 +266,7 @@ class Reconcile(Message):
 # --- both ways ------------------------------------------------------------------------------
 
 
-@message("ack", Carrier.FLEETING)
+@message("ack", Carrier.BEST_EFFORT)
 class Ack(Message):
     """What these messages changed is kept; do not repeat them."""
 

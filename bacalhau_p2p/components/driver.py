@@ -15,8 +15,9 @@ import trio
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import Carrier
-from bacalhau_p2p.bprotocol.messenger import Arrival, Messenger
+from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.components.protocol import (
     COMMITS_TOGETHER,
     Broadcast,
@@ -215,7 +216,7 @@ class Driver(ABC):
         if unkept.items or unkept.records or unkept.posted:
             self._commit(unkept, self._messenger.take_finished(self), now, power_safe=self._power_safe)
         for arrival in unkept.arrivals:
-            self._messenger.settle(arrival)
+            self._messenger.mark_processed(arrival)
         for item in unkept.items:
             if item.kept is not None:
                 item.kept.set()

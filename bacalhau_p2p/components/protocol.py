@@ -66,7 +66,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """To one peer: until acknowledged or `give_up_at`, or once if its carrier is fleeting.
+    """To one peer: until acknowledged or `give_up_at`, or once if its carrier is best effort.
 
     One that is not `durable` is not said again after a crash, because nothing hangs on it.
     """

@@ -13,8 +13,9 @@ from pathlib import Path
 import trio
 
 import bacalhau_p2p
+from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
-from bacalhau_p2p.bprotocol.messenger import Arrival, Messenger
+from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.compute.bidding import Offer
 from bacalhau_p2p.compute.service import Adapters, ComputeService
@@ -226,7 +227,7 @@ class Node:
         """
         if self._compute is not None:
             await self._compute.drain(patience)
-        await self.messenger.quiet(FAREWELL)
+        await self.messenger.wait_acknowledged(FAREWELL)
 
     # --- content ------------------------------------------------------------------------------
 

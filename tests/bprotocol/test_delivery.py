@@ -33,13 +33,13 @@ def test_a_message_is_repeated_with_back_off_until_acknowledged(delivery):
     assert waits == [FIRST_REPEAT, 2, 4, 8, LONGEST_REPEAT, LONGEST_REPEAT, LONGEST_REPEAT]
     delivery.acknowledged(BOB, [bid(1).id])
     assert delivery.next_deadline() is None
-    assert delivery.underway == 0
+    assert delivery.in_flight == 0
 
 
 def test_only_the_addressee_can_acknowledge(delivery):
     delivery.post(BOB, bid(1), give_up_at=1000, now=0)
     delivery.acknowledged(ALICE, [bid(1).id])
-    assert delivery.underway == 1
+    assert delivery.in_flight == 1
 
 
 def test_a_message_is_given_up_when_its_purpose_is_over(delivery):
@@ -47,21 +47,21 @@ def test_a_message_is_given_up_when_its_purpose_is_over(delivery):
     assert delivery.repeats(1.0) == [(BOB, bid(1))]
     assert delivery.next_deadline() == 2.5
     assert delivery.repeats(2.5) == []
-    assert (delivery.underway, delivery.given_up, delivery.next_deadline()) == (0, 1, None)
+    assert (delivery.in_flight, delivery.given_up, delivery.next_deadline()) == (0, 1, None)
 
 
 def test_a_peer_that_is_back_gets_everything_at_once(delivery):
     delivery.post(BOB, bid(1), give_up_at=1000, now=0)
     delivery.post(ALICE, bid(2), give_up_at=1000, now=0)
-    delivery.peer_is_back(BOB, now=0.1)
+    delivery.peer_reconnected(BOB, now=0.1)
     assert delivery.repeats(0.1) == [(BOB, bid(1))]
 
 
 def test_a_repeat_is_recognised_before_and_after_its_effect_is_kept(delivery):
     assert delivery.recognise(ALICE, bid(1).id, 0) is Recognition.NEW
     assert delivery.recognise(ALICE, bid(1).id, 1) is Recognition.PENDING
-    delivery.settle(ALICE, bid(1).id, 2)
-    assert delivery.recognise(ALICE, bid(1).id, 3) is Recognition.SETTLED
+    delivery.mark_processed(ALICE, bid(1).id, 2)
+    assert delivery.recognise(ALICE, bid(1).id, 3) is Recognition.PROCESSED
 
 
 def test_two_authors_may_use_the_same_id(delivery):
@@ -78,7 +78,7 @@ def test_nothing_is_acknowledged_before_it_is_settled(delivery):
 def test_acknowledgements_wait_a_moment_and_go_together(delivery):
     for number in (1, 2):
         delivery.recognise(ALICE, bid(number).id, 0)
-        delivery.settle(ALICE, bid(number).id, 0)
+        delivery.mark_processed(ALICE, bid(number).id, 0)
     assert delivery.acks_due(ACK_DELAY / 2) == []
     assert delivery.next_deadline() == ACK_DELAY
     assert delivery.acks_due(ACK_DELAY) == [ALICE]
@@ -99,4 +99,4 @@ def test_what_an_earlier_life_had_under_way_is_due_at_once(delivery):
 
 def test_what_an_earlier_life_dealt_with_is_recognised(delivery):
     delivery.remember(ALICE, bid(1).id, since=10)
-    assert delivery.recognise(ALICE, bid(1).id, 20) is Recognition.SETTLED
+    assert delivery.recognise(ALICE, bid(1).id, 20) is Recognition.PROCESSED

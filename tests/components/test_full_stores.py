@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import ResultAccepted
-from bacalhau_p2p.bprotocol.messenger import Arrival, Messenger
+from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.components.driver import Driver
 from bacalhau_p2p.components.protocol import Store
 from bacalhau_p2p.errors import StoreFailed

@@ -207,9 +207,9 @@ async def test_nothing_is_left_in_the_mail_when_all_is_said(lives):
         ):
             await requester.wait_for_compute_nodes(1)
             await (await requester.submit(JOB)).wait_result()
-            await requester.messenger.quiet(10)
-            await compute.messenger.quiet(10)
-            assert (requester.messenger.underway, compute.messenger.underway) == (0, 0)
+            await requester.messenger.wait_acknowledged(10)
+            await compute.messenger.wait_acknowledged(10)
+            assert (requester.messenger.in_flight, compute.messenger.in_flight) == (0, 0)
 
 
 def test_a_database_of_a_later_version_is_refused(tmp_path):

@@ -233,12 +233,12 @@ def _forgives_rejections(self: Rounds, entry: JobEntry, execution: Any, reason: 
     self._ledger.move(entry, execution, ExecutionState.BID_REJECTED, reason, now)
 
 
-def _repeats_at_once(self: Delivery, under: Any, now: float) -> None:
-    under.wait = 0.02
-    _DELAY(self, under, now)
+def _repeats_at_once(self: Delivery, message: Any, now: float) -> None:
+    message.wait = 0.02
+    _SCHEDULE(self, message, now)
 
 
-_DELAY = Delivery._delay
+_SCHEDULE = Delivery._schedule
 
 
 def _never_gives_up(self: Delivery, to: Any, envelope: Any, *, give_up_at: float, now: float) -> None:
@@ -258,9 +258,9 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "keep no inbox": ((Component, "keeps_inbox", False),),
     "mark what was dealt with in a commit of its own": ((Durable, "commit", _commits_in_two_parts),),
     "never repeat": ((Delivery, "repeats", lambda self, now: self._heap.clear() or []),),
-    "repeat without back-off": ((Delivery, "_delay", _repeats_at_once),),
+    "repeat without back-off": ((Delivery, "_schedule", _repeats_at_once),),
     "never give up": ((Delivery, "post", _never_gives_up),),
-    "never acknowledge": ((Delivery, "settle", _never_acknowledges),),
+    "never acknowledge": ((Delivery, "mark_processed", _never_acknowledges),),
     "forget to release when a run ends": (
         (_C, (ComputeState.RUNNING, cv.RunFinished), _finishes_holding_room),
     ),

@@ -255,7 +255,7 @@ class Life:
         return Envelope(id=self.node.new_message_id(), message=message, to=to, sent=self.clock())
 
     def dispatch(self, posted: OutboxMessage) -> None:
-        """Hand over a message, and take charge of its repetition unless it is fleeting."""
+        """Send a message, and repeat it if its carrier is direct."""
         if posted.envelope.message.carrier is Carrier.DIRECT:
             self.world.watch.sent[posted.envelope.message.kind] += 1
             now = self.clock()
@@ -282,7 +282,7 @@ class Life:
     def settle(self, arrival: Arrival) -> None:
         """What this message changed is kept."""
         assert arrival.id is not None
-        self.delivery.settle(arrival.author, arrival.id, self.clock())
+        self.delivery.mark_processed(arrival.author, arrival.id, self.clock())
         self.delivery_moved()
 
     # --- hearing --------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ class Life:
             match self.delivery.recognise(author, envelope.id, self.clock()):
                 case Recognition.NEW:
                     self._hand_over(Arrival(author, message, envelope.id))
-                case Recognition.SETTLED:
+                case Recognition.PROCESSED:
                     self.settle(Arrival(author, message, envelope.id))
                 case Recognition.PENDING:
                     pass
@@ -330,7 +330,7 @@ class Life:
 
     def connection(self, peer: PeerID, *, stands: bool) -> None:
         if stands:
-            self.delivery.peer_is_back(peer, self.clock())
+            self.delivery.peer_reconnected(peer, self.clock())
             self.delivery_moved()
         if self.requester is not None:
             self.requester.put(rv.ConnectionStands(peer) if stands else rv.ConnectionBroke(peer))

@@ -384,8 +384,8 @@ class _World:
     def _left(self) -> list[str]:
         left = [f"{name} is down" for name in self.names if name not in self.nodes]
         for name, node in self.nodes.items():
-            if node.messenger.underway:
-                left.append(f"{name} has {node.messenger.underway} messages under way")
+            if node.messenger.in_flight:
+                left.append(f"{name} has {node.messenger.in_flight} messages under way")
             if node._compute is not None:
                 if node._compute.machine.capacity.reserved != Resources():
                     left.append(f"{name} holds room")

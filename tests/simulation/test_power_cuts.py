@@ -76,7 +76,7 @@ def acknowledging_before_the_commit():
     hear = Driver._hear
 
     def instead(self, arrival):
-        self._messenger.settle(arrival)
+        self._messenger.mark_processed(arrival)
         hear(self, arrival)
 
     return mock.patch.object(Driver, "_hear", instead)

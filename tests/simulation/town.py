@@ -162,8 +162,8 @@ class Town:
     def _left(self, nodes: Mapping[str, Node]) -> list[str]:
         left = []
         for name, node in nodes.items():
-            if node.messenger.underway:
-                left.append(f"{name} has {node.messenger.underway} messages under way")
+            if node.messenger.in_flight:
+                left.append(f"{name} has {node.messenger.in_flight} messages under way")
             if node._compute is not None and node._compute.machine.capacity.reserved != Resources():
                 left.append(f"{name} holds room")
             if any((self._folder / name / "executions").glob("*")):

@@ -1,0 +1,100 @@
+"""Outbound broadcasts: messages that wait together travel as one."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from contextlib import suppress
+
+import trio
+
+from bacalhau_p2p.bprotocol import codec
+from bacalhau_p2p.bprotocol.codec import Envelope
+from bacalhau_p2p.errors import MessageTooLarge
+from bacalhau_p2p.runtime.events import AutoResetEvent
+from bacalhau_p2p.transports.interface import MAX_BROADCAST, Transport
+
+BROADCAST_INTERVAL = 0.01
+"""Minimum seconds between two broadcasts on a topic. Messages that wait meanwhile travel together. Stock
+implementations of gossip, which may be on the way, lose messages beyond 50 to 200 a second."""
+BROADCAST_BYTES = MAX_BROADCAST // 2
+"""Maximum bytes of envelopes that travel together."""
+MAIL_INTERVAL = 0.2
+"""Minimum seconds between two broadcasts of mail, since every peer receives it."""
+MAIL_FRAMES = 20
+"""Maximum frames of one broadcast of mail."""
+MAIL_LENGTH = 10_000
+"""Frames that wait to be mailed; beyond, the oldest are dropped and left to repetition."""
+
+
+class BroadcastQueue:
+    """The messages that wait to be broadcast on one topic. Call `run` in a nursery."""
+
+    def __init__(self, transport: Transport, topic: str) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._waiting: deque[Envelope] = deque()
+        self._wake = AutoResetEvent()
+
+    def put(self, envelope: Envelope) -> None:
+        """Broadcast this soon."""
+        self._waiting.append(envelope)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Broadcast until cancelled."""
+        while True:
+            await self._wake.wait()
+            while self._waiting:
+                await self._transport.broadcast(self._topic, self._take())
+                await trio.sleep(BROADCAST_INTERVAL)
+
+    def _take(self) -> bytes:
+        """Encode as many waiting envelopes as fit into one broadcast."""
+        waiting = self._waiting
+        taken = [waiting.popleft()]
+        size = len(codec.encode_frame(taken[0]))
+        while waiting and len(taken) < codec.MAX_BROADCAST_ENVELOPES:
+            size += len(codec.encode_frame(waiting[0]))
+            if size > BROADCAST_BYTES:
+                break
+            taken.append(waiting.popleft())
+        return codec.encode_broadcast(taken)
+
+
+class Mail:
+    """Frames for peers that no direct stream reaches: they are broadcast, and only the addressee reads them.
+
+    Call `run` in a nursery. `counters["mailed"]` counts the frames.
+    """
+
+    def __init__(self, transport: Transport, topic: str, counters: Counter[str]) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._counters = counters
+        self._frames: deque[bytes] = deque(maxlen=MAIL_LENGTH)
+        self._wake = AutoResetEvent()
+
+    def put(self, frames: Iterable[bytes]) -> None:
+        """Mail these frames soon."""
+        self._frames.extend(frames)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Broadcast mail until cancelled."""
+        while True:
+            await self._wake.wait()
+            while self._frames:
+                frames = self._take()
+                self._counters["mailed"] += len(frames)
+                with suppress(MessageTooLarge):
+                    await self._transport.broadcast(self._topic, codec.join_frames(frames))
+                await trio.sleep(MAIL_INTERVAL)
+
+    def _take(self) -> list[bytes]:
+        frames = [self._frames.popleft()]
+        size = len(frames[0])
+        while self._frames and len(frames) < MAIL_FRAMES and size < BROADCAST_BYTES:
+            frames.append(self._frames.popleft())
+            size += len(frames[-1])
+        return frames

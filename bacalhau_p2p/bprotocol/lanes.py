@@ -1,0 +1,114 @@
+"""Outbound frames: a queue for each peer, so that a peer that cannot be reached delays no other."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import trio
+from trio import TaskStatus
+
+from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.events import AutoResetEvent
+from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.transports.interface import Transport
+
+log = get_logger(__name__)
+
+LANE_IDLE_TIMEOUT = 30.0
+"""Seconds after which the writer task of an idle lane ends."""
+LANE_LENGTH = 10_000
+"""Frames that wait for one peer; beyond, the oldest are dropped and left to repetition."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The frames that wait for one peer."""
+
+    frames: deque[bytes] = field(default_factory=deque)
+    wake: AutoResetEvent = field(default_factory=AutoResetEvent)
+    busy: bool = False
+    """Whether the transport is sending frames, which may wait."""
+
+
+class Lanes:
+    """The lanes of one node. Call `run` in a nursery; `put` returns at once.
+
+    `with_acks(peer, frame)` returns the frame together with the acknowledgements that wait for the peer;
+    `unreachable` takes the frames that no direct stream could carry.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        with_acks: Callable[[PeerID, bytes | None], list[bytes]],
+        unreachable: Callable[[Iterable[bytes]], None],
+        counters: Counter[str],
+    ) -> None:
+        self._transport = transport
+        self._with_acks = with_acks
+        self._unreachable = unreachable
+        self._counters = counters
+        self._lanes: dict[PeerID, _Lane] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write frames until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def put(self, peer: PeerID, frame: bytes | None) -> None:
+        """Send a frame, or with None only the acknowledgements that wait for the peer.
+
+        Dropped unless `run` runs: repetition, or the next start of the node, sends the frame again.
+        """
+        if self._nursery is None:
+            return
+        lane = self._lanes.get(peer)
+        if lane is None or not (lane.busy or lane.frames):
+            frames = self._with_acks(peer, frame)
+            if not frames or self._transport.send_now(peer, *frames):
+                return
+        else:
+            frames = [] if frame is None else [frame]
+        if lane is None:
+            lane = self._lanes[peer] = _Lane()
+            self._nursery.start_soon(self._write, peer, lane)
+        for waiting in frames:
+            if len(lane.frames) >= LANE_LENGTH:
+                lane.frames.popleft()
+            lane.frames.append(waiting)
+        lane.wake.set()
+
+    async def _write(self, peer: PeerID, lane: _Lane) -> None:
+        while True:
+            with trio.move_on_after(LANE_IDLE_TIMEOUT) as idle:
+                await lane.wake.wait()
+            if idle.cancelled_caught:
+                if lane.wake.is_set():
+                    continue
+                del self._lanes[peer]
+                return
+            lane.frames.extendleft(self._with_acks(peer, None))
+            frames: list[bytes] = []
+            lane.busy = True
+            try:
+                while lane.frames:
+                    frames = list(lane.frames)
+                    lane.frames.clear()
+                    await self._transport.send(peer, *frames)
+            except PeerUnreachable as error:
+                self._counters["unreachable"] += 1
+                self._unreachable((*frames, *lane.frames))
+                lane.frames.clear()
+                log.debug("peer_unreachable", peer=peer, reason=str(error))
+            finally:
+                lane.busy = False

@@ -1,0 +1,97 @@
+"""Messages that wait together travel in one broadcast."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import trio
+
+from bacalhau_p2p.bprotocol import broadcasts
+from bacalhau_p2p.bprotocol.broadcasts import MAIL_FRAMES, MAIL_INTERVAL, BroadcastQueue, Mail
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_broadcast, encode_frame
+from bacalhau_p2p.bprotocol.messages import BidAccepted, JobClosed
+from bacalhau_p2p.errors import MessageTooLarge
+
+
+class RecordingTransport:
+    def __init__(self, limit: int = 2**30) -> None:
+        self.limit = limit
+        self.sent = []
+
+    async def broadcast(self, topic, payload):
+        await trio.lowlevel.checkpoint()
+        if len(payload) > self.limit:
+            raise MessageTooLarge("too large")
+        self.sent.append((trio.current_time(), topic, decode_broadcast(payload)))
+
+
+def closed(number: int, reason: str = "") -> Envelope:
+    message = JobClosed(job_id=f"j-{number}", reason=reason)
+    return Envelope(id=MessageID(number.to_bytes(16, "big")), message=message)
+
+
+def mailed(number: int) -> bytes:
+    message = BidAccepted(job_id="j", execution_id=f"e-{number}")
+    return encode_frame(Envelope(id=MessageID(number.to_bytes(16, "big")), message=message, to="bob"))
+
+
+@asynccontextmanager
+async def running(queue):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.run)
+        yield queue
+        nursery.cancel_scope.cancel()
+
+
+async def test_messages_that_wait_travel_together(autojump_clock):
+    transport = RecordingTransport()
+    envelopes = [closed(number) for number in range(100)]
+    async with running(BroadcastQueue(transport, "jobs")) as queue:
+        for envelope in envelopes:
+            queue.put(envelope)
+        await trio.sleep(1)
+    assert [(topic, sent) for _, topic, sent in transport.sent] == [("jobs", envelopes)]
+
+
+async def test_broadcasts_keep_their_distance_in_time(autojump_clock):
+    transport = RecordingTransport()
+    async with running(BroadcastQueue(transport, "jobs")) as queue:
+        for number in range(10):
+            queue.put(closed(number))
+            await trio.sleep(0.001)
+        await trio.sleep(1)
+    times = [time for time, _, _ in transport.sent]
+    assert [len(sent) for _, _, sent in transport.sent] == [1, 9]
+    assert times[1] - times[0] >= broadcasts.BROADCAST_INTERVAL
+
+
+async def test_a_broadcast_is_cut_at_its_size_limit(autojump_clock, monkeypatch):
+    monkeypatch.setattr(broadcasts, "BROADCAST_BYTES", 1000)
+    transport = RecordingTransport()
+    async with running(BroadcastQueue(transport, "jobs")) as queue:
+        for number, length in enumerate([400, 400, 400, 4000, 10]):
+            queue.put(closed(number, reason="x" * length))
+        await trio.sleep(1)
+    jobs = [[envelope.message.job_id for envelope in sent] for _, _, sent in transport.sent]
+    assert jobs == [["j-0", "j-1"], ["j-2"], ["j-3"], ["j-4"]]
+
+
+async def test_mail_travels_in_few_broadcasts(autojump_clock):
+    transport, counters = RecordingTransport(), Counter()
+    async with running(Mail(transport, "mail", counters)) as mail:
+        mail.put(mailed(number) for number in range(2 * MAIL_FRAMES + 1))
+        await trio.sleep(10)
+    assert [len(sent) for _, _, sent in transport.sent] == [MAIL_FRAMES, MAIL_FRAMES, 1]
+    assert transport.sent[1][0] - transport.sent[0][0] >= MAIL_INTERVAL
+    assert counters["mailed"] == 2 * MAIL_FRAMES + 1
+
+
+async def test_mail_that_is_too_large_does_not_stop_later_mail(autojump_clock):
+    transport = RecordingTransport(limit=200)
+    async with running(Mail(transport, "mail", Counter())) as mail:
+        mail.put([mailed(1) + bytes(1000)])
+        await trio.sleep(1)
+        mail.put([mailed(2)])
+        await trio.sleep(1)
+    assert [e.message.execution_id for _, _, sent in transport.sent for e in sent] == ["e-2"]
