@@ -22,13 +22,22 @@ async def background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         try:
             yield nursery
-        except (trio.Cancelled, GeneratorExit):
+        except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - it is raised again, outside of the nursery
+        except BaseException as error:
+            if _has_cancelled(error):
+                raise  # the nursery absorbs the cancellation if it is its own
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+def _has_cancelled(error: BaseException) -> bool:
+    """A nursery inside the block wraps even a lone Cancelled in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
 
 
 async def all_or_first_fault(
