@@ -1,174 +1,124 @@
-"""Nodes that were there lately and where they can be dialled, kept over a restart in a file of JSON.
+"""The nodes that a node remembers over a restart: which are kept, and when each may be dialled. Pure.
 
-Nothing is kept but what nodes said of themselves. Those to whom there was a connection are worth more than
-those that were only heard of, and old ones more than new ones: so a flood of invented nodes drives out
-none that is there.
+Nodes that there was a connection to are worth more than nodes that only announced themselves, and recent ones
+more than old ones. So a flood of invented nodes does not displace those that are really there.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from math import inf
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
-from bacalhau_p2p.runtime.logs import get_logger
 
-log = get_logger(__name__)
-
-MOST = 64
-"""Nodes that are kept."""
-MOST_ADDRESSES = 8
+MAX_NEIGHBOURS = 64
+MAX_ADDRESSES = 8
 """Addresses of one node."""
-LONGEST_ADDRESS = 256
-KEPT_FOR = 7 * 24 * 3600.0
+MAX_ADDRESS_LENGTH = 256
+FORGET_AFTER = 7 * 24 * 3600.0
 """Seconds without a sign of a node after which it is forgotten."""
-HERE = 60.0
-"""Seconds without a sign of a node for which it counts as one that is there."""
-AGAIN_AFTER, AGAIN_AT_LAST = 60.0, 3600.0
-"""Seconds until a node that could not be reached is tried again: after each failure twice as many."""
-WRITE_APART = 60.0
-"""Seconds between two writings of the file at least, when other nodes are to be kept."""
-WRITE_EVERY = 600.0
-"""Seconds between two writings when nothing has changed but when they were seen."""
-
-_MOST_BYTES = 1024 * 1024
+AWAY_AFTER = 60.0
+"""Seconds without a sign of a node after which it no longer counts as present."""
+RETRY_AFTER, MAX_RETRY_INTERVAL = 60.0, 3600.0
+"""Seconds until an unreachable node is dialled again. Doubles with each failure."""
+MIN_WRITE_INTERVAL = 60.0
+"""Seconds between two writes when the set of nodes or their addresses changed."""
+WRITE_INTERVAL = 600.0
+"""Seconds between two writes when only the times changed at which the nodes were seen."""
 
 
 class Neighbour(BaseModel):
-    """A node as it is kept. `met`: there was a connection to it."""
+    """A remembered node. The names of the fields are those in `neighbours.json`."""
 
     model_config = ConfigDict(frozen=True)
 
     id: PeerID
     addresses: tuple[str, ...]
     seen: FiniteFloat
+    """When it was last connected or announced itself (UNIX seconds)."""
     met: bool = False
+    """Whether there has been a connection to it."""
 
-    def gone(self, now: UnixSeconds) -> bool:
-        return now - self.seen > HERE
-
-
-_FILE = TypeAdapter(list[Neighbour])
+    def is_away(self, now: UnixSeconds) -> bool:
+        return now - self.seen > AWAY_AFTER
 
 
 class Neighbours:
-    """The list of one node. Time is an argument; only `load`, `write` and `forget` touch the file."""
+    """The list of one node. Time is an argument."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._known: dict[PeerID, Neighbour] = {}
         self._failures: dict[PeerID, tuple[int, UnixSeconds]] = {}
+        """How often each failed in a row, and when it may be dialled again."""
         self._written: dict[PeerID, Neighbour] = {}
         self._written_at: UnixSeconds = -inf
 
-    # --- the file
-
-    def load(self, now: UnixSeconds) -> None:
-        """Take up what an earlier life kept. A file that is missing or damaged is no error, but is logged."""
-        try:
-            with self._path.open("rb") as file:
-                kept = _FILE.validate_json(file.read(_MOST_BYTES))
-        except FileNotFoundError:
-            log.info("no_neighbours_kept", file=str(self._path))
-            return
-        except OSError as error:
-            log.warning("neighbours_unreadable", file=str(self._path), reason=error.strerror or str(error))
-            return
-        except ValueError as error:
-            reason = str(error).partition("\n")[0]
-            log.warning("neighbours_damaged", file=str(self._path), reason=reason)
-            return
-        for neighbour in kept[:MOST]:
-            seen = min(neighbour.seen, now)  # the clock may have been put back
-            self._keep(neighbour.id, _usable(neighbour.id, neighbour.addresses), seen, met=neighbour.met)
+    def restore(self, entries: Sequence[Neighbour], now: UnixSeconds) -> None:
+        """Add the entries of an earlier run. They count as written."""
+        for entry in entries[:MAX_NEIGHBOURS]:
+            seen = min(entry.seen, now)  # the clock may have been set back
+            self._put(entry.id, _usable(entry.id, entry.addresses), seen, met=entry.met)
         self._forget_old(now)
         self._written = dict(self._known)
-        log.info("neighbours_kept", count=len(self._known))
 
-    def due(self, now: UnixSeconds, *, last: bool = False) -> bytes | None:
-        """What is to be written now, if anything; `last` when the node stops. It counts as written."""
+    def entries_to_write(self, now: UnixSeconds, *, last: bool = False) -> list[Neighbour] | None:
+        """All entries if a write is due, else None; `last` when the node stops. They count as written."""
         self._forget_old(now)
         if self._known == self._written:
             return None
         if not last:
-            apart = WRITE_EVERY if _lasting(self._known) == _lasting(self._written) else WRITE_APART
-            if now - self._written_at < apart:
+            unchanged = _without_times(self._known) == _without_times(self._written)
+            if now - self._written_at < (WRITE_INTERVAL if unchanged else MIN_WRITE_INTERVAL):
                 return None
         self._written, self._written_at = dict(self._known), now
-        return _FILE.dump_json(list(self._known.values()), indent=1)
+        return list(self._known.values())
 
-    def write(self, data: bytes) -> None:
-        """Have the disk hold this; whatever happens, the file is whole. A disk that refuses is logged."""
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-        except OSError as error:
-            log.warning("neighbours_not_kept", file=str(self._path), reason=error.strerror or str(error))
-
-    def forget(self) -> None:
-        """Keep nothing, and nothing of earlier lives."""
-        self._known.clear()
-        for path in (self._path, self._path.with_name(f"{self._path.name}.new")):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                log.warning("neighbours_not_forgotten", file=str(path), reason=error.strerror or str(error))
-
-    # --- the list
-
-    def saw(self, peer: PeerID, addresses: Sequence[str], now: UnixSeconds, *, met: bool) -> None:
-        """This node is there: it says so itself, or, when `met`, there is a connection to it."""
+    def record(self, peer: PeerID, addresses: Sequence[str], now: UnixSeconds, *, met: bool) -> None:
+        """A node is present: it announced itself, or (`met`) there is a connection to it."""
         if met:
             self._failures.pop(peer, None)
         usable = _usable(peer, addresses)
-        if peer in self._known or (usable and self._room(now, met=met)):
-            self._keep(peer, usable, now, met=met)
+        if peer in self._known or (usable and self._make_room(now, met=met)):
+            self._put(peer, usable, now, met=met)
 
-    def failed(self, peer: PeerID, now: UnixSeconds) -> None:
-        """This node could not be reached."""
+    def record_failure(self, peer: PeerID, now: UnixSeconds) -> None:
+        """A node could not be reached."""
         if peer in self._known:
             times = self._failures.get(peer, (0, 0))[0] + 1
-            pause = min(AGAIN_AFTER * 2.0 ** min(times - 1, 32), AGAIN_AT_LAST)
+            pause = min(RETRY_AFTER * 2.0 ** min(times - 1, 32), MAX_RETRY_INTERVAL)
             self._failures[peer] = (times, now + pause)
 
     def to_dial(self, now: UnixSeconds, without: Collection[PeerID] = ()) -> list[Neighbour]:
-        """Those that may be tried now."""
+        """The nodes that may be dialled now."""
         self._forget_old(now)
         waiting = {peer for peer, (_, until) in self._failures.items() if until > now}
         return [known for peer, known in self._known.items() if peer not in waiting and peer not in without]
 
-    def _keep(self, peer: PeerID, addresses: tuple[str, ...], seen: UnixSeconds, *, met: bool) -> None:
+    def _put(self, peer: PeerID, addresses: tuple[str, ...], seen: UnixSeconds, *, met: bool) -> None:
         known = self._known.get(peer)
         if known is not None:
             addresses, met = addresses or known.addresses, met or known.met
         if addresses:
             self._known[peer] = Neighbour(id=peer, addresses=addresses, seen=seen, met=met)
 
-    def _room(self, now: UnixSeconds, *, met: bool) -> bool:
-        """Whether there is room for a further node, perhaps now that one that is worth less had to go."""
-        if len(self._known) < MOST:
+    def _make_room(self, now: UnixSeconds, *, met: bool) -> bool:
+        """Whether one more node fits. If the list is full, drops the node that is worth least."""
+        if len(self._known) < MAX_NEIGHBOURS:
             return True
         if met:
-            worse = [known for known in self._known.values() if not known.met or known.gone(now)]
+            replaceable = [known for known in self._known.values() if not known.met or known.is_away(now)]
         else:
-            worse = [known for known in self._known.values() if not known.met and known.gone(now)]
-        if not worse:
+            replaceable = [known for known in self._known.values() if not known.met and known.is_away(now)]
+        if not replaceable:
             return False
-        self._drop(min(worse, key=lambda known: (known.met, known.seen)).id)
+        self._drop(min(replaceable, key=lambda known: (known.met, known.seen)).id)
         return True
 
     def _forget_old(self, now: UnixSeconds) -> None:
         for known in list(self._known.values()):
-            if now - known.seen > KEPT_FOR:
+            if now - known.seen > FORGET_AFTER:
                 self._drop(known.id)
 
     def _drop(self, peer: PeerID) -> None:
@@ -177,10 +127,10 @@ class Neighbours:
 
 
 def _usable(peer: PeerID, addresses: Sequence[str]) -> tuple[str, ...]:
-    own = (text for text in addresses if text.endswith(f"/p2p/{peer}") and len(text) <= LONGEST_ADDRESS)
-    return tuple(own)[:MOST_ADDRESSES]
+    """The addresses that belong to the peer and are short enough, up to `MAX_ADDRESSES` of them."""
+    own = (text for text in addresses if text.endswith(f"/p2p/{peer}") and len(text) <= MAX_ADDRESS_LENGTH)
+    return tuple(own)[:MAX_ADDRESSES]
 
 
-def _lasting(known: dict[PeerID, Neighbour]) -> dict[PeerID, tuple[tuple[str, ...], bool]]:
-    """All but when they were seen."""
+def _without_times(known: dict[PeerID, Neighbour]) -> dict[PeerID, tuple[tuple[str, ...], bool]]:
     return {peer: (neighbour.addresses, neighbour.met) for peer, neighbour in known.items()}

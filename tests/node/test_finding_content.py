@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -12,7 +13,8 @@ from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.ipfs.exchange.server import PROTOCOL as CAR_PROTOCOL
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from bacalhau_p2p.node import Node, assembly, open_node
+from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.node import Node, content_assembly, open_node
 from bacalhau_p2p.settings import Settings
 
 pytestmark = pytest.mark.network
@@ -52,12 +54,22 @@ def know_each_other(nodes: list[Node]) -> bool:
     return all(len(node.nodes()) == len(nodes) for node in nodes)
 
 
+def info(node: Node, other: Node) -> NodeInfo | None:
+    """What `node` knows of the other one."""
+    return next((known.info for known in node.nodes() if known.info.id == other.peer_id), None)
+
+
+def records(node: Node) -> Any:
+    """Which providers the node stores for the DHT."""
+    return node._networking.dht.records
+
+
 async def test_what_no_neighbour_has_is_found_through_the_dht(tmp_path, monkeypatch):
-    monkeypatch.setattr(assembly, "ASKED_AT_ONCE", 1)
+    monkeypatch.setattr(content_assembly, "MAX_PEERS_ASKED", 1)
     async with opened(tmp_path, {}, {}, {"dht": "client"}) as (hub, giver, taker):
         (tmp_path / "file").write_bytes(b"only the second has this")
         cid = await giver.add(tmp_path / "file")
-        await until(lambda: len(hub._dht.records) == 1 and taker.transport.peers)
+        await until(lambda: len(records(hub)) == 1 and taker.transport.peers)
         assert list(taker.transport.peers) == [hub.peer_id]
         await taker.export(str(cid), tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == b"only the second has this"
@@ -72,11 +84,11 @@ async def test_published_results_are_made_known_and_what_a_job_reads_is_not(tmp_
         task = {"Engine": {"Type": "noop", "Params": {"Stdout": "x"}}, "Publisher": {"Type": "ipfs"}}
         job = await requester.submit({"Tasks": [task]})
         result = await job.wait_result()
-        await until(lambda: requester._dht.records)
+        await until(lambda: records(requester))
         key = result.cid.binary[-34:] if isinstance(result.cid, CID) else CID.parse(result.cid).binary[-34:]
-        providers = requester._dht.records.get(key, requester.clock())
+        providers = records(requester).get(key, requester.clock())
         assert [provider.peer for provider in providers] == [compute.peer_id]
-        assert len(requester._dht.records) == 1
+        assert len(records(requester)) == 1
 
 
 async def test_nodes_without_a_dht_work_and_say_so(tmp_path):
@@ -123,7 +135,7 @@ async def test_a_node_that_restarts_alone_finds_those_whom_it_knew(tmp_path, nur
         await until(lambda: not one.transport.peers)
         async with open_node(settings) as other:
             await until(lambda: list(other.transport.peers) == [one.peer_id])
-            await until(lambda: other.known_nodes.get(one.peer_id))
+            await until(lambda: info(other, one))
     assert (tmp_path / "other" / "neighbours.json").exists()
     assert not (tmp_path / "one" / "neighbours.json").exists()
 
@@ -138,7 +150,7 @@ async def test_content_comes_from_a_peers_gateway_when_no_stream_can_be_had(tmp_
     async with opened(tmp_path, public, loopback, {}) as nodes, serve_api(nodes[0]) as url:
         giver, taker, careful = nodes
         object.__setattr__(giver.settings, "gateway_url", url)
-        giver.tell_changed()
+        giver._networking.info_exchange.publish_soon()
         for protocol in (CAR_PROTOCOL, "/ipfs/bitswap/1.2.0"):
             giver.transport.handle_streams(protocol, refuse)
         folder = tmp_path / "folder"
@@ -147,7 +159,7 @@ async def test_content_comes_from_a_peers_gateway_when_no_stream_can_be_had(tmp_
             (folder / f"{number}").write_bytes(b"%d" % number * 100_000)
         cid = await giver.add(folder)
         for node in (taker, careful):
-            await until(lambda node=node: node.known_nodes.get(giver.peer_id).info.gateway == url)
+            await until(lambda node=node: info(node, giver).gateway == url)
         with pytest.raises(ContentNotFound, match=rf"the gateway {url}: 127\.0\.0\.1 is not on the public"):
             await careful.export(str(cid), tmp_path / "none")
         await taker.export(str(cid), tmp_path / "copy")
@@ -155,23 +167,3 @@ async def test_content_comes_from_a_peers_gateway_when_no_stream_can_be_had(tmp_
         nowhere = str(CID.of(RAW, b"nowhere"))
         with pytest.raises(ContentNotFound, match=r"2 peers were asked, .*; the gateway .*: it answered 404"):
             await taker.export(nowhere, tmp_path / "none")
-
-
-def test_a_gateway_is_told_of_only_where_others_reach_it(tmp_path):
-    def told(**options: object) -> str:
-        node = object.__new__(Node)
-        node.settings = Settings(data_dir=tmp_path, **options)
-        node.api_url = f"http://{options.get('api_host', '127.0.0.1')}:1234"
-
-        class Transport:
-            addresses = ("/ip6/2001:db8::1/tcp/1/p2p/Q", "/ip4/192.0.2.7/tcp/1/p2p/Q")
-
-        node.transport = Transport()
-        return node._gateway_url()
-
-    assert told() == ""
-    assert told(gateway=True) == ""
-    assert told(gateway=True, gateway_url="https://gate.example") == "https://gate.example"
-    assert told(gateway=False, gateway_url="https://gate.example") == ""
-    assert told(gateway=True, api_host="192.0.2.9") == "http://192.0.2.9:1234"
-    assert told(gateway=True, api_host="0.0.0.0") == "http://192.0.2.7:1234"

@@ -6,7 +6,7 @@ from bacalhau_p2p.cli import main
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.model.execution import RunOutput
-from bacalhau_p2p.node import registry
+from bacalhau_p2p.node import builtin_adapters
 
 
 class Liar(NoopExecutor):
@@ -16,5 +16,5 @@ class Liar(NoopExecutor):
         return output
 
 
-registry._EXECUTORS["noop"] = lambda context: Liar()
+builtin_adapters.EXECUTORS["noop"] = lambda context: Liar()
 main()

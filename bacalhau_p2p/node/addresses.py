@@ -1,0 +1,37 @@
+"""Where others reach a node: its multiaddrs, its HTTP API and its gateway."""
+
+from __future__ import annotations
+
+from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.transports.interface import Transport
+
+_ALL_INTERFACES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
+
+class NodeAddresses:
+    """The addresses of one node. They change while it runs."""
+
+    def __init__(self, settings: Settings, transport: Transport) -> None:
+        self._settings = settings
+        self._transport = transport
+        self.api_url = ""
+        """`http://host:port` while an API serves this node."""
+
+    @property
+    def multiaddrs(self) -> tuple[str, ...]:
+        """Multiaddrs at which peers can dial this node, each ending in `/p2p/<peer id>`."""
+        return tuple(self._transport.addresses)
+
+    @property
+    def gateway_url(self) -> str:
+        """The URL at which other nodes reach this node's gateway; empty if they cannot."""
+        settings = self._settings
+        if not settings.gateway:
+            return ""
+        if settings.gateway_url or settings.api_on_loopback or not self.api_url:
+            return settings.gateway_url
+        if settings.api_host not in _ALL_INTERFACES:
+            return self.api_url
+        _, _, port = self.api_url.rpartition(":")
+        hosts = [address.split("/")[1:3] for address in self.multiaddrs]
+        return next((f"http://{host}:{port}" for kind, host in hosts if kind in ("ip4", "dns4", "dns")), "")

@@ -1,0 +1,48 @@
+"""The requester of a node in this process, as job handles use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+from typing import Protocol
+
+from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.requester.service import RequesterService
+
+
+class Exporter(Protocol):
+    """Fetches content and writes it to disk."""
+
+    async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None: ...
+
+
+class LocalBackend:
+    """Job handles use it as a `Backend`, without HTTP in between."""
+
+    def __init__(self, requester: RequesterService, exporter: Exporter) -> None:
+        self._requester = requester
+        self._exporter = exporter
+
+    async def submit(self, spec: JobSpec, *, idempotency_token: str | None = None) -> JobID:
+        return await self._requester.submit(spec, token=idempotency_token)
+
+    async def job(self, job_id: JobID) -> Job:
+        return self._requester.job(job_id)
+
+    async def wait(self, job_id: JobID, timeout: float | None) -> Job:
+        return await self._requester.wait(job_id, inf if timeout is None else timeout)
+
+    async def executions(self, job_id: JobID) -> Sequence[Execution]:
+        return self._requester.executions(job_id)
+
+    async def results(self, job_id: JobID) -> Sequence[PublishedResult]:
+        return self._requester.results(job_id)
+
+    async def cancel(self, job_id: JobID, reason: str) -> None:
+        await self._requester.cancel(job_id, reason)
+
+    async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
+        await self._exporter.export(cid, target, hints=hints)

@@ -1,0 +1,201 @@
+"""The adapters of this package, by type.
+
+Each is imported when it is built, so that a node without Docker does not load the code for Docker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.node.adapter_context import AdapterContext
+from bacalhau_p2p.publishers.interface import Publisher
+from bacalhau_p2p.storage.interface import StorageProvider
+from bacalhau_p2p.verifiers.interface import Verifier
+
+if TYPE_CHECKING:
+    from bacalhau_p2p.publishers.remote import Handover
+
+Factory = Callable[[AdapterContext], Any]
+"""Builds an adapter. For a storage provider that cannot work on this computer it returns None."""
+
+
+def _docker(context: AdapterContext) -> Executor:
+    from bacalhau_p2p.executors.docker.executor import DockerExecutor
+
+    return DockerExecutor(context.peer_id)
+
+
+def _wasm(context: AdapterContext) -> Executor:
+    from bacalhau_p2p.executors.wasm.executor import WasmExecutor
+
+    return WasmExecutor(cache=context.folder / "wasm")
+
+
+def _noop(context: AdapterContext) -> Executor:
+    from bacalhau_p2p.executors.noop import NoopExecutor
+
+    return NoopExecutor()
+
+
+def _ipfs_storage(context: AdapterContext) -> StorageProvider:
+    from bacalhau_p2p.storage.ipfs import IpfsStorage
+
+    settings = context.settings
+    peers = IpfsStorage(context.content, timeout=settings.content_timeout)
+    if not settings.kubo_api and not settings.ipfs_gateways:
+        return peers
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.storage.ipfs_web import CarSource, GatewaySource, IpfsWebStorage, KuboSource
+
+    sources: list[CarSource] = []
+    if settings.kubo_api:
+        sources.append(KuboSource(Service(settings.kubo_api, settings.kubo_token.get_secret_value())))
+    sources += [GatewaySource(Service(url)) for url in settings.ipfs_gateways]
+    return IpfsWebStorage(peers, context.content, sources)
+
+
+def _inline_storage(context: AdapterContext) -> StorageProvider:
+    from bacalhau_p2p.storage.inline import InlineStorage
+
+    return InlineStorage()
+
+
+def _local_storage(source: str) -> Factory:
+    def build(context: AdapterContext) -> StorageProvider:
+        from bacalhau_p2p.storage.local.provider import LocalStorage
+
+        return LocalStorage(context.settings.allow_local_paths, source=source)
+
+    return build
+
+
+def _url_storage(source: str) -> Factory:
+    def build(context: AdapterContext) -> StorageProvider:
+        from bacalhau_p2p.outbound.addresses import AddressGuard
+        from bacalhau_p2p.storage.url import UrlStorage
+
+        guard = AddressGuard(context.settings.allow_private_networks)
+        return UrlStorage(guard, context.fetcher, source=source)
+
+    return build
+
+
+def _git_storage(context: AdapterContext) -> StorageProvider | None:
+    from bacalhau_p2p.outbound.addresses import AddressGuard
+    from bacalhau_p2p.storage.git.provider import GitStorage
+
+    guard = AddressGuard(context.settings.allow_private_networks)
+    return GitStorage(guard, context.fetcher) if GitStorage.installed() else None
+
+
+def _s3_storage(context: AdapterContext) -> StorageProvider | None:
+    from bacalhau_p2p.storage.s3 import S3Storage
+
+    return S3Storage(context.s3, context.fetcher) if context.s3.installed() else None
+
+
+def _ipfs_publisher(context: AdapterContext) -> Publisher:
+    settings = context.settings
+    if settings.kubo_api:
+        from bacalhau_p2p.outbound.service import Service
+        from bacalhau_p2p.publishers.kubo import Kubo
+
+        service = Service(settings.kubo_api, settings.kubo_token.get_secret_value())
+        return _remote_publisher(context, "ipfs", Kubo(service, context.addresses))
+    from bacalhau_p2p.publishers.ipfs import IpfsPublisher
+
+    return IpfsPublisher(context.content, addresses=context.addresses)
+
+
+def _local_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.local import LocalPublisher
+
+    return LocalPublisher(context.content, base_url=context.api_url)
+
+
+def _remote_publisher(context: AdapterContext, kind: str, handover: Handover | None) -> Publisher:
+    from bacalhau_p2p.publishers.remote import RemotePublisher
+
+    return RemotePublisher(context.content, handover, kind, addresses=context.addresses)
+
+
+def _pinning_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.publishers.pinning import PinningService
+
+    settings, handover = context.settings, None
+    if settings.pinning_endpoint:
+        service = Service(settings.pinning_endpoint, settings.pinning_token.get_secret_value())
+        handover = PinningService(service, context.addresses, context.connect)
+    return _remote_publisher(context, "pinning", handover)
+
+
+def _lighthouse_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.publishers.lighthouse import Lighthouse
+
+    settings, handover = context.settings, None
+    if token := settings.lighthouse_token.get_secret_value():
+        upload, api = Service(settings.lighthouse_endpoint, token), Service(settings.lighthouse_api, token)
+        handover = Lighthouse(upload, api)
+    return _remote_publisher(context, "lighthouse", handover)
+
+
+def _estuary_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.outbound.service import Service
+    from bacalhau_p2p.publishers.estuary import Estuary
+
+    settings, handover = context.settings, None
+    if settings.estuary_endpoint:
+        handover = Estuary(Service(settings.estuary_endpoint, settings.estuary_token.get_secret_value()))
+    return _remote_publisher(context, "estuary", handover)
+
+
+def _s3_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.s3 import S3Publisher
+
+    folder = context.folder / "publishing"
+    return S3Publisher(context.content, context.s3, folder=folder, addresses=context.addresses)
+
+
+def _noop_publisher(context: AdapterContext) -> Publisher:
+    from bacalhau_p2p.publishers.noop import NoopPublisher
+
+    return NoopPublisher()
+
+
+def _noop_verifier(context: AdapterContext) -> Verifier:
+    from bacalhau_p2p.verifiers.noop import NoopVerifier
+
+    return NoopVerifier()
+
+
+def _deterministic_verifier(context: AdapterContext) -> Verifier:
+    from bacalhau_p2p.verifiers.deterministic import DeterministicVerifier
+
+    return DeterministicVerifier()
+
+
+EXECUTORS: dict[str, Factory] = {"docker": _docker, "wasm": _wasm, "noop": _noop}
+STORAGE: dict[str, Factory] = {
+    "ipfs": _ipfs_storage,
+    "inline": _inline_storage,
+    "localdirectory": _local_storage("localdirectory"),
+    "local": _local_storage("local"),
+    "url": _url_storage("url"),
+    "urldownload": _url_storage("urldownload"),
+    "s3": _s3_storage,
+    "git": _git_storage,
+}
+PUBLISHERS: dict[str, Factory] = {
+    "ipfs": _ipfs_publisher,
+    "local": _local_publisher,
+    "noop": _noop_publisher,
+    "s3": _s3_publisher,
+    "pinning": _pinning_publisher,
+    "lighthouse": _lighthouse_publisher,
+    "estuary": _estuary_publisher,
+}
+VERIFIERS: dict[str, Factory] = {"noop": _noop_verifier, "deterministic": _deterministic_verifier}

@@ -1,0 +1,138 @@
+"""Builds the compute component of a node."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy
+from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.inspection import Examiner
+from bacalhau_p2p.compute.machine import ComputeMachine, Environment
+from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
+from bacalhau_p2p.compute.service import Adapters, ComputeService
+from bacalhau_p2p.compute.store import ComputeStore
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.identity.identity import seal
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.node import ComputeInfo
+from bacalhau_p2p.model.quantities import parse_bytes
+from bacalhau_p2p.node import registry
+from bacalhau_p2p.node.host_limits import disk_shortage, job_capacity
+from bacalhau_p2p.node.ids import random_uuid
+from bacalhau_p2p.node.networking import Networking
+from bacalhau_p2p.node.offer_monitor import OfferMonitor
+from bacalhau_p2p.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """A compute component: its service, and what its adapters offer."""
+
+    service: ComputeService
+    offers: OfferMonitor
+
+    def info(self) -> ComputeInfo:
+        """What the node announces about it now."""
+        machine, offer = self.service.machine, self.offers.offer
+        return ComputeInfo(
+            engines=tuple(sorted(offer.engines)),
+            storage_sources=tuple(sorted(offer.sources)),
+            publishers=tuple(sorted(offer.publishers)),
+            max_capacity=machine.capacity.limit,
+            available_capacity=machine.capacity.available,
+            running_executions=machine.active,
+        )
+
+
+@asynccontextmanager
+async def open_compute(
+    settings: Settings,
+    networking: Networking,
+    content: Content,
+    context: registry.AdapterContext,
+    executors: Sequence[Executor],
+    rng: random.Random,
+) -> AsyncIterator[Compute]:
+    """A compute component that is not running yet, and knows what its adapters can do.
+
+    On exit its store and executors are closed.
+    """
+    async with AsyncExitStack() as stack:
+        adapters = Adapters(
+            executors={
+                **registry.executors(context),
+                **{executor.engine: executor for executor in executors},
+            },
+            storage=registry.storage(context),
+            publishers=registry.publishers(context),
+        )
+        for executor in adapters.executors.values():
+            stack.push_async_callback(executor.aclose)
+        store = ComputeStore(settings.data_dir / "compute.db")
+        stack.callback(store.close)
+        offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
+        service = ComputeService(
+            _machine(settings, networking, offers, rng),
+            store,
+            networking.messenger,
+            content,
+            adapters,
+            Examiner(
+                adapters.storage,
+                node_id=networking.identity.peer_id,
+                local_data_only=settings.data_locality == "local",
+                probes=_probes(settings),
+            ),
+            peer_id=networking.identity.peer_id,
+            folder=settings.data_dir / "executions",
+            seal=seal,
+            learn_addresses=networking.transport.learn_addresses,
+            changed=networking.info_exchange.publish_soon,
+            clock=networking.clock,
+            power_safe=settings.power_safe,
+        )
+        await offers.check()
+        yield Compute(service=service, offers=offers)
+
+
+def _machine(
+    settings: Settings, networking: Networking, offers: OfferMonitor, rng: random.Random
+) -> ComputeMachine:
+    folder = settings.data_dir
+    return ComputeMachine(
+        Environment(
+            peer_id=networking.identity.peer_id,
+            new_execution_id=lambda: ExecutionID(f"e-{random_uuid(rng)}"),
+            rng=rng.random,
+        ),
+        BidStrategy(
+            offer=lambda: offers.offer,
+            labels=settings.labels,
+            policy=_selection_policy(settings),
+            resource_shortage=disk_shortage(folder, parse_bytes(settings.min_free_disk)),
+        ),
+        Capacity(job_capacity(settings.limits, folder)),
+    )
+
+
+def _selection_policy(settings: Settings) -> JobSelectionPolicy:
+    return JobSelectionPolicy(
+        accept_networked=settings.accept_networked,
+        reject_stateless=settings.reject_stateless,
+        local_data_only=settings.data_locality == "local",
+        probed=bool(settings.probe_exec or settings.probe_http),
+    )
+
+
+def _probes(settings: Settings) -> list[Probe]:
+    """The operator's own programs that decide about each job."""
+    probes: list[Probe] = []
+    if settings.probe_exec:
+        probes.append(ExecProbe(settings.probe_exec, timeout=settings.probe_timeout))
+    if settings.probe_http:
+        probes.append(HttpProbe(settings.probe_http, timeout=settings.probe_timeout))
+    return probes

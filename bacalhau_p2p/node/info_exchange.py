@@ -1,0 +1,96 @@
+"""Node infos on the network: this node announces itself, and records what the others announce."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
+from bacalhau_p2p.bprotocol.messenger import Messenger
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.node.known_nodes import MIN_PUBLISH_INTERVAL, PUBLISH_INTERVAL, KnownNodes
+from bacalhau_p2p.runtime.events import AutoResetEvent, BroadcastEvent
+from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.transports.interface import Transport
+
+log = get_logger(__name__)
+
+
+class NodeObserver(Protocol):
+    """A component that follows which nodes are there."""
+
+    def node_seen(self, info: NodeInfo) -> None:
+        """A node announced itself."""
+
+    def node_went_stale(self, peer: PeerID) -> None:
+        """A node has not announced itself for a while."""
+
+
+class NodeInfoExchange:
+    """Publishes the info of this node and keeps `known_nodes` up to date."""
+
+    def __init__(
+        self,
+        messenger: Messenger,
+        transport: Transport,
+        known_nodes: KnownNodes,
+        clock: Callable[[], UnixSeconds],
+    ) -> None:
+        self._messenger = messenger
+        self._transport = transport
+        self._known_nodes = known_nodes
+        self._clock = clock
+        self._observers: list[NodeObserver] = []
+        self._changed = AutoResetEvent()
+        self._updated = BroadcastEvent()
+        messenger.listen([NodeInfoPublished], self._receive)
+
+    def observe(self, observer: NodeObserver) -> None:
+        """Report to this component, from now on."""
+        self._observers.append(observer)
+
+    def publish_soon(self) -> None:
+        """The info of this node has changed: publish it soon, but not more often than once a second."""
+        self._changed.set()
+
+    async def publish(self, info: Callable[[], NodeInfo]) -> None:
+        """Publish what `info` returns, now, after each change and at intervals. Until cancelled."""
+        while True:
+            if self._changed.is_set():
+                await self._changed.wait()
+            self._messenger.broadcast(NodeInfoPublished(info=info()))
+            await trio.sleep(MIN_PUBLISH_INTERVAL)
+            with trio.move_on_after(PUBLISH_INTERVAL - MIN_PUBLISH_INTERVAL):
+                await self._changed.wait()
+
+    async def expire_known_nodes(self) -> None:
+        """Report nodes that no longer announce themselves. Until cancelled."""
+        while True:
+            await trio.sleep(PUBLISH_INTERVAL)
+            for peer in self._known_nodes.expire(self._clock()):
+                log.info("node_stale", peer=peer)
+                for observer in self._observers:
+                    observer.node_went_stale(peer)
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns once the condition holds. It is checked now, and after each info that arrives."""
+        while not condition():
+            await self._updated.wait()
+
+    def _receive(self, arrival: Arrival) -> None:
+        assert isinstance(arrival.message, NodeInfoPublished)
+        info = arrival.message.info
+        if info.id != arrival.author:
+            self._messenger.counters["forged_info"] += 1
+            return
+        if not self._known_nodes.update(info, self._clock()):
+            return
+        if info.id != self._transport.peer_id:
+            self._transport.learn_addresses(info.id, info.addresses)
+        for observer in self._observers:
+            observer.node_seen(info)
+        self._updated.fire()

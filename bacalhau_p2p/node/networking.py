@@ -1,0 +1,113 @@
+"""A node as a peer among others: how it is reached, whom it knows, and how it stays connected."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bacalhau_p2p.bprotocol.codec import MESSAGE_ID_BYTES, MessageID
+from bacalhau_p2p.bprotocol.messenger import Messenger
+from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
+from bacalhau_p2p.ipfs.dht.service import Dht
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.node.addresses import NodeAddresses
+from bacalhau_p2p.node.info_exchange import NodeInfoExchange
+from bacalhau_p2p.node.known_nodes import KnownNodes
+from bacalhau_p2p.node.neighbours_file import NeighboursFile
+from bacalhau_p2p.node.peer_book import PeerBook
+from bacalhau_p2p.node.reconnection import Reconnector
+from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.transports.interface import Transport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networking:
+    """The parts that every node has, whichever components it runs."""
+
+    identity: Identity
+    transport: Transport
+    clock: Callable[[], UnixSeconds]
+    messenger: Messenger
+    addresses: NodeAddresses
+    known_nodes: KnownNodes
+    peer_book: PeerBook
+    info_exchange: NodeInfoExchange
+    reconnector: Reconnector
+    dht: Dht | None
+
+
+def build_networking(
+    settings: Settings,
+    identity: Identity,
+    transport: Transport,
+    clock: Callable[[], UnixSeconds],
+    rng: random.Random,
+) -> Networking:
+    """Put the parts together. Nothing runs yet."""
+    messenger = Messenger(
+        transport,
+        network=settings.network,
+        clock=clock,
+        rng=rng.random,
+        new_message_id=lambda: MessageID(rng.randbytes(MESSAGE_ID_BYTES)),
+    )
+    known_nodes = KnownNodes()
+    peer_book = PeerBook(transport, known_nodes, clock)
+    dht = _build_dht(settings, transport, peer_book, clock)
+    info_exchange = NodeInfoExchange(messenger, transport, known_nodes, clock)
+
+    def connection_changed(peer: PeerID, connected: bool) -> None:
+        info_exchange.publish_soon()
+        if dht is not None and not connected:
+            dht.disconnected(peer)
+
+    messenger.watch_connections(connection_changed)
+    return Networking(
+        identity=identity,
+        transport=transport,
+        clock=clock,
+        messenger=messenger,
+        addresses=NodeAddresses(settings, transport),
+        known_nodes=known_nodes,
+        peer_book=peer_book,
+        info_exchange=info_exchange,
+        reconnector=Reconnector(
+            transport,
+            known_nodes,
+            NeighboursFile(settings.data_dir / "neighbours.json"),
+            wanted=settings.neighbours,
+            clock=clock,
+            rng=rng,
+        ),
+        dht=dht,
+    )
+
+
+def _build_dht(
+    settings: Settings,
+    transport: Transport,
+    peer_book: PeerBook,
+    clock: Callable[[], UnixSeconds],
+) -> Dht | None:
+    """This node's part in the DHT that the settings name."""
+    if settings.dht == "off":
+        return None
+    protocol = f"{settings.dht_prefix or f'/bacalhau/{settings.network}'}/kad/1.0.0"
+    dht = Dht(
+        transport.peer_id,
+        protocol,
+        transport.open_stream,
+        Peerstore(
+            bootstrap=peer_book.dht_nodes,
+            add_addresses=peer_book.learn_from_peer,
+            own_addresses=lambda: transport.addresses,
+            connected=lambda: transport.peers,
+        ),
+        clock=clock,
+        lookup_each_key=bool(settings.dht_prefix),
+    )
+    if settings.dht == "server":
+        transport.handle_streams(protocol, dht.serve)
+    return dht

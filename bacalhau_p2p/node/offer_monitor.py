@@ -1,0 +1,81 @@
+"""Which engines and publishers of a node work at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from bacalhau_p2p.compute.bidding import Offer
+from bacalhau_p2p.compute.service import Adapters
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+CHECK_INTERVAL = 30.0
+"""Seconds between two checks. An engine that starts or stops meanwhile changes what the node offers."""
+ANSWER_TIMEOUT = 10.0
+"""Seconds for one adapter to say whether it works."""
+
+
+class OfferMonitor:
+    """Keeps `offer` up to date: what the adapters of this node can do now."""
+
+    def __init__(self, adapters: Adapters, changed: Callable[[], None]) -> None:
+        """`changed` is called when the offer has changed."""
+        self._adapters = adapters
+        self._changed = changed
+        self.offer = Offer()
+
+    async def run(self) -> None:
+        """Check the adapters at intervals. Until cancelled."""
+        while True:
+            await trio.sleep(CHECK_INTERVAL)
+            await self.check()
+
+    async def check(self) -> None:
+        """Check all adapters at the same time; takes as long as the slowest of them, or `ANSWER_TIMEOUT`."""
+        reasons = await self._reasons()
+        adapters = self._adapters
+        offer = Offer(
+            engines={
+                name: executor.faults
+                for name, executor in adapters.executors.items()
+                if reasons[f"engine {name}"] is None
+            },
+            sources={name: provider.faults for name, provider in adapters.storage.items()},
+            publishers={
+                name: publisher.faults
+                for name, publisher in adapters.publishers.items()
+                if reasons[f"publisher {name}"] is None
+            },
+            outliving=frozenset(
+                name for name, executor in adapters.executors.items() if executor.outlives_node
+            ),
+        )
+        if _names(offer) != _names(self.offer):
+            log.info("offer", **{name: reason or "available" for name, reason in sorted(reasons.items())})
+            self.offer = offer
+            self._changed()
+
+    async def _reasons(self) -> dict[str, str | None]:
+        """Why an engine or publisher is unavailable; None for those that work."""
+        reasons: dict[str, str | None] = {}
+
+        async def ask(name: str, unavailable: Callable[[], Awaitable[str | None]]) -> None:
+            with trio.move_on_after(ANSWER_TIMEOUT) as timeout:
+                reasons[name] = await unavailable()
+            if timeout.cancelled_caught:
+                reasons[name] = f"no answer within {ANSWER_TIMEOUT:g} s"
+
+        async with trio.open_nursery() as nursery:
+            for name, executor in self._adapters.executors.items():
+                nursery.start_soon(ask, f"engine {name}", executor.unavailable)
+            for name, publisher in self._adapters.publishers.items():
+                nursery.start_soon(ask, f"publisher {name}", publisher.unavailable)
+        return reasons
+
+
+def _names(offer: Offer) -> tuple[frozenset[str], frozenset[str]]:
+    """What can change while a node runs: engines and publishers that work."""
+    return frozenset(offer.engines), frozenset(offer.publishers)

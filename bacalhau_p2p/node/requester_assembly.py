@@ -1,0 +1,53 @@
+"""Builds the requester of a node."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.quantities import parse_bytes
+from bacalhau_p2p.node import registry
+from bacalhau_p2p.node.host_limits import disk_shortage
+from bacalhau_p2p.node.ids import random_uuid
+from bacalhau_p2p.node.known_types import KnownTypes
+from bacalhau_p2p.node.networking import Networking
+from bacalhau_p2p.requester.machine import Environment, RequesterMachine
+from bacalhau_p2p.requester.service import RequesterService
+from bacalhau_p2p.requester.store import RequesterStore
+from bacalhau_p2p.settings import Settings
+
+
+@contextmanager
+def open_requester(
+    settings: Settings, networking: Networking, context: registry.AdapterContext, rng: random.Random
+) -> Iterator[RequesterService]:
+    """A requester that is not running yet; its store is open for the length of the block."""
+    verifiers = registry.verifiers(context)
+    shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
+    machine = RequesterMachine(
+        Environment(
+            peer_id=networking.identity.peer_id,
+            addresses=lambda: networking.addresses.multiaddrs,
+            open_proposal=lambda sealed: decode_proposal(networking.identity.open(sealed)),
+            rng=rng.random,
+            lost_after_surviving=settings.lost_after_surviving,
+        )
+    )
+    store = RequesterStore(settings.data_dir / "requester.db")
+    try:
+        yield RequesterService(
+            machine,
+            store,
+            networking.messenger,
+            verifiers=verifiers,
+            check=KnownTypes(networking.known_nodes, verifiers).faults,
+            clock=networking.clock,
+            power_safe=settings.power_safe,
+            new_job_id=lambda: JobID(random_uuid(rng)),
+            resource_shortage=lambda: shortage(0),
+        )
+    finally:
+        store.close()

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import trio
+
+from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.node.info_exchange import NodeInfoExchange
+from bacalhau_p2p.node.known_nodes import (
+    MIN_PUBLISH_INTERVAL,
+    PUBLISH_INTERVAL,
+    STALE_AFTER,
+    KnownNodes,
+)
+
+OWN, OTHER = PeerID("own"), PeerID("other")
+
+
+class Messenger:
+    def __init__(self) -> None:
+        self.counters: Counter[str] = Counter()
+        self.published: list[float] = []
+
+    def listen(self, kinds, receive) -> None:
+        assert kinds == [NodeInfoPublished]
+        self._receive = receive
+
+    def broadcast(self, message: NodeInfoPublished) -> None:
+        self.published.append(trio.current_time())
+
+    def deliver(self, info: NodeInfo, author: PeerID) -> None:
+        self._receive(Arrival(author=author, message=NodeInfoPublished(info=info)))
+
+
+class Transport:
+    peer_id = OWN
+
+    def __init__(self) -> None:
+        self.learned: list[PeerID] = []
+
+    def learn_addresses(self, peer: PeerID, addresses) -> None:
+        self.learned.append(peer)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, PeerID]] = []
+
+    def node_seen(self, info: NodeInfo) -> None:
+        self.events.append(("seen", info.id))
+
+    def node_went_stale(self, peer: PeerID) -> None:
+        self.events.append(("stale", peer))
+
+
+@pytest.fixture
+def messenger() -> Messenger:
+    return Messenger()
+
+
+@pytest.fixture
+def transport() -> Transport:
+    return Transport()
+
+
+@pytest.fixture
+def known_nodes() -> KnownNodes:
+    return KnownNodes()
+
+
+@pytest.fixture
+def exchange(messenger, transport, known_nodes) -> NodeInfoExchange:
+    return NodeInfoExchange(messenger, transport, known_nodes, trio.current_time)
+
+
+async def test_an_unchanged_node_publishes_its_info_at_intervals(
+    exchange, messenger, autojump_clock, nursery
+):
+    nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
+    await trio.sleep(2.5 * PUBLISH_INTERVAL)
+    assert messenger.published == [0.0, PUBLISH_INTERVAL, 2 * PUBLISH_INTERVAL]
+
+
+async def test_changes_are_published_at_once_but_not_more_often_than_once_a_second(
+    exchange, messenger, autojump_clock, nursery
+):
+    nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
+    await trio.sleep(5.0)
+    for _ in range(3):
+        exchange.publish_soon()
+        await trio.sleep(0.1)
+    await trio.sleep(5.0)
+    assert messenger.published == [0.0, 5.0, 5.0 + MIN_PUBLISH_INTERVAL]
+
+
+async def test_an_info_reaches_known_nodes_observers_and_the_transport(
+    exchange, messenger, transport, known_nodes, autojump_clock
+):
+    exchange.observe(observer := Observer())
+    messenger.deliver(NodeInfo(id=OTHER), OTHER)
+    messenger.deliver(NodeInfo(id=OWN), OWN)
+    assert [node.info.id for node in known_nodes.nodes()] == [OTHER, OWN]
+    assert observer.events == [("seen", OTHER), ("seen", OWN)]
+    assert transport.learned == [OTHER]
+
+
+async def test_an_info_about_another_node_is_dropped_and_counted(
+    exchange, messenger, known_nodes, autojump_clock
+):
+    messenger.deliver(NodeInfo(id=OTHER), PeerID("stranger"))
+    assert known_nodes.nodes() == []
+    assert messenger.counters == {"forged_info": 1}
+
+
+async def test_an_outdated_info_changes_nothing(exchange, messenger, autojump_clock):
+    exchange.observe(observer := Observer())
+    messenger.deliver(NodeInfo(id=OTHER, sent=2.0), OTHER)
+    messenger.deliver(NodeInfo(id=OTHER, sent=1.0), OTHER)
+    assert observer.events == [("seen", OTHER)]
+
+
+async def test_observers_are_told_once_that_a_node_went_stale(exchange, messenger, autojump_clock, nursery):
+    exchange.observe(observer := Observer())
+    messenger.deliver(NodeInfo(id=OTHER), OTHER)
+    nursery.start_soon(exchange.expire_known_nodes)
+    await trio.sleep(STALE_AFTER + 3 * PUBLISH_INTERVAL)
+    assert observer.events == [("seen", OTHER), ("stale", OTHER)]
+
+
+async def test_waiting_ends_when_an_info_makes_the_condition_true(
+    exchange, messenger, known_nodes, autojump_clock, nursery
+):
+    async def deliver() -> None:
+        for peer in (OWN, OTHER):
+            await trio.sleep(1.0)
+            messenger.deliver(NodeInfo(id=peer), peer)
+
+    nursery.start_soon(deliver)
+    await exchange.wait_until(lambda: len(known_nodes.nodes()) == 2)
+    assert trio.current_time() == 2.0
+    await exchange.wait_until(lambda: True)
