@@ -25,7 +25,12 @@ from starlette.types import Receive, Scope, Send
 from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, InvalidContent
 from bacalhau_p2p.ipfs.content import Scope as DagScope
 from bacalhau_p2p.ipfs.files.reader import Place, split_path
-from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FIRST, RAW_MEDIA_TYPE, reason
+from bacalhau_p2p.ipfs.format.car import (
+    CAR_MEDIA_TYPE,
+    CAR_MEDIA_TYPE_DEPTH_FIRST,
+    RAW_MEDIA_TYPE,
+    error_section,
+)
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.unixfs import File, Symlink
 from bacalhau_p2p.model.api_json import error_to_json
@@ -96,7 +101,7 @@ def _format_of(accept: str) -> str:
 class _Arriving(Response):
     """A DAG that is not here yet as a CAR, sent while it is fetched.
 
-    Where the fetch fails, the stream ends with a section that says why (`car.reason`), and breaks off.
+    Where the fetch fails, the stream ends with a section that says why (`car.error_section`).
     """
 
     def __init__(self, node: Node, root: CID, hints: Sequence[PeerID]) -> None:
@@ -138,7 +143,7 @@ class _Arriving(Response):
                 if not begun:
                     raise
                 text = json.dumps(error_to_json(error)).encode()
-                await send({"type": "http.response.body", "body": reason(text), "more_body": True})
+                await send({"type": "http.response.body", "body": error_section(text), "more_body": True})
                 return  # without the end of the body
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -16,7 +16,7 @@ from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.files.export import Existing, Exported
 from bacalhau_p2p.ipfs.files.reader import resolve
 from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
-from bacalhau_p2p.ipfs.format.car import CarReader, check_budget
+from bacalhau_p2p.ipfs.format.car import CarReader
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.model.api_errors import error_from_json
@@ -49,7 +49,7 @@ class Download:
         self.root = root
         self._path = tuple(path)
         self._limits = limits
-        self._reader = CarReader(reasons=True)
+        self._reader = CarReader(accept_error=True)
         self._used = 0
         self._spool = Spool()
         self._unpack = partial(
@@ -83,7 +83,7 @@ class Download:
         """
         for cid, block in self._reader.feed(data):
             self._used += len(block)
-            check_budget(self._used, self._limits)
+            self._limits.check_transfer(self._used)
             if self._unpacking is not None:
                 self._unpacking.take(cid, block)
             else:
@@ -91,8 +91,8 @@ class Download:
                 if cid.v1 == self._awaited:
                     self._find()
 
-        if self._reader.reason is not None:
-            raise error_from_json(_decoded(self._reader.reason), status=200)
+        if self._reader.error is not None:
+            raise error_from_json(_decoded(self._reader.error), status=200)
 
     def _find(self) -> None:
         """See how far the path leads through the blocks that came: to its end, or to one that is awaited."""

@@ -19,9 +19,9 @@ from bacalhau_p2p.ipfs.files.following import Follower, following
 from bacalhau_p2p.ipfs.files.importer import Added, Symlinks, build, is_small
 from bacalhau_p2p.ipfs.files.reader import Place, own_blocks, read_file, resolve
 from bacalhau_p2p.ipfs.files.tar import write_tar
-from bacalhau_p2p.ipfs.format.car import CarReader, batches, check_budget, header, section, write_car
+from bacalhau_p2p.ipfs.format.car import CarReader, batches, header, section, write_car
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.ipfs.format.dag import Survey
+from bacalhau_p2p.ipfs.format.dag_stat import DagStat, require_complete
 from bacalhau_p2p.ipfs.format.traversal import folder_entries
 from bacalhau_p2p.ipfs.format.unixfs import Folder, Node, Shard
 from bacalhau_p2p.ipfs.store.block_store import BlockStore, Collected, Pin
@@ -132,7 +132,7 @@ class Content:
 
         Raises ContentNotFound when not all of it is in this node's store, InvalidContent, ContentTooLarge.
         """
-        return (await self._survey(cid)).bytes
+        return (await self._complete_stat(cid)).bytes
 
     async def weight(self, cid: CID, *, hints: Sequence[PeerID] = ()) -> int | None:
         """About the bytes of all files below `cid`, as its root block claims, which `hints` or any peer
@@ -155,12 +155,10 @@ class Content:
         limits, check = self._blocks.limits, trio.from_thread.check_cancelled
         return await self._thread(bytes_held, cid, self._blocks, limits, check)
 
-    async def _survey(self, cid: CID) -> Survey:
+    async def _complete_stat(self, cid: CID) -> DagStat:
         cid.require_fetchable()
-        survey = await self._thread(lambda: self._blocks.survey(cid, missing_limit=1))
-        if not survey.complete:
-            raise ContentNotFound(f"{cid} is not complete in the store")
-        return survey
+        stat = await self._thread(lambda: self._blocks.dag_stat(cid, missing_limit=1))
+        return require_complete(cid, self._blocks, self._blocks.limits, stat)
 
     async def fetch(
         self,
@@ -208,7 +206,7 @@ class Content:
         Raises as `content.export.export`.
         """
 
-        def work(sums: Survey) -> Exported:
+        def work(stat: DagStat) -> Exported:
             return export(
                 cid,
                 target,
@@ -217,11 +215,11 @@ class Content:
                 symlinks=symlinks,
                 existing=existing,
                 checkpoint=trio.from_thread.check_cancelled,
-                sums=sums,
+                stat=stat,
             )
 
         with self._blocks.holding(cid), self._doubting():
-            return await self._thread(work, await self._survey(cid))
+            return await self._thread(work, await self._complete_stat(cid))
 
     async def car(self, cid: CID) -> AsyncGenerator[bytes, None]:
         """The DAG below `cid` as a CARv1, depth first.
@@ -234,8 +232,8 @@ class Content:
     async def tar(self, cid: CID, *, name: str = "") -> AsyncGenerator[bytes, None]:
         """The DAG below `cid` as a TAR; see `content.tar.write_tar`."""
         with self._blocks.holding(cid):
-            sums = await self._survey(cid)
-            pieces = write_tar(cid, self._blocks, name=name, limits=self._blocks.limits, sums=sums)
+            stat = await self._complete_stat(cid)
+            pieces = write_tar(cid, self._blocks, name=name, limits=self._blocks.limits, stat=stat)
             async for chunk in self._stream(pieces):
                 yield chunk
 
@@ -273,7 +271,7 @@ class Content:
         """
         with self._blocks.holding(place.cid, *place.trail[:1]):
             if scope == "all":
-                await self._survey(place.cid)
+                await self._complete_stat(place.cid)
 
             def wanted() -> Iterator[bytes]:
                 yield header([place.cid])
@@ -335,7 +333,7 @@ class Content:
             gathered = bytearray()
             async for chunk in chunks:
                 used += len(chunk)
-                check_budget(used, self._blocks.limits)
+                self._blocks.limits.check_transfer(used)
                 gathered += chunk
                 if len(gathered) >= _GULP:
                     gulp, gathered = gathered, bytearray()
@@ -353,9 +351,9 @@ class Content:
         if len(roots) != 1:
             raise InvalidContent(f"the CAR stream has {len(roots)} roots; exactly one is accepted")
         roots[0].require_fetchable()
-        survey = self._blocks.survey(roots[0], missing_limit=1)
-        if not survey.complete:
-            raise InvalidContent(f"the CAR stream lacks block {survey.missing[0]}")
+        stat = self._blocks.dag_stat(roots[0], missing_limit=1)
+        if not stat.complete:
+            raise InvalidContent(f"the CAR stream lacks block {stat.missing[0]}")
         self._blocks.pin(roots[0], pin_owner)
         return roots[0]
 

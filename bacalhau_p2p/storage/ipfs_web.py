@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
+from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent, StorageError
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.ipfs.exchange.weighing import weight
 from bacalhau_p2p.ipfs.format.car import (
@@ -265,8 +265,7 @@ def _follow(cid: CID, block: bytes, wanted: dict[CID, Depth], seen: set[CID], li
         link.require_fetchable()
         if link.v1 not in seen:
             wanted[link.v1] = link_depth
-    if len(seen) + len(wanted) > limits.blocks:
-        raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+    limits.check_blocks(len(seen) + len(wanted))
 
 
 async def _whole(pieces: AsyncGenerator[bytes, None]) -> bytes | None:

@@ -15,8 +15,8 @@ from bacalhau_p2p.ipfs.files.export import export
 from bacalhau_p2p.ipfs.files.importer import Profile
 from bacalhau_p2p.ipfs.format.car import CarReader, header, section, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
-from bacalhau_p2p.ipfs.format.dag import survey
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory, encode_file, encode_shard
+from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.unixfs import decode
 from tests.support.blocks.dag_makers import MemoryBlocks, tree
 
@@ -110,7 +110,7 @@ def test_any_tree_comes_back_whatever_the_profile(content, chunk, links, shard_a
         write(here / "in", content)
         blocks = MemoryBlocks()
         added = blocks.add(here / "in", hidden=True, profile=profile)
-        sums = survey(added.cid, blocks)
+        sums = dag_stat(added.cid, blocks)
         assert (sums.bytes, sums.blocks, sums.missing) == (added.size, len(blocks.blocks), ())
         export(added.cid, here / "out", blocks)
         if isinstance(content, bytes):

@@ -177,11 +177,11 @@ def damaged(car: bytes, how: str) -> bytes:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("cut short inside a block", "cut short"),
+        ("cut short inside a block", "truncated"),
         ("cut short between blocks", "ended before all blocks had come"),
         ("with a block nobody asked for", "sent wrong data"),
-        ("tampered with", "was tampered with"),
-        ("empty", "cut short"),
+        ("tampered with", "does not match its hash"),
+        ("empty", "truncated"),
         ("no CAR", "sent wrong data"),
         ("only a header", "ended before all blocks had come"),
     ],

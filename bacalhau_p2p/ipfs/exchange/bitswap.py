@@ -18,11 +18,10 @@ from weakref import WeakValueDictionary
 import trio
 from trio.abc import HalfCloseableStream, ReceiveStream
 
-from bacalhau_p2p.errors import ContentTooLarge, PeerUnreachable, RemoteProtocolError
+from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.ipfs.exchange.bitswap_wire import PROTOCOL, Message, Want, take_message
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.fetching import ExchangeLimits, OpenStream
-from bacalhau_p2p.ipfs.format.car import check_budget
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.traversal import ROOT, Depth, links_of
 from bacalhau_p2p.ipfs.format.unixfs import decode
@@ -189,7 +188,7 @@ class Bitswap:
                     break
                 blocks = await self._gather(stream, heard, frontier)
                 size += sum(len(block) for _, block in blocks)
-                check_budget(size, self._blocks.limits)
+                self._blocks.limits.check_transfer(size)
                 await self._thread(frontier.store, blocks)
                 arrived(sum(len(block) for _, block in blocks))
         if frontier.lacking:
@@ -352,8 +351,7 @@ class Frontier:
             if link.v1 not in self._seen:
                 self._seen.add(link.v1)
                 self._pending.append((link.v1, below))
-        if len(self._seen) > limits.blocks:
-            raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+        limits.check_blocks(len(self._seen))
 
 
 def _as_asked(cid: CID, root: CID) -> CID:

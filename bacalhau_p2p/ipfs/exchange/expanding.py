@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bacalhau_p2p.ipfs.format.block_source import missing_block
+from bacalhau_p2p.ipfs.format.block_source import require_block
 from bacalhau_p2p.ipfs.format.car import header, section_head
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
@@ -28,7 +28,7 @@ class Expansion(Walk):
             self.found |= dict.fromkeys(_below(node, self._limits))
             self._pending.pop()
             self._seen.add(cid)
-            self._settle()
+            self._skip_seen()
         return node
 
 
@@ -42,9 +42,7 @@ def write_flat(wanted: Sequence[CID], blocks: BlockStore) -> Iterator[bytes]:
     """A CARv1 of these blocks alone, each once. Raises ContentNotFound at the first that is not there."""
     yield header(wanted)
     for cid in dict.fromkeys(cid.v1 for cid in wanted):
-        block = blocks.get(cid)
-        if block is None:
-            missing_block(cid)
+        block = require_block(cid, blocks)
         yield section_head(cid, block)
         yield block
 

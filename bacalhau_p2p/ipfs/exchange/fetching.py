@@ -20,7 +20,7 @@ from bacalhau_p2p.errors import (
 from bacalhau_p2p.ipfs.exchange.expanding import Expansion
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
-from bacalhau_p2p.ipfs.format.car import CarReader, check_budget
+from bacalhau_p2p.ipfs.format.car import CarReader
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.traversal import Walk
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -204,7 +204,7 @@ class _Incoming:
     def store(self, data: bytearray) -> None:
         """Raises PeerFault for what the peer made up, ContentError for what the content itself is."""
         self._bytes += len(data)
-        check_budget(self._bytes, self._blocks.limits)
+        self._blocks.limits.check_transfer(self._bytes)
         try:
             sections = self._reader.feed(data)
         except InvalidContent as error:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from bacalhau_p2p.errors import ContentError, ContentNotFound, ContentTooLarge, InvalidContent
+from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.exchange.answers import Answers, Came
 from bacalhau_p2p.ipfs.exchange.expanding import Expansion, sift
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
@@ -25,7 +25,6 @@ from bacalhau_p2p.ipfs.exchange.wire import (
     Request,
     Status,
 )
-from bacalhau_p2p.ipfs.format.car import check_budget
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.traversal import Walk
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -284,16 +283,16 @@ class Fetch:
         """None when the DAG is complete, else why nobody could give it."""
         before: tuple[CID, ...] = ()
         while True:
-            survey = await self._thread(lambda: self._blocks.survey(self._cid, missing_limit=MAX_WANTED))
-            if survey.complete:
+            stat = await self._thread(lambda: self._blocks.dag_stat(self._cid, missing_limit=MAX_WANTED))
+            if stat.complete:
                 return None
-            if survey.missing == before:
+            if stat.missing == before:
                 return ContentError(f"the blocks of {self._cid} vanish from the store as they are written")
-            board = Board[_Work](survey.missing)
+            board = Board[_Work](stat.missing)
             await self._share_out(board)
             if not board.finished and not await self._take_from_web(board):
                 return self._failure()
-            before = () if board.forgotten else survey.missing
+            before = () if board.forgotten else stat.missing
 
     async def _share_out(self, board: Board[_Work]) -> None:
         """Have all that is on the board from whoever is found; what is left on it nobody could give."""
@@ -374,8 +373,7 @@ class Fetch:
             with board.reserving(wanted):
                 missing, found = await self._thread(lambda: sift(wanted, self._blocks, flat=flat))  # noqa: B023
                 board.add(found)
-                if len(board) > self._blocks.limits.blocks:
-                    raise ContentTooLarge(f"the content has more than {self._blocks.limits.blocks} blocks")
+                self._blocks.limits.check_blocks(len(board))
                 if missing:
                     work = self._work_on(provider, missing, flat=flat)
                     return board.take(provider.peer, tuple(missing), work, now)
@@ -456,7 +454,7 @@ class Fetch:
             await self._transfer.take(provider.peer, self._cid, share.wanted, share.work, arrived)
         else:
             await share.work.run(provider.peer, self._cid, arrived)
-        check_budget(self._bytes, self._blocks.limits)  # within one transfer, that is checked already
+        self._blocks.limits.check_transfer(self._bytes)  # within one transfer, that is checked already
 
     # --- over the web
 

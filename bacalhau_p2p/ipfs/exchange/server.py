@@ -187,7 +187,7 @@ class Exchange:
         lock = self._fetching.setdefault(cid.v1, trio.Lock())
         async with lock:
             with self._blocks.holding(cid):
-                if (await self._thread(self._blocks.survey, cid)).complete:
+                if (await self._thread(self._blocks.dag_stat, cid)).complete:
                     return
                 find = self._limits.find if timeout is None else timeout
                 sources = Sources(peers=providers, finder=finder, web=web)

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import trio
 
-from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
+from bacalhau_p2p.errors import InvalidContent
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
-from bacalhau_p2p.ipfs.format.block_source import BlockSource, Bulk
+from bacalhau_p2p.ipfs.format.block_source import BlockSource, BulkBlockSource
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import decode_block
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
@@ -22,7 +22,7 @@ from bacalhau_p2p.ipfs.format.unixfs import File, Symlink, decode
 from bacalhau_p2p.model.base import PeerID
 
 
-class Store(BlockSource, Bulk, Protocol):
+class Store(BlockSource, BulkBlockSource, Protocol):
     """Blocks that are here."""
 
 
@@ -49,8 +49,7 @@ def weight(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> int | No
     sizes = [link.tsize for link in decode_block(root, block).links]
     if not all(sizes):
         return None
-    if sum(sizes) > limits.bytes:
-        raise ContentTooLarge(f"the content has {sum(sizes)} bytes; the limit is {limits.bytes}")
+    limits.check_bytes(sum(sizes))
     return sum(sizes)
 
 
@@ -77,8 +76,7 @@ def bytes_held(
             held += len(node.data)
         fresh = {link.v1 for link, _ in links_of(node, ROOT, limits) if link.fetchable} - seen
         seen |= fresh
-        if len(seen) > limits.blocks:
-            raise ContentTooLarge(f"the content has more than {limits.blocks} blocks")
+        limits.check_blocks(len(seen))
         leaves = [link for link in fresh if link.codec == RAW]
         held += sum(source.sizes(leaves).values())
         pending += fresh.difference(leaves)

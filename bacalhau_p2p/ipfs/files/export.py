@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from bacalhau_p2p.errors import ContentError, ContentNotFound
+from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.ipfs.files.layout import TOP, Placing
 from bacalhau_p2p.ipfs.files.layout import stays_inside as stays_inside
-from bacalhau_p2p.ipfs.format.block_source import BlockSource, missing_block
+from bacalhau_p2p.ipfs.format.block_source import BlockSource, require_block
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.ipfs.format.dag import Survey, survey
+from bacalhau_p2p.ipfs.format.dag_stat import DagStat, require_complete
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 
 Existing = Literal["refuse", "merge", "overwrite"]
@@ -57,27 +57,24 @@ def export(
     symlinks: Literal["skip", "keep"] = "skip",
     existing: Existing = "refuse",
     checkpoint: Callable[[], None] = lambda: None,
-    sums: Survey | None = None,
+    stat: DagStat | None = None,
 ) -> Exported:
     """Write the file or folder behind `root` to `target`, whose parent folder must exist.
 
     Files get mode 0644 and folders 0755, less the umask. With `symlinks="keep"` those that cannot
     lead out of the folder are written; the others are left out and reported, as all are by default.
-    `checkpoint` is called before each block and may raise to cancel. `sums` spares a walk: what
-    `survey` gave for this root under these limits.
+    `checkpoint` is called before each block and may raise to cancel. `stat` is the complete
+    `dag_stat` of this root under these limits, computed unless it is given.
     Raises ContentNotFound when a block is not in `source`, InvalidContent, ContentTooLarge, and
     ContentError when the target exists or cannot be written.
     """
-    if not (sums or survey(root, source, limits, missing_limit=1)).complete:
-        raise ContentNotFound(f"{root} is not complete in the store")
+    require_complete(root, source, limits, stat)
     with Scratch(target, existing) as scratch:
         placing = Placing(root, scratch.folder, limits=limits, keep_symlinks=symlinks == "keep")
         with writing(target), closing(placing):
             while (cid := placing.expected) is not None:
                 checkpoint()
-                if (block := source.get(cid)) is None:
-                    missing_block(cid)
-                placing.place(block)
+                placing.place(require_block(cid, source))
         scratch.install()
     return Exported(bytes=placing.bytes, entries=placing.entries, skipped=tuple(placing.skipped))
 

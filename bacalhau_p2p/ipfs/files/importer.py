@@ -317,14 +317,12 @@ class _Build:
             if not chunk:
                 return
             self._size += len(chunk)
-            if self._size > self._limits.bytes:
-                raise ContentTooLarge(f"the content has more than {self._limits.bytes} bytes")
+            self._limits.check_bytes(self._size)
             yield chunk
 
     def _check_name(self, raw: bytes, where: str) -> None:
         self._entries += 1
-        if self._entries > self._limits.entries:
-            raise ContentTooLarge(f"the content has more than {self._limits.entries} entries")
+        self._limits.check_entries(self._entries)
         try:
             raw.decode("utf-8")
         except UnicodeDecodeError:

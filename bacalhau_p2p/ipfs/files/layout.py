@@ -10,12 +10,20 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.ipfs.format.hamt import check_placement, max_levels
+from bacalhau_p2p.ipfs.format.hamt import check_level, check_slots
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.format.traversal import ROOT, Depth, links_of
-from bacalhau_p2p.ipfs.format.unixfs import File, Folder, Shard, Symlink, decode
+from bacalhau_p2p.ipfs.format.unixfs import (
+    File,
+    Folder,
+    Node,
+    Shard,
+    Symlink,
+    decode,
+    require_part,
+    require_shard,
+)
 
 TOP = "content"
 """The name of the root in the folder into which it is written."""
@@ -79,7 +87,7 @@ class _Place(NamedTuple):
 class Placing:
     """One DAG being written. `expected` is the block that is to be placed next, None when all are.
 
-    Every method may raise OSError. What must hold of the DAG as a whole (`dag.survey`) is for the
+    Every method may raise OSError. What must hold of the DAG as a whole (`dag_stat`) is for the
     caller to check, before or behind.
     """
 
@@ -148,7 +156,7 @@ class Placing:
 
     # --- one place
 
-    def _entry(self, place: _Place, node: object) -> Written | None:
+    def _entry(self, place: _Place, node: Node) -> Written | None:
         folder = self._descriptor(place.target)
         if isinstance(node, File):
             return self._file(place, node, folder)
@@ -178,23 +186,19 @@ class Placing:
             self._shard(place, node, target, ())
         return None
 
-    def _further_shard(self, place: _Place, node: object) -> None:
-        if not isinstance(node, Shard) or not node.links or node.fanout != place.fanout:
-            names = "/".join(place.target.path.names()[1:])
-            raise InvalidContent(f"block {place.cid} is not a shard of the folder {names!r}")
-        self._shard(place, node, place.target, place.slots)
+    def _further_shard(self, place: _Place, node: Node) -> None:
+        self._shard(place, require_shard(place.cid, node, place.fanout), place.target, place.slots)
 
     def _shard(self, place: _Place, node: Shard, target: _Target, slots: tuple[int, ...]) -> None:
         places, entries = [], 0
         links = links_of(node, place.depth, self._limits)
         for (number, name, link), (_, depth) in zip(node.links, links, strict=True):
             if name:
-                check_placement(place.cid, name, (*slots, number), node.fanout)
+                check_slots(place.cid, name, (*slots, number), node.fanout)
                 places.append(_Place(link.v1, target, depth, name.decode("utf-8")))
                 entries += 1
                 continue
-            if len(slots) + 2 > max_levels(node.fanout):
-                raise InvalidContent(f"folder {place.cid} is sharded deeper than its hash has bits")
+            check_level(len(slots) + 1, node.fanout)
             places.append(_Place(link.v1, target, depth, "", (*slots, number), node.fanout))
         self._expect(places)
         self._count(entries)
@@ -213,13 +217,8 @@ class Placing:
             self._content(place, node, target, 0)
         return Written(path, 0, len(node.data))
 
-    def _part(self, place: _Place, node: object) -> Written:
-        if not isinstance(node, File):
-            raise InvalidContent(f"block {place.cid} is not a part of a file")
-        if node.size != place.size:
-            raise InvalidContent(
-                f"part {place.cid} of a file has {node.size} bytes, but {place.size} were promised"
-            )
+    def _part(self, place: _Place, node: Node) -> Written:
+        node = require_part(place.cid, node, place.size)
         self._content(place, node, place.target, place.offset)
         return Written(place.target.path, place.offset, len(node.data))
 
@@ -247,13 +246,11 @@ class Placing:
             place.cid.require_fetchable()
             place.target.left += 1
         self._stack.extend(reversed(places))
-        if len(self._stack) + len(self._later) > self._limits.blocks:
-            raise ContentTooLarge(f"the content has more than {self._limits.blocks} links")
+        self._limits.check_blocks(len(self._stack) + len(self._later))
 
     def _count(self, entries: int) -> None:
         self.entries += entries
-        if self.entries > self._limits.entries:
-            raise ContentTooLarge(f"the content has more than {self._limits.entries} entries")
+        self._limits.check_entries(self.entries)
 
     # --- descriptors
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bacalhau_p2p.errors import ContentNotFound, InvalidCID, InvalidContent
-from bacalhau_p2p.ipfs.format.block_source import BlockSource, missing_block
+from bacalhau_p2p.ipfs.format.block_source import BlockSource
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.hamt import max_levels, name_hash, slot
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
-from bacalhau_p2p.ipfs.format.unixfs import File, Folder, Node, Shard, decode
+from bacalhau_p2p.ipfs.format.unixfs import File, Folder, Node, Shard, load_node, require_part, require_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def resolve(root: CID, names: tuple[str, ...], source: BlockSource, limits: Limi
     InvalidContent.
     """
     trail: list[CID] = []
-    cid, node = root, _load(root, source, limits)
+    cid, node = root, load_node(root, source, limits)
     for depth, name in enumerate(names):
         trail.append(cid)
         if isinstance(node, Folder):
@@ -53,7 +53,7 @@ def resolve(root: CID, names: tuple[str, ...], source: BlockSource, limits: Limi
             found = None
         if found is None:
             raise ContentNotFound(f"there is no {'/'.join(names[: depth + 1])!r} below {root}")
-        cid, node = found, _load(found, source, limits)
+        cid, node = found, load_node(found, source, limits)
     return Place(cid, node, tuple(trail))
 
 
@@ -67,11 +67,8 @@ def _find(node: Shard, name: bytes, source: BlockSource, limits: Limits, trail: 
             return None if link is None else link[2]
         if link[1]:
             return None
-        child = _load(link[2], source, limits)
-        if not isinstance(child, Shard) or child.fanout != node.fanout:
-            raise InvalidContent(f"block {link[2]} is not a shard of a folder")
+        node = require_shard(link[2], load_node(link[2], source, limits), node.fanout)
         trail.append(link[2])
-        node = child
     return None
 
 
@@ -82,7 +79,7 @@ def read_file(
 
     Raises InvalidContent for what is no file, ContentNotFound for a block that is not in `source`.
     """
-    node = _load(cid, source, limits)
+    node = load_node(cid, source, limits)
     if not isinstance(node, File):
         raise InvalidContent(f"{cid} is not a file")
     return _pieces(node, max(start, 0), node.size if end is None else min(end, node.size), source, limits, 0)
@@ -91,8 +88,7 @@ def read_file(
 def _pieces(
     node: File, start: int, end: int, source: BlockSource, limits: Limits, depth: int
 ) -> Iterator[bytes]:
-    if depth > limits.file_depth:
-        raise InvalidContent(f"a file is nested more than {limits.file_depth} blocks deep")
+    limits.check_file_depth(depth)
     if piece := node.data[start:end]:
         yield piece
     at = len(node.data)
@@ -100,9 +96,7 @@ def _pieces(
         if at >= end:
             return
         if at + part.size > start:
-            below = _load(part.cid, source, limits)
-            if not isinstance(below, File) or below.size != part.size:
-                raise InvalidContent(f"block {part.cid} is not the part of a file that it was said to be")
+            below = require_part(part.cid, load_node(part.cid, source, limits), part.size)
             yield from _pieces(below, max(start - at, 0), end - at, source, limits, depth + 1)
         at += part.size
 
@@ -114,7 +108,7 @@ def own_blocks(cid: CID, source: BlockSource, limits: Limits = DEFAULT_LIMITS) -
     while pending:
         cid = pending.pop()
         yield cid
-        node = _load(cid, source, limits)
+        node = load_node(cid, source, limits)
         below: list[CID] = []
         if isinstance(node, File):
             below = [part.cid.v1 for part in node.parts]
@@ -123,11 +117,3 @@ def own_blocks(cid: CID, source: BlockSource, limits: Limits = DEFAULT_LIMITS) -
         fresh = [link for link in dict.fromkeys(below) if link not in seen]
         seen.update(fresh)
         pending += reversed(fresh)
-
-
-def _load(cid: CID, source: BlockSource, limits: Limits) -> Node:
-    cid.require_fetchable()
-    block = source.get(cid)
-    if block is None:
-        missing_block(cid)
-    return decode(cid, block, limits)

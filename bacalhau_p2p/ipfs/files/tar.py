@@ -5,14 +5,13 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 
-from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.files.export import stays_inside
-from bacalhau_p2p.ipfs.format.block_source import BlockSource, missing_block
+from bacalhau_p2p.ipfs.format.block_source import BlockSource
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.ipfs.format.dag import Survey, survey
+from bacalhau_p2p.ipfs.format.dag_stat import DagStat, require_complete
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.ipfs.format.traversal import folder_entries
-from bacalhau_p2p.ipfs.format.unixfs import File, Node, Symlink, decode
+from bacalhau_p2p.ipfs.format.unixfs import File, Node, Symlink, load_node, require_part
 
 
 def write_tar(
@@ -21,17 +20,16 @@ def write_tar(
     *,
     name: str = "",
     limits: Limits = DEFAULT_LIMITS,
-    sums: Survey | None = None,
+    stat: DagStat | None = None,
 ) -> Iterator[bytes]:
     """The file or folder behind `root` as an uncompressed TAR, everything below one entry `name`
     (by default the CID, as IPFS gateways do), owner 0, time 0, so that equal content is an equal stream.
 
     Symlinks that could lead out of the folder are left out. The DAG is checked whole before the
-    first byte; `sums` spares that walk: what `survey` gave for this root under these limits.
+    first byte, unless `stat` is its complete `dag_stat` under these limits.
     Raises ContentNotFound when the DAG is not complete, InvalidContent, ContentTooLarge.
     """
-    if not (sums or survey(root, source, limits, missing_limit=1)).complete:
-        raise ContentNotFound(f"{root} is not complete in the store")
+    require_complete(root, source, limits, stat)
     yield from _Tar(source, limits).entry(root, name or str(root), 0)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
@@ -62,16 +60,10 @@ class _Tar:
     def _content(self, node: File) -> Iterator[bytes]:
         yield node.data
         for part in node.parts:
-            below = self._load(part.cid)
-            if not isinstance(below, File) or below.size != part.size:
-                raise InvalidContent(f"block {part.cid} is not the part of a file that it was said to be")
-            yield from self._content(below)
+            yield from self._content(require_part(part.cid, self._load(part.cid), part.size))
 
     def _load(self, cid: CID) -> Node:
-        block = self._source.get(cid)
-        if block is None:
-            missing_block(cid)
-        return decode(cid, block, self._limits)
+        return load_node(cid, self._source, self._limits)
 
 
 def _header(info: tarfile.TarInfo) -> bytes:

@@ -17,7 +17,7 @@ from bacalhau_p2p.ipfs.files.export import Existing, Exported, Scratch, writing
 from bacalhau_p2p.ipfs.files.layout import Placing, Written
 from bacalhau_p2p.ipfs.format.block_source import BlockSource
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from bacalhau_p2p.ipfs.format.dag import survey
+from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 
 _SPOOL_MEMORY = 4 * 1024 * 1024
@@ -139,7 +139,7 @@ class Unpacking:
         if self._placing.expected is not None:
             raise InvalidContent(f"the node sent only a part of {self._root}")
         source: BlockSource = self
-        sums = survey(self._root, source, self._limits, missing_limit=1)
+        stat = dag_stat(self._root, source, self._limits, missing_limit=1)
         self._placing.resume()
         while (cid := self._placing.expected) is not None:
             checkpoint()
@@ -150,7 +150,7 @@ class Unpacking:
                 self._placing.place(block)
         self._placing.close()
         self._scratch.install()
-        return Exported(bytes=sums.bytes, entries=sums.entries, skipped=tuple(self._placing.skipped))
+        return Exported(bytes=stat.bytes, entries=stat.entries, skipped=tuple(self._placing.skipped))
 
     # --- what came, as a block source
 
@@ -170,7 +170,7 @@ class Unpacking:
     def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
         return {cid: written.size for cid in cids if (written := self._placed.get(cid)) is not None}
 
-    def small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
+    def get_small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
         return {}
 
     def size(self, cid: CID) -> int | None:

@@ -1,1 +1,1 @@
-"""Blocks and what they mean: CIDs, dag-pb, UnixFS, HAMT folders, CAR. Pure."""
+"""Blocks and what they mean: CIDs, dag-pb, UnixFS, sharded folders, CAR. Pure."""

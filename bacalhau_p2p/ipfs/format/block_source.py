@@ -1,16 +1,16 @@
-"""Where blocks are read from, whichever the store."""
+"""Where blocks are read from, whatever the store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.ipfs.format.cid import CID
 
 
 class BlockSource(Protocol):
-    """Where blocks are read from. What `get` gives is what the CID names, or None."""
+    """A collection of blocks, each verified against its CID."""
 
     def get(self, cid: CID) -> bytes | None: ...
 
@@ -20,18 +20,21 @@ class BlockSource(Protocol):
 
 
 @runtime_checkable
-class Bulk(Protocol):
-    """A block source that is quicker asked for many small blocks together."""
+class BulkBlockSource(Protocol):
+    """A block source that reads many small blocks faster in one call."""
 
     def sizes(self, cids: Sequence[CID]) -> Mapping[CID, int]:
-        """Bytes of those whose size shows that they are whole; nothing is said of the others."""
+        """Bytes of those blocks whose size shows that they are whole; it may leave out any."""
         ...
 
-    def small(self, cids: Sequence[CID]) -> Mapping[CID, bytes]:
-        """Those that are there and small, as `get` gives them; nothing is said of the others."""
+    def get_small(self, cids: Sequence[CID]) -> Mapping[CID, bytes]:
+        """The small ones of these blocks, as `get` returns them; it may leave out any."""
         ...
 
 
-def missing_block(cid: CID) -> NoReturn:
-    """Raises ContentNotFound for a block that should be in the store."""
-    raise ContentNotFound(f"block {cid} is not in the store")
+def require_block(cid: CID, source: BlockSource) -> bytes:
+    """The block. Raises ContentNotFound when `source` does not have it."""
+    block = source.get(cid)
+    if block is None:
+        raise ContentNotFound(f"block {cid} is not in the store")
+    return block

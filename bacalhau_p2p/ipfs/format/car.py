@@ -1,4 +1,4 @@
-"""CARv1: a DAG as one stream of blocks, written depth first and read with every block checked."""
+"""CARv1: a DAG as one stream of blocks, written depth first; the reader verifies every block."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from bacalhau_p2p.encoding.framing import encode_frame
 from bacalhau_p2p.encoding.varint import decode_varint, encode_varint
-from bacalhau_p2p.errors import ContentTooLarge, InvalidCID, InvalidContent
-from bacalhau_p2p.ipfs.format.block_source import BlockSource, Bulk, missing_block
+from bacalhau_p2p.errors import InvalidCID, InvalidContent
+from bacalhau_p2p.ipfs.format.block_source import BlockSource, BulkBlockSource, require_block
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.ipfs.format.traversal import Walk
@@ -19,80 +19,78 @@ RAW_MEDIA_TYPE = "application/vnd.ipld.raw"
 """One block as it is."""
 
 MAX_HEADER = 128 * 1024
-"""Bytes of a header: room for some thousand roots."""
+"""Bytes of a header, which fit some thousand roots."""
 
-REASON = 0x0200
-"""Codec (JSON) of a section that is no block of the DAG: it says why the stream breaks off behind it."""
+ERROR_CODEC = 0x0200
+"""Codec (JSON) of a last section that is no block of the DAG but says why the stream ends before its end."""
 
-_LEAVES = 128
-"""Blocks of a walk that are looked for at one time."""
-_MOST_AHEAD = 1024
-_CID_ROOM = 160
-_TRUNCATED = "the CAR stream is cut short"
+_PREFETCH = 128
+"""Pending blocks of a walk whose leaves are read in one call."""
+_MAX_PREFETCHED = 1024
+_MAX_CID = 160
 
 
 # --- writing ------------------------------------------------------------------------------
 
 
 def header(roots: Sequence[CID]) -> bytes:
-    """The header of a CARv1 with these roots (DAG-CBOR, which is written by hand: it is so small)."""
+    """The header of a CARv1 with these roots: a small DAG-CBOR map, encoded by hand."""
     links = b"".join(b"\xd8\x2a" + _head(2, len(root.binary) + 1) + b"\0" + root.binary for root in roots)
     body = b"\xa2\x65roots" + _head(4, len(roots)) + links + b"\x67version\x01"
     return encode_frame(body)
 
 
 def section(cid: CID, block: bytes) -> bytes:
-    """One block as it stands in a CAR."""
+    """A block as a section of a CAR."""
     return section_head(cid, block) + block
 
 
 def section_head(cid: CID, block: bytes) -> bytes:
-    """What stands before a block in a CAR."""
+    """The bytes of a section before the block."""
     return encode_varint(len(cid.binary) + len(block)) + cid.binary
 
 
-def reason(text: bytes) -> bytes:
-    """A section that says, as JSON, why the stream breaks off."""
-    return section(CID.of(REASON, text), text)
+def error_section(text: bytes) -> bytes:
+    """A last section that says, as JSON, why the stream ends before its end."""
+    return section(CID.of(ERROR_CODEC, text), text)
 
 
 def write_car(roots: Sequence[CID], source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
-    """The header, then each block below `roots` once, depth first, each as two items: head and block.
+    """Yield the header, then the head and the bytes of each block below `roots` once, depth first.
 
-    Raises ContentNotFound at the first block that `source` lacks, InvalidContent as `Walk` does.
+    Raises ContentNotFound at the first missing block, InvalidContent and ContentTooLarge as `Walk` does.
     """
     yield header(roots)
     walk = Walk(list(roots), limits)
-    get = _Ahead(source, walk).get if isinstance(source, Bulk) else source.get
+    blocks = _LeafPrefetch(source, source, walk) if isinstance(source, BulkBlockSource) else source
     while (cid := walk.expected) is not None:
-        block = get(cid)
-        if block is None:
-            missing_block(cid)
+        block = require_block(cid, blocks)
         walk.take(block)
         yield section_head(cid, block)
         yield block
 
 
-class _Ahead:
-    """Blocks on a walk, small leaves read many at a time."""
+class _LeafPrefetch:
+    """The blocks on a walk, with small leaves read many at a time."""
 
-    def __init__(self, source: BlockSource, walk: Walk) -> None:
-        assert isinstance(source, Bulk)
-        self._get, self._small, self._walk = source.get, source.small, walk
-        self._asked: set[CID] = set()
-        self._found: dict[CID, bytes] = {}
-        """Of those that were asked for, what is there and was not expected yet."""
+    def __init__(self, source: BlockSource, bulk: BulkBlockSource, walk: Walk) -> None:
+        self._source, self._bulk, self._walk = source, bulk, walk
+        self._requested: set[CID] = set()
+        self._prefetched: dict[CID, bytes] = {}
 
     def get(self, cid: CID) -> bytes | None:
-        if cid.codec == RAW and cid not in self._asked:
-            if len(self._asked) > _MOST_AHEAD:
-                self._asked.clear()
-                self._found.clear()
-            leaves = [leaf for leaf in self._walk.leaves_ahead(_LEAVES) if leaf not in self._asked]
-            self._asked.update(leaves)
-            self._found.update(self._small(leaves))
-        block = self._found.pop(cid, None)
-        return self._get(cid) if block is None else block
+        if cid.codec == RAW and cid not in self._requested:
+            if len(self._requested) > _MAX_PREFETCHED:
+                self._requested.clear()
+                self._prefetched.clear()
+            leaves = [leaf for leaf in self._walk.leaves_ahead(_PREFETCH) if leaf not in self._requested]
+            self._requested.update(leaves)
+            self._prefetched.update(self._bulk.get_small(leaves))
+        block = self._prefetched.pop(cid, None)
+        return self._source.get(cid) if block is None else block
+
+    def size(self, cid: CID) -> int | None:
+        return self._source.size(cid)
 
 
 def batches(items: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -121,74 +119,73 @@ def _head(major: int, length: int) -> bytes:
 
 
 class CarReader:
-    """Takes a CARv1 in pieces as they come and gives its blocks, each one checked against its CID.
+    """Reads a CARv1 in pieces of any size and returns its blocks, each verified against its CID.
 
-    `roots` is known once the header was read. Whether the blocks make a complete DAG is for the
-    caller to find out: the roots of a header prove nothing.
+    `roots` is set once the header was read. It is the caller's job to check that the blocks are a complete
+    DAG: the roots in a header prove nothing.
     """
 
-    def __init__(self, *, reasons: bool = False) -> None:
-        """With `reasons`, a stream may end with one; `reason` has it then."""
+    def __init__(self, *, accept_error: bool = False) -> None:
+        """With `accept_error`, the stream may end with an `error_section`, whose text is in `error` then."""
         self.roots: tuple[CID, ...] | None = None
         self.latest: CID | None = None
-        """Of the last block."""
-        self.reason: bytes | None = None
-        self._reasons = reasons
+        """The CID of the last block."""
+        self.error: bytes | None = None
+        self._accept_error = accept_error
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[CID, bytes]]:
         """The blocks that `data` completes.
 
-        Raises InvalidContent for a block that is not what its CID says, has a codec or hash that is
-        not handled here, or is longer than 2 MiB, and for whatever is not CARv1.
+        Raises InvalidContent for a block that does not match its CID, has an unsupported codec or hash
+        function, or is longer than 2 MiB, and for anything that is not CARv1.
         """
         self._buffer += data
-        found: list[tuple[CID, bytes]] = []
+        blocks: list[tuple[CID, bytes]] = []
         offset = 0
         with memoryview(self._buffer) as view:
-            while (frame := self._frame(offset)) is not None:
-                start, offset = frame
+            while (section := self._next_section(offset)) is not None:
+                start, offset = section
                 if self.roots is None:
                     self.roots = _read_header(bytes(view[start:offset]))
                 else:
-                    self._read_section(view[start:offset], found)
+                    self._read_section(view[start:offset], blocks)
         del self._buffer[:offset]
-        return found
+        return blocks
 
-    def _read_section(self, body: memoryview, found: list[tuple[CID, bytes]]) -> None:
+    def _read_section(self, body: memoryview, blocks: list[tuple[CID, bytes]]) -> None:
         try:
-            cid, start = CID.read(bytes(body[:_CID_ROOM]))
+            cid, start = CID.read(bytes(body[:_MAX_CID]))
         except InvalidCID as error:
-            raise InvalidContent(f"a block of the CAR stream has no CID: {error}") from None
+            raise InvalidContent(f"a section of the CAR stream has no CID: {error}") from None
         block = bytes(body[start:])
-        if self._reasons and not cid.fetchable and cid == CID.of(REASON, block):
-            self.reason = block
+        if self._accept_error and not cid.fetchable and cid == CID.of(ERROR_CODEC, block):
+            self.error = block
             return
         cid.require_fetchable()
         if len(block) > MAX_BLOCK:
-            raise InvalidContent(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
-        if not cid.verify(block):
-            raise InvalidContent(f"block {cid} was tampered with: its bytes have another hash")
+            raise InvalidContent(f"block {cid} has {len(block)} bytes; the limit is {MAX_BLOCK}")
+        cid.require_match(block)
         self.latest = cid
-        found.append((cid, block))
+        blocks.append((cid, block))
 
     def finish(self) -> None:
-        """Raises InvalidContent unless the stream ended behind a whole block."""
+        """Raises InvalidContent unless the stream ended after a whole section."""
         if self.roots is None or self._buffer:
-            raise InvalidContent(_TRUNCATED)
+            raise InvalidContent("the CAR stream is truncated")
 
-    def _frame(self, offset: int) -> tuple[int, int] | None:
-        """Where the next frame's body starts and ends, None while it is not all there."""
+    def _next_section(self, offset: int) -> tuple[int, int] | None:
+        """Start and end of the body of the section (or header) at `offset`; None while it is incomplete."""
         try:
             length, start = decode_varint(self._buffer, offset)
         except IndexError:
             return None
         except ValueError:
-            raise InvalidContent("this is not a CAR stream: a length is malformed") from None
+            raise InvalidContent("not a CAR stream: a length is malformed") from None
         if self.roots is None and length > MAX_HEADER:
-            raise InvalidContent("this is not a CAR stream: its header is too long")
-        if length > MAX_BLOCK + _CID_ROOM:
-            raise InvalidContent(f"a block of {length} bytes is larger than the {MAX_BLOCK} that are allowed")
+            raise InvalidContent(f"not a CAR stream: its header is longer than {MAX_HEADER} bytes")
+        if length > MAX_BLOCK + _MAX_CID:
+            raise InvalidContent(f"a block in the CAR stream has {length} bytes; the limit is {MAX_BLOCK}")
         if length == 0:
             raise InvalidContent("the CAR stream has an empty section")
         return (start, start + length) if start + length <= len(self._buffer) else None
@@ -198,12 +195,12 @@ def _read_header(body: bytes) -> tuple[CID, ...]:
     try:
         return _Header(body).read()
     except (IndexError, ValueError, InvalidCID) as error:
-        reason = str(error) if isinstance(error, _Refused) else "its header is malformed"
-        raise InvalidContent(f"this is not a CAR stream: {reason}") from None
+        reason = str(error) if isinstance(error, _UnsupportedHeader) else "its header is malformed"
+        raise InvalidContent(f"not a CAR stream: {reason}") from None
 
 
-class _Refused(ValueError):
-    """A header that is understood and not accepted."""
+class _UnsupportedHeader(ValueError):
+    """A header that can be decoded and is not supported."""
 
 
 class _Header:
@@ -223,19 +220,19 @@ class _Header:
             elif key == b"roots" and roots is None:
                 roots = tuple(self._root() for _ in range(self._expect(4)))
             else:
-                raise _Refused("its header has unknown or repeated fields")
+                raise _UnsupportedHeader("its header has unknown or repeated fields")
         if version != 1:
-            raise _Refused(f"version {version} is not supported, only 1")
+            raise _UnsupportedHeader(f"version {version} is not supported, only version 1")
         if roots is None or self._at != len(self._body):
-            raise _Refused("its header is malformed")
+            raise ValueError("malformed header")
         return roots
 
     def _root(self) -> CID:
         if self._expect(6) != 42:
-            raise _Refused("a root is not a CID")
+            raise _UnsupportedHeader("a root is not a CID")
         link = self._take(self._expect(2))
         if link[:1] != b"\0":
-            raise _Refused("a root is not a CID")
+            raise _UnsupportedHeader("a root is not a CID")
         return CID(link[1:])
 
     def _expect(self, major: int) -> int:
@@ -243,12 +240,12 @@ class _Header:
         first = self._body[self._at]
         self._at += 1
         if first >> 5 != major:
-            raise _Refused("its header is malformed")
+            raise ValueError("malformed header")
         small = first & 31
         if small < 24:
             return small
         if small > 26:
-            raise _Refused("its header is malformed")
+            raise ValueError("malformed header")
         return int.from_bytes(self._take(1 << (small - 24)), "big")
 
     def _take(self, length: int) -> bytes:
@@ -257,12 +254,3 @@ class _Header:
         value = self._body[self._at : self._at + length]
         self._at += length
         return value
-
-
-def check_budget(used: int, limits: Limits) -> None:
-    """Raises ContentTooLarge when a stream has brought more bytes of blocks than its files may have.
-
-    Blocks with links come on top of the content: a small part of it, and some hundred bytes an entry.
-    """
-    if used > limits.bytes + limits.bytes // 8 + limits.entries * 512:
-        raise ContentTooLarge(f"the content has more than {limits.bytes} bytes")

@@ -1,6 +1,6 @@
-"""dag-pb blocks and the UnixFS message inside them: bytes to values and back, nothing followed.
+"""dag-pb blocks and the UnixFS message inside them: bytes to values and back.
 
-Encoding gives the bytes that kubo gives. Decoding is strict: a block comes from a peer.
+Encoding produces the bytes that kubo produces. Decoding is strict, because blocks come from peers.
 Formats: the DAG-PB and UnixFS specifications of IPLD and IPFS.
 """
 
@@ -16,11 +16,11 @@ from bacalhau_p2p.errors import InvalidCID, InvalidContent
 from bacalhau_p2p.ipfs.format.cid import CID
 
 HAMT_HASH = 0x22
-"""Multihash code of murmur3-x64-64, the one hash that sharded folders use."""
+"""Multihash code of murmur3-x64-64, the only hash function of sharded folders."""
 
 
 class NodeType(IntEnum):
-    """What a UnixFS node is."""
+    """Kinds of UnixFS nodes."""
 
     RAW = 0
     DIRECTORY = 1
@@ -32,7 +32,7 @@ class NodeType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PBLink:
-    """A link of a dag-pb block. `tsize` claims the bytes of all blocks below it; nobody checks it."""
+    """A link of a dag-pb block. `tsize` declares the bytes of all blocks below it; nobody verifies it."""
 
     cid: CID
     name: bytes
@@ -41,7 +41,7 @@ class PBLink:
 
 @dataclass(frozen=True, slots=True)
 class PBNode:
-    """A decoded dag-pb block with its UnixFS message. `filesize` is None where it is not given."""
+    """A decoded dag-pb block with its UnixFS message. `filesize` is None when it is absent."""
 
     type: NodeType
     links: Sequence[PBLink]
@@ -66,7 +66,7 @@ def encode_block(links: Iterable[PBLink], unixfs: bytes) -> bytes:
 
 
 def encode_file(filesize: int, blocksizes: Iterable[int]) -> bytes:
-    """The UnixFS message of a file whose content is in the blocks that it links to."""
+    """The UnixFS message of a file whose content is in its linked blocks."""
     sizes = b"".join(varint_field(4, size) for size in blocksizes)
     return varint_field(1, NodeType.FILE) + varint_field(3, filesize) + sizes
 
@@ -82,7 +82,7 @@ def encode_symlink(target: bytes) -> bytes:
 
 
 def encode_shard(bitfield: int, fanout: int) -> bytes:
-    """The UnixFS message of one shard of a folder; bit n of `bitfield` says that slot n is taken."""
+    """The UnixFS message of one shard of a folder; bit n of `bitfield` is set when slot n is in use."""
     bits = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
     hash_and_fanout = varint_field(5, HAMT_HASH) + varint_field(6, fanout)
     return varint_field(1, NodeType.HAMT_SHARD) + bytes_field(2, bits) + hash_and_fanout
@@ -92,14 +92,14 @@ def encode_shard(bitfield: int, fanout: int) -> bytes:
 
 
 def decode_block(cid: CID, block: bytes) -> PBNode:
-    """The node in a dag-pb block; `cid` is for messages only. Raises InvalidContent."""
+    """The node in a dag-pb block; `cid` is for error messages only. Raises InvalidContent."""
     try:
         links, unixfs = _decode_pb(block)
         if unixfs is None:
-            raise ValueError("it carries no UnixFS message")
+            raise ValueError("it has no UnixFS message")
         return _decode_unixfs(links, unixfs)
     except (IndexError, ValueError, InvalidCID) as error:
-        reason = "it is cut short" if isinstance(error, IndexError) else str(error)
+        reason = "it is truncated" if isinstance(error, IndexError) else str(error)
         raise InvalidContent(f"block {cid} is not a UnixFS node: {reason}") from None
 
 
@@ -109,10 +109,10 @@ def _decode_pb(block: bytes) -> tuple[list[PBLink], bytes | None]:
     links_closed = False
     for number, value in read_fields(block):
         if not isinstance(value, bytes) or number not in (1, 2):
-            raise ValueError(f"field {number} is not dag-pb")
+            raise ValueError(f"field {number} is not part of dag-pb")
         if number == 2:
             if links_closed:
-                raise ValueError("its links are in two places")
+                raise ValueError("it has links before and after its data")
             links.append(_decode_link(value))
         elif unixfs is not None:
             raise ValueError("it has two data fields")
@@ -123,12 +123,12 @@ def _decode_pb(block: bytes) -> tuple[list[PBLink], bytes | None]:
 
 
 _CID_FIELD = bytes((0x0A, 36))
-"""What stands before the CID of a link, and behind it before a name and a size."""
+"""Key and length of the usual CID field of a link; below, the keys of the two fields after it."""
 _NAME_FIELD, _SIZE_FIELD = 0x12, 0x18
 
 
 def _decode_link(data: bytes) -> PBLink:
-    # Nearly all links look alike, and a folder has many: those are not taken apart field by field.
+    # Nearly all links have this form, and a folder has many: reading them field by field takes longer.
     if data[:2] == _CID_FIELD and len(data) > 40 and data[38] == _NAME_FIELD:
         end = 40 + data[39]
         if data[39] < 0x80 and len(data) > end and data[end] == _SIZE_FIELD:
@@ -148,13 +148,13 @@ def _decode_unusual_link(data: bytes) -> PBLink:
         if number == 1 and isinstance(value, bytes):
             cid, end = CID.read(value)
             if end != len(value):
-                raise ValueError("a link has bytes behind its CID")
+                raise ValueError("a link has bytes after its CID")
         elif number == 2 and isinstance(value, bytes):
             name = value
         elif number == 3 and isinstance(value, int):
             tsize = value
         else:
-            raise ValueError(f"field {number} of a link is not dag-pb")
+            raise ValueError(f"field {number} of a link is not part of dag-pb")
     if cid is None:
         raise ValueError("a link has no CID")
     return PBLink(cid, name, tsize)
@@ -173,7 +173,7 @@ def _decode_unixfs(links: list[PBLink], message: bytes) -> PBNode:
             blocksizes.extend(_packed(value))
         elif number in (1, 3, 5, 6) and isinstance(value, int):
             numbers[number] = value
-        elif number < 7:  # 7 is the mode, 8 the time; what comes later is allowed to
+        elif number < 7:  # 7 is the mode and 8 the time; both and later additions are ignored
             raise ValueError(f"UnixFS field {number} has the wrong type")
     if 1 not in numbers:
         raise ValueError("the UnixFS type is missing")

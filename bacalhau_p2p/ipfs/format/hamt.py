@@ -1,7 +1,7 @@
-"""Large folders: a hash array mapped trie of blocks, as kubo writes it.
+"""Sharded folders: a hash array mapped trie (HAMT) of blocks, as kubo writes it.
 
-A name is hashed with murmur3-x64-64; the bits of the hash, most significant first, choose a slot
-on each level. A slot holds an entry, or, where several names share it, a further shard.
+A name is hashed with murmur3-x64-64; the bits of the hash, most significant first, select a slot on each
+level. A slot holds an entry or, where several names share it, a further shard.
 """
 
 from __future__ import annotations
@@ -14,36 +14,33 @@ from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB
 from bacalhau_p2p.ipfs.format.dag_pb import HAMT_HASH, NodeType, PBLink, PBNode, encode_block, encode_shard
 
 FANOUT = 256
-"""Slots of a shard in what this program writes."""
+"""Slots of each shard that this program writes."""
 
 _HASH_BITS = 64
 _FANOUTS = {8, 16, 32, 64, 128, 256, 512, 1024}
 
-MAX_SHARD_DEPTH = _HASH_BITS // 3
-"""Levels of shards under the narrowest fan-out that is read here, 8: three bits a level."""
-
 
 class Child(NamedTuple):
-    """An entry of a folder, or a part of a file: where it is and how many bytes of blocks it has."""
+    """An entry of a folder or the root of a file: its CID and the bytes of all its blocks."""
 
     cid: CID
     tsize: int
 
 
 Blocks = Generator[tuple[CID, bytes], None, Child]
-"""Yields each block with its CID, the parts before what links to them, and returns the root."""
+"""Yields each block with its CID, children before parents, and returns the root."""
 
 
 def name_hash(name: bytes) -> int:
-    """The 64 bits that place a name."""
-    import mmh3  # only large folders pay for the import
+    """The 64 bits that determine the slots of a name."""
+    import mmh3  # slow to import, and needed for sharded folders only
 
     low: int = mmh3.hash64(name, signed=False, x64arch=True)[0]
     return low
 
 
 def slot(hashed: int, level: int, fanout: int) -> int:
-    """The slot of a hash in a shard `level` levels below the root. Raises IndexError past the last bit."""
+    """The slot of a hash in a shard on `level`, 0 for the root. Raises IndexError past the last bit."""
     width = fanout.bit_length() - 1
     shift = _HASH_BITS - width * (level + 1)
     if shift < 0:
@@ -52,7 +49,7 @@ def slot(hashed: int, level: int, fanout: int) -> int:
 
 
 def max_levels(fanout: int) -> int:
-    """How many slots one hash can choose."""
+    """Levels of shards for which a hash has bits."""
     return _HASH_BITS // (fanout.bit_length() - 1)
 
 
@@ -62,7 +59,7 @@ def max_levels(fanout: int) -> int:
 def shard_blocks(children: Mapping[bytes, Child]) -> Blocks:
     """Yield the blocks of a sharded folder, the root last, and return the root.
 
-    Raises ContentError when names collide in all 64 bits of the hash: no folder can hold them.
+    Raises ContentError when two names have the same 64-bit hash: no sharded folder can hold both.
     """
     hashed = sorted((name_hash(name), name) for name in children)
     return _write_shard(hashed, 0, children)
@@ -74,7 +71,7 @@ def _write_shard(hashed: list[tuple[int, bytes]], level: int, children: Mapping[
         try:
             slots.setdefault(slot(pair[0], level, FANOUT), []).append(pair)
         except IndexError:
-            raise ContentError("a folder has names that collide in its hash") from None
+            raise ContentError("two names in a folder have the same hash") from None
     links, bitfield, tsize = [], 0, 0
     for number in sorted(slots):
         pairs = slots[number]
@@ -96,12 +93,12 @@ def _write_shard(hashed: list[tuple[int, bytes]], level: int, children: Mapping[
 
 
 def shard_links(cid: CID, node: PBNode) -> list[tuple[int, bytes, CID]]:
-    """Slot, name and CID of each link of one shard; an empty name is a further shard.
+    """Slot, name and CID of each link of one shard; an empty name stands for a further shard.
 
-    Raises InvalidContent unless slots ascend, agree with the bitfield and are not repeated.
+    Raises InvalidContent unless the slots ascend and match the bitfield.
     """
     if node.type is not NodeType.HAMT_SHARD or node.fanout not in _FANOUTS or node.hash_type != HAMT_HASH:
-        raise InvalidContent(f"block {cid} is not a shard of a folder that is understood here")
+        raise InvalidContent(f"block {cid} is not a supported folder shard")
     width = len(f"{node.fanout - 1:X}")
     found: list[tuple[int, bytes, CID]] = []
     bitfield = 0
@@ -112,21 +109,27 @@ def shard_links(cid: CID, node: PBNode) -> list[tuple[int, bytes, CID]]:
         except ValueError:
             number = -1
         if number < 0 or prefix != f"{number:0{width}X}" or number >= node.fanout:
-            raise InvalidContent(f"shard {cid} of a folder has a link without a slot")
+            raise InvalidContent(f"folder shard {cid} has a link without a slot")
         if bitfield >> number:
-            raise InvalidContent(f"shard {cid} of a folder has repeated or unsorted slots")
+            raise InvalidContent(f"folder shard {cid} has repeated or unsorted slots")
         bitfield |= 1 << number
         found.append((number, link.name[width:], link.cid))
     if int.from_bytes(node.data, "big") != bitfield:
-        raise InvalidContent(f"shard {cid} of a folder has links that its bitfield does not show")
+        raise InvalidContent(f"folder shard {cid} has links that are not in its bitfield")
     return found
 
 
-def check_placement(cid: CID, name: bytes, slots: tuple[int, ...], fanout: int) -> None:
-    """Raises InvalidContent unless the hash of `name` leads through exactly these slots.
+def check_level(level: int, fanout: int) -> None:
+    """Raises InvalidContent for a shard on a level, 0 for the root, for which the hash has no bits left."""
+    if level >= max_levels(fanout):
+        raise InvalidContent("a folder has more levels of shards than its hash has bits for")
 
-    With every name where it belongs, no name can be in a folder twice.
+
+def check_slots(cid: CID, name: bytes, slots: tuple[int, ...], fanout: int) -> None:
+    """Raises InvalidContent unless the hash of `name` selects exactly these slots.
+
+    With every name in its own slots, no name can be in a folder twice.
     """
     hashed = name_hash(name)
     if any(slot(hashed, level, fanout) != number for level, number in enumerate(slots)):
-        raise InvalidContent(f"shard {cid} of a folder holds {name!r}, which does not belong there")
+        raise InvalidContent(f"folder shard {cid} has {name!r} in the wrong slot")

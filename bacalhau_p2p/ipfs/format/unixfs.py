@@ -1,6 +1,6 @@
-"""What a block means, by the codec of its CID: a file, a folder, a shard of one, a symlink.
+"""What a block means: a file, a folder, a shard of a folder, or a symlink.
 
-Nothing but the codec decides: a raw block whose bytes happen to be a dag-pb node is a file.
+Only the codec of its CID decides: a raw block whose bytes happen to be a dag-pb node is a file.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
+from bacalhau_p2p.errors import InvalidContent
+from bacalhau_p2p.ipfs.format.block_source import BlockSource, require_block
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import NodeType, PBNode, decode_block
 from bacalhau_p2p.ipfs.format.hamt import shard_links
@@ -16,7 +17,7 @@ from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 
 
 class Part(NamedTuple):
-    """A link of a file: the block, and the bytes of content that it must expand to."""
+    """A link of a file: the block, and the bytes of content that it declares for it."""
 
     cid: CID
     size: int
@@ -31,7 +32,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file or a part of one: its content is `data` and then that of its parts."""
+    """A file or a part of one: its content is `data`, followed by that of its parts."""
 
     size: int
     data: bytes
@@ -47,7 +48,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One block of a larger folder: slot, name and CID; an empty name is a further shard."""
+    """One block of a sharded folder: slot, name and CID of each link; an empty name is a further shard."""
 
     fanout: int
     links: tuple[tuple[int, bytes, CID], ...]
@@ -62,9 +63,9 @@ Node = File | Folder | Shard | Symlink
 
 
 def decode(cid: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> Node:
-    """What a block is, by its CID's codec; its hash has been checked already.
+    """The node in a block whose hash is verified.
 
-    Raises InvalidContent for whatever contradicts itself, ContentTooLarge for a file above the limit.
+    Raises InvalidContent for a block that contradicts itself, ContentTooLarge for a file above the limit.
     """
     cid.require_fetchable()
     if cid.codec == RAW:
@@ -78,7 +79,34 @@ def decode(cid: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> Node:
         return _shard(cid, node, limits)
     if node.type is NodeType.SYMLINK:
         return _symlink(cid, node, limits)
-    raise InvalidContent(f"block {cid} is UnixFS metadata, which is neither a file nor a folder")
+    raise InvalidContent(f"block {cid} is UnixFS metadata, not a file or folder")
+
+
+def load_node(cid: CID, source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Node:
+    """The node in a block of `source`. Raises ContentNotFound, InvalidContent, ContentTooLarge."""
+    cid.require_fetchable()
+    return decode(cid, require_block(cid, source), limits)
+
+
+def require_part(cid: CID, node: Node, declared: int) -> File:
+    """The node as a part of a file that has `declared` bytes for it. Raises InvalidContent."""
+    if not isinstance(node, File):
+        raise InvalidContent(f"block {cid} is not part of a file")
+    check_part_size(cid, node.size, declared)
+    return node
+
+
+def check_part_size(cid: CID, size: int, declared: int) -> None:
+    """Raises InvalidContent."""
+    if size != declared:
+        raise InvalidContent(f"part {cid} of a file has {size} bytes; its parent declares {declared}")
+
+
+def require_shard(cid: CID, node: Node, fanout: int) -> Shard:
+    """The node as a shard below another with this fan-out. Raises InvalidContent."""
+    if not isinstance(node, Shard) or not node.links or node.fanout != fanout:
+        raise InvalidContent(f"block {cid} is not a shard of its folder")
+    return node
 
 
 def _file(cid: CID, node: PBNode, limits: Limits) -> File:
@@ -86,12 +114,11 @@ def _file(cid: CID, node: PBNode, limits: Limits) -> File:
     if len(node.links) != len(sizes):
         raise InvalidContent(f"file {cid} has {len(node.links)} links but {len(sizes)} block sizes")
     if not all(sizes):
-        raise InvalidContent(f"file {cid} has a part of no bytes")
+        raise InvalidContent(f"file {cid} has an empty part")
     size = len(node.data) + sum(sizes)
     if node.filesize is not None and node.filesize != size:
-        raise InvalidContent(f"file {cid} claims {node.filesize} bytes, but its parts add up to {size}")
-    if size > limits.bytes:
-        raise ContentTooLarge(f"file {cid} has {size} bytes; the limit is {limits.bytes}")
+        raise InvalidContent(f"file {cid} declares {node.filesize} bytes, but its parts add up to {size}")
+    limits.check_bytes(size, f"file {cid}")
     parts = tuple(Part(link.cid, part) for link, part in zip(node.links, sizes, strict=True))
     return File(size, node.data, parts)
 
@@ -99,7 +126,7 @@ def _file(cid: CID, node: PBNode, limits: Limits) -> File:
 def _folder(cid: CID, node: PBNode, limits: Limits) -> Folder:
     entries = tuple(Entry(check_name(link.name, limits), link.cid) for link in node.links)
     if len({entry.name for entry in entries}) != len(entries):
-        raise InvalidContent(f"folder {cid} has two entries of the same name")
+        raise InvalidContent(f"folder {cid} has two entries with the same name")
     return Folder(entries)
 
 
@@ -113,7 +140,7 @@ def _shard(cid: CID, node: PBNode, limits: Limits) -> Shard:
 
 def _symlink(cid: CID, node: PBNode, limits: Limits) -> Symlink:
     if node.links or not node.data or len(node.data) > limits.path or b"\0" in node.data:
-        raise InvalidContent(f"symlink {cid} has no usable target")
+        raise InvalidContent(f"symlink {cid} has no valid target")
     try:
         return Symlink(node.data.decode("utf-8"))
     except UnicodeDecodeError:
@@ -121,12 +148,12 @@ def _symlink(cid: CID, node: PBNode, limits: Limits) -> Symlink:
 
 
 def check_name(name: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
-    """The name of an entry as text. Raises InvalidContent unless it names something inside its folder."""
+    """The name of an entry as text. Raises InvalidContent for a name that could leave its folder."""
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise InvalidContent(f"an entry has the forbidden name {name[: limits.name]!r}")
+        raise InvalidContent(f"invalid entry name {name[: limits.name]!r}")
     if len(name) > limits.name:
-        raise InvalidContent(f"an entry has a name of {len(name)} bytes; the limit is {limits.name}")
+        raise InvalidContent(f"an entry name has {len(name)} bytes; the limit is {limits.name}")
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidContent(f"an entry has the name {name!r}, which is not UTF-8") from None
+        raise InvalidContent(f"entry name {name!r} is not UTF-8") from None

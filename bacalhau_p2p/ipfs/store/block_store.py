@@ -29,7 +29,7 @@ from typing import Self
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent, NoRoom
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from bacalhau_p2p.ipfs.format.dag import Survey, survey
+from bacalhau_p2p.ipfs.format.dag_stat import DagStat, dag_stat
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
 from bacalhau_p2p.ipfs.store.claims import Batch, Claims
 from bacalhau_p2p.ipfs.store.collector import Collected, Group, collect, digests_below
@@ -76,7 +76,7 @@ class BlockStore:
         self._collecting = threading.Lock()
         self._used = 0
         self._removals = 0
-        self._complete: dict[CID, Survey] = {}
+        self._complete: dict[CID, DagStat] = {}
         self._watchers: list[Watcher] = []
         try:
             self._prepare(folder)
@@ -120,9 +120,7 @@ class BlockStore:
 
         Raises InvalidContent when `block` is not what `cid` names, ContentError when the disk refuses.
         """
-        if not cid.verify(block):
-            cid.require_fetchable()
-            raise InvalidContent(f"block {cid} was tampered with: its bytes have another hash")
+        cid.require_match(block)
         self.put_verified(cid, block)
 
     def put_many(self, blocks: Iterable[tuple[CID, bytes]]) -> None:
@@ -209,7 +207,7 @@ class BlockStore:
         found |= self._packs.sizes([digest for digest in digests if digest not in found])
         return {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
 
-    def small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
+    def get_small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
         """Those that are kept with the small ones, their hashes checked."""
         found = self._small.get_all([cid.digest for cid in cids if cid.fetchable])
         blocks = {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
@@ -232,13 +230,13 @@ class BlockStore:
 
     # --- DAGs
 
-    def survey(self, cid: CID, *, missing_limit: int = 1000) -> Survey:
+    def dag_stat(self, cid: CID, *, missing_limit: int = 1000) -> DagStat:
         """What the DAG below `cid` adds up to, and which of its blocks are missing; remembered once
         it is complete. Raises InvalidContent, ContentTooLarge."""
         with self._claims.lock:
             known, removals = self._complete.get(cid.v1), self._removals
         if known is None:
-            known = survey(cid, self, self.limits, missing_limit=missing_limit)
+            known = dag_stat(cid, self, self.limits, missing_limit=missing_limit)
             with self._claims.lock:
                 if known.complete and removals == self._removals:
                     if len(self._complete) >= _REMEMBERED:
@@ -247,7 +245,7 @@ class BlockStore:
         return known
 
     def known_complete(self, cid: CID) -> bool:
-        """Whether a survey found the DAG below `cid` complete, and nothing was removed since."""
+        """Whether `dag_stat` found the DAG below `cid` complete, and nothing was removed since."""
         with self._claims.lock:
             return cid.v1 in self._complete
 
@@ -261,7 +259,7 @@ class BlockStore:
         if not self.has(cid):
             return False
         try:
-            return self.survey(cid, missing_limit=1).complete
+            return self.dag_stat(cid, missing_limit=1).complete
         except (InvalidContent, ContentTooLarge):
             return False
 

@@ -293,7 +293,7 @@ async def test_what_contradicts_itself_ends_a_fetch(net):
     blocks = MemoryBlocks()
     root = blocks.folder([(b"../evil", blocks.raw(b"evil"))])
     net.stores[ALICE].put_many(blocks.blocks.items())
-    with pytest.raises(InvalidContent, match="forbidden name"):
+    with pytest.raises(InvalidContent, match="invalid entry name"):
         await net.exchange.fetch(root, [ALICE])
     assert net.stores[BOB].used == 0
 

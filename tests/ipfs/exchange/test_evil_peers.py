@@ -112,14 +112,14 @@ def unsolicited() -> Evil:
 
 KINDS: list[tuple[Callable[[], Evil], type[ContentError], str]] = [
     (bomb, ContentTooLarge, "the limit is 10000000000"),
-    (climbing, InvalidContent, "forbidden name b'../evil'"),
-    (deep, InvalidContent, "folders are nested more than 64 deep"),
-    (wrong_size, InvalidContent, "has 3 bytes, but 4 were promised"),
-    (wrong_sum, InvalidContent, "claims 4 bytes, but its parts add up to 3"),
+    (climbing, InvalidContent, "invalid entry name b'../evil'"),
+    (deep, InvalidContent, "folders are nested more than 64 levels deep"),
+    (wrong_size, InvalidContent, "has 3 bytes; its parent declares 4"),
+    (wrong_sum, InvalidContent, "declares 4 bytes, but its parts add up to 3"),
     (wrong_codec, InvalidContent, "codec 0x71; only raw and dag-pb"),
-    (repeated_name, InvalidContent, "two entries of the same name"),
-    (truncated, InvalidContent, "cut short"),
-    (tampered, InvalidContent, "tampered"),
+    (repeated_name, InvalidContent, "two entries with the same name"),
+    (truncated, InvalidContent, "truncated"),
+    (tampered, InvalidContent, "does not match its hash"),
     (unsolicited, InvalidContent, "not asked for"),
 ]
 

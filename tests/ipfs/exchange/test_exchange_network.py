@@ -76,7 +76,7 @@ async def test_a_block_that_vanished_at_the_giver_is_no_success(pair, tmp_path):
         await giver.add(tmp_path / "file", pin_owner="job")
         assert len(large_blocks(tmp_path / "store-1")) > 1
         await taker.fetch(added.cid)
-        assert kept.survey(added.cid).complete
+        assert kept.dag_stat(added.cid).complete
 
 
 async def test_a_cancelled_fetch_leaves_both_sides_working(pair, tmp_path):

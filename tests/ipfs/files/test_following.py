@@ -164,7 +164,7 @@ async def test_content_that_nobody_may_walk_is_refused_on_the_way(store):
         root = blocks.folder([(b"d", root)])
     source = Source(store)
     source.give.send_nowait(list(blocks.blocks.items()))
-    with pytest.raises(InvalidContent, match="nested more than 64 deep"):
+    with pytest.raises(InvalidContent, match="nested more than 64 levels deep"):
         async with source.follow(root) as follower:
             await collect(follower)
     assert source.cancelled

@@ -10,7 +10,7 @@ import pytest
 from bacalhau_p2p.errors import ContentError, ContentTooLarge
 from bacalhau_p2p.ipfs.files.importer import UNIXFS_V1_2025, Profile, build, cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from bacalhau_p2p.ipfs.format.dag import survey
+from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import Limits
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder
 
@@ -59,7 +59,7 @@ def test_a_deep_file_is_complete_and_has_every_byte(tmp_path):
     file.write_bytes(blob(100_000, 3))
     blocks = MemoryBlocks()
     added = blocks.add(file, profile=Profile(name="small", chunk=100, links=5))
-    found = survey(added.cid, blocks)
+    found = dag_stat(added.cid, blocks)
     assert (found.bytes, found.complete) == (100_000, True)
 
 
@@ -74,7 +74,7 @@ def test_levels_are_joined_only_when_they_must_be(tmp_path, leaves):
         width = -(-width // 5)
         inner += width
     assert len(blocks.blocks) == leaves + inner
-    assert survey(added.cid, blocks).bytes == leaves
+    assert dag_stat(added.cid, blocks).bytes == leaves
 
 
 def test_blocks_come_before_what_links_to_them(tmp_path):

@@ -14,8 +14,8 @@ from bacalhau_p2p.ipfs.files.export import export
 from bacalhau_p2p.ipfs.files.tar import write_tar
 from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB
-from bacalhau_p2p.ipfs.format.dag import survey
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_file, encode_shard
+from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.hamt import name_hash
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.format.traversal import Walk
@@ -182,39 +182,39 @@ def file_in_shard(blocks: MemoryBlocks) -> CID:
 EVIL = [
     (bomb_of_bytes, ContentTooLarge, r"the limit is 1073741824"),
     (bomb_of_folders, ContentTooLarge, r"more than 100000 entries"),
-    (bomb_of_files_in_folders, ContentTooLarge, r"expands to more than 1073741824 bytes"),
-    (nested(100_000), InvalidContent, r"folders are nested more than 64 deep"),
-    (nested_file(1000), InvalidContent, r"a file is nested more than 8 blocks deep"),
-    (nested_file_seen_before, InvalidContent, r"a file is nested more than 8 blocks deep"),
-    (nested_shards, InvalidContent, r"sharded deeper than its hash has bits"),
-    (entry(b"../evil"), InvalidContent, r"forbidden name b'../evil'"),
-    (entry(b"/etc/passwd"), InvalidContent, r"forbidden name"),
-    (entry(b".."), InvalidContent, r"forbidden name b'..'"),
-    (entry(b"."), InvalidContent, r"forbidden name b'.'"),
-    (entry(b""), InvalidContent, r"forbidden name b''"),
-    (entry(b"a\0b"), InvalidContent, r"forbidden name"),
+    (bomb_of_files_in_folders, ContentTooLarge, r"the limit is 1073741824"),
+    (nested(100_000), InvalidContent, r"folders are nested more than 64 levels deep"),
+    (nested_file(1000), InvalidContent, r"a file has more than 8 levels of blocks"),
+    (nested_file_seen_before, InvalidContent, r"a file has more than 8 levels of blocks"),
+    (nested_shards, InvalidContent, r"more levels of shards than its hash has bits for"),
+    (entry(b"../evil"), InvalidContent, r"invalid entry name b'../evil'"),
+    (entry(b"/etc/passwd"), InvalidContent, r"invalid entry name"),
+    (entry(b".."), InvalidContent, r"invalid entry name b'..'"),
+    (entry(b"."), InvalidContent, r"invalid entry name b'.'"),
+    (entry(b""), InvalidContent, r"invalid entry name b''"),
+    (entry(b"a\0b"), InvalidContent, r"invalid entry name"),
     (entry(b"\xff"), InvalidContent, r"not UTF-8"),
-    (entry(b"n" * 256), InvalidContent, r"a name of 256 bytes; the limit is 255"),
-    (repeated_names, InvalidContent, r"two entries of the same name"),
-    (long_path, InvalidContent, r"a path is longer than 4096 bytes"),
-    (wrong_filesize, InvalidContent, r"claims 4 bytes, but its parts add up to 3"),
-    (wrong_part, InvalidContent, r"has 3 bytes, but 4 were promised"),
-    (wrong_inner_part, InvalidContent, r"has 3 bytes, but 4 were promised"),
+    (entry(b"n" * 256), InvalidContent, r"name has 256 bytes; the limit is 255"),
+    (repeated_names, InvalidContent, r"two entries with the same name"),
+    (long_path, InvalidContent, r"a path has more than 4096 bytes"),
+    (wrong_filesize, InvalidContent, r"declares 4 bytes, but its parts add up to 3"),
+    (wrong_part, InvalidContent, r"has 3 bytes; its parent declares 4"),
+    (wrong_inner_part, InvalidContent, r"has 3 bytes; its parent declares 4"),
     (wrong_number_of_sizes, InvalidContent, r"has 1 links but 2 block sizes"),
-    (empty_part, InvalidContent, r"a part of no bytes"),
-    (folder_in_file, InvalidContent, r"is not a part of a file"),
+    (empty_part, InvalidContent, r"an empty part"),
+    (folder_in_file, InvalidContent, r"is not part of a file"),
     (dag_cbor, InvalidContent, r"codec 0x71; only raw and dag-pb"),
     (identity_hash, InvalidContent, r"hash function 0x0; only sha2-256"),
     (not_unixfs, InvalidContent, r"is not a UnixFS node"),
     (no_protobuf, InvalidContent, r"is not a UnixFS node"),
     (metadata, InvalidContent, r"is UnixFS metadata"),
-    (symlink_without_target, InvalidContent, r"no usable target"),
-    (misplaced_name, InvalidContent, r"holds b'a', which does not belong there"),
-    (name_twice_over_shards, InvalidContent, r"holds b'a', which does not belong there"),
-    (wrong_bitfield, InvalidContent, r"its bitfield does not show"),
-    (empty_shard, InvalidContent, r"is not a shard of the folder"),
-    (evil_name_in_shard, InvalidContent, r"forbidden name b'../evil'"),
-    (file_in_shard, InvalidContent, r"is not a shard of the folder"),
+    (symlink_without_target, InvalidContent, r"no valid target"),
+    (misplaced_name, InvalidContent, r"has b'a' in the wrong slot"),
+    (name_twice_over_shards, InvalidContent, r"has b'a' in the wrong slot"),
+    (wrong_bitfield, InvalidContent, r"not in its bitfield"),
+    (empty_shard, InvalidContent, r"is not a shard of its folder"),
+    (evil_name_in_shard, InvalidContent, r"invalid entry name b'../evil'"),
+    (file_in_shard, InvalidContent, r"is not a shard of its folder"),
 ]
 
 
@@ -226,7 +226,7 @@ def test_evil_content_is_refused_by_name_and_never_written(make, error, message,
     tracemalloc.start()
     try:
         with pytest.raises(error, match=message):
-            survey(root, blocks, LIMITS)
+            dag_stat(root, blocks, LIMITS)
         with pytest.raises(error, match=message):
             export(root, tmp_path / "out", blocks, limits=LIMITS)
         with pytest.raises(error, match=message):
@@ -314,5 +314,5 @@ def test_a_raw_block_that_looks_like_a_node_is_a_file(tmp_path):
 
 def test_depth_at_the_limit_is_fine(tmp_path):
     blocks = MemoryBlocks()
-    assert survey(nested(64)(blocks), blocks).entries == 64
-    assert survey(nested_file(8)(blocks), blocks).bytes == 1
+    assert dag_stat(nested(64)(blocks), blocks).entries == 64
+    assert dag_stat(nested_file(8)(blocks), blocks).bytes == 1

@@ -7,7 +7,7 @@ import pytest
 from bacalhau_p2p.ipfs.files.importer import Profile
 from bacalhau_p2p.ipfs.format.car import write_car
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from bacalhau_p2p.ipfs.format.dag import survey
+from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from tests.support.blocks.dag_makers import MemoryBlocks, blob
 
@@ -40,20 +40,20 @@ def test_what_a_dag_adds_up_to_is_the_same_however_it_is_read(store, tmp_path):
     blocks = MemoryBlocks()
     root = a_dag(tmp_path, blocks)
     store.put_many(blocks.blocks.items())
-    assert survey(root, store) == survey(root, blocks)
+    assert dag_stat(root, store) == dag_stat(root, blocks)
     gone = [cid for cid in blocks.blocks if cid.codec == RAW][5:400:40]
     for cid in gone:
         store.delete(cid)
         del blocks.blocks[cid]
-    assert survey(root, store) == survey(root, blocks)
-    assert set(survey(root, store).missing) == set(gone)
+    assert dag_stat(root, store) == dag_stat(root, blocks)
+    assert set(dag_stat(root, store).missing) == set(gone)
 
 
 def test_a_damaged_small_block_is_not_given(store, tmp_path):
     blocks = [(CID.of(RAW, text), text) for text in (b"%d" % number for number in range(200))]
     store.put_many(blocks)
-    assert store.small([cid for cid, _ in blocks]) == dict(blocks)
+    assert store.get_small([cid for cid, _ in blocks]) == dict(blocks)
     assert store.sizes([cid for cid, _ in blocks]) == {cid: len(block) for cid, block in blocks}
     store._small._db.execute("UPDATE blocks SET body = x'00' WHERE digest = ?", (blocks[7][0].digest,))
-    assert blocks[7][0] not in store.small([cid for cid, _ in blocks])
+    assert blocks[7][0] not in store.get_small([cid for cid, _ in blocks])
     assert store.get(blocks[7][0]) is None

@@ -184,7 +184,7 @@ def test_a_dag_found_complete_while_it_vanishes_is_not_remembered_so(store):
         return block
 
     store.get = vanish
-    store.survey(root)
+    store.dag_stat(root)
     assert not store.has_all(root)
 
 

@@ -113,7 +113,7 @@ def examined(path: Path, root: CID, blocks: dict[CID, bytes]) -> set[CID]:
     with BlockStore(path) as store:
         there = present(store, blocks)
         assert store.has_all(root) == (there == set(blocks))
-        assert set(store.survey(root, missing_limit=len(blocks)).missing) <= set(blocks) - there
+        assert set(store.dag_stat(root, missing_limit=len(blocks)).missing) <= set(blocks) - there
         assert bool(store.pins(root)) <= (there == set(blocks))
     return there
 

@@ -107,7 +107,7 @@ def test_a_dag_is_known_to_be_complete_once_a_survey_found_it_so(store, dag):
     root, blocks = dag
     store.put_many(blocks.items())
     assert not store.known_complete(root)  # nobody has looked yet
-    assert store.survey(root).complete
+    assert store.dag_stat(root).complete
     assert store.known_complete(root)
     assert store.known_complete(root.v1)
 
