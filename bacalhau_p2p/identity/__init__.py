@@ -1,1 +1,1 @@
-"""Who a node is: its key, the peer id made of it, and boxes sealed to a peer id."""
+"""A node's key pair, the libp2p peer id derived from it, and boxes sealed to a peer id."""

@@ -18,6 +18,7 @@ import trio
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.identity.key_file import load_or_create_identity
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.node.compute_assembly import open_compute
 from bacalhau_p2p.node.content_assembly import open_content
@@ -54,7 +55,7 @@ async def open_node(
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise SettingsError(f"data directory {settings.data_dir}: {error.strerror}") from error
-    identity = identity or Identity.load_or_create(settings.data_dir / "identity")
+    identity = identity or load_or_create_identity(settings.data_dir / "identity")
     rng = rng or random.SystemRandom()
     async with AsyncExitStack() as stack:
         if transport is None:

@@ -15,7 +15,7 @@ from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import Adapters, ComputeService
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.executors.interface import Executor
-from bacalhau_p2p.identity.identity import seal
+from bacalhau_p2p.identity.sealing import seal
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.node import ComputeInfo

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.identity.sealing import unseal
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.node import registry
@@ -31,7 +32,7 @@ def open_requester(
         Environment(
             peer_id=networking.identity.peer_id,
             addresses=lambda: networking.addresses.multiaddrs,
-            open_proposal=lambda sealed: decode_proposal(networking.identity.open(sealed)),
+            open_proposal=lambda sealed: decode_proposal(unseal(networking.identity, sealed)),
             rng=rng.random,
             lost_after_surviving=settings.lost_after_surviving,
         )
