@@ -1,4 +1,4 @@
-"""`/api/v1/agent`: the node itself."""
+"""`/api/v1/agent`: this node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/api/v1/content`: content into the node's store, and what keeps it there."""
+"""`/api/v1/content`: add content to the node, and pin what it keeps."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ JSON = dict[str, Any]
 
 
 def content_routes(node: Node) -> APIRouter:
-    routes = APIRouter(prefix="/api/v1/content")
+    routes = APIRouter()
 
     @routes.put("")
     async def add_content(request: Request, root: Literal["first", "last"] = "first") -> JSON:
-        """Keep the one DAG of a CAR; it is on disk, verified, when this answers."""
+        """Store and pin the DAG of a CAR. It is verified and on disk when this responds."""
         cid = await node.content.import_car(
             request.stream(), pin_owner=pin_owners.USER, root_is_last=root == "last"
         )
@@ -30,7 +30,7 @@ def content_routes(node: Node) -> APIRouter:
 
     @routes.get("")
     async def list_content() -> JSON:
-        """What is pinned here, by whom and until when, and how much of the quota is used."""
+        """List the pins with their owners, expiry and size, and how much of the quota is used."""
         now = time.time()
         pins = [pin for pin in await node.content.pins() if pin.expires is None or pin.expires > now]
         items = [{**_pin_json(pin), "Size": await _size(node, pin.cid)} for pin in pins]
@@ -42,13 +42,13 @@ def content_routes(node: Node) -> APIRouter:
         keep: str = "",
         provider: Annotated[list[str] | None, Query()] = None,
     ) -> JSON:
-        """Have a CID here, fetched if need be, and keep it: for a time such as `7d`, or until unpinned."""
+        """Pin a CID, for a time such as `7d` or until it is unpinned. Fetches it from peers if needed."""
         root, expires = CID.parse(cid), None
         if keep:
             try:
                 expires = time.time() + parse_duration(keep)
             except ValueError as error:
-                raise ApiError(f"keep: {error}", status=400) from None
+                raise ApiError(f"invalid keep: {error}", status=400) from None
         hints = node.learn(provider or [])
         await node.content.fetch(
             root,
@@ -61,19 +61,19 @@ def content_routes(node: Node) -> APIRouter:
 
     @routes.delete("/pins/{cid}")
     async def unpin_content(cid: str, owner: str = pin_owners.USER) -> JSON:
-        """Let go of a CID, whose blocks stay until room is wanted. An execution's own pin is left alone."""
+        """Remove a pin of a user. Its blocks stay until the node needs the space."""
         root = CID.parse(cid)
         if pin_owners.is_execution(owner):
-            raise ApiError(f"{root} is needed by a running execution; cancel its job instead", status=409)
+            raise ApiError(f"{root} is in use by a running execution; cancel its job instead", status=409)
         if not await node.content.unpin(root, owner):
             raise ContentNotFound(f"{root} is not pinned by {owner}")
         return {}
 
     @routes.post("/gc")
     async def collect_garbage() -> JSON:
-        """Remove every block that no pin leads to and nobody uses."""
-        gone = await node.content.collect()
-        return {"Blocks": gone.blocks, "Bytes": gone.bytes, "Used": node.content.used}
+        """Remove every block that is neither pinned nor in use."""
+        removed = await node.content.collect()
+        return {"Blocks": removed.blocks, "Bytes": removed.bytes, "Used": node.content.used}
 
     return routes
 

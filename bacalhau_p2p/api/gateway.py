@@ -1,8 +1,7 @@
-"""`/ipfs/CID[/path]`: content out of the node, for IPFS clients, browsers and `curl`; it changes nothing.
+"""`/ipfs/CID[/path]`: a read-only gateway to content, for IPFS clients, browsers and `curl`.
 
-Trustless answers (`format=raw` and `car`) prove themselves by their CIDs; a plain file or listing has
-to be believed. The answers to what was asked for by path and format follow the HTTP gateway
-specifications of IPFS.
+Follows the HTTP gateway specifications of IPFS. A client can verify trustless responses (`format=raw`
+and `car`) by their CIDs; a plain file or listing it has to trust.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, InvalidContent
+from bacalhau_p2p.errors import ApiError, ContentError, InvalidContent
 from bacalhau_p2p.ipfs.content import Scope as DagScope
 from bacalhau_p2p.ipfs.files.reader import Place, split_path
 from bacalhau_p2p.ipfs.format.car import (
@@ -36,15 +35,17 @@ from bacalhau_p2p.ipfs.format.unixfs import File, Symlink
 from bacalhau_p2p.model.api_json import error_to_json
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.runtime.tasks import background
 
 _MEDIA_TYPES = {
     "car": CAR_MEDIA_TYPE,
     "raw": RAW_MEDIA_TYPE,
     "tar": "application/x-tar",
 }
+"""By the name of a format, in the order of preference when a client accepts several."""
 _SCOPES = ("all", "entity", "block")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
-_FOREVER = "public, max-age=29030400, immutable"
+_CACHE_FOREVER = "public, max-age=29030400, immutable"
 _PAGE = "<!DOCTYPE html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{items}</ul>\n"
 _ITEM = '<li><a href="{link}">{name}</a>'
 
@@ -60,28 +61,28 @@ def gateway_routes(node: Node) -> APIRouter:
         scope: Annotated[str, Query(alias="dag-scope")] = "all",
         provider: Annotated[list[str] | None, Query()] = None,
     ) -> Response:
-        """What a path below a CID leads to; fetched from peers first if need be, all below the CID."""
+        """The content at a path below a CID. Fetches everything below the CID from peers first if needed."""
         form = format or _format_of(request.headers.get("accept", ""))
         if form and form not in _MEDIA_TYPES:
-            raise ApiError("ask for format=car, raw or tar, or for none to have the plain file", status=406)
+            raise ApiError(f"unknown format {form!r}; use car, raw, tar or none", status=406)
         if scope not in _SCOPES:
-            raise ApiError("dag-scope must be all, entity or block", status=400)
+            raise ApiError(f"unknown dag-scope {scope!r}; use all, entity or block", status=400)
         root, names = split_path(path)
         public = _is_public(request)
         hints = [] if public else node.learn(provider or [])
         whole = form == "car" and scope == "all" and not names and request.method == "GET"
         if whole and not public and not await node.content.has(root):
-            return _Arriving(node, root, hints)
+            return _FetchedCar(node, root, hints)
         with node.content.holding(root):
             if not public:
                 await node.content.fetch(root, hints=hints, timeout=node.settings.content_timeout)
             place = await node.content.resolve(root, names)
-            answer = _Answer(node, request, place, names[-1] if names else str(root))
-            answer.headers["X-Ipfs-Path"] = quote(f"/ipfs/{path}")
-            answer.headers["X-Ipfs-Roots"] = ",".join(map(str, _roots(place)))
+            responder = _Responder(node, request, place, names[-1] if names else str(root))
+            responder.headers["X-Ipfs-Path"] = quote(f"/ipfs/{path}")
+            responder.headers["X-Ipfs-Roots"] = ",".join(map(str, _roots(place)))
             if form:
-                return await answer.formatted(form, cast(DagScope, scope))
-            return await answer.plain()
+                return await responder.formatted(form, cast(DagScope, scope))
+            return await responder.plain()
 
     return routes
 
@@ -98,10 +99,11 @@ def _format_of(accept: str) -> str:
     return next((name for name, media_type in _MEDIA_TYPES.items() if media_type in accept), "")
 
 
-class _Arriving(Response):
-    """A DAG that is not here yet as a CAR, sent while it is fetched.
+class _FetchedCar(Response):
+    """A DAG as a CAR, sent while the node fetches it from peers.
 
-    Where the fetch fails, the stream ends with a section that says why (`car.error_section`).
+    If the fetch fails after the first block, the stream ends with a section that says why
+    (`car.error_section`), and the connection is closed before the end of the body.
     """
 
     def __init__(self, node: Node, root: CID, hints: Sequence[PeerID]) -> None:
@@ -109,82 +111,74 @@ class _Arriving(Response):
         del self.headers["Content-Length"]
         self.headers["X-Ipfs-Path"] = f"/ipfs/{root}"
         self.headers["X-Ipfs-Roots"] = str(root)
-        self._root = root
         self._open = partial(node.content.following, root, hints=hints, timeout=node.settings.content_timeout)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        failure: BacalhauError | None = None
-        async with trio.open_nursery() as nursery:
-
-            async def stop_when_nobody_listens() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(stop_when_nobody_listens)
-            try:
-                await self._send(send)
-            except ContentError as error:  # carried out of the nursery, which would wrap it
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        async with background() as nursery:
+            nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
+            await self._send(send)
 
     async def _send(self, send: Send) -> None:
-        begun = False
+        started = False
         async with self._open() as follower:
             try:
                 while piece := await follower.receive():
-                    if not begun:
-                        await self._begin(send, follower.size)
-                        begun = True
+                    if not started:
+                        await self._start(send, follower.size)
+                        started = True
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             except ContentError as error:
-                if not begun:
+                if not started:
                     raise
                 text = json.dumps(error_to_json(error)).encode()
                 await send({"type": "http.response.body", "body": error_section(text), "more_body": True})
                 return  # without the end of the body
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _begin(self, send: Send, size: int | None) -> None:
+    async def _start(self, send: Send, size: int | None) -> None:
         if size is not None:
             self.headers["X-Content-Size"] = str(size)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
 
+async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
 def _car_headers(cid: CID, scope: str, depth: int) -> dict[str, str]:
     return {
         "X-Content-Type-Options": "nosniff",
-        "Cache-Control": _FOREVER,
+        "Cache-Control": _CACHE_FOREVER,
         "Content-Disposition": f'attachment; filename="{cid}.car"',
-        "Etag": _tag_of(cid, "car", scope, depth),
+        "Etag": _etag(cid, "car", scope, depth),
     }
 
 
-def _tag_of(cid: CID, form: str, scope: str, depth: int) -> str:
+def _etag(cid: CID, form: str, scope: str, depth: int) -> str:
     return f'"{cid}.{form}"' if form == "raw" else f'W/"{cid}.{form}.{scope}.{depth}"'
 
 
-class _Answer:
-    """One place of content as an HTTP answer."""
+class _Responder:
+    """Makes the HTTP response for one place in a DAG."""
 
     def __init__(self, node: Node, request: Request, place: Place, name: str) -> None:
         self._content = node.content
         self._request = request
         self._place = place
         self._name = name
-        self.headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": _FOREVER}
+        self.headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": _CACHE_FOREVER}
         if _is_public(request):
             self.headers["Access-Control-Allow-Origin"] = "*"
 
     async def formatted(self, form: str, scope: DagScope) -> Response:
         cid = self._place.cid
-        tag = _tag_of(cid, form, scope, len(self._place.trail))
+        etag = _etag(cid, form, scope, len(self._place.trail))
         media_type = CAR_MEDIA_TYPE_DEPTH_FIRST if form == "car" else _MEDIA_TYPES[form]
         self.headers["Content-Disposition"] = f'attachment; filename="{cid}.{form}"'
-        if same := self._unchanged(tag):
-            return same
+        if not_modified := self._not_modified(etag):
+            return not_modified
         if form == "raw":
             return Response(await self._content.block(cid), media_type=media_type, headers=self.headers)
         if form == "tar":
@@ -194,21 +188,22 @@ class _Answer:
         return await self._stream(self._content.entity(self._place, scope), media_type)
 
     async def plain(self) -> Response:
-        # Content is anybody's: whatever it is, it may run no script in the name of this API.
+        # Content is not trusted: it must not run scripts in the API's origin.
         self.headers["Content-Security-Policy"] = "sandbox"
         node = self._place.node
-        if same := self._unchanged(f'"{self._place.cid}"'):
-            return same
+        if not_modified := self._not_modified(f'"{self._place.cid}"'):
+            return not_modified
         if isinstance(node, File):
             return await self._file(node.size)
         if isinstance(node, Symlink):
-            raise InvalidContent(f"{self._name} is a symlink, which is not followed")
+            raise InvalidContent(f"{self._name} is a symlink; symlinks are not followed")
         return await self._listing()
 
-    def _unchanged(self, tag: str) -> Response | None:
-        self.headers["Etag"] = tag
+    def _not_modified(self, etag: str) -> Response | None:
+        """Set the Etag; a 304 response if the client has this version already."""
+        self.headers["Etag"] = etag
         known = [part.strip() for part in self._request.headers.get("if-none-match", "").split(",")]
-        bare = tag.removeprefix("W/")
+        bare = etag.removeprefix("W/")
         if "*" in known or any(part.removeprefix("W/") == bare for part in known):
             return Response(status_code=304, headers=self.headers)
         return None
@@ -245,7 +240,7 @@ class _Answer:
     ) -> Response:
         if self._request.method == "HEAD":
             return Response(status_code=status, media_type=media_type, headers=self.headers)
-        # The first piece is made here, so that what cannot be given is an error and not a broken stream.
+        # Read the first piece before the response starts, so that missing content is an error response.
         first = await anext(pieces, b"")
         return StreamingResponse(_chained(first, pieces), status, media_type=media_type, headers=self.headers)
 
@@ -258,8 +253,8 @@ async def _chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIter
 
 
 def _range_of(text: str, size: int) -> tuple[int, int] | None:
-    """Start and end of the one range that is asked for, empty when it lies outside; None for the whole
-    file, which is the answer to whatever else a client may ask for."""
+    """Start and end of the requested range, empty if it is outside the file. None, for the whole file,
+    unless `text` is exactly one valid range."""
     match = _RANGE.fullmatch(text.replace(" ", ""))
     if match is None or match[1] == match[2] == "":
         return None

@@ -1,3 +1,5 @@
+"""`/ipfs/CID[/path]`: what the gateway serves, to whom, and what it fetches from peers."""
+
 from __future__ import annotations
 
 import re
@@ -67,7 +69,7 @@ async def site(tmp_path, folder):
         yield (await node.content.add(folder, pin_owner="user")).cid, client
 
 
-async def test_a_file_is_given_plain_by_its_cid_and_by_its_path(site):
+async def test_a_file_is_served_by_its_cid_and_by_its_path(site):
     root, client = site
     by_path = await client.get(f"/ipfs/{root}/data.bin")
     assert (by_path.status_code, by_path.content) == (200, DATA)
@@ -79,7 +81,7 @@ async def test_a_file_is_given_plain_by_its_cid_and_by_its_path(site):
     assert "immutable" in by_path.headers["cache-control"]
 
 
-async def test_a_range_of_a_file_is_given(site):
+async def test_a_range_of_a_file_is_served(site):
     root, client = site
     for asked, part in [
         ("bytes=0-0", (0, 1)),
@@ -96,7 +98,7 @@ async def test_a_range_of_a_file_is_given(site):
         assert answer.headers["content-length"] == str(part[1] - part[0])
 
 
-async def test_a_range_that_is_none_gives_the_whole_file(site):
+async def test_an_invalid_range_serves_the_whole_file(site):
     root, client = site
     for asked in ["bytes=-", "bytes=5-1", "bytes=0-1,5-6", "lines=1-2", "bytes=x-y"]:
         answer = await client.get(f"/ipfs/{root}/data.bin", headers={"Range": asked})
@@ -111,13 +113,13 @@ async def test_a_range_outside_the_file_is_refused(site):
         assert (await client.get(f"/ipfs/{root}/empty", headers={"Range": asked})).status_code == 416
 
 
-async def test_a_range_of_another_version_gives_the_whole_file(site):
+async def test_a_range_of_another_version_serves_the_whole_file(site):
     root, client = site
     headers = {"Range": "bytes=0-0", "If-Range": '"another"'}
     assert (await client.get(f"/ipfs/{root}/data.bin", headers=headers)).content == DATA
 
 
-async def test_head_says_what_get_would_without_giving_it(site):
+async def test_head_has_the_headers_of_get_and_no_body(site):
     root, client = site
     answer = await client.head(f"/ipfs/{root}/data.bin")
     assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "1024000")
@@ -125,7 +127,7 @@ async def test_head_says_what_get_would_without_giving_it(site):
     assert (part.status_code, part.headers["content-length"]) == (206, "2")
 
 
-async def test_what_a_client_has_is_not_sent_again(site):
+async def test_cached_content_is_not_sent_again(site):
     root, client = site
     for query in ("", "?format=raw", "?format=car", "?format=tar"):
         first = await client.get(f"/ipfs/{root}/page.html{query}")
@@ -135,7 +137,7 @@ async def test_what_a_client_has_is_not_sent_again(site):
         assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_no_content_runs_scripts_in_the_name_of_the_api(site):
+async def test_content_is_sandboxed_from_the_api(site):
     root, client = site
     for path in ("", "/page.html"):
         answer = await client.get(f"/ipfs/{root}{path}")
@@ -144,7 +146,7 @@ async def test_no_content_runs_scripts_in_the_name_of_the_api(site):
         assert answer.headers["content-type"].startswith("text/html")
 
 
-async def test_a_folder_is_listed_with_links_that_lead_there(site):
+async def test_the_links_of_a_folder_listing_work(site):
     root, client = site
     page = (await client.get(f"/ipfs/{root}")).text
     assert "<i>" not in page
@@ -156,7 +158,7 @@ async def test_a_folder_is_listed_with_links_that_lead_there(site):
     assert len(re.findall("<li>", (await client.get(links["many"])).text)) == MANY
 
 
-async def test_every_name_of_a_sharded_folder_is_found_and_no_other(site):
+async def test_files_in_a_sharded_folder_are_found_by_name(site):
     root, client = site
     for number in (0, 17, 999):
         answer = await client.get(f"/ipfs/{root}/many/{number}-{WIDE}")
@@ -164,14 +166,14 @@ async def test_every_name_of_a_sharded_folder_is_found_and_no_other(site):
     assert (await client.get(f"/ipfs/{root}/many/1000-{WIDE}")).status_code == 404
 
 
-async def test_what_cannot_be_given_is_told(site):
+async def test_errors_say_why_content_is_not_served(site):
     root, client = site
     for path, status, message in [
         ("/nothing", 404, "there is no 'nothing' below"),
         ("/data.bin/inside", 404, "there is no 'data.bin/inside' below"),
         ("/link", 422, "symlink"),
         ("/%2e%2e/x", 400, "names that no folder has"),
-        ("/data.bin?format=ipns-record", 406, "format=car"),
+        ("/data.bin?format=ipns-record", 406, "use car, raw"),
         ("/data.bin?format=car&dag-scope=some", 400, "dag-scope"),
     ]:
         answer = await client.get(f"/ipfs/{root}{path}")
@@ -179,7 +181,7 @@ async def test_what_cannot_be_given_is_told(site):
         assert message in answer.json()["Error"]
 
 
-async def test_a_cid_that_nobody_has_and_what_is_no_cid(site):
+async def test_unknown_and_invalid_cids_are_errors(site):
     _, client = site
     assert (await client.get(f"/ipfs/{FAR}")).status_code == 404
     assert (await client.get("/ipfs/bafynonsense/x")).status_code == 400
@@ -193,7 +195,7 @@ def blocks_of(answer: httpx.Response) -> list[CID]:
     return blocks
 
 
-async def test_a_car_proves_the_path_and_has_as_much_as_its_scope_says(site, folder):
+async def test_a_car_has_the_blocks_of_the_path_and_of_its_scope(site, folder):
     root, client = site
     file, many = cid_of(folder / "data.bin"), cid_of(folder / "many")
     whole = await client.get(f"/ipfs/{root}/data.bin", headers={"Accept": "application/vnd.ipld.car"})
@@ -212,7 +214,7 @@ async def test_a_car_proves_the_path_and_has_as_much_as_its_scope_says(site, fol
     assert blocks_of(inner)[-1] == CID.of(RAW, b"17")
 
 
-async def test_a_raw_block_is_given_by_path(site):
+async def test_a_raw_block_is_served_by_path(site):
     root, client = site
     answer = await client.get(f"/ipfs/{root}/page.html?format=raw")
     assert answer.content == b"<script>alert(1)</script>"
@@ -222,7 +224,7 @@ async def test_a_raw_block_is_given_by_path(site):
 # --- who may read -------------------------------------------------------------------------------
 
 
-async def test_without_the_token_nothing_is_served_unless_the_gateway_is_on(tmp_path, folder):
+async def test_without_a_token_content_is_served_only_if_the_gateway_is_open(tmp_path, folder):
     for on, status in ((False, 401), (True, 200)):
         async with gateway(tmp_path / str(on), api_host="0.0.0.0", api_token="secret", gateway=on) as (
             node,
@@ -237,7 +239,7 @@ async def test_without_the_token_nothing_is_served_unless_the_gateway_is_on(tmp_
                 assert (await client.get("/api/v1/content")).status_code == 401
 
 
-async def test_the_open_gateway_serves_any_page_what_the_node_has_and_fetches_nothing(tmp_path, folder):
+async def test_the_open_gateway_serves_stored_content_to_any_page_and_fetches_nothing(tmp_path, folder):
     async with gateway(tmp_path, gateway=True) as (node, _):
         root = (await node.content.add(folder, pin_owner="user")).cid
         node.content.fetch = None  # nobody may be asked
@@ -248,13 +250,13 @@ async def test_the_open_gateway_serves_any_page_what_the_node_has_and_fetches_no
             assert (await client.get(f"/ipfs/{FAR}")).status_code == 404
 
 
-async def test_web_pages_of_others_are_refused_while_the_gateway_is_off(site):
+async def test_foreign_web_pages_are_refused_while_the_gateway_is_closed(site):
     root, client = site
     answer = await client.get(f"/ipfs/{root}/empty", headers={"Origin": "http://evil.example"})
     assert answer.status_code == 403
 
 
-# --- what is fetched meanwhile ------------------------------------------------------------------
+# --- content that is fetched from peers ------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -288,7 +290,7 @@ def lose_last_block(node: Node) -> None:
     lose(store, last.digest)
 
 
-async def test_what_a_peer_has_comes_through_the_node_to_files(tmp_path, folder):
+async def test_content_of_a_peer_is_fetched_through_the_node(tmp_path, folder):
     async with two_nodes(tmp_path) as (url, near, far):
         root = (await far.content.add(folder, pin_owner="user")).cid
         await trio.to_thread.run_sync(get, url, root, tmp_path / "copy", far.addresses[0])
@@ -299,7 +301,7 @@ async def test_what_a_peer_has_comes_through_the_node_to_files(tmp_path, folder)
         assert cid_of(tmp_path / "again") == cid_of(tmp_path / "copy")
 
 
-async def test_a_fetch_that_fails_in_the_middle_is_told_to_who_waits_and_leaves_no_file(tmp_path, folder):
+async def test_a_fetch_that_fails_midway_is_an_error_and_leaves_no_file(tmp_path, folder):
     async with two_nodes(tmp_path) as (url, near, far):
         added = await far.content.add(folder, pin_owner="user")
         lose_last_block(far)
@@ -316,7 +318,7 @@ async def test_a_fetch_that_fails_in_the_middle_is_told_to_who_waits_and_leaves_
         assert await near.content.block(first)  # what had come is kept
 
 
-async def test_a_stream_that_breaks_off_is_no_whole_answer(tmp_path, folder):
+async def test_a_stream_that_breaks_off_is_an_incomplete_response(tmp_path, folder):
     async with two_nodes(tmp_path) as (url, _, far):
         added = await far.content.add(folder, pin_owner="user")
         lose_last_block(far)
@@ -325,7 +327,7 @@ async def test_a_stream_that_breaks_off_is_no_whole_answer(tmp_path, folder):
                 await client.get(f"/ipfs/{added.cid}", params={"format": "car", "provider": far.addresses[0]})
 
 
-async def test_a_client_that_goes_away_ends_the_fetch_that_was_for_it(tmp_path):
+async def test_a_client_that_disconnects_cancels_its_fetch(tmp_path):
     async with two_nodes(tmp_path) as (url, near, _):
         began, ended = trio.Event(), trio.Event()
 

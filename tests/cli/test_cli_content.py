@@ -79,7 +79,7 @@ async def test_a_pin_may_be_for_a_time(node, folder):
     (item,) = json.loads(await run("content", "list", "--output", "json"))["Items"]
     assert item["Owner"] == "user"
     assert item["Expires"] / 1e9 == pytest.approx(time.time() + 2 * 86400, abs=60)
-    assert "Error: keep: " in await run("content", "pin", cid, "--keep", "soon", status=1)
+    assert "Error: invalid keep: " in await run("content", "pin", cid, "--keep", "soon", status=1)
 
 
 async def test_another_profile_gives_another_cid_of_the_same_content(node, folder, tmp_path):
@@ -99,7 +99,7 @@ async def test_what_is_not_pinned_or_not_to_be_had_is_told(node):
 async def test_what_a_running_execution_needs_cannot_be_unpinned(node, folder):
     added = await node.content.add(folder, pin_owner="execution:e-1")
     output = await run("content", "unpin", added.cid, "--owner", "execution:e-1", status=1)
-    assert "is needed by a running execution" in output
+    assert "is in use by a running execution" in output
     await run("content", "gc")
     assert await node.content.has(added.cid)
 

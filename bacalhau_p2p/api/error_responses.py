@@ -1,0 +1,83 @@
+"""Every error as an HTTP response: a status, and `{"Error": "...", "Code": "..."}` as JSON."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from bacalhau_p2p.errors import (
+    AmbiguousID,
+    ApiError,
+    BacalhauError,
+    ContentNotFound,
+    ContentTooLarge,
+    DiskFull,
+    InvalidCID,
+    InvalidContent,
+    InvalidJob,
+    JobNotFinished,
+    NoRoom,
+    SettingsError,
+    UnknownJob,
+)
+from bacalhau_p2p.model.api_errors import error_to_json
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+_STATUS: dict[type[BacalhauError], int] = {
+    InvalidJob: 400,
+    InvalidCID: 400,
+    InvalidContent: 422,
+    UnknownJob: 404,
+    ContentNotFound: 404,
+    AmbiguousID: 409,
+    JobNotFinished: 409,
+    ContentTooLarge: 413,
+    DiskFull: 507,
+    NoRoom: 507,
+    SettingsError: 503,
+}
+
+
+def error_response(error: BacalhauError) -> Response:
+    """The response for an error: an ApiError's own status, else the one of its class, else 500."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, ApiError) and error.status:
+        status = error.status
+    return JSONResponse(error_to_json(error), status_code=status)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Give errors of the framework the same body as ours."""
+    app.add_exception_handler(BacalhauError, _bacalhau_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _internal_error)
+
+
+async def _bacalhau_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BacalhauError)
+    return error_response(error)
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    *_, parameter = first["loc"]
+    return error_response(ApiError(f"parameter {parameter}: {first['msg']}", status=422))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    response = error_response(ApiError(message, status=error.status_code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return error_response(ApiError("internal error; the node's log has the details", status=500))

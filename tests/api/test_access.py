@@ -1,0 +1,73 @@
+"""Who may use the API: local programs, or with a token its bearers; never a foreign web page."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from httpx import ASGITransport
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from bacalhau_p2p.api.access import AccessControl
+
+URL = "http://127.0.0.1:1234"
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    public = scope.get("state", {}).get("public", False)
+    await PlainTextResponse("public" if public else "private")(scope, receive, send)
+
+
+def client(token: str = "", *, gateway: bool = False, url: str = URL) -> httpx.AsyncClient:
+    transport = ASGITransport(AccessControl(app, token=token, gateway=gateway))
+    return httpx.AsyncClient(transport=transport, base_url=url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1234", "127.8.9.1", "localhost:1234", "[::1]:1234"])
+async def test_local_programs_need_no_token(host):
+    async with client(url=f"http://{host}") as http:
+        assert (await http.get("/")).text == "private"
+        assert (await http.get("/", headers={"Origin": f"http://{host}"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Origin": "http://evil.example"}, "requests from web pages of http://evil.example are not allowed"),
+        ({"Origin": "null"}, "requests from web pages of null are not allowed"),
+        (
+            {"Host": "evil.example"},
+            "host 'evil.example' is not allowed; without a token only local hosts are",
+        ),
+    ],
+)
+async def test_web_pages_and_foreign_hosts_are_refused(headers, message):
+    async with client() as http:
+        answer = await http.get("/", headers=headers)
+        assert (answer.status_code, answer.json()) == (403, {"Error": message, "Code": "ApiError"})
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", "secret", "Basic secret"])
+async def test_a_wrong_token_is_refused(authorization):
+    async with client("secret") as http:
+        answer = await http.get("/", headers={"Authorization": authorization} if authorization else {})
+        assert answer.status_code == 401
+        assert answer.json()["Error"] == "missing or wrong API token; set BACALHAU_P2P_API_TOKEN"
+
+
+async def test_the_token_allows_any_host_but_no_web_page():
+    headers = {"Authorization": "bearer secret"}
+    async with client("secret", url="http://node.example") as http:
+        assert (await http.get("/", headers=headers)).text == "private"
+        foreign = {**headers, "Origin": "http://evil.example"}
+        assert (await http.get("/", headers=foreign)).status_code == 403
+
+
+async def test_an_open_gateway_lets_strangers_read_content_and_nothing_else():
+    async with client("secret", gateway=True, url="http://node.example") as http:
+        assert (await http.get("/ipfs/bafy")).text == "public"
+        assert (await http.head("/ipfs/bafy")).status_code == 200
+        assert (await http.post("/ipfs/bafy")).status_code == 401
+        assert (await http.get("/api/v1/content")).status_code == 401
+        allowed = await http.get("/ipfs/bafy", headers={"Authorization": "Bearer secret"})
+        assert allowed.text == "private"

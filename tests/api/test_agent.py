@@ -1,0 +1,25 @@
+"""`/api/v1/agent` of a real node."""
+
+from __future__ import annotations
+
+import httpx
+from httpx import ASGITransport
+
+from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.testing.network import open_network
+
+
+async def test_a_node_describes_itself_its_peers_and_its_version(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1, api_port=0) as network:
+        transport = ASGITransport(create_app(network.requester))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234") as http:
+            node = (await http.get("/api/v1/agent/node")).json()
+            assert (node["ID"], node["Requester"], node["Compute"]) == (
+                network.requester.peer_id,
+                True,
+                None,
+            )
+            assert node["ConnectedPeers"] == [network.compute[0].peer_id]
+            version = (await http.get("/api/v1/agent/version")).json()
+            assert version["GitVersion"].startswith("v")
+            assert (await http.get("/api/v1/agent/alive")).json() == {"Status": "OK"}

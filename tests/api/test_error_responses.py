@@ -1,0 +1,62 @@
+"""Every error has the same JSON body, whether it is ours, the framework's or unexpected."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from httpx import ASGITransport
+
+from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.node import Node
+from bacalhau_p2p.testing.network import open_network
+
+JOBS = "/api/v1/orchestrator/jobs"
+
+
+@pytest.fixture
+async def node(tmp_path) -> AsyncIterator[Node]:
+    async with open_network(tmp_path, compute_nodes=0, api_port=0) as network:
+        yield network.requester
+
+
+@pytest.fixture
+async def http(node) -> AsyncIterator[httpx.AsyncClient]:
+    transport = ASGITransport(create_app(node), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/api/v1/nothing", 404, "Not Found: GET /api/v1/nothing"),
+        ("POST", JOBS, 405, f"Method Not Allowed: POST {JOBS}"),
+        ("GET", f"{JOBS}?limit=0", 422, "parameter limit: Input should be greater than or equal to 1"),
+        ("GET", f"{JOBS}/x?wait=soon", 422, "parameter wait: Input should be a valid number"),
+        ("GET", f"{JOBS}?next_token=-1", 400, "invalid next_token '-1'"),
+        ("GET", f"{JOBS}?next_token={'9' * 19}", 400, "invalid next_token"),
+    ],
+)
+async def test_a_wrong_request_says_what_is_wrong(http, method, path, status, message):
+    answer = await http.request(method, path)
+    assert (answer.status_code, answer.json()["Code"]) == (status, "ApiError")
+    assert answer.json()["Error"].startswith(message)
+
+
+async def test_a_method_that_is_not_allowed_names_those_that_are(http):
+    assert (await http.post(f"{JOBS}/x")).headers["allow"] == "GET"
+
+
+async def test_an_unexpected_error_is_logged_and_its_details_stay_on_the_node(http, node, caplog):
+    def fail(**options: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    node.requester.jobs = fail
+    answer = await http.get(JOBS)
+    assert answer.status_code == 500
+    assert answer.json() == {"Error": "internal error; the node's log has the details", "Code": "ApiError"}
+    (record,) = caplog.records
+    assert "ZeroDivisionError: secret" in record.getMessage()
+    assert JOBS in record.getMessage()
