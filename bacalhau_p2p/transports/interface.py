@@ -64,11 +64,17 @@ which says that the peer is gone, is not counted.
 """
 
 
+def check_broadcast(payload: bytes) -> None:
+    """Raises MessageTooLarge above MAX_BROADCAST."""
+    if len(payload) > MAX_BROADCAST:
+        raise MessageTooLarge(f"a broadcast of {len(payload)} bytes; the limit is {MAX_BROADCAST}")
+
+
 def check_frames(payloads: Sequence[bytes]) -> None:
-    """Raises MessageTooLarge when one of these frames is above MAX_FRAME."""
+    """Raises MessageTooLarge when a frame is above MAX_FRAME."""
     longest = max(map(len, payloads), default=0)
     if longest > MAX_FRAME:
-        raise MessageTooLarge(f"a frame of {longest} bytes; at most {MAX_FRAME} are carried")
+        raise MessageTooLarge(f"a frame of {longest} bytes; the limit is {MAX_FRAME}")
 
 
 class Transport(Protocol):

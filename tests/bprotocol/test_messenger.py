@@ -12,7 +12,8 @@ from bacalhau_p2p.bprotocol.delivery import ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted, JobClosed
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.transports.memory.network import LinkConditions, MemoryNetwork
+from bacalhau_p2p.transports.memory.links import LinkConditions
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
 from tests.support.peers.messengers import ACCEPTED, ALICE, BOB, CAROL, open_messenger
 
 

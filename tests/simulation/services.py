@@ -35,7 +35,8 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.requester.record import ACTIVE
 from bacalhau_p2p.settings import Settings
-from bacalhau_p2p.transports.memory.network import LinkConditions, MemoryNetwork
+from bacalhau_p2p.transports.memory.links import LinkConditions
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
 from tests.simulation.violation import Violation
 
 REQUESTER = "requester"

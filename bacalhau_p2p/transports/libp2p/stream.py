@@ -8,13 +8,13 @@ sends a window update. So this stands on our own Yamux.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
 
+from bacalhau_p2p.transports.exclusive_use import ExclusiveUse
 from bacalhau_p2p.transports.libp2p.direct import PromptStream
 from bacalhau_p2p.transports.libp2p.yamux_stream import LeanYamuxStream
 
@@ -32,10 +32,11 @@ class Libp2pStream(PromptStream):
         self._net_stream = net_stream
         self._muxed: LeanYamuxStream = net_stream.muxed_stream
         self._closed = False
-        self._busy: set[str] = set()
+        self._sending = ExclusiveUse("send")
+        self._receiving = ExclusiveUse("receive")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._exclusively("send"):
+        with self._sending:
             self._check_open_for_sending()
             await trio.lowlevel.checkpoint()
             view = memoryview(data)
@@ -48,19 +49,19 @@ class Libp2pStream(PromptStream):
 
     def send_now(self, data: bytes) -> bool:
         """As in `PromptStream`."""
-        with self._exclusively("send"):
+        with self._sending:
             self._check_open_for_sending()
             self._check_alive()
             return self._muxed.send_now(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._exclusively("send"):
+        with self._sending:
             self._check_open_for_sending()
             await trio.lowlevel.checkpoint()
             await self._wait_writable()
 
     async def send_eof(self) -> None:
-        with self._exclusively("send"):
+        with self._sending:
             if self._closed:
                 raise trio.ClosedResourceError("this stream was closed")
             await trio.lowlevel.checkpoint()
@@ -72,7 +73,7 @@ class Libp2pStream(PromptStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
-        with self._exclusively("receive"):
+        with self._receiving:
             if self._closed or self._muxed.readable:
                 await trio.lowlevel.checkpoint()
             if not self._closed:
@@ -119,13 +120,3 @@ class Libp2pStream(PromptStream):
     def _check_alive(self) -> None:
         if self._muxed.was_reset or self._muxed.muxed_conn.broken:
             raise trio.BrokenResourceError("the stream was reset or its connection was lost")
-
-    @contextmanager
-    def _exclusively(self, what: str) -> Iterator[None]:
-        if what in self._busy:
-            raise trio.BusyResourceError(f"another task uses this stream to {what}")
-        self._busy.add(what)
-        try:
-            yield
-        finally:
-            self._busy.discard(what)

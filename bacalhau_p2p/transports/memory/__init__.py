@@ -1,1 +1,1 @@
-"""The transport within one process, with links as bad as wanted."""
+"""The transport within one process, over links with adjustable loss, delay and order."""

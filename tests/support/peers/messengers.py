@@ -16,7 +16,8 @@ from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.tasks import background
-from bacalhau_p2p.transports.memory.network import MemoryNetwork, MemoryTransport
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
+from bacalhau_p2p.transports.memory.transport import MemoryTransport
 
 ALICE, BOB, CAROL = (Identity.generate(bytes([number]) * 32).peer_id for number in range(1, 4))
 ACCEPTED = messages.BidAccepted(job_id="j", execution_id="e")

@@ -1,3 +1,5 @@
+"""The in-memory transport: covers every module of `bacalhau_p2p/transports/memory`."""
+
 from __future__ import annotations
 
 from random import Random
@@ -17,7 +19,8 @@ from bacalhau_p2p.transports.interface import (
     PeerDisconnected,
     Transport,
 )
-from bacalhau_p2p.transports.memory.network import LinkConditions, MemoryNetwork
+from bacalhau_p2p.transports.memory.links import LinkConditions
+from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
 A, B, C = PeerID("alice"), PeerID("bob"), PeerID("carol")
 
@@ -41,7 +44,7 @@ def drain(transport: Transport) -> list[Incoming]:
 
 
 async def payloads(transport: Transport, kind: type[DirectFrame] | type[Broadcast]) -> list[bytes]:
-    """What has arrived when nothing moves any more (virtual time passes freely)."""
+    """What has arrived once everything in flight is delivered."""
     await trio.sleep(60)
     return [arrived.payload for arrived in drain(transport) if isinstance(arrived, kind)]
 
@@ -53,7 +56,7 @@ async def test_a_full_mesh_is_connected_on_entry(autojump_clock):
         assert {(await expect(c, PeerConnected)).peer for _ in range(2)} == {A, b.peer_id}
 
 
-async def test_loss_takes_the_share_asked_for(autojump_clock):
+async def test_loss_drops_the_given_share_of_messages(autojump_clock):
     network = MemoryNetwork(random=Random(1), conditions=LinkConditions(loss=0.3))
     async with network.open(A) as a, network.open(B) as b:
         await b.subscribe("t")
@@ -68,7 +71,7 @@ async def test_loss_takes_the_share_asked_for(autojump_clock):
         assert 310 < sum(isinstance(item, Broadcast) for item in arrived) < 390
 
 
-async def test_delay_is_kept_to_the_second(autojump_clock):
+async def test_delay_applies_to_frames_and_streams(autojump_clock):
     network = MemoryNetwork(conditions=LinkConditions(delay=3))
     async with network.open(A) as a, network.open(B) as b:
         b.handle_streams(ECHO, echo)
@@ -84,7 +87,7 @@ async def test_delay_is_kept_to_the_second(autojump_clock):
         assert trio.current_time() - start == pytest.approx(15)
 
 
-async def test_conditions_hold_for_one_direction_of_one_link(autojump_clock):
+async def test_conditions_can_be_set_for_one_direction_of_one_link(autojump_clock):
     network = MemoryNetwork()
     network.set_conditions(LinkConditions(loss=1), source=A, target=B)
     async with network.open(A) as a, network.open(B) as b, network.open(C) as c:
@@ -113,8 +116,8 @@ async def test_reordering_lets_later_messages_pass(autojump_clock):
         assert arrived != sorted(arrived, key=int)
 
 
-async def test_the_same_seed_tells_the_same_story(autojump_clock):
-    async def story(seed: int) -> list[bytes]:
+async def test_the_same_seed_repeats_a_run(autojump_clock):
+    async def run(seed: int) -> list[bytes]:
         conditions = LinkConditions(loss=0.2, repetition=0.2, reordering=0.2, jitter=0.5)
         network = MemoryNetwork(random=Random(seed), conditions=conditions)
         async with network.open(A) as a, network.open(B) as b:
@@ -122,11 +125,11 @@ async def test_the_same_seed_tells_the_same_story(autojump_clock):
                 await a.send(B, b"%d" % number)
             return await payloads(b, DirectFrame)
 
-    assert await story(1) == await story(1)
-    assert await story(1) != await story(2)
+    assert await run(1) == await run(1)
+    assert await run(1) != await run(2)
 
 
-async def test_a_partition_is_noticed_late_and_heals(autojump_clock):
+async def test_a_partition_disconnects_after_a_while_and_heals(autojump_clock):
     network = MemoryNetwork(notice_after=5, redial_after=2)
     async with network.open(A) as a, network.open(B) as b, network.open(C):
         b.handle_streams(ECHO, echo)
@@ -134,7 +137,7 @@ async def test_a_partition_is_noticed_late_and_heals(autojump_clock):
         assert {(await expect(a, PeerConnected)).peer for _ in range(2)} == {B, C}
         start = trio.current_time()
         network.partition([A], [B, C])
-        await a.send(B, b"lost")  # nobody has noticed yet
+        await a.send(B, b"lost")  # the connection still looks alive
         assert {(await expect(a, PeerDisconnected)).peer for _ in range(2)} == {B, C}
         assert trio.current_time() - start == pytest.approx(5)
         assert (await expect(b, PeerDisconnected)).peer == A
@@ -142,7 +145,7 @@ async def test_a_partition_is_noticed_late_and_heals(autojump_clock):
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
         with pytest.raises(PeerUnreachable):
-            await a.send(B, b"no way")
+            await a.send(B, b"unreachable")
         healed = trio.current_time()
         network.heal()
         assert {(await expect(a, PeerConnected)).peer for _ in range(2)} == {B, C}
@@ -178,10 +181,10 @@ async def test_a_one_way_cut_loses_one_direction_until_it_is_noticed(autojump_cl
         await expect(a, PeerDisconnected)
         assert await payloads(b, DirectFrame) == []
         with pytest.raises(PeerUnreachable):
-            await b.send(A, b"not even this way")
+            await b.send(A, b"unreachable as well")
 
 
-async def test_gossip_finds_its_way_around_a_cut_link_but_not_through_a_partition(autojump_clock):
+async def test_gossip_goes_around_a_cut_link_but_not_through_a_partition(autojump_clock):
     network = MemoryNetwork()
     async with network.open(A) as a, network.open(B) as b, network.open(C) as c:
         for transport in (a, b, c):
@@ -206,7 +209,7 @@ async def test_a_peer_that_restarts_is_connected_again(autojump_clock):
             await a.send(B, b"gone")
 
 
-async def test_one_peer_is_open_once():
+async def test_a_peer_cannot_be_opened_twice():
     network = MemoryNetwork()
     async with network.open(A):
         with pytest.raises(ValueError, match="open already"):
@@ -214,6 +217,6 @@ async def test_one_peer_is_open_once():
 
 
 @pytest.mark.parametrize("wrong", [{"loss": 1.1}, {"repetition": -0.1}, {"delay": -1}, {"jitter": -1}])
-def test_impossible_conditions_are_refused(wrong):
+def test_impossible_conditions_are_rejected(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LinkConditions(**wrong)
