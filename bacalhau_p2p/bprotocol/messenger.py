@@ -183,7 +183,7 @@ class Messenger:
         """Send again what was not acknowledged, and acknowledgements that found no frame to ride on."""
         while True:
             self._set_alarm()
-            await self._alarm.rings()
+            await self._alarm.wait()
             now = self._clock()
             for to, envelope in self._delivery.repeats(now):
                 self.counters["repeated"] += 1

@@ -1,8 +1,8 @@
-"""The durable side of delivery: the messages that a component sends and has dealt with, beside its records.
+"""The messages that a component sends and has processed, in the database of its records.
 
-Both live in the component's own database, so that they commit with the records that they belong to: a
-message is sent only if the change that caused it is kept, and kept only with the message (a transactional
-outbox); and a repeat of a message that was dealt with is recognised after a crash.
+They commit together with the records (a transactional outbox): a message is sent only if the change that
+caused it is committed, and committed only with the message. A repeat of a processed message is recognised
+even after a crash.
 """
 
 from __future__ import annotations
@@ -26,37 +26,40 @@ CREATE TABLE inbox (
 """
 
 
-def keep_mail(
+def write_messages(
     db: sqlite3.Connection,
     *,
-    posted: Iterable[OutboxMessage],
-    settled: Iterable[ProcessedMessage],
-    finished: Iterable[MessageID],
+    outbox: Iterable[OutboxMessage],
+    processed: Iterable[ProcessedMessage],
+    delivered: Iterable[MessageID],
 ) -> None:
-    """Within the transaction of `db` that is open now: add, remember, and forget what has arrived."""
+    """Within the open transaction of `db`: add to the outbox and the inbox, and remove what was delivered
+    from the outbox."""
     write_rows(
         db,
         "INSERT OR REPLACE INTO outbox (id, recipient, give_up_at, frame) VALUES (?, ?, ?, ?)",
-        [(p.envelope.id, p.to, p.give_up_at, p.frame) for p in posted],
+        [(m.envelope.id, m.to, m.give_up_at, m.frame) for m in outbox],
     )
     write_rows(
         db,
         "INSERT OR REPLACE INTO inbox (author, id, since) VALUES (?, ?, ?)",
-        [(s.author, s.id, s.since) for s in settled],
+        [(p.author, p.id, p.since) for p in processed],
     )
-    write_rows(db, "DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in finished])
+    write_rows(db, "DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in delivered])
 
 
-def load_mail(db: sqlite3.Connection, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
-    """What an earlier life left, without what is past its time: that is forgotten for good."""
+def load_messages(
+    db: sqlite3.Connection, now: UnixSeconds
+) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
+    """The outbox and the inbox. What has expired is deleted first."""
     with transaction(db):
         db.execute("DELETE FROM outbox WHERE give_up_at <= ?", (now,))
         db.execute("DELETE FROM inbox WHERE since <= ?", (now - REMEMBERED,))
-    posted: list[OutboxMessage] = []
+    outbox: list[OutboxMessage] = []
     with closing(db.execute("SELECT recipient, give_up_at, frame FROM outbox ORDER BY give_up_at")) as rows:
         for recipient, give_up_at, frame in rows:
             if (envelope := decode_frame(frame)) is not None:
-                posted.append(OutboxMessage(PeerID(recipient), envelope, give_up_at))
+                outbox.append(OutboxMessage(PeerID(recipient), envelope, give_up_at))
     with closing(db.execute("SELECT author, id, since FROM inbox ORDER BY since")) as rows:
-        settled = [ProcessedMessage(PeerID(author), MessageID(raw), since) for author, raw, since in rows]
-    return posted, settled
+        processed = [ProcessedMessage(PeerID(author), MessageID(raw), since) for author, raw, since in rows]
+    return outbox, processed

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from bacalhau_p2p.bprotocol.messages import Message
 from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
 
-COMMITS_TOGETHER = 0.02
-"""Seconds that a change which nobody is told of waits for others to be kept with it; a fraction of
-`bprotocol.delivery.FIRST_REPEAT`, after which the unacknowledged message that caused it would come again."""
+COMMIT_DELAY = 0.02
+"""Seconds that a change waits to share a commit with others, if nothing depends on it yet. A fraction of
+`bprotocol.delivery.FIRST_REPEAT`, after which the unacknowledged message that caused it is sent again."""
 
 
 class Machine(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,11 @@ from pathlib import Path
 import trio
 from trio import TaskStatus
 
-from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import TO_COMPUTE
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
-from bacalhau_p2p.components.driver import Driver, PendingCommit, QueuedEvent
-from bacalhau_p2p.components.outbox import keep_mail, load_mail
+from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.driver import Driver
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.folders import remove_folder, remove_large_folder
 from bacalhau_p2p.compute.inspection import Examiner
@@ -34,7 +33,6 @@ from bacalhau_p2p.model.execution import Proposal, RunOutput
 from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.publishers.interface import Publisher
-from bacalhau_p2p.runtime.database import transaction
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
@@ -90,9 +88,9 @@ class ComputeService(Driver):
         clock: Callable[[], UnixSeconds],
         power_safe: bool = True,
     ) -> None:
-        super().__init__(machine, messenger, clock=clock, power_safe=power_safe)
-        self._machine = machine
-        self._store = store
+        super().__init__(machine, store, messenger, clock=clock, power_safe=power_safe)
+        self._machine: ComputeMachine = machine
+        self._store: ComputeStore = store
         self._content = content
         self._adapters = adapters
         self._examiner = examiner
@@ -105,7 +103,7 @@ class ComputeService(Driver):
         self._outliving: set[ExecutionID] = set()
         self._idle = trio.Event()
         self._ticked = trio.Event()
-        messenger.listen(TO_COMPUTE, self._hear)
+        messenger.listen(TO_COMPUTE, self._receive)
 
     @property
     def machine(self) -> ComputeMachine:
@@ -113,7 +111,7 @@ class ComputeService(Driver):
 
     def stop_bidding(self) -> None:
         """What runs goes on; no new execution begins."""
-        self._put(QueuedEvent(ev.StopBidding()))
+        self._enqueue(ev.StopBidding())
 
     async def drain(self, patience: float) -> None:
         """Bid no more, let what runs go on for `patience` seconds, and give the rest back.
@@ -124,7 +122,7 @@ class ComputeService(Driver):
         with trio.move_on_after(patience):
             while self._machine.active:
                 await self._idle.wait()
-        await self._put_and_keep(ev.HandBack())
+        await self._enqueue_and_confirm(ev.HandBack())
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -133,10 +131,10 @@ class ComputeService(Driver):
         about an execution must find it."""
         now = self._clock()
         self._store.forget_ended(now)
-        self._messenger.resume(*load_mail(self._store.db, now), owner=self)
+        self._resume_messages()
         active = self._store.active()
         for execution in [*self._store.ended_since(now - REMEMBER_ENDED), *active]:
-            self._put(QueuedEvent(ev.Resumed(execution)))
+            self._enqueue(ev.Resumed(execution))
         self._outliving = {e.id for e in active if e.state is ComputeState.RUNNING}
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -165,17 +163,10 @@ class ComputeService(Driver):
             self._idle.set()
             self._idle = trio.Event()
 
-    def _commit(
-        self, unkept: PendingCommit, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
-    ) -> None:
-        with transaction(self._store.db, power_safe=power_safe):
-            self._store.keep(r for r in unkept.records.values() if isinstance(r, ComputeExecution))
-            keep_mail(self._store.db, posted=unkept.posted, settled=unkept.settled(now), finished=finished)
-
-    def _was_kept(self, unkept: PendingCommit) -> None:
+    def _committed(self, commit: Commit) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
-        for record in unkept.records.values():
+        for record in commit.records:
             if isinstance(record, ComputeExecution):
                 log.info(
                     "execution",
@@ -191,7 +182,7 @@ class ComputeService(Driver):
                 if peer != self._peer_id:
                     self._learn_addresses(peer, addresses)
             case ev.Examine():
-                self._examiner.begin(action, nursery, lambda examined: self._put(QueuedEvent(examined)))
+                self._examiner.begin(action, nursery, self._enqueue)
             case ev.StopExamining():
                 self._examiner.stop(action)
             case ev.Prepare(execution):
@@ -231,7 +222,7 @@ class ComputeService(Driver):
             if failed is not None:
                 # If it is this run that filled the disk, its failure can be kept only without its files.
                 await remove_folder(place.folder)
-                self._put(QueuedEvent(failed))
+                self._enqueue(failed)
         finally:
             place.step = None
             ended.set()
@@ -242,7 +233,7 @@ class ComputeService(Driver):
         """What is wrong, unless it has worked or was cancelled."""
         try:
             with scope:
-                self._put(QueuedEvent(await work(execution, place)))
+                self._enqueue(await work(execution, place))
         except ExecutionError as error:
             return ev.StepFailed(execution.id, str(error), error.permanent)
         except (BacalhauError, OSError) as error:
@@ -382,7 +373,7 @@ class ComputeService(Driver):
 
     async def _sweep(self, executor: Executor) -> None:
         """Until it has worked: an engine may start later than its node."""
-        if self._inbox:
+        if self._queue:
             await self._ticked.wait()  # the machine knows by then what is resumed
         while True:
             alive = {e.id for e in self._machine.executions.values() if not e.state.terminal}

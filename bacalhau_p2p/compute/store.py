@@ -1,35 +1,39 @@
-"""The compute component's memory on disk: its executions, and its mail."""
+"""The compute component's store: its executions, outbox and inbox."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bacalhau_p2p.components.outbox import SCHEMA as MAIL_SCHEMA
+from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
+from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
+from bacalhau_p2p.components.outbox import load_messages, write_messages
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.runtime.database import open_database, transaction, write_rows
 
 FORGET_ENDED = 24 * 3600.0
-"""Seconds for which an ended execution stays on disk, for its owner to look at."""
+"""Seconds after which an ended execution is deleted. Until then the node's owner can look at it."""
 
-# No index but the key: each would be written with every change, and is only asked for at the start.
+# No index but the key: it would be written with every change, and used at the start only.
 _MIGRATIONS = [
     """
 CREATE TABLE execution (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, modified REAL NOT NULL, record BLOB NOT NULL
 ) STRICT;
 """
-    + MAIL_SCHEMA
+    + MESSAGES_SCHEMA
 ]
 _ENDED = tuple(str(state) for state in ComputeState if state.terminal)
 _MARKS = ", ".join("?" for _ in _ENDED)
 
 
 class ComputeStore:
-    """Not for use by several threads. Raises SettingsError when the file is not ours."""
+    """For one thread. Raises SettingsError when the file is not ours, StoreFailed."""
 
     def __init__(self, path: Path) -> None:
         self.db = open_database(path, _MIGRATIONS)
@@ -37,24 +41,34 @@ class ComputeStore:
     def close(self) -> None:
         self.db.close()
 
-    def keep(self, executions: Iterable[ComputeExecution]) -> None:
-        """Within a transaction that is open: keep these, the latest of each."""
-        write_rows(
-            self.db,
-            "INSERT INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
-            "DO UPDATE SET state = excluded.state, modified = excluded.modified, record = excluded.record",
-            [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
-        )
+    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
+        """Write the commit in one transaction, and remove what was `delivered` from the outbox.
+
+        Raises StoreFailed: then nothing of it was written.
+        """
+        executions = [record for record in commit.records if isinstance(record, ComputeExecution)]
+        with transaction(self.db, power_safe=commit.power_safe):
+            write_rows(
+                self.db,
+                "INSERT INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO "
+                "UPDATE SET state = excluded.state, modified = excluded.modified, record = excluded.record",
+                [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
+            )
+            write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
+
+    def load_messages(self, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
+        """The outbox and the inbox, without what has expired."""
+        return load_messages(self.db, now)
 
     def active(self) -> list[ComputeExecution]:
-        """Executions that have not ended, oldest change first."""
+        """Executions that have not ended, the one that changed longest ago first."""
         return self._read(f"WHERE state NOT IN ({_MARKS}) ORDER BY modified", *_ENDED)
 
     def ended_since(self, since: UnixSeconds) -> list[ComputeExecution]:
         return self._read(f"WHERE state IN ({_MARKS}) AND modified >= ? ORDER BY modified", *_ENDED, since)
 
     def forget_ended(self, now: UnixSeconds) -> None:
-        """Drop what ended long ago."""
+        """Delete executions that ended more than `FORGET_ENDED` seconds ago."""
         with transaction(self.db, power_safe=False):
             self.db.execute(
                 f"DELETE FROM execution WHERE state IN ({_MARKS}) AND modified < ?",  # noqa: S608

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import trio
 from trio import TaskStatus
 
-from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import TO_REQUESTER
 from bacalhau_p2p.bprotocol.messenger import Messenger
-from bacalhau_p2p.components.driver import Driver, PendingCommit, QueuedEvent
-from bacalhau_p2p.components.outbox import keep_mail, load_mail
+from bacalhau_p2p.components.commit_plan import Commit, QueuedEvent
+from bacalhau_p2p.components.driver import Driver
 from bacalhau_p2p.errors import DiskFull, Fault, InvalidJob, VerifierError
-from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
@@ -22,8 +21,7 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.model.validation import size_faults
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.store import JobPage, RequesterStore
-from bacalhau_p2p.runtime.database import transaction
+from bacalhau_p2p.requester.store import JobPage, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.verifiers.interface import Verifier
 
@@ -47,9 +45,9 @@ class RequesterService(Driver):
         resource_shortage: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`short_of` says why this node can take no jobs now, if so."""
-        super().__init__(machine, messenger, clock=clock, power_safe=power_safe)
-        self._machine = machine
-        self._store = store
+        super().__init__(machine, store, messenger, clock=clock, power_safe=power_safe)
+        self._machine: RequesterMachine = machine
+        self._store: RequesterStore = store
         self._verifiers = verifiers
         self._check = check
         self._new_job_id = new_job_id
@@ -57,7 +55,7 @@ class RequesterService(Driver):
         self._changed: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
         """Of submissions that are not kept yet; the event tells when they are."""
-        messenger.listen(TO_REQUESTER, self._hear)
+        messenger.listen(TO_REQUESTER, self._receive)
         messenger.watch_connections(self._connection)
 
     # --- for the node and its API -------------------------------------------------------------
@@ -76,20 +74,24 @@ class RequesterService(Driver):
             raise DiskFull(f"this node takes no jobs now: it {reason}")
         if token is None:
             job_id = self._new_job_id()
-            await self._put_and_keep(ev.Submitted(job_id, spec))
+            await self._enqueue_and_confirm(ev.Submitted(job_id, spec))
             return job_id
         if token not in self._tokens:
             # Until it is kept, and even if this is cancelled: who says it again must find it.
-            job_id, kept = self._tokens[token] = self._new_job_id(), trio.Event()
-            self._put(QueuedEvent(ev.Submitted(job_id, spec), kept=kept, note=token))
-        job_id, kept = self._tokens[token]
-        await kept.wait()
+            job_id, committed = self._tokens[token] = self._new_job_id(), trio.Event()
+            self._enqueue_all(
+                QueuedEvent(
+                    ev.Submitted(job_id, spec), confirm=committed.set, note=SubmissionToken(job_id, token)
+                )
+            )
+        job_id, committed = self._tokens[token]
+        await committed.wait()
         return job_id
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         """Stop a job; one that has ended stays as it is. Raises UnknownJob."""
         self._store.job(job_id)
-        await self._put_and_keep(ev.CancelRequested(job_id, reason))
+        await self._enqueue_and_confirm(ev.CancelRequested(job_id, reason))
 
     async def wait(self, job_id: JobID, timeout: float) -> Job:
         """The job as soon as it has ended, or as it is after `timeout` seconds. Raises UnknownJob."""
@@ -123,10 +125,10 @@ class RequesterService(Driver):
         ]
 
     def node_seen(self, info: NodeInfo) -> None:
-        self._put(QueuedEvent(ev.NodeSeen(info)))
+        self._enqueue(ev.NodeSeen(info))
 
     def node_went_stale(self, peer: PeerID) -> None:
-        self._put(QueuedEvent(ev.NodeWentStale(peer)))
+        self._enqueue(ev.NodeWentStale(peer))
 
     def _faults(self, spec: JobSpec) -> list[Fault]:
         faults = self._check(spec)
@@ -140,9 +142,9 @@ class RequesterService(Driver):
     def resume(self) -> None:
         """Take up what the store holds. To be called before the first message comes in: what is said of a
         job must find it."""
-        self._messenger.resume(*load_mail(self._store.db, self._clock()), owner=self)
+        self._resume_messages()
         for job in self._store.unfinished():
-            self._put(QueuedEvent(ev.Resumed(job, tuple(self._store.executions(job.id)))))
+            self._enqueue(ev.Resumed(job, tuple(self._store.executions(job.id))))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive the machine until cancelled."""
@@ -150,34 +152,14 @@ class RequesterService(Driver):
             task_status.started()
             await self._drive(nursery)
 
-    def _commit(
-        self, unkept: PendingCommit, finished: Sequence[MessageID], now: UnixSeconds, *, power_safe: bool
-    ) -> None:
-        tokens = {
-            item.event.job_id: item.note
-            for item in unkept.items
-            if item.note is not None and isinstance(item.event, ev.Submitted)
-        }
-        records = unkept.records.values()
-        with transaction(self._store.db, power_safe=power_safe):
-            self._store.keep(
-                [record for record in records if isinstance(record, Job)],
-                [record for record in records if isinstance(record, Execution)],
-                tokens,
-            )
-            keep_mail(self._store.db, posted=unkept.posted, settled=unkept.settled(now), finished=finished)
-
-    def _must_keep_now(self, record: Model) -> bool:
-        return isinstance(record, Job) and record.state.terminal
-
-    def _was_kept(self, unkept: PendingCommit) -> None:
-        for item in unkept.items:
-            if item.note is not None:
-                self._tokens.pop(item.note, None)
-        told = log.isEnabledFor(logging.INFO)
-        for record in unkept.records.values():
+    def _committed(self, commit: Commit) -> None:
+        for note in commit.notes:
+            if isinstance(note, SubmissionToken):
+                self._tokens.pop(note.token, None)
+        logs = log.isEnabledFor(logging.INFO)
+        for record in commit.records:
             if isinstance(record, Job):
-                if told:
+                if logs:
                     log.info("job", job=record.id, state=str(record.state), message=record.message)
                 if (changed := self._changed.pop(record.id, None)) is not None:
                     changed.set()
@@ -193,11 +175,11 @@ class RequesterService(Driver):
                 raise VerifierError(f"this requester has no {action.spec.verifier.type} verifier")
             verdict = await verifier.verify(action.spec, action.proposals)
         except VerifierError as error:
-            self._put(QueuedEvent(ev.VerifierFailed(action.job_id, str(error))))
+            self._enqueue(ev.VerifierFailed(action.job_id, str(error)))
         else:
-            self._put(QueuedEvent(ev.Verified(action.job_id, verdict)))
+            self._enqueue(ev.Verified(action.job_id, verdict))
 
     # --- the inbox ----------------------------------------------------------------------------
 
     def _connection(self, peer: PeerID, stands: bool) -> None:
-        self._put(QueuedEvent(ev.ConnectionStands(peer) if stands else ev.ConnectionBroke(peer)))
+        self._enqueue(ev.ConnectionStands(peer) if stands else ev.ConnectionBroke(peer))

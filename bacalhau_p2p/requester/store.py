@@ -1,26 +1,30 @@
-"""The requester's memory on disk: its jobs and their executions, and its mail.
+"""The requester's store: its jobs and their executions, outbox and inbox.
 
-Records are stored as JSON, so that the tables need no change when a record gains a field. The schema's
-version does, where an older program would misread it.
+Records are stored as JSON, so that a new field needs no new table. The schema gets a new version only when
+an older program would misread a record.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacalhau_p2p.components.outbox import SCHEMA as MAIL_SCHEMA
+from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
+from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
+from bacalhau_p2p.components.outbox import load_messages, write_messages
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
-from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
-from bacalhau_p2p.runtime.database import Migration, open_database, write_rows
+from bacalhau_p2p.runtime.database import Migration, open_database, transaction, write_rows
 
 
 def _number_slots(db: sqlite3.Connection) -> None:
@@ -59,7 +63,7 @@ CREATE TABLE execution (
     PRIMARY KEY (job_id, id)
 ) STRICT;
 """
-    + MAIL_SCHEMA,
+    + MESSAGES_SCHEMA,
     _number_slots,
 ]
 
@@ -71,8 +75,16 @@ class JobPage:
     """Where the next page begins, None on the last one."""
 
 
+@dataclass(frozen=True, slots=True)
+class SubmissionToken:
+    """The idempotency token that a job was submitted with: a note that is committed with the job."""
+
+    job_id: JobID
+    token: str
+
+
 class RequesterStore:
-    """Not for use by several threads. Raises SettingsError when the file is not ours."""
+    """For one thread. Raises SettingsError when the file is not ours, StoreFailed."""
 
     def __init__(self, path: Path) -> None:
         self.db = open_database(path, _MIGRATIONS)
@@ -80,21 +92,32 @@ class RequesterStore:
     def close(self) -> None:
         self.db.close()
 
-    def keep(self, jobs: Iterable[Job], executions: Iterable[Execution], tokens: Mapping[JobID, str]) -> None:
-        """Within a transaction that is open: keep these, the latest of each. `tokens` are idempotency
-        tokens of new jobs."""
-        write_rows(
-            self.db,
-            "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
-            [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
-        )
-        write_rows(
-            self.db,
-            "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (job_id, id) DO UPDATE SET record = excluded.record",
-            [(e.id, e.job_id, e.created, _json(e)) for e in executions],
-        )
+    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
+        """Write the commit in one transaction, and remove what was `delivered` from the outbox.
+
+        Raises StoreFailed: then nothing of it was written.
+        """
+        jobs = [record for record in commit.records if isinstance(record, Job)]
+        executions = [record for record in commit.records if isinstance(record, Execution)]
+        tokens = {note.job_id: note.token for note in commit.notes if isinstance(note, SubmissionToken)}
+        with transaction(self.db, power_safe=commit.power_safe):
+            write_rows(
+                self.db,
+                "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+                [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
+            )
+            write_rows(
+                self.db,
+                "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (job_id, id) DO UPDATE SET record = excluded.record",
+                [(e.id, e.job_id, e.created, _json(e)) for e in executions],
+            )
+            write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
+
+    def load_messages(self, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
+        """The outbox and the inbox, without what has expired."""
+        return load_messages(self.db, now)
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""

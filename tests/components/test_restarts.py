@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.node import Node, open_node
-from bacalhau_p2p.runtime.database import open_database, transaction
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
@@ -210,21 +208,3 @@ async def test_nothing_is_left_in_the_mail_when_all_is_said(lives):
             await requester.messenger.wait_acknowledged(10)
             await compute.messenger.wait_acknowledged(10)
             assert (requester.messenger.in_flight, compute.messenger.in_flight) == (0, 0)
-
-
-def test_a_database_of_a_later_version_is_refused(tmp_path):
-    open_database(tmp_path / "x.db", ["CREATE TABLE a (b)"] * 1).close()
-    with transaction(db := open_database(tmp_path / "x.db", ["CREATE TABLE a (b)", "CREATE TABLE c (d)"])):
-        db.execute("INSERT INTO c VALUES (1)")
-    db.close()
-    with pytest.raises(SettingsError, match="later version"):
-        open_database(tmp_path / "x.db", ["CREATE TABLE a (b)"])
-    (tmp_path / "y.db").write_bytes(b"not a database, but long enough to be looked at" * 10)
-    with pytest.raises(SettingsError, match="not a database of this program"):
-        open_database(tmp_path / "y.db", [])
-
-
-def test_a_failed_migration_changes_nothing(tmp_path):
-    with pytest.raises(SettingsError):
-        open_database(tmp_path / "x.db", ["CREATE TABLE a (b); CREATE TABLE a (b)"])
-    open_database(tmp_path / "x.db", ["CREATE TABLE a (b)"]).close()

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.store import _MIGRATIONS, RequesterStore
-from bacalhau_p2p.runtime.database import open_database, transaction
+from bacalhau_p2p.runtime.database import open_database
 
 S = ExecutionState
 JOB = JobID("j-1")
@@ -64,8 +65,7 @@ def test_all_that_is_known_of_an_attempt_is_kept(path):
         execution("d", S.BID_REJECTED),
     ]
     store = RequesterStore(path)
-    with transaction(store.db):
-        store.keep([job(2)], kept, {})
+    store.commit(Commit(records=[job(2), *kept]), delivered=())
     store.close()
     again = RequesterStore(path)
     assert again.executions(JOB) == kept

@@ -1,50 +1,22 @@
-"""What one component of a node keeps: records, outbox and inbox, as a kill or a power cut leaves them."""
+"""The store of a simulated component: records, outbox and inbox, as a crash or a power cut leaves them."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
-from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
-from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.delivery import OutboxMessage
+from bacalhau_p2p.components.commit_plan import Commit, record_key
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 MessageKey = tuple[PeerID, MessageID]
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxMessage:
-    to: PeerID
-    envelope: Envelope
-    give_up_at: UnixSeconds
-
-
-@dataclass(slots=True)
-class Change:
-    """What one tick commits, all or nothing."""
-
-    records: list[Model] = field(default_factory=list)
-    posted: list[OutboxMessage] = field(default_factory=list)
-    settled: list[MessageKey] = field(default_factory=list)
-    finished: list[MessageID] = field(default_factory=list)
-    tokens: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def empty(self) -> bool:
-        return not (self.records or self.posted or self.settled or self.finished or self.tokens)
-
-
-def key_of(record: Model) -> Hashable:
-    """Under which a record is kept. An execution's id is its bidder's word: it counts within its job only."""
-    return (record.job_id, record.id) if isinstance(record, Execution) else record.id  # type: ignore[attr-defined]
-
 
 _ABSENT = object()
 
 
 class Durable:
-    """Survives its node. Commits after the last synced one may be lost by a power cut, last ones first."""
+    """Survives its node. A power cut may undo the last commits, back to the last one that was power safe."""
 
     def __init__(self) -> None:
         self.records: dict[Hashable, Any] = {}
@@ -53,7 +25,7 @@ class Durable:
         self.tokens: dict[str, str] = {}
         self._unsynced: list[list[tuple[dict[Any, Any], Any, Any]]] = []
 
-    def commit(self, change: Change, now: UnixSeconds, *, power_safe: bool) -> None:
+    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
         undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
         def put(table: dict[Any, Any], key: Any, value: Any) -> None:
@@ -63,17 +35,17 @@ class Durable:
             else:
                 table[key] = value
 
-        for record in change.records:
-            put(self.records, key_of(record), record)
-        for posted in change.posted:
-            put(self.outbox, posted.envelope.id, posted)
-        for key in change.settled:
-            put(self.inbox, key, now)
-        for message_id in change.finished:
+        for record in commit.records:
+            put(self.records, record_key(record), record)
+        for message in commit.outbox:
+            put(self.outbox, message.envelope.id, message)
+        for processed in commit.processed:
+            put(self.inbox, (processed.author, processed.id), processed.since)
+        for message_id in delivered:
             put(self.outbox, message_id, _ABSENT)
-        for token, job_id in change.tokens.items():
-            put(self.tokens, token, job_id)
-        if power_safe:
+        for note in commit.notes:
+            put(self.tokens, note.token, note.job_id)
+        if commit.power_safe:
             self._unsynced.clear()
         else:
             self._unsynced.append(undo)

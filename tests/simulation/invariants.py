@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.components.commit_plan import Commit, record_key
 from bacalhau_p2p.components.protocol import Send, Store
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -17,14 +19,14 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import ATTEMPTS, FELL_SILENT, RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
-from tests.simulation.durable import Change, Durable, key_of
+from tests.simulation.durable import Durable
 from tests.simulation.ending import look_at_end
 from tests.simulation.stranger import STRANGER
 from tests.simulation.violation import Violation as Violation
 from tests.simulation.violation import require
 
 if TYPE_CHECKING:
-    from tests.simulation.component import Arrival, Component
+    from tests.simulation.component import Component
     from tests.simulation.node import SimulatedNode
     from tests.simulation.plan import JobPlan
     from tests.simulation.world import World
@@ -56,6 +58,10 @@ class Watch:
         self.power_was_cut: set[PeerID] = set()
         self.runs: Counter[JobID] = Counter()
         """How often a job's runs were begun."""
+        self._uncommitted: set[tuple[int, Hashable]] = set()
+        """Records, by store and key, whose last change is not committed yet."""
+        self._changed_by: dict[tuple[int, PeerID, MessageID], list[Hashable]] = {}
+        """The records that a message changed, until it is marked as processed."""
         self._last_word: dict[tuple[PeerID, ExecutionID], float] = {}
         """When a requester last handled what an execution's node said of it."""
 
@@ -66,7 +72,12 @@ class Watch:
             again = (arrival.author, arrival.id) in component.durable.inbox
             require(not again, "repeat", f"{arrival.message.kind} of {arrival.author} has an effect twice")
 
-    def handled(self, component: Component, arrival: Arrival, actions: Iterable[Any]) -> None:
+    def handled(self, component: Component, arrival: Arrival, actions: Sequence[Any]) -> None:
+        store = id(component.durable)
+        if arrival.id is not None:
+            changed = [record_key(action.record) for action in actions if isinstance(action, Store)]
+            self._changed_by[store, arrival.author, arrival.id] = changed
+            self._uncommitted.update((store, key) for key in changed)
         if arrival.author != STRANGER:
             self._note_word(component.life.node.peer, arrival.message)
             return
@@ -132,11 +143,11 @@ class Watch:
 
     # --- when something is kept ------------------------------------------------------------------
 
-    def committed(self, component: Component, change: Change) -> None:
+    def committed(self, component: Component, commit: Commit) -> None:
         node, disk = component.life.node, component.durable
         jobs: set[JobID] = set()
-        for record in change.records:
-            key = (id(disk), key_of(record))
+        for record in commit.records:
+            key = (id(disk), record_key(record))
             before = self._known.get(key)
             self._known[key] = record
             if before is not None and before.state.terminal and record.state != before.state:  # type: ignore[attr-defined]
@@ -151,7 +162,8 @@ class Watch:
             elif isinstance(record, ComputeExecution):
                 self.states[f"compute {record.state}"] += 1
                 self._check_owed(node, disk, record)
-        for posted in change.posted:
+        self._check_processed(disk, commit)
+        for posted in commit.outbox:
             message = posted.envelope.message
             if isinstance(message, say.BidAccepted):
                 self.accepted_bids.add(message.execution_id)
@@ -161,6 +173,16 @@ class Watch:
             job = disk.records.get(job_id)
             if isinstance(job, Job):
                 self._check_job(node, job, self._of_job.get((node.peer, job_id), {}))
+
+    def _check_processed(self, disk: Durable, commit: Commit) -> None:
+        """A message is marked as processed with its effects or after them: a crash must not come between."""
+        self._uncommitted.difference_update((id(disk), record_key(record)) for record in commit.records)
+        for processed in commit.processed:
+            for key in self._changed_by.pop((id(disk), processed.author, processed.id), ()):
+                missing = (id(disk), key) in self._uncommitted
+                require(
+                    not missing, "atomic", f"a message is marked as processed without its change of {key}"
+                )
 
     def _execution_kept(self, node: SimulatedNode, execution: Execution) -> None:
         self._of_job.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
@@ -257,6 +279,9 @@ class Watch:
         require(envelope.id in disk.outbox, "outbox", f"{envelope.message.kind} is sent and not kept")
 
     def node_stopped(self, node: SimulatedNode, *, power: bool) -> None:
+        stores = {id(node.requester_disk), id(node.compute_disk)}
+        self._uncommitted = {each for each in self._uncommitted if each[0] not in stores}
+        self._changed_by = {each: keys for each, keys in self._changed_by.items() if each[0] not in stores}
         if power:
             self.power_was_cut.add(node.peer)
             for disk in (node.requester_disk, node.compute_disk):

@@ -1,17 +1,27 @@
-"""Faults put into the machines, the delivery and the services' order on purpose: a test of the simulator.
+"""Faults put into the machines, the delivery and the plans of commits on purpose: a test of the simulator.
 
 Each is a named patch that some world must notice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
+from bacalhau_p2p.components.commit_plan import (
+    Acknowledge,
+    Commit,
+    CommitPlanner,
+    Dispatch,
+    Handled,
+    Perform,
+    PlanStep,
+)
 from bacalhau_p2p.components.protocol import MessageReceived
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.compute import machine as compute
@@ -24,8 +34,6 @@ from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import GONE, JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
-from tests.simulation.component import Arrival, Component
-from tests.simulation.durable import Change, Durable
 
 Patch = tuple[Any, Any, Any]
 """An attribute of a class or module, or a key of a table, and what is put in its place."""
@@ -39,6 +47,52 @@ def _row_absent(table: dict[Any, Any], key: Any) -> Patch:
     return (table, key, None)
 
 
+# --- plans of commits -------------------------------------------------------------------------
+
+
+def _steps_changed(change: Callable[[list[PlanStep]], list[PlanStep]]) -> tuple[Patch, ...]:
+    """Every plan is `change(plan)` instead."""
+
+    def planned(self: CommitPlanner, handled: Iterable[Handled], now: float) -> list[PlanStep]:
+        return change(_PLAN(self, handled, now))
+
+    def flushed(self: CommitPlanner, now: float) -> list[PlanStep]:
+        return change(_FLUSH(self, now))
+
+    return (CommitPlanner, "plan", planned), (CommitPlanner, "flush", flushed)
+
+
+def _commits_changed(change: Callable[[Commit], Iterable[Commit]]) -> tuple[Patch, ...]:
+    """Every commit of a plan becomes `change(commit)`: other ones, or none."""
+
+    def changed(steps: list[PlanStep]) -> list[PlanStep]:
+        return [new for step in steps for new in (change(step) if isinstance(step, Commit) else (step,))]
+
+    return _steps_changed(changed)
+
+
+_PLAN, _FLUSH = CommitPlanner.plan, CommitPlanner.flush
+
+
+def _commits_last(steps: list[PlanStep]) -> list[PlanStep]:
+    return sorted(steps, key=lambda step: not isinstance(step, Dispatch | Perform))
+
+
+def _acknowledges_first(self: CommitPlanner, handled: Sequence[Handled], now: float) -> list[PlanStep]:
+    arrivals = [each.queued.arrival for each in handled if each.queued.arrival and each.queued.arrival.id]
+    steps = [step for step in _PLAN(self, handled, now) if not isinstance(step, Acknowledge)]
+    return [*map(Acknowledge, arrivals), *steps]
+
+
+def _commits_nothing(self: CommitPlanner) -> Commit:
+    """In place of the records before a step: they stay, and are committed with the next message."""
+    return Commit(power_safe=False)
+
+
+def _marks_then_effects(commit: Commit) -> Iterable[Commit]:
+    return Commit(processed=commit.processed, power_safe=commit.power_safe), replace(commit, processed=())
+
+
 # --- behaviours -------------------------------------------------------------------------------
 
 
@@ -47,17 +101,6 @@ def _always_new(self: Delivery, author: Any, message_id: Any, now: float) -> Rec
 
 
 _never_acknowledges = _does_nothing
-
-
-def _acknowledges_at_once(self: Component, arrival: Arrival) -> None:
-    if arrival.id is not None:
-        life = self.life
-        ack = life.envelope(say.Ack(ids=(arrival.id,)), arrival.author)
-        life.world.transmit(life.node.peer, arrival.author, ack)
-    _HEAR(self, arrival)
-
-
-_HEAR = Component.hear
 
 
 def _finishes_holding_room(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
@@ -200,15 +243,6 @@ def _steals_ids(self: Rounds, entry: Any, author: Any, bid: Any, now: float) -> 
 _BID = Rounds.bid
 
 
-def _commits_in_two_parts(self: Durable, change: Change, now: float, *, power_safe: bool) -> None:
-    """The mark that a message was dealt with in a transaction of its own, which a crash comes before."""
-    kept = Change(records=change.records, posted=change.posted, tokens=change.tokens)
-    _COMMIT(self, kept, now, power_safe=power_safe)
-
-
-_COMMIT = Durable.commit
-
-
 def _announces_once(self: Rounds, entry: Any, now: float) -> None:
     _WAIT(self, entry, now)
     entry.round.next_at = now + 1e6
@@ -252,11 +286,13 @@ _EVENTS = requester._EVENTS
 
 MUTANTS: dict[str, tuple[Patch, ...]] = {
     "drop the dedupe": ((Delivery, "recognise", _always_new),),
-    "acknowledge before the commit": ((Component, "hear", _acknowledges_at_once),),
-    "send before the commit": ((Component, "acts_before_commit", True),),
-    "keep no outbox": ((Component, "keeps_outbox", False),),
-    "keep no inbox": ((Component, "keeps_inbox", False),),
-    "mark what was dealt with in a commit of its own": ((Durable, "commit", _commits_in_two_parts),),
+    "acknowledge before the commit": ((CommitPlanner, "plan", _acknowledges_first),),
+    "send before the commit": _steps_changed(_commits_last),
+    "keep no outbox": _commits_changed(lambda commit: [replace(commit, outbox=())]),
+    "keep no inbox": _commits_changed(lambda commit: [replace(commit, processed=())]),
+    "mark messages as processed before their effects": _commits_changed(_marks_then_effects),
+    "commit without power safety": _commits_changed(lambda commit: [replace(commit, power_safe=False)]),
+    "begin steps before the commit": ((CommitPlanner, "_commit_records", _commits_nothing),),
     "never repeat": ((Delivery, "repeats", lambda self, now: self._heap.clear() or []),),
     "repeat without back-off": ((Delivery, "_schedule", _repeats_at_once),),
     "never give up": ((Delivery, "post", _never_gives_up),),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
-from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
+from bacalhau_p2p.bprotocol.delivery import Delivery, OutboxMessage, Recognition
+from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.compute import events as cv
@@ -26,8 +27,8 @@ from bacalhau_p2p.node.known_nodes import MIN_PUBLISH_INTERVAL, PUBLISH_INTERVAL
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester.machine import Environment as RequesterEnvironment
 from bacalhau_p2p.requester.machine import RequesterMachine
-from tests.simulation.component import Arrival, Component
-from tests.simulation.durable import Durable, OutboxMessage
+from tests.simulation.component import Component
+from tests.simulation.durable import Durable
 from tests.simulation.engine import Engine
 from tests.simulation.performing import perform_for_compute, perform_for_requester
 from tests.simulation.plan import (
@@ -253,6 +254,9 @@ class Life:
 
     def envelope(self, message: Message, to: PeerID | None) -> Envelope:
         return Envelope(id=self.node.new_message_id(), message=message, to=to, sent=self.clock())
+
+    def compose(self, to: PeerID, message: Message, give_up_at: float) -> OutboxMessage:
+        return OutboxMessage(to, self.envelope(message, to), give_up_at)
 
     def dispatch(self, posted: OutboxMessage) -> None:
         """Send a message, and repeat it if its carrier is direct."""

@@ -23,7 +23,6 @@ import trio
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.messages import Message
-from bacalhau_p2p.components.outbox import load_mail
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.model.base import JobID
@@ -249,7 +248,7 @@ def _look(books: _Books, path: Path, place: int) -> int:
         if number < floor:
             gone = [str(p) for p, f in books.floors.items() if number < f <= floor and not p.kept_in(state)]
             raise Violation("what was told is kept", f"{books.node} has lost {gone[:3]}")
-        load_mail(store.db, now=0.0)
+        store.load_messages(now=0.0)
         if isinstance(store, RequesterStore):
             for job in store.jobs(limit=100).jobs:
                 store.executions(job.id)

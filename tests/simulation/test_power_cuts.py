@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 from unittest import mock
 
 import pytest
 
-from bacalhau_p2p.components.driver import Driver
-from bacalhau_p2p.compute.service import ComputeService
-from bacalhau_p2p.requester.service import RequesterService
+from tests.simulation.mutants import mutated
 from tests.simulation.power import cut, record
 from tests.simulation.tape import Connection, Disk, Kind, Loss, Operation
 from tests.simulation.violation import Violation
@@ -33,65 +30,24 @@ def careless(level):
     return mock.patch.object(Connection, "execute", instead)
 
 
-def acknowledging_what_a_power_cut_undoes():
-    return committing(lambda commit, unkept, power_safe: commit(unkept, power_safe=False))
-
-
-def remembering_a_message_before_its_effect():
-    def apart(commit, unkept, power_safe):
-        commit(replace(unkept, records={}), power_safe=power_safe)
-        commit(unkept, power_safe=power_safe)
-
-    return committing(apart)
-
-
-def committing(how):
-    """Both components commit by `how(commit, unkept, power_safe)`."""
-
-    class Patches:
-        def __enter__(self):
-            self.patches = [self.patch(service) for service in (RequesterService, ComputeService)]
-            for patch in self.patches:
-                patch.start()
-
-        def __exit__(self, *exc):
-            for patch in self.patches:
-                patch.stop()
-
-        def patch(self, service):
-            original = service._commit
-
-            def instead(self, unkept, finished, now, *, power_safe):
-                def commit(part, *, power_safe):
-                    original(self, part, finished, now, power_safe=power_safe)
-
-                how(commit, unkept, power_safe)
-
-            return mock.patch.object(service, "_commit", instead)
-
-    return Patches()
-
-
-def acknowledging_before_the_commit():
-    hear = Driver._hear
-
-    def instead(self, arrival):
-        self._messenger.mark_processed(arrival)
-        hear(self, arrival)
-
-    return mock.patch.object(Driver, "_hear", instead)
-
-
 @pytest.mark.parametrize(
     ("mutant", "promise"),
     [
         (careless("OFF"), "what was told is kept"),
         (careless("NORMAL"), "what was told is kept"),
-        (acknowledging_what_a_power_cut_undoes(), "what was told is kept"),
-        (acknowledging_before_the_commit(), "kept before it is told"),
-        (remembering_a_message_before_its_effect(), "what is acknowledged has its effect"),
+        (mutated("commit without power safety"), "what was told is kept"),
+        (mutated("acknowledge before the commit"), "kept before it is told"),
+        (mutated("send before the commit"), "kept before it is told"),
+        (mutated("mark messages as processed before their effects"), "what is acknowledged has its effect"),
     ],
-    ids=["synchronous off", "synchronous normal", "unsafe commits", "early settling", "separate inbox"],
+    ids=[
+        "synchronous off",
+        "synchronous normal",
+        "no power-safe commits",
+        "early acknowledgements",
+        "early messages",
+        "early marks",
+    ],
 )
 def test_a_careless_store_is_noticed(mutant, promise, tmp_path):
     with mutant, pytest.raises(Violation) as caught:

@@ -40,9 +40,11 @@ REGRESSIONS = [
 CAUGHT_BY = {
     "accept two bids a slot": 3,
     "accept what the verifier rejected": 10,
-    "acknowledge before the commit": 2,
+    "acknowledge before the commit": 7,
     "announce once": 18,
+    "begin steps before the commit": 144,
     "believe what is published": 7,
+    "commit without power safety": 16,
     "forget attempts when started again": 145,
     "forget to reject bids": 12,
     "forget who called a failure permanent": 388,

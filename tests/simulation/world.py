@@ -10,12 +10,13 @@ from heapq import heappop, heappush
 from typing import Any
 
 from bacalhau_p2p.bprotocol.codec import Envelope
+from bacalhau_p2p.components.commit_plan import QueuedEvent
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.requester import events as rv
-from tests.simulation.component import QueuedEvent
+from bacalhau_p2p.requester.store import SubmissionToken
 from tests.simulation.connections import Connections
 from tests.simulation.ending import LOOK_EVERY
 from tests.simulation.invariants import Violation, Watch
@@ -126,11 +127,11 @@ class World:
 
     def ends(self) -> list[str]:
         """The state in which each job is that was submitted."""
-        answered = [user for user in self.users if user.answer is not None]
-        return [
-            str(self.nodes[PeerID(user.plan.requester)].requester_disk.records[user.answer].state)
-            for user in answered
+        jobs = [
+            self.nodes[PeerID(user.plan.requester)].requester_disk.records.get(user.answer)
+            for user in self.users
         ]
+        return [str(job.state) for job in jobs if job is not None]
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -236,8 +237,8 @@ class World:
         node.life.requester.put_item(
             QueuedEvent(
                 rv.Submitted(job_id, self.specs[user.plan.name]),
-                token=(user.plan.name, job_id),
-                kept=lambda: self._answered(user, job_id),
+                note=SubmissionToken(job_id, user.plan.name),
+                confirm=lambda: self._answered(user, job_id),
             )
         )
 

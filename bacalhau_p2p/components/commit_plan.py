@@ -1,0 +1,192 @@
+"""Decides what one tick of a component commits, how durably, and in which order things happen.
+
+Pure: events with the actions of the machine go in, steps come out. The driver carries them out on a real
+store and network, the simulator on simulated ones with crashes between them.
+
+There are three cases, the most expensive first:
+
+- Something leaves the node, or somebody waits for the result: everything is committed so that even a power
+  cut does not undo it, and only then sent, acknowledged and confirmed.
+- A step on this node begins that cannot simply be repeated: the records are committed so that a crash of
+  the process does not undo them.
+- Anything else waits up to `COMMIT_DELAY` seconds to share a commit with later changes. Its message stays
+  unacknowledged until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.bprotocol.messages import Carrier, Message
+from bacalhau_p2p.components.protocol import COMMIT_DELAY, Broadcast, Send, Store, rests_on_records
+from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Job
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedEvent:
+    """An event for the machine, and what is due once its changes are committed."""
+
+    event: Any
+    arrival: Arrival | None = None
+    """The message that the event came with. It is acknowledged."""
+    confirm: Callable[[], None] | None = None
+    """Called when a power cut no longer undoes the changes. The event is committed without delay."""
+    note: Any = None
+    """Committed with the changes; only the component's store knows its meaning."""
+
+    @property
+    def needs_commit(self) -> bool:
+        """Whether somebody learns that the event was handled, even if it changed nothing."""
+        return self.confirm is not None or (self.arrival is not None and self.arrival.id is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """An event, and the actions that the machine answered it with."""
+
+    queued: QueuedEvent
+    actions: Sequence[Any]
+
+
+# --- steps ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction: all of it is in the store afterwards, or nothing."""
+
+    records: tuple[Model, ...] = ()
+    """The latest version of each record that changed."""
+    outbox: tuple[OutboxMessage, ...] = ()
+    """Messages that are delivered even if the node stops before they are sent."""
+    processed: tuple[ProcessedMessage, ...] = ()
+    """Messages whose effects are in this transaction or an earlier one."""
+    notes: tuple[Any, ...] = ()
+    power_safe: bool = True
+    """Whether it must survive a power cut; a crash of the process it survives anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell the author that the message need not be sent again."""
+
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Tell whoever waits for the event that its changes are durable."""
+
+    queued: QueuedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send a message that is in the outbox."""
+
+    message: OutboxMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Do what the machine asked for: a broadcast, a message that is not kept, or a step of the component."""
+
+    action: Any
+
+
+PlanStep = Commit | Acknowledge | Confirm | Dispatch | Perform
+
+Compose = Callable[[PeerID, Message, UnixSeconds], OutboxMessage]
+"""Gives a message its id: to whom, what, and when to give up."""
+
+
+class CommitPlanner:
+    """Plans tick after tick, and remembers what still waits for a commit."""
+
+    def __init__(self, compose: Compose, *, power_safe: bool = True) -> None:
+        """Not `power_safe`: no commit waits for the disk, and a power cut may undo what was promised."""
+        self._compose = compose
+        self._power_safe = power_safe
+        self._events: list[QueuedEvent] = []
+        self._records: dict[Hashable, Model] = {}
+        self.due: UnixSeconds | None = None
+        """When the changes that wait are committed at the latest."""
+
+    def plan(self, handled: Iterable[Handled], now: UnixSeconds) -> list[PlanStep]:
+        """The steps of a tick in which these events were handled. Carry them out in this order."""
+        outbox: list[OutboxMessage] = []
+        effects: list[PlanStep] = []
+        leaves_node = begins_step = False
+        for each in handled:
+            if each.queued.needs_commit:
+                self._events.append(each.queued)
+                leaves_node |= each.queued.confirm is not None
+            for action in each.actions:
+                match action:
+                    case Store(record):
+                        self._records[record_key(record)] = record
+                        leaves_node |= _is_awaited(record)
+                        continue
+                    case Send(to, message, give_up_at, durable=True) if message.carrier is Carrier.DIRECT:
+                        outbox.append(self._compose(to, message, give_up_at))
+                        continue
+                    case Send():
+                        pass
+                    case Broadcast():
+                        leaves_node = True
+                    case _:
+                        begins_step = begins_step or rests_on_records(action)
+                effects.append(Perform(action))
+        if leaves_node or outbox or (self.due is not None and self.due <= now):
+            return [*self._commit_everything(outbox, now), *effects]
+        steps = [self._commit_records()] if begins_step and self._records else []
+        if self.due is None and (self._events or self._records):
+            self.due = now + COMMIT_DELAY
+        return [*steps, *effects]
+
+    def flush(self, now: UnixSeconds) -> list[PlanStep]:
+        """The steps that commit whatever still waits."""
+        return self._commit_everything((), now)
+
+    def discard(self) -> None:
+        """Forget what still waits: a commit failed, and a part of a change must not be committed alone."""
+        self._events, self._records, self.due = [], {}, None
+
+    def _commit_everything(self, outbox: Sequence[OutboxMessage], now: UnixSeconds) -> list[PlanStep]:
+        events, records = self._events, self._records
+        self.discard()
+        if not (events or records or outbox):
+            return []
+        arrivals = [each.arrival for each in events if each.arrival is not None]
+        return [
+            Commit(
+                records=tuple(records.values()),
+                outbox=tuple(outbox),
+                processed=tuple(ProcessedMessage(a.author, a.id, now) for a in arrivals if a.id is not None),
+                notes=tuple(each.note for each in events if each.note is not None),
+                power_safe=self._power_safe,
+            ),
+            *(Acknowledge(arrival) for arrival in arrivals),
+            *(Confirm(each) for each in events if each.confirm is not None),
+            *(Dispatch(message) for message in outbox),
+        ]
+
+    def _commit_records(self) -> Commit:
+        """The records alone: their messages are acknowledged after the next commit of everything."""
+        records, self._records = self._records, {}
+        return Commit(records=tuple(records.values()), power_safe=False)
+
+
+def record_key(record: Any) -> Hashable:
+    """What identifies a record in its store. Execution ids are chosen by bidders: they count within a job."""
+    return (record.job_id, record.id) if isinstance(record, Execution) else record.id
+
+
+def _is_awaited(record: Model) -> bool:
+    """Whether users wait for this record to be durable."""
+    return isinstance(record, Job) and record.state.terminal

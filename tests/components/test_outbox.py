@@ -1,0 +1,71 @@
+"""The outbox and inbox tables: what one process writes, the next one finds, until it expires."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.delivery import REMEMBERED, OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.messages import BidAccepted
+from bacalhau_p2p.components.outbox import SCHEMA, load_messages, write_messages
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.database import open_database, transaction
+
+BOB = PeerID("bob")
+NOW = 1000.0
+
+
+def message(number, give_up_at=NOW + 10):
+    envelope = Envelope(
+        id=MessageID(bytes([number]) * 16), message=BidAccepted(job_id="j", execution_id="e"), to=BOB
+    )
+    return OutboxMessage(BOB, envelope, give_up_at)
+
+
+def processed(number, since=NOW):
+    return ProcessedMessage(BOB, MessageID(bytes([number]) * 16), since)
+
+
+@pytest.fixture
+def db(tmp_path):
+    with closing(open_database(tmp_path / "x.db", [SCHEMA])) as db:
+        yield db
+
+
+def write(db, outbox=(), processed=(), delivered=()):
+    with transaction(db):
+        write_messages(db, outbox=outbox, processed=processed, delivered=delivered)
+
+
+def test_messages_are_read_back_as_they_were_written(db):
+    write(db, [message(1)], [processed(2)])
+    outbox, inbox = load_messages(db, NOW)
+    assert [(m.to, m.envelope, m.give_up_at) for m in outbox] == [(BOB, message(1).envelope, NOW + 10)]
+    assert inbox == [processed(2)]
+
+
+def test_a_delivered_message_leaves_the_outbox(db):
+    write(db, [message(1), message(2)])
+    write(db, delivered=[message(1).envelope.id])
+    outbox, _ = load_messages(db, NOW)
+    assert [m.envelope.id for m in outbox] == [message(2).envelope.id]
+
+
+def test_expired_messages_are_deleted(db):
+    write(db, [message(1, give_up_at=NOW), message(2)], [processed(3, NOW - REMEMBERED), processed(4)])
+    outbox, inbox = load_messages(db, NOW)
+    assert ([m.envelope.id for m in outbox], inbox) == ([message(2).envelope.id], [processed(4)])
+    assert load_messages(db, 0.0) == load_messages(db, NOW)
+
+
+def test_nothing_is_written_when_the_transaction_fails(db):
+    def fail_half_way():
+        with transaction(db):
+            write_messages(db, outbox=[message(1)], processed=[processed(2)], delivered=())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_half_way()
+    assert load_messages(db, NOW) == ([], [])
