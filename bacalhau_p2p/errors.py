@@ -1,7 +1,7 @@
-"""Every error that the library raises, in one tree.
+"""All errors of this package, in one hierarchy.
 
-The docstring of a class is the sentence a user reads when nothing more specific is known;
-the message given to the constructor says what happened, cause first.
+A message names the cause first, then the object and what to do about it. It starts in lower case and has no
+final stop. Without a message, an error shows the first line of its class's docstring.
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ class BacalhauError(Exception):
     """Something in bacalhau_p2p failed."""
 
     def __str__(self) -> str:
-        return super().__str__() or (type(self).__doc__ or "").strip()
+        return super().__str__() or _default_message(type(self))
+
+
+def _default_message(error: type[BacalhauError]) -> str:
+    line = (error.__doc__ or error.__name__).strip().partition("\n")[0].removesuffix(".")
+    return line[:1].lower() + line[1:]
 
 
 class SettingsError(BacalhauError):
-    """A setting is missing, malformed or contradicts another one."""
+    """A setting is missing, invalid, or contradicts another one."""
 
 
 class DiskFull(BacalhauError):
-    """The disk of this node has no room for anything new."""
+    """The disk of this node is full."""
 
 
 class StoreFailed(BacalhauError):
-    """The disk refuses what this node must remember. It ends; started again, it resumes what was kept."""
+    """The database of this node cannot be read or written.
+
+    The node stops. When it is started again, it resumes from what was stored.
+    """
 
 
 # --- jobs -------------------------------------------------------------------------------
@@ -34,7 +42,7 @@ class StoreFailed(BacalhauError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a job: where (`Tasks[0].Engine.Params.Image`) and what (`missing`)."""
+    """One thing that is wrong with a job: where (`Tasks[0].Engine.Params.Image`) and what (`missing`)."""
 
     path: str
     problem: str
@@ -46,7 +54,10 @@ class Fault:
 
 
 class InvalidJob(BacalhauError):
-    """The job is not valid; every fault is named by its path."""
+    """The job is not valid.
+
+    The message lists every fault with its path.
+    """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -58,7 +69,7 @@ class UnknownJob(BacalhauError):
 
 
 class AmbiguousID(BacalhauError):
-    """Several jobs have an id that begins so; give more characters."""
+    """Several jobs match this prefix; give more characters of the id."""
 
 
 class JobNotFinished(BacalhauError):
@@ -75,7 +86,7 @@ class JobFailed(BacalhauError):
 class ExecutionError(BacalhauError):
     """An execution could not be prepared, run or published.
 
-    `permanent` says that another node would fail alike, so that trying again is useless.
+    `permanent`: it would fail on any other node too, so the job is not retried.
     """
 
     def __init__(self, message: str, *, permanent: bool = False) -> None:
@@ -88,7 +99,10 @@ class ExecutorError(ExecutionError):
 
 
 class RunTimedOut(ExecutorError):
-    """The job ran longer than its execution time-out. Permanent: it was given the time that it asked for."""
+    """The job ran longer than its execution timeout.
+
+    Permanent: it had all the time that it asked for.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, permanent=True)
@@ -103,14 +117,14 @@ class PublisherError(ExecutionError):
 
 
 class VerifierError(BacalhauError):
-    """The verifier could not judge the proposals."""
+    """The proposed results could not be compared."""
 
 
 # --- content ----------------------------------------------------------------------------
 
 
 class ContentError(BacalhauError):
-    """Content could not be added, fetched or written out."""
+    """Content could not be added, fetched or exported."""
 
 
 class InvalidCID(ContentError):
@@ -118,11 +132,11 @@ class InvalidCID(ContentError):
 
 
 class ContentNotFound(ContentError):
-    """No reachable peer has this CID."""
+    """No peer that can be reached has this CID."""
 
 
 class InvalidContent(ContentError):
-    """The blocks behind this CID are not what they claim to be; nothing was written."""
+    """The blocks of this CID are malformed; nothing was written."""
 
 
 class ContentTooLarge(ContentError):
@@ -130,37 +144,40 @@ class ContentTooLarge(ContentError):
 
 
 class NoRoom(ContentError):
-    """This node has no room for the content."""
+    """The block store has no room for the content."""
 
 
 # --- peers ------------------------------------------------------------------------------
 
 
 class TransportError(BacalhauError):
-    """The network could not do what was asked of it."""
+    """A network operation failed."""
 
 
 class PeerUnreachable(TransportError):
-    """No connection to this peer can be had now."""
+    """No connection to the peer could be opened."""
 
 
 class MessageTooLarge(TransportError):
-    """A message is larger than its carrier allows."""
+    """The message is larger than the transport allows."""
 
 
 class ProtocolError(BacalhauError):
-    """The rules of bprotocol were broken."""
+    """A message violates bprotocol."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """A peer broke the rules. The message is dropped and counted; the node goes on."""
+    """A peer sent an invalid message.
+
+    The node drops the message, counts it and carries on.
+    """
 
 
-# --- the node's HTTP API, seen from a client ----------------------------------------------
+# --- the HTTP API, as a client sees it ----------------------------------------------------
 
 
 class ApiError(BacalhauError):
-    """The node answered a request with an error."""
+    """The node answered the request with an error."""
 
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
@@ -168,4 +185,4 @@ class ApiError(BacalhauError):
 
 
 class NodeUnavailable(ApiError):
-    """No node listens at this address."""
+    """No node answers at this address."""

@@ -22,7 +22,7 @@ def test_a_token_that_cannot_be_sent_is_refused_without_showing_it():
 
 @pytest.mark.parametrize("name", ["input_limit", "input_cache"])
 def test_amounts_are_checked(name):
-    with pytest.raises(SettingsError, match=f"{name}: .*'much' is not an amount of bytes"):
+    with pytest.raises(SettingsError, match=f"{name}: .*'much' is not a size in bytes"):
         load_settings(environ={}, flags={name: "much"})
 
 

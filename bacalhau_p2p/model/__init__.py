@@ -1,1 +1,1 @@
-"""What a job, an execution, a node and a result are: frozen, validated, no I/O."""
+"""Jobs, executions, nodes and results as values: frozen, validated, without I/O."""

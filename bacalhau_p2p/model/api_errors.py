@@ -1,4 +1,4 @@
-"""Errors as the HTTP API shows them; apart from `api_json`, so that the command line needs no pydantic."""
+"""Errors as JSON of the HTTP API. Separate from `api_json` so that the CLI does not import pydantic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bacalhau_p2p.errors import ApiError, BacalhauError, Fault, InvalidJob
 
 
 def error_to_json(error: BacalhauError) -> dict[str, Any]:
-    """`{"Error", "Code"}`, and `Faults` of an invalid job. `Code` is the name of the error's class."""
+    """`{"Error", "Code"}`, and `Faults` for an invalid job. `Code` is the class name of the error."""
     body: dict[str, Any] = {"Error": str(error), "Code": type(error).__name__}
     if isinstance(error, InvalidJob):
         body["Faults"] = [{"Path": fault.path, "Problem": fault.problem} for fault in error.faults]
@@ -18,11 +18,11 @@ def error_to_json(error: BacalhauError) -> dict[str, Any]:
 
 
 def error_from_json(value: object, *, status: int) -> BacalhauError:
-    """The error that `error_to_json` described; ApiError for anything else a server may answer."""
+    """The inverse of `error_to_json`; ApiError for any other answer of a server."""
     body = value if isinstance(value, Mapping) else {}
     message = body.get("Error")
     if not isinstance(message, str) or not message:
-        return ApiError(f"the node answered with status {status}", status=status)
+        return ApiError(f"the node answered with HTTP status {status}", status=status)
     code, faults = body.get("Code"), body.get("Faults")
     if code == "InvalidJob":
         return InvalidJob(_faults(faults) or [Fault("", message)])

@@ -1,8 +1,7 @@
-"""Jobs, executions, results and errors as the HTTP API shows them, in the shape of Bacalhau's.
+"""Jobs, executions, results and nodes as JSON of the HTTP API, in Bacalhau's format.
 
-The server writes with the `*_to_json` functions what clients read with the `*_from_json` ones. The
-readers raise ValueError when the value is not what the writers make; keys that they do not know
-are ignored, so that a server may say more than an older client understands.
+The server uses the `*_to_json` functions, clients the `*_from_json` functions. These raise ValueError for
+malformed values. They ignore unknown keys, so that an older client works with a newer server.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ JSON = dict[str, Any]
 
 
 def job_to_json(job: Job) -> JSON:
-    """A job as Bacalhau's API has it; one without a name is called by its id, as there."""
+    """A job as in Bacalhau's API. As there, the name of a job without one is its id."""
     spec = job.spec.model_dump(mode="json", by_alias=True)
     return {
         "ID": job.id,
@@ -52,12 +51,12 @@ def job_from_json(value: object) -> Job:
         requester_id=PeerID(_text(job, "RequesterID", "")),
         created=_from_nanoseconds(job, "CreateTime"),
         modified=_from_nanoseconds(job, "ModifyTime"),
-        revision=_whole(job, "Revision", 1),
+        revision=_integer(job, "Revision", 1),
     )
 
 
 def execution_to_json(execution: Execution) -> JSON:
-    """An execution as the API has it. `ResultCID` is what its node proposed, empty when it has not."""
+    """An execution as JSON. `ResultCID` is the CID that its node proposed; empty if it has not."""
     proposal, published = execution.proposal, execution.published
     inputs = {"InputBytes": execution.input_bytes, "LocalInputBytes": execution.local_input_bytes}
     return {
@@ -75,7 +74,7 @@ def execution_to_json(execution: Execution) -> JSON:
 
 
 def execution_from_json(value: object) -> Execution:
-    """The inverse of `execution_to_json`, as far as JSON tells: streams are UTF-8 there."""
+    """The inverse of `execution_to_json`, apart from output that is not UTF-8."""
     item = _map(value, "an execution")
     state = _map(item.get("ComputeState"), "ComputeState")
     job_id, execution_id = JobID(_text(item, "JobID")), ExecutionID(_text(item, "ID"))
@@ -100,13 +99,13 @@ def execution_from_json(value: object) -> Execution:
         modified=_from_nanoseconds(item, "ModifyTime"),
         proposal=proposal,
         published=None if published is None else result_from_json(published),
-        input_bytes=_whole(item, "InputBytes", 0),
-        local_input_bytes=_whole(item, "LocalInputBytes", 0),
+        input_bytes=_integer(item, "InputBytes", 0),
+        local_input_bytes=_integer(item, "LocalInputBytes", 0),
     )
 
 
 def result_to_json(result: PublishedResult) -> JSON:
-    """`{"Type", "Params"}` of where a result can be had; `Params.CID` is always there."""
+    """`{"Type", "Params"}` of the location of a result. `Params.CID` is always present."""
     return {"Type": result.location.type, "Params": {**result.location.params, "CID": result.cid}}
 
 
@@ -138,7 +137,7 @@ def _output_from_json(value: object) -> RunOutput:
         return RunOutput()
     output = _map(value, "RunOutput")
     return RunOutput(
-        exit_code=_whole(output, "ExitCode", 0),
+        exit_code=_integer(output, "ExitCode", 0),
         stdout=_text(output, "Stdout", "").encode("utf-8", "replace"),
         stderr=_text(output, "Stderr", "").encode("utf-8", "replace"),
         stdout_truncated=bool(output.get("StdoutTruncated")),
@@ -151,7 +150,7 @@ def _to_nanoseconds(seconds: float) -> int:
 
 
 def _from_nanoseconds(value: Mapping[str, Any], key: str) -> float:
-    return _whole(value, key, 0) / _NANOSECONDS
+    return _integer(value, key, 0) / _NANOSECONDS
 
 
 def _map(value: object, what: str) -> Mapping[str, Any]:
@@ -167,8 +166,8 @@ def _text(value: Mapping[str, Any], key: str, default: str | None = None) -> str
     return text
 
 
-def _whole(value: Mapping[str, Any], key: str, default: int) -> int:
+def _integer(value: Mapping[str, Any], key: str, default: int) -> int:
     number = value.get(key, default)
     if isinstance(number, bool) or not isinstance(number, int):
-        raise ValueError(f"{key} is not a whole number")
+        raise ValueError(f"{key} is not an integer")
     return number

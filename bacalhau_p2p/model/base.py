@@ -1,4 +1,4 @@
-"""What all parts of the model share: frozen, validated, with Bacalhau's spelling outside."""
+"""The base of all models: frozen, validated, and spelled like Bacalhau in JSON and CBOR."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _INITIALISMS = {
 
 
 def wire_name(field: str) -> str:
-    """The outside spelling of a field: `job_id` -> `JobID`, as in Bacalhau's JSON."""
+    """The name of a field in JSON and CBOR: `job_id` -> `JobID`, as Bacalhau spells it."""
     return "".join(_INITIALISMS.get(part, part[:1].upper() + part[1:]) for part in field.split("_"))
 
 
 class Model(BaseModel):
-    """A frozen value. Python spells its fields in snake_case, JSON and CBOR as Bacalhau does."""
+    """A frozen value. Its fields are snake_case in Python, and spelled like Bacalhau's in JSON and CBOR."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -43,7 +43,7 @@ class Model(BaseModel):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """Plain maps, lists, text, numbers and bytes, keyed as on the wire; defaults are kept."""
+        """As plain maps, lists, text, numbers and bytes, with the names of the wire. Keeps default values."""
         return self.model_dump(by_alias=True, mode="python")
 
     @classmethod
@@ -52,11 +52,11 @@ class Model(BaseModel):
         return cls.model_validate(value)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with these fields changed; the values are trusted, not validated."""
+        """A copy with these fields changed. The new values are not validated."""
         return self.model_copy(update=changes)
 
 
 class OpenModel(Model):
-    """A value that peers of later versions may extend: fields that we do not know are ignored."""
+    """A value that later versions may extend: unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")

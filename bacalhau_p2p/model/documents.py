@@ -1,8 +1,7 @@
-"""Reading JSON and YAML from anybody: plain maps, lists, text and numbers, within bounds.
+"""Reads untrusted JSON and YAML into plain maps, lists, text and numbers, within limits.
 
-YAML is read by the rules of YAML 1.2, as Bacalhau's users know it from JSON: `no` is text, and
-`1:30` too. A number keeps the text that it was written as, because where text is wanted,
-`1.10` must not become `1.1`.
+YAML follows the rules of YAML 1.2: `no` and `1:30` are text. A number keeps its original text, because
+`1.10` must not become `1.1` in a place where text is expected.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ MAX_DOCUMENT = 1024 * 1024
 
 MAX_DEPTH = 32
 MAX_NODES = 50_000
-"""Values in a document once its YAML aliases are written out."""
+"""Values in a document after its YAML aliases are expanded."""
 
 
-class _Written:
-    """A number that remembers how it was written."""
+class _OriginalText:
+    """A number that keeps its original text."""
 
     text: str
 
 
-class _Int(int, _Written):
+class _Int(int, _OriginalText):
     def __new__(cls, text: str) -> _Int:
         number = super().__new__(cls, text, 0 if text[:2] in ("0x", "0o") else 10)
         number.text = text
         return number
 
 
-class _Float(float, _Written):
+class _Float(float, _OriginalText):
     def __new__(cls, text: str) -> _Float:
         number = super().__new__(cls, text)
         number.text = text
@@ -47,7 +46,7 @@ class _Float(float, _Written):
 
 def as_text(scalar: Any) -> str:
     """A scalar as the author wrote it."""
-    if isinstance(scalar, _Written):
+    if isinstance(scalar, _OriginalText):
         return scalar.text
     if isinstance(scalar, bool):
         return "true" if scalar else "false"
@@ -55,7 +54,7 @@ def as_text(scalar: Any) -> str:
 
 
 def as_plain(value: Any) -> Any:
-    """The value without the memory of how its numbers were written."""
+    """The value with plain numbers, without their original text."""
     if isinstance(value, dict):
         return {key: as_plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -66,20 +65,20 @@ def as_plain(value: Any) -> Any:
 
 
 def read_document(data: bytes | str, *, format: Format = "auto") -> Any:  # noqa: A002
-    """The value that JSON or YAML text describes; see `bounded` for what it may hold.
+    """The value of a JSON or YAML document; see `bounded` for what it may contain.
 
-    Raises InvalidJob, with line and column where they are known.
+    Raises InvalidJob, with line and column if they are known.
     """
     size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "surrogatepass"))
     if size > MAX_DOCUMENT:
-        _refuse(f"the job file has {size:,} bytes, at most {MAX_DOCUMENT:,} are read")
+        _reject(f"the job file is too large: {size:,} bytes (the limit is {MAX_DOCUMENT:,})")
     if isinstance(data, bytes):
         try:
             data = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            _refuse(f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}")
+            _reject(f"not UTF-8 text: invalid byte {data[error.start]:#04x} at position {error.start}")
     if format == "auto":
-        # Only a document in braces can be meant as JSON; in YAML, such a one is a flow map.
+        # A document in braces is JSON, or a flow map of YAML.
         format = "json" if data.lstrip()[:1] in ("{", "[") else "yaml"  # noqa: A001
         if format == "json":
             return bounded(_read_json_or_flow_map(data))
@@ -87,9 +86,9 @@ def read_document(data: bytes | str, *, format: Format = "auto") -> Any:  # noqa
 
 
 def bounded(value: Any) -> Any:
-    """A copy that consists of maps with text keys, lists and scalars, and of nothing else.
+    """A copy that consists only of maps with text keys, lists and scalars.
 
-    Raises InvalidJob when it is too deep, too large, refers to itself or holds anything else.
+    Raises InvalidJob if the value is nested too deeply, too large, or contains anything else.
     """
     return _copy(value, 0, [MAX_NODES])
 
@@ -97,17 +96,17 @@ def bounded(value: Any) -> Any:
 def _copy(value: Any, depth: int, budget: list[int]) -> Any:
     budget[0] -= 1
     if budget[0] < 0:
-        _refuse(f"the job has more than {MAX_NODES:,} values")
+        _reject(f"the job has more than {MAX_NODES:,} values")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if depth >= MAX_DEPTH:
-        _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
-    # A model's own `to_wire` has tuples and other mappings.
+        _reject(f"the job is nested more than {MAX_DEPTH} levels deep")
+    # `Model.to_wire` contains tuples and other mappings.
     if isinstance(value, list | tuple):
         return [_copy(item, depth + 1, budget) for item in value]
     if hasattr(value, "items"):
         return {_key(key): _copy(item, depth + 1, budget) for key, item in value.items()}
-    return _refuse(f"a job has only maps, lists, text and numbers, not {type(value).__name__}")
+    return _reject(f"a job can contain only maps, lists, text and numbers, not {type(value).__name__}")
 
 
 def _key(key: Any) -> str:
@@ -115,7 +114,7 @@ def _key(key: Any) -> str:
         return key
     if key is None or isinstance(key, bool | int | float):
         return "null" if key is None else as_text(key)
-    return _refuse("the keys of a map must be text")
+    return _reject("keys of a map must be text")
 
 
 def _read_json_or_flow_map(text: str) -> Any:
@@ -138,18 +137,18 @@ def _read_json(text: str) -> Any:
             object_pairs_hook=_map_of_pairs,
         )
     except json.JSONDecodeError as error:
-        _refuse(f"not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}")
+        _reject(f"not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}")
     except RecursionError:
-        _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
+        _reject(f"the job is nested more than {MAX_DEPTH} levels deep")
     except ValueError as error:
-        _refuse(f"not JSON: {_first_words(error)}")
+        _reject(f"not JSON: {_first_clause(error)}")
 
 
 def _map_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {key!r} is given twice in one map")
+            raise ValueError(f"duplicate key {key!r}")
         found[key] = value
     return found
 
@@ -162,7 +161,7 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc]  # its base is chosen at run time
-    """Safe YAML by the core schema of YAML 1.2."""
+    """Loads safe YAML with the core schema of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way to inherit them
 
@@ -171,7 +170,7 @@ class _Loader(_Base):  # type: ignore[misc]  # its base is chosen at run time
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    problem = f"the key {key.value!r} is given twice in one map"
+                    problem = f"duplicate key {key.value!r}"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
@@ -197,29 +196,29 @@ def _read_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        _refuse(f"not YAML: {error.problem or error.context}{where}")
+        _reject(f"not YAML: {error.problem or error.context}{where}")
     except yaml.YAMLError as error:
-        _refuse(f"not YAML: {_first_words(error)}")
+        _reject(f"not YAML: {_first_clause(error)}")
     except ValueError as error:
-        _refuse(f"not YAML: {_first_words(error)}")
+        _reject(f"not YAML: {_first_clause(error)}")
 
 
 def _check_depth(text: str) -> None:
-    """Refuse what is nested deeply before it is composed: libyaml's composer recurses on the C stack,
-    and 500,000 opening brackets end the process."""
+    """Reject deep nesting before libyaml composes the document: its composer recurses on the C stack, and
+    500,000 opening brackets would crash the process."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                _refuse(f"the job is nested more than {MAX_DEPTH} levels deep")
+                _reject(f"the job is nested more than {MAX_DEPTH} levels deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
 
-def _first_words(error: Exception) -> str:
+def _first_clause(error: Exception) -> str:
     return str(error).partition("\n")[0].partition(";")[0]
 
 
-def _refuse(problem: str) -> NoReturn:
+def _reject(problem: str) -> NoReturn:
     raise InvalidJob([Fault("", problem)])

@@ -1,4 +1,4 @@
-"""What the engines that we know can be told, and what a task's environment is."""
+"""The `Params` of the built-in engines, and the environment of a task."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from bacalhau_p2p.model.job import Task
 
 
 def _assignments(value: object) -> object:
-    """Bacalhau writes Docker's environment as a list of `NAME=value`, WebAssembly's as a map."""
+    """Accepts a list of `NAME=value`: Bacalhau uses it for Docker, and a map for WebAssembly."""
     if not isinstance(value, list | tuple):
         return value
     pairs: dict[str, str] = {}
     for entry in value:
         if not isinstance(entry, str) or "=" not in entry:
-            raise ValueError("must be a map, or a list of NAME=value")
+            raise ValueError("must be a map or a list of NAME=value")
         name, _, text = entry.partition("=")
         pairs[name] = text
     return pairs
@@ -36,7 +36,7 @@ def _assignments(value: object) -> object:
 
 def _image_name(image: str) -> str:
     if any(character.isspace() or character == "\0" for character in image):
-        raise ValueError("is not the name of an image")
+        raise ValueError("is not an image name")
     return image
 
 
@@ -47,7 +47,7 @@ Arguments = Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)]
 
 
 class DockerParams(Model):
-    """`Entrypoint` and `Parameters` replace the image's own; empty means as the image has it."""
+    """`Entrypoint` and `Parameters` replace those of the image; if they are empty, the image's are used."""
 
     image: Annotated[Name, AfterValidator(_image_name)]
     entrypoint: Arguments = ()
@@ -57,9 +57,9 @@ class DockerParams(Model):
 
 
 class WasmParams(Model):
-    """`EntryModule` and `ImportModules` are targets of input sources; `Entrypoint` an exported function.
+    """`EntryModule` and `ImportModules` are targets of input sources; `Entrypoint` is an exported function.
 
-    An import module is known to the entry module by its input source's alias, or else its target.
+    The entry module imports a module by the alias of its input source, or by its target if it has no alias.
     """
 
     entry_module: Value = Field(min_length=1)
@@ -70,7 +70,7 @@ class WasmParams(Model):
 
 
 class NoopParams(Model):
-    """What the run that does not happen answers."""
+    """What the no-op engine returns as the result of a run."""
 
     exit_code: Annotated[int, Field(ge=0, le=255)] = 0
     stdout: Argument = ""
@@ -78,6 +78,6 @@ class NoopParams(Model):
 
 
 def environment_of(task: Task) -> dict[str, str]:
-    """The variables a run starts with: the task's `Env`, and the engine's own, which win."""
+    """The environment of a run: the task's `Env`, overridden by the engine's `EnvironmentVariables`."""
     engine = task.engine.params.get("EnvironmentVariables")
     return {**task.env, **(engine if isinstance(engine, Mapping) else {})}

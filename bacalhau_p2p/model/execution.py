@@ -1,4 +1,4 @@
-"""Jobs and executions as their requester records them, and what an execution leaves behind."""
+"""Jobs and executions as the requester stores them, and the results of an execution."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
 INLINE_OUTPUT_LIMIT = 2048
-"""Bytes of stdout and of stderr that travel inside messages."""
+"""Bytes of stdout, and of stderr, that messages carry."""
 
 
 class RunOutput(OpenModel):
-    """How a run ended. The streams are cut at `INLINE_OUTPUT_LIMIT`; the results folder has them whole."""
+    """How a run ended. The streams are cut at `INLINE_OUTPUT_LIMIT`; the results folder has all of them."""
 
     exit_code: int = 0
     stdout: bytes = b""
@@ -25,10 +25,10 @@ class RunOutput(OpenModel):
 
 
 class Proposal(OpenModel):
-    """What a compute node claims a run gave, bound to job, execution and node.
+    """The result that a compute node proposes, bound to job, execution and node.
 
-    `result_cid` is the root of the results folder; `entries` gives the CID of each of its
-    top-level entries, so that a job may say which of them must agree.
+    `result_cid` is the root of the results folder. `entries` has the CID of each top-level entry, so that a
+    job can choose which of them are compared.
     """
 
     job_id: JobID
@@ -42,10 +42,10 @@ class Proposal(OpenModel):
 
 
 class PublishedResult(OpenModel):
-    """Where a published result can be had.
+    """Where a published result is available.
 
-    `type` is the publisher's; `params` its address in that publisher's terms (ipfs: `CID` and the
-    `Providers`' multiaddrs; local: `CID` and `URL`).
+    The location's `type` is the publisher's; its `params` depend on the publisher (ipfs: `CID`, and the
+    multiaddrs of the `Providers`; local: `CID` and `URL`).
     """
 
     cid: str
@@ -78,14 +78,14 @@ class Execution(Model):
     proposal: Proposal | None = None
     published: PublishedResult | None = None
     outlives_node: bool = False
-    """Its run goes on if the node's process dies, as a container does: the node is waited for longer."""
+    """Its run continues when the node's process dies, as a container does: the requester waits longer."""
     slot: int | None = Field(default=None, ge=0)
-    """The job's slot that it fills or filled, counted from 0; None until its bid is accepted."""
+    """The slot of the job that it fills or filled, counted from 0; None until its bid is accepted."""
     permanent: bool = False
-    """It failed, and its node says that another would fail alike."""
+    """It failed in a way that would fail on any node, as its node reports."""
     drained: bool = False
-    """Its node handed it back, unharmed: it does not count as an attempt."""
+    """Its node handed it back when it was drained. It does not count as an attempt."""
     input_bytes: int = 0
-    """Bytes of the job's inputs, as far as the node could find them out when it bid."""
+    """Bytes of the job's inputs whose size the node knew when it bid."""
     local_input_bytes: int = 0
-    """Those that it had already."""
+    """Those of them that were already on the node."""

@@ -1,4 +1,4 @@
-"""What texts in a job may be. A job may come from any peer, so each is bounded."""
+"""The types of the fields of a job. Any peer may send a job, so each has a limit."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from bacalhau_p2p.model.quantities import parse_duration
 
 MAX_COUNT = 1000
-"""Executions of one job accepted at one time."""
+"""Executions of one job that are accepted at the same time."""
 
 MAX_ENTRIES = 256
-"""Entries of any one list or map (labels, inputs, constraints, ...) that is not a command line."""
+"""Entries of a list or map (labels, inputs, constraints, ...) other than a command line."""
 
 MAX_ARGUMENTS = 4096
 """Words of a command line."""
 
 MAX_SPEC = 256 * 1024
-"""Bytes of a job as JSON: it is broadcast to everybody. Data belongs into inputs."""
+"""Bytes of a job as JSON. It is broadcast to all nodes, so data belongs in inputs."""
 
 RESERVED_ENVIRONMENT = "BACALHAU_"
-"""The node itself sets variables of this prefix."""
+"""The prefix of variables that the node sets."""
 
 RESERVED_RESULTS = frozenset({"stdout", "stderr", "exitCode"})
+"""Names in the results folder that the node writes."""
 
 
 def _absolute(path: str) -> str:
@@ -42,17 +43,17 @@ def _mount_point(path: str) -> str:
 
 def _entry_name(name: str) -> str:
     if "/" in name or "\0" in name or name in {".", ".."} or len(name.encode()) > 255:
-        raise ValueError("must be a plain file name")
+        raise ValueError("must be a file name of at most 255 bytes, without '/'")
     if name in RESERVED_RESULTS:
-        raise ValueError(f"{name} is taken by the results folder itself")
+        raise ValueError(f"{name} is reserved")
     return name
 
 
 def _environment_name(name: str) -> str:
     if "=" in name or "\0" in name:
-        raise ValueError("the name of an environment variable must not contain '=' or NUL")
+        raise ValueError("name must not contain '=' or NUL")
     if name.upper().startswith(RESERVED_ENVIRONMENT):
-        raise ValueError(f"names that begin with {RESERVED_ENVIRONMENT} are reserved")
+        raise ValueError(f"names that start with {RESERVED_ENVIRONMENT} are reserved")
     return name
 
 
@@ -68,12 +69,12 @@ Value = Annotated[str, StringConstraints(max_length=4096)]
 TypeName = Annotated[
     str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True, to_lower=True)
 ]
-"""Which of several interchangeable parts, lower case: Bacalhau compares them without case."""
+"""The type of an engine, source, publisher or verifier, in lower case: Bacalhau ignores its case."""
 
 AbsolutePath = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_absolute)]
 MountPoint = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_mount_point)]
 EntryName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_entry_name)]
-"""A name of its own in the results folder."""
+"""The name of an entry in the results folder."""
 
 EnvironmentName = Annotated[
     str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_environment_name)

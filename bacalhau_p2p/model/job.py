@@ -1,8 +1,8 @@
-"""The job specification: Bacalhau's v1 job, and our `Verifier` and `Deal`.
+"""The job specification: Bacalhau's v1 job, with `Verifier` and `Deal` in addition.
 
-Read one from JSON or YAML with `parse_job` (in `model/parsing.py`): that accepts keys in any
-letter case and names every fault by its path. The validators here hold for every job, also for
-one that a peer sent: what they let through, the rest of the program may rely on.
+`parse_job` in `model/parsing.py` reads one from JSON or YAML, accepts keys in any letter case and reports
+every fault with its path. The validators here apply to every job, also to one that a peer sent, so the rest
+of the program can rely on them.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _Labels = Annotated[Mapping[Name, Value], Field(max_length=MAX_ENTRIES)]
 
 
 class SpecConfig(Model):
-    """A choice among interchangeable parts: which (`type`, lower case) and its parameters."""
+    """Selects an engine, source, publisher or verifier: its `type` in lower case, and its parameters."""
 
     type: TypeName
     params: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class InputSource(Model):
-    """Data for the job: where it comes from, and the absolute path at which the job finds it."""
+    """Data for the job: its source, and the absolute path where the job finds it."""
 
     target: MountPoint
     source: SpecConfig
@@ -56,7 +56,7 @@ class InputSource(Model):
 
 
 class ResultPath(Model):
-    """A folder that the job fills: `path` inside the job, `name` in the results folder."""
+    """A folder that the job writes: its `path` inside the job, and its `name` in the results folder."""
 
     name: EntryName
     path: MountPoint
@@ -71,7 +71,7 @@ _NETWORKS = {
     "host": "Full",
     "bridge": "Full",
 }
-"""Bacalhau's names for networks, and what they mean here: a network is given only when asked for."""
+"""Bacalhau's names for networks, and what they mean here. A job has a network only if it asks for one."""
 
 
 def _network_type(name: str) -> str:
@@ -82,7 +82,7 @@ def _network_type(name: str) -> str:
 
 
 class NetworkSpec(Model):
-    """What the job may reach: `None`, `HTTP` to the listed domains, or `Full`."""
+    """The network access of the job: `None`, `HTTP` to the listed domains, or `Full`."""
 
     type: Annotated[Line, AfterValidator(_network_type)] = "None"
     domains: Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)] = ()
@@ -90,26 +90,26 @@ class NetworkSpec(Model):
     @model_validator(mode="after")
     def _domains_need_http(self) -> Self:
         if self.domains and self.type != "HTTP":
-            raise ValueError("Domains need the Type HTTP")
+            raise ValueError("Domains require the Type HTTP")
         return self
 
 
 class Timeouts(Model):
-    """Seconds; 0 means the default of the node."""
+    """Seconds; 0 means the default."""
 
     execution_timeout: Seconds = 0.0
     queue_timeout: Seconds = 0.0
     total_timeout: Seconds = 0.0
 
     @model_validator(mode="after")
-    def _total_is_enough(self) -> Self:
+    def _total_covers_the_parts(self) -> Self:
         if self.total_timeout and self.execution_timeout + self.queue_timeout > self.total_timeout:
-            raise ValueError("TotalTimeout must be at least ExecutionTimeout and QueueTimeout together")
+            raise ValueError("TotalTimeout must be at least the sum of ExecutionTimeout and QueueTimeout")
         return self
 
 
 class Deal(Model):
-    """How many bids must be in before the first is accepted; 0 means one."""
+    """How many bids must arrive before the first one is accepted; 0 means one."""
 
     min_bids: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
 
@@ -131,7 +131,7 @@ class Task(Model):
     timeouts: Timeouts = Timeouts()
 
     @model_validator(mode="after")
-    def _places_are_distinct(self) -> Self:
+    def _targets_are_distinct(self) -> Self:
         _distinct("InputSources", "Target", [source.target.rstrip("/") for source in self.input_sources])
         _distinct("ResultPaths", "Name", [result.name for result in self.result_paths])
         return self
@@ -141,25 +141,25 @@ def _distinct(where: str, what: str, values: list[str]) -> None:
     if len(set(values)) == len(values):
         return
     repeated = next(value for index, value in enumerate(values) if value in values[:index])
-    raise ValueError(f"{where} has the {what} {repeated} twice")
+    raise ValueError(f"duplicate {what} {repeated} in {where}")
 
 
 def _job_type(name: str) -> str:
     if name == "batch":
         return name
     if name in {"ops", "service", "daemon"}:
-        raise ValueError(f"{name} jobs are not supported yet, only batch")
-    raise ValueError(f"unknown job type {name!r}, only batch is supported")
+        raise ValueError(f"{name} jobs are not supported yet; use batch")
+    raise ValueError(f"unknown job type {name!r}; use batch")
 
 
 def _one_task(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     if len(tasks) != 1:
-        raise ValueError(f"must be exactly one task, not {len(tasks)}")
+        raise ValueError(f"must have exactly one task, not {len(tasks)}")
     return tasks
 
 
 class JobSpec(Model):
-    """What the user asks for. Always has exactly one task."""
+    """What the user submits. Always has exactly one task."""
 
     name: Line = ""
     namespace: Name = "default"
@@ -179,17 +179,17 @@ class JobSpec(Model):
 
     @property
     def min_bids(self) -> int:
-        """How many bids must be in before the first is accepted, at least one."""
+        """How many bids must arrive before the first one is accepted; at least one."""
         return max(1, self.deal.min_bids)
 
     @property
     def deterministic(self) -> bool:
-        """Whether two honest runs must leave the same results: they will be compared."""
+        """Whether the verifier compares results, so that all honest runs must produce the same ones."""
         return self.verifier.type == "deterministic"
 
     @property
     def resources(self) -> Resources:
-        """What one execution may use; defaults fill in what is not asked for."""
+        """What one execution may use, with defaults for what the job does not say."""
         return _with_defaults(self.task.resources)
 
     @property
@@ -202,7 +202,7 @@ class JobSpec(Model):
 
     @property
     def queue_timeout(self) -> float:
-        """Seconds that the job may wait for its first accepted bid."""
+        """Seconds that the job may wait until a first bid is accepted."""
         timeouts = self.task.timeouts
         if timeouts.queue_timeout:
             return timeouts.queue_timeout
@@ -210,7 +210,7 @@ class JobSpec(Model):
 
     @property
     def total_timeout(self) -> float:
-        """Seconds from submission to the end, whatever happens: enough to queue and to run once."""
+        """Seconds from submission to the end, including all retries. Enough to queue and to run once."""
         given = self.task.timeouts.total_timeout
         return given or max(DEFAULT_TOTAL_TIMEOUT, self.queue_timeout + self.execution_timeout)
 

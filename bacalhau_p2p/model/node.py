@@ -1,4 +1,4 @@
-"""What a node tells others about itself."""
+"""What a node announces about itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bacalhau_p2p.model.resources import Resources
 
 
 class ComputeInfo(OpenModel):
-    """What a compute component offers now."""
+    """What the compute component of a node offers at the moment."""
 
     engines: tuple[str, ...] = ()
     storage_sources: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class ComputeInfo(OpenModel):
 
 
 class NodeInfo(OpenModel):
-    """A node as it announces itself. `addresses` are multiaddrs that end in its `/p2p/` part."""
+    """The announcement of a node. `addresses` are multiaddrs that end in `/p2p/<its peer id>`."""
 
     id: PeerID
     addresses: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class NodeInfo(OpenModel):
     requester: bool = False
     compute: ComputeInfo | None = None
     dht: bool = False
-    """Whether it answers questions of the DHT."""
+    """Whether it serves the DHT."""
     gateway: str = ""
-    """URL below which `/ipfs/` gives anybody what it has; empty when there is none."""
+    """URL of its public gateway (`<URL>/ipfs/<CID>`); empty if it has none."""
     sent: UnixSeconds = 0

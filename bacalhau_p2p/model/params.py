@@ -1,6 +1,6 @@
-"""What the parts that we know by name can be told in their `Params`.
+"""The `Params` of the built-in sources, publishers and verifiers, and all built-in types by name.
 
-A type that is not listed here may be a plug-in: its parameters are passed on as they are.
+A type that is not listed here may be a plug-in. Its parameters are passed on unchecked.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from bacalhau_p2p.model.job import SpecConfig
 def _starts_with(*prefixes: str) -> AfterValidator:
     def check(url: str) -> str:
         if not url.lower().startswith(prefixes):
-            raise ValueError(f"must begin with {' or '.join(prefixes)}")
+            raise ValueError(f"must start with {' or '.join(prefixes)}")
         return url
 
     return AfterValidator(check)
 
 
 def _web_address(url: str) -> str:
-    """A URL with a host and without a password: jobs are read by everybody."""
+    """Accepts a URL with a host and without credentials."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -37,7 +37,7 @@ def _web_address(url: str) -> str:
     if not host or re.search(r"[\0-\x20\x7f\\]", url):
         raise ValueError("is not a URL")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user name or password: everybody can read a job")
+        raise ValueError("must not contain a user name or password: jobs are public")
     return url
 
 
@@ -51,7 +51,7 @@ def _matching(pattern: str, problem: str) -> AfterValidator:
 
 
 class NoParams(Model):
-    """There is nothing to be told."""
+    """For a type without parameters."""
 
 
 class IpfsSource(Model):
@@ -65,7 +65,7 @@ class InlineSource(Model):
 
 
 class LocalSource(Model):
-    """A folder or file of the compute node itself; only from its allow-list."""
+    """A folder or file on the compute node. The node must allow it in its settings."""
 
     source_path: AbsolutePath
     read_write: bool = False
@@ -73,7 +73,7 @@ class LocalSource(Model):
 
 
 class UrlSource(Model):
-    """One file; with `SHA256` (in hex) exactly that one."""
+    """One file. If `SHA256` (in hex) is given, the content must match it."""
 
     url: Annotated[Value, _starts_with("http://", "https://"), AfterValidator(_web_address)]
     sha256: Annotated[Line, _matching(r"[0-9A-Fa-f]{64}", "must be 64 hexadecimal digits")] = Field(
@@ -81,23 +81,21 @@ class UrlSource(Model):
     )
 
 
-_Region = Annotated[Line, _matching(r"[A-Za-z0-9-]{1,64}", "is not a region")]
+_Region = Annotated[Line, _matching(r"[A-Za-z0-9-]{1,64}", "is not a region name")]
 _Endpoint = Annotated[
-    Value, _matching(r"https?://[^/\s@?#]+/?", "must be http:// or https://, a host and no path")
+    Value, _matching(r"https?://[^/\s@?#]+/?", "must be an http or https URL without a path")
 ]
-_Bucket = Annotated[
-    Name, _matching(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "is not the name of a bucket")
-]
+_Bucket = Annotated[Name, _matching(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "is not a bucket name")]
 
 
 def _only_empty(value: Any) -> Any:
     if value:
-        raise ValueError("is not supported: put what you want under a prefix, and name that in Key")
+        raise ValueError("is not supported; put the objects under one prefix and use it as Key")
     return value
 
 
 class S3Source(Model):
-    """An object, or all objects whose keys begin so when `Key` ends in `/` or `*` or is empty."""
+    """An object; or all objects with a prefix, if `Key` ends in `/` or `*` or is empty."""
 
     bucket: _Bucket
     key: Value = ""
@@ -107,9 +105,7 @@ class S3Source(Model):
     version_id: Value = ""
     checksum_sha256: Annotated[
         Line,
-        _matching(
-            r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "must be a SHA-256 in base64, as S3 has it, or in hex"
-        ),
+        _matching(r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "must be a SHA-256 in base64 or hex"),
     ] = Field(default="", alias="ChecksumSHA256")
     partition: Annotated[Mapping[str, Any], AfterValidator(_only_empty)] = Field(default_factory=dict)
     anonymous: bool = False
@@ -120,30 +116,28 @@ class S3Source(Model):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it can never be other content."""
+        """Whether its content can never change."""
         return self.version_id not in ("", "null") or bool(self.checksum_sha256)
 
     @model_validator(mode="after")
     def _one_object(self) -> Self:
         if self.is_prefix and (self.version_id or self.checksum_sha256):
-            raise ValueError("VersionID and ChecksumSHA256 need a Key that is one object")
+            raise ValueError("VersionID and ChecksumSHA256 require the Key of a single object")
         return self
 
 
 class GitSource(Model):
-    """`Ref` is a branch, a tag or a whole commit id; the default branch when it is empty."""
+    """`Ref` is a branch, a tag or a full commit id. If it is empty, the default branch is used."""
 
     url: Annotated[Value, _starts_with("http://", "https://"), AfterValidator(_web_address)]
     ref: Annotated[
         Line,
-        _matching(
-            r"(?!.*(\.\.|//|@\{|\.lock(/|$)))[\w][\w./+@=-]*(?<![./])", "is not the name of a reference"
-        ),
+        _matching(r"(?!.*(\.\.|//|@\{|\.lock(/|$)))[\w][\w./+@=-]*(?<![./])", "is not a reference name"),
     ] = ""
 
 
 class S3Publisher(Model):
-    """`Key` is a prefix, in which `{jobID}`, `{executionID}`, `{date}` and `{time}` are replaced."""
+    """`Key` is a prefix. `{jobID}`, `{executionID}`, `{date}` and `{time}` in it are replaced."""
 
     bucket: _Bucket
     key: Value
@@ -155,23 +149,23 @@ class S3Publisher(Model):
 _CHAINS = frozenset({"fanout", "fallback"})
 
 
-def _no_chain(links: tuple[SpecConfig, ...]) -> tuple[SpecConfig, ...]:
-    if any(link.type in _CHAINS for link in links):
-        raise ValueError("must not hold another chain")
-    return links
+def _no_nested_chain(publishers: tuple[SpecConfig, ...]) -> tuple[SpecConfig, ...]:
+    if any(publisher.type in _CHAINS for publisher in publishers):
+        raise ValueError("must not contain fanout or fallback")
+    return publishers
 
 
 class ChainParams(Model):
-    """Several publishers: `fanout` needs all of them, `fallback` the first that works."""
+    """Several publishers: `fanout` uses all of them, `fallback` the first one that works."""
 
     publishers: Annotated[
-        tuple[SpecConfig, ...], Field(min_length=1, max_length=8), AfterValidator(_no_chain)
+        tuple[SpecConfig, ...], Field(min_length=1, max_length=8), AfterValidator(_no_nested_chain)
     ]
 
 
 class DeterministicParams(Model):
-    """How many equal proposals are enough (0: a majority of at least two), and which top-level
-    entries of the results folder must be equal (none given: all)."""
+    """`Confidence` is how many equal proposals are enough; 0 means a majority of at least two. `Entries` are
+    the top-level entries of the results folder that must be equal; if there are none, all must be."""
 
     confidence: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
     entries: Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)] = ()
@@ -207,4 +201,4 @@ KNOWN_PARAMS: Mapping[str, Mapping[str, type[Model]]] = {
     "Publishers": PUBLISHERS,
     "Verifier": VERIFIERS,
 }
-"""By the field that makes the choice, then by its type in lower case."""
+"""The parameters of the built-in types, by the key of the choice and the type in lower case."""

@@ -1,8 +1,8 @@
-"""From what a user wrote (JSON, YAML or a mapping) to a `JobSpec`, with every fault named by its path.
+"""Parses a job from JSON, YAML or a mapping into a `JobSpec`, and reports every fault with its path.
 
-Keys are ours in any letter case, at every level whose keys we know; the keys of a user's own maps
-(labels, environments) stay as they are. What a Bacalhau server adds to a job is ignored, so that a
-job that was read from one can be submitted again.
+Keys are accepted in any letter case; the keys of a user's own maps (labels, environments) are not changed.
+Keys that a Bacalhau server adds to a job are ignored, so that a job that was read from a server can be
+submitted again.
 """
 
 from __future__ import annotations
@@ -26,29 +26,31 @@ _SERVER_FIELDS = frozenset(
 )
 
 _MAX_FAULTS = 100
-"""Nobody mends more than these in one go, and a peer's garbage must not cost us a suggestion each."""
+"""Faults that are reported. Bounds the work that a malformed job can cause: each fault has a suggestion."""
 
 _IGNORED: Mapping[type[Model], frozenset[str]] = {JobSpec: _SERVER_FIELDS}
-"""Keys, in lower case, that are neither used nor wrong."""
+"""Keys, in lower case, that are allowed and ignored."""
 
 
 def parse_job(data: bytes | str, *, format: Format = "auto") -> JobSpec:  # noqa: A002
-    """The job that JSON or YAML text describes, in normal form. Raises InvalidJob with all faults."""
+    """The job in a JSON or YAML document, normalised. Raises InvalidJob with all faults."""
     return job_from_mapping(read_document(data, format=format))
 
 
 def job_from_mapping(value: object) -> JobSpec:
-    """The job that plain maps, lists, text and numbers describe, in normal form; `{"Job": ...}` is
-    unwrapped. Raises InvalidJob with all faults."""
+    """The job in plain maps, lists, text and numbers, normalised. Unwraps `{"Job": ...}`.
+
+    Raises InvalidJob with all faults.
+    """
     document = bounded(value)
     if document is None:
-        raise InvalidJob([Fault("", "there is no job: the document is empty")])
+        raise InvalidJob([Fault("", "the document is empty")])
     if not isinstance(document, dict):
         raise InvalidJob([Fault("", f"a job must be a map, not {_kind(document)}")])
-    return _Reader().read(_unwrapped(document))
+    return _Parser().parse(_unwrapped(document))
 
 
-# --- the shapes that a job is made of ------------------------------------------------------
+# --- shapes of values ----------------------------------------------------------------------
 
 
 class _ListOf:
@@ -57,11 +59,11 @@ class _ListOf:
 
 
 class _TextMap:
-    """A map whose keys are the user's own."""
+    """A map with keys of the user."""
 
 
 class _Choice:
-    """A `SpecConfig`: which parameters it knows depends on the field that it stands in."""
+    """A `SpecConfig`. Its possible parameters depend on the field that contains it."""
 
     def __init__(self, field: str) -> None:
         self.field = field
@@ -72,7 +74,7 @@ _Shape = type[Any] | _ListOf | _TextMap | _Choice
 
 @lru_cache(maxsize=256)
 def _fields(model: type[Model]) -> dict[str, tuple[str, _Shape]]:
-    """The keys of a model in lower case, each with its own spelling and what stands behind it."""
+    """The keys of a model in lower case, each with its proper spelling and the shape of its value."""
     found: dict[str, tuple[str, _Shape]] = {}
     for field in model.model_fields.values():
         assert field.alias is not None
@@ -97,18 +99,18 @@ def _shape(annotation: Any, field: str) -> _Shape:
     return str if annotation is str else object
 
 
-# --- reading -----------------------------------------------------------------------------
+# --- parsing ------------------------------------------------------------------------------
 
 
-class _Reader:
-    """Reads one job: brings keys to their spelling, and gathers what is wrong."""
+class _Parser:
+    """Parses one job: corrects the spelling of keys and collects all faults."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._moved: dict[str, str] = {}
-        """Path prefixes of what was lifted to another place -> where the user wrote it."""
+        """Maps the path of each lifted module to the path where the user wrote it."""
 
-    def read(self, job: dict[str, Any]) -> JobSpec:
+    def parse(self, job: dict[str, Any]) -> JobSpec:
         canonical = self._model(job, JobSpec, "")
         for index, task in enumerate(_items(canonical.get("Tasks"))):
             self._lift_modules(task, f"Tasks[{index}]")
@@ -118,7 +120,7 @@ class _Reader:
         except ValidationError as error:
             self._faults += faults_of(error)
         if self._faults or spec is None:
-            raise InvalidJob(self._in_users_terms())
+            raise InvalidJob(self._faults_where_written())
         if too_large := size_faults(spec):
             raise InvalidJob(too_large)
         if "Verifier" not in canonical and spec.count > 1 and spec.task.engine.type == "wasm":
@@ -126,7 +128,7 @@ class _Reader:
         return spec
 
     def _shaped(self, value: Any, shape: _Shape, path: str) -> Any:
-        """`value` with its keys spelled as `shape` has them. What does not fit is left for pydantic."""
+        """`value` with its keys in their proper spelling. Leaves mismatches of type to pydantic."""
         if isinstance(shape, _Choice) and isinstance(value, dict):
             return self._choice(value, shape.field, path)
         if isinstance(shape, _ListOf) and isinstance(value, list):
@@ -151,8 +153,8 @@ class _Reader:
             name, shape = known
             where = f"{path}.{name}" if path else name
             if name in canonical:
-                self._faults.append(Fault(where, "given twice"))
-            elif item is not None and not _says_nothing(item, shape, model):
+                self._faults.append(Fault(where, "duplicate key"))
+            elif item is not None and not _is_unset(item, shape, model):
                 canonical[name] = self._shaped(item, shape, where)
         return canonical
 
@@ -163,15 +165,15 @@ class _Reader:
         model = KNOWN_PARAMS[field].get(name.strip().lower()) if isinstance(name, str) else None
         if model is None or (params is not None and not isinstance(params, dict)):
             return choice
-        # Read again from `value`: only now is it known which keys are ours and what must be text.
-        written = next((item for key, item in value.items() if key.lower() == "params"), None)
+        # Parse `value` again: only the type tells which keys are known and which values must be text.
+        params_as_given = next((item for key, item in value.items() if key.lower() == "params"), None)
         where = f"{path}.Params"
-        canonical = self._model(written or {}, model, where)
+        canonical = self._model(params_as_given or {}, model, where)
         lifted = {
             key: canonical[key] for key in ("EntryModule", "ImportModules") if _has_map(canonical.get(key))
         }
         try:
-            # A module that is given as an input source is checked as such, once it is lifted out.
+            # A module that is written as an input source is checked as one after it is lifted.
             stand_in = {key: "/module" if key == "EntryModule" else [] for key in lifted}
             checked = model.from_wire({**canonical, **stand_in})
         except ValidationError as error:
@@ -180,7 +182,7 @@ class _Reader:
         return {**choice, "Params": {**_as_given(checked), **lifted}}
 
     def _lift_modules(self, task: Any, path: str) -> None:
-        """Modules written as input sources, the older form, become input sources and their targets."""
+        """Older jobs contain the modules as input sources. Replace each by its target in `InputSources`."""
         engine = task.get("Engine") if isinstance(task, dict) else None
         params = engine.get("Params") if isinstance(engine, dict) else None
         if not isinstance(engine, dict) or not isinstance(params, dict) or engine.get("Type") is None:
@@ -215,7 +217,7 @@ class _Reader:
         where = f"{path}.{key}" if path else key
         if model is JobSpec and key.lower() in {"spec", "apiversion"}:
             self._faults.append(
-                Fault(where, "this is a job of Bacalhau before v1.1; write it with Tasks and Engine")
+                Fault(where, "this is a job for Bacalhau before v1.1; use Tasks and Engine instead")
             )
         elif model is NetworkSpec and key.lower() == "ports":
             if item:
@@ -224,7 +226,7 @@ class _Reader:
             names = [name for name, _ in _fields(model).values()]
             self._faults.append(Fault(where, f"unknown key{_suggestion(key, names)}"))
 
-    def _in_users_terms(self) -> list[Fault]:
+    def _faults_where_written(self) -> list[Fault]:
         faults: dict[Fault, None] = {}
         for fault in self._faults:
             path = fault.path
@@ -242,8 +244,8 @@ def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _says_nothing(value: Any, shape: _Shape, model: type[Model]) -> bool:
-    """Bacalhau's own JSON has empty texts, and choices with an empty type, where nothing was given."""
+def _is_unset(value: Any, shape: _Shape, model: type[Model]) -> bool:
+    """Whether the value means "not given". Bacalhau writes empty texts, and choices without a type."""
     if value == "" and shape is str:
         return model is JobSpec or model is Task
     if not isinstance(shape, _Choice) or not isinstance(value, dict) or shape.field == "Engine":
@@ -253,7 +255,7 @@ def _says_nothing(value: Any, shape: _Shape, model: type[Model]) -> bool:
 
 
 def _text_map(value: Any) -> Any:
-    """A user's own map with its scalars as text; a null is the empty text. A list stays one."""
+    """A map of the user with scalars as text; null becomes the empty text. Lists stay lists."""
     if isinstance(value, dict):
         return {key: "" if item is None else _scalar_text(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -266,7 +268,7 @@ def _scalar_text(value: Any) -> Any:
 
 
 def _as_given(params: Model) -> dict[str, Any]:
-    """What was given, and no defaults: another version may have other ones."""
+    """The given parameters without defaults, which may differ in another version."""
     return params.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 

@@ -1,7 +1,7 @@
-"""Amounts as people write them: `500m` cores, `256mb`, `1Gi`, `30m`.
+"""Parses and formats amounts as people write them: `500m` cores, `256mb`, `1Gi`, `30m`.
 
-Each function returns a number in base units (cores, bytes, seconds) and raises ValueError with a
-sentence for the user.
+Each parser returns a number in base units (cores, bytes, seconds), or raises ValueError with a message for
+the user.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _PREFIXES = "kmgtpe"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 MAX_CPU = 10_000.0
-"""Cores: more than any machine has, so that sums of amounts stay exact enough."""
+"""Cores. More than any machine has; bounds the rounding errors of sums."""
 
 MAX_BYTES = 2**60
 MAX_GPU = 1024
 MAX_DURATION = 366 * 86400.0
-"""Seconds: a leap year."""
+"""Seconds of a leap year."""
 
 
 def parse_cpu(text: str) -> float:
-    """Cores: `2`, `0.5`, or thousandths of one, `500m`."""
-    match = _CPU.fullmatch(_compact(text))
+    """Cores: `2`, `0.5`, or in thousandths, `500m`."""
+    match = _CPU.fullmatch(_without_spaces(text))
     if match is None:
-        raise ValueError(f"{text!r} is not an amount of cores, such as 0.5 or 500m")
+        raise ValueError(f"{text!r} is not a number of cores, such as 0.5 or 500m")
     cores = float(match[1]) / (1000 if match[2] else 1)
     if cores > MAX_CPU:
         raise ValueError(f"must be at most {MAX_CPU:g} cores")
@@ -37,13 +37,13 @@ def parse_cpu(text: str) -> float:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes: `1048576`, `256mb` and `1g` by thousands, `1Gi` and `1GiB` by 1024s."""
-    match = _BYTES.fullmatch(_compact(text))
+    """Bytes: `1048576`; `256mb` and `1g` in powers of 1000; `1Gi` and `1GiB` in powers of 1024."""
+    match = _BYTES.fullmatch(_without_spaces(text))
     if match is None or (match[3] and not match[2]):
-        raise ValueError(f"{text!r} is not an amount of bytes, such as 256mb or 1Gi")
+        raise ValueError(f"{text!r} is not a size in bytes, such as 256mb or 1Gi")
     base = 1024 if match[3] else 1000
     power = _PREFIXES.index(match[2].lower()) + 1 if match[2] else 0
-    # Whole numbers stay whole: a float would round 2**53 + 1.
+    # Whole numbers stay integers: a float would round 2**53 + 1.
     amount = float(match[1]) * base**power if "." in match[1] else int(match[1]) * base**power
     if amount > MAX_BYTES:
         raise ValueError("must be at most 1Ei")
@@ -51,7 +51,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(amount: int) -> str:
-    """By thousands, as `parse_bytes` reads it, for people: `950 bytes`, `1.5 MB`, `12 GB`."""
+    """Bytes for people, in powers of 1000: `950 bytes`, `1.5 MB`, `12 GB`. `parse_bytes` can read it."""
     if amount < 1000:
         return f"{amount} byte{'' if amount == 1 else 's'}"
     power = min((len(str(amount)) - 1) // 3, len(_PREFIXES))
@@ -65,7 +65,7 @@ def format_bytes(amount: int) -> str:
 
 def parse_gpu(text: str) -> int:
     """A whole number of GPUs."""
-    text = _compact(text)
+    text = _without_spaces(text)
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is not a whole number of GPUs")
     if len(text) > len(str(MAX_GPU)) or int(text) > MAX_GPU:
@@ -76,14 +76,14 @@ def parse_gpu(text: str) -> int:
 def parse_duration(value: object) -> float:
     """Seconds: a number, or text such as `90`, `30m` or `1h30m`."""
     if isinstance(value, str):
-        return _within_a_year(_duration_text(value))
+        return _bounded(_duration_text(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be seconds, or text such as 30m")
-    return _within_a_year(float(value))
+        raise ValueError("must be a number of seconds, or text such as 30m")
+    return _bounded(float(value))
 
 
 def _duration_text(text: str) -> float:
-    compact = _compact(text)
+    compact = _without_spaces(text)
     if _NUMBER.fullmatch(compact):
         return float(compact)
     parts = _DURATION_PART.findall(compact)
@@ -92,15 +92,15 @@ def _duration_text(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-def _within_a_year(seconds: float) -> float:
+def _bounded(seconds: float) -> float:
     if not math.isfinite(seconds):
-        raise ValueError("must be a finite number of seconds")
+        raise ValueError("must be finite")
     if seconds < 0:
         raise ValueError("must be at least 0")
     if seconds > MAX_DURATION:
-        raise ValueError("must be at most a year")
+        raise ValueError("must be at most 366 days")
     return seconds
 
 
-def _compact(text: str) -> str:
+def _without_spaces(text: str) -> str:
     return text.replace(" ", "").replace("\n", "")

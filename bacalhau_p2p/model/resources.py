@@ -1,4 +1,4 @@
-"""How much of a machine: CPU cores, bytes of memory and disk, GPUs."""
+"""Resources of a computer: CPU cores, bytes of memory and disk, GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu, parse_gpu
 
 
 class Resources(Model):
-    """An amount of a machine. `cpu` in cores (0.5 is half of one), `memory` and `disk` in bytes."""
+    """Amounts of resources: `cpu` in cores (0.5 is half a core), `memory` and `disk` in bytes."""
 
     cpu: float = 0.0
     memory: int = 0
@@ -36,17 +36,17 @@ class Resources(Model):
             gpu=self.gpu - other.gpu,
         )
 
-    def fits_in(self, room: Resources) -> bool:
-        """Whether each part is at most that of `room`; a billionth of a core is forgiven."""
+    def fits_in(self, available: Resources) -> bool:
+        """Whether no amount exceeds the available one. Tolerates a billionth of a core, for rounding."""
         return (
-            self.cpu <= room.cpu + 1e-9
-            and self.memory <= room.memory
-            and self.disk <= room.disk
-            and self.gpu <= room.gpu
+            self.cpu <= available.cpu + 1e-9
+            and self.memory <= available.memory
+            and self.disk <= available.disk
+            and self.gpu <= available.gpu
         )
 
 
-def _readable_by(parse: Callable[[str], float]) -> AfterValidator:
+def _parsed_by(parse: Callable[[str], float]) -> AfterValidator:
     def check(text: str) -> str:
         if text:
             parse(text)
@@ -58,14 +58,14 @@ def _readable_by(parse: Callable[[str], float]) -> AfterValidator:
 class ResourceSpec(Model):
     """What one execution may use, as text: `0.5` or `500m` cores, `256mb`, `1gb`."""
 
-    cpu: Annotated[Line, _readable_by(parse_cpu)] = ""
-    memory: Annotated[Line, _readable_by(parse_bytes)] = ""
-    disk: Annotated[Line, _readable_by(parse_bytes)] = ""
-    gpu: Annotated[Line, _readable_by(parse_gpu)] = ""
+    cpu: Annotated[Line, _parsed_by(parse_cpu)] = ""
+    memory: Annotated[Line, _parsed_by(parse_bytes)] = ""
+    disk: Annotated[Line, _parsed_by(parse_bytes)] = ""
+    gpu: Annotated[Line, _parsed_by(parse_gpu)] = ""
 
 
 def parse_resources(spec: ResourceSpec) -> Resources:
-    """What the texts of a (validated) `ResourceSpec` amount to; what is not given is 0."""
+    """The amounts of a validated `ResourceSpec`. Empty texts are 0."""
     return Resources(
         cpu=parse_cpu(spec.cpu) if spec.cpu else 0.0,
         memory=parse_bytes(spec.memory) if spec.memory else 0,

@@ -1,4 +1,4 @@
-"""The states of jobs and executions, in Bacalhau's words."""
+"""The states of jobs and executions, named as in Bacalhau."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is in its life, as its requester sees it."""
+    """The state of a job."""
 
     PENDING = "Pending"
-    """Accepted for submission and announced; no round of bids has ended yet."""
+    """Announced; the first round of bids has not ended."""
     QUEUED = "Queued"
-    """A round ended and nobody who can run it had room: it waits and is announced again."""
+    """No node that can run the job has room at the moment. The job waits and is announced again."""
     RUNNING = "Running"
     """At least one bid was accepted."""
     COMPLETED = "Completed"
     FAILED = "Failed"
     STOPPED = "Stopped"
-    """Cancelled by its user."""
+    """Cancelled by the user."""
 
     @property
     def terminal(self) -> bool:
@@ -25,7 +25,7 @@ class JobState(StrEnum):
 
 
 class ExecutionState(StrEnum):
-    """Where one attempt at a job is, as its requester sees it."""
+    """The state of an execution at the requester."""
 
     BID_RECEIVED = "BidReceived"
     BID_ACCEPTED = "BidAccepted"
@@ -38,7 +38,7 @@ class ExecutionState(StrEnum):
     RESULT_REJECTED = "ResultRejected"
     FAILED = "Failed"
     LOST = "Lost"
-    """Its node fell silent."""
+    """Its node no longer answers."""
     CANCELLED = "Cancelled"
 
     @property
@@ -47,7 +47,7 @@ class ExecutionState(StrEnum):
 
 
 class ComputeState(StrEnum):
-    """Where one attempt at a job is, as the compute node that makes it sees it."""
+    """The state of an execution at its compute node."""
 
     BID = "Bid"
     PREPARING = "Preparing"

@@ -38,8 +38,8 @@ def size_faults(spec: JobSpec) -> list[Fault]:
     if size <= MAX_SPEC:
         return []
     problem = (
-        f"the job has {size:,} bytes, and at most {MAX_SPEC:,} fit into its announcement: "
-        "add the data to a node and refer to it by CID"
+        f"the job is too large: {size:,} bytes (the limit is {MAX_SPEC:,}); "
+        "add the data to a node and use its CID as an input"
     )
     return [Fault("", problem)]
 
@@ -84,7 +84,7 @@ _PROBLEMS = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a smaller whole number",
+    "int_parsing_size": "must be a smaller number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "float_type": "must be a number",
@@ -103,7 +103,7 @@ def _problem(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     if details["type"] == "value_error":
         return str(context["error"])
-    return _PROBLEMS.get(details["type"], "not valid").format(**context)
+    return _PROBLEMS.get(details["type"], "invalid value").format(**context)
 
 
 def _path(prefix: str, location: tuple[int | str, ...]) -> str:

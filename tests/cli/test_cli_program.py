@@ -103,7 +103,7 @@ def test_no_node_is_told_with_its_address(run):
     ("answer", "expected"),
     [
         ((200, b"<html>"), "is not a node of ours"),
-        ((503, b"down"), "the node answered with status 503"),
+        ((503, b"down"), "the node answered with HTTP status 503"),
         ((401, b'{"Error": "a token is needed", "Code": "ApiError"}'), "Error: a token is needed"),
         ((200, b"{}"), "cannot be understood"),
     ],

@@ -169,7 +169,7 @@ def test_fault_that_the_node_finds_is_told_alike(run):
     result = run("docker", "run", "--memory", "lots", "busybox")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == (
-        "Error: Tasks[0].Resources.Memory: 'lots' is not an amount of bytes, such as 256mb or 1Gi"
+        "Error: Tasks[0].Resources.Memory: 'lots' is not a size in bytes, such as 256mb or 1Gi"
     )
 
 

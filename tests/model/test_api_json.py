@@ -1,3 +1,5 @@
+"""`api_json` and `api_errors`: what the server writes, clients read back."""
+
 from __future__ import annotations
 
 import json
@@ -72,7 +74,7 @@ def through_json(value: object) -> object:
     return json.loads(json.dumps(value))
 
 
-def test_job_has_bacalhaus_shape():
+def test_a_job_has_bacalhaus_format():
     shown = job_to_json(a_job())
     assert shown["ID"] == "j-1"
     assert shown["State"] == {"StateType": "Failed", "Message": "no node"}
@@ -82,21 +84,21 @@ def test_job_has_bacalhaus_shape():
     assert shown["Revision"] == 1
 
 
-def test_job_comes_back_as_it_was():
+def test_a_job_survives_the_round_trip():
     assert job_from_json(through_json(job_to_json(a_job()))) == a_job()
 
 
-def test_job_without_a_name_is_called_by_its_id():
+def test_a_job_without_a_name_is_shown_with_its_id():
     nameless = a_job(spec=SPEC.replace(name=""))
     assert job_to_json(nameless)["Name"] == "j-1"
     assert job_from_json(job_to_json(nameless)) == nameless
 
 
-def test_execution_comes_back_as_it_was():
+def test_an_execution_survives_the_round_trip():
     assert execution_from_json(through_json(execution_to_json(an_execution()))) == an_execution()
 
 
-def test_what_a_node_had_of_the_inputs_is_shown_where_there_are_some():
+def test_the_bytes_of_the_inputs_are_shown_if_there_are_inputs():
     bid = an_execution().replace(input_bytes=500, local_input_bytes=200)
     shown = execution_to_json(bid)
     assert (shown["InputBytes"], shown["LocalInputBytes"]) == (500, 200)
@@ -104,27 +106,27 @@ def test_what_a_node_had_of_the_inputs_is_shown_where_there_are_some():
     assert "InputBytes" not in execution_to_json(an_execution())
 
 
-def test_execution_without_proposal_shows_that_it_has_none():
+def test_an_execution_without_a_proposal_shows_that_it_has_none():
     bid = an_execution().replace(proposal=None, published=None, state=ExecutionState.BID_ACCEPTED)
     shown = execution_to_json(bid)
     assert (shown["RunOutput"], shown["ResultCID"], shown["PublishedResult"]) == (None, "", None)
     assert execution_from_json(shown) == bid
 
 
-def test_output_that_is_not_utf8_is_shown_with_replacements():
+def test_output_that_is_not_utf8_is_shown_with_replacement_characters():
     execution = an_execution()
     assert execution.proposal is not None
     odd = execution.replace(proposal=execution.proposal.replace(output=RunOutput(stdout=b"\xff\n")))
     assert execution_to_json(odd)["RunOutput"]["Stdout"] == "\ufffd\n"
 
 
-def test_result_always_names_its_cid():
+def test_a_result_always_contains_its_cid():
     result = PublishedResult(cid="bafy", location=SpecConfig(type="s3", params={"Bucket": "b"}))
     assert result_to_json(result) == {"Type": "s3", "Params": {"Bucket": "b", "CID": "bafy"}}
     assert result_from_json(result_to_json(result)).cid == "bafy"
 
 
-def test_node_comes_back_as_it_was():
+def test_a_node_survives_the_round_trip():
     node = NodeInfo(
         id=NODE, addresses=("/ip4/1.2.3.4/tcp/1",), labels={"a": "b"}, requester=True,
         compute=ComputeInfo(engines=("wasm",), max_capacity=Resources(cpu=2, memory=10)),
@@ -133,7 +135,7 @@ def test_node_comes_back_as_it_was():
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"ID": 1}, {**job_to_json(a_job()), "CreateTime": "soon"}])
-def test_what_is_not_a_job_is_a_value_error(value):
+def test_a_malformed_job_is_a_value_error(value):
     with pytest.raises(ValueError, match=r"\w"):
         job_from_json(value)
 
@@ -143,11 +145,11 @@ def test_what_is_not_a_job_is_a_value_error(value):
     [
         InvalidJob([Fault("Count", "must be at least 1"), Fault("", "bad")]),
         UnknownJob("no job has the id abc"),
-        errors.AmbiguousID("2 jobs begin with ab"),
+        errors.AmbiguousID("several jobs match ab"),
         errors.ContentNotFound("no peer has bafy"),
     ],
 )
-def test_error_arrives_as_it_was_raised(error):
+def test_an_error_survives_the_round_trip(error):
     arrived = error_from_json(through_json(error_to_json(error)), status=400)
     assert type(arrived) is type(error)
     assert str(arrived) == str(error)
@@ -157,8 +159,8 @@ def test_error_arrives_as_it_was_raised(error):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (None, "the node answered with status 502"),
-        ({"Error": ""}, "the node answered with status 502"),
+        (None, "the node answered with HTTP status 502"),
+        ({"Error": ""}, "the node answered with HTTP status 502"),
         ({"Error": "broken", "Code": "Fault"}, "broken"),
         ({"Error": "broken", "Code": "BaseException"}, "broken"),
         ({"Error": "broken"}, "broken"),

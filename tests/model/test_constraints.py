@@ -33,7 +33,7 @@ LABELS = {"arch": "amd64", "cores": "16", "zone": "b"}
         ("absent", "<", ["8"], False),
     ],
 )
-def test_relation(key, operator, values, expected):
+def test_an_operator_compares_the_label_with_the_values(key, operator, values, expected):
     constraint = Constraint.from_wire({"Key": key, "Operator": operator, "Values": values})
     assert matches([constraint], LABELS) is expected
 
@@ -52,6 +52,6 @@ def test_every_constraint_must_hold():
     ("operator", "values"),
     [("in", ()), ("=", ()), ("=", ("a", "b")), ("exists", ("a",)), (">", ("many",)), ("near", ("a",))],
 )
-def test_constraint_that_makes_no_sense_cannot_be_made(operator, values):
+def test_an_operator_with_unsuitable_values_is_rejected(operator, values):
     with pytest.raises(ValidationError):
         Constraint(key="arch", operator=operator, values=values)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import time
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ def spec(task: dict[str, Any] | None = None, **job: Any) -> JobSpec:
     return job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}, **(task or {})}], **job})
 
 
-def test_defaults():
+def test_a_minimal_job_has_defaults():
     job = spec()
     assert (job.count, job.min_bids, job.deterministic, job.namespace) == (1, 1, False, "default")
     assert (job.execution_timeout, job.queue_timeout, job.total_timeout) == (1800, 300, 3600)
@@ -35,7 +36,7 @@ def test_defaults():
         ({"ExecutionTimeout": 5, "QueueTimeout": 5, "TotalTimeout": 10}, 5, 5, 10),
     ],
 )
-def test_timeouts_that_are_not_given_follow_from_those_that_are(timeouts, execution, queue, total):
+def test_missing_timeouts_follow_from_the_given_ones(timeouts, execution, queue, total):
     job = spec({"Timeouts": timeouts})
     assert (job.execution_timeout, job.queue_timeout, job.total_timeout) == (execution, queue, total)
 
@@ -46,25 +47,25 @@ def test_zero_cpu_and_memory_mean_the_default():
     assert (job.resources.disk, job.resources.gpu) == (10**9, 2)
 
 
-def test_resources_follow_a_changed_copy():
+def test_a_changed_copy_has_its_own_resources():
     job = spec({"Resources": {"CPU": "2"}})
     assert job.resources.cpu == 2
     task = job.task.replace(resources=job.task.resources.replace(cpu="3"))
     assert job.replace(tasks=(task,)).resources.cpu == 3
 
 
-def test_deal_and_verifier():
+def test_the_deal_and_the_verifier_determine_bids_and_comparison():
     job = spec(Deal={"MinBids": 3}, Verifier={"Type": "Deterministic"})
     assert (job.min_bids, job.deterministic) == (3, True)
     assert job.replace(deal=Deal()).min_bids == 1
 
 
 @pytest.mark.parametrize("network", ["full", "HOST", "bridge"])
-def test_bacalhaus_other_names_for_a_network_mean_the_full_one(network):
+def test_other_names_of_bacalhau_mean_the_full_network(network):
     assert spec({"Network": {"Type": network}}).task.network.type == "Full"
 
 
-def test_the_engines_environment_wins_over_the_tasks():
+def test_the_environment_of_the_engine_overrides_that_of_the_task():
     engine = {"Type": "docker", "Params": {"Image": "x", "EnvironmentVariables": ["A=engine", "B=2"]}}
     task = spec({"Engine": engine, "Env": {"A": "task", "C": 3}}).task
     assert environment_of(task) == {"A": "engine", "B": "2", "C": "3"}
@@ -83,7 +84,7 @@ def test_the_engines_environment_wins_over_the_tasks():
         {"Unknown": 1},
     ],
 )
-def test_what_a_peer_sends_is_held_to_the_same_rules(change):
+def test_a_job_from_a_peer_follows_the_same_rules(change):
     with pytest.raises(ValidationError):
         JobSpec.from_wire({**spec().to_wire(), **change})
 
@@ -100,27 +101,35 @@ def test_what_a_peer_sends_is_held_to_the_same_rules(change):
         {"ResultPaths": [{"Name": "../x", "Path": "/x"}]},
     ],
 )
-def test_what_a_peer_sends_in_a_task_is_held_to_the_same_rules(change):
+def test_a_task_from_a_peer_follows_the_same_rules(change):
     wire = spec().to_wire()
     with pytest.raises(ValidationError):
         JobSpec.from_wire({**wire, "Tasks": [{**wire["Tasks"][0], **change}]})
 
 
-def test_type_names_of_a_peer_are_lower_case_too():
+def test_types_from_a_peer_become_lower_case():
     wire = spec().to_wire()
     wire["Tasks"][0]["Engine"]["Type"] = " NoOp "
     assert JobSpec.from_wire(wire).task.engine == SpecConfig(type="noop")
 
 
-def test_reading_and_writing_a_small_job_is_cheap():
+def test_reading_and_writing_a_small_job_runs_little_python():
     source = {"Type": "ipfs", "Params": {"CID": "bafy"}}
     wire = spec({"InputSources": [{"Target": "/inputs", "Source": source}]}).to_wire()
-    best = min(_timed(wire) for _ in range(20))
-    # About 60 us; the bound is generous for a busy machine, and far below a signature's cost.
-    assert best < 500e-6
+    assert calls(lambda: JobSpec.from_wire(wire).to_wire()) < 100  # pydantic does the rest
 
 
-def _timed(wire: dict[str, Any]) -> float:
-    start = time.perf_counter()
-    JobSpec.from_wire(wire).to_wire()
-    return time.perf_counter() - start
+def calls(action: Callable[[], object]) -> int:
+    """How many functions of Python are called."""
+    count = 0
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count

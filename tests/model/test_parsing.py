@@ -26,7 +26,7 @@ def faults(job: object) -> list[str]:
     return [str(fault) for fault in caught.value.faults]
 
 
-def test_docker_job_file_of_bacalhau_parses_unchanged():
+def test_a_docker_job_file_for_bacalhau_is_accepted_unchanged():
     spec = parse_job((JOBS / "docker.yaml").read_bytes())
     task = spec.task
     assert (spec.name, spec.count, spec.labels) == ("Count the rows", 1, {"team": "data"})
@@ -54,7 +54,7 @@ def test_docker_job_file_of_bacalhau_parses_unchanged():
     assert spec.execution_timeout == 600
 
 
-def test_wasm_job_file_of_bacalhau_parses_unchanged():
+def test_a_wasm_job_file_for_bacalhau_is_accepted_unchanged():
     task = parse_job((JOBS / "wasm.yaml").read_bytes()).task
     assert task.engine.params == {
         "EntryModule": "/main.wasm",
@@ -65,7 +65,7 @@ def test_wasm_job_file_of_bacalhau_parses_unchanged():
     assert [source.source.type for source in task.input_sources] == ["inline", "localdirectory"]
 
 
-def test_job_that_a_bacalhau_server_returned_can_be_submitted_again():
+def test_a_job_from_a_bacalhau_server_can_be_submitted_again():
     spec = parse_job((JOBS / "from_server.json").read_bytes())
     assert spec.name == "wasm of an older server"
     assert spec.task.publisher == SpecConfig(type="ipfs")
@@ -80,7 +80,7 @@ def test_job_that_a_bacalhau_server_returned_can_be_submitted_again():
     )
 
 
-def test_own_wire_form_is_read_back_as_the_same_job():
+def test_the_wire_form_of_a_job_is_parsed_into_the_same_job():
     spec = parse_job((JOBS / "docker.yaml").read_bytes())
     assert job_from_mapping(spec.to_wire()) == spec
     assert JobSpec.from_wire(spec.to_wire()) == spec
@@ -88,7 +88,7 @@ def test_own_wire_form_is_read_back_as_the_same_job():
 
 
 @pytest.mark.parametrize("recase", [str.lower, str.upper, str.swapcase])
-def test_keys_are_ours_in_any_letter_case_and_a_users_own_stay(recase):
+def test_keys_are_accepted_in_any_letter_case_and_those_of_users_are_kept(recase):
     job = yaml.safe_load((JOBS / "docker.yaml").read_text())
     job["Verifier"] = {"Type": "deterministic", "Params": {"Confidence": 2}}
     own = {"Labels", "EnvironmentVariables"}
@@ -107,7 +107,7 @@ def test_keys_are_ours_in_any_letter_case_and_a_users_own_stay(recase):
     assert job_from_mapping({"LABELS": {"Team": "A"}, **docker()}).labels == {"Team": "A"}
 
 
-def test_every_fault_is_reported_at_once_and_by_its_path():
+def test_all_faults_are_reported_together_with_their_paths():
     assert faults(
         """
         job:
@@ -134,34 +134,34 @@ def test_every_fault_is_reported_at_once_and_by_its_path():
         "Tasks[0].Engine.Params.Image: missing",
         "Tasks[0].Engine.Params.WorkingDirectory: must be an absolute path",
         "Tasks[0].InputSources[0].Source.Params.CID: missing",
-        "Tasks[0].InputSources[1].Source.Params.URL: must begin with http:// or https://",
+        "Tasks[0].InputSources[1].Source.Params.URL: must start with http:// or https://",
         "Tasks[0].Network.ports: not supported yet",
-        "Type: ops jobs are not supported yet, only batch",
+        "Type: ops jobs are not supported yet; use batch",
         "Count: must be at least 1",
-        "Constraints[0]: operator in takes at least one value",
+        "Constraints[0]: operator in requires at least one value",
         "Constraints[1].Operator: unknown operator 'near' "
         "(known: =, ==, in, !=, notin, exists, !, >, gt, <, lt)",
         "Labels: must be a map",
-        "Tasks[0].Env.BACALHAU_X: names that begin with BACALHAU_ are reserved",
+        "Tasks[0].Env.BACALHAU_X: names that start with BACALHAU_ are reserved",
         "Tasks[0].InputSources[0].Target: must be an absolute path",
         "Tasks[0].InputSources[1].Target: must not contain '..' or NUL",
-        "Tasks[0].ResultPaths[0].Name: stdout is taken by the results folder itself",
-        "Tasks[0].ResultPaths[1].Name: must be a plain file name",
+        "Tasks[0].ResultPaths[0].Name: stdout is reserved",
+        "Tasks[0].ResultPaths[1].Name: must be a file name of at most 255 bytes, without '/'",
         "Tasks[0].ResultPaths[1].Path: must be an absolute path",
-        "Tasks[0].Resources.CPU: 'lots' is not an amount of cores, such as 0.5 or 500m",
+        "Tasks[0].Resources.CPU: 'lots' is not a number of cores, such as 0.5 or 500m",
         "Tasks[0].Network.Type: must be None, HTTP or Full",
-        "Tasks[0].Timeouts: TotalTimeout must be at least ExecutionTimeout and QueueTimeout together",
+        "Tasks[0].Timeouts: TotalTimeout must be at least the sum of ExecutionTimeout and QueueTimeout",
     ]
 
 
 @pytest.mark.parametrize(
     ("job", "expected"),
     [
-        ("", ["there is no job: the document is empty"]),
+        ("", ["the document is empty"]),
         ("3", ["a job must be a map, not a number"]),
         ("- a", ["a job must be a map, not a list"]),
         ({}, ["Tasks: missing"]),
-        ({"Tasks": []}, ["Tasks: must be exactly one task, not 0"]),
+        ({"Tasks": []}, ["Tasks: must have exactly one task, not 0"]),
         ({"Tasks": {}}, ["Tasks: must be a list"]),
         ({"Tasks": [3]}, ["Tasks[0]: must be a map"]),
         ({"Tasks": [{}]}, ["Tasks[0].Engine: missing"]),
@@ -175,8 +175,8 @@ def test_every_fault_is_reported_at_once_and_by_its_path():
         (docker(Nmae="x"), ["Tasks[0].Nmae: unknown key (did you mean Name?)"]),
         ({**docker(), "Count": 1001}, ["Count: must be at most 1000"]),
         ({**docker(), "Count": 1.5}, ["Count: must be a whole number"]),
-        ({**docker(), "Count": 1, "count": 2}, ["Count: given twice"]),
-        ({**docker(), "Type": "cron"}, ["Type: unknown job type 'cron', only batch is supported"]),
+        ({**docker(), "Count": 1, "count": 2}, ["Count: duplicate key"]),
+        ({**docker(), "Type": "cron"}, ["Type: unknown job type 'cron'; use batch"]),
         (
             {**docker(), "Verifier": {"Params": {"Confidence": 2}}},
             ["Verifier.Type: missing"],
@@ -189,8 +189,8 @@ def test_every_fault_is_reported_at_once_and_by_its_path():
         (
             {"APIVersion": "v1beta1", "Spec": {"Engine": "docker"}},
             [
-                "APIVersion: this is a job of Bacalhau before v1.1; write it with Tasks and Engine",
-                "Spec: this is a job of Bacalhau before v1.1; write it with Tasks and Engine",
+                "APIVersion: this is a job for Bacalhau before v1.1; use Tasks and Engine instead",
+                "Spec: this is a job for Bacalhau before v1.1; use Tasks and Engine instead",
                 "Tasks: missing",
             ],
         ),
@@ -201,19 +201,19 @@ def test_every_fault_is_reported_at_once_and_by_its_path():
                     {"Target": "/a/", "Source": {"Type": "x"}},
                 ]
             ),
-            ["Tasks[0]: InputSources has the Target /a twice"],
+            ["Tasks[0]: duplicate Target /a in InputSources"],
         ),
         (
             docker(Network={"Type": "Full", "Domains": ["a.example"]}),
-            ["Tasks[0].Network: Domains need the Type HTTP"],
+            ["Tasks[0].Network: Domains require the Type HTTP"],
         ),
     ],
 )
-def test_fault(job, expected):
+def test_a_fault_names_its_path_and_problem(job, expected):
     assert faults(job) == expected
 
 
-def test_fault_of_a_module_is_named_where_the_user_wrote_it():
+def test_a_fault_of_a_module_has_the_path_where_the_user_wrote_it():
     module = {"Target": "x", "Source": {"Type": "inline", "Params": {"ur": "data:,"}}}
     engine = {"Type": "wasm", "Params": {"EntryModule": module}}
     assert faults({"Tasks": [{"Engine": engine}]}) == [
@@ -223,7 +223,7 @@ def test_fault_of_a_module_is_named_where_the_user_wrote_it():
     ]
 
 
-def test_import_modules_in_the_older_form_become_inputs_with_their_alias():
+def test_import_modules_of_older_jobs_become_inputs_with_their_alias():
     source = {"Type": "ipfs", "Params": {"CID": "bafy"}}
     params = {"EntryModule": "/main.wasm", "ImportModules": ["/a", {"Alias": "lib", "Source": source}]}
     inputs = [{"Target": "/main.wasm", "Source": source}]
@@ -237,7 +237,7 @@ def test_import_modules_in_the_older_form_become_inputs_with_their_alias():
     ]
 
 
-def test_text_stays_as_it_was_written():
+def test_text_keeps_its_original_spelling():
     spec = parse_job(
         "labels: {version: 1.10, octal: 010, no: no, time: 1:30, day: 2024-01-01, on: true, none: }\n"
         "tasks: [{engine: {type: docker, params: {image: x, parameters: [-n, 1.10, 0x1F, true]}}}]"
@@ -254,7 +254,7 @@ def test_text_stays_as_it_was_written():
     assert spec.task.engine.params["Parameters"] == ["-n", "1.10", "0x1F", "true"]
 
 
-def test_params_of_an_unknown_type_are_passed_on_as_they_are():
+def test_params_of_an_unknown_type_are_passed_on_unchanged():
     params = {"some": {"Nested": [1, 2.5, True, None, "x"]}}
     spec = job_from_mapping({"tasks": [{"engine": {"type": "Flibble", "params": params}}]})
     assert spec.task.engine == SpecConfig(type="flibble", params=params)
@@ -276,7 +276,7 @@ def test_empty_texts_mean_the_default():
     ("engine", "count", "verifier"),
     [("wasm", 1, "noop"), ("wasm", 3, "deterministic"), ("docker", 3, "noop")],
 )
-def test_verifier_that_nobody_chose_depends_on_engine_and_count(engine, count, verifier):
+def test_the_default_verifier_depends_on_engine_and_count(engine, count, verifier):
     params = {"wasm": {"EntryModule": "/m"}, "docker": {"Image": "x"}}[engine]
     inputs = [{"Target": "/m", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}]
     task = {"Engine": {"Type": engine, "Params": params}, "InputSources": inputs}
@@ -285,7 +285,7 @@ def test_verifier_that_nobody_chose_depends_on_engine_and_count(engine, count, v
     assert job_from_mapping({**job, "Verifier": {"Type": "NoOp"}}).verifier.type == "noop"
 
 
-def test_types_that_are_not_known_here_are_faults_of_their_own():
+def test_each_unknown_type_is_a_fault():
     spec = job_from_mapping(
         {
             **docker(InputSources=[{"Target": "/a", "Source": {"Type": "tape"}}], Publisher={"Type": "fax"}),
@@ -302,17 +302,17 @@ def test_types_that_are_not_known_here_are_faults_of_their_own():
     ]
 
 
-def test_job_too_large_for_its_announcement_is_refused_with_a_way_out():
+def test_a_job_too_large_for_its_announcement_is_rejected_with_advice():
     def with_text(size):
         params = {"URL": "data:," + "x" * size}
         return docker(InputSources=[{"Target": "/a", "Source": {"Type": "inline", "Params": params}}])
 
     job_from_mapping(with_text(255_000))
     (fault,) = faults(with_text(300_000))
-    assert fault.endswith("add the data to a node and refer to it by CID")
+    assert fault.endswith("add the data to a node and use its CID as an input")
 
 
-def test_garbage_costs_a_bounded_number_of_faults():
+def test_the_number_of_reported_faults_is_bounded():
     assert len(faults({f"Count{i}": 1 for i in range(40_000)})) == 100
 
 
@@ -332,7 +332,7 @@ _jobs = st.recursive(
 
 
 @given(_jobs)
-def test_anything_is_a_job_or_a_list_of_faults(value):
+def test_any_value_is_a_job_or_a_list_of_faults(value):
     spec, found = None, ()
     try:
         spec = job_from_mapping(value)
@@ -342,5 +342,5 @@ def test_anything_is_a_job_or_a_list_of_faults(value):
         assert job_from_mapping(spec.to_wire()) == spec
     else:
         assert found
-        # The words are ours, not pydantic's.
+        # None has a text of pydantic.
         assert not [fault for fault in found if "Input should" in fault.problem]

@@ -8,7 +8,7 @@ from bacalhau_p2p.model.quantities import format_bytes, parse_bytes, parse_cpu, 
 @pytest.mark.parametrize(
     ("text", "cores"), [("2", 2), ("0.5", 0.5), (".5", 0.5), ("500m", 0.5), ("100 m", 0.1), ("0", 0)]
 )
-def test_cores(text, cores):
+def test_cores_are_parsed(text, cores):
     assert parse_cpu(text) == cores
 
 
@@ -28,7 +28,7 @@ def test_cores(text, cores):
         ("512KiB", 512 * 1024),
     ],
 )
-def test_bytes(text, amount):
+def test_bytes_are_parsed(text, amount):
     assert parse_bytes(text) == amount
 
 
@@ -46,7 +46,7 @@ def test_bytes(text, amount):
         ("1d", 86400),
     ],
 )
-def test_durations(value, seconds):
+def test_durations_are_parsed(value, seconds):
     assert parse_duration(value) == seconds
 
 
@@ -62,7 +62,7 @@ def test_durations(value, seconds):
         ],
     ],
 )
-def test_anything_else_is_refused(parse, value):
+def test_anything_else_is_rejected(parse, value):
     with pytest.raises(ValueError, match=r"\w"):
         parse(value)
 
@@ -84,5 +84,5 @@ def test_anything_else_is_refused(parse, value):
         (10**21, "1000 EB"),
     ],
 )
-def test_amounts_of_bytes_are_shown_as_people_read_them(amount, text):
+def test_bytes_are_formatted_for_people(amount, text):
     assert format_bytes(amount) == text

@@ -346,7 +346,7 @@ async def test_an_invalid_job_is_refused_with_every_fault(tmp_path):
                 noop(Count=2, Verifier={"Type": "deterministic", "Params": {"Confidence": 5}})
             )
         large = Task(engine=SpecConfig(type="noop", params={"Stdout": "x" * 300_000}))
-        with pytest.raises(InvalidJob, match="fit into its announcement"):
+        with pytest.raises(InvalidJob, match="the job is too large"):
             await net.requester.submit(JobSpec(tasks=(large,)))
         assert net.requester.requester.jobs(limit=10).jobs == []
 

@@ -263,7 +263,7 @@ async def test_kill_by_the_job_itself_is_not_called_out_of_memory(kit: ExecutorK
         ({"Entrypoint": ["nosuch", "argument"]}, r"^exec nosuch failed: No such file or directory$"),
         ({"Entrypoint": ["/etc/passwd"]}, r"^exec /etc/passwd failed: Permission denied$"),
         ({"WorkingDirectory": "/etc/passwd"}, r"^Cannot mkdir: /etc/passwd is not a directory$"),
-        ({"Image": "Not A Name"}, r"^Params.Image: is not the name of an image$"),
+        ({"Image": "Not A Name"}, r"^Params.Image: is not an image name$"),
         ({"Image": "UPPER"}, r"UPPER: invalid reference format: repository name must be lowercase$"),
     ],
 )

@@ -48,7 +48,7 @@ def test_an_image_is_enough_and_variables_may_be_a_map() -> None:
         ({}, ["Params.Image: missing"]),
         ({"Image": ""}, ["Params.Image: must not be empty"]),
         ({"Image": 5}, ["Params.Image: must be text"]),
-        ({"Image": "a b"}, ["Params.Image: is not the name of an image"]),
+        ({"Image": "a b"}, ["Params.Image: is not an image name"]),
         ({"Image": "a", "Entrypoint": "sh -c"}, ["Params.Entrypoint: must be a list"]),
         (
             {"Image": "a", "Parameters": ["x", 1, "\0"]},
@@ -57,12 +57,12 @@ def test_an_image_is_enough_and_variables_may_be_a_map() -> None:
         ({"Image": "a", "EnvironmentVariables": "A=1"}, [f"{VARIABLES}: must be a map"]),
         (
             {"Image": "a", "EnvironmentVariables": ["ALONE"]},
-            [f"{VARIABLES}: must be a map, or a list of NAME=value"],
+            [f"{VARIABLES}: must be a map or a list of NAME=value"],
         ),
         ({"Image": "a", "EnvironmentVariables": {"A": 1}}, [f"{VARIABLES}.A: must be text"]),
         (
             {"Image": "a", "EnvironmentVariables": {"A=B": "1"}},
-            [f"{VARIABLES}.A=B: the name of an environment variable must not contain '=' or NUL"],
+            [f"{VARIABLES}.A=B: name must not contain '=' or NUL"],
         ),
         ({"Image": "a", "WorkingDirectory": "here"}, ["Params.WorkingDirectory: must be an absolute path"]),
         ({"Image": "a", "WorkingDirectory": 1}, ["Params.WorkingDirectory: must be text"]),
