@@ -111,7 +111,7 @@ class Content:
                 self._blocks.pin(added.cid, pin_owner)
             return added
 
-        if self._blocks.wants_room or not is_small(path):
+        if self._blocks.needs_collection or not is_small(path):
             added = await self._thread(work, trio.from_thread.check_cancelled)
         else:
             await trio.lowlevel.checkpoint()
@@ -401,7 +401,7 @@ class Content:
         """Whenever little of the quota is left, remove what nobody needs, the oldest first; until
         cancelled. It wakes now and then; a store that fills up meanwhile makes room by itself."""
         while True:
-            if self._blocks.wants_room:
+            if self._blocks.needs_collection:
                 try:
                     gone = await self._thread(
                         lambda: self._blocks.collect(

@@ -26,7 +26,7 @@ from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 from tests.support.blocks.contents import packed_under_its_root
-from tests.support.blocks.stored_blocks import large_blocks, lose
+from tests.support.blocks.stored_blocks import large_blocks, lose_large_block
 
 DATA = Random(1).randbytes(1_024_000)
 MANY, WIDE = 1000, "x" * 240
@@ -287,7 +287,7 @@ def lose_last_block(node: Node) -> None:
     """Lose the end of `data.bin`, the one block that is a file and not of full size."""
     store = node.settings.data_dir / "blocks"
     (last,) = [block for block in large_blocks(store) if block.size != 1 << 18]
-    lose(store, last.digest)
+    lose_large_block(store, last)
 
 
 async def test_content_of_a_peer_is_fetched_through_the_node(tmp_path, folder):

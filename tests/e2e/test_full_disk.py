@@ -109,7 +109,7 @@ def test_content_for_which_there_is_no_room_is_refused_and_the_node_goes_on(disk
         added = node.network.cli("add", tmp_path / "large")
         assert (added.returncode, added.stdout) == (1, "")
         assert re.fullmatch(
-            r"Error: blocks cannot be stored: (No space left on device|File too large)\n", added.stderr
+            r"Error: cannot store blocks: (No space left on device|File too large)\n", added.stderr
         )
         assert node.network.cli("add", tmp_path / "small").returncode == 0
         assert node.stop() == ""

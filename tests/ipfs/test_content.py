@@ -21,7 +21,7 @@ from bacalhau_p2p.ipfs.store.block_store import BlockStore, Pin
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 from tests.support.blocks.contents import alone, packed_under_its_root, pieces
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder, tree
-from tests.support.blocks.stored_blocks import lose
+from tests.support.blocks.stored_blocks import lose_large_block
 
 LIMITS = Limits(bytes=100_000_000)
 
@@ -222,7 +222,7 @@ async def test_content_that_lost_a_block_on_disk_is_noticed(content, tmp_path):
     ):
         assert await content.import_car(pieces(packed_under_its_root(tmp_path / "results")), pin_owner="user")
         assert await content.has(added.cid)
-        lose(tmp_path / "store", leaf.digest)
+        lose_large_block(tmp_path / "store", leaf)
         with pytest.raises(ContentNotFound, match=f"block {leaf} is not in the store"):
             await use()
         assert not await content.has(added.cid)

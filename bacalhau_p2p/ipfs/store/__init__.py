@@ -1,1 +1,1 @@
-"""Blocks on disk, the pins that keep them, and the collector of the rest."""
+"""Blocks on disk, the pins that keep them, and the garbage collector."""

@@ -1,22 +1,21 @@
 """Blocks on disk, and the pins that say who needs which root.
 
     <folder>/small.db        SQLite: blocks of up to 16 KiB
-    <folder>/packs/<n>       larger ones, one behind the other
-    <folder>/packs.db        SQLite: where each of these is
+    <folder>/packs/<n>       larger blocks, one after the other
+    <folder>/packs.db        SQLite: where each of those is
     <folder>/pins.db         SQLite: who needs what, until when
-    <folder>/lock            held while the store is open
+    <folder>/lock            locked while the store is open
 
-A process that dies leaves a whole block or none. Nothing waits for the disk but `sync`; what a power cut
-damages otherwise is noticed when the store is opened or the block is read, since every read checks the
-hash, and counts as missing from then on.
+A killed process leaves each block whole or absent. Only `sync` waits for the disk. What a power cut damages
+otherwise is found when the store is opened or the block is read, since every read verifies the hash; it
+counts as missing then.
 
-Blocks that no pin leads to and nobody uses stay until room is wanted: `collect` removes them, the
-oldest first, and is called by a `put` that would exceed the quota.
+Unpinned blocks that nobody uses stay until space is needed: `collect` removes them, the oldest first, and a
+`put` that would exceed the quota calls it.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import sqlite3
@@ -24,36 +23,35 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import Self
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent, NoRoom
-from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.dag_stat import DagStat, dag_stat
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, MAX_BLOCK, Limits
-from bacalhau_p2p.ipfs.store.claims import Batch, Claims
-from bacalhau_p2p.ipfs.store.collector import Collected, Group, collect, digests_below
-from bacalhau_p2p.ipfs.store.packs import Packs
+from bacalhau_p2p.ipfs.store.complete_dags import CompleteDags
+from bacalhau_p2p.ipfs.store.disk_blocks import DiskBlocks
+from bacalhau_p2p.ipfs.store.disk_errors import disk_errors
+from bacalhau_p2p.ipfs.store.garbage_collector import Collected, Page, collect, reachable_digests
+from bacalhau_p2p.ipfs.store.live_set import Batch, LiveSet
 from bacalhau_p2p.ipfs.store.pins import Pin, Pins
-from bacalhau_p2p.ipfs.store.small_blocks import MAX_SMALL, SmallBlocks
+from bacalhau_p2p.ipfs.store.quota import Quota
 
-__all__ = ["BlockStore", "Collected", "Pin"]
-
-HIGH_WATER = 0.9
-"""The part of the quota above which `wants_room` says that blocks should be collected."""
-LOW_WATER = 0.7
-"""The part of the quota down to which they are."""
-_REMEMBERED = 10_000
-"""DAGs that are known to be complete."""
+__all__ = ["Batch", "BlockStore", "Collected", "Pin"]
 
 Watcher = Callable[[Sequence[tuple[CID, bytes]]], None]
-"""Is told of blocks once they are stored, from whatever thread did it; it may neither block nor raise."""
+"""Called with blocks after they are stored, from any thread; it must neither block nor raise."""
+
+_USED = "used"
+"""The number that a store saves when it is closed: the bytes of its blocks."""
 
 
 class BlockStore:
-    """The blocks of one node. Every method blocks; all may be called from any thread, at once.
+    """The blocks of one node. Every method blocks, and all may be called from any thread at any time.
 
-    Blocks are kept by digest: the same bytes under another codec or CID version are stored once.
+    Blocks are stored by digest: the same bytes under another codec or CID version are stored once.
     """
 
     def __init__(
@@ -64,26 +62,22 @@ class BlockStore:
         quota: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the store in `folder`, made when it is not there.
+        """Open the store in `folder`, which is created if it is missing.
 
-        `quota` is how many bytes its blocks may have in all; `clock`, in UNIX seconds, says which pins
-        have expired. Raises ContentError when another process has it open or the folder cannot be used.
+        `quota` is the limit for the bytes of all blocks; `clock`, in UNIX seconds, decides which pins have
+        expired. Raises ContentError when another process has the store open or the folder cannot be used.
         """
         self.limits = limits
-        self.quota = quota
         self._clock = clock
-        self._claims = Claims()
+        self._quota = Quota(quota)
+        self._live = LiveSet()
+        self._complete = CompleteDags(self._live.lock)
         self._collecting = threading.Lock()
-        self._used = 0
-        self._removals = 0
-        self._complete: dict[CID, DagStat] = {}
         self._watchers: list[Watcher] = []
-        try:
-            self._prepare(folder)
-        except (OSError, sqlite3.Error) as error:
-            raise ContentError(f"the block store in {folder} cannot be used: {error}") from None
+        with disk_errors(f"open the block store in {folder}"):
+            self._open(folder)
 
-    def _prepare(self, folder: Path) -> None:
+    def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -93,18 +87,15 @@ class BlockStore:
             except BlockingIOError:
                 raise ContentError(f"the block store in {folder} is in use by another process") from None
             self._pins = undo.enter_context(closing(Pins(folder / "pins.db")))
-            self._small = undo.enter_context(closing(SmallBlocks(folder / "small.db")))
-            self._packs = undo.enter_context(closing(Packs(folder / "packs.db", folder / "packs")))
-            used = self._pins.take_note("used")  # it is there when the store was closed well
-            if used is None or self._packs.lost_some:
-                used = self._small.total() + self._packs.total()
-            self._used = used
+            self._disk = undo.enter_context(closing(DiskBlocks(folder)))
+            used = self._pins.take_number(_USED)  # absent after a crash
+            self._quota.used = self._disk.total() if used is None or self._disk.lost_blocks else used
             self._undo = undo.pop_all()
 
     def close(self) -> None:
-        """Give the folder free for another process. No other call may follow."""
-        with suppress(sqlite3.OperationalError):  # a full disk: the blocks are measured at the next start
-            self._pins.note("used", self._used)
+        """Release the lock so another process can open the store. No other call may follow."""
+        with suppress(sqlite3.OperationalError):  # the disk is full: the next start adds up the blocks
+            self._pins.save_number(_USED, self._quota.used)
         self._undo.close()
 
     def __enter__(self) -> Self:
@@ -116,146 +107,112 @@ class BlockStore:
     # --- blocks
 
     def put(self, cid: CID, block: bytes) -> None:
-        """Store one block; one that is there already is left as it is.
+        """Store one block, unless it is present.
 
-        Raises InvalidContent when `block` is not what `cid` names, ContentError when the disk refuses.
+        Raises InvalidContent when `block` does not match `cid`, ContentError when the disk refuses.
         """
         cid.require_match(block)
         self.put_verified(cid, block)
 
     def put_many(self, blocks: Iterable[tuple[CID, bytes]]) -> None:
-        """`put` for each."""
+        """`put` each block."""
         for cid, block in blocks:
             self.put(cid, block)
 
     def put_verified(self, cid: CID, block: bytes, batch: Batch | None = None) -> None:
-        """`put` for a caller who has just hashed the block, or checked its hash.
+        """`put` without verifying the hash, which the caller has computed or verified.
 
-        With a `batch`, the block stays while that is open; see `batch`.
+        With a `batch`, the block is not collected while the batch is open.
         """
         self.put_all_verified([(cid, block)], batch)
 
     def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
-        """`put_verified` for each, which is quicker for many together. After an error, some are stored."""
+        """`put_verified` each block, faster than one by one. After an error, some are stored."""
         blocks = list(blocks)
-        small: list[tuple[bytes, bytes]] = []
-        large: list[tuple[bytes, bytes]] = []
         for cid, block in blocks:
             cid.require_fetchable()
             if len(block) > MAX_BLOCK:
-                raise ContentTooLarge(f"block {cid} has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
-            self._claims.arrive(cid.digest, batch)
-            (small if len(block) <= MAX_SMALL else large).append((cid.digest, block))
-        for table, some in ((self._packs, large), (self._small, small)):
-            if some:
-                self._put(table, some)
+                raise ContentTooLarge(f"block {cid} has {len(block)} bytes; the limit is {MAX_BLOCK}")
+            self._live.add_block(cid.digest, batch)
+        for table, bodies in self._disk.by_table(blocks):
+            size = sum(len(body) for _, body in bodies)
+            if not self._quota.fits(size):
+                present = table.sizes([digest for digest, _ in bodies])
+                self._make_room(sum(len(body) for digest, body in bodies if digest not in present))
+            with disk_errors("store blocks"):
+                added = table.put_all(bodies, int(self._clock()))
+            with self._live.lock:
+                self._quota.used += added
         for watcher in self._watchers:
             watcher(blocks)
 
     @contextmanager
     def watching(self, watcher: Watcher) -> Iterator[None]:
-        """A block during which `watcher` is told of every block that is put."""
+        """Inside the block, `watcher` is called with all blocks that are put."""
         self._watchers = [*self._watchers, watcher]
         try:
             yield
         finally:
             self._watchers = [other for other in self._watchers if other is not watcher]
 
-    def _put(self, table: Packs | SmallBlocks, blocks: list[tuple[bytes, bytes]]) -> None:
-        if self.quota is not None:
-            size = sum(len(block) for _, block in blocks)
-            if self._used + size > self.quota:
-                held = table.sizes([digest for digest, _ in blocks])
-                self._make_room(sum(len(block) for digest, block in blocks if digest not in held))
-        try:
-            fresh = table.put_all(blocks, int(self._clock()))
-        except (OSError, sqlite3.Error) as error:
-            raise _refused("blocks cannot be stored", error) from None
-        with self._claims.lock:
-            self._used += fresh
-
     def get(self, cid: CID) -> bytes | None:
-        """The block, its hash checked, or None. A damaged one is removed and counts as missing."""
+        """The block, its hash verified, or None. A damaged block is removed and counts as missing."""
         if not cid.fetchable:
             return None
-        block = self._find(cid)
+        block = self._disk.get(cid)
         if block is None or cid.verify(block):
             return block
-        block = self._find(cid)  # it may have been removed while it was read, and stored again
+        block = self._disk.get(cid)  # it may have been removed during the first read, and stored again
         if block is None or cid.verify(block):
             return block
         self.delete(cid)
         return None
 
-    def _find(self, cid: CID) -> bytes | None:
-        leaf = cid.codec == RAW  # which is large, as a rule
-        first, second = (self._packs, self._small) if leaf else (self._small, self._packs)
-        block = first.get(cid.digest)
-        return second.get(cid.digest) if block is None else block
-
-    def size(self, cid: CID) -> int | None:
-        """Bytes of the block, or None. It is not read."""
-        if not cid.fetchable:
-            return None
-        size = self._small.size(cid.digest)
-        return self._packs.size(cid.digest) if size is None else size
-
-    def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
-        """Bytes of those that are here."""
-        digests = [cid.digest for cid in cids if cid.fetchable]
-        found = self._small.sizes(digests)
-        found |= self._packs.sizes([digest for digest in digests if digest not in found])
-        return {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
-
     def get_small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
-        """Those that are kept with the small ones, their hashes checked."""
-        found = self._small.get_all([cid.digest for cid in cids if cid.fetchable])
-        blocks = {cid: found[cid.digest] for cid in cids if cid.fetchable and cid.digest in found}
+        """Those blocks that are present and small, their hashes verified."""
+        blocks = self._disk.get_small([cid for cid in cids if cid.fetchable])
         return {cid: block for cid, block in blocks.items() if cid.verify(block)}
 
+    def size(self, cid: CID) -> int | None:
+        """Bytes of the block, or None. The block is not read."""
+        return self._disk.size(cid) if cid.fetchable else None
+
+    def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
+        """Bytes of those blocks that are present."""
+        return self._disk.sizes([cid for cid in cids if cid.fetchable])
+
     def has(self, cid: CID) -> bool:
-        """Whether this one block is there; see `has_all` for what is below it."""
-        return cid.fetchable and self.size(cid) is not None
+        """Whether this one block is present; see `has_all` for a whole DAG."""
+        return self.size(cid) is not None
 
     def delete(self, cid: CID) -> None:
-        """Remove one block, pinned or not; one that is not there is no error. Raises ContentError."""
+        """Remove one block if it is present, pinned or not. Raises ContentError."""
         cid.require_fetchable()
-        with self._claims.lock:
+        with self._live.lock:
             size = self.size(cid)
             if size is not None:
-                with _refusals(f"block {cid} cannot be removed"):
-                    self._small.remove([cid.digest])
-                    self._packs.remove([cid.digest])
-                self.removed(size)
+                with disk_errors(f"remove block {cid}"):
+                    self._disk.remove(cid)
+                self.before_removal(size)
 
     # --- DAGs
 
     def dag_stat(self, cid: CID, *, missing_limit: int = 1000) -> DagStat:
-        """What the DAG below `cid` adds up to, and which of its blocks are missing; remembered once
-        it is complete. Raises InvalidContent, ContentTooLarge."""
-        with self._claims.lock:
-            known, removals = self._complete.get(cid.v1), self._removals
-        if known is None:
-            known = dag_stat(cid, self, self.limits, missing_limit=missing_limit)
-            with self._claims.lock:
-                if known.complete and removals == self._removals:
-                    if len(self._complete) >= _REMEMBERED:
-                        del self._complete[next(iter(self._complete))]
-                    self._complete[cid.v1] = known
-        return known
+        """What the DAG below `cid` adds up to, and which of its blocks are missing. Cached once the DAG is
+        complete. Raises InvalidContent, ContentTooLarge."""
+        return self._complete.get(cid, lambda: dag_stat(cid, self, self.limits, missing_limit=missing_limit))
 
     def known_complete(self, cid: CID) -> bool:
-        """Whether `dag_stat` found the DAG below `cid` complete, and nothing was removed since."""
-        with self._claims.lock:
-            return cid.v1 in self._complete
+        """Whether `dag_stat` found the DAG below `cid` complete, and no block was removed since."""
+        return cid in self._complete
 
     def forget_complete(self) -> None:
-        """Remember no DAG as complete: a block of one has turned out to be missing."""
-        with self._claims.lock:
-            self.removed(0)
+        """Clear the cache of complete DAGs, because a block of one turned out to be missing."""
+        with self._live.lock:
+            self._complete.clear()
 
     def has_all(self, cid: CID) -> bool:
-        """Whether the complete DAG below `cid` is here and within the limits."""
+        """Whether the DAG below `cid` is complete and within the limits."""
         if not self.has(cid):
             return False
         try:
@@ -264,60 +221,63 @@ class BlockStore:
             return False
 
     def sync(self, root: CID) -> None:
-        """Have the disk hold what is here below `root`, and every pin: no power cut undoes them then.
+        """Wait until no power cut can undo what is stored below `root`, and all pins.
 
-        It waits for the disk, for each pack in which one of the blocks is. Raises ContentError when the disk
-        refuses.
+        It waits for each pack that holds one of the blocks. Raises ContentError when the disk refuses.
         """
-        with _refusals(f"{root} cannot be kept safe from power cuts"):
-            self._packs.sync_all(list(digests_below(self, root)))
-            self._small.sync()
+        with disk_errors(f"sync {root} to the disk"):
+            self._disk.sync(reachable_digests(self, root))
             self._pins.sync()
 
     # --- pins and other uses
 
     def pin(self, cid: CID, owner: str, expires: float | None = None) -> None:
-        """Note that `owner` needs the DAG below `cid`; the same owner pinning again moves the expiry.
+        """Pin the DAG below `cid` for `owner`; a second pin of the same owner replaces the expiry.
 
-        Blocks that may have gone before this returns are not looked for: hold the root meanwhile.
+        Blocks that are removed before this returns are not noticed: hold the root meanwhile.
         Raises ContentError when the disk refuses.
         """
-        with _refusals(f"{cid} cannot be pinned"):
+        with disk_errors(f"pin {cid}"):
             self._pins.add(cid, owner, expires)
-        self._claims.pinned(cid)
+        self._live.add_pin(cid)
 
     def unpin(self, cid: CID, owner: str) -> bool:
-        """Whether there was such a pin; there is none now. Raises ContentError when the disk refuses."""
-        with _refusals(f"{cid} cannot be unpinned"):
+        """Remove the pin; returns whether there was one. Raises ContentError when the disk refuses."""
+        with disk_errors(f"unpin {cid}"):
             return self._pins.remove(cid, owner)
 
     def pins(self, cid: CID | None = None, *, now: float | None = None) -> list[Pin]:
-        """The pins of one root, or all; with `now` (UNIX seconds) only those that have not expired."""
+        """The pins of one root, or all; with `now` (UNIX seconds), only those that have not expired."""
         return self._pins.find(cid, now)
 
     def holding(self, *roots: CID) -> AbstractContextManager[None]:
-        """A block during which nothing below `roots` is collected, whether it is there or comes."""
-        return self._claims.holding(roots)
+        """Inside the block, nothing below `roots` is collected, whether it is there or arrives."""
+        return self._live.holding(roots)
 
     def batch(self) -> AbstractContextManager[Batch]:
-        """A block during which no block that is put with the batch is collected."""
-        return self._claims.batch()
+        """Inside the block, no block that is put with the batch is collected."""
+        return self._live.batch()
 
-    # --- room
+    # --- space
 
     @property
     def used(self) -> int:
         """Bytes of all blocks."""
-        return self._used
+        return self._quota.used
 
     @property
-    def wants_room(self) -> bool:
-        """Whether so much of the quota is used that a collection is due."""
-        return self.quota is not None and self._used > self.quota * HIGH_WATER
+    def quota(self) -> int | None:
+        """The limit for the bytes of all blocks."""
+        return self._quota.limit
+
+    @property
+    def needs_collection(self) -> bool:
+        """Whether so much of the quota is used that blocks should be collected."""
+        return self._quota.above_high_water
 
     def collect(self, *, everything: bool = True, checkpoint: Callable[[], None] = lambda: None) -> Collected:
-        """Remove blocks that no pin leads to and nobody uses: all of them, or, the oldest first, as many
-        as it takes to use no more than the low-water mark of the quota.
+        """Remove blocks that are neither pinned nor in use: all of them, or the oldest ones until the
+        low-water mark of the quota is reached.
 
         `checkpoint` is called now and then and may raise to stop. Raises ContentError.
         """
@@ -325,56 +285,32 @@ class BlockStore:
             return self._collect(everything, checkpoint)
 
     def _collect(self, everything: bool, checkpoint: Callable[[], None]) -> Collected:
-        excess = float("inf")
-        if not everything:
-            excess = 0 if self.quota is None else self._used - self.quota * LOW_WATER
         now = self._clock()
-        with _refusals("blocks cannot be removed"):
+        with disk_errors("remove blocks"):
             self._pins.remove_expired(now)
             return collect(
                 self,
-                self._claims,
+                self._live,
                 lambda: {pin.cid for pin in self._pins.find(None, now)},
-                excess=excess,
+                bytes_to_free=inf if everything else self._quota.above_low_water,
                 checkpoint=checkpoint,
             )
 
     def _make_room(self, size: int) -> None:
-        assert self.quota is not None
         with self._collecting:
-            if self._used + size > self.quota:
+            if not self._quota.fits(size):
                 self._collect(False, lambda: None)
-        if self._used + size > self.quota:
-            raise NoRoom(f"the block store is full: {self._used} of {self.quota} bytes are needed")
+        if not self._quota.fits(size):
+            raise NoRoom(
+                f"the block store is full: {self.used} of {self.quota} bytes are pinned or in use; unpin"
+                " content or raise content_quota"
+            )
 
-    def groups(self) -> Iterator[Group]:
-        """All blocks, as their collector wants them."""
-        yield from self._small.groups()
-        yield from self._packs.groups()
+    def pages(self) -> Iterator[Page]:
+        """All blocks, for the garbage collector."""
+        return self._disk.pages()
 
-    def removed(self, size: int) -> None:
-        """Blocks of so many bytes are about to vanish; the lock of the claims is held."""
-        self._used -= size
-        self._removals += 1
+    def before_removal(self, size: int) -> None:
+        """Account for the removal of blocks of `size` bytes. The lock of the live set is held."""
+        self._quota.used -= size
         self._complete.clear()
-
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _refused(what: str, error: OSError | sqlite3.Error) -> ContentError:
-    """What could not be done, and why; a NoRoom when the disk is full."""
-    if isinstance(error, OSError):
-        kind = NoRoom if error.errno in _NO_ROOM else ContentError
-        return kind(f"{what}: {error.strerror or error}")
-    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return (NoRoom if full else ContentError)(f"{what}: {error}")
-
-
-@contextmanager
-def _refusals(what: str) -> Iterator[None]:
-    """Raises ContentError where the disk, or the database on it, refuses."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        raise _refused(what, error) from None

@@ -1,8 +1,8 @@
-"""Blocks of more than a few KiB, one behind the other in files of some ten megabytes: packs.
+"""Larger blocks, one after the other in files of some ten megabytes: packs.
 
-A file for each block would be simpler. But making one takes as long as writing 100 KiB, on a file system
-from which much was removed lately ten times as long (ext4 looks at each inode that was freed), and what is
-to outlive a power cut would be as many waits for the disk.
+A file for each block would be simpler. But creating a file takes as long as writing 100 KiB, ten times as
+long on a file system from which much was removed lately (ext4 checks each freed inode), and syncing a DAG
+would take one fsync a block.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from bacalhau_p2p.ipfs.store.block_table import BlockTable
 from bacalhau_p2p.ipfs.store.fsync import sync_path
 
 PACK_SIZE = 64 * 1024 * 1024
-"""Bytes after which a further pack is begun. Whoever syncs a block waits for what else is in its pack."""
+"""Bytes after which the next pack begins. Syncing a block also waits for the rest of its pack."""
 ALIGNMENT = 4096
-"""Every block begins at a multiple of this, so that its room can be given back to the file system."""
+"""Every block starts at a multiple of this, so that its space can be returned to the file system."""
 
-_TOGETHER = 64
-"""Blocks that are written at one time, with others waiting."""
+_WRITE_BATCH = 64
+"""Blocks that are written at a time, while other threads wait."""
 _ZEROS = bytes(ALIGNMENT)
 
 
-class _Room(NamedTuple):
+class _Extent(NamedTuple):
     """Where a block is."""
 
     pack: int
@@ -40,7 +40,7 @@ class _Room(NamedTuple):
 
     @property
     def end(self) -> int:
-        """With what fills it up to where the next one may begin."""
+        """Where the next block may start."""
         return _aligned(self.start + self.size)
 
 
@@ -49,17 +49,17 @@ def _aligned(position: int) -> int:
 
 
 class Packs(BlockTable):
-    """May be called from any thread. Besides sqlite3.Error, every method may raise OSError.
+    """May be called from any thread. Every method may raise OSError and sqlite3.Error.
 
-    A block is noted once it is written: a process that dies leaves it whole or not at all. What is behind
-    the last one that is noted is overwritten. The room of removed blocks is given back at once where the
-    file system can punch holes (Linux), or else when the last block of a pack has gone.
+    A block enters the table after it is written, so that a killed process leaves it whole or not at all;
+    bytes after the last block in the table are overwritten. The space of removed blocks is freed at once
+    where the file system can punch holes (Linux), otherwise with the last block of the pack.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
-        """`path` of the table, `folder` of the packs; both are made when they are not there.
+        """`path` is that of the table, `folder` that of the packs; both are created if they are missing.
 
-        Raises FileNotFoundError when there are packs and no table, without which they are worth nothing.
+        Raises FileNotFoundError when there are packs but no table: without it they cannot be read.
         """
         if not path.exists() and folder.exists() and any(folder.iterdir()):
             raise FileNotFoundError(errno.ENOENT, "the table of its packs is missing", str(path))
@@ -71,9 +71,9 @@ class Packs(BlockTable):
         self._file = -1
         self._end = 0
         self._blocks = Counter[int]()
-        """How many blocks each pack has; those with none are gone, but for the one that is written."""
-        self.lost_some = False
-        """Whether packs turned out to be shorter than they were: what `total` says is less than before."""
+        """The number of blocks in each pack; only the current pack may have none."""
+        self.lost_blocks = False
+        """Whether packs were shorter on opening than the table says, so that `total` is less than before."""
         try:
             self._recover()
         except BaseException:
@@ -81,7 +81,7 @@ class Packs(BlockTable):
             raise
 
     def _recover(self) -> None:
-        """Forget blocks that a power cut took, and remove packs of which none is left."""
+        """Remove blocks lost in a power cut from the table, and packs without blocks from the folder."""
         ends: dict[int, int] = {}
         with self.transaction() as db:
             for pack, end in db.execute(
@@ -92,7 +92,7 @@ class Packs(BlockTable):
                 except FileNotFoundError:
                     size = 0
                 if end > size:
-                    self.lost_some = True
+                    self.lost_blocks = True
                     db.execute("DELETE FROM blocks WHERE pack = ? AND start + size > ?", (pack, size))
             for pack, count, end in db.execute(
                 "SELECT pack, count(*), max(start + size) FROM blocks GROUP BY pack"
@@ -111,50 +111,52 @@ class Packs(BlockTable):
         super().close()
 
     def put_all(self, blocks: Sequence[tuple[bytes, bytes]], stored: int) -> int:
-        """Store digests with their bodies and return the bytes of those that were not there yet. `stored`
-        is in UNIX seconds. After an error, some are stored."""
+        """Store digests with their bodies; returns the bytes of those that were new.
+
+        `stored` is in UNIX seconds. After an error, some are stored.
+        """
         size = 0
-        for first in range(0, len(blocks), _TOGETHER):
-            some = dict(blocks[first : first + _TOGETHER])
+        for first in range(0, len(blocks), _WRITE_BATCH):
+            some = dict(blocks[first : first + _WRITE_BATCH])
             with self._writing:
-                held = self.sizes(list(some))
-                fresh = [(digest, body) for digest, body in some.items() if digest not in held]
-                if fresh:
-                    self._store(fresh, stored)
-                    size += sum(len(body) for _, body in fresh)
+                present = self.sizes(list(some))
+                new = [(digest, body) for digest, body in some.items() if digest not in present]
+                if new:
+                    self._store(new, stored)
+                    size += sum(len(body) for _, body in new)
         return size
 
     def _store(self, blocks: Sequence[tuple[bytes, bytes]], stored: int) -> None:
         end = self._open_for(sum(len(body) for _, body in blocks))
-        rooms: list[_Room] = []
+        extents: list[_Extent] = []
         parts: list[bytes] = []
         for _, body in blocks:
-            rooms.append(room := _Room(self._pack, end, len(body)))
-            parts += (body, _ZEROS[: room.end - room.start - room.size])
-            end = room.end
+            extents.append(extent := _Extent(self._pack, end, len(body)))
+            parts += (body, _ZEROS[: extent.end - extent.start - extent.size])
+            end = extent.end
         try:
             self._write(parts, self._end)
             with self.transaction() as db:
                 db.executemany(
                     "INSERT INTO blocks (digest, stored, size, pack, start) VALUES (?, ?, ?, ?, ?)",
                     (
-                        (digest, stored, room.size, room.pack, room.start)
-                        for (digest, _), room in zip(blocks, rooms, strict=True)
+                        (digest, stored, extent.size, extent.pack, extent.start)
+                        for (digest, _), extent in zip(blocks, extents, strict=True)
                     ),
                 )
         except (OSError, sqlite3.Error):
-            os.ftruncate(self._file, self._end)  # on a full disk, others may need what it had taken
+            os.ftruncate(self._file, self._end)  # on a full disk, others may need the space
             raise
         self._end = end
         self._blocks[self._pack] += len(blocks)
 
     def _open_for(self, size: int) -> int:
-        """Have a pack open with room for so many bytes, and return where they are to begin."""
+        """Open a pack with space for `size` bytes; returns where they start."""
         if self._end and self._end + size > PACK_SIZE:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
-            self._let_go(self._pack)
+            self._delete_if_empty(self._pack)
             self._pack, self._end = self._pack + 1, 0
         if self._file < 0:
             self._file = os.open(self._path_of(self._pack), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -163,7 +165,7 @@ class Packs(BlockTable):
 
     def _write(self, parts: Sequence[bytes], start: int) -> None:
         written = os.pwritev(self._file, parts, start)
-        if written < sum(map(len, parts)):  # the disk is all but full, or it was a great deal
+        if written < sum(map(len, parts)):  # the disk is nearly full, or these are many bytes
             rest = memoryview(b"".join(parts))[written:]
             start += written
             while rest:
@@ -171,19 +173,19 @@ class Packs(BlockTable):
                 rest, start = rest[written:], start + written
 
     def get(self, digest: bytes) -> bytes | None:
-        """The block as it lies there; of one whose pack was damaged, some of it or nothing."""
+        """The block as it is on the disk: a part of it or nothing when its pack is damaged."""
         row = self.row("pack, start, size", digest)
         if row is None:
             return None
-        room = _Room(*row)
+        extent = _Extent(*row)
         try:
-            file = os.open(self._path_of(room.pack), os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._path_of(extent.pack), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
         try:
-            block = os.pread(file, room.size, room.start)
-            while len(block) < room.size:
-                more = os.pread(file, room.size - len(block), room.start + len(block))
+            block = os.pread(file, extent.size, extent.start)
+            while len(block) < extent.size:
+                more = os.pread(file, extent.size - len(block), extent.start + len(block))
                 if not more:
                     break
                 block += more
@@ -194,41 +196,41 @@ class Packs(BlockTable):
     def remove(self, digests: Iterable[bytes]) -> None:
         digests = list(digests)
         with self._writing:
-            rooms = sorted(_Room(*place) for _, *place in self.rows("pack, start, size", digests))
+            extents = sorted(_Extent(*columns) for _, *columns in self.rows("pack, start, size", digests))
             super().remove(digests)
-            by_pack = defaultdict[int, list[_Room]](list)
-            for room in rooms:
-                by_pack[room.pack].append(room)
+            by_pack = defaultdict[int, list[_Extent]](list)
+            for extent in extents:
+                by_pack[extent.pack].append(extent)
             for pack, some in by_pack.items():
                 self._blocks[pack] -= len(some)
                 if self._blocks[pack] or pack == self._pack:
                     with suppress(FileNotFoundError):
                         self._punch(pack, some)
                 else:
-                    self._let_go(pack)
+                    self._delete_if_empty(pack)
 
-    def _let_go(self, pack: int) -> None:
-        """Remove a pack if no block is left in it."""
+    def _delete_if_empty(self, pack: int) -> None:
+        """Delete a pack without blocks."""
         if not self._blocks[pack]:
             del self._blocks[pack]
             with suppress(FileNotFoundError):
                 os.unlink(self._path_of(pack))  # noqa: PTH108
 
-    def _punch(self, pack: int, rooms: Sequence[_Room]) -> None:
+    def _punch(self, pack: int, extents: Sequence[_Extent]) -> None:
         file = os.open(self._path_of(pack), os.O_WRONLY | os.O_CLOEXEC)
         try:
-            begun, end = rooms[0].start, rooms[0].end
-            for room in rooms[1:]:
-                if room.start != end:
-                    punch_hole(file, begun, end - begun)
-                    begun = room.start
-                end = room.end
-            punch_hole(file, begun, end - begun)
+            start, end = extents[0].start, extents[0].end
+            for extent in extents[1:]:
+                if extent.start != end:
+                    punch_hole(file, start, end - start)
+                    start = extent.start
+                end = extent.end
+            punch_hole(file, start, end - start)
         finally:
             os.close(file)
 
     def sync_all(self, digests: Sequence[bytes]) -> None:
-        """No power cut takes those of these blocks that are here any more."""
+        """Wait until no power cut can undo that these blocks, as far as they are present, are stored."""
         packs = {pack for _, pack in self.rows("pack", digests)}
         for pack in packs:
             with suppress(FileNotFoundError):
@@ -249,6 +251,6 @@ if _fallocate is not None:
 
 
 def punch_hole(file: int, start: int, size: int) -> None:
-    """Give these bytes of a file back to the file system, if it can; they are zeros from then on."""
+    """Return these bytes of a file to the file system, if it supports that; they read as zeros then."""
     if _fallocate is not None:
         _fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, start, size)

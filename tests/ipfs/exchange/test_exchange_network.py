@@ -17,7 +17,7 @@ from bacalhau_p2p.testing.transports import open_connected
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 from tests.support.blocks.dag_makers import blob, results_folder, tree
-from tests.support.blocks.stored_blocks import large_blocks, lose
+from tests.support.blocks.stored_blocks import large_blocks, lose_large_block
 
 
 @pytest.fixture(params=["memory", pytest.param("libp2p", marks=pytest.mark.network)])
@@ -67,7 +67,7 @@ async def test_a_block_that_vanished_at_the_giver_is_no_success(pair, tmp_path):
         added = await giver.add(tmp_path / "file", pin_owner="job")
         assert await giver.has(added.cid)  # found complete, and believed until it turns out otherwise
         last = CID.of(RAW, blob(3_000_000, 5)[-(3_000_000 % 262_144) :])
-        lose(tmp_path / "store-0", last.digest)
+        lose_large_block(tmp_path / "store-0", last)
         with pytest.raises(ContentNotFound, match="could not be fetched from peer"):
             await taker.fetch(added.cid)
         with pytest.raises(ContentNotFound, match="no peer has"):

@@ -10,6 +10,7 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from tests.support.blocks.dag_makers import MemoryBlocks, blob
+from tests.support.blocks.stored_blocks import damage_small_block
 
 
 @pytest.fixture
@@ -54,6 +55,6 @@ def test_a_damaged_small_block_is_not_given(store, tmp_path):
     store.put_many(blocks)
     assert store.get_small([cid for cid, _ in blocks]) == dict(blocks)
     assert store.sizes([cid for cid, _ in blocks]) == {cid: len(block) for cid, block in blocks}
-    store._small._db.execute("UPDATE blocks SET body = x'00' WHERE digest = ?", (blocks[7][0].digest,))
+    damage_small_block(tmp_path / "store", blocks[7][0])
     assert blocks[7][0] not in store.get_small([cid for cid, _ in blocks])
     assert store.get(blocks[7][0]) is None

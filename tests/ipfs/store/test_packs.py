@@ -58,8 +58,8 @@ def test_blocks_are_read_as_they_were_stored_and_stored_once(opened):
     assert [store.get(digest) for digest, _ in blocks] == [body for _, body in blocks]
     assert store.sizes([digest for digest, _ in blocks]) == {digest: len(body) for digest, body in blocks}
     assert store.total() == 5 * SIZE + 10
-    (group,) = store.groups()
-    assert [found.stored for found in group.blocks()] == [1, 1, 1, 2, 2]
+    (page,) = store.pages()
+    assert [found.stored for found in page.blocks()] == [1, 1, 1, 2, 2]
 
 
 def test_room_in_the_middle_of_a_pack_is_given_back_and_its_neighbours_stay(opened, tmp_path):

@@ -12,7 +12,7 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from tests.support.blocks.contents import alone, unreachable
 from tests.support.blocks.dag_makers import blob, results_folder
-from tests.support.blocks.stored_blocks import large_block, lose
+from tests.support.blocks.stored_blocks import large_block, lose_large_block
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_nothing_is_known_of_a_store_that_was_opened_anew(dag, tmp_path):
         store.put_many(blocks.items())
         assert store.has_all(root)
     large = max(blocks, key=lambda cid: len(blocks[cid]))
-    lose(tmp_path / "store", large.digest)
+    lose_large_block(tmp_path / "store", large)
     with BlockStore(tmp_path / "store") as store:
         assert not store.known_complete(root)
         assert not store.has_all(root)

@@ -21,7 +21,7 @@ from bacalhau_p2p.ipfs.exchange.server import Exchange
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import block_table
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
-from bacalhau_p2p.ipfs.store.claims import Batch
+from bacalhau_p2p.ipfs.store.live_set import Batch
 from bacalhau_p2p.ipfs.store.small_blocks import MAX_SMALL
 from bacalhau_p2p.model.base import PeerID
 
@@ -70,7 +70,7 @@ def content(blocks: BlockStore, socket: str = "") -> Content:
 
 
 def collect(store: str) -> None:
-    block_table.GROUP = 5  # so that there are many steps between which it can be killed
+    block_table.PAGE_SIZE = 5  # so that there are many steps between which it can be killed
     with Watched(Path(store)) as blocks:
         blocks.collect(checkpoint=lambda: tell("."))
 

@@ -1,4 +1,4 @@
-"""What lies on the disk of a block store: looked at, damaged and lost behind its back."""
+"""The files of a block store: blocks in them are found, damaged and removed without the store noticing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bacalhau_p2p.ipfs.format.cid import CID
 
 
 class Stored(NamedTuple):
-    """Where one of the blocks of more than 16 KiB lies."""
+    """Where a block of more than 16 KiB is."""
 
     digest: bytes
     pack: Path
@@ -31,7 +31,7 @@ class Stored(NamedTuple):
 
 
 def large_blocks(store: Path) -> list[Stored]:
-    """Those that the table of a store, which may be open, says are there."""
+    """The larger blocks that are in the table of a store, which may be open."""
     with _table(store) as db:
         rows = db.execute("SELECT digest, pack, start, size FROM blocks ORDER BY number").fetchall()
     return [Stored(digest, store / "packs" / str(pack), start, size) for digest, pack, start, size in rows]
@@ -42,19 +42,25 @@ def large_block(store: Path, cid: CID) -> Stored:
     return found
 
 
-def lose(store: Path, digest: bytes) -> None:
-    """Have a block vanish, as if somebody had removed it."""
+def damage_small_block(store: Path, cid: CID) -> None:
+    """Replace a small block with one zero byte."""
+    with _table(store, "small") as db:
+        assert db.execute("UPDATE blocks SET body = x'00' WHERE digest = ?", (cid.digest,)).rowcount == 1
+
+
+def lose_large_block(store: Path, cid: CID) -> None:
+    """Remove a larger block from the table."""
     with _table(store) as db:
-        assert db.execute("DELETE FROM blocks WHERE digest = ?", (digest,)).rowcount == 1
+        assert db.execute("DELETE FROM blocks WHERE digest = ?", (cid.digest,)).rowcount == 1
 
 
-def make_older(store: Path, cid: CID, stored: int) -> None:
-    """As if a block had been stored at this time (UNIX seconds)."""
+def set_stored_time(store: Path, cid: CID, stored: int) -> None:
+    """Change when a larger block was stored (UNIX seconds)."""
     with _table(store) as db:
         assert db.execute("UPDATE blocks SET stored = ? WHERE digest = ?", (stored, cid.digest)).rowcount == 1
 
 
 @contextmanager
-def _table(store: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(store / "packs.db", isolation_level=None)) as db:
+def _table(store: Path, name: str = "packs") -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(store / f"{name}.db", isolation_level=None)) as db:
         yield db

@@ -16,7 +16,7 @@ from bacalhau_p2p.ipfs.store import block_table
 from bacalhau_p2p.ipfs.store.block_store import BlockStore, Collected
 from tests.support.blocks.contents import alone
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder
-from tests.support.blocks.stored_blocks import large_blocks, make_older
+from tests.support.blocks.stored_blocks import large_blocks, set_stored_time
 
 NOW = 1_000_000.0
 BIG = 20_000
@@ -143,7 +143,7 @@ def checkpoints_of_a_collection(tmp_path) -> int:
 def test_whatever_begins_in_the_middle_of_a_collection_is_left_alone(tmp_path, monkeypatch):
     """A pin, a use and an add, begun at each of its steps: either the blocks are seen to be gone, or
     they stay."""
-    monkeypatch.setattr(block_table, "GROUP", 2)
+    monkeypatch.setattr(block_table, "PAGE_SIZE", 2)
     steps = checkpoints_of_a_collection(tmp_path)
     assert steps > 5
     for step in range(1, steps + 1):
@@ -192,7 +192,7 @@ def test_a_dag_found_complete_while_it_vanishes_is_not_remembered_so(store):
 
 
 def age(tmp_path, cid: CID, seconds: float) -> None:
-    make_older(tmp_path / "store", cid, int(NOW - seconds))
+    set_stored_time(tmp_path / "store", cid, int(NOW - seconds))
 
 
 def put_blob(store: BlockStore, number: int, size: int = BIG) -> CID:
@@ -209,7 +209,7 @@ def test_a_full_store_makes_room_by_removing_the_oldest(tmp_path):
             age(tmp_path, cid, 10_000 - 600 * number)
         store.pin(cids[0], "user")
         assert store.used == 10 * BIG
-        assert store.wants_room
+        assert store.needs_collection
         fresh = put_blob(store, 10)
         assert store.has(fresh)
         assert [store.has(cid) for cid in cids] == [True] + [False] * 3 + [True] * 6
@@ -220,7 +220,9 @@ def test_a_store_full_of_what_is_needed_takes_no_more(tmp_path):
     with BlockStore(tmp_path / "store", quota=10 * BIG, clock=lambda: NOW) as store:
         for number in range(10):
             store.pin(put_blob(store, number), "user")
-        with pytest.raises(ContentError, match=r"the block store is full: 200000 of 200000 bytes are needed"):
+        with pytest.raises(
+            ContentError, match=r"the block store is full: 200000 of 200000 bytes are pinned or in use"
+        ):
             put_blob(store, 10)
         assert store.used == 10 * BIG
         assert len(large_blocks(tmp_path / "store")) == 10
@@ -254,7 +256,7 @@ def test_a_process_killed_while_collecting_leaves_what_is_pinned_and_whole_block
         loose = [put_blob(store, 100 + number, BIG * (number % 2) + 50) for number in range(3000)]
     code = (
         "import sys; from pathlib import Path; from bacalhau_p2p.ipfs.store.block_store import BlockStore\n"
-        "from bacalhau_p2p.ipfs.store import block_table; block_table.GROUP = 5\n"
+        "from bacalhau_p2p.ipfs.store import block_table; block_table.PAGE_SIZE = 5\n"
         "store = BlockStore(Path(sys.argv[1]))\n"
         "store.collect(checkpoint=lambda: print('.', flush=True))\n"
     )
