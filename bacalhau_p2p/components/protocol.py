@@ -29,6 +29,14 @@ class Machine(Protocol):
         ...
 
 
+class Random(Protocol):
+    """A generator of random numbers, handed in so that tests can repeat what a machine does."""
+
+    def random(self) -> float:
+        """The next number, from 0.0 up to but not including 1.0."""
+        ...
+
+
 def rests_on_records(action: Any) -> bool:
     """Whether what has changed is to be kept before this action begins.
 

@@ -31,9 +31,9 @@ def open_requester(
     machine = RequesterMachine(
         Environment(
             peer_id=networking.identity.peer_id,
-            addresses=lambda: networking.addresses.multiaddrs,
+            addresses=networking.addresses.multiaddrs,
             open_proposal=lambda sealed: decode_proposal(unseal(networking.identity, sealed)),
-            rng=rng.random,
+            rng=rng,
             lost_after_surviving=settings.lost_after_surviving,
         )
     )

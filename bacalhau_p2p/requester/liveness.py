@@ -32,7 +32,7 @@ class Liveness:
         self.nodes: dict[PeerID, NodeInfo] = {}
         self.broken: dict[PeerID, UnixSeconds] = {}
 
-    def saw(self, info: NodeInfo) -> tuple[bool, bool]:
+    def update(self, info: NodeInfo) -> tuple[bool, bool]:
         """A node told of itself: whether it is a new compute node, and whether one has more room now."""
         before = self.nodes.get(info.id)
         self.nodes[info.id] = info

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.job import JobSpec
@@ -43,9 +44,7 @@ def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
     return None
 
 
-def rank(
-    bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Callable[[], float]
-) -> list[RankedBid]:
+def rank(bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Random) -> list[RankedBid]:
     """Best first: nodes that have not failed this job before, then the idler, then by lot.
 
     Among nodes of about the same load, those that have more of the job's inputs come first: machines of
@@ -58,6 +57,6 @@ def rank(
             int(round(bid.load, 2) * LOAD_STEPS),
             -bid.local_input_bytes,
             round(bid.load, 2),
-            rng(),
+            rng.random(),
         ),
     )

@@ -87,6 +87,25 @@ class JobEntry:
         """The executions that fill slots now."""
         return [self.executions[slot.execution] for slot in self.slots if slot.execution is not None]
 
+    def next_clock(self) -> UnixSeconds:
+        """The first of the job's own deadlines: its time-outs, and its rounds of bids."""
+        due = self.ends
+        if self.round.ends is not None:
+            due = min(due, self.round.ends)
+        if self.round.next_at is not None:
+            due = min(due, self.round.next_at)
+        if self.open_since is not None:
+            due = min(due, self.open_since + self.job.spec.queue_timeout)
+        return due
+
+    def update(self, execution: Execution) -> None:
+        """Replace the record of an execution, and drop what concerns only those under way."""
+        self.executions[execution.id] = execution
+        if execution.state.terminal:
+            self.heard.pop(execution.id, None)
+            self.reconciled.pop(execution.id, None)
+            self.bids.pop(execution.id, None)
+
     def in_state(self, state: ExecutionState) -> list[Execution]:
         return [execution for execution in self.executions.values() if execution.state == state]
 
@@ -100,7 +119,7 @@ class JobEntry:
             or execution.state == ExecutionState.BID_RECEIVED
         }
 
-    def restore(self, executions: Sequence[Execution]) -> None:
+    def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
         """Take up what the store holds: who fills the slots, and what became of earlier attempts."""
         self.executions = {execution.id: execution for execution in executions}
         for execution in sorted(executions, key=lambda execution: execution.modified):
@@ -112,6 +131,12 @@ class JobEntry:
                 slot.execution = execution.id
             elif execution.state in GONE:
                 self.note_trouble(execution, execution.message)
+        self.heard = {execution.id: now for execution in self.of_slots() if execution.state in ACTIVE}
+        for execution in executions:
+            if execution.state in GONE and execution.slot is not None:
+                slot = self.slots[execution.slot]
+                if slot.execution is None and self.has_published_twin(execution):
+                    slot.execution = execution.id
 
     def note_trouble(self, execution: Execution, reason: str) -> None:
         """An execution that filled a slot failed or was lost."""

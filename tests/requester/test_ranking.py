@@ -16,11 +16,21 @@ from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.requester.ranking import RankedBid, rank
 
 
+class Counting:
+    """A generator of rising numbers."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+
+    def random(self) -> float:
+        return next(self._numbers) / 1000
+
+
 def order(*bids: tuple[str, float, int], tried: tuple[str, ...] = ()) -> str:
     """The nodes' names, best first; by lot, an earlier one wins."""
-    rng = itertools.count()
+    rng = Counting()
     made = [RankedBid(ExecutionID(name), PeerID(name), load, local) for name, load, local in bids]
-    ranked = rank(made, tried={PeerID(name) for name in tried}, rng=lambda: next(rng))
+    ranked = rank(made, tried={PeerID(name) for name in tried}, rng=rng)
     return "".join(bid.node for bid in ranked)
 
 
@@ -46,9 +56,7 @@ def test_a_node_that_failed_the_job_comes_last_whatever_it_has():
 
 def test_bids_tell_what_nodes_have_and_the_one_with_the_data_is_accepted():
     machine = RequesterMachine(
-        Environment(
-            peer_id=PeerID("me"), addresses=lambda: (), open_proposal=decode_proposal, rng=lambda: 0.5
-        )
+        Environment(peer_id=PeerID("me"), addresses=(), open_proposal=decode_proposal, rng=Counting())
     )
     room = Resources(cpu=8, memory=2**34, disk=2**40)
     for name in ("a", "b", "c"):

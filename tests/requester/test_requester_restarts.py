@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
-from bacalhau_p2p.requester.machine import ATTEMPTS
+from bacalhau_p2p.requester.progress import ATTEMPTS
 from tests.support.machines.requester_bench import (
     JOB,
     A,

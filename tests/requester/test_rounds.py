@@ -9,7 +9,8 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.rounds import FIRST_WINDOW, LONGEST_FIRST_WINDOW, REANNOUNCE_AFTER_NEWS, Pace
+from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_FIRST_WINDOW, Pace
+from bacalhau_p2p.requester.rounds import REANNOUNCE_AFTER_NEWS
 from tests.support.machines.requester_bench import JOB, A, B, Bench, C, D, S, announced, job, sent
 
 

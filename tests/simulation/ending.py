@@ -8,8 +8,9 @@ from bacalhau_p2p.compute.machine import KEEP_PROPOSED, ComputeMachine
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
-from bacalhau_p2p.requester.machine import RECONCILE_EVERY, RequesterMachine
+from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE
+from bacalhau_p2p.requester.supervision import RECONCILE_EVERY
 from tests.simulation.plan import Loss
 from tests.simulation.violation import require
 

@@ -17,8 +17,10 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
-from bacalhau_p2p.requester.machine import ATTEMPTS, FELL_SILENT, RequesterMachine
+from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.progress import ATTEMPTS
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+from bacalhau_p2p.requester.supervision import FELL_SILENT
 from tests.simulation.durable import Durable
 from tests.simulation.ending import look_at_end
 from tests.simulation.stranger import STRANGER

@@ -23,17 +23,22 @@ from bacalhau_p2p.components.commit_plan import (
     PlanStep,
 )
 from bacalhau_p2p.components.protocol import MessageReceived
+from bacalhau_p2p.components.transitions import Row
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.compute import machine as compute
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from bacalhau_p2p.requester import events as rv
+from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import machine as requester
+from bacalhau_p2p.requester import progress, reports, supervision
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.record import GONE, JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
+from bacalhau_p2p.requester.supervision import Supervision
 
 Patch = tuple[Any, Any, Any]
 """An attribute of a class or module, or a key of a table, and what is put in its place."""
@@ -156,18 +161,8 @@ def _publishes_unasked(self: ComputeMachine, execution: Any, event: Any, now: fl
     self._out.append(cv.Publish(self.executions[execution.id]))
 
 
-def _trusts_what_is_published(
-    self: RequesterMachine, entry: Any, execution: Any, message: Any, now: float
-) -> None:
-    moved = execution.replace(published=message.result)
-    self._ledger.move(entry, moved, ExecutionState.COMPLETED, "published", now)
-
-
-def _keeps_slot_of_lost(
-    self: RequesterMachine, entry: Any, execution: Any, state: Any, reason: str, now: float
-) -> None:
-    entry.note_trouble(execution, reason)
-    self._ledger.move(entry, execution, state, reason, now)
+def _believes_what_is_published(execution: Any, message: Any) -> executions.ExecutionEvent:
+    return executions.Published(published=message.result)
 
 
 def _takes_every_result(self: RequesterMachine, event: Any, now: float) -> None:
@@ -234,37 +229,33 @@ def _bids_beyond_its_room(self: Capacity, execution_id: Any, amount: Any) -> boo
     return True
 
 
-def _steals_ids(self: Rounds, entry: Any, author: Any, bid: Any, now: float) -> bool:
+def _steals_ids(self: Rounds, entry: Any, author: Any, bid: Any, now: float) -> None:
     if entry is not None and bid.execution_id not in entry.executions:
         self._ledger.job_of.pop(bid.execution_id, None)
-    return _BID(self, entry, author, bid, now)
+    _BID(self, entry, author, bid, now)
 
 
 _BID = Rounds.bid
 
 
 def _announces_once(self: Rounds, entry: Any, now: float) -> None:
-    _WAIT(self, entry, now)
+    _PLAN_NEXT(self, entry, now)
     entry.round.next_at = now + 1e6
 
 
 def _hears_no_news(self: RequesterMachine, event: Any, now: float) -> None:
-    self._liveness.saw(event.info)
+    self._liveness.update(event.info)
 
 
-_WAIT = Rounds._wait
+_PLAN_NEXT = Rounds._plan_next
 
 
-def _has_no_end(self: RequesterMachine, entry: Any, now: float) -> None:
+def _has_no_end(self: Progress, entry: Any, now: float) -> None:
     entry.ends = max(entry.ends, now + 10.0)
-    _LOOK_AT_CLOCKS(self, entry, now)
+    _CHECK_TIMEOUTS(self, entry, now)
 
 
-_LOOK_AT_CLOCKS = RequesterMachine._look_at_clocks
-
-
-def _forgives_rejections(self: Rounds, entry: JobEntry, execution: Any, reason: str, now: float) -> None:
-    self._ledger.move(entry, execution, ExecutionState.BID_REJECTED, reason, now)
+_CHECK_TIMEOUTS = Progress.check_timeouts
 
 
 def _repeats_at_once(self: Delivery, message: Any, now: float) -> None:
@@ -281,8 +272,18 @@ def _never_gives_up(self: Delivery, to: Any, envelope: Any, *, give_up_at: float
 
 _POST = Delivery.post
 
-_R, _C = requester.TRANSITIONS, compute.TRANSITIONS
-_EVENTS = requester._EVENTS
+_R, _C = executions.TRANSITIONS, compute.TRANSITIONS
+_HANDLERS = requester._HANDLERS
+
+
+def _without(action: Any, event: type) -> tuple[Patch, ...]:
+    """The requester's rows for this event, but for one action."""
+    return tuple(
+        (_R, key, Row(row.to, *(each for each in row.actions if each is not action)))
+        for key, row in _R.items()
+        if key[1] is event and action in row.actions
+    )
+
 
 MUTANTS: dict[str, tuple[Patch, ...]] = {
     "drop the dedupe": ((Delivery, "recognise", _always_new),),
@@ -303,43 +304,47 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "forget to release at the end": ((ComputeMachine, "_end", _ends_holding_room),),
     "leave the run and its result behind": ((ComputeMachine, "_end", _ends_without_cleaning),),
     "reserve more than there is": ((Capacity, "reserve", _bids_beyond_its_room),),
-    "believe any node": ((_EVENTS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),),
+    "believe any node": (
+        (_HANDLERS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),
+    ),
     "obey any requester": ((ComputeMachine, "_from_requester", _obeys_any_requester),),
     "let bids steal ids": ((Rounds, "bid", _steals_ids),),
     "accept two bids a slot": ((Rounds, "_accept", _accepts_two_bids_a_slot),),
-    "forget to reject bids": ((Rounds, "reject", _forgives_rejections),),
-    "announce once": (
-        (Rounds, "_wait", _announces_once),
-        (_EVENTS, rv.NodeSeen, _hears_no_news),
+    "forget to reject bids": (
+        *_without(executions.send_bid_rejected, executions.BidNotChosen),
+        *_without(executions.send_bid_rejected, executions.JobEnded),
     ),
-    "resume no jobs": ((_EVENTS, rv.Resumed, _does_nothing),),
-    "resume only pending jobs": ((_EVENTS, rv.Resumed, _forgets_jobs_that_run),),
+    "announce once": (
+        (Rounds, "_plan_next", _announces_once),
+        (_HANDLERS, rv.NodeSeen, _hears_no_news),
+    ),
+    "resume no jobs": ((_HANDLERS, rv.Resumed, _does_nothing),),
+    "resume only pending jobs": ((_HANDLERS, rv.Resumed, _forgets_jobs_that_run),),
     "resume no executions": ((ComputeMachine, "_resumed", _does_nothing),),
     "resume without heartbeats": ((ComputeMachine, "_resumed", _resumes_without_heartbeat),),
     "run again what still runs": ((ComputeMachine, "_resumed", _runs_again_on_resume),),
     "publish before acceptance": ((_C, (ComputeState.RUNNING, cv.RunFinished), _publishes_unasked),),
-    "believe what is published": (
-        (_R, (ExecutionState.RESULT_ACCEPTED, say.ResultPublished), _trusts_what_is_published),
-    ),
-    "accept what the verifier rejected": ((_EVENTS, rv.Verified, _takes_every_result),),
+    "believe what is published": ((reports, "_published", _believes_what_is_published),),
+    "accept what the verifier rejected": ((_HANDLERS, rv.Verified, _takes_every_result),),
     "never refill a slot": (
-        (RequesterMachine, "_trouble", _keeps_slot_of_lost),
-        (RequesterMachine, "_reopen_if_unpublished", _does_nothing),
+        *_without(executions.open_slot, executions.FailureReported),
+        *_without(executions.open_slot, executions.NodeLost),
+        (progress, "_reopen_if_unpublished", _does_nothing),
     ),
     "never give up a silent node": ((Liveness, "lost_at", lambda self, entry, execution: inf),),
     "give up containers as anything else": ((Liveness, "lost_at", _gives_up_containers),),
-    "forget which runs outlive their nodes": ((_EVENTS, rv.Resumed, _forgets_what_outlives),),
-    "forget attempts when started again": ((_EVENTS, rv.Resumed, _forgets_attempts),),
-    "forget who called a failure permanent": ((_EVENTS, rv.Resumed, _forgets_witnesses),),
+    "forget which runs outlive their nodes": ((_HANDLERS, rv.Resumed, _forgets_what_outlives),),
+    "forget attempts when started again": ((_HANDLERS, rv.Resumed, _forgets_attempts),),
+    "forget who called a failure permanent": ((_HANDLERS, rv.Resumed, _forgets_witnesses),),
     "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
     "never reconcile": (
-        (RequesterMachine, "_reconcile", _does_nothing),
-        (RequesterMachine, "_reconcile_at", lambda self, entry, execution: inf),
+        (Supervision, "reconcile", _does_nothing),
+        (supervision, "_reconcile_at", lambda entry, execution: inf),
     ),
     "ignore cancellations": tuple(
         _row_absent(_C, (state, say.CancelExecution)) for state, kind in _C if kind is say.CancelExecution
     ),
-    "ignore the total time-out": ((RequesterMachine, "_look_at_clocks", _has_no_end),),
+    "ignore the total time-out": ((Progress, "check_timeouts", _has_no_end),),
 }
 """By what they do wrong."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from bacalhau_p2p.bprotocol import messages as say
@@ -137,8 +138,8 @@ class Life:
         """Until when the disk holds the process up."""
         self._clock = 0.0
         self._finished: list[MessageID] = []
-        rng = rng_for(node.world.plan.seed, f"{node.peer}:{node.lives}").random
-        self.delivery = Delivery(rng)
+        rng = rng_for(node.world.plan.seed, f"{node.peer}:{node.lives}")
+        self.delivery = Delivery(rng.random)
         self._delivery_wakes: float | None = None
         self._told_info_at = 0.0
         self._info_version = 0
@@ -147,15 +148,15 @@ class Life:
         self.requester = self._open_requester(rng) if node.plan.requester else None
         self.compute = self._open_compute(rng) if node.plan.compute else None
 
-    def _open_requester(self, rng: Callable[[], float]) -> Component:
+    def _open_requester(self, rng: Random) -> Component:
         host = RequesterEnvironment(
-            peer_id=self.node.peer, addresses=lambda: (), open_proposal=decode_proposal, rng=rng
+            peer_id=self.node.peer, addresses=(), open_proposal=decode_proposal, rng=rng
         )
         return Component(self, RequesterMachine(host), self.node.requester_disk, perform_for_requester)
 
-    def _open_compute(self, rng: Callable[[], float]) -> Component:
+    def _open_compute(self, rng: Random) -> Component:
         host = ComputeEnvironment(
-            peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, rng=rng
+            peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, rng=rng.random
         )
         room = Resources(cpu=self.node.plan.cpu, memory=2**36, disk=self.node.plan.disk)
         machine = ComputeMachine(host, BidStrategy(offer=lambda: _OFFER), Capacity(room))

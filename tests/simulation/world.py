@@ -11,6 +11,7 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol.codec import Envelope
 from bacalhau_p2p.components.commit_plan import QueuedEvent
+from bacalhau_p2p.components.transitions import InvalidTransition
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec
@@ -106,6 +107,8 @@ class World:
                     self._crashed(death)
         except Violation as found:
             violation = found
+        except InvalidTransition as found:
+            violation = Violation("table", str(found))
         return Outcome(
             self.plan, violation, events, self.now - self.start, self._struck + self.wires.struck, self.notes
         )

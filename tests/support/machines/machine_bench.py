@@ -9,6 +9,16 @@ from bacalhau_p2p.bprotocol.messages import Message
 from bacalhau_p2p.components.protocol import Machine, Send, TimePassed
 
 
+class FixedRandom:
+    """A generator that always gives the same number."""
+
+    def __init__(self, number: float) -> None:
+        self._number = number
+
+    def random(self) -> float:
+        return self._number
+
+
 class MachineBench:
     """A machine, the clock, and everything that it asked for."""
 

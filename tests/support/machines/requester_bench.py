@@ -16,7 +16,7 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
-from tests.support.machines.machine_bench import MachineBench
+from tests.support.machines.machine_bench import FixedRandom, MachineBench
 
 S = ExecutionState
 JOB = JobID("j-1")
@@ -36,9 +36,9 @@ class Bench(MachineBench):
     def __init__(self, **of_host: float) -> None:
         host = Environment(
             peer_id=PeerID("me"),
-            addresses=lambda: (),
+            addresses=(),
             open_proposal=decode_proposal,
-            rng=lambda: 0.5,
+            rng=FixedRandom(0.5),
             **of_host,
         )
         super().__init__(RequesterMachine(host))

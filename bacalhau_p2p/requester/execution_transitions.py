@@ -1,0 +1,283 @@
+"""Every transition of an execution at the requester: events, actions and the table that joins them.
+
+`move` is the only function that changes the state of an execution, and it does so only by a row of
+`TRANSITIONS`. Whoever calls it has already turned a message, a verdict or a deadline into an event of this
+one execution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.transitions import InvalidTransition, Row
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
+from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.record import BidTerms, JobEntry
+
+S = ExecutionState
+
+REPEAT_REJECTION_FOR = 60.0
+"""Seconds for which the rejection of a bid is repeated; the bid itself expires sooner."""
+
+# --- events -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionEvent:
+    """Something that happened to one execution."""
+
+    recorded: ClassVar[tuple[str, ...]] = ()
+    """The fields that go into the execution's record."""
+
+    message: str
+    """What the record says from now on, for the user to read."""
+
+    @property
+    def cancel_reason(self) -> str:
+        """What the node is told when this event makes it stop."""
+        return self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BidChosen(ExecutionEvent):
+    """A round ended, and this bid fills a slot."""
+
+    recorded = ("slot",)
+    slot: int
+    message: str = "accepted; preparing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BidNotChosen(ExecutionEvent):
+    """A round ended, and other bids were better."""
+
+    message: str = "other bids were better"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BidWithdrawn(ExecutionEvent):
+    """The node does not stand by its bid any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BidExpired(ExecutionEvent):
+    """The node's reservation for the bid has ended."""
+
+    message: str = "the bid expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressReported(ExecutionEvent):
+    """The node prepares it, or runs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalOpened(ExecutionEvent):
+    """The node proposes this result."""
+
+    recorded = ("proposal",)
+    proposal: Proposal
+    message: str = "ran; waiting for verification"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalInvalid(ExecutionEvent):
+    """The node sent a proposal that cannot be opened, or one for another execution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureReported(ExecutionEvent):
+    """The node could not prepare, run or publish it. `permanent`: it says that no other node could."""
+
+    recorded = ("permanent",)
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDrained(ExecutionEvent):
+    """The node stops, and hands the execution back unharmed."""
+
+    recorded = ("drained",)
+    drained: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLost(ExecutionEvent):
+    """The node was silent for too long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictAccepted(ExecutionEvent):
+    """The verifier accepted the result."""
+
+    message: str = "verified; publishing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRejected(ExecutionEvent):
+    """The verifier rejected the result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published(ExecutionEvent):
+    """The node published the result that was verified."""
+
+    recorded = ("published",)
+    published: PublishedResult
+    message: str = "published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongResultPublished(ExecutionEvent):
+    """The node published something else than what was verified."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnded(ExecutionEvent):
+    """The job ended, and `cause` is its message."""
+
+    cause: str
+
+    @property
+    def cancel_reason(self) -> str:
+        return f"{self.message}: {self.cause}"
+
+
+# --- actions ------------------------------------------------------------------------------
+
+
+def send_bid_accepted(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    ledger.send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
+
+
+def send_bid_rejected(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    ledger.send(execution, say.BidRejected, now, repeat_for=REPEAT_REJECTION_FOR, reason=event.message)
+
+
+def send_result_accepted(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    ledger.send(execution, say.ResultAccepted, now)
+
+
+def send_result_rejected(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    ledger.send(execution, say.ResultRejected, now, reason=event.message)
+
+
+def send_cancel(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    ledger.send(execution, say.CancelExecution, now, reason=event.cancel_reason)
+
+
+def fill_slot(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    assert execution.slot is not None
+    slot = entry.slots[execution.slot]
+    slot.execution = execution.id
+    slot.attempts += 1
+    entry.heard[execution.id] = now
+
+
+def open_slot(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    """Unless another node publishes, or has published, the same result."""
+    entry.note_trouble(execution, event.message)
+    slot = entry.slot_of(execution.id)
+    if slot is not None and not entry.has_published_twin(execution):
+        slot.execution = None
+
+
+def take_back_attempt(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    """It does not count, because the job was not at fault."""
+    slot = entry.slot_of(execution.id)
+    if slot is not None:
+        slot.attempts -= 1
+
+
+# --- the table ----------------------------------------------------------------------------
+
+Action = Callable[[Ledger, JobEntry, Execution, ExecutionEvent, UnixSeconds], None]
+
+TRANSITIONS: dict[tuple[ExecutionState | None, type], Row[ExecutionState, Action]] = {
+    (None, say.Bid): Row(S.BID_RECEIVED),
+    (S.BID_RECEIVED, BidChosen): Row(S.BID_ACCEPTED, fill_slot, send_bid_accepted),
+    (S.BID_RECEIVED, BidNotChosen): Row(S.BID_REJECTED, send_bid_rejected),
+    (S.BID_RECEIVED, BidWithdrawn): Row(S.FAILED),
+    (S.BID_RECEIVED, BidExpired): Row(S.BID_REJECTED),
+    (S.BID_RECEIVED, JobEnded): Row(S.BID_REJECTED, send_bid_rejected),
+    (S.BID_ACCEPTED, ProgressReported): Row(S.BID_ACCEPTED),
+    (S.BID_ACCEPTED, ProposalOpened): Row(S.RESULT_PROPOSED),
+    (S.BID_ACCEPTED, ProposalInvalid): Row(S.FAILED, open_slot, send_cancel),
+    (S.BID_ACCEPTED, FailureReported): Row(S.FAILED, open_slot),
+    (S.BID_ACCEPTED, NodeDrained): Row(S.LOST, take_back_attempt, open_slot),
+    (S.BID_ACCEPTED, NodeLost): Row(S.LOST, open_slot, send_cancel),
+    (S.BID_ACCEPTED, JobEnded): Row(S.CANCELLED, send_cancel),
+    (S.RESULT_PROPOSED, VerdictAccepted): Row(S.RESULT_ACCEPTED, send_result_accepted),
+    (S.RESULT_PROPOSED, VerdictRejected): Row(S.RESULT_REJECTED, send_result_rejected),
+    (S.RESULT_PROPOSED, FailureReported): Row(S.FAILED, open_slot),
+    (S.RESULT_PROPOSED, NodeDrained): Row(S.LOST, take_back_attempt, open_slot),
+    (S.RESULT_PROPOSED, NodeLost): Row(S.LOST, open_slot, send_cancel),
+    (S.RESULT_PROPOSED, JobEnded): Row(S.CANCELLED, send_cancel),
+    (S.RESULT_ACCEPTED, Published): Row(S.COMPLETED),
+    (S.RESULT_ACCEPTED, WrongResultPublished): Row(S.FAILED, open_slot, send_cancel),
+    (S.RESULT_ACCEPTED, FailureReported): Row(S.FAILED, open_slot),
+    (S.RESULT_ACCEPTED, NodeDrained): Row(S.LOST, take_back_attempt, open_slot),
+    (S.RESULT_ACCEPTED, NodeLost): Row(S.LOST, open_slot, send_cancel),
+    (S.RESULT_ACCEPTED, JobEnded): Row(S.CANCELLED, send_cancel),
+}
+
+
+def expects(state: ExecutionState, kind: type[ExecutionEvent]) -> bool:
+    """Whether the table has a row for such an event in this state."""
+    return (state, kind) in TRANSITIONS
+
+
+def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: UnixSeconds) -> Execution:
+    """A bid begins an execution. It is not stored: a bid that a crash forgets expires on its node."""
+    execution = Execution(
+        id=bid.execution_id,
+        job_id=entry.job.id,
+        node_id=author,
+        state=TRANSITIONS[None, say.Bid].to,
+        created=now,
+        modified=now,
+        outlives_node=bid.outlives_node,
+        input_bytes=bid.input_bytes,
+        local_input_bytes=min(bid.local_input_bytes, bid.input_bytes),
+    )
+    entry.executions[execution.id] = execution
+    entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
+    ledger.job_of[execution.id] = entry.job.id
+    return execution
+
+
+def move(
+    ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
+) -> None:
+    """Change an execution's state by the row for this event. Raises InvalidTransition."""
+    row = TRANSITIONS.get((execution.state, type(event)))
+    if row is None:
+        raise InvalidTransition(execution.id, execution.state, event)
+    changes: dict[str, Any] = {name: getattr(event, name) for name in event.recorded}
+    moved = execution.replace(state=row.to, message=event.message, modified=now, **changes)
+    entry.update(moved)
+    ledger.actions.append(ev.Store(moved))
+    for action in row.actions:
+        action(ledger, entry, moved, event, now)

@@ -1,0 +1,189 @@
+"""Every transition of a job at its requester: events, actions and the table that joins them.
+
+`move` is the only function that changes the state of a job, and it does so only by a row of `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.transitions import InvalidTransition, Row
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Job
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester import execution_transitions as executions
+from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+
+S = JobState
+
+# --- events -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something that happened to one job."""
+
+    message: str
+    """What the record says from now on, for the user to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotFilled(JobEvent):
+    """A bid was accepted."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingPlaced(JobEvent):
+    """A round ended, and every slot is open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartlyPlaced(JobEvent):
+    """A round ended, and some slots are open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAwaited(JobEvent):
+    """A node that fills a slot cannot be reached, and is not given up yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeHeard(JobEvent):
+    """Every slot is filled, and a node has sent a heartbeat."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsPublished(JobEvent):
+    """Every slot has settled, and at least one result is published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsRejected(JobEvent):
+    """The verifier accepted no result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationFailed(JobEvent):
+    """The verifier could not judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptsExhausted(JobEvent):
+    """A slot is open and has no attempt left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobImpossible(JobEvent):
+    """Enough nodes report that no node can run the job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTimedOut(JobEvent):
+    """A slot was open for the whole queue time-out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotalTimedOut(JobEvent):
+    """The job did not end within its total time-out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled(JobEvent):
+    """The user cancelled the job."""
+
+
+# --- actions ------------------------------------------------------------------------------
+
+
+def end_executions(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
+    """Reject every bid that is open and cancel every execution that fills a slot."""
+    entry.verifying = False
+    ended = executions.JobEnded(message=f"the job is {entry.job.state}", cause=event.message)
+    for execution in list(entry.executions.values()):
+        if execution.state == ExecutionState.BID_RECEIVED or execution.state in ACTIVE:
+            executions.move(ledger, entry, execution, ended, now)
+
+
+def close_bidding(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
+    """Tell every node that no more bids are wanted, if a slot was open."""
+    if entry.open_since is not None:
+        closed = say.JobClosed(job_id=entry.job.id, reason=str(entry.job.state))
+        ledger.actions.append(ev.Broadcast(closed))
+    entry.open_since = entry.round.ends = entry.round.next_at = None
+
+
+# --- the table ----------------------------------------------------------------------------
+
+Action = Callable[[Ledger, JobEntry, JobEvent, UnixSeconds], None]
+
+_END = (end_executions, close_bidding)
+
+TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
+    (None, ev.Submitted): Row(S.PENDING),
+    (S.PENDING, SlotFilled): Row(S.RUNNING),
+    (S.PENDING, NothingPlaced): Row(S.QUEUED),
+    (S.PENDING, QueueTimedOut): Row(S.FAILED, *_END),
+    (S.PENDING, TotalTimedOut): Row(S.FAILED, *_END),
+    (S.PENDING, Cancelled): Row(S.STOPPED, *_END),
+    (S.QUEUED, SlotFilled): Row(S.RUNNING),
+    (S.QUEUED, NothingPlaced): Row(S.QUEUED),
+    (S.QUEUED, ResultsRejected): Row(S.FAILED, *_END),
+    (S.QUEUED, VerificationFailed): Row(S.FAILED, *_END),
+    (S.QUEUED, AttemptsExhausted): Row(S.FAILED, *_END),
+    (S.QUEUED, JobImpossible): Row(S.FAILED, *_END),
+    (S.QUEUED, QueueTimedOut): Row(S.FAILED, *_END),
+    (S.QUEUED, TotalTimedOut): Row(S.FAILED, *_END),
+    (S.QUEUED, Cancelled): Row(S.STOPPED, *_END),
+    (S.RUNNING, NothingPlaced): Row(S.QUEUED),
+    (S.RUNNING, PartlyPlaced): Row(S.RUNNING),
+    (S.RUNNING, NodeAwaited): Row(S.RUNNING),
+    (S.RUNNING, NodeHeard): Row(S.RUNNING),
+    (S.RUNNING, ResultsPublished): Row(S.COMPLETED, *_END),
+    (S.RUNNING, ResultsRejected): Row(S.FAILED, *_END),
+    (S.RUNNING, VerificationFailed): Row(S.FAILED, *_END),
+    (S.RUNNING, AttemptsExhausted): Row(S.FAILED, *_END),
+    (S.RUNNING, JobImpossible): Row(S.FAILED, *_END),
+    (S.RUNNING, QueueTimedOut): Row(S.FAILED, *_END),
+    (S.RUNNING, TotalTimedOut): Row(S.FAILED, *_END),
+    (S.RUNNING, Cancelled): Row(S.STOPPED, *_END),
+}
+
+
+def begin(ledger: Ledger, event: ev.Submitted, requester: PeerID, now: UnixSeconds) -> JobEntry:
+    """A submission begins a job."""
+    job = Job(
+        id=event.job_id,
+        spec=event.spec,
+        state=TRANSITIONS[None, ev.Submitted].to,
+        message="waiting for bids",
+        requester_id=requester,
+        created=now,
+        modified=now,
+    )
+    ledger.actions.append(ev.Store(job))
+    return ledger.add(job)
+
+
+def move(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
+    """Change a job's state by the row for this event. Raises InvalidTransition.
+
+    An event that changes neither the state nor the message leaves the record as it is.
+    """
+    job = entry.job
+    row = TRANSITIONS.get((job.state, type(event)))
+    if row is None:
+        raise InvalidTransition(job.id, job.state, event)
+    message = event.message[: say.MAX_REASON]
+    if (job.state, job.message) != (row.to, message):
+        entry.job = job.replace(state=row.to, message=message, modified=now, revision=job.revision + 1)
+        ledger.actions.append(ev.Store(entry.job))
+    for action in row.actions:
+        action(ledger, entry, event, now)

@@ -1,0 +1,115 @@
+"""What follows for a job from the states of its executions: another round, verification, or its end."""
+
+from __future__ import annotations
+
+from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester import execution_transitions as executions
+from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.record import GONE, JobEntry
+from bacalhau_p2p.requester.rounds import Rounds
+from bacalhau_p2p.verifiers.interface import Verdict
+
+S = ExecutionState
+
+ATTEMPTS = 3
+"""Executions that a slot gets."""
+
+
+class Progress:
+    """Moves jobs on. Call `advance` whenever an execution of a job has changed."""
+
+    def __init__(self, ledger: Ledger, rounds: Rounds) -> None:
+        self._ledger = ledger
+        self._rounds = rounds
+
+    def advance(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Do whatever the states of the job's executions ask for."""
+        if entry.job.state.terminal:
+            return
+        if (hopeless := _hopeless(entry)) is not None:
+            jobs.move(self._ledger, entry, hopeless, now)
+            return
+        _reopen_if_unpublished(entry)
+        if entry.open_slots:
+            if entry.round.ends is None and entry.round.next_at is None:
+                self._rounds.begin(entry, now)
+        else:
+            self._verify_or_complete(entry, now)
+
+    def check_timeouts(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """End the job if its queue time-out or its total time-out has passed."""
+        spec = entry.job.spec
+        if now >= entry.ends:
+            message = f"not done within its total time-out of {spec.total_timeout:g} s: {entry.job.message}"
+            jobs.move(self._ledger, entry, jobs.TotalTimedOut(message=message), now)
+        elif entry.open_since is not None and now >= entry.open_since + spec.queue_timeout:
+            message = (
+                f"no node for {len(entry.open_slots)} of {len(entry.slots)} executions within the queue "
+                f"time-out of {spec.queue_timeout:g} s: {self._rounds.why_nobody(entry)}"
+            )
+            jobs.move(self._ledger, entry, jobs.QueueTimedOut(message=message), now)
+
+    # --- verification -----------------------------------------------------------------------
+
+    def _verify_or_complete(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Every slot is filled: ask the verifier once all have proposed, complete once all have settled."""
+        filling = entry.of_slots()
+        if any(e.state == S.RESULT_PROPOSED for e in filling):
+            if not entry.verifying and not any(e.state == S.BID_ACCEPTED for e in filling):
+                entry.verifying = True
+                # A slot that was refilled late is judged together with those accepted before.
+                judged = (S.RESULT_PROPOSED, S.RESULT_ACCEPTED, S.COMPLETED)
+                proposals = tuple(e.proposal for e in filling if e.state in judged and e.proposal is not None)
+                self._ledger.actions.append(ev.Verify(entry.job.id, entry.job.spec, proposals))
+            return
+        completed = sum(e.state == S.COMPLETED for e in filling)
+        if completed and all(e.state.terminal for e in filling):
+            rejected = sum(e.state == S.RESULT_REJECTED for e in filling)
+            note = f"; {rejected} of {len(filling)} results rejected" if rejected else ""
+            message = f"{completed} result{'s'[: completed > 1]} published{note}"
+            jobs.move(self._ledger, entry, jobs.ResultsPublished(message=message), now)
+
+    def apply_verdict(self, entry: JobEntry, verdict: Verdict, now: UnixSeconds) -> None:
+        """Accept and reject the results that were judged; a job without an accepted result fails."""
+        entry.verifying = False
+        rejected = executions.VerdictRejected(message=verdict.reason or "the verifier rejected it")
+        for execution in entry.in_state(S.RESULT_PROPOSED):
+            if execution.id in verdict.accepted:
+                executions.move(self._ledger, entry, execution, executions.VerdictAccepted(), now)
+            elif execution.id in verdict.rejected:
+                executions.move(self._ledger, entry, execution, rejected, now)
+        if not verdict.accepted:
+            message = verdict.reason or "no result was accepted"
+            jobs.move(self._ledger, entry, jobs.ResultsRejected(message=message), now)
+
+    def fail_verification(self, entry: JobEntry, reason: str, now: UnixSeconds) -> None:
+        """Fail the job, because the verifier could not judge its results."""
+        failed = jobs.VerificationFailed(message=f"the verifier failed: {reason}")
+        jobs.move(self._ledger, entry, failed, now)
+
+
+def _hopeless(entry: JobEntry) -> jobs.JobEvent | None:
+    """Why the job cannot succeed any more, if so."""
+    # One node's word that a job cannot be run ends it, unless the user asked several nodes
+    # because no single one is trusted: then a second must agree.
+    witnesses = min(2, len(entry.slots)) if entry.job.spec.deterministic else 1
+    if len(entry.permanent) >= witnesses:
+        return jobs.JobImpossible(message=entry.troubled[min(entry.permanent)])
+    for slot in entry.open_slots:
+        if slot.attempts >= ATTEMPTS:
+            last = list(entry.troubled.values())[-1]
+            return jobs.AttemptsExhausted(message=f"{last} (attempt {slot.attempts} of {ATTEMPTS})")
+    return None
+
+
+def _reopen_if_unpublished(entry: JobEntry) -> None:
+    """Open the slots of executions that are gone, if no node is left that publishes their result."""
+    filling = entry.of_slots()
+    if any(e.state in (S.RESULT_ACCEPTED, S.COMPLETED) for e in filling):
+        return
+    for execution in filling:
+        if execution.state in GONE and (slot := entry.slot_of(execution.id)) is not None:
+            slot.execution = None

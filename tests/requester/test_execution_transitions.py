@@ -1,0 +1,74 @@
+"""The table of an execution's transitions at the requester."""
+
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.transitions import InvalidTransition
+from bacalhau_p2p.model.execution import Proposal
+from bacalhau_p2p.requester import execution_transitions as executions
+from tests.support.machines.requester_bench import JOB, A, B, S, execution_id, job, proposed, sent
+
+
+def move(bench, event):
+    """Apply an event to A's execution, past the machine that would not let it through."""
+    entry = bench.machine.jobs[JOB]
+    executions.move(bench.machine._ledger, entry, entry.executions[execution_id(A)], event, bench.now)
+
+
+@pytest.fixture
+def accepted(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    return bench
+
+
+def test_an_event_without_a_row_is_our_bug_and_changes_nothing(accepted):
+    with pytest.raises(InvalidTransition, match=r"e-alice-1 is BidAccepted.*VerdictAccepted"):
+        move(accepted, executions.VerdictAccepted())
+    assert accepted.states() == {A: S.BID_ACCEPTED}
+
+
+def test_a_terminal_state_has_no_row():
+    assert [key for key in executions.TRANSITIONS if key[0] is not None and key[0].terminal] == []
+
+
+def test_a_proposal_that_cannot_be_opened_fails_the_execution_and_the_node_is_told_why(accepted):
+    garbage = say.ResultProposed(job_id=JOB, execution_id=execution_id(A), sealed=b"garbage")
+    actions = accepted.hear(A, garbage)
+    assert sent(actions) == [(A, "cancel_execution")]
+    (cancel,) = [action.message for action in actions if sent([action])]
+    assert cancel.reason.startswith("its proposal is not valid: ")
+    assert accepted.states() == {A: S.FAILED}
+    assert [slot.execution for slot in accepted.machine.jobs[JOB].slots] == [None]
+
+
+def test_a_proposal_is_opened_only_while_one_is_expected(accepted):
+    proposal = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy")
+    accepted.hear(A, proposed(A, proposal))
+    assert accepted.states() == {A: S.RESULT_PROPOSED}
+    garbage = say.ResultProposed(job_id=JOB, execution_id=execution_id(A), sealed=b"garbage")
+    assert accepted.hear(A, garbage) == []
+    assert accepted.machine.ignored == {"ResultProposed in ResultProposed": 1}
+
+
+def test_a_drained_node_takes_no_attempt_from_the_slot(accepted):
+    drained = say.ExecutionFailed(
+        job_id=JOB, execution_id=execution_id(A), reason="its node was stopped", drained=True
+    )
+    accepted.hear(A, drained)
+    assert accepted.states() == {A: S.LOST}
+    assert [(slot.execution, slot.attempts) for slot in accepted.machine.jobs[JOB].slots] == [(None, 0)]
+
+
+def test_a_bid_that_is_withdrawn_counts_as_no_attempt_and_as_no_trouble(bench):
+    bench.know(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.fail(A, permanent=True)
+    entry = bench.machine.jobs[JOB]
+    assert bench.states() == {A: S.FAILED}
+    assert (entry.slots[0].attempts, entry.troubled, entry.permanent) == (0, {}, set())
