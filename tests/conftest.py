@@ -13,7 +13,8 @@ from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.server import Exchange, ExchangeLimits
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
+from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
 from tests.support.servers.fake_node import FakeNode

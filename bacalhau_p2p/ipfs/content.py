@@ -11,9 +11,9 @@ from typing import Literal, TypeVar
 import trio
 
 from bacalhau_p2p.errors import ContentError, ContentNotFound, InvalidContent
-from bacalhau_p2p.ipfs.exchange.providers import Finder, WebOf
-from bacalhau_p2p.ipfs.exchange.server import Exchange
-from bacalhau_p2p.ipfs.exchange.weighing import AskForBlock, ask_for_root, bytes_held, weight
+from bacalhau_p2p.ipfs.exchange.dag_size import AskForBlock, claimed_size, fetch_root_block, stored_size
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
+from bacalhau_p2p.ipfs.exchange.interface import Gateway, ProviderFinder, Sources
 from bacalhau_p2p.ipfs.files.export import Existing, Exported, export
 from bacalhau_p2p.ipfs.files.following import Follower, following
 from bacalhau_p2p.ipfs.files.importer import Added, Symlinks, build, is_small
@@ -62,8 +62,8 @@ class Content:
         candidates: Callable[[], Sequence[PeerID]],
         *,
         ask_for_block: AskForBlock | None = None,
-        finder: Finder | None = None,
-        web: WebOf = lambda peers: (),
+        finder: ProviderFinder | None = None,
+        web: Callable[[Sequence[PeerID]], Sequence[Gateway]] = lambda peers: (),
         pinned: Callable[[CID, str], None] = lambda cid, owner: None,
         power_safe: bool = True,
         threads: trio.CapacityLimiter | None = None,
@@ -143,8 +143,8 @@ class Content:
         cid.require_fetchable()
         block = await self._thread(self._blocks.get, cid)
         if block is None and self._ask_for_block is not None:
-            block = await ask_for_root(cid, (*hints, *self._candidates()), self._ask_for_block)
-        return None if block is None else weight(cid, block, self._blocks.limits)
+            block = await fetch_root_block(cid, (*hints, *self._candidates()), self._ask_for_block)
+        return None if block is None else claimed_size(cid, block, self._blocks.limits)
 
     async def held(self, cid: CID) -> int:
         """Bytes of the files below `cid` whose blocks are in this node's store, be it a part of them.
@@ -153,7 +153,7 @@ class Content:
         """
         cid.require_fetchable()
         limits, check = self._blocks.limits, trio.from_thread.check_cancelled
-        return await self._thread(bytes_held, cid, self._blocks, limits, check)
+        return await self._thread(stored_size, cid, self._blocks, limits, check)
 
     async def _complete_stat(self, cid: CID) -> DagStat:
         cid.require_fetchable()
@@ -177,7 +177,8 @@ class Content:
         """
         with self._blocks.holding(cid):
             peers = (*hints, *self._candidates())
-            await self._exchange.fetch(cid, peers, finder=self._finder, web=self._web, timeout=timeout)
+            sources = Sources(peers=peers, finder=self._finder, gateways=self._web)
+            await self._exchange.fetch(cid, sources, timeout=timeout)
             if pin_owner is not None:
                 await self.pin(cid, pin_owner, expires)
 

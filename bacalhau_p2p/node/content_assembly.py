@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from math import inf
 
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.bitswap import PROTOCOL as BITSWAP_PROTOCOL
-from bacalhau_p2p.ipfs.exchange.bitswap import Bitswap
+from bacalhau_p2p.ipfs.exchange.bitswap.bitswap import PROTOCOL as BITSWAP_PROTOCOL
+from bacalhau_p2p.ipfs.exchange.bitswap.bitswap import Bitswap
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.gateways import Gateways
-from bacalhau_p2p.ipfs.exchange.server import PROTOCOL as CAR_PROTOCOL
-from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL as CAR_PROTOCOL
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.ipfs.store.block_store import BlockStore

@@ -16,7 +16,7 @@ import trio
 
 from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent, StorageError
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.weighing import weight
+from bacalhau_p2p.ipfs.exchange.dag_size import claimed_size
 from bacalhau_p2p.ipfs.format.car import (
     CAR_MEDIA_TYPE_DEPTH_FIRST,
     RAW_MEDIA_TYPE,
@@ -165,7 +165,7 @@ class IpfsWebStorage(StorageProvider):
 
         async def by_root(each: CarSource) -> InputSize | None:
             block = await each.block(cid)
-            claimed = None if block is None else weight(cid, block, self._limits)
+            claimed = None if block is None else claimed_size(cid, block, self._limits)
             return None if claimed is None else InputSize.as_blocks(claimed)
 
         if await self._peers.has_locally(source):

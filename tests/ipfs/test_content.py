@@ -10,7 +10,8 @@ import trio
 from bacalhau_p2p.errors import ContentNotFound, ContentTooLarge, InvalidContent
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content import STREAM_CHUNK, Content
-from bacalhau_p2p.ipfs.exchange.server import PROTOCOL, Exchange
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
+from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.ipfs.files.pack import Packed
 from bacalhau_p2p.ipfs.format.car import CarReader, header, section
@@ -207,7 +208,7 @@ async def test_content_crosses_a_network_from_candidates_and_hints(tmp_path):
             added = await giver.add(results_folder(tmp_path / "results"), pin_owner="job-1")
             await taker.fetch(added.cid, hints=[alice.peer_id], pin_owner="user")
             assert await taker.has(added.cid)
-            with pytest.raises(ContentNotFound, match=r"1 peer was asked$"):
+            with pytest.raises(ContentNotFound, match=r"asked 1 peer$"):
                 await taker.fetch(CID.of(RAW, b"nowhere"), hints=[alice.peer_id])
             assert bob.counters.get("handler_faults", 0) == 0
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bacalhau_p2p.errors import ContentTooLarge, InvalidCID, InvalidContent, RemoteProtocolError
-from bacalhau_p2p.ipfs.exchange.wire import Answer, Request, take_frame
+from bacalhau_p2p.ipfs.exchange.wire import Answer, Request, take_message
 from bacalhau_p2p.ipfs.files.export import export
 from bacalhau_p2p.ipfs.files.importer import Profile
 from bacalhau_p2p.ipfs.format.car import CarReader, header, section, write_car
@@ -61,7 +61,7 @@ def test_any_stream_is_a_car_or_invalid_content(stream):
 
 @given(damaged(SAMPLE_REQUEST))
 def test_any_message_is_understood_or_a_remote_fault(payload):
-    for read in (Request.decode, Answer.decode, lambda data: take_frame(bytearray(data))):
+    for read in (Request.decode, Answer.decode, lambda data: take_message(bytearray(data))):
         with contextlib.suppress(RemoteProtocolError):
             read(payload)
 

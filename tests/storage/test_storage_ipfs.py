@@ -55,7 +55,7 @@ async def test_ipfs_storage_conforms(check, content, samples, tmp_path):
 
 
 async def test_a_cid_that_nobody_has_is_named_with_how_many_were_asked(content, tmp_path):
-    with pytest.raises(StorageError, match=f"no peer has {NOWHERE}: 1 peer was asked") as caught:
+    with pytest.raises(StorageError, match=f"no peer has {NOWHERE}: asked 1 peer") as caught:
         await IpfsStorage(content).prepare(ipfs(NOWHERE), tmp_path, hints=[PeerID("requester")])
     assert not caught.value.permanent
 

@@ -154,7 +154,7 @@ async def test_what_nobody_has_is_told_with_what_each_said(content, node, place)
     with pytest.raises(StorageError) as caught:
         await web(content, kubo(node), gateway(node)).prepare(ipfs(ABSENT), place)
     assert [part.strip() for part in str(caught.value).split(";")] == [
-        f"input cannot be had: {ABSENT} is not here, and there is no peer to ask for it",
+        f"input cannot be had: {ABSENT} is not in the local store, and no peers are known",
         "kubo at 127.0.0.1: 127.0.0.1 answered 500 Internal Server Error",
         "the gateway 127.0.0.1: 127.0.0.1 answered 404: there is no such thing",
     ]
@@ -243,7 +243,7 @@ async def test_a_source_gives_the_root_block_and_that_tells_the_size(content, no
 
 async def test_a_block_that_is_not_the_root_tells_no_size(content, node, source, tree):
     node.cars[str(ABSENT)] = node.cars[str(tree[1])]
-    with pytest.raises(InvalidContent, match="another hash"):
+    with pytest.raises(InvalidContent, match="do not match its hash"):
         await web(content, source).size(ipfs(ABSENT))
 
 

@@ -1,1 +1,1 @@
-"""Kademlia: who has the content of a CID, asked of nodes that need not know each other."""
+"""The DHT (Kademlia): which peers provide the content of a CID."""

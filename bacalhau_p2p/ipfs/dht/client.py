@@ -16,7 +16,7 @@ from bacalhau_p2p.ipfs.dht.limits import ANSWER_TIMEOUT, IDLE_TIMEOUT, SLOT_TIME
 from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
 from bacalhau_p2p.ipfs.dht.routing_table import RoutingTable
 from bacalhau_p2p.ipfs.dht.wire import Contact, Message, read_message, usable
-from bacalhau_p2p.ipfs.exchange.fetching import OpenStream
+from bacalhau_p2p.ipfs.exchange.interface import OpenStream
 from bacalhau_p2p.model.base import PeerID
 
 UNRESPONSIVE_BACKOFF = 120.0

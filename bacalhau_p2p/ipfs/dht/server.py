@@ -21,12 +21,10 @@ from bacalhau_p2p.ipfs.dht.provider_store import ProviderStore
 from bacalhau_p2p.ipfs.dht.routing_table import BUCKET_SIZE, nearest
 from bacalhau_p2p.ipfs.dht.wire import Contact, Message, MessageType, read_message
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.runtime.rate_limit import TokenBucket
+from bacalhau_p2p.runtime.rate_limit import RateLimits
 
 MESSAGES_PER_SECOND, MESSAGE_BURST = 200, 2000
 """Messages accepted from one peer; beyond these its streams are reset."""
-MAX_RATE_LIMITS = 10_000
-"""Peers whose message rate is remembered; with more, all are forgotten."""
 
 
 class DhtServer:
@@ -50,7 +48,7 @@ class DhtServer:
         self._clock = clock
         self._counters = counters
         self._slots: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
-        self._rate_limits: dict[PeerID, TokenBucket] = {}
+        self._rate_limits = RateLimits[PeerID](MESSAGES_PER_SECOND, MESSAGE_BURST)
 
     async def serve(self, peer: PeerID, stream: HalfCloseableStream) -> None:
         """Answer the requests on an inbound stream until it ends.
@@ -62,7 +60,8 @@ class DhtServer:
         try:
             buffer = bytearray()
             while body := await read_message(stream, buffer, IDLE_TIMEOUT):
-                self._check_rate(peer)
+                if not self._rate_limits.take(peer, self._clock()):
+                    raise RemoteProtocolError(f"more than {MESSAGES_PER_SECOND} DHT messages per second")
                 answer = self._answer(peer, Message.decode(body))
                 if answer is not None:
                     with trio.fail_after(IDLE_TIMEOUT):
@@ -81,16 +80,6 @@ class DhtServer:
             await slots.acquire()
         if waiting.cancelled_caught:
             raise RemoteProtocolError(f"more than {STREAMS_PER_PEER} DHT streams for {SLOT_TIMEOUT:g} s")
-
-    def _check_rate(self, peer: PeerID) -> None:
-        """Raises RemoteProtocolError when the peer sends too many messages."""
-        limit = self._rate_limits.get(peer)
-        if limit is None:
-            if len(self._rate_limits) > MAX_RATE_LIMITS:
-                self._rate_limits.clear()  # anybody can make new peer ids
-            limit = self._rate_limits[peer] = TokenBucket(MESSAGES_PER_SECOND, MESSAGE_BURST)
-        if not limit.take(self._clock()):
-            raise RemoteProtocolError(f"more than {MESSAGES_PER_SECOND} DHT messages per second")
 
     def _answer(self, peer: PeerID, request: Message) -> Message | None:
         """None for a message that has no answer. Raises RemoteProtocolError."""

@@ -18,7 +18,7 @@ from bacalhau_p2p.ipfs.dht.provider_store import ProviderStore
 from bacalhau_p2p.ipfs.dht.reprovider import Reprovider, Roots
 from bacalhau_p2p.ipfs.dht.server import DhtServer
 from bacalhau_p2p.ipfs.dht.wire import Contact, Message, MessageType, key_of
-from bacalhau_p2p.ipfs.exchange.fetching import OpenStream
+from bacalhau_p2p.ipfs.exchange.interface import OpenStream
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 

@@ -1,1 +1,1 @@
-"""Blocks from peer to peer: our own protocol, bitswap, gateways."""
+"""The exchange of blocks between peers: our own protocol, bitswap, and HTTP gateways."""

@@ -1,7 +1,7 @@
-"""Content from the gateways of peers, for when no stream to them can be had.
+"""Content from the HTTP gateways of peers, for when no stream to them can be opened.
 
-A gateway's URL is what a stranger said: it is called as URLs of jobs are, on the public internet or in
-networks that this node allows, and without credentials. What it sends is checked block by block.
+The URL of a gateway comes from a peer, so it is not trusted: like URLs in jobs it must be on the public
+internet or in a network that this node allows, and it gets no credentials. Each block it sends is checked.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import httpx
 import trio
 
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
-from bacalhau_p2p.ipfs.exchange.fetching import Receive
-from bacalhau_p2p.ipfs.exchange.providers import Web
+from bacalhau_p2p.ipfs.exchange.interface import Gateway, Receive
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FIRST
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
 from bacalhau_p2p.outbound.http import answered, in_words, shown
 
-IDLE = 15.0
-"""Seconds without a byte, after which a gateway is given up."""
-MOST = 4
+IDLE_TIMEOUT = 15.0
+"""Seconds without a byte until a gateway is given up."""
+MAX_GATEWAYS = 4
 """Gateways that are asked for one CID."""
+
+_READ_SIZE = 256 * 1024
 
 
 class PeerGateway:
-    """The gateway of one node: its `/ipfs/`, below the URL that it told."""
+    """The gateway of one node, below the URL that the node announced."""
 
     def __init__(self, url: str, guard: AddressGuard) -> None:
         self._url = url.rstrip("/")
@@ -37,31 +38,31 @@ class PeerGateway:
 
     @property
     def name(self) -> str:
-        return f"the gateway {self._shown}"
+        return f"gateway {self._shown}"
 
     @asynccontextmanager
-    async def open(self, cid: CID, within: float) -> AsyncIterator[Receive]:
-        """The CAR of a DAG, piece by piece, b"" at its end; it must begin within so many seconds.
+    async def open(self, cid: CID, timeout: float) -> AsyncIterator[Receive]:
+        """The CAR of a DAG; its first byte must arrive within `timeout` seconds.
 
         Raises PeerFault, inside the block too.
         """
         url = f"{self._url}/ipfs/{cid.v1}"
         try:
-            async with guarded_client(self._guard, idle=IDLE) as client:
+            async with guarded_client(self._guard, idle=IDLE_TIMEOUT) as client:
                 request = client.build_request(
                     "GET",
                     url,
                     params={"format": "car", "dag-scope": "all"},
                     headers={"Accept": CAR_MEDIA_TYPE_DEPTH_FIRST, "Accept-Encoding": "identity"},
                 )
-                with trio.fail_after(within):
+                with trio.fail_after(timeout):
                     response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if not response.is_success:
                         raise PeerFault(f"it answered {answered(response)}")
                     if not response.headers.get("content-type", "").startswith(CAR_MEDIA_TYPE):
-                        raise PeerFault("it answered with something that is no CAR")
-                    pieces = response.aiter_raw(256 * 1024)
+                        raise PeerFault("the answer is not a CAR")
+                    pieces = response.aiter_raw(_READ_SIZE)
 
                     async def receive() -> bytes:
                         return await anext(pieces, b"")
@@ -73,30 +74,30 @@ class PeerGateway:
         except AddressRefused as error:
             raise PeerFault(str(error)) from None
         except trio.TooSlowError:
-            raise PeerFault(f"it did not answer within {within:g} s") from None
+            raise PeerFault(f"no answer within {timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise PeerFault(in_words(error, IDLE)) from None
+            raise PeerFault(in_words(error, IDLE_TIMEOUT)) from None
 
 
 def _shown(url: str) -> str:
-    """A URL for messages, whatever it is."""
+    """A URL for error messages, without credentials."""
     try:
         return shown(url)
     except httpx.InvalidURL:
-        return "of a malformed URL"
+        return "with a malformed URL"
 
 
 class Gateways:
-    """The gateways that nodes told of."""
+    """The gateways that nodes announced."""
 
     def __init__(self, urls: Callable[[], Mapping[PeerID, str]], guard: AddressGuard) -> None:
-        """`urls` gives the gateways that are known now, by the peer that told of each."""
+        """`urls` returns the currently known gateways by the peer that announced them."""
         self._urls = urls
         self._guard = guard
 
-    def of(self, peers: Sequence[PeerID]) -> list[Web]:
-        """Those to be asked: first those of these peers, in their order, then those of others."""
+    def of(self, peers: Sequence[PeerID]) -> list[Gateway]:
+        """The gateways to ask: first those of these peers, in their order, then those of others."""
         urls = self._urls()
         first = [urls[peer] for peer in peers if peer in urls]
         chosen = [url for url in dict.fromkeys([*first, *urls.values()]) if url]
-        return [PeerGateway(url, self._guard) for url in chosen[:MOST]]
+        return [PeerGateway(url, self._guard) for url in chosen[:MAX_GATEWAYS]]

@@ -1,30 +1,22 @@
-"""Blocks from peer to peer: `/bacalhau/car/1.0.0`, as `docs/content.md` specifies it.
-
-A fetch asks every peer at once whether it has the DAG, and shares it out among those that do (see
-`content.providers`); blocks that came and were checked are kept, and only what is missing is asked
-for again. Nothing is stored that the asked DAG does not link to.
-"""
+"""The answering side of `/bacalhau/car/1.0.0`, as `docs/content.md` specifies it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
-from weakref import WeakValueDictionary
 
 import trio
 from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import ContentError
-from bacalhau_p2p.ipfs.exchange.expanding import write_flat
-from bacalhau_p2p.ipfs.exchange.fetching import ExchangeLimits, OpenStream, Requests
-from bacalhau_p2p.ipfs.exchange.providers import Fallback, Fetch, Finder, Sources, WebOf
+from bacalhau_p2p.ipfs.exchange.flat_walk import write_flat_car
+from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits
+from bacalhau_p2p.ipfs.exchange.paced_sender import PacedSender
 from bacalhau_p2p.ipfs.exchange.wire import (
-    BLOCK,
-    NOTHING,
-    PROTOCOL,
-    WHOLE,
+    HOLDS_ALL,
+    HOLDS_NOTHING,
+    HOLDS_ROOT,
     Answer,
     Operation,
     Request,
@@ -35,194 +27,109 @@ from bacalhau_p2p.ipfs.format.car import batches, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.tasks import read_ahead
+from bacalhau_p2p.runtime.threads import Threads
 
-__all__ = ["PROTOCOL", "Exchange", "ExchangeLimits", "OpenStream"]
+MAX_SEARCHES = 64
+"""DAGs that are searched for missing blocks to answer one `have`; for further ones only the root is."""
 
-_SURVEYS = 64
-"""DAGs that are looked through for one question; of further ones only the first block is told."""
 _BATCH = 1024 * 1024
+"""Bytes that are read from the store in one go."""
 _BATCHES_AHEAD = 1
-LEAST_PIECE, MOST_PIECE = 64 * 1024, 256 * 1024
-"""Bytes that a peer must take within the time in which it would be idle: the more the quicker it was."""
-
-_T = TypeVar("_T")
 
 
-class Exchange:
-    """The exchange of one node: `serve` answers peers, `fetch` asks them."""
+class BlockServer:
+    """Answers requests for blocks from the block store."""
 
-    def __init__(
-        self,
-        blocks: BlockStore,
-        open_stream: OpenStream,
-        *,
-        limits: ExchangeLimits = ExchangeLimits(),  # noqa: B008 - frozen
-        threads: trio.CapacityLimiter | None = None,
-        fallback: Fallback | None = None,
-    ) -> None:
-        """`threads` bounds the threads that read and write blocks, lest they take those of others;
-        `fallback` is for peers that do not speak this protocol."""
-        self._fallback = fallback
+    def __init__(self, blocks: BlockStore, limits: ExchangeLimits, threads: Threads) -> None:
         self._blocks = blocks
-        self._requests = Requests(open_stream, limits)
         self._limits = limits
-        self._threads = threads or trio.CapacityLimiter(4)
-        self._serving: Counter[PeerID] = Counter()
-        self._fetching: WeakValueDictionary[CID, trio.Lock] = WeakValueDictionary()
-
-    # --- serving
+        self._threads = threads
+        self._requests: Counter[PeerID] = Counter()
 
     async def serve(self, peer: PeerID, stream: HalfCloseableStream) -> None:
-        """Answer the one request on an inbound stream.
+        """Answer the request on an inbound stream.
 
-        Raises RemoteProtocolError for what is no request, trio.TooSlowError for a peer that is idle.
+        Raises RemoteProtocolError for a malformed request, trio.TooSlowError for an idle peer.
         """
-        with self._serving_slot(peer) as free:
+        with self._counted(peer) as accepted:
             try:
                 request = Request.decode(await read_message(stream, bytearray(), self._limits.idle))
-                if not free:
-                    await self._answer(stream, Status.BUSY, "too many requests at one time")
+                if not accepted:
+                    await self._answer(stream, Answer(status=Status.BUSY, reason="too many requests"))
                 elif request is None:
-                    await self._answer(stream, Status.REFUSED, "the operation is not known")
+                    await self._answer(stream, Answer(status=Status.REFUSED, reason="unknown operation"))
                 elif request.operation is Operation.HAVE:
-                    await self._send_answer(stream, await self._thread(self._holds, request))
+                    await self._answer(stream, await self._threads.run(self._have, request))
                 else:
                     wanted = request.wanted or (request.cid,)
                     with self._blocks.holding(*wanted):
-                        await self._send_blocks(stream, wanted, request.flat)
+                        await self._send_blocks(stream, wanted, flat=request.flat)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # the peer has what it needs, or is gone
+                return  # the peer closed the stream, because it has what it needs or because it is gone
 
     @contextmanager
-    def _serving_slot(self, peer: PeerID) -> Iterator[bool]:
-        self._serving[peer] += 1
+    def _counted(self, peer: PeerID) -> Iterator[bool]:
+        """A block that counts as a request of the peer; whether the limit allows it."""
+        self._requests[peer] += 1
         try:
-            yield self._serving[peer] <= self._limits.requests_a_peer
+            yield self._requests[peer] <= self._limits.requests_per_peer
         finally:
-            self._serving[peer] -= 1
-            if not self._serving[peer]:
-                del self._serving[peer]
+            self._requests[peer] -= 1
+            if not self._requests[peer]:
+                del self._requests[peer]
 
-    def _holds(self, request: Request) -> Answer:
-        """The answer to a `have`: more than whether all is here only to those who ask for parts, or when
-        some of it is."""
+    def _have(self, request: Request) -> Answer:
+        """Which parts are here is only said to those who ask for parts, or when some but not all are here."""
         wanted = request.wanted or (request.cid,)
-        surveys, holds = _SURVEYS, bytearray()
+        searches, holds = MAX_SEARCHES, bytearray()
         for cid in wanted:
             if not cid.fetchable or not self._blocks.has(cid):
-                holds.append(NOTHING)
-            elif cid.codec == RAW or (surveys > 0 and self._blocks.has_all(cid)):
-                holds.append(WHOLE)
+                holds.append(HOLDS_NOTHING)
+            elif cid.codec == RAW or (searches > 0 and self._blocks.has_all(cid)):
+                holds.append(HOLDS_ALL)
             else:
-                holds.append(BLOCK)
-            surveys -= cid.codec != RAW
-        status = Status.OK if set(holds) == {WHOLE} else Status.MISSING
-        return Answer(status=status, holds=bytes(holds) if request.wanted or BLOCK in holds else b"")
+                holds.append(HOLDS_ROOT)
+            searches -= cid.codec != RAW
+        status = Status.OK if set(holds) == {HOLDS_ALL} else Status.MISSING
+        return Answer(status=status, holds=bytes(holds) if request.wanted or HOLDS_ROOT in holds else b"")
 
-    async def _answer(self, stream: HalfCloseableStream, status: Status, reason: str = "") -> None:
-        await self._send_answer(stream, Answer(status=status, reason=reason))
-
-    async def _send_answer(self, stream: HalfCloseableStream, answer: Answer) -> None:
-        await Pace(self._limits.idle).send(stream, answer.encode())
+    async def _answer(self, stream: HalfCloseableStream, answer: Answer) -> None:
+        await PacedSender(stream, self._limits.idle).send(answer.encode())
         await stream.send_eof()
 
-    async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID], flat: bool) -> None:
-        if not await self._thread(lambda: all(map(self._blocks.has, wanted))):
-            await self._answer(stream, Status.MISSING)
+    async def _send_blocks(self, stream: HalfCloseableStream, wanted: Sequence[CID], *, flat: bool) -> None:
+        if not await self._threads.run(lambda: all(map(self._blocks.has, wanted))):
+            await self._answer(stream, Answer(status=Status.MISSING))
             return
-        pace = Pace(self._limits.idle)
-        await pace.send(stream, Answer(status=Status.OK).encode())
-        blocks = (
-            write_flat(wanted, self._blocks) if flat else write_car(wanted, self._blocks, self._blocks.limits)
-        )
-        tell, ready = trio.open_memory_channel[bytes](_BATCHES_AHEAD)
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            whole = trio.Event()
-            nursery.start_soon(self._read_ahead, blocks, tell, whole)
-            try:
-                async for batch in ready:
-                    await pace.send(stream, batch)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-                failure = error  # carried out of the nursery, which would wrap it
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        if whole.is_set():  # otherwise no end of stream: the peer sees that it does not have all
-            await stream.send_eof()
+        sender = PacedSender(stream, self._limits.idle)
+        await sender.send(Answer(status=Status.OK).encode())
+        if flat:
+            car = write_flat_car(wanted, self._blocks)
+        else:
+            car = write_car(wanted, self._blocks, self._blocks.limits)
+        try:
+            async with read_ahead(self._batches(car), _BATCHES_AHEAD) as batches_ahead:
+                async for batch in batches_ahead:
+                    await sender.send(batch)
+        except ContentError:
+            self._blocks.forget_complete()
+            return  # without an end of stream, so that the peer sees that blocks are missing
+        await stream.send_eof()
 
-    async def _read_ahead(
-        self, blocks: Iterator[bytes], tell: trio.MemorySendChannel[bytes], whole: trio.Event
-    ) -> None:
-        """Read the blocks of a stream while earlier ones are sent; sets `whole` when none was missing."""
-        lacking: list[ContentError] = []
-        car = batches(_until(lacking, blocks), _BATCH)
-        async with tell:
-            while (batch := await self._thread(next, car, None)) is not None:
-                await tell.send(batch)
-            if lacking:
-                self._blocks.forget_complete()
-            else:
-                whole.set()
-
-    # --- fetching
-
-    async def fetch(
-        self,
-        cid: CID,
-        providers: Sequence[PeerID],
-        *,
-        finder: Finder | None = None,
-        web: WebOf = lambda peers: (),
-        timeout: float | None = None,
-    ) -> None:
-        """Bring the complete DAG below `cid` into the block store; returns at once when it is there.
-
-        `finder` is asked when none of the `providers` has it, `web` when no peer could give it. `timeout` is
-        the seconds to find somebody who has it (default: `ExchangeLimits.find`).
-        Raises ContentNotFound, which says how many peers were asked; InvalidContent, ContentTooLarge.
-        Cancelled: what came so far is kept, and not asked for again.
-        """
-        cid.require_fetchable()
-        lock = self._fetching.setdefault(cid.v1, trio.Lock())
-        async with lock:
-            with self._blocks.holding(cid):
-                if (await self._thread(self._blocks.dag_stat, cid)).complete:
-                    return
-                find = self._limits.find if timeout is None else timeout
-                sources = Sources(peers=providers, finder=finder, web=web)
-                await Fetch(
-                    self._blocks, self._requests, self._threads, cid, sources, find, self._fallback
-                ).run()
-
-    async def _thread(self, call: Callable[..., _T], *args: object) -> _T:
-        return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+    async def _batches(self, car: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """Large pieces of a CAR. Raises ContentError after the last one when a block is missing."""
+        failure: list[ContentError] = []
+        pieces = batches(_until_failure(car, failure), _BATCH)
+        while (batch := await self._threads.run(next, pieces, None)) is not None:
+            yield batch
+        if failure:
+            raise failure[0]
 
 
-class Pace:
-    """Sends to one peer, piece by piece, so that one who takes it slowly is not idle. Pieces are larger for
-    those who take them in less than a second: each costs a step of the scheduler."""
-
-    def __init__(self, idle: float) -> None:
-        """`idle`: seconds in which a piece must have gone."""
-        self._idle = idle
-        self._piece = LEAST_PIECE
-
-    async def send(self, stream: HalfCloseableStream, data: bytes) -> None:
-        """Raises trio.TooSlowError."""
-        rest = memoryview(data)
-        while rest:
-            begun = trio.current_time()
-            with trio.fail_after(self._idle):
-                await stream.send_all(rest[: self._piece])
-            rest = rest[self._piece :]
-            quick = trio.current_time() - begun < 1.0
-            self._piece = min(2 * self._piece, MOST_PIECE) if quick else LEAST_PIECE
-
-
-def _until(lacking: list[ContentError], items: Iterator[bytes]) -> Iterator[bytes]:
-    """Items up to where a block is missing: those before it are worth sending."""
+def _until_failure(items: Iterator[bytes], failure: list[ContentError]) -> Iterator[bytes]:
+    """The items before the first missing block, so that they are sent all the same."""
     try:
         yield from items
     except ContentError as error:
-        lacking.append(error)
+        failure.append(error)

@@ -1,7 +1,7 @@
 """Requests and answers of `/bacalhau/car/1.0.0`: a varint length, then one CBOR map.
 
-`docs/content.md` specifies them. Whatever comes from a peer is decoded strictly; fields that are
-not known are ignored, so that a later version may add some.
+`docs/content.md` specifies them. Messages from peers are decoded strictly; unknown fields are ignored, so
+that a later version can add some.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MAX_WANTED = 1000
 _MAX_DEPTH = 8
 
 
-NOTHING, BLOCK, WHOLE = 0, 1, 2
-"""What a peer holds of a DAG: not even its first block; that one; all below it too."""
+HOLDS_NOTHING, HOLDS_ROOT, HOLDS_ALL = 0, 1, 2
+"""What a peer holds of a DAG: not even the root; at least the root; every block."""
 
 
 class Operation(StrEnum):
@@ -45,15 +45,15 @@ class Status(StrEnum):
     OK = "ok"
     MISSING = "missing"
     BUSY = "busy"
-    """So many requests of ours are under way that the peer wants to finish some first."""
+    """The peer serves as many of our requests as it allows; ask again later."""
     REFUSED = "refused"
-    """The peer understood and will not, now or later."""
+    """The peer does not support the operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked about `cid`. `wanted` narrows it to the DAGs below these blocks; `flat`, in a get, to
-    these blocks themselves."""
+    """An operation on the DAG below `cid`. `wanted` narrows it to the DAGs below these blocks; `flat`, in a
+    get, to these blocks themselves."""
 
     operation: Operation
     cid: CID
@@ -70,11 +70,11 @@ class Request:
 
     @classmethod
     def decode(cls, payload: bytes) -> Request | None:
-        """None for an operation that is not known here. Raises RemoteProtocolError."""
+        """None for an unknown operation. Raises RemoteProtocolError."""
         body = _loads(payload)
         operation, wanted = body.get("op"), body.get("want", [])
         if not isinstance(wanted, list) or len(wanted) > MAX_WANTED or not isinstance(operation, str):
-            raise RemoteProtocolError("a content request has the wrong shape")
+            raise RemoteProtocolError("malformed content request: wrong type or length of a field")
         cid, parts = _cid(body.get("cid")), tuple(_cid(part) for part in wanted)
         try:
             return cls(operation=Operation(operation), cid=cid, wanted=parts, flat=body.get("flat") is True)
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`holds`, in the answer to a `have`, tells of each wanted part what there is of it; it may be absent."""
+    """`holds`, in the answer to a `have`, has one byte for each wanted part; it may be absent."""
 
     status: Status
     reason: str = ""
@@ -110,28 +110,25 @@ class Answer:
                 holds=holds if isinstance(holds, bytes) and len(holds) <= MAX_WANTED else b"",
             )
         except ValueError:
-            raise RemoteProtocolError("a content answer has a status that is not known") from None
+            raise RemoteProtocolError("malformed content answer: unknown status") from None
 
 
-async def read_message(stream: ReceiveStream, buffer: bytearray, idle: float) -> bytes:
-    """The next message of a stream; what came behind it is left in `buffer`.
+async def read_message(stream: ReceiveStream, buffer: bytearray, idle_timeout: float) -> bytes:
+    """The next message of a stream; bytes after it stay in `buffer`.
 
-    Raises RemoteProtocolError, trio.TooSlowError after `idle` seconds without a byte.
+    Raises RemoteProtocolError, trio.TooSlowError after `idle_timeout` seconds without a byte.
     """
-    while (payload := take_frame(buffer)) is None:
-        with trio.fail_after(idle):
+    while (payload := take_message(buffer)) is None:
+        with trio.fail_after(idle_timeout):
             data = await stream.receive_some(MAX_MESSAGE)
         if not data:
-            raise RemoteProtocolError("the stream ended before a whole content message")
+            raise RemoteProtocolError("the stream ended inside a content message")
         buffer += data
     return payload
 
 
-def take_frame(buffer: bytearray) -> bytes | None:
-    """Remove the message at the front of `buffer`, None while it is not all there.
-
-    Raises RemoteProtocolError.
-    """
+def take_message(buffer: bytearray) -> bytes | None:
+    """Remove the first message from `buffer`; None while it is incomplete. Raises RemoteProtocolError."""
     return framing.take_frame(buffer, MAX_MESSAGE, "content")
 
 
@@ -141,15 +138,15 @@ def _frame(body: dict[str, Any]) -> bytes:
 
 def _cid(value: object) -> CID:
     if not isinstance(value, bytes):
-        raise RemoteProtocolError("a content request names no CID")
+        raise RemoteProtocolError("malformed content request: a CID is missing")
     try:
         return CID(value)
     except InvalidCID as error:
-        raise RemoteProtocolError(f"a content request has a malformed CID: {error}") from None
+        raise RemoteProtocolError(f"malformed content request: {error}") from None
 
 
 def _loads(payload: bytes) -> dict[str, Any]:
     body = strict_loads(payload, max_depth=_MAX_DEPTH)
     if not isinstance(body, dict):
-        raise RemoteProtocolError("a content message is not one CBOR map")
+        raise RemoteProtocolError("malformed content message: not a CBOR map")
     return body

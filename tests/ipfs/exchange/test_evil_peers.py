@@ -1,5 +1,5 @@
 """A peer that sends what it should not is refused within a second of processor time and 100 MB, each kind
-with a message of its own; nothing is stored that was not asked for; and the next honest fetch works."""
+with a message of its own; nothing is stored that was unexpected block; and the next honest fetch works."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ KINDS: list[tuple[Callable[[], Evil], type[ContentError], str]] = [
     (repeated_name, InvalidContent, "two entries with the same name"),
     (truncated, InvalidContent, "truncated"),
     (tampered, InvalidContent, "does not match its hash"),
-    (unsolicited, InvalidContent, "not asked for"),
+    (unsolicited, InvalidContent, "unexpected block"),
 ]
 
 

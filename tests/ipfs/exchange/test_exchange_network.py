@@ -9,7 +9,8 @@ import trio
 
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.server import PROTOCOL, Exchange
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
+from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -68,7 +69,7 @@ async def test_a_block_that_vanished_at_the_giver_is_no_success(pair, tmp_path):
         assert await giver.has(added.cid)  # found complete, and believed until it turns out otherwise
         last = CID.of(RAW, blob(3_000_000, 5)[-(3_000_000 % 262_144) :])
         lose_large_block(tmp_path / "store-0", last)
-        with pytest.raises(ContentNotFound, match="could not be fetched from peer"):
+        with pytest.raises(ContentNotFound, match=r"cannot fetch .* from peer"):
             await taker.fetch(added.cid)
         with pytest.raises(ContentNotFound, match="no peer has"):
             await taker.fetch(added.cid)
@@ -96,5 +97,5 @@ async def test_a_cancelled_fetch_leaves_both_sides_working(pair, tmp_path):
 
 async def test_a_cid_that_nobody_has_is_a_quick_error(pair):
     async with pair() as [_, (taker, _, _)]:
-        with trio.fail_after(10), pytest.raises(ContentNotFound, match=r"1 peer was asked$"):
+        with trio.fail_after(10), pytest.raises(ContentNotFound, match=r"asked 1 peer$"):
             await taker.fetch(CID.of(RAW, b"nowhere"))

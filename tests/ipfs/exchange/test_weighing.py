@@ -9,9 +9,14 @@ import trio
 
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.exchange.dag_size import (
+    ROOT_BLOCK_CONCURRENCY,
+    claimed_size,
+    fetch_root_block,
+    stored_size,
+)
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
-from bacalhau_p2p.ipfs.exchange.server import Exchange
-from bacalhau_p2p.ipfs.exchange.weighing import ASKED_AT_ONCE, ask_for_root, bytes_held, weight
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory
@@ -39,7 +44,7 @@ def content(store):
 async def test_the_root_of_a_file_tells_its_size_exactly(content, store, tmp_path, size):
     (tmp_path / "file").write_bytes(random.Random(1).randbytes(size))
     cid = (await content.add(tmp_path / "file", pin_owner="user")).cid
-    assert weight(cid, store.get(cid)) == size
+    assert claimed_size(cid, store.get(cid)) == size
 
 
 async def test_the_root_of_a_folder_tells_it_nearly(content, store, tmp_path):
@@ -48,7 +53,7 @@ async def test_the_root_of_a_folder_tells_it_nearly(content, store, tmp_path):
     for number in range(20):
         (folder / "below" / str(number)).write_bytes(random.Random(number).randbytes(100_000))
     cid = (await content.add(folder, pin_owner="user")).cid
-    told = weight(cid, store.get(cid))
+    told = claimed_size(cid, store.get(cid))
     assert 2_000_000 <= told <= 2_010_000
 
 
@@ -62,13 +67,13 @@ async def test_what_is_here_of_content_is_counted_block_by_block(content, store,
     (folder / "large").write_bytes(random.Random(7).randbytes(600_000))
     large = cid_of(folder / "large")
     root = (await content.add(folder, pin_owner="user")).cid
-    assert bytes_held(root, store) == await content.held(root) == 1_000_000
+    assert stored_size(root, store) == await content.held(root) == 1_000_000
     store.delete(CID.of(RAW, bodies[1]))
-    assert bytes_held(root, store) == 900_000
+    assert stored_size(root, store) == 900_000
     store.delete(large)  # and with it, all that only it leads to
-    assert bytes_held(root, store) == 300_000
+    assert stored_size(root, store) == 300_000
     store.delete(root)
-    assert bytes_held(root, store) == 0
+    assert stored_size(root, store) == 0
 
 
 def test_looking_at_what_is_here_can_be_stopped(store):
@@ -76,23 +81,23 @@ def test_looking_at_what_is_here_can_be_stopped(store):
         raise trio.TooSlowError
 
     with pytest.raises(trio.TooSlowError):
-        bytes_held(CID.of(RAW, b"x"), store, checkpoint=stop)
+        stored_size(CID.of(RAW, b"x"), store, checkpoint=stop)
 
 
 def test_a_folder_whose_links_claim_nothing_has_no_size():
     block = encode_block([PBLink(CID.of(RAW, b"x"), b"a", 0)], encode_directory())
-    assert weight(CID.of(DAG_PB, block), block) is None
+    assert claimed_size(CID.of(DAG_PB, block), block) is None
 
 
 def test_a_claim_above_the_limit_is_refused():
     block = encode_block([PBLink(CID.of(RAW, b"x"), b"a", 2**62)], encode_directory())
     with pytest.raises(ContentTooLarge):
-        weight(CID.of(DAG_PB, block), block, Limits(bytes=10**9))
+        claimed_size(CID.of(DAG_PB, block), block, Limits(bytes=10**9))
 
 
 def test_a_block_that_is_not_the_root_is_not_believed():
-    with pytest.raises(InvalidContent, match="another hash"):
-        weight(CID.of(RAW, b"x"), b"y")
+    with pytest.raises(InvalidContent, match="do not match its hash"):
+        claimed_size(CID.of(RAW, b"x"), b"y")
 
 
 async def test_the_first_peer_that_gives_the_root_is_enough(autojump_clock):
@@ -108,7 +113,7 @@ async def test_the_first_peer_that_gives_the_root_is_enough(autojump_clock):
         raise PeerFault("it has it not")
 
     peers = [PeerID(name) for name in ("silent", "late", *"abcdefgh")]
-    assert await ask_for_root(CID.of(RAW, b"root"), peers, ask) == b"root"
+    assert await fetch_root_block(CID.of(RAW, b"root"), peers, ask) == b"root"
     assert trio.current_time() == pytest.approx(1, abs=0.01)
     assert sorted(asked) == sorted(peers)
 
@@ -125,8 +130,8 @@ async def test_only_a_few_peers_are_asked_at_one_time(autojump_clock):
         raise PeerFault("it has it not")
 
     peers = [PeerID(str(number)) for number in range(20)]
-    assert await ask_for_root(CID.of(RAW, b"root"), peers, ask) is None
-    assert most == ASKED_AT_ONCE
+    assert await fetch_root_block(CID.of(RAW, b"root"), peers, ask) is None
+    assert most == ROOT_BLOCK_CONCURRENCY
 
 
 async def test_a_node_weighs_what_only_a_peer_has_without_fetching_it(tmp_path):

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.files.importer import build
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.files.importer import SMALL_BYTES, SMALL_ENTRIES, build, is_small
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore

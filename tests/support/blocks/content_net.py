@@ -10,7 +10,9 @@ import trio
 from trio.testing import memory_stream_pair
 
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
-from bacalhau_p2p.ipfs.exchange.server import PROTOCOL, Exchange, ExchangeLimits
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
+from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits, Sources
+from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -62,4 +64,4 @@ class Net:
         await stream.aclose()
 
     async def fetch(self, who: PeerID, cid: CID, providers: Sequence[PeerID], **options) -> None:
-        await self.exchanges[who].fetch(cid, providers, **options)
+        await self.exchanges[who].fetch(cid, Sources(peers=providers), **options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.wire import Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.ipfs.files.importer import cid_of, iterate_blocks
 from bacalhau_p2p.ipfs.format.car import header, section

@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.ipfs.exchange.server import Exchange
+from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import block_table
 from bacalhau_p2p.ipfs.store.block_store import BlockStore

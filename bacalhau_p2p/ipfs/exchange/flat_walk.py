@@ -1,4 +1,4 @@
-"""Blocks of a DAG without what is below them, so that it can be shared out."""
+"""Blocks of a DAG without what is below them, so that several providers can share the rest."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from bacalhau_p2p.ipfs.format.unixfs import Node, decode
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 
 
-class Expansion(Walk):
-    """As a `Walk` that does not go down: `found` is what the blocks that came link to."""
+class FlatWalk(Walk):
+    """A `Walk` that does not descend: `found` collects the blocks that the taken blocks link to."""
 
     def __init__(self, wanted: Sequence[CID], limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__(list(wanted), limits)
         self.found: dict[CID, None] = {}
 
     def take(self, block: bytes) -> Node:
-        """The expected block, hash checked. Raises InvalidContent, ContentTooLarge for what it is."""
+        """Take the expected block, whose hash was checked. Raises InvalidContent, ContentTooLarge."""
         with self._lock:
             cid = self._pending[-1][0]
             node = decode(cid, block, self._limits)
-            self.found |= dict.fromkeys(_below(node, self._limits))
+            self.found |= dict.fromkeys(_links(node, self._limits))
             self._pending.pop()
             self._seen.add(cid)
             self._skip_seen()
         return node
 
 
-def _below(node: Node, limits: Limits) -> Iterator[CID]:
+def _links(node: Node, limits: Limits) -> Iterator[CID]:
     for link, _ in links_of(node, ROOT, limits):
         link.require_fetchable()
         yield link.v1
 
 
-def write_flat(wanted: Sequence[CID], blocks: BlockStore) -> Iterator[bytes]:
-    """A CARv1 of these blocks alone, each once. Raises ContentNotFound at the first that is not there."""
+def write_flat_car(wanted: Sequence[CID], blocks: BlockStore) -> Iterator[bytes]:
+    """A CARv1 of these blocks alone, each once. Raises ContentNotFound at the first missing block."""
     yield header(wanted)
     for cid in dict.fromkeys(cid.v1 for cid in wanted):
         block = require_block(cid, blocks)
@@ -47,8 +47,8 @@ def write_flat(wanted: Sequence[CID], blocks: BlockStore) -> Iterator[bytes]:
         yield block
 
 
-def sift(wanted: Sequence[CID], blocks: BlockStore, *, flat: bool) -> tuple[list[CID], list[CID]]:
-    """Which of these are not here; and with `flat`, what those link to that are."""
+def missing_parts(wanted: Sequence[CID], blocks: BlockStore, *, flat: bool) -> tuple[list[CID], list[CID]]:
+    """Those of the wanted parts that have to be fetched; with `flat` also what the other ones link to."""
     missing: list[CID] = []
     found: dict[CID, None] = {}
     for cid in wanted:
@@ -58,5 +58,5 @@ def sift(wanted: Sequence[CID], blocks: BlockStore, *, flat: bool) -> tuple[list
         elif (block := blocks.get(cid)) is None:
             missing.append(cid)
         else:
-            found |= dict.fromkeys(_below(decode(cid, block, blocks.limits), blocks.limits))
+            found |= dict.fromkeys(_links(decode(cid, block, blocks.limits), blocks.limits))
     return missing, list(found)

@@ -1,6 +1,6 @@
-"""Messages of `/ipfs/bitswap/1.2.0`: a varint length, then a protobuf, as the bitswap specification has it.
+"""Messages of `/ipfs/bitswap/1.2.0`: a varint length, then a protobuf, as in the bitswap specification.
 
-Whatever comes from a peer is decoded strictly, and within bounds.
+Messages from peers are decoded strictly and within bounds.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from bacalhau_p2p.ipfs.format.limits import MAX_BLOCK
 PROTOCOL = "/ipfs/bitswap/1.2.0"
 
 MAX_MESSAGE = 4 * 1024 * 1024
-"""Bytes of a message, as kubo has it."""
+"""Bytes of a message; the same limit as in kubo."""
 
 MAX_ENTRIES = 10_000
-"""Wants, blocks and presences of one message."""
+"""Wants, blocks and presences in one message."""
 
 _PREFIX_V0 = bytes((0, DAG_PB, SHA2_256, 32))
-"""What stands before a block that is wanted by a CIDv0. An empty prefix is understood by nobody."""
+"""The prefix of a block that was requested by a CIDv0. No implementation understands an empty prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """One entry of a want list: the block, or with `have` only whether the peer has it."""
+    """One entry of a want list: asks for a block, or with `have` only whether the peer has it."""
 
     cid: CID
     have: bool = False
     cancel: bool = False
-    tell_missing: bool = False
-    """Whether the peer wants to hear that we do not have it."""
+    send_dont_have: bool = False
+    """Whether the sender wants an answer also when the block is missing."""
 
     def encode(self) -> bytes:
         body = bytes_field(1, self.cid.binary) + varint_field(2, 1)
         body += varint_field(3, 1) if self.cancel else b""
         body += varint_field(4, 1) if self.have else b""
-        return body + (varint_field(5, 1) if self.tell_missing else b"")
+        return body + (varint_field(5, 1) if self.send_dont_have else b"")
 
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """Wants of the sender, blocks that it gives, and what it says that it has (True) or lacks."""
+    """Wants of the sender, blocks that it sends, and which blocks it has (True) or lacks (False)."""
 
     wants: list[Want] = field(default_factory=list)
     blocks: list[tuple[CID, bytes]] = field(default_factory=list)
     presences: list[tuple[CID, bool]] = field(default_factory=list)
 
     def encode(self) -> bytes:
-        """With its length in front."""
+        """The message with its length prefix."""
         parts = []
         if self.wants:
             parts.append(bytes_field(1, b"".join(bytes_field(1, want.encode()) for want in self.wants)))
@@ -65,8 +65,8 @@ class Message:
 
     @classmethod
     def decode(cls, body: bytes) -> Message:
-        """Blocks are named by their hash, so they need no further check. What has a CID of a kind that is
-        not handled here is left out. Raises RemoteProtocolError."""
+        """Blocks get the CID of their bytes, so they need no further check. Entries with an unsupported kind
+        of CID are left out. Raises RemoteProtocolError."""
         message = cls()
         try:
             for number, value in read_fields(body):
@@ -77,17 +77,14 @@ class Message:
                 elif number == 4 and isinstance(value, bytes):
                     message.presences += _presence(value)
                 if len(message.wants) + len(message.blocks) + len(message.presences) > MAX_ENTRIES:
-                    raise ValueError(f"it has more than {MAX_ENTRIES} entries")
+                    raise ValueError(f"more than {MAX_ENTRIES} entries")
         except (IndexError, ValueError, InvalidCID) as error:
-            raise RemoteProtocolError(f"a malformed bitswap message: {error}") from None
+            raise RemoteProtocolError(f"malformed bitswap message: {error}") from None
         return message
 
 
 def take_message(buffer: bytearray) -> bytes | None:
-    """Remove the message at the front of `buffer`, None while it is not all there.
-
-    Raises RemoteProtocolError.
-    """
+    """Remove the first message from `buffer`; None while it is incomplete. Raises RemoteProtocolError."""
     return framing.take_frame(buffer, MAX_MESSAGE, "bitswap")
 
 
@@ -107,12 +104,12 @@ def _wants(data: bytes) -> Iterator[Want]:
             elif isinstance(item, int):
                 flags[inner] = item
         if cid is None:
-            raise ValueError("a want names no CID")
+            raise ValueError("a want without a CID")
         yield Want(
             cid=cid,
             cancel=bool(flags.get(3)),
             have=flags.get(4) == 1,
-            tell_missing=bool(flags.get(5)),
+            send_dont_have=bool(flags.get(5)),
         )
 
 
@@ -125,7 +122,7 @@ def _block(data: bytes) -> list[tuple[CID, bytes]]:
             elif number == 2:
                 block = value
     if len(block) > MAX_BLOCK:
-        raise ValueError(f"a block has {len(block)} bytes; at most {MAX_BLOCK} are allowed")
+        raise ValueError(f"a block has {len(block)} bytes; the limit is {MAX_BLOCK}")
     version, at = decode_varint(prefix)
     codec, at = decode_varint(prefix, at)
     if version > 1 or prefix[at:] != bytes((SHA2_256, 32)):

@@ -1,7 +1,7 @@
-"""How much a DAG is, told by its root block alone, and how much of it is here.
+"""Estimates how large a DAG is from its root block alone, and counts how much of it is stored.
 
-A root claims the bytes of what is below it. The block is checked against its CID, so that whoever made the
-content made the claim, and nobody on the way changed it; whether it is true shows when all is fetched.
+A root block claims the size of what is below it. Its hash was checked, so the claim is that of whoever made
+the content; whether it is true shows when everything has been fetched.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from bacalhau_p2p.ipfs.format.unixfs import File, Symlink, decode
 from bacalhau_p2p.model.base import PeerID
 
 
-class Store(BlockSource, BulkBlockSource, Protocol):
-    """Blocks that are here."""
+class StoredBlocks(BlockSource, BulkBlockSource, Protocol):
+    """A block source that also answers for many blocks at once."""
 
 
 AskForBlock = Callable[[PeerID, CID], Awaitable[bytes]]
-"""A block from a peer, whose hash was checked. Raises PeerFault."""
+"""Gets one block from a peer and checks its hash. Raises PeerFault."""
 
-ASKED_AT_ONCE = 6
-"""Peers; the others are asked when one of these has said no."""
+ROOT_BLOCK_CONCURRENCY = 6
+"""Peers that are asked for a root block at the same time."""
 
 
-def weight(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> int | None:
-    """Bytes of all files below a root, as its block claims; None where it claims nothing.
+def claimed_size(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> int | None:
+    """Bytes of all files below a root, as its block claims; None when it claims nothing.
 
-    Of a folder a little too much: its links count blocks, not only what is in them.
+    The claim for a folder is slightly too high, because it includes the blocks that hold links.
     Raises InvalidContent, and ContentTooLarge for more than `limits`.
     """
     if len(block) > MAX_BLOCK or not root.verify(block):
-        raise InvalidContent(f"block {root} has another hash")
+        raise InvalidContent(f"the bytes of block {root} do not match its hash")
     node = decode(root, block, limits)
     if isinstance(node, File):
         return node.size
@@ -53,18 +53,18 @@ def weight(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> int | No
     return sum(sizes)
 
 
-def bytes_held(
+def stored_size(
     root: CID,
-    source: Store,
+    source: StoredBlocks,
     limits: Limits = DEFAULT_LIMITS,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> int:
-    """Bytes of files in those blocks below a root that are here, each block counted once.
+    """Bytes of files in the stored blocks below a root, each block counted once.
 
-    What lies below a block that is not here is not counted. `checkpoint` may raise to stop.
+    Blocks below a missing block are not counted. `checkpoint` may raise to stop.
     Raises InvalidContent, ContentTooLarge.
     """
-    held, pending, seen = 0, [root.v1], {root.v1}
+    size, pending, seen = 0, [root.v1], {root.v1}
     while pending:
         checkpoint()
         cid = pending.pop()
@@ -73,22 +73,25 @@ def bytes_held(
             continue
         node = decode(cid, block, limits)
         if isinstance(node, File):
-            held += len(node.data)
+            size += len(node.data)
         fresh = {link.v1 for link, _ in links_of(node, ROOT, limits) if link.fetchable} - seen
         seen |= fresh
         limits.check_blocks(len(seen))
         leaves = [link for link in fresh if link.codec == RAW]
-        held += sum(source.sizes(leaves).values())
+        size += sum(source.sizes(leaves).values())
         pending += fresh.difference(leaves)
-    return held
+    return size
 
 
-async def ask_for_root(root: CID, peers: Sequence[PeerID], ask: AskForBlock) -> bytes | None:
-    """The root block from the first peer that gives it, None when nobody does. The caller bounds the time."""
+async def fetch_root_block(root: CID, peers: Sequence[PeerID], ask: AskForBlock) -> bytes | None:
+    """The root block from the first peer that sends it, None when no peer does.
+
+    The caller bounds the time.
+    """
     block: bytes | None = None
     waiting = iter(tuple(dict.fromkeys(peers)))
 
-    async def ask_one_after_the_other() -> None:
+    async def ask_in_turn() -> None:
         nonlocal block
         for peer in waiting:
             try:
@@ -99,6 +102,6 @@ async def ask_for_root(root: CID, peers: Sequence[PeerID], ask: AskForBlock) -> 
             return
 
     async with trio.open_nursery() as nursery:
-        for _ in range(ASKED_AT_ONCE):
-            nursery.start_soon(ask_one_after_the_other)
+        for _ in range(ROOT_BLOCK_CONCURRENCY):
+            nursery.start_soon(ask_in_turn)
     return block

@@ -1,0 +1,102 @@
+"""Fetches one DAG: finds its providers, shares the missing parts among them, and asks gateways at last."""
+
+from __future__ import annotations
+
+from bacalhau_p2p.errors import ContentError
+from bacalhau_p2p.ipfs.exchange.block_receiver import BlockReceiver
+from bacalhau_p2p.ipfs.exchange.faults import PeerFault
+from bacalhau_p2p.ipfs.exchange.fetch_report import FetchReport
+from bacalhau_p2p.ipfs.exchange.fetch_round import ByteCount, FetchRound
+from bacalhau_p2p.ipfs.exchange.interface import FallbackProtocol, Sources
+from bacalhau_p2p.ipfs.exchange.provider_search import ProviderSearch
+from bacalhau_p2p.ipfs.exchange.providers import CarProvider, PartFetch
+from bacalhau_p2p.ipfs.exchange.requests import Requests
+from bacalhau_p2p.ipfs.exchange.scheduler import Scheduler
+from bacalhau_p2p.ipfs.exchange.wire import MAX_WANTED
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.traversal import Walk
+from bacalhau_p2p.ipfs.store.block_store import BlockStore
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.tasks import background
+from bacalhau_p2p.runtime.threads import Threads
+
+GATEWAY_TIMEOUT = 5.0
+"""Seconds of the search that are reserved for gateways, or a third of it when that is less."""
+MAX_PARTS_FROM_GATEWAY = 16
+"""Parts that are requested from a gateway one by one; when more are missing, the whole DAG is requested."""
+
+
+class Fetch:
+    """One DAG being fetched."""
+
+    def __init__(
+        self,
+        cid: CID,
+        sources: Sources,
+        blocks: BlockStore,
+        requests: Requests,
+        threads: Threads,
+        *,
+        timeout: float,
+        fallback: FallbackProtocol | None = None,
+    ) -> None:
+        """`timeout`: seconds within which a provider must be found."""
+        self._cid = cid
+        self._sources = sources
+        self._blocks = blocks
+        self._threads = threads
+        self._receiver = BlockReceiver(blocks, requests, threads)
+        self._report = FetchReport()
+        self._received = ByteCount(blocks.limits)
+        self._gateway_timeout = min(GATEWAY_TIMEOUT, timeout / 3)
+        self._timeout = timeout
+
+        def make_provider(peer: PeerID, whole: bool) -> CarProvider:
+            return CarProvider(peer, cid, requests, self._receiver, blocks.limits, whole=whole)
+
+        self._search = ProviderSearch(
+            cid,
+            sources.peers,
+            requests,
+            self._report,
+            make_provider=make_provider,
+            finder=sources.finder,
+            fallback=fallback,
+        )
+
+    async def run(self) -> None:
+        """Raises ContentNotFound, InvalidContent, ContentTooLarge, ContentError."""
+        reserved = self._gateway_timeout if self._sources.gateways(()) else 0
+        async with background() as nursery:
+            nursery.start_soon(self._search.run, self._timeout - reserved)
+            await self._fetch()
+
+    async def _fetch(self) -> None:
+        last_missing: tuple[CID, ...] = ()
+        while True:
+            stat = await self._threads.run(lambda: self._blocks.dag_stat(self._cid, missing_limit=MAX_WANTED))
+            if stat.complete:
+                return
+            if stat.missing == last_missing:
+                raise ContentError(f"blocks of {self._cid} disappear from the store after they are written")
+            scheduler = Scheduler[PartFetch](stat.missing)
+            await FetchRound(
+                scheduler, self._search, self._blocks, self._threads, self._report, self._received
+            ).run(self._timeout)
+            if not scheduler.finished and not await self._fetch_from_gateways(scheduler.unassigned):
+                raise self._report.error(self._cid, partial_providers=len(self._search.providers))
+            last_missing = () if scheduler.needs_rescan else stat.missing
+
+    async def _fetch_from_gateways(self, missing: list[CID]) -> bool:
+        """Whether a gateway sent what no peer could."""
+        wanted = missing if len(missing) <= MAX_PARTS_FROM_GATEWAY else [self._cid]
+        for gateway in self._sources.gateways((*self._search.named, *self._sources.peers)):
+            try:
+                for cid in wanted:
+                    async with gateway.open(cid, self._gateway_timeout) as receive:
+                        await self._receiver.store(receive, Walk([cid], self._blocks.limits))
+            except PeerFault as fault:
+                self._report.gateway_failed(gateway.name, fault)
+            else:
+                return True
+        return False
