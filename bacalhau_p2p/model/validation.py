@@ -81,6 +81,9 @@ _PROBLEMS = {
     "too_long": "must have at most {max_length} entries",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
+    "greater_than": "must be greater than {gt}",
+    "less_than": "must be less than {lt}",
+    "string_pattern_mismatch": "must match {pattern}",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -95,15 +98,21 @@ _PROBLEMS = {
     "model_type": "must be a map",
     "model_attributes_type": "must be a map",
     "tuple_type": "must be a list",
+    "path_type": "must be a path",
     "extra_forbidden": "unknown key",
 }
 
 
 def _problem(details: ErrorDetails) -> str:
-    context = details.get("ctx", {})
     if details["type"] == "value_error":
-        return str(context["error"])
+        return str(details["ctx"]["error"])
+    context = {name: _without_zeros(value) for name, value in details.get("ctx", {}).items()}
     return _PROBLEMS.get(details["type"], "invalid value").format(**context)
+
+
+def _without_zeros(value: object) -> object:
+    """30.0 is shown as 30."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _path(prefix: str, location: tuple[int | str, ...]) -> str:

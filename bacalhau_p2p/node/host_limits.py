@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bacalhau_p2p.compute.bidding import no_disk_for_inputs
-from bacalhau_p2p.errors import BacalhauError, SettingsError
 from bacalhau_p2p.model.quantities import parse_bytes
-from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
+from bacalhau_p2p.model.resources import Resources, parse_resources
 from bacalhau_p2p.settings import Limits, Settings
 
 DEFAULT_SHARE = 0.8
@@ -18,11 +17,8 @@ DEFAULT_SHARE = 0.8
 
 
 def job_capacity(limits: Limits, folder: Path) -> Resources:
-    """What all jobs together may use. Raises SettingsError."""
-    try:
-        given = parse_resources(ResourceSpec(**limits.model_dump()))
-    except (BacalhauError, ValueError) as error:
-        raise SettingsError(f"limits: {error}") from error
+    """What all jobs together may use."""
+    given = parse_resources(limits)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Resources(
         cpu=given.cpu or float(os.cpu_count() or 1),
@@ -33,13 +29,10 @@ def job_capacity(limits: Limits, folder: Path) -> Resources:
 
 
 def content_quota(settings: Settings) -> int:
-    """Bytes that the block store may use. Raises SettingsError."""
-    if not settings.content_quota:
-        return int(shutil.disk_usage(settings.data_dir).total * DEFAULT_SHARE)
-    try:
+    """Bytes that the block store may use."""
+    if settings.content_quota:
         return parse_bytes(settings.content_quota)
-    except ValueError as error:
-        raise SettingsError(f"content_quota: {error}") from None
+    return int(shutil.disk_usage(settings.data_dir).total * DEFAULT_SHARE)
 
 
 def disk_shortage(folder: Path, min_free: int) -> Callable[[int], str | None]:

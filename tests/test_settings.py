@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.settings import Settings, load_settings
+
+SECRET = "sesame-0123456789"
+
+
+def error(**flags: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ={}, flags=flags)
+    return str(caught.value)
+
+
+def test_flags_override_the_environment_and_that_overrides_the_file(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("swarm_port: 1\napi_port: 1\nnetwork: one\n")
+    environ = {"BACALHAU_P2P_SWARM_PORT": "2", "BACALHAU_P2P_API_PORT": "2"}
+    settings = load_settings(file=file, environ=environ, flags={"swarm_port": 3, "network": None})
+    assert (settings.swarm_port, settings.api_port, settings.network) == (3, 2, "one")
+
+
+def test_the_file_in_the_data_directory_is_read_if_there_is_one(tmp_path):
+    environ = {"BACALHAU_P2P_DATA_DIR": str(tmp_path)}
+    assert load_settings(environ=environ).neighbours == 4
+    (tmp_path / "config.yaml").write_text("neighbours: 7\n")
+    assert load_settings(environ=environ).neighbours == 7
+    (tmp_path / "config.yaml").write_text("")
+    assert load_settings(environ=environ).neighbours == 4
+
+
+def test_lists_labels_and_limits_come_from_the_environment():
+    settings = load_settings(
+        environ={
+            "BACALHAU_P2P_PEERS": "/ip4/192.0.2.1/tcp/1,/ip4/192.0.2.2/tcp/2",
+            "BACALHAU_P2P_LABELS": "zone=lab,disk=fast",
+            "BACALHAU_P2P_LIMIT_MEMORY": "2gb",
+        }
+    )
+    assert settings.peers == ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.2/tcp/2")
+    assert settings.labels == {"zone": "lab", "disk": "fast"}
+    assert (settings.limits.memory, settings.limits.cpu) == ("2gb", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "cannot read {file} as YAML: "),
+        (b"\xff", "cannot read {file} as YAML: "),
+        (b"- a", "{file} must contain a map of settings"),
+        (b"swarm_prot: 1", "swarm_prot: unknown setting"),
+    ],
+)
+def test_an_invalid_file_is_an_error_that_names_it_or_the_setting(tmp_path, content, message):
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file=file, environ={})
+    assert str(caught.value).startswith(message.format(file=file))
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match=r"^cannot read .*/none.yaml as YAML: "):
+        load_settings(file=tmp_path / "none.yaml", environ={})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "problem"),
+    [
+        ("swarm_port", 70000, "must be at most 65535"),
+        ("swarm_port", "first", "must be a whole number"),
+        ("requester", "perhaps", "must be true or false"),
+        ("drain", -1, "must be at least 0"),
+        ("probe_timeout", 31, "must be at most 30"),
+        ("probe_timeout", 0, "must be greater than 0"),
+        ("data_locality", "nearby", "must be one of 'anywhere' or 'local'"),
+        ("dht", "on", "must be one of 'off', 'client' or 'server'"),
+        ("network", "a b", "must match ^[A-Za-z0-9._-]{1,64}$"),
+        ("labels", ["zone"], "'zone' is not KEY=VALUE"),
+        ("probe_http", "ftp://host/", "must be an http or https URL"),
+        ("gateway_url", "gate.example", "must be an http or https URL"),
+        ("input_limit", "much", "'much' is not a size in bytes, such as 256mb or 1Gi"),
+        ("input_cache", "", "must not be empty"),
+        ("min_free_disk", "", "must not be empty"),
+        ("content_quota", "much", "'much' is not a size in bytes, such as 256mb or 1Gi"),
+        ("peers", 1, "must be a list"),
+    ],
+)
+def test_an_invalid_value_is_named_with_its_setting(setting, value, problem):
+    assert error(**{setting: value}) == f"{setting}: {problem}"
+
+
+def test_an_invalid_limit_is_named_without_the_words_of_pydantic():
+    assert (
+        error(limits={"cpu": "lots", "ram": "1gb"})
+        == "limits.cpu: 'lots' is not a number of cores, such as 0.5 or 500m; limits.ram: unknown setting"
+    )
+
+
+def test_letter_case_does_not_matter_for_choices():
+    settings = load_settings(environ={"BACALHAU_P2P_DATA_LOCALITY": "Local"}, flags={"dht": "OFF"})
+    assert (settings.data_locality, settings.dht) == ("local", "off")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_an_api_on_loopback_needs_no_token(host):
+    assert load_settings(environ={}, flags={"api_host": host}).api_on_loopback
+
+
+def test_an_api_that_others_can_reach_needs_a_token():
+    assert error(api_host="0.0.0.0") == (
+        "api_host: 0.0.0.0 makes the API reachable from other computers; "
+        "set BACALHAU_P2P_API_TOKEN to a secret"
+    )
+    assert not load_settings(
+        environ={"BACALHAU_P2P_API_TOKEN": SECRET}, flags={"api_host": "0.0.0.0"}
+    ).api_on_loopback
+
+
+def test_tokens_come_from_the_environment_and_are_never_shown():
+    settings = load_settings(environ={"BACALHAU_P2P_PINNING_TOKEN": f" {SECRET}\n"})
+    assert settings.pinning_token.get_secret_value() == SECRET
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+def test_a_token_that_cannot_be_sent_is_rejected_without_showing_it():
+    with pytest.raises(SettingsError, match=r"^lighthouse_token: must be one line") as caught:
+        load_settings(environ={"BACALHAU_P2P_LIGHTHOUSE_TOKEN": f"{SECRET}\r\nX: y"})
+    assert SECRET not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_settings_from_python_need_no_file():
+    assert Settings(data_dir=Path("here")).data_dir == Path("here")
