@@ -15,8 +15,8 @@ from typing import Protocol
 import httpx
 import trio
 
-from bacalhau_p2p.outbound.addresses import trust
-from bacalhau_p2p.outbound.http import in_words
+from bacalhau_p2p.outbound.addresses import tls_context
+from bacalhau_p2p.outbound.http import describe_error
 from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -106,7 +106,7 @@ class HttpProbe:
         except trio.TooSlowError:
             return f"its job selection probe did not answer within {self._timeout:g} s"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            log.warning("probe_failed", reason=in_words(error, self._timeout))
+            log.warning("probe_failed", reason=describe_error(error, self._timeout))
             return "its job selection probe cannot be asked"
         wanted, reason = _answer(body)
         if status == 200 and wanted:
@@ -117,7 +117,7 @@ class HttpProbe:
         body = bytearray()
         headers = {"User-Agent": "bacalhau_p2p", "Content-Type": "application/json"}
         async with (
-            httpx.AsyncClient(timeout=self._timeout, verify=trust(), trust_env=False) as client,
+            httpx.AsyncClient(timeout=self._timeout, verify=tls_context(), trust_env=False) as client,
             client.stream("POST", self._url, content=question, headers=headers) as response,
             aclosing(response.aiter_bytes()) as chunks,  # type: ignore[type-var]
         ):

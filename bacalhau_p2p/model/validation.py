@@ -32,6 +32,15 @@ def read_params(model: type[M], config: SpecConfig) -> M:
         raise InvalidJob(faults_of(error, "Params")) from None
 
 
+def param_faults(model: type[Model], config: SpecConfig) -> list[Fault]:
+    """The faults of these `Params`; none when `read_params` would succeed."""
+    try:
+        read_params(model, config)
+    except InvalidJob as error:
+        return list(error.faults)
+    return []
+
+
 def size_faults(spec: JobSpec) -> list[Fault]:
     """One fault if the job is too large to be announced, else none."""
     size = len(spec.model_dump_json(by_alias=True))

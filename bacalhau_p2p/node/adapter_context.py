@@ -8,16 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
 from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.settings import Settings
 
 if TYPE_CHECKING:
-    from bacalhau_p2p.outbound.s3 import S3Access
-    from bacalhau_p2p.storage.fetching import Fetcher
+    from bacalhau_p2p.outbound.s3.access import S3Access
+    from bacalhau_p2p.storage.fetching.fetcher import Fetcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +36,16 @@ class AdapterContext:
     @cached_property
     def fetcher(self) -> Fetcher:
         """Downloads inputs from the web. All storage providers share its cache and its threads."""
-        from bacalhau_p2p.storage.cache import InputCache
-        from bacalhau_p2p.storage.fetching import Fetcher, FetchLimits
+        from bacalhau_p2p.runtime.threads import Threads
+        from bacalhau_p2p.storage.fetching.fetcher import Fetcher, FetchLimits
+        from bacalhau_p2p.storage.fetching.input_cache import InputCache
 
         cache = InputCache(self.folder / "inputs", budget=parse_bytes(self.settings.input_cache))
         limits = FetchLimits(bytes=parse_bytes(self.settings.input_limit))
-        return Fetcher(cache, limits, trio.CapacityLimiter(4))
+        return Fetcher(cache, limits, Threads(4))
 
     @cached_property
     def s3(self) -> S3Access:
-        from bacalhau_p2p.outbound.s3 import S3Access
+        from bacalhau_p2p.outbound.s3.access import S3Access
 
         return S3Access(endpoints=self.settings.s3_endpoints, buckets=self.settings.s3_buckets)

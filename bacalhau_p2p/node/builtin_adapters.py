@@ -15,7 +15,7 @@ from bacalhau_p2p.storage.interface import StorageProvider
 from bacalhau_p2p.verifiers.interface import Verifier
 
 if TYPE_CHECKING:
-    from bacalhau_p2p.publishers.remote import Handover
+    from bacalhau_p2p.publishers.remote.service import RemoteService
 
 Factory = Callable[[AdapterContext], Any]
 """Builds an adapter. For a storage provider that cannot work on this computer it returns None."""
@@ -40,14 +40,15 @@ def _noop(context: AdapterContext) -> Executor:
 
 
 def _ipfs_storage(context: AdapterContext) -> StorageProvider:
-    from bacalhau_p2p.storage.ipfs import IpfsStorage
+    from bacalhau_p2p.storage.ipfs.provider import IpfsStorage
 
     settings = context.settings
     peers = IpfsStorage(context.content, timeout=settings.content_timeout)
     if not settings.kubo_api and not settings.ipfs_gateways:
         return peers
     from bacalhau_p2p.outbound.service import Service
-    from bacalhau_p2p.storage.ipfs_web import CarSource, GatewaySource, IpfsWebStorage, KuboSource
+    from bacalhau_p2p.storage.ipfs.car_sources import CarSource, GatewaySource, KuboSource
+    from bacalhau_p2p.storage.ipfs.web_provider import IpfsWebStorage
 
     sources: list[CarSource] = []
     if settings.kubo_api:
@@ -74,7 +75,7 @@ def _local_storage(source: str) -> Factory:
 def _url_storage(source: str) -> Factory:
     def build(context: AdapterContext) -> StorageProvider:
         from bacalhau_p2p.outbound.addresses import AddressGuard
-        from bacalhau_p2p.storage.url import UrlStorage
+        from bacalhau_p2p.storage.url.provider import UrlStorage
 
         guard = AddressGuard(context.settings.allow_private_networks)
         return UrlStorage(guard, context.fetcher, source=source)
@@ -91,7 +92,7 @@ def _git_storage(context: AdapterContext) -> StorageProvider | None:
 
 
 def _s3_storage(context: AdapterContext) -> StorageProvider | None:
-    from bacalhau_p2p.storage.s3 import S3Storage
+    from bacalhau_p2p.storage.s3.provider import S3Storage
 
     return S3Storage(context.s3, context.fetcher) if context.s3.installed() else None
 
@@ -100,7 +101,7 @@ def _ipfs_publisher(context: AdapterContext) -> Publisher:
     settings = context.settings
     if settings.kubo_api:
         from bacalhau_p2p.outbound.service import Service
-        from bacalhau_p2p.publishers.kubo import Kubo
+        from bacalhau_p2p.publishers.remote.kubo import Kubo
 
         service = Service(settings.kubo_api, settings.kubo_token.get_secret_value())
         return _remote_publisher(context, "ipfs", Kubo(service, context.addresses))
@@ -115,42 +116,42 @@ def _local_publisher(context: AdapterContext) -> Publisher:
     return LocalPublisher(context.content, base_url=context.api_url)
 
 
-def _remote_publisher(context: AdapterContext, kind: str, handover: Handover | None) -> Publisher:
-    from bacalhau_p2p.publishers.remote import RemotePublisher
+def _remote_publisher(context: AdapterContext, kind: str, service: RemoteService | None) -> Publisher:
+    from bacalhau_p2p.publishers.remote.publisher import RemotePublisher
 
-    return RemotePublisher(context.content, handover, kind, addresses=context.addresses)
+    return RemotePublisher(context.content, service, kind, addresses=context.addresses)
 
 
 def _pinning_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.outbound.service import Service
-    from bacalhau_p2p.publishers.pinning import PinningService
+    from bacalhau_p2p.publishers.remote.pinning import PinningService
 
-    settings, handover = context.settings, None
+    settings, pinning = context.settings, None
     if settings.pinning_endpoint:
         service = Service(settings.pinning_endpoint, settings.pinning_token.get_secret_value())
-        handover = PinningService(service, context.addresses, context.connect)
-    return _remote_publisher(context, "pinning", handover)
+        pinning = PinningService(service, context.addresses, context.connect)
+    return _remote_publisher(context, "pinning", pinning)
 
 
 def _lighthouse_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.outbound.service import Service
-    from bacalhau_p2p.publishers.lighthouse import Lighthouse
+    from bacalhau_p2p.publishers.remote.lighthouse import Lighthouse
 
-    settings, handover = context.settings, None
+    settings, lighthouse = context.settings, None
     if token := settings.lighthouse_token.get_secret_value():
         upload, api = Service(settings.lighthouse_endpoint, token), Service(settings.lighthouse_api, token)
-        handover = Lighthouse(upload, api)
-    return _remote_publisher(context, "lighthouse", handover)
+        lighthouse = Lighthouse(upload, api)
+    return _remote_publisher(context, "lighthouse", lighthouse)
 
 
 def _estuary_publisher(context: AdapterContext) -> Publisher:
     from bacalhau_p2p.outbound.service import Service
-    from bacalhau_p2p.publishers.estuary import Estuary
+    from bacalhau_p2p.publishers.remote.estuary import Estuary
 
-    settings, handover = context.settings, None
+    settings, estuary = context.settings, None
     if settings.estuary_endpoint:
-        handover = Estuary(Service(settings.estuary_endpoint, settings.estuary_token.get_secret_value()))
-    return _remote_publisher(context, "estuary", handover)
+        estuary = Estuary(Service(settings.estuary_endpoint, settings.estuary_token.get_secret_value()))
+    return _remote_publisher(context, "estuary", estuary)
 
 
 def _s3_publisher(context: AdapterContext) -> Publisher:

@@ -1,1 +1,1 @@
-"""What this node asks of servers on the web."""
+"""Requests that leave this node: to HTTP servers that a job names, and to services of the operator."""

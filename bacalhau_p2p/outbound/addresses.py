@@ -1,8 +1,8 @@
-"""To which addresses this node connects when a job names the host.
+"""Which addresses this node connects to when a job names the host.
 
-A job could else reach what only the node can: the machine's own services, its network, a cloud's
-metadata. A name is resolved here, every address that it has is checked, and the connection goes to a
-checked address, so that a name that resolves otherwise a moment later gains nothing.
+Without this check a job could reach what only the node can reach: services of the machine, its local
+network, the metadata service of a cloud. A name is resolved once, every address it has is checked, and
+the connection goes to a checked address: a name that resolves differently a moment later gains nothing.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ _SHARED = ip_network("100.64.0.0/10")
 
 
 class AddressRefused(Exception):
-    """A host has an address that jobs may not reach. The text is a sentence without its full stop."""
+    """A host has an address that jobs may not reach. The text says which."""
 
 
 class AddressGuard:
-    """Lets through addresses of the public internet, and those in `allowed` networks (`10.1.0.0/16`)."""
+    """Permits addresses of the public internet, and those in `allowed` networks (`10.1.0.0/16`)."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
-        """Raises SettingsError for what is not a network."""
+        """Raises SettingsError for a text that is not a network."""
         try:
             self._allowed = tuple(ip_network(text.strip()) for text in allowed)
         except ValueError as error:
             raise SettingsError(f"allow_private_networks: {error}") from None
 
     def permits(self, address: str) -> bool:
-        """Whether a job may have this node connect to an IP address."""
+        """Whether this node connects to an IP address for a job."""
         try:
             ip = ip_address(address.partition("%")[0])
         except ValueError:
             return False
-        return all(_public(each) or self._is_allowed(each) for each in _meant_by(ip))
+        return all(_public(each) or self._is_allowed(each) for each in _embedded_in(ip))
 
     def _is_allowed(self, ip: IPv4Address | IPv6Address) -> bool:
         return any(ip in network for network in self._allowed if network.version == ip.version)
@@ -54,15 +54,13 @@ class AddressGuard:
         addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
         for address in addresses:
             if not self.permits(address):
-                named = host if host == address else f"{host} has the address {address}, which"
-                raise AddressRefused(
-                    f"{named} is not on the public internet, and this node does not allow it"
-                )
+                named = host if host == address else f"{address} (of {host})"
+                raise AddressRefused(f"{named} is not a public address, nor in allow_private_networks")
         return addresses
 
 
-def _meant_by(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """The addresses behind one that carries another inside."""
+def _embedded_in(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """The IPv4 addresses that an IPv6 address stands for, or the address itself."""
     if isinstance(ip, IPv4Address):
         return [ip]
     if ip.ipv4_mapped is not None:
@@ -99,38 +97,38 @@ class _GuardedBackend(httpcore.TrioBackend):
             with trio.fail_after(inf if timeout is None else timeout):
                 addresses = await self._guard.resolve(host, port)
         except trio.TooSlowError:
-            raise httpcore.ConnectTimeout("its name was not resolved in time") from None
+            raise httpcore.ConnectTimeout("the host name was not resolved in time") from None
         except OSError as error:
-            raise httpcore.ConnectError(f"its name cannot be resolved: {error.strerror or error}") from None
+            raise httpcore.ConnectError(f"unknown host: {error.strerror or error}") from None
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses:
             try:
                 return await super().connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
-        raise failure or httpcore.ConnectError("it has no address")
+        raise failure or httpcore.ConnectError("the host name has no address")
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport, with a pool that connects through the guard."""
+    """httpx's transport, with a pool that connects through the guard."""
 
     def __init__(self, guard: AddressGuard) -> None:
-        super().__init__(verify=trust())
+        super().__init__(verify=tls_context())
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust(), network_backend=_GuardedBackend(guard), max_connections=8
+            ssl_context=tls_context(), network_backend=_GuardedBackend(guard), max_connections=8
         )
 
 
 @cache  # reading the certificates takes tens of milliseconds
-def trust() -> ssl.SSLContext:
-    """Whom to trust as a certificate authority."""
+def tls_context() -> ssl.SSLContext:
+    """How to verify certificates: by the authorities that httpx trusts."""
     return httpx.create_ssl_context()
 
 
 def guarded_client(guard: AddressGuard, *, idle: float) -> httpx.AsyncClient:
-    """A client for URLs that a job gave: every connection, also one of a redirect, passes the guard.
+    """A client for URLs from jobs: every connection, that of a redirect too, passes the guard.
 
-    No proxy, cookie or password of the environment is used, and redirects are left to the caller.
+    Uses no proxy, cookie or password of the environment. Redirects are left to the caller.
     `idle`: seconds without a byte.
     """
     return httpx.AsyncClient(transport=_GuardedTransport(guard), timeout=httpx.Timeout(idle), trust_env=False)

@@ -1,1 +1,1 @@
-"""Where accepted results are put for the user to fetch."""
+"""Publishers put accepted results where users can fetch them."""

@@ -1,4 +1,4 @@
-"""Several publishers in one job: all of them, or the first that works."""
+"""Several publishers for one job: all of them, or the first that works."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
 _Publish = Callable[[SpecConfig], Awaitable[PublishedResult]]
 
-PATIENCE = 5 * 60.0
-"""Seconds that a fall-back gives a publisher before it turns to the next."""
+FALLBACK_TIMEOUT = 5 * 60.0
+"""Seconds that `fallback` gives each publisher but the last."""
 
 
 class ChainPublisher:
@@ -37,13 +37,13 @@ class ChainPublisher:
         kind: Literal["fanout", "fallback"],
         publishers: Callable[[], Mapping[str, Publisher]],
         *,
-        patience: float = PATIENCE,
+        timeout: float = FALLBACK_TIMEOUT,
     ) -> None:
-        """`publishers` gives those of this node by type; `patience`: seconds for each of a fall-back
-        but the last."""
+        """`publishers` gives the publishers of this node by type. `timeout`: seconds that `fallback`
+        gives each publisher but the last."""
         self._kind = kind
         self._publishers = publishers
-        self._patience = patience
+        self._timeout = timeout
 
     @property
     def type(self) -> str:
@@ -72,21 +72,23 @@ class ChainPublisher:
     async def publish(
         self, publisher: SpecConfig, job_id: JobID, execution_id: ExecutionID, cid: str
     ) -> PublishedResult:
-        """As `Publisher.publish`. A publisher that answers with another CID has failed."""
+        """As `Publisher.publish`. A publisher that returns another CID has failed."""
         if faults := self.faults(publisher):
-            raise PublisherError(f"result {cid} is not published: {faults[0]}")
+            raise PublisherError(f"publishing result {cid} failed: {faults[0]}")
         links = read_params(ChainParams, publisher).publishers
 
-        async def one(link: SpecConfig) -> PublishedResult:
+        async def publish_one(link: SpecConfig) -> PublishedResult:
             chosen = self._publishers()[link.type]
             if (reason := await chosen.unavailable()) is not None:
                 raise PublisherError(reason)
             result = await chosen.publish(link, job_id, execution_id, cid)
             if result.cid != cid:
-                raise PublisherError(f"it published {result.cid}, not {cid}")
+                raise PublisherError(f"published {result.cid} instead of {cid}")
             return result
 
-        results = await (self._all(links, one) if self._kind == "fanout" else self._first(links, one))
+        results = await (
+            self._all(links, publish_one) if self._kind == "fanout" else self._first(links, publish_one)
+        )
         found = (address for result in results for address in result.location.params.get("Providers", ()))
         params = {
             "CID": cid,
@@ -95,27 +97,27 @@ class ChainPublisher:
         }
         return PublishedResult(cid=cid, location=SpecConfig(type=self._kind, params=params))
 
-    async def _all(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
+    async def _all(self, links: Sequence[SpecConfig], publish_one: _Publish) -> list[PublishedResult]:
         async def publish(link: SpecConfig) -> PublishedResult:
             try:
-                return await one(link)
+                return await publish_one(link)
             except PublisherError as error:
                 raise PublisherError(f"{link.type}: {error}", permanent=error.permanent) from error
 
         return await all_or_first_fault([partial(publish, link) for link in links], PublisherError)
 
-    async def _first(self, links: Sequence[SpecConfig], one: _Publish) -> list[PublishedResult]:
+    async def _first(self, links: Sequence[SpecConfig], publish_one: _Publish) -> list[PublishedResult]:
         failures: list[str] = []
         permanent = True
         for index, link in enumerate(links):
             last = index == len(links) - 1
-            with trio.move_on_after(float("inf") if last else self._patience):
+            with trio.move_on_after(float("inf") if last else self._timeout):
                 try:
-                    return [await one(link)]
+                    return [await publish_one(link)]
                 except PublisherError as error:
                     failures.append(f"{link.type}: {error}")
                     permanent = permanent and error.permanent
                     continue
-            failures.append(f"{link.type}: not done within {self._patience:g} s")
+            failures.append(f"{link.type}: took longer than {self._timeout:g} s")
             permanent = False
         raise PublisherError("; ".join(failures), permanent=permanent)

@@ -1,4 +1,4 @@
-"""What a publisher does with one accepted result."""
+"""The interface of publishers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from bacalhau_p2p.model.job import SpecConfig
 
 
 class Publisher(Protocol):
+    """Puts accepted results in one kind of place. One object serves all executions of a node."""
+
     @property
     def type(self) -> str:
         """Its name in a task's `Publisher.Type`, lower case."""
@@ -30,8 +32,8 @@ class Publisher(Protocol):
     async def publish(
         self, publisher: SpecConfig, job_id: JobID, execution_id: ExecutionID, cid: str
     ) -> PublishedResult:
-        """Publish the results folder whose root is `cid`; the node's block store holds all of it.
+        """Publish the results folder with the root `cid`, all of which is in the node's block store.
 
-        The CID of the answer is `cid`. Raises PublisherError. Cancelled: may have published.
+        The result has the same CID. Raises PublisherError. Cancelled: may have published.
         """
         ...

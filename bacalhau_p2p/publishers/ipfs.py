@@ -1,4 +1,4 @@
-"""Publishing into the IPFS network that our peers are: the node keeps the result and serves it."""
+"""Publishing over IPFS: the node keeps the result and serves it to peers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from bacalhau_p2p.ipfs.content import Content
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.publishers.keeping import KEEP, pin_result
+from bacalhau_p2p.model.params import NoParams
+from bacalhau_p2p.model.validation import param_faults
+from bacalhau_p2p.publishers.retention import RETENTION, pin_result
 
 
 class IpfsPublisher:
-    """The default publisher. The result stays in this node's store, pinned, and any peer can fetch it.
+    """The default publisher. The result stays pinned in this node's store, and any peer can fetch it.
 
     The location has the `CID` and the `Providers`: multiaddrs of this node.
     """
@@ -24,11 +26,11 @@ class IpfsPublisher:
         content: Content,
         *,
         addresses: Callable[[], Sequence[str]],
-        keep: float = KEEP,
+        keep: float = RETENTION,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`addresses` gives this node's multiaddrs now; `keep` is how long results are pinned, in
-        seconds from the publishing; `clock` is in UNIX seconds."""
+        """`addresses` gives this node's multiaddrs now; `keep` is how long results are pinned,
+        in seconds; `clock` is in UNIX seconds."""
         self._content = content
         self._addresses = addresses
         self._keep = keep
@@ -39,10 +41,10 @@ class IpfsPublisher:
         return "ipfs"
 
     def faults(self, publisher: SpecConfig) -> list[Fault]:
-        return [Fault(f"Params.{name}", "not known") for name in publisher.params]
+        return param_faults(NoParams, publisher)
 
     async def unavailable(self) -> str | None:
-        return None if self._addresses() else "this node listens on no address"
+        return None if self._addresses() else "this node has no address to listen on"
 
     async def publish(
         self, publisher: SpecConfig, job_id: JobID, execution_id: ExecutionID, cid: str

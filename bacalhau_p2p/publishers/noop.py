@@ -1,4 +1,4 @@
-"""The no-op publisher: for jobs whose first output, which travels with the result, is all that matters."""
+"""The no-op publisher, for jobs whose output fits into the result message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bacalhau_p2p.model.job import SpecConfig
 
 
 class NoopPublisher:
-    """Puts the result nowhere; its node forgets it."""
+    """Publishes nothing; the node removes the result."""
 
     @property
     def type(self) -> str:
@@ -26,6 +26,6 @@ class NoopPublisher:
     async def publish(
         self, publisher: SpecConfig, job_id: JobID, execution_id: ExecutionID, cid: str
     ) -> PublishedResult:
-        """The CID that was verified, and no place to have it from."""
+        """The verified CID, without a location."""
         await trio.lowlevel.checkpoint()
         return PublishedResult(cid=cid, location=SpecConfig(type="noop"))

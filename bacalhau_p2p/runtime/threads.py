@@ -21,3 +21,7 @@ class Threads:
         """What `call(*args)` returns or raises. Cancelled while it waits for a thread: it is not called;
         cancelled later: it runs to its end first."""
         return await trio.to_thread.run_sync(call, *args, limiter=self._limiter)
+
+    async def run_abandonable(self, call: Callable[[*_Args], _T], *args: *_Args) -> _T:
+        """As `run`. Cancelled: returns at once; the call continues, and keeps its thread."""
+        return await trio.to_thread.run_sync(call, *args, abandon_on_cancel=True, limiter=self._limiter)

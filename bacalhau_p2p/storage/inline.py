@@ -18,8 +18,8 @@ import trio
 from bacalhau_p2p.errors import Fault, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.storage.files import remove_tree
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
+from bacalhau_p2p.storage.trees import remove_tree
 
 FOLDER_TYPE = "application/gzip"
 """The media type of a gzipped TAR, which is unpacked into a folder. Bacalhau uses it for folders."""

@@ -32,3 +32,17 @@ async def test_what_a_call_returns_or_raises_comes_out():
     assert await threads.run(int, "7") == 7
     with pytest.raises(ValueError, match="invalid literal"):
         await threads.run(int, "x")
+
+
+async def test_an_abandonable_call_does_not_hold_up_a_cancellation_and_keeps_its_thread():
+    threads, release = Threads(1), threading.Event()
+    try:
+        with trio.move_on_after(0.01) as abandoned:
+            await threads.run_abandonable(release.wait)
+        assert abandoned.cancelled_caught
+        with trio.move_on_after(0.01) as waiting:
+            await threads.run(release.set)
+        assert waiting.cancelled_caught
+        assert not release.is_set()
+    finally:
+        release.set()

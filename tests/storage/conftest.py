@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
-from bacalhau_p2p.storage.cache import InputCache
-from bacalhau_p2p.storage.fetching import Fetcher, FetchLimits
+from bacalhau_p2p.runtime.threads import Threads
+from bacalhau_p2p.storage.fetching.fetcher import Fetcher, FetchLimits
+from bacalhau_p2p.storage.fetching.input_cache import InputCache
 
 
 @pytest.fixture
 def make_fetcher(tmp_path):
-    """Fetchers over one cache, quick to try again."""
+    """Makes fetchers over one cache, with two retries and no pauses between them."""
 
     def make(*, budget=10_000_000, **limits):
         limits = {"bytes": 1_000_000, "idle": 5.0, "total": 20.0, "pauses": (0.0, 0.0), **limits}
         cache = InputCache(tmp_path / "cache", budget=budget)
-        return Fetcher(cache, FetchLimits(**limits), trio.CapacityLimiter(4))
+        return Fetcher(cache, FetchLimits(**limits), Threads(4))
 
     return make
 

@@ -18,7 +18,7 @@ from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FI
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
-from bacalhau_p2p.outbound.http import answered, in_words, shown
+from bacalhau_p2p.outbound.http import describe_error, describe_status, redacted
 
 IDLE_TIMEOUT = 15.0
 """Seconds without a byte until a gateway is given up."""
@@ -59,7 +59,7 @@ class PeerGateway:
                     response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if not response.is_success:
-                        raise PeerFault(f"it answered {answered(response)}")
+                        raise PeerFault(f"it answered {describe_status(response)}")
                     if not response.headers.get("content-type", "").startswith(CAR_MEDIA_TYPE):
                         raise PeerFault("the answer is not a CAR")
                     pieces = response.aiter_raw(_READ_SIZE)
@@ -76,13 +76,13 @@ class PeerGateway:
         except trio.TooSlowError:
             raise PeerFault(f"no answer within {timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise PeerFault(in_words(error, IDLE_TIMEOUT)) from None
+            raise PeerFault(describe_error(error, IDLE_TIMEOUT)) from None
 
 
 def _shown(url: str) -> str:
     """A URL for error messages, without credentials."""
     try:
-        return shown(url)
+        return redacted(url)
     except httpx.InvalidURL:
         return "with a malformed URL"
 

@@ -1,5 +1,8 @@
-"""The git program, as careful as it can be made: no configuration but ours, no hooks, no helpers that ask,
-no transport but http and https, and to a checked address only."""
+"""Runs git with every feature off that a hostile repository could use.
+
+No configuration of the node or its user, no hooks, no credential helpers, no transports but http and
+https, and only to an address that was checked.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from pathlib import Path
 
 import trio
 
-_CHILD = Path(__file__).with_name("child.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 MAX_OUTPUT = 64 * 1024 * 1024
-"""Bytes of standard output that are taken from git: some hundred thousand names."""
+"""Bytes of git's standard output: some hundred thousand names."""
 _MAX_ERRORS = 16 * 1024
+"""Bytes of git's standard error that are kept: the last ones."""
 
 _CONFIG = {
     "protocol.allow": "never",
@@ -42,19 +46,19 @@ _CONFIG = {
 }
 
 
-class GitFault(Exception):
-    """git ended with an error. The text is what it said."""
+class GitError(Exception):
+    """git failed. The text is its error message."""
 
 
 class OutputTooLarge(Exception):
-    """git said more than is taken."""
+    """git printed more than the limit."""
 
 
 class Git:
     """Commands in one bare repository."""
 
     def __init__(self, repository: Path, *, resolve: str, file_size: int, idle: float) -> None:
-        """`resolve`: `host:port:address[,address]`, where to connect for that host (curl's format).
+        """`resolve`: `host:port:address[,address]`, the addresses of that host (curl's format).
         `file_size`: bytes of the largest file. `idle`: seconds without a byte."""
         self._repository = repository
         self._file_size = file_size
@@ -66,14 +70,14 @@ class Git:
         }
 
     async def run(self, *arguments: str, limit: int = MAX_OUTPUT) -> str:
-        """What a command prints. Raises GitFault, OutputTooLarge, OSError.
+        """The standard output of a command. Raises GitError, OutputTooLarge, OSError.
 
-        Cancelled, or this process gone: git and all that it started are gone.
+        When this is cancelled, or this process dies, git and all processes it started are killed.
         """
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = ["git", f"--git-dir={self._repository}", *options, *arguments]
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", str(_CHILD), str(self._file_size), *command],
+            [sys.executable, "-I", "-S", str(_SUPERVISOR), str(self._file_size), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -83,11 +87,11 @@ class Git:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        printed, said = bytearray(), bytearray()
+        printed, errors = bytearray(), bytearray()
         too_large = False
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_drain, process.stderr, said)
+                nursery.start_soon(_keep_last, process.stderr, errors)
                 async for chunk in process.stdout:
                     printed += chunk
                     if len(printed) > limit:
@@ -105,19 +109,19 @@ class Git:
         if too_large:
             raise OutputTooLarge
         if process.returncode:
-            raise GitFault(_last_words(bytes(said)) or f"git ended with status {process.returncode}")
+            raise GitError(_error_message(bytes(errors)) or f"git exited with status {process.returncode}")
         return printed.decode("utf-8", "surrogateescape")
 
 
-async def _drain(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
-    """Read to the end, and keep the end."""
+async def _keep_last(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+    """Read to the end, keeping the last bytes."""
     async for chunk in stream:
         into += chunk
         del into[:-_MAX_ERRORS]
 
 
 def _environment() -> dict[str, str]:
-    """No configuration, credentials or proxies of the node's user."""
+    """Without configuration, credentials and proxies of the node's user."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,
@@ -132,8 +136,9 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _last_words(said: bytes) -> str:
-    lines: Sequence[str] = said.decode("ascii", "replace").splitlines()
+def _error_message(errors: bytes) -> str:
+    """The first fatal error, or else the first line, as printable text."""
+    lines: Sequence[str] = errors.decode("ascii", "replace").splitlines()
     fatal = [line.partition("fatal: ")[2] for line in lines if "fatal: " in line]
-    words = (fatal or [line for line in lines if line.strip()] or [""])[0]
-    return "".join(char if char.isprintable() else " " for char in words).strip()[:300]
+    message = (fatal or [line for line in lines if line.strip()] or [""])[0]
+    return "".join(char if char.isprintable() else " " for char in message).strip()[:300]

@@ -1,0 +1,1 @@
+"""S3 and compatible servers, by way of boto3."""

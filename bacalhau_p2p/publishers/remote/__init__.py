@@ -1,0 +1,1 @@
+"""Publishing by services outside the network: pinning services, kubo, Lighthouse, Estuary."""

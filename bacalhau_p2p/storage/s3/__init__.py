@@ -1,0 +1,1 @@
+"""Inputs from S3 and compatible servers."""

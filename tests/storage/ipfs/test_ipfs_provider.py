@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.interface import InputSize
+from bacalhau_p2p.storage.ipfs.provider import IpfsStorage
+from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
+
+NOWHERE = CID.of(RAW, b"nobody has this")
+
+
+def ipfs(cid: object) -> SpecConfig:
+    return SpecConfig(type="ipfs", params={"CID": str(cid)})
+
+
+@pytest.fixture
+async def samples(content, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "sub" / "empty").mkdir(parents=True)
+    (folder / "sub" / "a.txt").write_bytes(b"a")
+    (tmp_path / "file").write_bytes(b"content")
+    root = (await content.add(folder, pin_owner="test")).cid
+    file = (await content.add(tmp_path / "file", pin_owner="test")).cid
+    return [
+        Sample(source=ipfs(root), content={"sub": None, "sub/empty": None, "sub/a.txt": b"a"}),
+        Sample(source=ipfs(file), content=b"content"),
+    ]
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
+async def test_ipfs_storage_conforms(check, content, samples, tmp_path):
+    (tmp_path / "inputs").mkdir()
+    invalid = [
+        (SpecConfig(type="ipfs"), "Params.CID"),
+        (ipfs(""), "Params.CID"),
+        (ipfs(f"ipfs://{NOWHERE}"), "Params.CID"),
+        (ipfs(CID.of(0x71, b"dag-cbor")), "Params.CID"),
+        (SpecConfig(type="ipfs", params={"CID": 7}), "Params.CID"),
+    ]
+    await check(
+        StorageKit(
+            provider=IpfsStorage(content),
+            folder=tmp_path / "inputs",
+            samples=samples,
+            invalid=invalid,
+            absent=ipfs(NOWHERE),
+        )
+    )
+
+
+async def test_a_cid_that_nobody_has_is_named_with_how_many_were_asked(content, tmp_path):
+    with pytest.raises(StorageError, match=f"no peer has {NOWHERE}: asked 1 peer") as caught:
+        await IpfsStorage(content).prepare(ipfs(NOWHERE), tmp_path, hints=[PeerID("requester")])
+    assert not caught.value.permanent
+
+
+async def test_what_is_here_of_content_that_is_not_all_here_is_told(content, block_store, tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        (tmp_path / "data" / f"{number}").write_bytes(Random(number).randbytes(100_000))
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    assert await IpfsStorage(content).size(ipfs(root)) == InputSize(
+        total=300_000, local=300_000, disk=300_000
+    )
+    block_store.delete(CID.of(RAW, Random(1).randbytes(100_000)))
+    size = await IpfsStorage(content).size(ipfs(root))
+    assert size is not None
+    assert 300_000 <= size.total <= 301_000
+    assert (size.local, size.disk) == (200_000, 2 * size.total - 200_000)
+
+
+async def test_content_that_is_not_what_it_claims_fails_for_good(content, tmp_path):
+    with pytest.raises(StorageError, match="codec 0x71") as caught:
+        await IpfsStorage(content).prepare(ipfs(CID.of(0x71, b"x")), tmp_path)
+    assert caught.value.permanent
+
+
+async def test_symlinks_inside_an_input_are_kept_and_others_left_out(content, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a").write_text("a")
+    (folder / "good").symlink_to("a")
+    (folder / "bad").symlink_to("/etc/passwd")
+    added = await content.add(folder, pin_owner="test")
+    (tmp_path / "input").mkdir()
+    prepared = await IpfsStorage(content).prepare(ipfs(added.cid), tmp_path / "input")
+    assert sorted(path.name for path in prepared.path.iterdir()) == ["a", "good"]
+    assert (prepared.path / "good").read_text() == "a"
