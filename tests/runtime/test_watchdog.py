@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import logging
+import time
+
+import trio
+import trio.lowlevel
+
+from bacalhau_p2p.runtime.watchdog import EventLoopWatchdog, watching
+
+
+def compute_for_long(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+async def test_a_call_that_holds_the_loop_is_logged_with_its_place(caplog):
+    with caplog.at_level(logging.WARNING), watching(limit=0.05) as watchdog:
+        await trio.lowlevel.checkpoint()
+        compute_for_long(0.2)
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+    assert watchdog.stalls == 1
+    assert watchdog.longest >= 0.2
+    assert "event_loop_held" in caplog.text
+    assert "compute_for_long" in caplog.text
+
+
+def test_only_the_time_between_two_waits_counts(caplog):
+    now = 0.0
+    watchdog = EventLoopWatchdog(limit=0.5, clock=lambda: now)
+    watchdog.after_io_wait(0.0)
+    now += 0.4
+    watchdog.sample()
+    watchdog.before_io_wait(1.0)
+    now += 100.0  # the loop waits
+    watchdog.sample()
+    watchdog.after_io_wait(1.0)
+    watchdog.before_io_wait(1.0)
+    assert (watchdog.stalls, watchdog.longest) == (0, 0.0)
+    watchdog.after_io_wait(1.0)
+    now += 0.75
+    watchdog.before_io_wait(1.0)
+    assert (watchdog.stalls, watchdog.longest) == (1, 0.75)
+    assert caplog.text.count("event_loop_held") == 1
