@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.inspection import Examiner
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
-from bacalhau_p2p.compute.service import Adapters, ComputeService
+from bacalhau_p2p.compute.service import ComputeService
+from bacalhau_p2p.compute.step_runner import StepRunner
+from bacalhau_p2p.compute.steps import Steps
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.sealing import seal
 from bacalhau_p2p.ipfs.content import Content
-from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.node import ComputeInfo
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.node import registry
@@ -75,22 +78,25 @@ async def open_compute(
         store = ComputeStore(settings.data_dir / "compute.db")
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
+        peer_id = networking.identity.peer_id
+
+        def learn_addresses(peer: PeerID, addresses: tuple[str, ...]) -> None:
+            if peer != peer_id:
+                networking.transport.learn_addresses(peer, addresses)
+
+        steps = Steps(adapters, content, peer_id=peer_id, seal=seal, clock=networking.clock)
         service = ComputeService(
             _machine(settings, networking, offers, rng),
             store,
             networking.messenger,
-            content,
-            adapters,
+            StepRunner(steps, content, settings.data_dir / "executions"),
             Examiner(
                 adapters.storage,
-                node_id=networking.identity.peer_id,
+                node_id=peer_id,
                 local_data_only=settings.data_locality == "local",
                 probes=_probes(settings),
             ),
-            peer_id=networking.identity.peer_id,
-            folder=settings.data_dir / "executions",
-            seal=seal,
-            learn_addresses=networking.transport.learn_addresses,
+            learn_addresses=learn_addresses,
             changed=networking.info_exchange.publish_soon,
             clock=networking.clock,
             power_safe=settings.power_safe,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.compute.service import Adapters
+from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.node.offer_monitor import ANSWER_TIMEOUT, CHECK_INTERVAL, OfferMonitor
 from bacalhau_p2p.publishers.noop import NoopPublisher

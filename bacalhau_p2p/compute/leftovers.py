@@ -1,0 +1,50 @@
+"""Removes what an earlier process of this node left behind: folders, pins, and runs of its engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from bacalhau_p2p.compute.adapter_calls import call_adapter
+from bacalhau_p2p.compute.folders import remove_large_folder
+from bacalhau_p2p.errors import ExecutionError
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+SWEEP_RETRY_DELAY = 15.0
+"""Seconds until an engine that could not be swept is asked again. It may start later than its node."""
+
+
+def remove_folders(folder: Path, keep: Collection[str]) -> None:
+    """Remove all folders in `folder` but those to keep, by name. `folder` is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in folder.iterdir():
+        if each.name not in keep:
+            remove_large_folder(each)
+
+
+async def release_pins(content: Content, active: Collection[ExecutionID]) -> None:
+    """Remove the pins of executions that are not active any more. Raises ContentError."""
+    owners = {pin_owners.execution(execution_id) for execution_id in active}
+    for pin in await content.pins():
+        if pin_owners.is_execution(pin.owner) and pin.owner not in owners:
+            await content.unpin(pin.cid, pin.owner)
+
+
+async def sweep(executor: Executor, alive: Callable[[], Collection[ExecutionID]]) -> None:
+    """Have the executor remove runs of executions that are not alive. Returns when it has succeeded."""
+    while True:
+        try:
+            await call_adapter("sweep", partial(executor.sweep, alive()), engine=executor.engine)
+            return
+        except ExecutionError as error:
+            log.info("sweep_postponed", engine=executor.engine, reason=str(error))
+        await trio.sleep(SWEEP_RETRY_DELAY)

@@ -1,0 +1,132 @@
+"""Runs the steps of executions in tasks of their own, each execution in its workplace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute import leftovers
+from bacalhau_p2p.compute.adapter_calls import call_adapter
+from bacalhau_p2p.compute.folders import remove_folder
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.steps import Step, Steps, Workplace
+from bacalhau_p2p.errors import ContentError, ExecutionError
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+StepAction = ev.Prepare | ev.Run | ev.Reattach | ev.Publish
+
+
+@dataclass(frozen=True, slots=True)
+class _RunningStep:
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
+class StepRunner:
+    """One step of an execution at a time; many executions side by side."""
+
+    def __init__(self, steps: Steps, content: Content, folder: Path) -> None:
+        """`folder` holds the workplaces of all executions."""
+        self._content = content
+        self._folder = folder
+        self._adapters = steps.adapters
+        self._steps: dict[type[StepAction], Step] = {
+            ev.Prepare: steps.prepare,
+            ev.Run: steps.run,
+            ev.Reattach: steps.reattach,
+            ev.Publish: steps.publish,
+        }
+        self._places: dict[ExecutionID, Workplace] = {}
+        self._running: dict[ExecutionID, _RunningStep] = {}
+
+    @property
+    def executors(self) -> Collection[Executor]:
+        return self._adapters.executors.values()
+
+    async def remove_leftovers(self, active: Collection[ComputeExecution]) -> None:
+        """Remove folders and pins of executions that an earlier process did not clean up. The folder of a
+        running execution stays: its container may still work in it."""
+        running = {execution.id for execution in active if execution.state is ComputeState.RUNNING}
+        await trio.to_thread.run_sync(leftovers.remove_folders, self._folder, running)
+        await leftovers.release_pins(self._content, [execution.id for execution in active])
+
+    def begin(self, action: StepAction, nursery: trio.Nursery, report: Callable[[ev.Event], None]) -> None:
+        """Begin a step, and `report` what it came to. `stop` and `clean_up` find it from now on."""
+        execution = action.execution
+        place = self._places.setdefault(execution.id, self._new_place(execution.id))
+        running = self._running[execution.id] = _RunningStep()
+        nursery.start_soon(self._run, action, place, running, report)
+
+    def stop(self, execution_id: ExecutionID) -> None:
+        """Cancel the step that is running, if any. It reports nothing."""
+        if (running := self._running.get(execution_id)) is not None:
+            running.scope.cancel()
+
+    async def clean_up(self, execution: ComputeExecution) -> None:
+        """Wait for the step that is running, then remove the workplace and unpin the result."""
+        place = self._places.pop(execution.id, None) or self._new_place(execution.id)
+        if (running := self._running.get(execution.id)) is not None:
+            await running.ended.wait()
+        await self._remove(place)
+        if execution.result_cid is not None:
+            try:
+                await self._content.unpin(CID.parse(execution.result_cid), pin_owners.execution(execution.id))
+            except ContentError as error:  # the next start removes it
+                log.warning("pin_left_behind", execution=execution.id, reason=str(error))
+
+    async def close(self) -> None:
+        """Remove all workplaces. No step may be running."""
+        for execution_id in list(self._places):
+            await self._remove(self._places.pop(execution_id))
+
+    async def _run(
+        self,
+        action: StepAction,
+        place: Workplace,
+        running: _RunningStep,
+        report: Callable[[ev.Event], None],
+    ) -> None:
+        execution, step = action.execution, self._steps[type(action)]
+
+        async def until_stopped() -> ev.Event | None:
+            with running.scope:
+                return await step(execution, place)
+            return None
+
+        try:
+            name = type(action).__name__.lower()
+            outcome = await call_adapter(f"{name} step", until_stopped, execution=execution.id)
+        except ExecutionError as error:
+            # If this run has filled the disk, there is room to commit its failure only without its files.
+            await remove_folder(place.folder)
+            outcome = ev.StepFailed(execution.id, str(error), error.permanent)
+        finally:
+            if self._running.get(execution.id) is running:
+                del self._running[execution.id]
+            running.ended.set()
+        if outcome is not None:
+            report(outcome)
+
+    async def _remove(self, place: Workplace) -> None:
+        for provider, prepared in place.inputs:
+            try:
+                await call_adapter("input cleanup", partial(provider.cleanup, prepared))
+            except ExecutionError as error:
+                log.warning("input_left_behind", path=str(prepared.path), reason=str(error))
+        await remove_folder(place.folder)
+
+    def _new_place(self, execution_id: ExecutionID) -> Workplace:
+        return Workplace(self._folder / execution_id)

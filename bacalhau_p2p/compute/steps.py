@@ -1,0 +1,162 @@
+"""The steps of an execution: prepare its inputs, run it or take up its run again, and publish its result."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bacalhau_p2p.bprotocol.proposals import encode_proposal
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.adapters import Adapters
+from bacalhau_p2p.compute.folders import remove_folder
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.errors import BacalhauError, ExecutionError
+from bacalhau_p2p.executors.interface import MountedInput, RunRequest
+from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.engine_params import environment_of
+from bacalhau_p2p.model.execution import Proposal, RunOutput
+from bacalhau_p2p.model.job import InputSource
+from bacalhau_p2p.runtime.tasks import all_or_first_fault
+from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
+
+
+@dataclass(slots=True)
+class Workplace:
+    """What one execution occupies on this machine until it is cleaned up."""
+
+    folder: Path
+    inputs: list[tuple[StorageProvider, PreparedInput]] = field(default_factory=list)
+    """Prepared so far, each with the provider that must clean it up."""
+    request: RunRequest | None = None
+    """What its executor is asked for, once its inputs are prepared."""
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+
+Step = Callable[[ComputeExecution, Workplace], Awaitable[ev.Event]]
+"""Returns what the step came to. Raises ExecutionError, or whatever an adapter raises."""
+
+
+class Steps:
+    """The steps, done by a node's adapters and block store."""
+
+    def __init__(
+        self,
+        adapters: Adapters,
+        content: Content,
+        *,
+        peer_id: PeerID,
+        seal: Callable[[PeerID, bytes], bytes],
+        clock: Callable[[], UnixSeconds],
+    ) -> None:
+        """`seal` encrypts a proposal for its requester."""
+        self.adapters = adapters
+        self._content = content
+        self._peer_id = peer_id
+        self._seal = seal
+        self._clock = clock
+
+    async def prepare(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
+        """Fetch the inputs, and have the executor get what it needs."""
+        try:
+            place.folder.mkdir()
+        except FileExistsError:  # from an earlier process, whose run is gone
+            await remove_folder(place.folder)
+            place.folder.mkdir()
+        place.results.mkdir(mode=0o700)
+        inputs: Sequence[MountedInput] = ()
+        if execution.spec.task.input_sources:
+            (place.folder / "inputs").mkdir(mode=0o700)
+            inputs = await self._fetch_inputs(execution, place)
+        place.request = _run_request(execution, place, inputs)
+        await self.adapters.executor(execution.spec.task.engine.type).prepare(place.request)
+        return ev.Prepared(execution.id)
+
+    async def run(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
+        """Run the job, and add its results folder to the block store."""
+        started = self._clock()
+        executor = self.adapters.executor(execution.spec.task.engine.type)
+        output = await executor.run(place.request or _run_request(execution, place))
+        return await self._finished(execution, place, output, started)
+
+    async def reattach(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
+        """Go on with a run that outlived an earlier process of this node."""
+        executor = self.adapters.executors.get(execution.spec.task.engine.type)
+        if executor is None or not place.folder.is_dir():
+            return ev.RunVanished(execution.id)
+        output = await executor.reattach(_run_request(execution, place))
+        if output is None:
+            return ev.RunVanished(execution.id)
+        return await self._finished(execution, place, output, execution.modified)
+
+    async def publish(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
+        """Publish the result that was accepted."""
+        config = execution.spec.task.publisher
+        publisher = self.adapters.publisher(config.type)
+        if execution.result_cid is None:
+            raise ExecutionError("there is no result to publish")
+        result = await publisher.publish(config, execution.job_id, execution.id, execution.result_cid)
+        return ev.Published(execution.id, result)
+
+    async def _fetch_inputs(self, execution: ComputeExecution, place: Workplace) -> list[MountedInput]:
+        fetches = [
+            partial(self._fetch_input, execution, place, index, source)
+            for index, source in enumerate(execution.spec.task.input_sources)
+        ]
+        return await all_or_first_fault(fetches, BacalhauError, OSError)
+
+    async def _fetch_input(
+        self, execution: ComputeExecution, place: Workplace, index: int, source: InputSource
+    ) -> MountedInput:
+        provider = self.adapters.storage_provider(source.source.type)
+        folder = place.folder / "inputs" / str(index)
+        folder.mkdir(mode=0o700)
+        prepared = await provider.prepare(source.source, folder, hints=(execution.requester_id,))
+        place.inputs.append((provider, prepared))
+        return MountedInput(
+            path=prepared.path, target=source.target, alias=source.alias, read_only=prepared.read_only
+        )
+
+    async def _finished(
+        self, execution: ComputeExecution, place: Workplace, output: RunOutput, started: UnixSeconds
+    ) -> ev.Event:
+        added = await self._content.add(place.results, pin_owner=pin_owners.execution(execution.id))
+        proposal = Proposal(
+            job_id=execution.job_id,
+            execution_id=execution.id,
+            node_id=self._peer_id,
+            result_cid=str(added.cid),
+            entries={name: str(cid) for name, cid in added.entries.items()},
+            output=output,
+            started=started,
+            ended=self._clock(),
+        )
+        sealed = self._seal(execution.requester_id, encode_proposal(proposal))
+        return ev.RunFinished(execution.id, proposal.result_cid, sealed)
+
+
+def _run_request(
+    execution: ComputeExecution, place: Workplace, inputs: Sequence[MountedInput] = ()
+) -> RunRequest:
+    spec = execution.spec
+    return RunRequest(
+        job_id=execution.job_id,
+        execution_id=execution.id,
+        engine=spec.task.engine,
+        inputs=tuple(inputs),
+        result_paths=spec.task.result_paths,
+        environment=environment_of(spec.task),
+        resources=spec.resources,
+        network=spec.task.network,
+        timeout=spec.execution_timeout,
+        deterministic=spec.deterministic,
+        work=place.folder / "work",
+        results=place.results,
+        labels={"requester": execution.requester_id},
+    )

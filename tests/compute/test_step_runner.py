@@ -1,0 +1,205 @@
+"""Steps run in tasks: one report each, none when stopped, and nothing is left after the clean-up."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.adapters import Adapters
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.step_runner import StepRunner
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.storage.interface import PreparedInput
+
+SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
+
+
+def execution(name="e-1", state=ComputeState.PREPARING, **fields):
+    return ComputeExecution(
+        id=ExecutionID(name),
+        job_id=JobID("j"),
+        requester_id=PeerID("alice"),
+        spec=SPEC,
+        state=state,
+        created=1.0,
+        modified=1.0,
+        expires=9.0,
+        **fields,
+    )
+
+
+class ScriptedSteps:
+    """Each step does what the test says, in the workplace, and answers with Prepared."""
+
+    def __init__(self, act):
+        self.adapters = Adapters(executors={}, storage={}, publishers={})
+        self.act = act
+        self.prepare = self.run = self.reattach = self.publish = self._step
+
+    async def _step(self, execution, place):
+        place.folder.mkdir()
+        (place.folder / "file").write_text("x")
+        await self.act(place)
+        return ev.Prepared(execution.id)
+
+
+async def succeed(place):
+    await trio.lowlevel.checkpoint()
+
+
+async def never_end(place):
+    await trio.sleep_forever()
+
+
+class Bench:
+    def __init__(self, content, folder, act):
+        folder.mkdir()
+        self.folder = folder
+        self.runner = StepRunner(ScriptedSteps(act), content, folder)
+        self.reports = []
+
+    @asynccontextmanager
+    async def running(self):
+        """The step of `e-1` has begun."""
+        async with trio.open_nursery() as nursery:
+            self.runner.begin(ev.Prepare(execution()), nursery, self.reports.append)
+            await trio.testing.wait_all_tasks_blocked()
+            yield
+            nursery.cancel_scope.cancel()
+
+    @property
+    def left(self):
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+@pytest.fixture
+def bench(content, tmp_path):
+    return lambda act: Bench(content, tmp_path / "executions", act)
+
+
+async def test_a_step_reports_what_it_came_to_and_keeps_its_workplace(bench):
+    bench = bench(succeed)
+    async with bench.running():
+        pass
+    assert (bench.reports, bench.left) == ([ev.Prepared(ExecutionID("e-1"))], ["e-1"])
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [
+        (ExecutorError("no such image", permanent=True), ev.StepFailed("e-1", "no such image", True)),
+        (OSError("disk on fire"), ev.StepFailed("e-1", "disk on fire", False)),
+        (KeyError("x"), ev.StepFailed("e-1", "KeyError in this node's prepare step: 'x'", False)),
+    ],
+)
+async def test_a_step_that_fails_reports_why_and_leaves_no_files(bench, error, failed):
+    async def fail(place):
+        raise error
+
+    bench = bench(fail)
+    async with bench.running():
+        pass
+    assert (bench.reports, bench.left) == ([failed], [])
+
+
+async def test_a_step_that_is_stopped_reports_nothing(bench):
+    bench = bench(never_end)
+    async with bench.running():
+        bench.runner.stop(ExecutionID("e-1"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.reports == []
+        await bench.runner.clean_up(execution())
+        assert bench.left == []
+
+
+async def test_a_step_that_fails_as_it_is_stopped_costs_its_execution_only(bench):
+    """The failure and the cancellation arrive in one group."""
+
+    async def fail_when_cancelled(place):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("x")
+
+    bench = bench(fail_when_cancelled)
+    async with bench.running():
+        bench.runner.stop(ExecutionID("e-1"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert [type(report) for report in bench.reports] == [ev.StepFailed]
+
+
+async def test_the_clean_up_waits_for_the_step_to_end(bench):
+    order = []
+
+    async def end_slowly(place):
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+            order.append("step ended")
+
+    bench = bench(end_slowly)
+    async with bench.running():
+        bench.runner.stop(ExecutionID("e-1"))
+        await bench.runner.clean_up(execution())
+        order.append("cleaned up")
+    assert order == ["step ended", "cleaned up"]
+
+
+class Provider:
+    def __init__(self, error=None):
+        self.error, self.cleaned = error, []
+
+    async def cleanup(self, prepared):
+        self.cleaned.append(prepared)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_the_clean_up_gives_back_every_input_even_if_a_provider_fails(bench, tmp_path):
+    broken, fine = Provider(KeyError("x")), Provider()
+    prepared = PreparedInput(path=tmp_path / "input")
+
+    async def take_inputs(place):
+        place.inputs += [(broken, prepared), (fine, prepared)]
+        await trio.lowlevel.checkpoint()
+
+    bench = bench(take_inputs)
+    async with bench.running():
+        await bench.runner.clean_up(execution())
+    assert (broken.cleaned, fine.cleaned, bench.left) == ([prepared], [prepared], [])
+
+
+async def test_the_clean_up_unpins_the_result(bench, content, tmp_path):
+    (tmp_path / "result").write_text("hello\n")
+    added = await content.add(tmp_path / "result", pin_owner=pin_owners.execution("e-1"))
+    await bench(succeed).runner.clean_up(execution(result_cid=str(added.cid)))
+    assert list(await content.pins()) == []
+
+
+async def test_closing_removes_all_workplaces(bench):
+    bench = bench(succeed)
+    async with bench.running():
+        pass
+    await bench.runner.close()
+    assert bench.left == []
+
+
+async def test_leftovers_are_removed_but_for_folders_of_runs_that_may_go_on(bench):
+    bench = bench(succeed)
+    for name in ("running", "proposed", "unknown"):
+        (bench.folder / name).mkdir()
+    await bench.runner.remove_leftovers(
+        [execution("running", ComputeState.RUNNING), execution("proposed", ComputeState.PROPOSED)]
+    )
+    assert bench.left == ["running"]

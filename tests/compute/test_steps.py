@@ -1,0 +1,168 @@
+"""The steps of an execution with a node's own adapters: `steps` and `adapters`."""
+
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.adapters import Adapters
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.steps import Steps, Workplace
+from bacalhau_p2p.errors import ExecutionError, StorageError
+from bacalhau_p2p.executors.noop import NoopExecutor
+from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.storage.interface import PreparedInput
+
+ALICE, ME = PeerID("alice"), PeerID("me")
+
+
+def execution(*, inputs=(), engine="noop", **fields):
+    sources = [{"Target": target, "Source": {"Type": kind}} for target, kind in inputs]
+    task = {"Engine": {"Type": engine}, "InputSources": sources}
+    return ComputeExecution(
+        id=ExecutionID("e-1"),
+        job_id=JobID("j"),
+        requester_id=ALICE,
+        spec=job_from_mapping({"Tasks": [task]}),
+        state=ComputeState.PREPARING,
+        created=1.0,
+        modified=2.0,
+        expires=9.0,
+        **fields,
+    )
+
+
+class Recording(NoopExecutor):
+    """Remembers what it was asked to run; `left` is what an earlier process left of a run."""
+
+    def __init__(self, left=None):
+        self.requests, self.left = [], left
+
+    async def run(self, request):
+        self.requests.append(request)
+        return await super().run(request)
+
+    async def reattach(self, request):
+        return await super().run(request) if self.left else None
+
+
+class Provider:
+    def __init__(self, error=None):
+        self.error, self.hints = error, None
+
+    async def prepare(self, source, folder, *, hints=()):
+        self.hints = hints
+        if self.error is not None:
+            raise self.error
+        (folder / "data").write_text("data")
+        return PreparedInput(path=folder / "data")
+
+
+class Publisher:
+    async def publish(self, publisher, job_id, execution_id, cid):
+        return PublishedResult(cid=cid, location=SpecConfig(type="ipfs"))
+
+
+@pytest.fixture
+def executor():
+    return Recording()
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workplace(tmp_path / "e-1")
+
+
+@pytest.fixture
+def steps(content, executor):
+    adapters = Adapters(
+        executors={"noop": executor},
+        storage={"fine": Provider(), "broken": Provider(StorageError("no such bucket", permanent=True))},
+        publishers={"ipfs": Publisher()},
+    )
+    return Steps(adapters, content, peer_id=ME, seal=lambda to, proposal: proposal, clock=lambda: 5.0)
+
+
+async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned_result(
+    steps, executor, place, content
+):
+    record = execution(inputs=[("/a", "fine"), ("/b", "fine")])
+    assert await steps.prepare(record, place) == ev.Prepared(record.id)
+    finished = await steps.run(record, place)
+    (request,) = executor.requests
+    assert [(mount.target, mount.path.read_text()) for mount in request.inputs] == [
+        ("/a", "data"),
+        ("/b", "data"),
+    ]
+    proposal = decode_proposal(finished.sealed)
+    assert (proposal.node_id, proposal.result_cid, proposal.output.exit_code) == (ME, finished.result_cid, 0)
+    assert (proposal.started, proposal.ended) == (5.0, 5.0)
+    assert [pin.owner for pin in await content.pins()] == [pin_owners.execution("e-1")]
+
+
+async def test_the_requester_is_a_hint_for_fetching_inputs(steps, place):
+    await steps.prepare(execution(inputs=[("/a", "fine")]), place)
+    assert steps.adapters.storage["fine"].hints == (ALICE,)
+
+
+async def test_an_input_that_cannot_be_prepared_fails_the_step_and_the_others_stay_to_be_cleaned_up(
+    steps, place
+):
+    with pytest.raises(StorageError, match="no such bucket"):
+        await steps.prepare(execution(inputs=[("/a", "fine"), ("/b", "broken")]), place)
+    assert all(provider is steps.adapters.storage["fine"] for provider, _ in place.inputs)
+
+
+async def test_preparing_again_begins_with_an_empty_workplace(steps, place):
+    (place.folder / "work").mkdir(parents=True)
+    await steps.prepare(execution(), place)
+    assert [path.name for path in place.folder.iterdir()] == ["results"]
+
+
+async def test_a_run_that_an_earlier_process_began_is_taken_up_again(steps, executor, place):
+    executor.left = True
+    place.results.mkdir(parents=True)
+    finished = await steps.reattach(execution(), place)
+    assert decode_proposal(finished.sealed).started == 2.0
+
+
+@pytest.mark.parametrize("left", ["nothing", "folder"])
+async def test_a_run_of_which_nothing_is_left_has_vanished(steps, executor, place, left):
+    executor.left = left == "nothing"
+    if left == "folder":
+        place.results.mkdir(parents=True)
+    assert await steps.reattach(execution(), place) == ev.RunVanished(ExecutionID("e-1"))
+
+
+async def test_a_run_whose_engine_is_gone_has_vanished(steps, place):
+    assert await steps.reattach(execution(engine="other"), place) == ev.RunVanished(ExecutionID("e-1"))
+
+
+async def test_the_accepted_result_is_published(steps, place):
+    published = await steps.publish(execution(result_cid="bafy"), place)
+    assert published.result.cid == "bafy"
+
+
+@pytest.mark.parametrize(
+    ("step", "record", "reason"),
+    [
+        ("prepare", execution(engine="other"), "this node has no other engine"),
+        ("prepare", execution(inputs=[("/a", "missing")]), "this node has no storage provider for missing"),
+        ("run", execution(engine="other"), "this node has no other engine"),
+        ("publish", execution(), "there is no result to publish"),
+    ],
+)
+async def test_what_this_node_cannot_do_is_an_execution_error(steps, place, step, record, reason):
+    with pytest.raises(ExecutionError, match=reason):
+        await getattr(steps, step)(record, place)
+
+
+def test_a_publisher_that_is_missing_is_an_execution_error(steps):
+    with pytest.raises(ExecutionError, match="this node has no s3 publisher"):
+        steps.adapters.publisher("s3")
