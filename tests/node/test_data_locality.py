@@ -1,4 +1,4 @@
-"""Jobs go where their data is: whole nodes in one process."""
+"""Whole nodes in one process: jobs run where their data is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import random
 from pathlib import Path
 
 import pytest
-import trio
 
 from bacalhau_p2p.client.jobs import JobHandle
 from bacalhau_p2p.errors import JobFailed
 from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.testing.network import open_network
+from tests.support.waiting import until
 
 SIZE = 1_000_000
 LOCAL = {"data_locality": "local"}
@@ -30,15 +31,14 @@ def job(cid: object, **more: object) -> dict[str, object]:
     return {"Tasks": [{"Engine": {"Type": "noop"}, "InputSources": [source]}], **more}
 
 
-async def waiting(handle: JobHandle, node: Node) -> str:
-    """What the job says once it waits."""
-    with trio.fail_after(20):
-        while (found := node.requester.job(handle.id)).state != "Queued":  # noqa: ASYNC110
-            await trio.sleep(0.01)
-    return found.message
+async def message_while_queued(handle: JobHandle, node: Node) -> str:
+    """The message of the job once it waits for a node."""
+    job = node.requester.job
+    await until(lambda: job(handle.id).state == JobState.QUEUED)
+    return job(handle.id).message
 
 
-async def test_a_job_runs_where_its_data_is_and_tells_how_much_that_was(tmp_path, data):
+async def test_a_job_runs_where_its_data_is_and_shows_its_size(tmp_path, data):
     async with open_network(tmp_path, **LOCAL) as net:
         holder = net.compute[1]
         cid = await holder.add(data)
@@ -64,30 +64,30 @@ async def test_the_node_that_has_the_data_is_preferred(tmp_path, data):
             assert {(e.input_bytes, e.local_input_bytes) for e in others} == {(SIZE, 0)}
 
 
-async def test_a_job_whose_data_nobody_has_waits_for_it_and_says_so(tmp_path, data):
+async def test_a_job_whose_data_no_node_has_waits_for_it_and_says_so(tmp_path, data):
     async with open_network(tmp_path, compute_nodes=2, **LOCAL) as net:
         cid = await net.requester.add(data)
         handle = await net.requester.submit(job(cid))
-        said = await waiting(handle, net.requester)
-        assert said.startswith("waiting for a node: ")
-        assert said.endswith(" runs only jobs whose inputs it has, and has not the input /inputs")
+        message = await message_while_queued(handle, net.requester)
+        assert message.startswith("waiting for a node: ")
+        assert message.endswith(" runs only jobs whose inputs it has, and has not the input /inputs")
         for node in net.compute:
-            assert node.peer_id[-8:] in said
-        await net.compute[0].export(str(cid), tmp_path / "copy")  # it has it now
+            assert node.peer_id[-8:] in message
+        await net.compute[0].export(str(cid), tmp_path / "copy")  # now it has the data
         await handle.wait_result(40)
 
 
-async def test_inputs_that_do_not_fit_are_refused_before_they_are_fetched(tmp_path, data):
+async def test_a_job_whose_inputs_do_not_fit_is_rejected_before_they_are_fetched(tmp_path, data):
     async with open_network(tmp_path, compute_nodes=1, limits={"disk": "1500kb"}) as net:
         (node,) = net.compute
         cid = await net.requester.add(data)
-        said = await waiting(await net.requester.submit(job(cid)), net.requester)
-        assert said.endswith(f"{node.peer_id[-8:]} inputs need 2 MB, 1.5 MB of disk are free")
+        message = await message_while_queued(await net.requester.submit(job(cid)), net.requester)
+        assert message.endswith(f"{node.peer_id[-8:]} inputs need 2 MB, 1.5 MB of disk are free")
         assert node.content.used == 0
         assert node._compute.machine.capacity.reserved == Resources()
 
 
-async def test_a_probe_that_refuses_tells_the_user_why(tmp_path):
+async def test_the_user_sees_why_a_probe_rejects_a_job(tmp_path):
     probe = 'grep -q \'"Name": "wanted"\' || { echo only wanted jobs; exit 1; }'
     async with open_network(tmp_path, compute_nodes=1, probe_exec=probe) as net:
         task = {"Engine": {"Type": "noop"}}
@@ -99,11 +99,11 @@ async def test_a_probe_that_refuses_tells_the_user_why(tmp_path):
         await (await net.requester.submit({"Tasks": [task], "Name": "wanted"})).wait_result(20)
 
 
-async def test_a_node_that_rejects_stateless_jobs_runs_those_with_inputs(tmp_path, data):
+async def test_a_node_that_rejects_stateless_jobs_runs_jobs_with_inputs(tmp_path, data):
     async with open_network(tmp_path, compute_nodes=1, reject_stateless=True) as net:
-        said = await waiting(
+        message = await message_while_queued(
             await net.requester.submit({"Tasks": [{"Engine": {"Type": "noop"}}]}), net.requester
         )
-        assert said.endswith("accepts no jobs without inputs")
+        assert message.endswith("accepts no jobs without inputs")
         cid = await net.requester.add(data)
         await (await net.requester.submit(job(cid))).wait_result(20)

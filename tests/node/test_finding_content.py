@@ -1,4 +1,4 @@
-"""Whole nodes over libp2p that find content, and each other, beyond whom they were told of."""
+"""Whole nodes over libp2p find content, and each other, beyond the peers in their settings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node import Node, content_assembly, open_node
 from bacalhau_p2p.settings import Settings
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.network
-PATIENCE = 20.0
 
 
 def chosen(folder: Path, **options: object) -> Settings:
@@ -34,7 +34,7 @@ def chosen(folder: Path, **options: object) -> Settings:
 
 @asynccontextmanager
 async def opened(tmp_path: Path, *options: dict[str, object]):
-    """Nodes that were told of the first one alone."""
+    """Nodes whose settings name only the first one as a peer."""
     nodes: list[Node] = []
     async with AsyncExitStack() as stack:
         for number, option in enumerate(options):
@@ -44,13 +44,7 @@ async def opened(tmp_path: Path, *options: dict[str, object]):
         yield nodes
 
 
-async def until(condition) -> None:
-    with trio.fail_after(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.02)
-
-
-def know_each_other(nodes: list[Node]) -> bool:
+def all_know_each_other(nodes: list[Node]) -> bool:
     return all(len(node.nodes()) == len(nodes) for node in nodes)
 
 
@@ -64,7 +58,7 @@ def records(node: Node) -> Any:
     return node._networking.dht.records
 
 
-async def test_what_no_neighbour_has_is_found_through_the_dht(tmp_path, monkeypatch):
+async def test_content_that_no_connected_peer_has_is_found_through_the_dht(tmp_path, monkeypatch):
     monkeypatch.setattr(content_assembly, "MAX_PEERS_ASKED", 1)
     async with opened(tmp_path, {}, {}, {"dht": "client"}) as (hub, giver, taker):
         (tmp_path / "file").write_bytes(b"only the second has this")
@@ -77,10 +71,10 @@ async def test_what_no_neighbour_has_is_found_through_the_dht(tmp_path, monkeypa
             await taker.export(str(CID.of(RAW, b"nowhere")), tmp_path / "none")
 
 
-async def test_published_results_are_made_known_and_what_a_job_reads_is_not(tmp_path):
+async def test_published_results_are_announced_but_inputs_are_not(tmp_path):
     async with opened(tmp_path, {"compute": False}, {}) as nodes:
         requester, compute = nodes
-        await until(lambda: know_each_other(nodes))
+        await until(lambda: all_know_each_other(nodes))
         task = {"Engine": {"Type": "noop", "Params": {"Stdout": "x"}}, "Publisher": {"Type": "ipfs"}}
         job = await requester.submit({"Tasks": [task]})
         result = await job.wait_result()
@@ -91,9 +85,9 @@ async def test_published_results_are_made_known_and_what_a_job_reads_is_not(tmp_
         assert len(records(requester)) == 1
 
 
-async def test_nodes_without_a_dht_work_and_say_so(tmp_path):
+async def test_nodes_without_a_dht_announce_that_and_work(tmp_path):
     async with opened(tmp_path, {"dht": "off"}, {"dht": "client"}) as (first, second):
-        await until(lambda: know_each_other([first, second]))
+        await until(lambda: all_know_each_other([first, second]))
         assert not first.info().dht
         assert not second.info().dht
         (tmp_path / "file").write_bytes(b"x")
@@ -103,17 +97,16 @@ async def test_nodes_without_a_dht_work_and_say_so(tmp_path):
             await first.export(str(CID.of(RAW, b"nowhere")), tmp_path / "none")
 
 
-async def test_nodes_that_know_one_peer_find_each_other_when_it_is_gone(tmp_path):
+async def test_nodes_connect_to_each_other_when_their_only_peer_is_gone(tmp_path):
     options = {"neighbours": 2, "dht": "off"}
     async with opened(tmp_path, {"compute": False}, options, options) as (hub, one, other):
-        await until(lambda: know_each_other([hub, one, other]))
+        await until(lambda: all_know_each_other([hub, one, other]))
         assert list(one.transport.peers) == list(other.transport.peers) == [hub.peer_id]
         for node in (one, other):
-            await hub.transport.ban(node.peer_id)  # to them, it is gone
+            await hub.transport.ban(node.peer_id)  # for them, it is gone
         await until(lambda: [*one.transport.peers, *other.transport.peers] == [other.peer_id, one.peer_id])
         job = await one.submit({"Count": 2, "Tasks": [{"Engine": {"Type": "noop"}}]})
-        with trio.fail_after(PATIENCE):
-            await job.wait_result()
+        await job.wait_result(20)
 
 
 async def live(settings: Settings, end: trio.Event, task_status=trio.TASK_STATUS_IGNORED) -> None:
@@ -122,14 +115,14 @@ async def live(settings: Settings, end: trio.Event, task_status=trio.TASK_STATUS
         await end.wait()
 
 
-async def test_a_node_that_restarts_alone_finds_those_whom_it_knew(tmp_path, nursery):
+async def test_a_restarted_node_connects_to_a_neighbour_if_its_peer_is_gone(tmp_path, nursery):
     end = trio.Event()
     hub = await nursery.start(live, chosen(tmp_path / "hub", compute=False), end)
-    told = {"peers": hub.addresses[:1], "dht": "off"}
-    settings = chosen(tmp_path / "other", neighbours=2, **told)
-    async with open_node(chosen(tmp_path / "one", **told)) as one:
+    known = {"peers": hub.addresses[:1], "dht": "off"}
+    settings = chosen(tmp_path / "other", neighbours=2, **known)
+    async with open_node(chosen(tmp_path / "one", **known)) as one:
         async with open_node(settings) as other:
-            await until(lambda: know_each_other([hub, one, other]))
+            await until(lambda: all_know_each_other([hub, one, other]))
             assert list(other.transport.peers) == [hub.peer_id]
         end.set()
         await until(lambda: not one.transport.peers)
@@ -144,7 +137,7 @@ async def refuse(peer: object, stream: trio.abc.HalfCloseableStream) -> None:
     raise trio.BrokenResourceError("refused")
 
 
-async def test_content_comes_from_a_peers_gateway_when_no_stream_can_be_had(tmp_path):
+async def test_content_is_fetched_from_the_gateway_of_a_peer_that_refuses_streams(tmp_path):
     public = {"gateway": True, "compute": False}
     loopback = {"allow_private_networks": ("127.0.0.0/8",)}
     async with opened(tmp_path, public, loopback, {}) as nodes, serve_api(nodes[0]) as url:

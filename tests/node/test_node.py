@@ -1,4 +1,8 @@
-"""Whole nodes in one process: what a job meets from submission to its end."""
+"""Whole nodes in one process, from the submission of a job to its end.
+
+Covers `node`, `assembly`, the assembly of content, requester and compute, `networking`, `backend` and `ids`,
+and `bacalhau_p2p.testing.network`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.testing.network import open_network
 from bacalhau_p2p.transports.memory.links import LinkConditions
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
+from tests.support.waiting import until
 
 
 def noop(**job: object) -> dict[str, object]:
@@ -31,7 +36,7 @@ def noop(**job: object) -> dict[str, object]:
 
 
 class Scripted(NoopExecutor):
-    """A no-op engine that first does what a test says; `runs` counts how often it was asked to run."""
+    """A no-op engine that first calls `act`. `runs` counts its runs."""
 
     def __init__(self, act: Callable[[RunRequest], object]) -> None:
         self.act = act
@@ -51,7 +56,7 @@ class Scripted(NoopExecutor):
 
 
 class Liar(NoopExecutor):
-    """Claims another output than the honest engine gives."""
+    """Returns another output than the honest engine."""
 
     async def run(self, request: RunRequest) -> RunOutput:
         output = await super().run(request)
@@ -67,19 +72,13 @@ def raise_(error: Exception) -> Callable[[RunRequest], object]:
 
 
 def idle(node: Node) -> bool:
-    """Whether a compute node has nothing left of any job but published results."""
+    """Whether nothing of any job is left on a compute node, apart from published results."""
     machine = node._compute.machine
     folders = list((node.settings.data_dir / "executions").iterdir())
     return machine.capacity.reserved == Resources() and machine.active == 0 and not folders
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.01)
-
-
-async def test_a_job_runs_on_as_many_nodes_as_asked_and_its_result_is_fetched(tmp_path):
+async def test_a_job_runs_on_as_many_nodes_as_requested_and_its_result_can_be_fetched(tmp_path):
     async with open_network(tmp_path) as net:
         job = await net.requester.submit(noop(Count=3))
         result = await job.wait_result(30)
@@ -91,13 +90,11 @@ async def test_a_job_runs_on_as_many_nodes_as_asked_and_its_result_is_fetched(tm
             "stderr": "",
             "exitCode": "0",
         }
-        await wait_until(lambda: all(idle(node) for node in net.compute))
+        await until(lambda: all(idle(node) for node in net.compute))
 
 
 @pytest.mark.parametrize("power_safe", [True, False])
-async def test_a_published_result_is_on_the_disk_where_power_cuts_are_to_undo_nothing(
-    tmp_path, monkeypatch, power_safe
-):
+async def test_with_power_safe_a_published_result_is_synced_to_disk(tmp_path, monkeypatch, power_safe):
     synced = []
     monkeypatch.setattr(BlockStore, "sync", lambda store, root: synced.append(str(root)))
     async with open_network(tmp_path, compute_nodes=1, power_safe=power_safe) as net:
@@ -114,7 +111,7 @@ async def test_a_non_zero_exit_code_is_a_result(tmp_path):
         assert (result.exit_code, result.stderr) == (7, b"no\n")
 
 
-async def test_of_three_nodes_the_one_with_other_bytes_is_rejected(tmp_path):
+async def test_a_result_that_differs_from_two_equal_ones_is_rejected(tmp_path):
     async with open_network(tmp_path, executors={1: [Liar()]}) as net:
         spec = noop(Count=3, Verifier={"Type": "deterministic", "Params": {"Confidence": 2}})
         result = await (await net.requester.submit(spec)).wait_result(30)
@@ -125,10 +122,10 @@ async def test_of_three_nodes_the_one_with_other_bytes_is_rejected(tmp_path):
             net.compute[2].peer_id: ExecutionState.COMPLETED,
         }
         assert result.stdout == b"hello\n"
-        await wait_until(lambda: all(idle(node) for node in net.compute))
+        await until(lambda: all(idle(node) for node in net.compute))
 
 
-async def test_a_permanent_failure_ends_the_job_with_its_cause_first(tmp_path):
+async def test_a_permanent_failure_ends_the_job_and_its_message_starts_with_the_cause(tmp_path):
     broken = [Scripted(raise_(ExecutorError("image x: not found", permanent=True)))]
     async with open_network(tmp_path, compute_nodes=1, executors={0: broken}) as net:
         job = await net.requester.submit(noop())
@@ -145,7 +142,7 @@ async def test_a_node_that_fails_is_replaced_by_another(tmp_path):
         assert result.executions[0].node_id == net.compute[1].peer_id
 
 
-async def test_a_fault_in_an_adapter_costs_an_execution_and_not_the_node(tmp_path):
+async def test_a_bug_in_an_adapter_fails_the_execution_but_not_the_node(tmp_path):
     broken = [Scripted(raise_(KeyError("a bug")))]
     async with open_network(tmp_path, compute_nodes=1, executors={0: broken}) as net:
         job = await net.requester.submit(noop())
@@ -171,10 +168,10 @@ async def test_cancelling_a_job_stops_its_execution(tmp_path):
             await endless.stopped.wait()
         status = await job.status()
         assert (status.state, status.message) == (JobState.STOPPED, "changed my mind")
-        await wait_until(lambda: idle(net.compute[0]))
+        await until(lambda: idle(net.compute[0]))
 
 
-async def test_nobody_who_can_run_it_fails_the_job_after_the_queue_time_out(tmp_path):
+async def test_a_job_that_no_node_can_run_fails_after_its_queue_timeout(tmp_path):
     async with open_network(tmp_path, compute_nodes=1) as net:
         impossible = noop(task={"Resources": {"CPU": "9000"}, "Timeouts": {"QueueTimeout": 1}})
         job = await net.requester.submit(impossible)
@@ -219,7 +216,7 @@ async def test_a_job_waits_for_a_node_to_join(tmp_path):
             assert result.executions[0].node_id == identity.peer_id
 
 
-async def test_a_node_that_leaves_in_the_middle_is_replaced(tmp_path):
+async def test_a_node_that_leaves_during_a_run_is_replaced(tmp_path):
     wires = MemoryNetwork(notice_after=0.1)
     started = trio.Event()
 
@@ -239,7 +236,7 @@ async def test_a_node_that_leaves_in_the_middle_is_replaced(tmp_path):
                 await net.requester.wait_for_compute_nodes(2)
                 job = await net.requester.submit(noop(Count=2))
                 await started.wait()
-            # A slot is open now; the other node has a part in the job already, so a third must come.
+            # One slot is open again. The other node already runs the job, so it needs a third one.
             newcomer = Identity.generate()
             settings = Settings(data_dir=tmp_path / "newcomer", requester=False, engines=("noop",))
             async with (
@@ -253,7 +250,7 @@ async def test_a_node_that_leaves_in_the_middle_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_jobs_complete_over_links_that_lose_repeat_and_reorder(tmp_path, seed):
+async def test_jobs_complete_over_links_that_lose_repeat_and_reorder_messages(tmp_path, seed):
     wires = MemoryNetwork(random=Random(seed))
     async with open_network(tmp_path, wires=wires) as net:
         wires.set_conditions(LinkConditions(loss=0.2, repetition=0.2, reordering=0.3, jitter=0.02))
@@ -261,10 +258,10 @@ async def test_jobs_complete_over_links_that_lose_repeat_and_reorder(tmp_path, s
         for job in jobs:
             assert len((await job.wait_result(60)).executions) == 2
         wires.set_conditions(LinkConditions())
-        await wait_until(lambda: all(idle(node) for node in net.compute))
+        await until(lambda: all(idle(node) for node in net.compute))
 
 
-async def test_a_restarted_requester_goes_on_with_its_jobs(tmp_path):
+async def test_a_restarted_requester_continues_its_jobs(tmp_path):
     wires = MemoryNetwork()
     identity = Identity.generate()
     settings = Settings(data_dir=tmp_path / "restarted", compute=False)
@@ -285,7 +282,7 @@ async def test_a_restarted_requester_goes_on_with_its_jobs(tmp_path):
         assert result.stdout == b"hello\n"
 
 
-async def test_inputs_come_by_cid_from_the_requester(tmp_path):
+async def test_inputs_are_fetched_by_cid_from_the_requester(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.txt").write_text("data\n")
@@ -298,7 +295,7 @@ async def test_inputs_come_by_cid_from_the_requester(tmp_path):
         assert seen == ["data\n"]
 
 
-async def test_a_cid_that_nobody_has_fails_the_job_by_its_name(tmp_path):
+async def test_a_job_fails_with_the_cid_that_nobody_has(tmp_path):
     absent = "bafkreih2bk74eu5axngebs6vftmmkcaqboysjjy726xzy5hksnqmfgw5fy"
     async with open_network(tmp_path, compute_nodes=1, content_timeout=0.5) as net:
         inputs = [{"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": absent}}}]
@@ -309,7 +306,7 @@ async def test_a_cid_that_nobody_has_fails_the_job_by_its_name(tmp_path):
             await net.requester.export(absent, tmp_path / "out")
 
 
-async def test_only_allowed_local_folders_are_inputs(tmp_path):
+async def test_only_allowed_local_folders_can_be_inputs(tmp_path):
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     (allowed / "a.txt").write_text("here\n")
@@ -334,7 +331,7 @@ async def test_only_allowed_local_folders_are_inputs(tmp_path):
             await (await net.requester.submit(job(tmp_path))).wait_result(30)
 
 
-async def test_an_invalid_job_is_refused_with_every_fault(tmp_path):
+async def test_an_invalid_job_is_rejected_with_all_faults(tmp_path):
     async with open_network(tmp_path, compute_nodes=0) as net:
         with pytest.raises(InvalidJob) as refused:
             await net.requester.submit({"Count": 0, "Tasks": [{"Engine": {"Type": "docker", "Params": {}}}]})
@@ -351,7 +348,7 @@ async def test_an_invalid_job_is_refused_with_every_fault(tmp_path):
         assert net.requester.requester.jobs(limit=10).jobs == []
 
 
-async def test_a_node_without_a_requester_says_so(tmp_path):
+async def test_a_node_without_a_requester_rejects_jobs(tmp_path):
     async with open_network(tmp_path, compute_nodes=1) as net:
         with pytest.raises(SettingsError, match="takes no jobs"):
             await net.compute[0].submit(noop())
@@ -368,7 +365,7 @@ async def test_a_node_with_both_components_runs_its_own_jobs(tmp_path):
         assert result.executions[0].node_id == identity.peer_id
 
 
-async def test_nodes_of_another_network_are_not_asked(tmp_path):
+async def test_nodes_of_another_network_are_ignored(tmp_path):
     wires, identity = MemoryNetwork(), Identity.generate()
     settings = Settings(data_dir=tmp_path / "other", network="other", requester=False, engines=("noop",))
     async with (
@@ -381,9 +378,9 @@ async def test_nodes_of_another_network_are_not_asked(tmp_path):
         assert known == {net.requester.peer_id, net.compute[0].peer_id}
 
 
-async def test_the_noop_publisher_gives_a_result_that_is_nowhere(tmp_path):
+async def test_the_noop_publisher_leaves_only_the_output_of_a_job(tmp_path):
     async with open_network(tmp_path, compute_nodes=1) as net:
         job = await net.requester.submit(noop(task={"Publisher": {"Type": "noop"}}))
         result = await job.wait_result(30)
         assert (result.stdout, result.published.location.type) == (b"hello\n", "noop")
-        await wait_until(lambda: idle(net.compute[0]))
+        await until(lambda: idle(net.compute[0]))
