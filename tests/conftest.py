@@ -12,7 +12,7 @@ from docker.errors import DockerException
 from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import PeerUnreachable
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -63,4 +63,4 @@ def content(block_store: BlockStore) -> Content:
     async def unreachable(peer: PeerID, protocol: str) -> HalfCloseableStream:
         raise PeerUnreachable(f"{peer} cannot be reached")
 
-    return Content(block_store, Exchange(block_store, unreachable, limits=ExchangeLimits(find=2)), lambda: ())
+    return Content(block_store, Exchange(block_store, unreachable, limits=ExchangeLimits(find=2)))

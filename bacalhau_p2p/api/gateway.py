@@ -22,7 +22,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from bacalhau_p2p.errors import ApiError, ContentError, InvalidContent
-from bacalhau_p2p.ipfs.content import Scope as DagScope
+from bacalhau_p2p.ipfs.content.reader import DagScope
 from bacalhau_p2p.ipfs.files.reader import Place, split_path
 from bacalhau_p2p.ipfs.format.car import (
     CAR_MEDIA_TYPE,
@@ -76,7 +76,7 @@ def gateway_routes(node: Node) -> APIRouter:
         with node.content.holding(root):
             if not public:
                 await node.content.fetch(root, hints=hints, timeout=node.settings.content_timeout)
-            place = await node.content.resolve(root, names)
+            place = await node.content.reader.resolve(root, names)
             responder = _Responder(node, request, place, names[-1] if names else str(root))
             responder.headers["X-Ipfs-Path"] = quote(f"/ipfs/{path}")
             responder.headers["X-Ipfs-Roots"] = ",".join(map(str, _roots(place)))
@@ -111,7 +111,9 @@ class _FetchedCar(Response):
         del self.headers["Content-Length"]
         self.headers["X-Ipfs-Path"] = f"/ipfs/{root}"
         self.headers["X-Ipfs-Roots"] = str(root)
-        self._open = partial(node.content.following, root, hints=hints, timeout=node.settings.content_timeout)
+        self._open = partial(
+            node.content.fetch_as_car, root, hints=hints, timeout=node.settings.content_timeout
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with background() as nursery:
@@ -180,12 +182,14 @@ class _Responder:
         if not_modified := self._not_modified(etag):
             return not_modified
         if form == "raw":
-            return Response(await self._content.block(cid), media_type=media_type, headers=self.headers)
+            return Response(
+                await self._content.reader.block(cid), media_type=media_type, headers=self.headers
+            )
         if form == "tar":
-            return await self._stream(self._content.tar(cid), media_type)
+            return await self._stream(self._content.reader.tar(cid), media_type)
         if scope == "all":
             self.headers["X-Content-Size"] = str(await self._content.size(cid))
-        return await self._stream(self._content.entity(self._place, scope), media_type)
+        return await self._stream(self._content.reader.car_at(self._place, scope), media_type)
 
     async def plain(self) -> Response:
         # Content is not trusted: it must not run scripts in the API's origin.
@@ -223,11 +227,11 @@ class _Responder:
                 return Response(status_code=416, headers=headers)
             self.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         self.headers["Content-Length"] = str(end - start)
-        pieces = self._content.read(self._place.cid, start, end)
+        pieces = self._content.reader.file(self._place.cid, start, end)
         return await self._stream(pieces, media_type, 206 if "Content-Range" in self.headers else 200)
 
     async def _listing(self) -> Response:
-        names = await self._content.entries(self._place)
+        names = await self._content.reader.entries(self._place)
         base = quote(self._request.url.path.rstrip("/"))
         items = "".join(
             _ITEM.format(link=f"{base}/{quote(name, safe='')}", name=html.escape(name)) for name in names

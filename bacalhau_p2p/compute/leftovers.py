@@ -12,7 +12,7 @@ from bacalhau_p2p.compute.adapter_calls import call_adapter
 from bacalhau_p2p.compute.folders import remove_large_folder
 from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.executors.interface import Executor
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.runtime.logs import get_logger

@@ -17,7 +17,7 @@ from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Step, Steps, Workplace
 from bacalhau_p2p.errors import ContentError, ExecutionError
 from bacalhau_p2p.executors.interface import Executor
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID

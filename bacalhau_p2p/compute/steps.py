@@ -14,7 +14,7 @@ from bacalhau_p2p.compute.folders import remove_folder
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.errors import BacalhauError, ExecutionError
 from bacalhau_p2p.executors.interface import MountedInput, RunRequest
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.engine_params import environment_of

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.settings import Settings

@@ -19,7 +19,7 @@ from bacalhau_p2p.compute.steps import Steps
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.sealing import seal
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.node import ComputeInfo
 from bacalhau_p2p.model.quantities import parse_bytes

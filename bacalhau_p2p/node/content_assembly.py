@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.exchange.bitswap.bitswap import PROTOCOL as BITSWAP_PROTOCOL
 from bacalhau_p2p.ipfs.exchange.bitswap.bitswap import Bitswap
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
@@ -39,11 +40,13 @@ def open_content(settings: Settings, networking: Networking) -> Iterator[Content
         content = Content(
             blocks,
             exchange,
-            lambda: peer_book.candidates(None if dht is None else MAX_PEERS_ASKED),
-            ask_for_block=bitswap.block,
-            finder=dht,
-            web=gateways.of,
-            pinned=lambda cid, owner: dht.provide(cid) if dht and is_announced(owner) else None,
+            ContentPeers(
+                candidates=lambda: peer_book.candidates(None if dht is None else MAX_PEERS_ASKED),
+                ask_for_block=bitswap.block,
+                finder=dht,
+                gateways=gateways.of,
+            ),
+            on_pin=lambda cid, owner: dht.provide(cid) if dht and is_announced(owner) else None,
             power_safe=settings.power_safe,
         )
         transport.handle_streams(CAR_PROTOCOL, exchange.serve)

@@ -12,7 +12,7 @@ from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.identity.identity import Identity
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store.pin_owners import USER
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -68,7 +68,7 @@ class Node:
             nursery.start_soon(self._offers.run)
         nursery.start_soon(networking.info_exchange.publish, self.info)
         nursery.start_soon(networking.info_exchange.expire_known_nodes)
-        nursery.start_soon(self.content.keep_room)
+        nursery.start_soon(self.content.collect_periodically)
         nursery.start_soon(networking.reconnector.run)
         if networking.dht is not None:
             nursery.start_soon(networking.dht.run, self._announced_roots)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from bacalhau_p2p.errors import Fault, PublisherError
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig

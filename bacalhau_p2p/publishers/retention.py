@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bacalhau_p2p.errors import ContentError, PublisherError
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID
@@ -24,6 +24,6 @@ async def pin_result(content: Content, cid: str, execution_id: ExecutionID, expi
         if not await content.has(root):
             raise PublisherError(f"result {cid} is incomplete in this node's store")
         await content.pin(root, pin_owners.published(execution_id), expires)
-        await content.secure(root)
+        await content.sync(root)
     except ContentError as error:
         raise PublisherError(f"pinning result {cid} failed: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any, cast
 import trio
 
 from bacalhau_p2p.errors import ContentError, Fault, InvalidJob, PublisherError
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import ExecutionID, JobID
@@ -154,9 +154,9 @@ class S3Publisher:
         """Write the files to be uploaded; their paths by key."""
         path = place / "result"
         if target.encoding == "gzip":
-            await _save(self._content.tar(cid, name="."), path, compress=True)
+            await _save(self._content.reader.tar(cid, name="."), path, compress=True)
         elif target.encoding == "car":
-            await _save(self._content.car(cid), path, compress=False)
+            await _save(self._content.reader.car(cid), path, compress=False)
         else:
             await self._content.export(cid, path)
             return await trio.to_thread.run_sync(_files_below, path, key)

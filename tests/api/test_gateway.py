@@ -315,7 +315,7 @@ async def test_a_fetch_that_fails_midway_is_an_error_and_leaves_no_file(tmp_path
                     await fetch()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "near"]
         first = next(iter(CarReader().feed(packed_under_its_root(folder))))[0]
-        assert await near.content.block(first)  # what had come is kept
+        assert await near.content.reader.block(first)  # what had come is kept
 
 
 async def test_a_stream_that_breaks_off_is_an_incomplete_response(tmp_path, folder):

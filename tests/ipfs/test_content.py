@@ -9,7 +9,9 @@ import trio
 
 from bacalhau_p2p.errors import ContentNotFound, ContentTooLarge, InvalidContent
 from bacalhau_p2p.identity.identity import Identity
-from bacalhau_p2p.ipfs.content import STREAM_CHUNK, Content
+from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.content.peers import ContentPeers
+from bacalhau_p2p.ipfs.content.reader import STREAM_CHUNK
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL
 from bacalhau_p2p.ipfs.files.importer import cid_of
@@ -68,7 +70,7 @@ async def test_content_can_be_written_out_again(content, tmp_path):
 
 async def test_a_car_of_one_node_is_taken_by_another(content, tmp_path):
     added = await content.add(results_folder(tmp_path / "results"), pin_owner="job-1")
-    chunks = await collect(content.car(added.cid))
+    chunks = await collect(content.reader.car(added.cid))
     assert all(len(chunk) >= STREAM_CHUNK for chunk in chunks[:-1])
     with BlockStore(tmp_path / "other") as other:
         receiver = alone(other)
@@ -92,7 +94,7 @@ async def test_a_car_whose_root_comes_last_is_taken_from_who_says_so(content, st
         await content.import_car(pieces(car, 999), pin_owner="user")
     with pytest.raises(InvalidContent, match="has 0 roots"):
         await content.import_car(pieces(header([])), pin_owner="user", root_is_last=True)
-    with pytest.raises(InvalidContent, match="lacks block"):
+    with pytest.raises(InvalidContent, match="is missing in the CAR stream"):
         await content.import_car(pieces(lacking_first(car)), pin_owner="user", root_is_last=True)
     assert store.pins() == []
     assert await content.import_car(pieces(car, 999), pin_owner="user", root_is_last=True) == packed.root
@@ -133,7 +135,7 @@ async def test_a_car_that_lacks_a_block_is_refused(content, store):
     leaf = blocks.raw(b"leaf")
     root = blocks.folder([(b"a", leaf)])
     del blocks.blocks[leaf]
-    with pytest.raises(InvalidContent, match=f"lacks block {leaf}"):
+    with pytest.raises(InvalidContent, match=f"block {leaf} is missing in the CAR stream"):
         await content.import_car(pieces(car_of(root, blocks=blocks)), pin_owner="user")
     assert store.pins() == []
 
@@ -153,20 +155,20 @@ async def test_an_upload_above_the_limit_is_cut_off(tmp_path):
 async def test_tar_and_single_blocks_are_given(content, tmp_path):
     folder = results_folder(tmp_path / "results")
     added = await content.add(folder, pin_owner="job-1")
-    stream = b"".join(await collect(content.tar(added.cid, name="job")))
+    stream = b"".join(await collect(content.reader.tar(added.cid, name="job")))
     with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
         archive.extractall(tmp_path / "out", filter="data")
     assert tree(tmp_path / "out" / "job") == tree(folder)
-    assert await content.block(added.entries["stdout"]) == b"out\n"
+    assert await content.reader.block(added.entries["stdout"]) == b"out\n"
 
 
 async def test_what_is_not_in_the_store_is_not_found(content, tmp_path):
     cid = CID.of(RAW, b"nowhere")
     assert not await content.has(cid)
-    for call in (content.size, content.block):
+    for call in (content.size, content.reader.block):
         with pytest.raises(ContentNotFound):
             await call(cid)
-    for stream in (content.car, content.tar):
+    for stream in (content.reader.car, content.reader.tar):
         with pytest.raises(ContentNotFound):
             await collect(stream(cid))
     with pytest.raises(ContentNotFound):
@@ -203,7 +205,8 @@ async def test_content_crosses_a_network_from_candidates_and_hints(tmp_path):
                 blocks = stack.enter_context(BlockStore(tmp_path / f"store-{name}"))
                 exchange = Exchange(blocks, transport.open_stream)
                 transport.handle_streams(PROTOCOL, exchange.serve)
-                contents.append(Content(blocks, exchange, lambda peers=transport: tuple(peers.peers)))
+                peers = ContentPeers(candidates=lambda transport=transport: tuple(transport.peers))
+                contents.append(Content(blocks, exchange, peers))
             giver, taker = contents
             added = await giver.add(results_folder(tmp_path / "results"), pin_owner="job-1")
             await taker.fetch(added.cid, hints=[alice.peer_id], pin_owner="user")
@@ -216,10 +219,10 @@ async def test_content_crosses_a_network_from_candidates_and_hints(tmp_path):
 async def test_content_that_lost_a_block_on_disk_is_noticed(content, tmp_path):
     added = await content.add(results_folder(tmp_path / "results"), pin_owner="job-1")
     assert await content.has(added.cid)
-    leaf = (await content.resolve(added.cid, ("outputs", "data.bin"))).node.parts[0].cid
+    leaf = (await content.reader.resolve(added.cid, ("outputs", "data.bin"))).node.parts[0].cid
     for use in (
         lambda: content.export(added.cid, tmp_path / "copy"),
-        lambda: collect(content.car(added.cid)),
+        lambda: collect(content.reader.car(added.cid)),
     ):
         assert await content.import_car(pieces(packed_under_its_root(tmp_path / "results")), pin_owner="user")
         assert await content.has(added.cid)

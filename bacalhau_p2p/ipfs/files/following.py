@@ -15,6 +15,7 @@ from bacalhau_p2p.ipfs.format.traversal import Walk
 from bacalhau_p2p.ipfs.format.unixfs import File
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.ipfs.store.small_blocks import MAX_SMALL
+from bacalhau_p2p.runtime.threads import Threads
 
 PIECE = 1024 * 1024
 """Bytes that are given at one time, or a little more, as soon as they are there."""
@@ -65,7 +66,7 @@ class Recent:
 class Follower:
     """The CAR of one DAG, as far as the store has it; made by `following`."""
 
-    def __init__(self, root: CID, blocks: BlockStore, threads: trio.CapacityLimiter) -> None:
+    def __init__(self, root: CID, blocks: BlockStore, threads: Threads) -> None:
         self.size: int | None = None
         """Bytes of the file, once its first block is there; None while they are not known, and of folders."""
         self._blocks = blocks
@@ -95,7 +96,7 @@ class Follower:
             changed, done = self._changed, self._done
             piece = self._read(self._recent.take_large)
             if not piece and (self._look or done):
-                piece = await trio.to_thread.run_sync(self._read, self._find, limiter=self._threads)
+                piece = await self._threads.run(self._read, self._find)
             if piece or self.at_end:
                 # What follows on a block that came just now is on its way too, unless it came before.
                 self._look = self._recent.gave_way or self._walk.expected in self._recent
@@ -144,7 +145,7 @@ class Follower:
 
 @asynccontextmanager
 async def following(
-    root: CID, blocks: BlockStore, fetch: Callable[[], Awaitable[None]], threads: trio.CapacityLimiter
+    root: CID, blocks: BlockStore, fetch: Callable[[], Awaitable[None]], threads: Threads
 ) -> AsyncIterator[Follower]:
     """A block in which `fetch`, which brings the DAG below `root` into the store, runs and is followed.
 

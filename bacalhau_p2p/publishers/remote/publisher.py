@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from bacalhau_p2p.errors import ContentError, Fault, PublisherError
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import PublishedResult
@@ -69,7 +69,7 @@ class RemotePublisher:
             job_id=job_id,
             execution_id=execution_id,
             cid=root,
-            car=as_body(lambda: self._content.car(root)),
+            car=as_body(lambda: self._content.reader.car(root)),
         )
         try:
             with trio.fail_after(self._limits.total):

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent, StorageError
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
@@ -50,10 +50,10 @@ class IpfsStorage(StorageProvider):
         if await self._content.has(cid):
             total = await self._content.size(cid)
             return InputSize(total=total, local=total, disk=total)
-        claimed = await self._content.weight(cid, hints=hints)
+        claimed = await self._content.claimed_size(cid, hints=hints)
         if claimed is None:
             return None
-        held = min(await self._content.held(cid), claimed)
+        held = min(await self._content.stored_size(cid), claimed)
         return InputSize(total=claimed, local=held, disk=2 * claimed - held)
 
     async def prepare(

@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, StorageError
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.dag_size import claimed_size
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits

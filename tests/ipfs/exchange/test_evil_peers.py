@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pytest
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.format.car import header, section
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.limits import Limits
@@ -147,7 +148,7 @@ class Budget:
 @pytest.mark.parametrize(("make", "error", "message"), KINDS, ids=[kind[0].__name__ for kind in KINDS])
 async def test_what_a_peer_should_not_send_is_refused_at_once(net, tmp_path, make, error, message):
     store = net.peer(ALICE, content=LIMITS)
-    content = Content(store, net.exchanges[ALICE], lambda: [BOB])
+    content = Content(store, net.exchanges[ALICE], ContentPeers(candidates=lambda: [BOB]))
     evil = make()
     net.handlers[BOB] = lying(MemoryBlocks(), evil.stream)
     with Budget(), pytest.raises(error, match=message):
@@ -170,7 +171,7 @@ IMPORTS = [(less_deep if make is deep else make, *rest) for make, *rest in KINDS
 @pytest.mark.parametrize(("make", "error", "message"), IMPORTS, ids=[kind[0].__name__ for kind in IMPORTS])
 async def test_what_a_user_should_not_import_is_refused_at_once(net, make, error, message):
     store = net.peer(ALICE, content=LIMITS)
-    content = Content(store, net.exchanges[ALICE], lambda: ())
+    content = Content(store, net.exchanges[ALICE])
     evil = make()
     with Budget(), pytest.raises(error, match=message):
         await content.import_car(pieces(evil.stream), pin_owner="user")

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ContentNotFound
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL
 from bacalhau_p2p.ipfs.files.importer import cid_of
@@ -39,10 +40,8 @@ def pair(open_transport, tmp_path):
                     blocks = stack.enter_context(BlockStore(tmp_path / f"store-{number}"))
                     exchange = Exchange(blocks, transport.open_stream)
                     transport.handle_streams(PROTOCOL, exchange.serve)
-                    candidates = transport
-                    nodes.append(
-                        (Content(blocks, exchange, lambda t=candidates: tuple(t.peers)), blocks, transport)
-                    )
+                    peers = ContentPeers(candidates=lambda transport=transport: tuple(transport.peers))
+                    nodes.append((Content(blocks, exchange, peers), blocks, transport))
                 yield nodes
 
     return opened

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.dag_size import (
     ROOT_BLOCK_CONCURRENCY,
     claimed_size,
@@ -37,7 +37,7 @@ def content(store):
     async def unreachable(peer, protocol):
         raise AssertionError("nobody is asked")
 
-    return Content(store, Exchange(store, unreachable), lambda: ())
+    return Content(store, Exchange(store, unreachable))
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 262_144, 262_145, 3_000_000])
@@ -67,7 +67,7 @@ async def test_what_is_here_of_content_is_counted_block_by_block(content, store,
     (folder / "large").write_bytes(random.Random(7).randbytes(600_000))
     large = cid_of(folder / "large")
     root = (await content.add(folder, pin_owner="user")).cid
-    assert stored_size(root, store) == await content.held(root) == 1_000_000
+    assert stored_size(root, store) == await content.stored_size(root) == 1_000_000
     store.delete(CID.of(RAW, bodies[1]))
     assert stored_size(root, store) == 900_000
     store.delete(large)  # and with it, all that only it leads to
@@ -140,8 +140,8 @@ async def test_a_node_weighs_what_only_a_peer_has_without_fetching_it(tmp_path):
         cid = await net.requester.add(tmp_path / "file")
         content = net.compute[0].content
         before = content.used
-        assert await content.weight(cid, hints=[net.requester.peer_id]) == 3_000_000
-        assert await content.weight(cid) == 3_000_000  # it is connected to the requester
+        assert await content.claimed_size(cid, hints=[net.requester.peer_id]) == 3_000_000
+        assert await content.claimed_size(cid) == 3_000_000  # it is connected to the requester
         assert content.used == before
         with trio.fail_after(10):
-            assert await content.weight(CID.of(RAW, b"nobody has it")) is None
+            assert await content.claimed_size(CID.of(RAW, b"nobody has it")) is None

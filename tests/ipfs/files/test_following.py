@@ -16,6 +16,7 @@ from bacalhau_p2p.ipfs.files.following import Follower, Recent, following
 from bacalhau_p2p.ipfs.format.car import CarReader, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
+from bacalhau_p2p.runtime.threads import Threads
 from tests.support.blocks.dag_makers import MemoryBlocks, names, results_folder, tree
 
 Blocks = Sequence[tuple[CID, bytes]]
@@ -55,7 +56,7 @@ class Source:
             raise self.failure
 
     def follow(self, root: CID):
-        return following(root, self._store, self.fetch, trio.CapacityLimiter(2))
+        return following(root, self._store, self.fetch, Threads(2))
 
 
 async def collect(follower: Follower) -> bytes:

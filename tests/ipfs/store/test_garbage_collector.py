@@ -339,7 +339,7 @@ async def test_room_is_kept_before_the_store_is_full(tmp_path, autojump_clock):
     with Watched(tmp_path / "store", quota=10 * BIG) as store:
         content = alone(store)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(content.keep_room)
+            nursery.start_soon(content.collect_periodically)
             await trio.testing.wait_all_tasks_blocked()
             for number in range(10):
                 put_blob(store, number)

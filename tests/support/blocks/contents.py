@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.wire import Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.ipfs.files.importer import cid_of, iterate_blocks
@@ -22,7 +22,7 @@ async def unreachable(peer, protocol):
 
 def alone(store: BlockStore) -> Content:
     """The content of a node that knows no peers and fails the test when it asks one."""
-    return Content(store, Exchange(store, unreachable), lambda: ())
+    return Content(store, Exchange(store, unreachable))
 
 
 async def pieces(stream: bytes, step: int = 100_000) -> AsyncIterator[bytes]:

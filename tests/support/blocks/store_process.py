@@ -16,7 +16,8 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.ipfs.content import Content
+from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import block_table
@@ -66,7 +67,7 @@ def fetch(store: str, cid: str, socket: str) -> None:
 
 def content(blocks: BlockStore, socket: str = "") -> Content:
     exchange = Exchange(blocks, lambda peer, protocol: open_socket(socket))
-    return Content(blocks, exchange, lambda: [PeerID("giver")])
+    return Content(blocks, exchange, ContentPeers(candidates=lambda: [PeerID("giver")]))
 
 
 def collect(store: str) -> None:
