@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.compute.adapter_calls import call_adapter
+from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.compute.folders import remove_large_folder
 from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.executors.interface import Executor

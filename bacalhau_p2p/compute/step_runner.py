@@ -9,9 +9,9 @@ from pathlib import Path
 
 import trio
 
+from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import leftovers
-from bacalhau_p2p.compute.adapter_calls import call_adapter
 from bacalhau_p2p.compute.folders import remove_folder
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Step, Steps, Workplace

@@ -20,6 +20,7 @@ from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.identity.key_file import load_or_create_identity
 from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.node import registry
 from bacalhau_p2p.node.compute_assembly import open_compute
 from bacalhau_p2p.node.content_assembly import open_content
 from bacalhau_p2p.node.networking import build_networking
@@ -72,11 +73,12 @@ async def open_node(
             connect=transport.connect,
             api_url=lambda: addresses.api_url,
         )
+        storage = registry.storage(context)
         requester = compute = None
         if settings.requester:
-            requester = stack.enter_context(open_requester(settings, networking, context, rng))
+            requester = stack.enter_context(open_requester(settings, networking, context, storage, rng))
         if settings.compute:
-            opened = open_compute(settings, networking, content, context, executors, rng)
+            opened = open_compute(settings, networking, content, context, storage, executors, rng)
             compute = await stack.enter_async_context(opened)
         node = Node(settings, networking, content, requester=requester, compute=compute)
         async with background() as nursery:

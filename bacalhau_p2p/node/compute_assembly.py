@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from bacalhau_p2p.node.ids import random_uuid
 from bacalhau_p2p.node.networking import Networking
 from bacalhau_p2p.node.offer_monitor import OfferMonitor
 from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.storage.interface import StorageProvider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ async def open_compute(
     networking: Networking,
     content: Content,
     context: registry.AdapterContext,
+    storage: Mapping[str, StorageProvider],
     executors: Sequence[Executor],
     rng: random.Random,
 ) -> AsyncIterator[Compute]:
@@ -70,7 +72,7 @@ async def open_compute(
                 **registry.executors(context),
                 **{executor.engine: executor for executor in executors},
             },
-            storage=registry.storage(context),
+            storage=storage,
             publishers=registry.publishers(context),
         )
         for executor in adapters.executors.values():

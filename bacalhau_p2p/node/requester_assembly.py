@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
@@ -15,15 +15,21 @@ from bacalhau_p2p.node.host_limits import disk_shortage
 from bacalhau_p2p.node.ids import random_uuid
 from bacalhau_p2p.node.known_types import KnownTypes
 from bacalhau_p2p.node.networking import Networking
+from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.requester.store import RequesterStore
 from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.storage.interface import StorageProvider
 
 
 @contextmanager
 def open_requester(
-    settings: Settings, networking: Networking, context: registry.AdapterContext, rng: random.Random
+    settings: Settings,
+    networking: Networking,
+    context: registry.AdapterContext,
+    storage: Mapping[str, StorageProvider],
+    rng: random.Random,
 ) -> Iterator[RequesterService]:
     """A requester that is not running yet; its store is open for the length of the block."""
     verifiers = registry.verifiers(context)
@@ -44,7 +50,7 @@ def open_requester(
             store,
             networking.messenger,
             verifiers=verifiers,
-            check=KnownTypes(networking.known_nodes, verifiers).faults,
+            checks=JobChecks(KnownTypes(networking.known_nodes, verifiers).faults, verifiers, storage),
             clock=networking.clock,
             power_safe=settings.power_safe,
             new_job_id=lambda: JobID(random_uuid(rng)),

@@ -1,25 +1,27 @@
-"""Drives the requester's machine: what arrives in one tick is handled, kept, and only then acted on."""
+"""Drives the requester's machine, and offers its jobs to the node and its API."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import trio
 from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol.messages import TO_REQUESTER
 from bacalhau_p2p.bprotocol.messenger import Messenger
+from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.components.commit_plan import Commit, QueuedEvent
 from bacalhau_p2p.components.driver import Driver
-from bacalhau_p2p.errors import DiskFull, Fault, InvalidJob, VerifierError
+from bacalhau_p2p.errors import DiskFull, ExecutionError, InvalidJob
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState
-from bacalhau_p2p.model.validation import size_faults
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.logs import get_logger
@@ -38,35 +40,35 @@ class RequesterService(Driver):
         messenger: Messenger,
         *,
         verifiers: Mapping[str, Verifier],
-        check: Callable[[JobSpec], list[Fault]],
+        checks: JobChecks,
         clock: Callable[[], UnixSeconds],
         power_safe: bool = True,
         new_job_id: Callable[[], JobID],
         resource_shortage: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`short_of` says why this node can take no jobs now, if so."""
+        """`resource_shortage` says why this node takes no jobs now, or None."""
         super().__init__(machine, store, messenger, clock=clock, power_safe=power_safe)
         self._machine: RequesterMachine = machine
         self._store: RequesterStore = store
         self._verifiers = verifiers
-        self._check = check
+        self._checks = checks
         self._new_job_id = new_job_id
         self._resource_shortage = resource_shortage
         self._changed: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
-        """Of submissions that are not kept yet; the event tells when they are."""
+        """Submissions that are not committed yet, by idempotency token. The event is set when they are."""
         messenger.listen(TO_REQUESTER, self._receive)
-        messenger.watch_connections(self._connection)
+        messenger.watch_connections(self._connection_changed)
 
     # --- for the node and its API -------------------------------------------------------------
 
     async def submit(self, spec: JobSpec, *, token: str | None = None) -> JobID:
-        """Accept a job; it survives any crash from the moment this returns.
+        """Accept a job. When this returns, no crash loses it.
 
-        The same `token` again returns the job that it was first given with. Raises InvalidJob, DiskFull.
-        Cancelled: the job may have been accepted.
+        A `token` that was used before returns the job that was submitted with it. Cancelled: the job may
+        have been accepted. Raises InvalidJob, DiskFull.
         """
-        if faults := self._faults(spec):
+        if faults := await self._checks.faults(spec):
             raise InvalidJob(faults)
         if token is not None and (known := self._store.by_token(token)) is not None:
             return known
@@ -77,7 +79,7 @@ class RequesterService(Driver):
             await self._enqueue_and_confirm(ev.Submitted(job_id, spec))
             return job_id
         if token not in self._tokens:
-            # Until it is kept, and even if this is cancelled: who says it again must find it.
+            # Even if this call is cancelled, a second one with the token must find the job.
             job_id, committed = self._tokens[token] = self._new_job_id(), trio.Event()
             self._enqueue_all(
                 QueuedEvent(
@@ -89,12 +91,12 @@ class RequesterService(Driver):
         return job_id
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
-        """Stop a job; one that has ended stays as it is. Raises UnknownJob."""
+        """Stop a job, unless it has ended. Raises UnknownJob."""
         self._store.job(job_id)
         await self._enqueue_and_confirm(ev.CancelRequested(job_id, reason))
 
     async def wait(self, job_id: JobID, timeout: float) -> Job:
-        """The job as soon as it has ended, or as it is after `timeout` seconds. Raises UnknownJob."""
+        """The job when it has ended, or after `timeout` seconds. Raises UnknownJob."""
         with trio.move_on_after(timeout):
             while not self._store.has_ended(job_id):
                 await self._changed.setdefault(job_id, trio.Event()).wait()
@@ -105,7 +107,7 @@ class RequesterService(Driver):
         return self._store.job(job_id)
 
     def resolve(self, prefix: str) -> JobID:
-        """The id of the only job whose id begins so. Raises UnknownJob, AmbiguousID."""
+        """The id of the only job whose id has this prefix. Raises UnknownJob, AmbiguousID."""
         return self._store.resolve(prefix)
 
     def jobs(self, *, limit: int, offset: int = 0, newest_first: bool = True, prefix: str = "") -> JobPage:
@@ -117,7 +119,7 @@ class RequesterService(Driver):
         return self._store.executions(job_id)
 
     def results(self, job_id: JobID) -> list[PublishedResult]:
-        """Where the accepted results can be had, one an execution. Raises UnknownJob."""
+        """Where the accepted results are, one for each completed execution. Raises UnknownJob."""
         return [
             execution.published
             for execution in self.executions(job_id)
@@ -130,18 +132,11 @@ class RequesterService(Driver):
     def node_went_stale(self, peer: PeerID) -> None:
         self._enqueue(ev.NodeWentStale(peer))
 
-    def _faults(self, spec: JobSpec) -> list[Fault]:
-        faults = self._check(spec)
-        verifier = self._verifiers.get(spec.verifier.type)
-        if verifier is not None:
-            faults += verifier.faults(spec)
-        return faults + size_faults(spec)
-
     # --- the loop -----------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """Take up what the store holds. To be called before the first message comes in: what is said of a
-        job must find it."""
+        """Hand what the store holds to the machine. Call it before the first message arrives: a message about
+        a job must find it."""
         self._resume_messages()
         for job in self._store.unfinished():
             self._enqueue(ev.Resumed(job, tuple(self._store.executions(job.id))))
@@ -169,17 +164,19 @@ class RequesterService(Driver):
         nursery.start_soon(self._verify, action)
 
     async def _verify(self, action: ev.Verify) -> None:
-        verifier = self._verifiers.get(action.spec.verifier.type)
+        kind = action.spec.verifier.type
+        verifier = self._verifiers.get(kind)
+        if verifier is None:
+            self._enqueue(ev.VerifierFailed(action.job_id, f"this requester has no {kind} verifier"))
+            return
         try:
-            if verifier is None:
-                raise VerifierError(f"this requester has no {action.spec.verifier.type} verifier")
-            verdict = await verifier.verify(action.spec, action.proposals)
-        except VerifierError as error:
+            verdict = await call_adapter(
+                f"{kind} verifier", partial(verifier.verify, action.spec, action.proposals), job=action.job_id
+            )
+        except ExecutionError as error:
             self._enqueue(ev.VerifierFailed(action.job_id, str(error)))
         else:
             self._enqueue(ev.Verified(action.job_id, verdict))
 
-    # --- the inbox ----------------------------------------------------------------------------
-
-    def _connection(self, peer: PeerID, stands: bool) -> None:
+    def _connection_changed(self, peer: PeerID, stands: bool) -> None:
         self._enqueue(ev.ConnectionStands(peer) if stands else ev.ConnectionBroke(peer))

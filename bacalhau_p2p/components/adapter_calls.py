@@ -1,4 +1,4 @@
-"""Calls to adapters, which may be anybody's code: whatever they raise costs one job and not the node."""
+"""Calls to adapters, which may be anybody's code: whatever they raise fails one job and not the node."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.compute.adapter_calls import call_adapter
+from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.errors import ContentNotFound, ExecutionError, StorageError
 
 
