@@ -1,8 +1,8 @@
-"""The command line `bacalhau-p2p`: click commands, each loaded when it is used, that talk HTTP to a node."""
+"""The command line `bacalhau-p2p`: click commands that talk HTTP to a node, each imported on use."""
 
 
 def main() -> None:
-    """Run the command that the process was called with."""
+    """Run the command in the arguments of this process."""
     from bacalhau_p2p.cli.root import cli
 
     cli(prog_name="bacalhau-p2p")

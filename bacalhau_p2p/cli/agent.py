@@ -1,4 +1,4 @@
-"""`id` and `version`: which node, and which program."""
+"""`id` and `version`: the node, and this program."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import click
 
 import bacalhau_p2p
 from bacalhau_p2p.cli.options import API_HOST, API_PORT, connect, node_options
-from bacalhau_p2p.errors import ApiError
 
 if TYPE_CHECKING:
-    from bacalhau_p2p.cli.connection import Connection
+    from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 
 @click.command("id")
 @node_options
-def node_id(connection: Connection) -> None:
+def node_id(connection: BlockingConnection) -> None:
     """Print the peer id of the node."""
-    found = connection.node().get("ID")
-    if not isinstance(found, str):
-        raise ApiError("the node's answer cannot be understood: it has no ID")
-    click.echo(found)
+    from bacalhau_p2p.client import calls
+
+    click.echo(connection.call(calls.get_node().then(lambda node: calls.text(node, "ID"))))
 
 
 @click.command()
-@click.option("--server", is_flag=True, help="Print the version of the node too.")
+@click.option("--server", is_flag=True, help="Also print the version of the node.")
 @API_HOST
 @API_PORT
 def version(server: bool, api_host: str | None, api_port: int | None) -> None:
-    """Print the version of this program."""
+    """Print the version."""
     click.echo(f"bacalhau-p2p v{bacalhau_p2p.__version__}")
     if server:
+        from bacalhau_p2p.client import calls
+
         with connect(api_host, api_port) as connection:
-            click.echo(f"node {connection.version().get('GitVersion', 'of an unknown version')}")
+            click.echo(f"node {connection.call(calls.get_version())}")

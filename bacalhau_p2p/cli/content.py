@@ -1,19 +1,19 @@
-"""`add`, `cid` and `content ...`: files and folders as content, and what the node keeps of it."""
+"""`add`, `cid` and `content ...`: add files and folders, and manage the content that the node stores."""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bacalhau_p2p.cli.options import node_options
-from bacalhau_p2p.cli.progress import size_text
+from bacalhau_p2p.cli.formatting import day_and_minute, size_text, table
+from bacalhau_p2p.cli.options import node_options, output_format
+from bacalhau_p2p.client import calls
 
 if TYPE_CHECKING:
-    from bacalhau_p2p.cli.connection import JSON, Connection
+    from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 _PATH = click.argument("path", type=click.Path(exists=True, path_type=Path))
 _PROFILE = click.option(
@@ -21,7 +21,7 @@ _PROFILE = click.option(
     type=click.Choice(["default", "unixfs-v1-2025"]),
     default="default",
     show_default=True,
-    help="How bytes become blocks; another profile gives another CID.",
+    help="How files are split into blocks; another profile results in another CID.",
 )
 
 
@@ -29,22 +29,25 @@ _PROFILE = click.option(
 @_PATH
 @_PROFILE
 @node_options
-def add(connection: Connection, path: Path, profile: str) -> None:
-    """Give a file or folder to the node and print its CID.
+def add(connection: BlockingConnection, path: Path, profile: str) -> None:
+    """Add a file or folder to the node and print its CID.
 
-    The node keeps it and serves it to its peers. As with `ipfs add`, entries of a folder whose names
-    begin with a dot are left out.
+    The node pins it and serves it to its peers. As with `ipfs add`, files and folders in it whose names
+    start with a dot are left out.
     """
-    click.echo(connection.add(path, profile=profile))
+    from bacalhau_p2p.client.upload import upload
+    from bacalhau_p2p.ipfs.files.importer import PROFILES
+
+    click.echo(connection.call(upload(path, profile=PROFILES[profile])))
 
 
 @click.command()
 @_PATH
 @_PROFILE
 def cid(path: Path, profile: str) -> None:
-    """Print the CID of a file or folder; nothing is sent anywhere.
+    """Print the CID of a file or folder without sending it.
 
-    By default it is the CID of `ipfs add -r --cid-version=1`.
+    By default it is the CID that `ipfs add -r --cid-version=1` prints.
     """
     from bacalhau_p2p.ipfs.files.importer import PROFILES, cid_of
 
@@ -53,64 +56,63 @@ def cid(path: Path, profile: str) -> None:
 
 @click.group()
 def content() -> None:
-    """What the node keeps of content, and for whom."""
+    """Manage the content that the node stores."""
 
 
 @content.command("list")
-@click.option(
-    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
-)
+@output_format("table", "json")
 @node_options
-def list_content(connection: Connection, output: str) -> None:
-    """Show what is pinned on the node: for whom, until when, and its size; and how much room is used.
+def list_content(connection: BlockingConnection, output: str) -> None:
+    """List the pins of the node with size, owner and expiry, and how much of its quota is used.
 
-    `user` is what users added and pinned, `published:ID` the result of an execution, `execution:ID`
-    what an execution needs that has not ended.
+    The owner is `user` for what users added or pinned, `published:ID` for the result of an execution,
+    and `execution:ID` for what a running execution needs.
     """
-    from bacalhau_p2p.cli.connection import items_of
-    from bacalhau_p2p.cli.jobs import table
-
-    answer = connection.content()
+    content = connection.call(calls.list_content())
     if output == "json":
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps(content, indent=2))
         return
-    rows = [("CID", "SIZE", "OWNER", "UNTIL"), *map(_row, items_of(answer))]
+    rows = [("CID", "SIZE", "OWNER", "UNTIL"), *map(_row, content["Items"])]
     for line in table(rows):
         click.echo(line)
-    click.echo(f"{size_text(answer.get('Used'))} of {size_text(answer.get('Quota'))} used", err=True)
+    click.echo(f"{size_text(content.get('Used'))} of {size_text(content.get('Quota'))} used", err=True)
 
 
 @content.command()
 @click.argument("cid")
-@click.option("--keep", metavar="TIME", default="", help="For how long, such as 12h or 7d [default: always].")
+@click.option(
+    "--keep", metavar="TIME", default="", help="How long to keep it, such as 12h or 7d [default: forever]."
+)
 @node_options
-def pin(connection: Connection, cid: str, keep: str) -> None:
-    """Have the node keep a CID, which it fetches from its peers if need be."""
-    click.echo(connection.pin(cid, keep=keep).get("CID", cid))
+def pin(connection: BlockingConnection, cid: str, keep: str) -> None:
+    """Pin a CID on the node, which fetches it from peers if needed."""
+    click.echo(connection.call(calls.pin_content(cid, keep=keep)))
 
 
 @content.command()
 @click.argument("cid")
-@click.option("--owner", default="user", show_default=True, help="Whose pin to remove, as `list` shows it.")
+@click.option("--owner", default="user", show_default=True, help="Owner of the pin, as `list` shows it.")
 @node_options
-def unpin(connection: Connection, cid: str, owner: str) -> None:
-    """Let the node forget a CID as soon as it wants room, unless somebody else needs it too."""
-    connection.unpin(cid, owner=owner)
+def unpin(connection: BlockingConnection, cid: str, owner: str) -> None:
+    """Remove a pin. The node deletes the content when it needs space, unless another pin keeps it."""
+    connection.call(calls.unpin_content(cid, owner=owner))
 
 
 @content.command()
 @node_options
-def gc(connection: Connection) -> None:
-    """Remove from the node now whatever is not pinned and not in use.
+def gc(connection: BlockingConnection) -> None:
+    """Delete everything on the node that is neither pinned nor in use.
 
-    The node does it by itself when it is short of room, the oldest first.
+    The node also does this by itself when it runs out of space, oldest first.
     """
-    gone = connection.collect_garbage()
-    click.echo(f"{gone.get('Blocks', 0)} blocks, {size_text(gone.get('Bytes', 0))} removed")
+    removed = connection.call(calls.collect_garbage())
+    click.echo(f"{removed.get('Blocks', 0)} blocks, {size_text(removed.get('Bytes', 0))} removed")
 
 
-def _row(pin: JSON) -> tuple[str, ...]:
-    expires, until = pin.get("Expires"), ""
-    if isinstance(expires, int):
-        until = datetime.fromtimestamp(expires / 1e9).strftime("%y-%m-%d %H:%M")
-    return str(pin.get("CID", "")), size_text(pin.get("Size")), str(pin.get("Owner", "")), until
+def _row(pin: calls.JSON) -> tuple[str, ...]:
+    return (
+        str(pin.get("CID", "")),
+        size_text(pin.get("Size")),
+        str(pin.get("Owner", "")),
+        day_and_minute(pin.get("Expires")),
+    )

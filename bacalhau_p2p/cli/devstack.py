@@ -1,15 +1,13 @@
-"""`bacalhau-p2p devstack`: a whole network on this machine, each node a process of its own.
+"""`devstack`: a network on this machine, with each node in its own process.
 
-The nodes are forked from this process after it has imported what they need: that takes a second once,
-instead of once a node. This process has no threads and no event loop; it holds the write end of one
-pipe a node, so that the nodes end when it does, however it ends.
+The nodes are forked from this process after it has imported what they need, which takes a second once
+instead of once per node. This process has no threads and no event loop. It holds the write end of a
+pipe to each node, so that the nodes end when it ends, in whatever way.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import http.client
 import json
 import os
 import select
@@ -21,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,26 +29,47 @@ from urllib.parse import urlsplit
 import click
 
 from bacalhau_p2p.cli.serve import report_to, run_node
-from bacalhau_p2p.errors import BacalhauError
+from bacalhau_p2p.client import calls
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.errors import BacalhauError, NodeUnavailable
 from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.settings import Settings, load_settings
 
-START_WITHIN = 60.0
-"""Seconds for one node to listen, and for all to know each other."""
-STOP_WITHIN = 15.0
-"""Seconds for the nodes to end; then they are killed."""
+START_TIMEOUT = 60.0
+"""Seconds for one node to listen, and for all nodes to know each other."""
+STOP_TIMEOUT = 15.0
+"""Seconds for the nodes to end before they are killed."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--compute-nodes", metavar="N", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--compute-nodes",
+    metavar="N",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="Number of compute nodes.",
+)
 @click.option(
     "--api-port", metavar="N", type=int, default=0, help="Port of the requester's API. [default: any]"
 )
 @click.option(
-    "--engine", "engines", metavar="NAME", multiple=True, help="Offer this engine only (repeatable)."
+    "--engine", "engines", metavar="NAME", multiple=True, help="Offer only this engine (repeatable)."
 )
-@click.option("--allow-local-path", "allow_local_paths", metavar="PATH", multiple=True)
-@click.option("--log-level", type=click.Choice(logs.LEVELS), default="warning")
+@click.option(
+    "--allow-local-path",
+    "allow_local_paths",
+    metavar="PATH",
+    multiple=True,
+    help="Let jobs read this folder of the machine, or write it with PATH:rw (repeatable).",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    default="warning",
+    show_default=True,
+    help="Lowest level of events to log to stderr.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def devstack(
@@ -61,10 +81,11 @@ def devstack(
     log_level: str,
     command: tuple[str, ...],
 ) -> None:
-    """Run one requester and N compute nodes until Ctrl-C, or until COMMAND ends.
+    """Run a network on this machine until Ctrl-C, or until COMMAND ends.
 
-    COMMAND finds the requester by BACALHAU_P2P_API_HOST and BACALHAU_P2P_API_PORT; its exit status
-    becomes that of the devstack. Nothing is left behind either way.
+    The network has one requester and N compute nodes. COMMAND runs with BACALHAU_P2P_API_HOST and
+    BACALHAU_P2P_API_PORT set to the requester, and its exit status is that of devstack. Everything is
+    removed at the end.
     """
     logs.configure(log_level)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}
@@ -94,7 +115,7 @@ class _Child:
 
 
 class DevStack:
-    """The processes of one network, and the folder that they share."""
+    """The processes of one network and the folder that they share."""
 
     def __init__(self, shared: dict[str, Any]) -> None:
         self._shared = shared
@@ -102,9 +123,9 @@ class DevStack:
         self._children: list[_Child] = []
 
     def start(self, compute_nodes: int, api_port: int) -> None:
-        """Start the nodes and wait until all know each other. Raises ClickException."""
+        """Start the nodes and wait until they know each other. Raises ClickException."""
         gc.collect()
-        gc.freeze()  # the children share these pages as long as nobody touches them
+        gc.freeze()  # pages are shared with the children until either writes to them
         requester = self._fork("requester", compute=False, api_port=api_port)
         self._await_report(requester)
         for number in range(compute_nodes):
@@ -120,11 +141,11 @@ class DevStack:
         return parts.hostname or "127.0.0.1", parts.port or 0
 
     def run(self, command: Sequence[str]) -> int:
-        """Run a command beside the network; gives its exit status. Ctrl-C reaches the command too."""
+        """Run a command next to the network; returns its exit status. Ctrl-C also reaches the command."""
         host, port = self.api
         environment = {**os.environ, "BACALHAU_P2P_API_HOST": host, "BACALHAU_P2P_API_PORT": str(port)}
         try:
-            process = subprocess.Popen(command, env=environment)  # noqa: S603 - it is what the user asked for
+            process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user asks for it
         except OSError as error:
             raise click.ClickException(f"{command[0]}: {error.strerror}") from error
         try:
@@ -136,7 +157,7 @@ class DevStack:
         return 128 - status if status < 0 else status
 
     def wait(self) -> int:
-        """Show where the nodes are, until Ctrl-C or until one of them ends by itself."""
+        """Print the addresses of the nodes; returns when one of them ends."""
         host, port = self.api
         for child in self._children:
             click.echo(f"{child.name:<12} {child.addresses['Swarm'][0]}")
@@ -148,15 +169,15 @@ class DevStack:
         if ended is None:
             return 1
         self._children.remove(ended)
-        raise click.ClickException(f"{ended.name} ended: {_tail(ended.log)}")
+        raise click.ClickException(f"node {ended.name} has ended: {_last_line(ended.log)}")
 
     def stop(self) -> None:
-        """End every node and remove the folder. Safe to call at any stage."""
+        """Stop every node and remove the folder. Safe to call at any time."""
         for child in self._children:
             os.close(child.lifeline)
-        deadline = time.monotonic() + STOP_WITHIN
+        deadline = time.monotonic() + STOP_TIMEOUT
         for child in self._children:
-            if not _ended(child.pid, deadline):
+            if not _has_ended(child.pid, deadline):
                 os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
         self._children.clear()
@@ -169,7 +190,7 @@ class DevStack:
             environ={},
             flags={
                 "data_dir": folder,
-                "power_safe": False,  # the folder is gone with us
+                "power_safe": False,  # the folder is removed at the end
                 "network": f"devstack-{os.getpid()}",
                 "swarm_host": "127.0.0.1",
                 "swarm_port": 0,
@@ -190,7 +211,7 @@ class DevStack:
                 os.close(other.lifeline)
             os.close(lifeline_held)
             os.close(report)
-            _be_a_node(settings, parent, lifeline, report_to_parent, log)
+            _run_child(settings, parent, lifeline, report_to_parent, log)
         os.close(lifeline)
         os.close(report_to_parent)
         child = _Child(name, pid, lifeline_held, report, log, {})
@@ -198,33 +219,31 @@ class DevStack:
         return child
 
     def _await_report(self, child: _Child) -> None:
-        ready, _, _ = select.select([child.report], [], [], START_WITHIN)
+        ready, _, _ = select.select([child.report], [], [], START_TIMEOUT)
         line = b""
         while ready and not line.endswith(b"\n") and (piece := os.read(child.report, 65536)):
             line += piece
         os.close(child.report)
         if not line.endswith(b"\n"):
-            raise click.ClickException(f"{child.name} did not start: {_tail(child.log)}")
+            raise click.ClickException(f"node {child.name} did not start: {_last_line(child.log)}")
         child.addresses = json.loads(line)
 
     def _await_members(self, compute_nodes: int) -> None:
-        deadline = time.monotonic() + START_WITHIN
+        deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
-            connection = http.client.HTTPConnection(*self.api, timeout=5)
-            with contextlib.closing(connection), contextlib.suppress(OSError):
-                connection.request("GET", "/api/v1/orchestrator/nodes")
-                nodes = json.load(connection.getresponse())["Items"]
-                if sum(node["Compute"] is not None for node in nodes) >= compute_nodes:
+            with suppress(NodeUnavailable), BlockingConnection(*self.api) as connection:
+                nodes = connection.call(calls.list_nodes())
+                if sum(node.get("Compute") is not None for node in nodes) >= compute_nodes:
                     return
             time.sleep(0.05)
-        raise click.ClickException(f"the nodes did not find each other within {START_WITHIN:g} s")
+        raise click.ClickException(f"the nodes did not find each other within {START_TIMEOUT:g} s")
 
 
-def _be_a_node(settings: Settings, parent: int, lifeline: int, report: int, log: Path) -> None:
-    """Never returns: the rest of a forked child's life."""
+def _run_child(settings: Settings, parent: int, lifeline: int, report: int, log: Path) -> None:
+    """Run a node in a forked child. Never returns."""
     status = 1
     try:
-        os.setsid()  # Ctrl-C in the terminal is for the parent, who then lets us end in order
+        os.setsid()  # Ctrl-C in the terminal only reaches the parent, which stops us gracefully
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -236,17 +255,17 @@ def _be_a_node(settings: Settings, parent: int, lifeline: int, report: int, log:
         status = 0
     except BacalhauError as error:
         os.write(2, f"{error}\n".encode())
-    except BaseException:  # noqa: BLE001 - a forked child must not run its parent's code, whatever happens
+    except BaseException:  # noqa: BLE001 - a forked child must never return to its parent's code
         os.write(2, traceback.format_exc().encode())
     finally:
-        if os.getppid() != parent:  # it was killed: the last of us tidies up
+        if os.getppid() != parent:  # it was killed: the last child removes the folder
             shared = settings.data_dir.parent
             if not any(entry.is_dir() for entry in shared.iterdir()):
                 shutil.rmtree(shared, ignore_errors=True)
         os._exit(status)
 
 
-def _ended(pid: int, deadline: float) -> bool:
+def _has_ended(pid: int, deadline: float) -> bool:
     while time.monotonic() < deadline:
         done, _ = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -255,12 +274,12 @@ def _ended(pid: int, deadline: float) -> bool:
     return False
 
 
-def _tail(log: Path) -> str:
+def _last_line(log: Path) -> str:
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

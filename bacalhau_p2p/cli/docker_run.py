@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from bacalhau_p2p.cli.connection import Connection
-from bacalhau_p2p.cli.options import Follow, follow_options, job_options, node_options
-from bacalhau_p2p.cli.spec import build_job, docker_engine
-from bacalhau_p2p.cli.submission import follow, prepared_inputs
+from bacalhau_p2p.cli.inputs import prepare_inputs
+from bacalhau_p2p.cli.job_builder import build_job, docker_engine
+from bacalhau_p2p.cli.options import FollowOptions, follow_options, job_options, node_options
+from bacalhau_p2p.cli.submit import submit_and_follow
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 
 @click.group()
@@ -23,24 +24,24 @@ def docker() -> None:
 @click.argument("arguments", nargs=-1, metavar="[-- CMD ARGS...]")
 @follow_options
 @job_options
-@click.option("--entrypoint", multiple=True, help="Replaces the image's entry point, one word a flag.")
-@click.option("-w", "--workdir", metavar="DIR", help="The working directory inside the container.")
+@click.option("--entrypoint", multiple=True, help="Replace the entry point of the image, one word per flag.")
+@click.option("-w", "--workdir", metavar="DIR", help="Working directory in the container.")
 @node_options
 def run(
-    connection: Connection,
+    connection: BlockingConnection,
     image: str,
     arguments: tuple[str, ...],
     entrypoint: tuple[str, ...],
     workdir: str | None,
     *,
-    how: Follow,
+    follow: FollowOptions,
     **flags: Any,
 ) -> None:
-    """Run CMD in a container of IMAGE on the nodes of the network.
+    """Run CMD in a container of IMAGE on nodes of the network.
 
-    Prints the job's id, waits for its end and shows what it wrote.
+    Prints the job's id, waits until the job has ended and prints its output.
     """
-    inputs = prepared_inputs(connection, flags["inputs"], dry_run=how.dry_run)
+    inputs = prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run)
     engine = docker_engine(image, arguments, entrypoint=entrypoint, workdir=workdir)
     job = build_job(engine, inputs, flags, os.environ)
-    follow(connection, job, how)
+    submit_and_follow(connection, job, follow)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from bacalhau_p2p.cli.connection import Connection
-from bacalhau_p2p.cli.options import Follow, follow_options, node_options
-from bacalhau_p2p.cli.submission import follow
+from bacalhau_p2p.cli.options import FollowOptions, follow_options, node_options
+from bacalhau_p2p.cli.submit import submit_and_follow
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.documents import MAX_DOCUMENT
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
@@ -24,23 +24,23 @@ def job() -> None:
 @_FILE
 @follow_options
 @node_options
-def run(connection: Connection, file: Path, *, how: Follow) -> None:
-    """Submit the job that a JSON or YAML file describes; `-` is standard input.
+def run(connection: BlockingConnection, file: Path, *, follow: FollowOptions) -> None:
+    """Submit a job from a JSON or YAML file; `-` is standard input.
 
-    Prints the job's id, waits for its end and shows what it wrote.
+    Prints the job's id, waits until the job has ended and prints its output.
     """
     from bacalhau_p2p.model.parsing import parse_job
 
     job = parse_job(_read(file)).model_dump(mode="json", by_alias=True)
-    follow(connection, job, how)
+    submit_and_follow(connection, job, follow)
 
 
 @click.command()
 @_FILE
 def validate(file: Path) -> None:
-    """Check a job file and name every fault in it; `-` is standard input.
+    """Check a job file and list every fault in it; `-` is standard input.
 
-    No node is asked: whether one has the engine and the data is another question.
+    Does not ask any node, so it does not check whether a node has the engine and the data.
     """
     from bacalhau_p2p.model.parsing import parse_job
 
@@ -49,7 +49,7 @@ def validate(file: Path) -> None:
 
 
 def _read(file: Path) -> bytes:
-    """At most a little more than can be parsed, so that the parser says that it is too much."""
+    """The file, up to one byte more than the parser accepts: the parser reports that it is too large."""
     if str(file) == "-":
         return sys.stdin.buffer.read(MAX_DOCUMENT + 1)
     with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""`bacalhau-p2p serve`: run a node until told to stop."""
+"""`serve`: runs a node until it is told to stop."""
 
 from __future__ import annotations
 
@@ -21,92 +21,111 @@ from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.settings import Settings, load_settings
 
 Ready = Callable[[Node, str], None]
-"""Told once the node listens, and at which API URL."""
+"""Called with the node and the URL of its API when the node listens."""
 
 
 @click.command()
-@click.option("--requester/--no-requester", default=None, help="Take jobs from users. [default: yes]")
+@click.option("--requester/--no-requester", default=None, help="Accept jobs from users. [default: yes]")
 @click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
-@click.option("--peer", "peers", metavar="MULTIADDR", multiple=True, help="A peer to stay connected to.")
+@click.option(
+    "--peer", "peers", metavar="MULTIADDR", multiple=True, help="Peer to stay connected to (repeatable)."
+)
 @click.option(
     "--dht",
     type=click.Choice(["off", "client", "server"], case_sensitive=False),
-    help="Whether to find content, and to make known what is here, through a DHT. [default: server]",
+    help="Find and announce content through a DHT. [default: server]",
 )
 @click.option("--swarm-host", metavar="HOST", help="Address to listen on for peers. [default: 0.0.0.0]")
 @click.option("--swarm-port", metavar="N", type=int, help="TCP port for peers, 0 for any. [default: 1235]")
-@click.option("--announce", metavar="MULTIADDR", multiple=True, help="Tell peers to dial this address.")
+@click.option(
+    "--announce", metavar="MULTIADDR", multiple=True, help="Address for peers to dial (repeatable)."
+)
 @click.option("--api-host", metavar="HOST", help="Address of the HTTP API. [default: 127.0.0.1]")
 @click.option(
     "--api-port", metavar="N", type=int, help="TCP port of the HTTP API, 0 for any. [default: 1234]"
 )
 @click.option(
-    "--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="Where the node keeps its state."
+    "--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="Folder for the state of the node."
 )
-@click.option("--label", "labels", metavar="K=V", multiple=True, help="A label that jobs can ask for.")
 @click.option(
-    "--engine", "engines", metavar="NAME", multiple=True, help="Offer this engine only (repeatable)."
+    "--label", "labels", metavar="K=V", multiple=True, help="Label that jobs can select (repeatable)."
+)
+@click.option(
+    "--engine", "engines", metavar="NAME", multiple=True, help="Offer only this engine (repeatable)."
 )
 @click.option(
     "--allow-local-path",
     "allow_local_paths",
     metavar="PATH",
     multiple=True,
-    help="Let jobs read this folder of the machine, or with PATH:rw write it.",
+    help="Let jobs read this folder of the machine, or write it with PATH:rw (repeatable).",
 )
 @click.option(
     "--gateway/--no-gateway",
     default=None,
-    help="Let anybody read what this node has under /ipfs/, without the token. [default: no]",
+    help="Let anybody read stored content under /ipfs/ without the token. [default: no]",
 )
 @click.option(
     "--accept-networked/--no-accept-networked",
     "--job-selection-accept-networked",
     "accept_networked",
     default=None,
-    help="Run jobs that want a network. [default: no]",
+    help="Run jobs that need network access. [default: no]",
 )
 @click.option(
     "--job-selection-data-locality",
     "data_locality",
     type=click.Choice(["anywhere", "local"], case_sensitive=False),
-    help="Run jobs whose inputs are anywhere, or only those whose inputs this node has. [default: anywhere]",
+    help="Run jobs with inputs from anywhere, or only jobs whose inputs are local. [default: anywhere]",
 )
 @click.option(
     "--job-selection-reject-stateless/--no-job-selection-reject-stateless",
     "reject_stateless",
     default=None,
-    help="Run no jobs without inputs.",
+    help="Reject jobs without inputs. [default: no]",
 )
 @click.option(
     "--job-selection-probe-exec",
     "probe_exec",
     metavar="COMMAND",
-    help="Run only jobs for which this command, with the job on its stdin, ends with status 0.",
+    help="Run only jobs for which this command exits with status 0; it gets the job on stdin.",
 )
 @click.option(
     "--job-selection-probe-http",
     "probe_http",
     metavar="URL",
-    help="Run only jobs for which a POST of the job to this URL is answered with status 200.",
+    help="Run only jobs for which a POST to this URL returns status 200; its body is the job.",
 )
 @click.option(
-    "--drain", metavar="SECONDS", type=float, help="How long jobs may go on when told to stop. [default: 30]"
+    "--drain",
+    metavar="SECONDS",
+    type=float,
+    help="Time for running jobs to finish on shutdown. [default: 30]",
 )
 @click.option(
     "--lost-after-surviving",
     metavar="SECONDS",
     type=float,
-    help="How long a silent node is waited for whose containers go on without it. [default: 75]",
+    help="Time to wait for a silent node whose containers survive it. [default: 75]",
 )
-@click.option("--network", metavar="NAME", help="Nodes of another network are ignored. [default: main]")
+@click.option(
+    "--network",
+    metavar="NAME",
+    help="Name of the network; nodes of other networks are ignored. [default: main]",
+)
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
-@click.option("--log-level", type=click.Choice(logs.LEVELS), default="warning", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    default="warning",
+    show_default=True,
+    help="Lowest level of events to log to stderr.",
+)
 def serve(config: Path | None, log_level: str, **flags: Any) -> None:
     """Run a node: a requester, a compute node, or both.
 
-    Ctrl-C or SIGTERM stops it in order: it bids no more, what runs may go on for a while, and the rest is
-    given back to be run elsewhere. A second one stops it at once.
+    Ctrl-C or SIGTERM shuts it down gracefully: it stops bidding, gives running jobs time to finish, and
+    hands back the rest to run elsewhere. A second signal stops it at once.
     """
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     logs.configure(log_level)
@@ -116,11 +135,11 @@ def serve(config: Path | None, log_level: str, **flags: Any) -> None:
 def run_node(
     settings: Settings, ready: Ready, *, lifeline: int | None = None, ephemeral: bool = False
 ) -> None:
-    """Run a node until SIGINT or SIGTERM, or until the pipe `lifeline` closes at its other end.
+    """Run a node until SIGINT or SIGTERM, or until the other end of the pipe `lifeline` is closed.
 
-    An `ephemeral` node removes its data directory when it ends. Raises BacalhauError.
+    An `ephemeral` node removes its data directory at the end. Raises BacalhauError.
     """
-    # What is loaded by now stays, and a node's garbage is mostly acyclic: look for cycles a tenth as often.
+    # Everything loaded by now stays, and a node makes few cycles: collect them a tenth as often.
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     try:
@@ -133,28 +152,28 @@ def run_node(
 
 
 async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None:
-    asked = trio.Event()
+    shutdown = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_signals, asked, nursery.cancel_scope)
+        nursery.start_soon(_watch_signals, shutdown, nursery.cancel_scope)
         if lifeline is not None:
-            nursery.start_soon(_stop_on_end_of, lifeline, nursery.cancel_scope)
+            nursery.start_soon(_cancel_on_eof, lifeline, nursery.cancel_scope)
         async with open_node(settings) as node, serve_api(node) as url:
             ready(node, url)
-            await asked.wait()
+            await shutdown.wait()
             await node.drain(settings.drain)
         nursery.cancel_scope.cancel()
 
 
-async def _watch_signals(asked: trio.Event, scope: trio.CancelScope) -> None:
-    """The first signal asks for an orderly end, the second for one at once; nothing is left either way."""
+async def _watch_signals(shutdown: trio.Event, scope: trio.CancelScope) -> None:
+    """The first signal starts a graceful shutdown, the second cancels the node. Both clean up."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            if asked.is_set():
+            if shutdown.is_set():
                 scope.cancel()
-            asked.set()
+            shutdown.set()
 
 
-async def _stop_on_end_of(lifeline: int, scope: trio.CancelScope) -> None:
+async def _cancel_on_eof(lifeline: int, scope: trio.CancelScope) -> None:
     async with trio.lowlevel.FdStream(lifeline) as pipe:
         while await pipe.receive_some(1024):
             pass
@@ -170,7 +189,7 @@ def _print_addresses(node: Node, url: str) -> None:
 
 
 def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one thing that a user can act on; the whole group when there is none."""
+    """The first error of ours, which a user can act on; the whole group if it has any other error."""
     ours, rest = group.split(BacalhauError)
     if ours is None or rest is not None:
         return group
@@ -181,7 +200,7 @@ def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def report_to(pipe: int) -> Ready:
-    """For a process that was forked: tell the parent the node's addresses as one line of JSON."""
+    """For a forked process: reports the addresses of the node to its parent, as one line of JSON."""
     import json
 
     def ready(node: Node, url: str) -> None:

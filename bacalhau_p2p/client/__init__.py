@@ -1,1 +1,1 @@
-"""A requester on the other side of HTTP, and the handles that users get on jobs and results."""
+"""A client of a node's HTTP API, and the handles that users get on jobs and results."""

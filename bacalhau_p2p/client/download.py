@@ -1,33 +1,33 @@
-"""Content on its way from a node's HTTP API to a folder: checked and written as it comes.
+"""Content on its way from a node's HTTP API to disk: verified and written as it arrives.
 
-Without waiting for anything but the disk, so that the asynchronous client and the command line share it.
+Waits for nothing but the disk, so that `AsyncConnection` and `BlockingConnection` share it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
+from urllib.parse import quote
 
+from bacalhau_p2p.client.calls import FETCH_TIMEOUT, GATEWAY, Call
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.files.export import Existing, Exported
 from bacalhau_p2p.ipfs.files.reader import resolve
 from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
-from bacalhau_p2p.ipfs.format.car import CarReader
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CarReader
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
-from bacalhau_p2p.model.api_errors import error_from_json
 
 
 class Download:
-    """The content of one CID, as a CAR brings it. A context manager: on exit nothing is left but what
-    `finish` has put in place.
+    """The content of one CID, received as a CAR. A context manager: on exit nothing is left on disk but
+    what `finish` has put in place.
 
-    The sender is not trusted: each block is checked against its CID, and nothing is put in place
-    before all of the DAG is here and within the limits.
+    The node is not trusted: each block is verified against its CID, and nothing is put in place before
+    the whole DAG has arrived and is within the limits.
     """
 
     def __init__(
@@ -36,18 +36,23 @@ class Download:
         target: Path,
         *,
         path: Sequence[str] = (),
+        providers: Sequence[str] = (),
         limits: Limits = DEFAULT_LIMITS,
         symlinks: Literal["skip", "keep"] = "skip",
         existing: Existing = "refuse",
     ) -> None:
-        """`path` leads below `root` to what is wanted; the CAR proves it with the blocks on the way.
+        """`path` leads from `root` to the wanted content; the CAR includes the blocks on the way as proof.
 
-        `target`, `symlinks` and `existing` are as for `export`. Raises InvalidContent for a codec or
-        hash that is not handled here, ContentError where nothing can be written.
+        `providers` are multiaddrs of peers that may have the content. `target`, `symlinks` and
+        `existing` are as for `export`. Raises InvalidContent for an unsupported codec or hash function,
+        ContentError when `target` exists or cannot be written.
         """
         root.require_fetchable()
         self.root = root
+        self.received = 0
+        """Bytes of the CAR so far."""
         self._path = tuple(path)
+        self._providers = tuple(providers)
         self._limits = limits
         self._reader = CarReader(accept_error=True)
         self._used = 0
@@ -76,11 +81,25 @@ class Download:
             self._unpacking.close()
         self._spool.close()
 
+    @property
+    def call(self) -> Call[None]:
+        """The request for the CAR. The body of a successful response goes to `feed`."""
+        names = (quote(name, safe="") for name in (str(self.root), *self._path))
+        return Call(
+            method="GET",
+            path="/".join((GATEWAY, *names)),
+            query=[("format", "car"), *(("provider", address) for address in self._providers)],
+            accept=CAR_MEDIA_TYPE,
+            wait=FETCH_TIMEOUT,
+            read=lambda response: None,
+        )
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next piece of the CAR.
 
-        Raises InvalidContent, ContentTooLarge, ContentError; and whatever the node says that went wrong.
+        Raises InvalidContent, ContentTooLarge, ContentError, and the error with which the node ends the CAR.
         """
+        self.received += len(data)
         for cid, block in self._reader.feed(data):
             self._used += len(block)
             self._limits.check_transfer(self._used)
@@ -92,37 +111,30 @@ class Download:
                     self._find()
 
         if self._reader.error is not None:
-            raise error_from_json(_decoded(self._reader.error), status=200)
+            raise self.call.error(200, self._reader.error)
 
     def _find(self) -> None:
-        """See how far the path leads through the blocks that came: to its end, or to one that is awaited."""
-        steps = _Steps(self._spool)
+        """Follow the path through the blocks so far: to its end, or to a block that has yet to arrive."""
+        blocks = _BlocksSoFar(self._spool)
         try:
-            place = resolve(self.root, self._path, steps, self._limits)
+            place = resolve(self.root, self._path, blocks, self._limits)
         except ContentNotFound:
-            if steps.missing is None:
+            if blocks.missing is None:
                 raise
-            self._awaited = steps.missing
+            self._awaited = blocks.missing
         else:
             self._unpacking = self._unpack(place.cid)
 
     def finish(self, checkpoint: Callable[[], None] = lambda: None) -> Exported:
-        """Put what came in its place. Raises as `Unpacking.finish`; nothing is left then."""
+        """Put the content in place. Raises as `Unpacking.finish`; then nothing is left on disk."""
         self._reader.finish()
         if self._unpacking is None:
-            raise InvalidContent(f"the node sent only a part of {self.root}")
+            raise InvalidContent(f"incomplete response: the node sent only part of {self.root}")
         return self._unpacking.finish(checkpoint)
 
 
-def _decoded(text: bytes) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-class _Steps:
-    """Blocks of a spool, and which one was asked for in vain."""
+class _BlocksSoFar:
+    """The blocks of a spool; `missing` is the last one that it did not have."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool

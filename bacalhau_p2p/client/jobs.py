@@ -1,6 +1,6 @@
-"""What a user holds in the hand: a submitted job, and its result.
+"""Handles on a submitted job and on its result.
 
-They work alike whether the requester is in this process or behind HTTP: both offer a `Backend`.
+They work the same whether the requester is in this process or behind HTTP: each has a `Backend`.
 """
 
 from __future__ import annotations
@@ -17,55 +17,41 @@ from bacalhau_p2p.model.parsing import job_from_mapping, parse_job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
 JobLike = JobSpec | Mapping[str, Any] | str | bytes
-"""What can be submitted: a spec, a mapping in Bacalhau's shape, or JSON or YAML text."""
+"""A job in any form that can be submitted: a spec, a mapping in Bacalhau's shape, JSON or YAML text."""
 
 
 class Backend(Protocol):
-    """A requester, near or far."""
-
-    async def submit(self, spec: JobSpec, *, idempotency_token: str | None = None) -> JobID:
-        """Store and announce a job; it is durable when this returns. The same token gives the same
-        job, however often it is said. Raises InvalidJob."""
-        ...
+    """A requester, in this process or behind HTTP."""
 
     async def job(self, job_id: JobID) -> Job:
         """The job as it is now. Raises UnknownJob, AmbiguousID."""
         ...
 
     async def wait(self, job_id: JobID, timeout: float | None) -> Job:
-        """The job as soon as it is in a terminal state, or as it is after `timeout` seconds.
+        """The job once it is in a terminal state, or as it is after `timeout` seconds.
 
-        Raises UnknownJob. Cancelled: the job goes on."""
+        Raises UnknownJob. Cancelled: the job continues."""
         ...
 
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
-        """Every attempt at the job, in the order in which they were bid."""
-        ...
-
-    async def results(self, job_id: JobID) -> Sequence[PublishedResult]:
-        """What was published of the job so far."""
+        """The executions of the job, in the order of their bids."""
         ...
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
-        """Stop the job. One that has ended stays as it is."""
+        """Stop the job. Does nothing if it has ended."""
         ...
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
-        """Write the content of `cid` to `target`, which must not exist; `hints` are multiaddrs of
-        peers that may have it. Raises ContentError; then nothing is left at `target`."""
+        """Write the content of `cid` to `target`, which must not exist. `hints` are multiaddrs of peers
+        that may have it. Raises ContentError; then nothing is left at `target`."""
         ...
 
 
 def spec_of(job: JobLike) -> JobSpec:
-    """The specification that a user gave in any of its forms. Raises InvalidJob."""
+    """The specification of a job in any form. Raises InvalidJob."""
     if isinstance(job, JobSpec):
         return job
     return parse_job(job) if isinstance(job, str | bytes) else job_from_mapping(job)
-
-
-async def submit_job(backend: Backend, job: JobLike, *, idempotency_token: str | None = None) -> JobHandle:
-    """Submit a job in any of its forms and return a handle on it. Raises InvalidJob."""
-    return JobHandle(backend, await backend.submit(spec_of(job), idempotency_token=idempotency_token))
 
 
 class JobHandle:
@@ -79,22 +65,22 @@ class JobHandle:
         return f"<JobHandle {self.id}>"
 
     async def status(self) -> Job:
-        """The job as its requester records it now."""
+        """The job as its requester has it now."""
         return await self._backend.job(self.id)
 
     async def executions(self) -> Sequence[Execution]:
-        """Every attempt at the job."""
+        """The executions of the job, in the order of their bids."""
         return await self._backend.executions(self.id)
 
     async def wait(self, timeout: float | None = None) -> Job:
-        """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job goes on."""
+        """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job continues."""
         return await self._backend.wait(self.id, timeout)
 
     async def wait_result(self, timeout: float | None = None) -> Result:
-        """The result of the job, once it has completed.
+        """The result of the job once it has completed.
 
-        Raises JobFailed with the job's own message when it failed or was stopped, JobNotFinished
-        when it has not ended after `timeout` seconds. Cancelled: the job goes on.
+        Raises JobFailed with the job's own message if it failed or was stopped, JobNotFinished if it has
+        not ended after `timeout` seconds. Cancelled: the job continues.
         """
         job = await self._backend.wait(self.id, timeout)
         if not job.state.terminal:
@@ -105,15 +91,15 @@ class JobHandle:
         return Result(self._backend, job, await self._backend.executions(self.id))
 
     async def cancel(self, reason: str = "cancelled by its user") -> None:
-        """Stop the job. One that has ended stays as it is."""
+        """Stop the job. Does nothing if it has ended."""
         await self._backend.cancel(self.id, reason)
 
 
 class Result:
-    """What a completed job left: a folder with `stdout`, `stderr`, `exitCode` and its outputs.
+    """The result of a completed job: a folder with `stdout`, `stderr`, `exitCode` and its outputs.
 
-    When several executions were accepted, it is that of the first; a verifier has found them
-    equal where it compares them. `executions` has them all.
+    If several executions were accepted, this is the result of the first. A verifier that compares
+    results has found them equal. `executions` has all of them.
     """
 
     def __init__(self, backend: Backend, job: Job, executions: Sequence[Execution]) -> None:
@@ -121,14 +107,14 @@ class Result:
         self.job = job
         self.executions = tuple(e for e in executions if e.state is ExecutionState.COMPLETED)
         if not self.executions:
-            raise JobNotFinished(f"job {job.id} has completed, but its node shows no published result")
+            raise JobNotFinished(f"job {job.id} has completed, but has no published result")
 
     def __repr__(self) -> str:
         return f"<Result of job {self.job.id}: {self.cid}>"
 
     @property
     def published(self) -> PublishedResult | None:
-        """Where the result can be had; None when the publisher publishes nothing."""
+        """Where the result is published; None if the publisher publishes nothing."""
         return self.executions[0].published
 
     @property
@@ -141,7 +127,7 @@ class Result:
 
     @property
     def output(self) -> RunOutput:
-        """The exit code, and the first 2 KiB of stdout and of stderr; the folder has them whole."""
+        """The exit code and the first 2 KiB of stdout and stderr; the folder has all of them."""
         proposal = self.executions[0].proposal
         return proposal.output if proposal else RunOutput()
 
@@ -151,18 +137,18 @@ class Result:
 
     @property
     def stdout(self) -> bytes:
-        """The first 2 KiB of it."""
+        """The first 2 KiB."""
         return self.output.stdout
 
     @property
     def stderr(self) -> bytes:
-        """The first 2 KiB of it."""
+        """The first 2 KiB."""
         return self.output.stderr
 
     async def fetch(self, folder: Path | str) -> Path:
         """Write the results folder to `folder`, which must not exist, and return its path.
 
-        Every block is checked against its CID. Raises ContentError; then nothing is left there.
+        Every block is verified against its CID. Raises ContentError; then nothing is left there.
         """
         target = Path(folder)
         await self._backend.export(self.cid, target, hints=_providers(self.published))

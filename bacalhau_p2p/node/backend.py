@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bacalhau_p2p.model.base import JobID
-from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
-from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.requester.service import RequesterService
 
 
@@ -26,9 +25,6 @@ class LocalBackend:
         self._requester = requester
         self._exporter = exporter
 
-    async def submit(self, spec: JobSpec, *, idempotency_token: str | None = None) -> JobID:
-        return await self._requester.submit(spec, token=idempotency_token)
-
     async def job(self, job_id: JobID) -> Job:
         return self._requester.job(job_id)
 
@@ -37,9 +33,6 @@ class LocalBackend:
 
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
         return self._requester.executions(job_id)
-
-    async def results(self, job_id: JobID) -> Sequence[PublishedResult]:
-        return self._requester.results(job_id)
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         await self._requester.cancel(job_id, reason)

@@ -15,8 +15,9 @@ from httpx import ASGITransport
 
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.api.server import serve_api
-from bacalhau_p2p.cli.connection import Connection
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.client import Client
+from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.files.importer import cid_of
@@ -279,8 +280,11 @@ async def two_nodes(tmp_path):
 
 def get(url: str, cid: CID, target: Path, provider: str) -> None:
     port = int(url.rpartition(":")[2])
-    with Connection("127.0.0.1", port) as connection:
-        connection.fetch(str(cid), target, providers=[provider])
+    with (
+        BlockingConnection("127.0.0.1", port) as connection,
+        Download(cid, target, providers=[provider]) as download,
+    ):
+        connection.download(download)
 
 
 def lose_last_block(node: Node) -> None:

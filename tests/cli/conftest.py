@@ -13,8 +13,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(fake_node: FakeNode, tmp_path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command against the fake node, in a folder of its own; an exception of ours is none of its
-    ways to end."""
+    """Runs a command with the fake node, in an empty folder. A command must not end with an exception."""
     monkeypatch.setenv("BACALHAU_P2P_API_HOST", "127.0.0.1")
     monkeypatch.setenv("BACALHAU_P2P_API_PORT", str(fake_node.port))
     monkeypatch.chdir(tmp_path)
@@ -29,7 +28,7 @@ def run(fake_node: FakeNode, tmp_path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def results(tmp_path):
-    """A results folder as a run leaves it."""
+    """The results folder of a run."""
     folder = tmp_path / "of-the-node"
     (folder / "outputs").mkdir(parents=True)
     (folder / "stdout").write_bytes(b"hello\n")

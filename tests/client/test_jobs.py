@@ -1,14 +1,16 @@
+"""Handles on jobs and results, with a backend that records its calls."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from bacalhau_p2p.client.jobs import JobHandle, Result, spec_of, submit_job
+from bacalhau_p2p.client.jobs import JobHandle, Result, spec_of
 from bacalhau_p2p.errors import InvalidJob, JobFailed, JobNotFinished
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
-from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
@@ -36,8 +38,8 @@ def an_execution(
     )
 
 
-class Recorded:
-    """A backend that has one job, and remembers what was asked of it."""
+class RecordingBackend:
+    """A backend with one job, which records the calls."""
 
     def __init__(self, state: JobState, message: str = "", executions: tuple[Execution, ...] = ()) -> None:
         self._job = Job(
@@ -50,49 +52,39 @@ class Recorded:
             modified=0,
         )
         self._executions = executions
-        self.asked: list[tuple[object, ...]] = []
-
-    async def submit(self, spec: JobSpec, *, idempotency_token: str | None = None) -> JobID:
-        self.asked.append(("submit", spec, idempotency_token))
-        return JobID("j")
+        self.calls: list[tuple[object, ...]] = []
 
     async def job(self, job_id: JobID) -> Job:
         return self._job
 
     async def wait(self, job_id: JobID, timeout: float | None) -> Job:
-        self.asked.append(("wait", job_id, timeout))
+        self.calls.append(("wait", job_id, timeout))
         return self._job
 
     async def executions(self, job_id: JobID) -> tuple[Execution, ...]:
         return self._executions
 
-    async def results(self, job_id: JobID) -> list[PublishedResult]:
-        return [e.published for e in self._executions if e.published]
-
     async def cancel(self, job_id: JobID, reason: str) -> None:
-        self.asked.append(("cancel", job_id, reason))
+        self.calls.append(("cancel", job_id, reason))
 
     async def export(self, cid: str, target: Path, *, hints: tuple[str, ...] = ()) -> None:
-        self.asked.append(("export", cid, target, hints))
+        self.calls.append(("export", cid, target, hints))
 
 
 @pytest.mark.parametrize("job", [NOOP, job_from_mapping(NOOP), "tasks: [engine: {type: noop}]"])
-async def test_any_form_of_a_job_is_submitted_as_its_spec(job):
-    backend = Recorded(JobState.PENDING)
-    handle = await submit_job(backend, job, idempotency_token="mine")
-    assert handle.id == "j"
-    assert backend.asked == [("submit", job_from_mapping(NOOP), "mine")]
+def test_any_form_of_a_job_becomes_its_spec(job):
+    assert spec_of(job) == job_from_mapping(NOOP)
 
 
-def test_what_is_no_job_is_refused():
+def test_an_invalid_job_is_an_error():
     for job in ("", "{", {"Tasks": []}, b"\xff"):
         with pytest.raises(InvalidJob):
             spec_of(job)
 
 
-async def test_result_is_that_of_the_first_completed_execution():
+async def test_the_result_is_that_of_the_first_completed_execution():
     location = SpecConfig(type="ipfs", params={"CID": "bafy2", "Providers": ["/ip4/1.2.3.4/tcp/1", 5]})
-    backend = Recorded(
+    backend = RecordingBackend(
         JobState.COMPLETED,
         executions=(
             an_execution(1, ExecutionState.RESULT_REJECTED, "bafy1"),
@@ -106,13 +98,15 @@ async def test_result_is_that_of_the_first_completed_execution():
     assert [execution.id for execution in result.executions] == ["e-2", "e-3"]
     assert (result.cid, result.exit_code, result.stdout, result.stderr) == ("bafy2", 2, b"out 2", b"err")
     assert await result.fetch("folder") == Path("folder")
-    assert backend.asked == [("wait", "j", 7), ("export", "bafy2", Path("folder"), ["/ip4/1.2.3.4/tcp/1"])]
+    assert backend.calls == [("wait", "j", 7), ("export", "bafy2", Path("folder"), ["/ip4/1.2.3.4/tcp/1"])]
 
 
-async def test_result_that_was_not_published_has_the_cid_of_its_proposal():
+async def test_an_unpublished_result_has_the_cid_of_its_proposal():
     execution = an_execution(0, ExecutionState.COMPLETED, "bafy1")
     result = Result(
-        Recorded(JobState.COMPLETED), await Recorded(JobState.COMPLETED).job(JobID("j")), [execution]
+        RecordingBackend(JobState.COMPLETED),
+        await RecordingBackend(JobState.COMPLETED).job(JobID("j")),
+        [execution],
     )
     assert (result.cid, result.published) == ("bafy1", None)
 
@@ -127,22 +121,22 @@ async def test_result_that_was_not_published_has_the_cid_of_its_proposal():
             JobState.COMPLETED,
             "",
             JobNotFinished,
-            "job j has completed, but its node shows no published result",
+            "job j has completed, but has no published result",
         ),
     ],
 )
-async def test_job_without_result_says_why(state, message, error, text):
+async def test_a_job_without_a_result_says_why(state, message, error, text):
     with pytest.raises(error) as caught:
-        await JobHandle(Recorded(state, message), JobID("j")).wait_result(timeout=2.5)
+        await JobHandle(RecordingBackend(state, message), JobID("j")).wait_result(timeout=2.5)
     assert str(caught.value) == text
 
 
-async def test_handle_passes_on_what_it_is_asked():
+async def test_a_handle_passes_calls_to_its_backend():
     execution = an_execution(1, ExecutionState.BID_ACCEPTED)
-    backend = Recorded(JobState.RUNNING, executions=(execution,))
+    backend = RecordingBackend(JobState.RUNNING, executions=(execution,))
     handle = JobHandle(backend, JobID("j"))
     assert (await handle.status()).state is JobState.RUNNING
     assert (await handle.wait(3)).state is JobState.RUNNING
     assert await handle.executions() == (execution,)
     await handle.cancel()
-    assert backend.asked == [("wait", "j", 3), ("cancel", "j", "cancelled by its user")]
+    assert backend.calls == [("wait", "j", 3), ("cancel", "j", "cancelled by its user")]

@@ -1,4 +1,4 @@
-"""The HTTP API of a node as its clients see it, in one small server: jobs end when a test says so."""
+"""A small server with the HTTP API of a node, for tests of clients: jobs end when the test says so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STATUS = {InvalidJob: 400, UnknownJob: 404, AmbiguousID: 409, ContentNotFound: 
 
 
 class FakeNode:
-    """`port` listens for the length of a `with` block. `requests` lists what was asked, in order."""
+    """Listens on `port` for the length of a `with` block. `requests` has the requests in order."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -41,14 +41,16 @@ class FakeNode:
         self.requests: list[tuple[str, str]] = []
         self.authorizations: list[str] = []
         self.on_submit: Callable[[Job], None] = lambda job: None
-        """Called with each new job, such as to end it."""
-        self.lose_answers = 0
-        """So many requests are heeded, and their connection is dropped instead of an answer."""
-        self.raw_answer: tuple[int, bytes] | None = None
-        """Answers every request when it is set."""
+        """Called with each new job, for example to end it."""
+        self.lose_responses = 0
+        """How many requests are carried out without a response: the connection is closed instead."""
+        self.raw_response: tuple[int, bytes] | None = None
+        """Status and body of every response, if set."""
         self.truncate_cars = False
+        self.respond_early = False
+        """Respond to long polls at once, like a node that is shutting down."""
         self.waiting = self.waited = 0
-        """Requests that are held back, and those that were."""
+        """Long polls that are waiting now, and those that have waited."""
         self._stopping = False
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -97,7 +99,7 @@ class FakeNode:
             self.changed.notify_all()
 
     def complete(self, job_id: str, folder: Path, output: RunOutput | None = None) -> CID:
-        """End a job well, with the content of `folder` as its result."""
+        """Complete a job, with the content of `folder` as its result."""
         cid = build(folder, self.blocks.__setitem__).cid
         self.executions[job_id].append(completed_execution(job_id, cid, output or RunOutput()))
         self.set_state(job_id, JobState.COMPLETED)
@@ -126,7 +128,10 @@ class FakeNode:
             job = self.find(prefix)
             self.waiting += 1
             self.changed.notify_all()
-            self.changed.wait_for(lambda: self._stopping or self.jobs[job.id].state.terminal, timeout=seconds)
+            self.changed.wait_for(
+                lambda: self._stopping or self.respond_early or self.jobs[job.id].state.terminal,
+                timeout=seconds,
+            )
             self.waiting -= 1
             self.waited += 1
             self.changed.notify_all()
@@ -155,7 +160,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that leaves in the middle is no news."""
+        """Ignore clients that disconnect."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -187,21 +192,21 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *arguments: object) -> None:
-            """Tests have `node.requests`."""
+            """Print nothing."""
 
         def handle_any(self) -> None:
             node.requests.append((self.command, unquote(self.path)))
             if authorization := self.headers.get("Authorization"):
                 node.authorizations.append(authorization)
             body = self._body()
-            if node.raw_answer is not None:
-                return self._reply(*node.raw_answer)
+            if node.raw_response is not None:
+                return self._reply(*node.raw_response)
             try:
                 status, answer = self._route(body)
             except BacalhauError as error:
                 status, answer = _STATUS.get(type(error), 500), error_to_json(error)
-            if node.lose_answers:
-                node.lose_answers -= 1
+            if node.lose_responses:
+                node.lose_responses -= 1
                 self.close_connection = True
                 return None
             if isinstance(answer, bytes):
@@ -214,11 +219,17 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("Transfer-Encoding") != "chunked":
                 return self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = b""
-            while size := int(self.rfile.readline(), 16):
+            while size := self._chunk_size():
                 body += self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
             return body
+
+        def _chunk_size(self) -> int:
+            line = self.rfile.readline()
+            if not line:
+                raise ConnectionAbortedError
+            return int(line, 16)
 
         def _reply(self, status: int, body: bytes) -> None:
             self.send_response(status)
@@ -260,22 +271,29 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
             node.set_state(job.id, JobState.STOPPED, query.get("reason", ""))
         return {"EvaluationID": ""}
     if part == "executions":
-        return {"Items": [execution_to_json(execution) for execution in executions]}
+        return _executions(node, job.id)
     if part == "results":
         published = [execution.published for execution in executions]
         return {"Items": [result_to_json(result) for result in published if result]}
     job = node.wait(prefix, float(query.get("wait", 0)))
     answer: dict[str, Any] = {"Job": job_to_json(job)}
     if query.get("include") == "executions":
-        answer["Executions"] = {"Items": [execution_to_json(e) for e in node.executions[job.id]]}
+        answer["Executions"] = _executions(node, job.id)
     return answer
+
+
+def _executions(node: FakeNode, job_id: str) -> dict[str, Any]:
+    return {"Items": [execution_to_json(execution) for execution in node.executions[job_id]]}
 
 
 def _listed(node: FakeNode, query: Mapping[str, str]) -> list[Any]:
     prefix = query.get("id_prefix", "")
     jobs = [job for job_id, job in node.jobs.items() if job_id.startswith(prefix)]
     jobs.sort(key=lambda job: job.created, reverse=query.get("reverse") == "true")
-    return [job_to_json(job) for job in jobs[: int(query.get("limit", 10))]]
+    listed = [job_to_json(job) for job in jobs[: int(query.get("limit", 10))]]
+    if query.get("include") != "executions":
+        return listed
+    return [{**job, "Executions": _executions(node, job["ID"])} for job in listed]
 
 
 def _car(node: FakeNode, text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What the flags of `serve` become."""
+"""The settings that the flags of `serve` result in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings_of(tmp_path, monkeypatch):
     return run
 
 
-def test_without_flags_a_node_takes_any_job_that_wants_no_network(settings_of):
+def test_without_flags_a_node_runs_any_job_that_needs_no_network(settings_of):
     settings = settings_of()
     assert (settings.data_locality, settings.reject_stateless, settings.accept_networked) == (
         "anywhere",
@@ -33,7 +33,7 @@ def test_without_flags_a_node_takes_any_job_that_wants_no_network(settings_of):
     assert (settings.probe_exec, settings.probe_http, settings.gateway) == ("", "", False)
 
 
-def test_bacalhaus_flags_of_job_selection_are_understood(settings_of):
+def test_the_job_selection_flags_of_bacalhau_work(settings_of):
     settings = settings_of(
         *("--job-selection-data-locality", "Local"),
         "--job-selection-reject-stateless",
@@ -50,12 +50,12 @@ def test_bacalhaus_flags_of_job_selection_are_understood(settings_of):
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--gateway", True), ("--no-gateway", False)])
-def test_the_gateway_is_opened_and_closed_by_a_flag(settings_of, tmp_path, flag, value):
+def test_a_flag_opens_and_closes_the_gateway(settings_of, tmp_path, flag, value):
     (tmp_path / "config.yaml").write_text(f"gateway: {'false' if value else 'true'}\n")
     assert settings_of(flag).gateway is value
 
 
-def test_a_networked_job_can_be_refused_against_the_file(settings_of, tmp_path):
+def test_a_flag_overrides_the_configuration_file(settings_of, tmp_path):
     (tmp_path / "config.yaml").write_text("accept_networked: true\n")
     assert settings_of().accept_networked is True
     assert settings_of("--no-accept-networked").accept_networked is False

@@ -1,4 +1,4 @@
-"""Groups of commands whose modules are imported when a command is used, not to list it."""
+"""A group of commands that imports the module of a command only when the command is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """`lazy` maps a command's name to its `module:attribute` and its one line of help."""
+    """`lazy` maps the name of each command to its `module:attribute` and its short help."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,5 +1,5 @@
-"""From flags to a job, as plain maps in Bacalhau's shape. Nothing is read, sent or checked here: that
-the values make sense is the parser's business."""
+"""Builds a job from flags, as plain maps in Bacalhau's shape. Reads and sends nothing, and leaves it to
+the parser of jobs to check the values."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """An input as its flag says it. `path` is a local path that is yet to be added to a node; `source`
-    is then empty. `target` is empty when it was not given."""
+class InputFlag:
+    """An input as a flag names it: a `source`, or a local `path` that has yet to be added to a node.
+    `target` is empty if the flag has none."""
 
     source: JSON
     target: str = ""
@@ -34,7 +34,7 @@ class Input:
         return {"Target": self.target or target, "Source": self.source}
 
 
-def parse_input(text: str) -> Input:
+def parse_input(text: str) -> InputFlag:
     """`SRC[:DST]` or `SRC,dst=DST` or `src=SRC,dst=DST`. Raises click's usage error."""
     source, target = _split_target(text)
     if not source:
@@ -42,44 +42,44 @@ def parse_input(text: str) -> Input:
     if target and not target.startswith("/"):
         raise click.UsageError(f"input {text!r}: {target} is not an absolute path")
     parsed = parse_source(source)
-    return Input(parsed.source, target, parsed.path)
+    return InputFlag(parsed.source, target, parsed.path)
 
 
-def parse_source(source: str) -> Input:
-    """Where data comes from; a text without a scheme is a local path."""
+def parse_source(source: str) -> InputFlag:
+    """The source of data; text without a scheme is a local path."""
     match = _SCHEME.fullmatch(source)
     if match is None:
-        return Input({}, path=source)
+        return InputFlag({}, path=source)
     scheme, rest = match[1].lower(), match[2]
     if scheme == "file":
-        return Input({}, path=unquote(rest.removeprefix("localhost")))
+        return InputFlag({}, path=unquote(rest.removeprefix("localhost")))
     if scheme == "ipfs":
         if "/" in rest.rstrip("/"):
-            raise click.UsageError(f"{source!r}: paths below a CID are not supported; give the CID itself")
-        return Input(ipfs_source(rest.rstrip("/")))
+            raise click.UsageError(f"{source!r}: paths below a CID are not supported; use a CID")
+        return InputFlag(ipfs_source(rest.rstrip("/")))
     if scheme in {"http", "https"}:
-        return Input({"Type": "urlDownload", "Params": {"URL": source}})
+        return InputFlag({"Type": "urlDownload", "Params": {"URL": source}})
     if scheme in {"local", "localdirectory"}:
-        return Input({"Type": "localDirectory", "Params": {"SourcePath": rest}})
+        return InputFlag({"Type": "localDirectory", "Params": {"SourcePath": rest}})
     if scheme == "s3":
         bucket, _, key = rest.partition("/")
-        return Input({"Type": "s3", "Params": {"Bucket": bucket, "Key": key}})
-    raise click.UsageError(f"{source!r}: no storage provider is known for {scheme}://")
+        return InputFlag({"Type": "s3", "Params": {"Bucket": bucket, "Key": key}})
+    raise click.UsageError(f"{source!r}: unknown scheme {scheme}; use ipfs, https, http, s3, file or local")
 
 
 def ipfs_source(cid: str) -> JSON:
     return {"Type": "ipfs", "Params": {"CID": cid}}
 
 
-def default_target(given: Input) -> str:
-    """Where an input lies that did not say: in `/inputs`, a file there under its own name."""
+def default_target(given: InputFlag) -> str:
+    """The target of an input without one: `/inputs`, or for a URL its file name in there."""
     url = given.source.get("Params", {}).get("URL", "")
     name = posixpath.basename(re.sub(r"[?#].*", "", url))
     return f"{INPUTS}/{name}" if name else INPUTS
 
 
 def parse_outputs(texts: Iterable[str]) -> list[JSON]:
-    """Each `NAME:PATH`, and `outputs:/outputs` unless its name or path is taken."""
+    """Each `NAME:PATH`, and `outputs:/outputs` unless its name or path is used."""
     outputs = []
     for text in texts:
         name, colon, path = text.partition(":")
@@ -92,13 +92,13 @@ def parse_outputs(texts: Iterable[str]) -> list[JSON]:
 
 
 def parse_environment(texts: Iterable[str], here: Mapping[str, str]) -> dict[str, str]:
-    """Each `NAME=VALUE`; a `NAME` alone takes the value that it has `here`."""
+    """Each `NAME=VALUE`; a `NAME` alone gets its value from the environment `here`."""
     environment = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             if name not in here:
-                raise click.UsageError(f"--env {name}: it is not set here; give {name}=VALUE")
+                raise click.UsageError(f"--env {name}: not set in this environment; use {name}=VALUE")
             value = here[name]
         environment[name] = value
     return environment
@@ -133,8 +133,8 @@ def wasm_engine(module: str, arguments: Sequence[str], *, entrypoint: str | None
 def build_job(
     engine: JSON, inputs: Sequence[JSON], flags: Mapping[str, Any], here: Mapping[str, str]
 ) -> JSON:
-    """A job that says what the flags of `job_options` say, and nothing more. `here` is the environment
-    of this process."""
+    """A job with what the flags of `job_options` set, and nothing more. `here` is the environment of
+    this process."""
     task = _given(
         {
             "Name": "main",
@@ -164,7 +164,7 @@ def build_job(
 
 def _verifier(type_: str | None, confidence: int | None) -> JSON:
     if type_ is None and confidence is not None:
-        type_ = "deterministic"  # the one verifier that knows a confidence
+        type_ = "deterministic"  # the only verifier with a confidence
     if type_ is None:
         return {}
     return {"Type": type_, "Params": _given({"Confidence": confidence})}
@@ -178,7 +178,7 @@ def _split_target(text: str) -> tuple[str, str]:
     if text.startswith("src=") or ",dst=" in text:
         source, _, target = text.partition(",dst=")
         return source.removeprefix("src="), target
-    # The last colon that a path follows, but not that of a scheme.
+    # The last colon before a path, but not that of a scheme.
     source, colon, target = text.rpartition(":")
     if colon and target.startswith("/") and not target.startswith("//"):
         return source, target

@@ -1,3 +1,5 @@
+"""Jobs from flags."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,8 +7,8 @@ from typing import Any
 import click
 import pytest
 
-from bacalhau_p2p.cli.spec import (
-    Input,
+from bacalhau_p2p.cli.job_builder import (
+    InputFlag,
     build_job,
     default_target,
     docker_engine,
@@ -43,39 +45,42 @@ NOTHING: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("ipfs://bafy", Input(ipfs_source("bafy"))),
-        ("ipfs://bafy:/data", Input(ipfs_source("bafy"), "/data")),
-        ("ipfs://bafy,dst=/data", Input(ipfs_source("bafy"), "/data")),
-        ("src=ipfs://bafy,dst=/data", Input(ipfs_source("bafy"), "/data")),
-        ("bafy:/data", Input({}, "/data", "bafy")),
-        ("some/folder", Input({}, path="some/folder")),
-        ("/abs/folder:/data", Input({}, "/data", "/abs/folder")),
-        ("file:///abs/a%20folder:/data", Input({}, "/data", "/abs/a folder")),
-        ("https://example.org:8080/a.csv?x=1", Input(URL)),
-        ("https://example.org:8080/a.csv?x=1:/data", Input(URL, "/data")),
+        ("ipfs://bafy", InputFlag(ipfs_source("bafy"))),
+        ("ipfs://bafy:/data", InputFlag(ipfs_source("bafy"), "/data")),
+        ("ipfs://bafy,dst=/data", InputFlag(ipfs_source("bafy"), "/data")),
+        ("src=ipfs://bafy,dst=/data", InputFlag(ipfs_source("bafy"), "/data")),
+        ("bafy:/data", InputFlag({}, "/data", "bafy")),
+        ("some/folder", InputFlag({}, path="some/folder")),
+        ("/abs/folder:/data", InputFlag({}, "/data", "/abs/folder")),
+        ("file:///abs/a%20folder:/data", InputFlag({}, "/data", "/abs/a folder")),
+        ("https://example.org:8080/a.csv?x=1", InputFlag(URL)),
+        ("https://example.org:8080/a.csv?x=1:/data", InputFlag(URL, "/data")),
         (
             "local:///srv/data:/data",
-            Input({"Type": "localDirectory", "Params": {"SourcePath": "/srv/data"}}, "/data"),
+            InputFlag({"Type": "localDirectory", "Params": {"SourcePath": "/srv/data"}}, "/data"),
         ),
-        ("s3://bucket/some/key", Input({"Type": "s3", "Params": {"Bucket": "bucket", "Key": "some/key"}})),
+        (
+            "s3://bucket/some/key",
+            InputFlag({"Type": "s3", "Params": {"Bucket": "bucket", "Key": "some/key"}}),
+        ),
     ],
 )
-def test_input(text, expected):
+def test_an_input_flag_is_parsed(text, expected):
     assert parse_input(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", ":/data", "ipfs://bafy,dst=data", "ipfs://bafy/a/b", "gopher://x"])
-def test_input_that_makes_no_sense_is_a_usage_error(text):
+def test_an_invalid_input_is_a_usage_error(text):
     with pytest.raises(click.UsageError):
         parse_input(text)
 
 
-def test_input_without_a_target_lies_in_inputs_a_file_by_its_name():
-    assert default_target(Input(URL)) == "/inputs/a.csv"
-    assert default_target(Input(ipfs_source("bafy"))) == "/inputs"
+def test_an_input_without_a_target_is_mounted_in_inputs_and_a_file_under_its_name():
+    assert default_target(InputFlag(URL)) == "/inputs/a.csv"
+    assert default_target(InputFlag(ipfs_source("bafy"))) == "/inputs"
 
 
-def test_outputs_are_always_among_the_result_paths_unless_taken():
+def test_the_folder_outputs_is_a_result_unless_its_name_or_path_is_used():
     assert parse_outputs([]) == [{"Name": "outputs", "Path": "/outputs"}]
     assert parse_outputs(["a:/b"]) == [{"Name": "a", "Path": "/b"}, {"Name": "outputs", "Path": "/outputs"}]
     assert parse_outputs(["outputs:/b"]) == [{"Name": "outputs", "Path": "/b"}]
@@ -84,17 +89,17 @@ def test_outputs_are_always_among_the_result_paths_unless_taken():
         parse_outputs(["outputs"])
 
 
-def test_environment_takes_values_from_the_flag_or_from_here():
+def test_variables_get_their_values_from_the_flag_or_from_this_environment():
     assert parse_environment(["A=1=2", "B", "C="], {"B": "here"}) == {"A": "1=2", "B": "here", "C": ""}
-    with pytest.raises(click.UsageError, match="not set here"):
+    with pytest.raises(click.UsageError, match="not set in this environment"):
         parse_environment(["B"], {})
 
 
-def test_labels():
+def test_labels_are_parsed():
     assert parse_labels(["a=b=c", "d"]) == {"a": "b=c", "d": ""}
 
 
-def test_job_without_flags_says_only_what_it_must():
+def test_a_job_without_flags_has_only_what_is_required():
     job = build_job(docker_engine("busybox", (), entrypoint=(), workdir=None), [], NOTHING, {})
     assert job == {
         "Type": "batch",
@@ -110,7 +115,7 @@ def test_job_without_flags_says_only_what_it_must():
     assert job_from_mapping(job).task.engine.type == "docker"
 
 
-def test_every_flag_reaches_its_place_in_the_job():
+def test_every_flag_sets_its_field_of_the_job():
     flags = {
         **NOTHING,
         "env": ("A=1",),
@@ -145,7 +150,7 @@ def test_every_flag_reaches_its_place_in_the_job():
     assert [source.target for source in task.input_sources] == ["/inputs"]
 
 
-def test_wasm_engine():
+def test_a_wasm_engine_has_its_module_entry_point_and_arguments():
     assert wasm_engine("/modules/a.wasm", ("x",), entrypoint="main") == {
         "Type": "wasm",
         "Params": {"EntryModule": "/modules/a.wasm", "Entrypoint": "main", "Parameters": ["x"]},

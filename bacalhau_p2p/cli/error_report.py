@@ -1,4 +1,4 @@
-"""How the command line says what went wrong: the cause, on one line of stderr, and an exit status."""
+"""Reports errors of commands: the cause on one line of stderr, and an exit status."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bacalhau_p2p.errors import BacalhauError, InvalidJob
 
 FAILED = 1
 INTERRUPTED = 130
-"""As a shell has it for SIGINT."""
+"""128 + SIGINT, as in a shell."""
 
 
-def status_of(error: BaseException) -> int | None:
-    """Say on stderr what went wrong and return the exit status; None for what only a traceback explains.
+def report_error(error: BaseException) -> int | None:
+    """Print an error to stderr and return the exit status; None for a bug, which needs a traceback.
 
-    Of an ExceptionGroup the first error that explains itself is told.
+    Of an ExceptionGroup, only the first error is printed.
     """
     causes = list(_leaves(error))
     if any(_lines(cause) is None for cause in causes):
         return None
-    told = next((cause for cause in causes if not isinstance(cause, KeyboardInterrupt)), None)
-    if told is None:
+    first = next((cause for cause in causes if not isinstance(cause, KeyboardInterrupt)), None)
+    if first is None:
         return INTERRUPTED
-    for line in _lines(told) or ():
+    for line in _lines(first) or ():
         click.echo(line, err=True)
     return FAILED
 
@@ -38,8 +38,9 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _lines(error: BaseException) -> list[str] | None:
+    """What to print for an error; None for an error that no user can act on."""
     if isinstance(error, InvalidJob) and len(error.faults) > 1:
-        return ["Error: the job is not valid:", *(f"  {fault}" for fault in error.faults)]
+        return ["Error: invalid job:", *(f"  {fault}" for fault in error.faults)]
     if isinstance(error, BacalhauError):
         return ["Error: " + " ".join(str(error).split())]
     if isinstance(error, OSError) and error.strerror:

@@ -1,8 +1,16 @@
+"""`docker run`, `wasm run`, `job run` and `validate`, with a fake node.
+
+Covers `cli/docker_run.py`, `cli/wasm_run.py`, `cli/job_run.py`, `cli/inputs.py` and `cli/submit.py`.
+"""
+
 from __future__ import annotations
 
 import pytest
 import yaml
 
+from bacalhau_p2p.cli.job_view import state_of
+from bacalhau_p2p.cli.submit import wait_for_job
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -16,7 +24,7 @@ def completes(fake_node, results, output: RunOutput | None = None) -> None:
     fake_node.on_submit = lambda job: fake_node.complete(job.id, results, output)
 
 
-def test_docker_run_prints_the_id_and_what_the_job_wrote(run, fake_node, results):
+def test_docker_run_prints_the_id_and_the_output_of_the_job(run, fake_node, results):
     completes(fake_node, results, RunOutput(exit_code=3, stdout=b"hello\n", stderr=b"oh"))
     result = run("docker", "run", "busybox", "echo", "hello")
     assert result.exit_code == 0
@@ -32,7 +40,7 @@ def test_docker_run_prints_the_id_and_what_the_job_wrote(run, fake_node, results
     }
 
 
-def test_id_only_and_wait_print_the_id_alone(run, fake_node, results):
+def test_id_only_with_wait_prints_only_the_id(run, fake_node, results):
     completes(fake_node, results)
     result = run("docker", "run", "--id-only", "--wait", "busybox:latest", "--", "sh", "-c", "uname -a")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{FIRST}\n", "")
@@ -41,19 +49,19 @@ def test_id_only_and_wait_print_the_id_alone(run, fake_node, results):
 
 
 @pytest.mark.parametrize("flag", ["--id-only", "--no-wait"])
-def test_without_waiting_the_id_is_printed_at_once(run, fake_node, flag):
+def test_no_wait_prints_the_id_at_once(run, fake_node, flag):
     result = run("docker", "run", flag, "busybox")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{FIRST}\n", "")
     assert len(fake_node.requests) == 1
 
 
 @pytest.mark.parametrize("flags", [(), ("--id-only", "--wait"), ("--download",)])
-def test_job_that_fails_fails_the_command_with_its_message(run, fake_node, tmp_path, flags):
+def test_a_failed_job_fails_the_command_with_its_message(run, fake_node, tmp_path, flags):
     fake_node.on_submit = lambda job: fake_node.set_state(job.id, JobState.FAILED, "no such image")
     result = run("docker", "run", *flags, "busybox")
     assert result.exit_code == 1
     assert result.stdout == f"{FIRST}\n"
-    assert result.stderr.splitlines()[-1] == "Error: no such image (job 00000000 has failed)"
+    assert result.stderr.splitlines()[-1] == "Error: no such image (job 00000000 failed)"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,7 +75,7 @@ def test_download_writes_the_results(run, fake_node, results, tmp_path):
     assert cid_of(tmp_path / "job-00000001") == cid_of(results)
 
 
-def test_local_input_is_added_to_the_node_first(run, fake_node, tmp_path):
+def test_local_inputs_are_added_to_the_node_first(run, fake_node, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.txt").write_text("a")
     (tmp_path / "b.txt").write_text("b")
@@ -131,7 +139,7 @@ def test_wasm_run_adds_a_local_module_to_the_node(run, fake_node, results, tmp_p
         ("https://example.org/m.wasm", {"URL": "https://example.org/m.wasm"}),
     ],
 )
-def test_wasm_module_may_be_a_cid_or_a_url(run, fake_node, module, params):
+def test_a_wasm_module_may_be_a_cid_or_a_url(run, fake_node, module, params):
     assert run("wasm", "run", "--no-wait", "--entrypoint", "main", module).exit_code == 0
     task = fake_node.jobs[FIRST].spec.task
     assert task.engine.params == {"EntryModule": "/modules/entry.wasm", "Entrypoint": "main"}
@@ -139,7 +147,7 @@ def test_wasm_module_may_be_a_cid_or_a_url(run, fake_node, module, params):
 
 
 @pytest.mark.parametrize("command", [("job", "run"), ("create",)])
-def test_job_file_is_submitted(run, fake_node, results, tmp_path, command):
+def test_a_job_file_is_submitted(run, fake_node, results, tmp_path, command):
     completes(fake_node, results)
     (tmp_path / "job.yaml").write_text("name: from a file\ntasks: [engine: {type: noop}]")
     result = run(*command, "--id-only", "--wait", "job.yaml")
@@ -147,25 +155,25 @@ def test_job_file_is_submitted(run, fake_node, results, tmp_path, command):
     assert fake_node.jobs[FIRST].spec.name == "from a file"
 
 
-def test_job_file_may_come_from_standard_input(run, fake_node):
+def test_a_job_file_may_be_standard_input(run, fake_node):
     assert run("job", "run", "--no-wait", "-", input="tasks: [engine: {type: noop}]").exit_code == 0
     assert run("validate", "-", input="tasks: [engine: {type: noop}]").stdout == "The job is valid.\n"
 
 
 @pytest.mark.parametrize("command", [("job", "run"), ("validate",)])
-def test_invalid_job_file_names_each_fault_on_a_line(run, fake_node, tmp_path, command):
+def test_an_invalid_job_file_is_an_error_with_every_fault(run, fake_node, tmp_path, command):
     (tmp_path / "job.json").write_text('{"Count": 0, "Tasks": [{"Engine": {"Type": "docker"}}]}')
     result = run(*command, "job.json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: the job is not valid:\n"
+        "Error: invalid job:\n"
         "  Tasks[0].Engine.Params.Image: missing\n"
         "  Count: must be at least 1\n"
     )  # fmt: skip
     assert fake_node.requests == []
 
 
-def test_fault_that_the_node_finds_is_told_alike(run):
+def test_a_fault_that_the_node_finds_is_an_error(run):
     result = run("docker", "run", "--memory", "lots", "busybox")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == (
@@ -191,12 +199,28 @@ def test_fault_that_the_node_finds_is_told_alike(run):
         ("--api-port", "0", "list"),
     ],
 )
-def test_wrong_use_is_told_and_nothing_is_sent(run, fake_node, arguments):
+def test_wrong_usage_is_an_error_and_sends_nothing(run, fake_node, arguments):
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Error: " in result.stderr
     assert fake_node.requests == []
 
 
-def test_command_that_is_nearly_one_is_suggested(run):
+def test_a_similar_command_is_suggested(run):
     assert "Did you mean 'list'?" in run("lst").stderr
+
+
+def test_a_node_that_responds_early_is_not_asked_again_at_once(fake_node):
+    fake_node.add_job(FIRST)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            fake_node.set_state(FIRST, JobState.FAILED)
+
+    fake_node.respond_early = True
+    with BlockingConnection("127.0.0.1", fake_node.port) as connection:
+        job, _ = wait_for_job(connection, FIRST, quiet=True, clock=lambda: 0.0, sleep=sleep)
+    assert state_of(job) == ("Failed", "")
+    assert pauses == [1.0, 1.0, 1.0]

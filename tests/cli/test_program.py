@@ -1,3 +1,8 @@
+"""The program as a whole: start-up, flags of all commands, errors, and `id` and `version` (`cli/agent.py`).
+
+Also covers `cli/root.py`, `cli/lazy_group.py` and `cli/options.py`.
+"""
+
 from __future__ import annotations
 
 import os
@@ -11,9 +16,7 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p import __version__
-from bacalhau_p2p.cli.faults import status_of
 from bacalhau_p2p.cli.root import cli
-from bacalhau_p2p.errors import JobFailed
 from bacalhau_p2p.model.state import JobState
 from tests.support.servers.fake_node import NODE
 
@@ -36,7 +39,7 @@ def command(*arguments: str) -> str:
     return f"sys.argv = {['bacalhau-p2p', *arguments]!r}\nfrom bacalhau_p2p.cli import main\nmain()"
 
 
-def test_the_command_line_is_imported_without_anything_heavy():
+def test_the_command_line_imports_nothing_heavy():
     assert not HEAVY & loaded_by("import bacalhau_p2p.cli, bacalhau_p2p.cli.root")
     assert not (HEAVY | {"http", "yaml"}) & loaded_by(command("version"))
 
@@ -62,7 +65,7 @@ def test_version_is_that_of_the_package(run):
     assert run("version", "--server").stdout == f"bacalhau-p2p v{__version__}\nnode v9.9.9\n"
 
 
-def test_id_is_that_of_the_node(run):
+def test_id_prints_the_id_of_the_node(run):
     assert run("id").stdout == f"{NODE}\n"
 
 
@@ -73,12 +76,12 @@ def test_add_and_cid_print_the_same_cid(run, fake_node, results):
     assert added.stdout.strip() in map(str, fake_node.blocks)
 
 
-def test_cid_of_a_known_file(run, tmp_path):
+def test_the_cid_of_a_known_file_is_right(run, tmp_path):
     (tmp_path / "hello").write_bytes(b"hello\n")
     assert run("cid", "hello").stdout == "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am\n"
 
 
-def test_the_address_may_stand_before_or_behind_the_command(run, fake_node, monkeypatch):
+def test_the_address_may_come_before_or_after_the_command(run, fake_node, monkeypatch):
     monkeypatch.setenv("BACALHAU_P2P_API_PORT", "1")
     port = str(fake_node.port)
     assert run("--api-port", port, "list").exit_code == 0
@@ -88,47 +91,47 @@ def test_the_address_may_stand_before_or_behind_the_command(run, fake_node, monk
     assert run("list").exit_code == 2
 
 
-def test_no_node_is_told_with_its_address(run):
+def test_a_node_that_cannot_be_reached_is_an_error_with_its_address(run):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = str(unused.getsockname()[1])
         result = run("list", "--api-port", port)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"Error: no node listens at http://127.0.0.1:{port}\n"
-    assert run("list", "--api-host", "no such host").stderr.startswith("Error: 'no such host' is not")
+    assert result.stderr == f"Error: cannot connect to http://127.0.0.1:{port}; is a node running there?\n"
+    assert run("list", "--api-host", "no such host").stderr.startswith("Error: invalid host 'no such host'")
     assert run("list", "--api-host", "no-such-host.invalid").exit_code == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ((200, b"<html>"), "is not a node of ours"),
+        ((200, b"<html>"), "Error: no bacalhau_p2p node at"),
         ((503, b"down"), "the node answered with HTTP status 503"),
         ((401, b'{"Error": "a token is needed", "Code": "ApiError"}'), "Error: a token is needed"),
-        ((200, b"{}"), "cannot be understood"),
+        ((200, b"{}"), "Error: unexpected response from the node at"),
     ],
 )
-def test_answer_that_is_none_is_told_in_a_line(run, fake_node, answer, expected):
-    fake_node.raw_answer = answer
+def test_a_malformed_response_is_an_error_of_one_line(run, fake_node, answer, expected):
+    fake_node.raw_response = answer
     result = run("id")
     assert result.exit_code == 1
     assert expected in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_token_of_the_environment_goes_along(run, fake_node, monkeypatch):
+def test_the_token_in_the_environment_is_sent(run, fake_node, monkeypatch):
     monkeypatch.setenv("BACALHAU_P2P_API_TOKEN", "secret")
     run("id")
     assert fake_node.authorizations == ["Bearer secret"]
 
 
-def test_lost_answer_to_a_submission_makes_one_job(run, fake_node):
-    fake_node.lose_answers = 2
+def test_a_submission_whose_response_is_lost_makes_one_job(run, fake_node):
+    fake_node.lose_responses = 2
     assert run("docker", "run", "--no-wait", "busybox").exit_code == 0
     assert len(fake_node.jobs) == 1
 
 
-def test_ctrl_c_while_waiting_says_that_the_job_goes_on(fake_node):
+def test_ctrl_c_while_waiting_says_that_the_job_continues(fake_node):
     program = subprocess.Popen(
         [*PROGRAM, "--api-port", str(fake_node.port), "docker", "run", "busybox"],
         stdout=subprocess.PIPE,
@@ -141,11 +144,11 @@ def test_ctrl_c_while_waiting_says_that_the_job_goes_on(fake_node):
     stdout, stderr = program.communicate(timeout=20)
     assert program.returncode == 130
     assert stdout == "00000000-0000-4000-8000-000000000000\n"
-    assert stderr.splitlines()[-1] == "Job 00000000 goes on; to stop it: bacalhau-p2p cancel 00000000"
+    assert stderr.splitlines()[-1] == "Job 00000000 continues; to stop it: bacalhau-p2p cancel 00000000"
     assert "Traceback" not in stderr
 
 
-def test_state_changes_are_told_as_they_come(run, fake_node, results):
+def test_changes_of_state_are_printed_as_they_happen(run, fake_node, results):
     def runs_and_ends(job) -> None:
         def end() -> None:
             with fake_node.changed:
@@ -160,17 +163,7 @@ def test_state_changes_are_told_as_they_come(run, fake_node, results):
     assert result.stderr.splitlines()[:2] == ["  Running", "  Completed"]
 
 
-def test_error_in_a_group_is_told_alone(capsys):
-    group = BaseExceptionGroup(
-        "all", [ExceptionGroup("inner", [JobFailed("it\nfailed")]), KeyboardInterrupt()]
-    )
-    assert status_of(group) == 1
-    assert capsys.readouterr().err == "Error: it failed\n"
-    assert status_of(BaseExceptionGroup("all", [KeyboardInterrupt()])) == 130
-    assert status_of(ExceptionGroup("all", [JobFailed("x"), ZeroDivisionError()])) is None
-
-
-def test_file_that_cannot_be_written_is_told_in_a_line(run, fake_node, results, tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error_of_one_line(run, fake_node, results, tmp_path):
     fake_node.add_job("abcdef")
     fake_node.complete("abcdef", results)
     (tmp_path / "file").write_text("")
@@ -179,12 +172,12 @@ def test_file_that_cannot_be_written_is_told_in_a_line(run, fake_node, results, 
     assert result.stderr.count("\n") == 1
 
 
-def test_help_in_the_list_of_commands_is_that_of_the_command():
+def test_the_list_of_commands_has_the_help_of_each_command():
     for name, (_, help_) in cli.lazy.items():
         loaded = cli.get_command(None, name)
         assert loaded is not None
         assert loaded.get_short_help_str(200).startswith(help_.removesuffix(".")), name
 
 
-def test_program_is_installed():
+def test_the_program_is_installed():
     assert (Path(sys.executable).parent / "bacalhau-p2p").exists()

@@ -1,0 +1,57 @@
+"""Values as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+NANOSECONDS = 1_000_000_000
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, each column as wide as its widest cell."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        " " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def size_text(size: object) -> str:
+    """Bytes, such as `12.3 MB`; a question mark if they are not known."""
+    if not isinstance(size, int):
+        return "?"
+    if size < 1000:
+        return f"{size} B"
+    amount, units = size / 1000, ["kB", "MB", "GB", "TB"]
+    while amount >= 999.95 and len(units) > 1:
+        amount /= 1000
+        del units[0]
+    return f"{amount:.1f} {units[0]}"
+
+
+def day_and_minute(nanoseconds: object) -> str:
+    """A local time such as `26-11-22 18:59`; empty if there is none."""
+    if not isinstance(nanoseconds, int):
+        return ""
+    return datetime.fromtimestamp(nanoseconds / NANOSECONDS).strftime("%y-%m-%d %H:%M")
+
+
+def time_of_day(nanoseconds: object, now: datetime) -> str:
+    """A local time such as `18:59:25`, with its date unless it is today; empty if there is none."""
+    if not isinstance(nanoseconds, int):
+        return ""
+    time = datetime.fromtimestamp(nanoseconds // NANOSECONDS)
+    return time.strftime("%H:%M:%S" if time.date() == now.date() else "%y-%m-%d-%H:%M:%S")
+
+
+def exact_time(nanoseconds: object) -> object:
+    """A local time with milliseconds and UTC offset; anything else as it is."""
+    if not isinstance(nanoseconds, int):
+        return nanoseconds
+    time = datetime.fromtimestamp(nanoseconds / NANOSECONDS).astimezone()
+    return time.isoformat(sep=" ", timespec="milliseconds")
+
+
+def shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,74 @@
+"""The inputs and modules that flags name, as input sources of a job; local ones are added to the node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from bacalhau_p2p.cli.job_builder import (
+    JSON,
+    MODULES,
+    InputFlag,
+    default_target,
+    ipfs_source,
+    parse_input,
+    parse_source,
+)
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.errors import InvalidCID
+
+
+def prepare_inputs(connection: BlockingConnection, flags: Sequence[str], *, dry_run: bool) -> list[JSON]:
+    """The input sources of `--input` flags. Local ones are added to the node or, in a dry run, hashed.
+
+    Raises click's usage error, ContentError.
+    """
+    return [_prepare(connection, parse_input(flag), dry_run=dry_run) for flag in flags]
+
+
+def prepare_module(connection: BlockingConnection, module: str, *, dry_run: bool) -> JSON:
+    """A WebAssembly module as an input source, in a folder apart from the job's data."""
+    given = parse_source(module)
+    if given.source:
+        return given.at(f"{MODULES}/entry.wasm")
+    path = Path(given.path)
+    if path.is_file():
+        cid = _add(connection, path, dry_run=dry_run)
+        return {"Target": f"{MODULES}/{path.name}", "Source": ipfs_source(cid)}
+    if parsed := _cid_or_none(given.path):
+        return {"Target": f"{MODULES}/entry.wasm", "Source": ipfs_source(parsed)}
+    raise click.UsageError(f"{module!r} is not a file, a CID or a URL")
+
+
+def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool) -> JSON:
+    if given.source:
+        return given.at(default_target(given))
+    path = Path(given.path)
+    if not path.exists():
+        if cid := _cid_or_none(given.path):
+            return InputFlag(ipfs_source(cid), given.target).at(default_target(given))
+        raise click.UsageError(f"input {given.path!r} is not a file, a folder, a CID or a URL")
+    added = InputFlag(ipfs_source(_add(connection, path, dry_run=dry_run)), given.target)
+    return added.at(default_target(given) if path.is_dir() else f"/inputs/{path.name}")
+
+
+def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:
+    """The CID of a local file or folder, which is on the node afterwards unless this is a dry run."""
+    if dry_run:
+        from bacalhau_p2p.ipfs.files.importer import cid_of
+
+        return str(cid_of(path))
+    from bacalhau_p2p.client.upload import upload
+
+    return connection.call(upload(path))
+
+
+def _cid_or_none(text: str) -> str | None:
+    from bacalhau_p2p.ipfs.format.cid import CID
+
+    try:
+        return str(CID.parse(text))
+    except InvalidCID:
+        return None

@@ -1,0 +1,86 @@
+"""What the command line shows of jobs and executions, from the JSON of the API. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+JSON = dict[str, Any]
+
+ENDED = frozenset({"Completed", "Failed", "Stopped"})
+"""The terminal states of a job."""
+
+
+def short_id(job_id: str) -> str:
+    return job_id[:8]
+
+
+def id_of(job: JSON) -> str:
+    return str(job.get("ID", ""))
+
+
+def state_of(job: JSON) -> tuple[str, str]:
+    """The state of a job, and the message that explains it."""
+    state = job.get("State")
+    if not isinstance(state, dict):
+        return "Unknown", ""
+    return str(state.get("StateType", "Unknown")), str(state.get("Message") or "")
+
+
+def state_of_execution(execution: JSON) -> str:
+    return str((execution.get("ComputeState") or {}).get("StateType"))
+
+
+def executions_of(job: JSON) -> list[JSON]:
+    """The executions that a list of jobs includes."""
+    items = (job.get("Executions") or {}).get("Items") or []
+    return [item for item in items if isinstance(item, dict)]
+
+
+def published_results(executions: Sequence[JSON]) -> dict[str, list[str]]:
+    """The distinct CIDs that executions published, in order, each with the multiaddrs of its providers."""
+    published = [execution.get("PublishedResult") for execution in executions]
+    return providers_by_cid([result for result in published if isinstance(result, dict)])
+
+
+def providers_by_cid(results: Sequence[JSON]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for result in results:
+        params: JSON = result.get("Params") or {}
+        if isinstance(cid := params.get("CID"), str) and cid:
+            found.setdefault(cid, []).extend(map(str, params.get("Providers") or []))
+    return found
+
+
+def summary(job: JSON) -> str:
+    """What a job runs, on one line: `Docker busybox:latest uname -a`."""
+    tasks = job.get("Tasks")
+    task = tasks[0] if isinstance(tasks, list) and tasks else None
+    engine = task.get("Engine") if isinstance(task, dict) else None
+    if not isinstance(engine, dict):
+        return ""
+    params: JSON = engine.get("Params") or {}
+    kind = str(engine.get("Type", ""))
+    words = [kind.capitalize()]
+    if kind == "docker":
+        words += [str(params.get("Image", "")), *map(str, params.get("Entrypoint") or [])]
+    elif kind == "wasm":
+        words.append(str(params.get("EntryModule", "")).rpartition("/")[2])
+    words += map(str, params.get("Parameters") or [])
+    return " ".join(" ".join(words).split())
+
+
+def verified(job: JSON, executions: Sequence[JSON]) -> str:
+    """Accepted results of all that were verified, such as `2/3`; empty if nothing is verified."""
+    if str((job.get("Verifier") or {}).get("Type", "noop")) == "noop":
+        return ""
+    states = [state_of_execution(execution) for execution in executions]
+    accepted = sum(state in {"ResultAccepted", "Completed"} for state in states)
+    judged = accepted + states.count("ResultRejected")
+    return f"{accepted}/{judged}" if judged else ""
+
+
+def first_output(executions: Sequence[JSON]) -> JSON | None:
+    """The beginning of what the first completed execution wrote, and its exit code."""
+    completed = [e for e in executions if state_of_execution(e) == "Completed"]
+    return next((e["RunOutput"] for e in completed if isinstance(e.get("RunOutput"), dict)), None)

@@ -1,0 +1,99 @@
+"""Submits a job, waits until it has ended, and shows or fetches its results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import click
+
+from bacalhau_p2p.cli.error_report import INTERRUPTED
+from bacalhau_p2p.cli.job_view import ENDED, JSON, first_output, short_id, state_of
+from bacalhau_p2p.cli.options import FollowOptions
+from bacalhau_p2p.cli.results import fetch_results, require_completed
+from bacalhau_p2p.client import calls
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
+
+FIRST_POLL = 1.0
+"""Seconds of the first long poll. Polls get longer, so that the first changes of state are seen soon."""
+
+_FAILED = frozenset({"Failed", "Stopped"})
+"""States whose message is the error of the command."""
+
+
+def submit_and_follow(connection: BlockingConnection, job: JSON, options: FollowOptions) -> None:
+    """Submit a job and follow it as the flags say. Raises JobFailed if it fails while we wait.
+
+    The job's id and stdout go to stdout, everything about it to stderr.
+    """
+    if options.dry_run:
+        return _print_job(job)
+    job_id = connection.call(calls.submit_job(job))
+    click.echo(job_id)  # at once, so that the job is not lost if waiting fails
+    if not options.waits:
+        return None
+    try:
+        ended, executions = wait_for_job(connection, job_id, quiet=options.id_only)
+    except KeyboardInterrupt:
+        short = short_id(job_id)
+        click.echo(f"\nJob {short} continues; to stop it: bacalhau-p2p cancel {short}", err=True)
+        click.get_current_context().exit(INTERRUPTED)
+    require_completed(ended)
+    if options.download:
+        fetch_results(connection, ended, executions, options.output_dir, quiet=options.id_only)
+    elif not options.id_only:
+        _print_output(job_id, executions)
+    return None
+
+
+def wait_for_job(
+    connection: BlockingConnection,
+    job_id: str,
+    *,
+    quiet: bool,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[JSON, list[JSON]]:
+    """The job once it has ended, with its executions. Prints each change of its state unless `quiet`."""
+    shown, poll = "", calls.LONG_POLL if quiet else FIRST_POLL
+    while True:
+        asked_at = clock()
+        job, executions = connection.call(calls.get_job_with_executions(job_id, wait=poll))
+        state, message = state_of(job)
+        if not quiet and state != shown:
+            click.echo(f"  {state}{f': {message}' if message and state not in _FAILED else ''}", err=True)
+            shown = state
+        if state in ENDED:
+            return job, executions
+        sleep(calls.pause_between_polls(poll, clock() - asked_at))
+        poll = min(2 * poll, calls.LONG_POLL)
+
+
+def _print_job(job: JSON) -> None:
+    """The job as YAML, in the normal form in which it would be submitted. Raises InvalidJob."""
+    import yaml
+
+    from bacalhau_p2p.model.parsing import job_from_mapping
+
+    normal = job_from_mapping(job).model_dump(mode="json", by_alias=True)
+    click.echo(yaml.safe_dump(normal, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _print_output(job_id: str, executions: Sequence[JSON]) -> None:
+    """The beginning of what the job wrote, and how to get the rest."""
+    output = first_output(executions)
+    if output is not None:
+        _print_stream(output.get("Stdout"), err=False)
+        _print_stream(output.get("Stderr"), err=True)
+        if output.get("ExitCode"):
+            click.echo(f"exit code: {output['ExitCode']}", err=True)
+        if output.get("StdoutTruncated") or output.get("StderrTruncated"):
+            click.echo("(output truncated; the results have all of it)", err=True)
+    short = short_id(job_id)
+    click.echo(f"\nTo get the results:  bacalhau-p2p get {short}", err=True)
+    click.echo(f"To see the details:  bacalhau-p2p describe {short}", err=True)
+
+
+def _print_stream(text: object, *, err: bool) -> None:
+    if isinstance(text, str) and text:
+        click.echo(text, nl=not text.endswith("\n"), err=err)

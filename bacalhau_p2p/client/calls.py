@@ -1,0 +1,283 @@
+"""Every call of a node's HTTP API as a value: the request to send, and how to read the response.
+
+Does no I/O: `AsyncConnection` and `BlockingConnection` send the requests. Imports nothing slow, because
+a command has to start within 0.1 s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
+from urllib.parse import quote, urlencode
+
+from bacalhau_p2p.errors import ApiError, BacalhauError, NodeUnavailable
+from bacalhau_p2p.model.api_errors import error_from_json
+
+JSON = dict[str, Any]
+
+JOBS = "/api/v1/orchestrator/jobs"
+NODES = "/api/v1/orchestrator/nodes"
+AGENT = "/api/v1/agent"
+CONTENT = "/api/v1/content"
+GATEWAY = "/ipfs"
+
+RESPONSE_TIMEOUT = 30.0
+"""Seconds to wait for a response, or for its next part, beyond what the node was asked to wait."""
+FETCH_TIMEOUT = 600.0
+"""Seconds more where the node may have to find a peer that has the content, and to fetch it."""
+LONG_POLL = 60.0
+"""Seconds that a node is asked to hold back the response until a job has ended."""
+
+_SUBMIT_ATTEMPTS = 3
+_EARLY_RESPONSE_PAUSE = 1.0
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+class ResponseLost(NodeUnavailable):
+    """The connection broke after the request was sent; the node may have carried it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[_T]):
+    """One request and how to read its response."""
+
+    method: str
+    path: str
+    """Percent-encoded."""
+    read: Callable[[JSON], _T]
+    """The result from a successful response. Raises KeyError, TypeError, ValueError for a malformed one."""
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes | Iterable[bytes] = b""
+    """Bytes, or pieces that are made while they are sent."""
+    content_type: str = "application/json"
+    """Of the request body, if there is one."""
+    accept: str = "application/json"
+    wait: float = 0.0
+    """Seconds that the node may take to respond, beyond RESPONSE_TIMEOUT."""
+    tries: int = 1
+    """How often the request is sent while its response gets lost."""
+
+    @property
+    def target(self) -> str:
+        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Accept": self.accept, **({"Content-Type": self.content_type} if self.body else {})}
+
+    @property
+    def timeout(self) -> float:
+        """Seconds to wait for the response or its next part."""
+        return RESPONSE_TIMEOUT + self.wait
+
+    def attempts(self) -> Iterator[AbstractContextManager[None]]:
+        """A context for each attempt to send the request; all but the last suppress ResponseLost."""
+        for _ in range(self.tries - 1):
+            yield suppress(ResponseLost)
+        yield nullcontext()
+
+    def then(self, convert: Callable[[_T], _U]) -> Call[_U]:
+        """The same request, with its result converted. `convert` raises what `read` may raise."""
+        return replace(cast("Call[Any]", self), read=lambda response: convert(self.read(response)))
+
+    def result(self, status: int, body: bytes, *, url: str) -> _T:
+        """The result from a whole response. Raises the error in it, and ApiError if it makes no sense."""
+        if status != 200:
+            raise self.error(status, body)
+        response = _decoded(body)
+        if not isinstance(response, dict):
+            raise ApiError(f"no bacalhau_p2p node at {url}: the response is not JSON", status=status)
+        try:
+            return self.read(response)
+        except KeyError as error:
+            raise _malformed(url, f"{error} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise _malformed(url, str(error)) from error
+
+    def error(self, status: int, body: bytes) -> BacalhauError:
+        """The error in a response that has not status 200."""
+        return error_from_json(_decoded(body), status=status)
+
+
+# --- when there is no response ------------------------------------------------------------------
+
+
+def cannot_connect(url: str) -> NodeUnavailable:
+    return NodeUnavailable(f"cannot connect to {url}; is a node running there?")
+
+
+def no_response(url: str, timeout: float) -> ResponseLost:
+    return ResponseLost(f"no response from {url} within {timeout:g} s")
+
+
+def connection_broken(url: str) -> ResponseLost:
+    return ResponseLost(f"connection to {url} broken")
+
+
+def pause_between_polls(asked: float, took: float) -> float:
+    """Seconds to pause before the next long poll: a node that shuts down responds before its time, and
+    must not be asked again in a tight loop."""
+    return _EARLY_RESPONSE_PAUSE if took < asked / 2 else 0.0
+
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+
+def submit_job(job: JSON, *, idempotency_token: str = "") -> Call[str]:
+    """Submit a job; the result is its id. With a token, here a random one, it can be sent repeatedly."""
+    body = {"Job": job, "IdempotencyToken": idempotency_token or os.urandom(16).hex()}
+    return Call(
+        method="PUT",
+        path=JOBS,
+        body=json.dumps(body).encode(),
+        read=lambda response: text(response, "JobID"),
+        tries=_SUBMIT_ATTEMPTS,
+    )
+
+
+def get_job(job_id: str, *, wait: float = 0.0) -> Call[JSON]:
+    """The job with this id or prefix of an id: once it has ended, or as it is after `wait` seconds."""
+    return Call(
+        method="GET",
+        path=_job_path(job_id),
+        query=_given(wait=f"{wait:.3f}" if wait else ""),
+        wait=wait,
+        read=lambda response: _object(response, "Job"),
+    )
+
+
+def get_job_with_executions(job_id: str, *, wait: float = 0.0) -> Call[tuple[JSON, list[JSON]]]:
+    call = get_job(job_id, wait=wait)
+    return replace(
+        cast("Call[Any]", call),
+        query=(*call.query, ("include", "executions")),
+        read=lambda response: (_object(response, "Job"), _items(_object(response, "Executions"))),
+    )
+
+
+def list_jobs(*, limit: int, id_prefix: str = "", executions: bool = False) -> Call[list[JSON]]:
+    """The latest jobs whose id has this prefix, newest first; on request each with its `Executions`."""
+    query = _given(
+        limit=str(limit),
+        order_by="created_at",
+        reverse="true",
+        id_prefix=id_prefix,
+        include="executions" if executions else "",
+    )
+    return Call(method="GET", path=JOBS, query=query, read=_items)
+
+
+def list_executions(job_id: str) -> Call[list[JSON]]:
+    return Call(method="GET", path=_job_path(job_id, "executions"), read=_items)
+
+
+def list_results(job_id: str) -> Call[list[JSON]]:
+    """Where the published results of a job are."""
+    return Call(method="GET", path=_job_path(job_id, "results"), read=_items)
+
+
+def cancel_job(job_id: str, *, reason: str) -> Call[None]:
+    return Call(method="DELETE", path=_job_path(job_id), query=_given(reason=reason), read=_ignore)
+
+
+# --- nodes --------------------------------------------------------------------------------------
+
+
+def list_nodes() -> Call[list[JSON]]:
+    """The nodes that this one knows, itself included."""
+    return Call(method="GET", path=NODES, read=_items)
+
+
+def get_node() -> Call[JSON]:
+    return Call(method="GET", path=f"{AGENT}/node", read=_all)
+
+
+def get_version() -> Call[str]:
+    return Call(method="GET", path=f"{AGENT}/version", read=lambda response: text(response, "GitVersion"))
+
+
+# --- content ------------------------------------------------------------------------------------
+
+
+def list_content() -> Call[JSON]:
+    """The pins of the node (`Items`), and the bytes of its quota (`Quota`) that are used (`Used`)."""
+    return Call(method="GET", path=CONTENT, read=lambda response: {**response, "Items": _items(response)})
+
+
+def pin_content(cid: str, *, keep: str = "") -> Call[str]:
+    """Pin a CID, for a time such as `7d` or until it is unpinned; the result is the CID."""
+    return Call(
+        method="PUT",
+        path=f"{CONTENT}/pins/{quote(cid, safe='')}",
+        query=_given(keep=keep),
+        wait=FETCH_TIMEOUT,
+        read=lambda response: text(response, "CID"),
+    )
+
+
+def unpin_content(cid: str, *, owner: str) -> Call[None]:
+    path = f"{CONTENT}/pins/{quote(cid, safe='')}"
+    return Call(method="DELETE", path=path, query=_given(owner=owner), read=_ignore)
+
+
+def collect_garbage() -> Call[JSON]:
+    """Remove what is neither pinned nor in use; the result says how much (`Blocks`, `Bytes`)."""
+    return Call(method="POST", path=f"{CONTENT}/gc", wait=FETCH_TIMEOUT, read=_all)
+
+
+# --- parts of responses -------------------------------------------------------------------------
+
+
+def text(response: JSON, key: str) -> str:
+    """Text that is not empty. Raises KeyError, TypeError."""
+    value = response[key]
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{key} is not text")
+    return value
+
+
+def _object(response: JSON, key: str) -> JSON:
+    value = response[key]
+    if not isinstance(value, dict):
+        raise TypeError(f"{key} is not an object")
+    return value
+
+
+def _items(response: JSON) -> list[JSON]:
+    found = response["Items"]
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise TypeError("Items is not a list of objects")
+    return found
+
+
+def _all(response: JSON) -> JSON:
+    return response
+
+
+def _ignore(response: JSON) -> None:
+    return None
+
+
+def _given(**values: str) -> Sequence[tuple[str, str]]:
+    return tuple((name, value) for name, value in values.items() if value)
+
+
+def _job_path(job_id: str, *parts: str) -> str:
+    return "/".join((JOBS, quote(job_id, safe=""), *parts))
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _malformed(url: str, problem: str) -> ApiError:
+    return ApiError(f"unexpected response from the node at {url}: {problem}")

@@ -1,0 +1,39 @@
+"""A file or folder on its way to a node's HTTP API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bacalhau_p2p.client.calls import CONTENT, JSON, Call, text
+from bacalhau_p2p.errors import ApiError, InvalidCID
+from bacalhau_p2p.ipfs.files.importer import DEFAULT_PROFILE, Profile
+from bacalhau_p2p.ipfs.files.pack import Packed
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
+from bacalhau_p2p.ipfs.format.cid import CID
+
+
+def upload(path: Path, *, profile: Profile = DEFAULT_PROFILE) -> Call[str]:
+    """Add a file or folder to the node, which pins it; the result is its CID.
+
+    Making the body reads the path and raises ContentError. Reading the response checks that the node
+    has stored what was sent, and raises ApiError.
+    """
+    packed = Packed(path, profile=profile)
+
+    def read(response: JSON) -> str:
+        try:
+            cid = CID.parse(text(response, "CID"))
+        except InvalidCID as error:
+            raise ValueError(str(error)) from error
+        if cid != packed.root:
+            raise ApiError(f"the node stored {path} as {cid}; expected {packed.root}")
+        return str(cid)
+
+    return Call(
+        method="PUT",
+        path=CONTENT,
+        query=(("root", "last"),),  # the root is known when everything has been read
+        body=packed,
+        content_type=CAR_MEDIA_TYPE,
+        read=read,
+    )
