@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from bacalhau_p2p.cli.options import repeatable
 from bacalhau_p2p.cli.serve import report_to, run_node
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -53,15 +54,12 @@ STOP_TIMEOUT = 15.0
 @click.option(
     "--api-port", metavar="N", type=int, default=0, help="Port of the requester's API. [default: any]"
 )
-@click.option(
-    "--engine", "engines", metavar="NAME", multiple=True, help="Offer only this engine (repeatable)."
-)
-@click.option(
+@repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
+@repeatable(
     "--allow-local-path",
     "allow_local_paths",
     metavar="PATH",
-    multiple=True,
-    help="Let jobs read this folder of the machine, or write it with PATH:rw (repeatable).",
+    help="Let jobs read this folder of the machine, or write it with PATH:rw.",
 )
 @click.option(
     "--log-level",

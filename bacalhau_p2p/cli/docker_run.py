@@ -9,7 +9,7 @@ import click
 
 from bacalhau_p2p.cli.inputs import prepare_inputs
 from bacalhau_p2p.cli.job_builder import build_job, docker_engine
-from bacalhau_p2p.cli.options import FollowOptions, follow_options, job_options, node_options
+from bacalhau_p2p.cli.options import FollowOptions, follow_options, job_options, node_options, repeatable
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -24,7 +24,7 @@ def docker() -> None:
 @click.argument("arguments", nargs=-1, metavar="[-- CMD ARGS...]")
 @follow_options
 @job_options
-@click.option("--entrypoint", multiple=True, help="Replace the entry point of the image, one word per flag.")
+@repeatable("--entrypoint", help="Replace the entry point of the image, one word per flag.")
 @click.option("-w", "--workdir", metavar="DIR", help="Working directory in the container.")
 @node_options
 def run(

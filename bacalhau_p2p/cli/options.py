@@ -32,6 +32,11 @@ API_PORT = click.option(
 )
 
 
+def repeatable(*names: str, help: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: A002
+    """A flag that may be given several times."""
+    return click.option(*names, multiple=True, help=f"{help} Repeatable.", **attributes)
+
+
 def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command `--api-host` and `--api-port`, and a connection as its first argument."""
 
@@ -118,29 +123,26 @@ def follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _JOB_OPTIONS = [
-    click.option(
+    repeatable(
         "-i",
         "--input",
         "inputs",
-        multiple=True,
         metavar="SRC[:DST]",
         help="Mount SRC at DST [default: /inputs]; SRC,dst=DST is the same. SRC is ipfs://CID, a "
         "CID, a URL, s3://BUCKET/KEY, local://PATH on the compute node, or a local path or "
         "file://PATH, which is added to the node first.",
     ),
-    click.option(
+    repeatable(
         "-o",
         "--output",
         "outputs",
-        multiple=True,
         metavar="NAME:PATH",
         help="Include the folder PATH of the job in its results, as NAME. outputs:/outputs is always "
         "included.",
     ),
-    click.option(
+    repeatable(
         "-e",
         "--env",
-        multiple=True,
         metavar="NAME=VALUE",
         help="Set an environment variable; NAME alone uses its value in this environment.",
     ),
@@ -169,9 +171,9 @@ _JOB_OPTIONS = [
         type=click.Choice(["none", "http", "full"], case_sensitive=False),
         help="Network access of the job [default: none].",
     ),
-    click.option("--domain", "domains", multiple=True, help="Domain that --network http allows."),
+    repeatable("--domain", "domains", help="Domain that --network http allows."),
     click.option("--publisher", metavar="TYPE", help="Where to publish results [default: ipfs]."),
-    click.option("--label", "labels", multiple=True, metavar="K=V", help="Label of the job."),
+    repeatable("--label", "labels", metavar="K=V", help="Label of the job."),
 ]
 
 

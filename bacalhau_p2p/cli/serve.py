@@ -15,6 +15,7 @@ import click
 import trio
 
 from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.cli.options import repeatable
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime import logs
@@ -27,9 +28,7 @@ Ready = Callable[[Node, str], None]
 @click.command()
 @click.option("--requester/--no-requester", default=None, help="Accept jobs from users. [default: yes]")
 @click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
-@click.option(
-    "--peer", "peers", metavar="MULTIADDR", multiple=True, help="Peer to stay connected to (repeatable)."
-)
+@repeatable("--peer", "peers", metavar="MULTIADDR", help="Peer to stay connected to.")
 @click.option(
     "--dht",
     type=click.Choice(["off", "client", "server"], case_sensitive=False),
@@ -37,9 +36,7 @@ Ready = Callable[[Node, str], None]
 )
 @click.option("--swarm-host", metavar="HOST", help="Address to listen on for peers. [default: 0.0.0.0]")
 @click.option("--swarm-port", metavar="N", type=int, help="TCP port for peers, 0 for any. [default: 1235]")
-@click.option(
-    "--announce", metavar="MULTIADDR", multiple=True, help="Address for peers to dial (repeatable)."
-)
+@repeatable("--announce", metavar="MULTIADDR", help="Address for peers to dial.")
 @click.option("--api-host", metavar="HOST", help="Address of the HTTP API. [default: 127.0.0.1]")
 @click.option(
     "--api-port", metavar="N", type=int, help="TCP port of the HTTP API, 0 for any. [default: 1234]"
@@ -47,18 +44,13 @@ Ready = Callable[[Node, str], None]
 @click.option(
     "--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="Folder for the state of the node."
 )
-@click.option(
-    "--label", "labels", metavar="K=V", multiple=True, help="Label that jobs can select (repeatable)."
-)
-@click.option(
-    "--engine", "engines", metavar="NAME", multiple=True, help="Offer only this engine (repeatable)."
-)
-@click.option(
+@repeatable("--label", "labels", metavar="K=V", help="Label that jobs can select.")
+@repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
+@repeatable(
     "--allow-local-path",
     "allow_local_paths",
     metavar="PATH",
-    multiple=True,
-    help="Let jobs read this folder of the machine, or write it with PATH:rw (repeatable).",
+    help="Let jobs read this folder of the machine, or write it with PATH:rw.",
 )
 @click.option(
     "--gateway/--no-gateway",
