@@ -1,4 +1,4 @@
-"""The short form of scripts/chaos: a real network whose processes are killed and cut off all the time."""
+"""A short run of scripts/chaos: a real network whose processes are killed and disconnected all the time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 @pytest.mark.parametrize(
     ("wires", "minutes", "jobs", "kills"),
     [([], 0.3, 14, 4), (["--proxies"], 0.2, 10, 3)],
-    ids=["the best wires", "proxies"],
+    ids=["default", "proxies"],
 )
-def test_some_seconds_of_chaos_lose_nothing_and_leave_nothing(wires, minutes, jobs, kills):
+def test_a_short_run_of_chaos_loses_no_job_and_leaves_nothing_behind(wires, minutes, jobs, kills):
     ran = subprocess.run(
         [
             *(sys.executable, REPOSITORY / "scripts" / "lib" / "chaos", "--json", "--seed", "1", *wires),

@@ -1,4 +1,4 @@
-"""Real processes that are killed: no job is lost, none hangs, and what ran once is not run again."""
+"""Real processes are killed: no job is lost or hangs, and a run that survives is not repeated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,21 @@ import pytest
 
 from bacalhau_p2p.executors.docker.executor import JOB_LABEL
 from tests.support.networks.networks import REPOSITORY, Network, Node
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
 PROBE = REPOSITORY / "tests" / "executors" / "wasm" / "probe.wasm"
 
 
-class Lives:
-    """Nodes by name, each with its folder and its port over all its lives."""
+class Nodes:
+    """Nodes by name. A node that is started again has the same folder, port and flags."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ports: dict[str, str] = {}
         self._flags: dict[str, tuple[str, ...]] = {}
-        self.nodes: dict[str, Node] = {}
+        self.by_name: dict[str, Node] = {}
 
     def start(self, name: str, *flags: str) -> Node:
         """Start a node, or start it again as it was."""
@@ -36,7 +37,7 @@ class Lives:
             free.bind(("127.0.0.1", 0))
             port = self._ports.setdefault(name, str(free.getsockname()[1]))
         flags = self._flags.setdefault(name, flags)
-        node = self.nodes[name] = Node(self._folder / name, "--swarm-port", port, *flags)
+        node = self.by_name[name] = Node(self._folder / name, "--swarm-port", port, *flags)
         return node
 
     def requester(self) -> Network:
@@ -44,34 +45,25 @@ class Lives:
 
     def compute(self, name: str, *engines: str) -> Node:
         flags = [flag for engine in engines for flag in ("--engine", engine)]
-        return self.start(name, "--no-requester", "--peer", self.nodes["requester"].address, *flags)
+        return self.start(name, "--no-requester", "--peer", self.by_name["requester"].address, *flags)
 
     def kill(self, *names: str) -> None:
         for name in names:
-            self.nodes[name].process.kill()
+            self.by_name[name].process.kill()
         for name in names:
-            self.nodes[name].process.communicate()
+            self.by_name[name].process.communicate()
 
 
 @pytest.fixture
-def lives(tmp_path: Path) -> Iterator[Lives]:
-    lives = Lives(tmp_path)
-    yield lives
-    for node in reversed(lives.nodes.values()):
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path)
+    yield nodes
+    for node in reversed(nodes.by_name.values()):
         node.stop()
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 40) -> Any:
-    """The first answer of the condition that is true."""
-    deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.05)
-    return answer
-
-
 def run_container(network: Network, script: str) -> str:
-    """Submit a job that leaves its container's id in its output and in a file; gives its id."""
+    """Submit a job that writes the id of its container to stdout and to a file; returns the id of the job."""
     command = f"hostname; hostname >> /outputs/ran; {script}"
     ran = network.cli(
         *("docker", "run", "--id-only", "-o", "outputs:/outputs", "busybox:latest", "--", "sh", "-c", command)
@@ -85,37 +77,37 @@ def containers(client: docker.DockerClient, job_id: str) -> list[Any]:
 
 
 def running(client: docker.DockerClient, job_id: str) -> Any:
-    """The one container of the job, once its command has begun."""
+    """The container of the job once its command has started."""
     found = containers(client, job_id)
     return found[0] if found and found[0].logs() else None
 
 
 def with_container(
-    lives: Lives, client: docker.DockerClient, script: str, *names: str
+    nodes: Nodes, client: docker.DockerClient, script: str, *names: str
 ) -> tuple[Network, str, Any]:
-    """A requester, compute nodes of these names, and a job of which one of them runs a container."""
-    network = lives.requester()
+    """A requester, compute nodes with these names, and a job whose container runs on one of them."""
+    network = nodes.requester()
     for name in names:
-        lives.compute(name, "docker")
+        nodes.compute(name, "docker")
     network.wait_for_compute_nodes(len(names))
     job_id = run_container(network, script)
     return network, job_id, eventually(lambda: running(client, job_id))
 
 
 def starts(client: docker.DockerClient, job_id: str, since: float) -> list[str]:
-    """The container of every start that the engine has seen for this job, on whatever node."""
+    """The containers that were started for this job, by any node."""
     filters = {"label": f"{JOB_LABEL}={job_id}", "event": "start"}
     seen = client.events(since=int(since), until=int(time.time()) + 1, filters=filters, decode=True)
     return [event["Actor"]["ID"] for event in seen]
 
 
 def accepted(executions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that were more than a bid."""
+    """The executions whose bid was accepted."""
     return [e for e in executions if e["ComputeState"]["StateType"] != "BidRejected"]
 
 
 def completed(network: Network, job_id: str, folder: Path) -> tuple[str, str]:
-    """What a job printed and left in its output folder; it must have had one execution."""
+    """What a job wrote to stdout and to its output folder. It must have had only one execution."""
     job, executions = network.job(job_id, wait=90)
     assert job["State"]["StateType"] == "Completed", job["State"]
     assert len(accepted(executions)) == 1, executions
@@ -124,29 +116,29 @@ def completed(network: Network, job_id: str, folder: Path) -> tuple[str, str]:
 
 
 @pytest.mark.docker
-def test_a_container_that_outlives_its_killed_node_gives_the_result(lives, docker_client, tmp_path):
-    network, job_id, container = with_container(lives, docker_client, "sleep 6; echo done", "compute")
-    lives.kill("compute")
-    lives.start("compute")
+def test_a_container_that_survives_its_killed_node_gives_the_result(nodes, docker_client, tmp_path):
+    network, job_id, container = with_container(nodes, docker_client, "sleep 6; echo done", "compute")
+    nodes.kill("compute")
+    nodes.start("compute")
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
     assert containers(docker_client, job_id) == []
 
 
 @pytest.mark.docker
-def test_a_container_is_not_run_again_by_others_while_its_killed_node_is_started_again(
-    lives, docker_client, tmp_path
+def test_other_nodes_do_not_repeat_the_run_of_a_container_that_survives_its_killed_node(
+    nodes, docker_client, tmp_path
 ):
     began = time.time()
     names = ("first", "second", "third")
-    network, job_id, container = with_container(lives, docker_client, "sleep 10; echo done", *names)
+    network, job_id, container = with_container(nodes, docker_client, "sleep 10; echo done", *names)
     (execution,) = accepted(network.job(job_id)[1])
-    (runner,) = (name for name, node in lives.nodes.items() if node.peer_id == execution["NodeID"])
-    lives.kill(runner)
-    # Longer than it takes to give up what dies with its node; the two others could run it now.
+    (runner,) = (name for name, node in nodes.by_name.items() if node.peer_id == execution["NodeID"])
+    nodes.kill(runner)
+    # By now an execution that ends with its node would be lost, and another node would run the job.
     eventually(lambda: "goes on without it" in network.job(job_id)[0]["State"]["Message"])
     assert [e["ID"] for e in accepted(network.job(job_id)[1])] == [execution["ID"]]
-    lives.start(runner)
+    nodes.start(runner)
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
     assert starts(docker_client, job_id, began) == [container.id]
@@ -154,24 +146,24 @@ def test_a_container_is_not_run_again_by_others_while_its_killed_node_is_started
 
 
 @pytest.mark.docker
-def test_a_container_that_ends_while_its_node_is_dead_gives_the_result(lives, docker_client, tmp_path):
-    network, job_id, container = with_container(lives, docker_client, "sleep 2; echo done", "compute")
-    lives.kill("compute")
+def test_a_container_that_ends_while_its_node_is_down_gives_the_result(nodes, docker_client, tmp_path):
+    network, job_id, container = with_container(nodes, docker_client, "sleep 2; echo done", "compute")
+    nodes.kill("compute")
     assert container.wait()["StatusCode"] == 0
-    # Longer than it takes to miss the node: nobody else could have run the job.
+    # By now the requester knows that the node is down. No other node could have run the job.
     eventually(lambda: "cannot be reached" in network.cli("describe", job_id).stdout)
-    lives.start("compute")
+    nodes.start("compute")
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
     assert containers(docker_client, job_id) == []
 
 
 @pytest.mark.docker
-def test_a_container_that_vanished_with_its_node_is_run_afresh(lives, docker_client, tmp_path):
-    network, job_id, container = with_container(lives, docker_client, "sleep 2; echo done", "compute")
-    lives.kill("compute")
+def test_a_container_that_disappeared_with_its_node_is_started_again(nodes, docker_client, tmp_path):
+    network, job_id, container = with_container(nodes, docker_client, "sleep 2; echo done", "compute")
+    nodes.kill("compute")
     container.remove(force=True)
-    lives.start("compute")
+    nodes.start("compute")
     stdout, ran = completed(network, job_id, tmp_path / "fetched")
     assert re.fullmatch(r"[0-9a-f]{12}\ndone\n", stdout)
     assert not stdout.startswith(container.id[:12])
@@ -179,41 +171,41 @@ def test_a_container_that_vanished_with_its_node_is_run_afresh(lives, docker_cli
 
 
 @pytest.mark.docker
-def test_a_node_stopped_in_order_leaves_no_container(lives, docker_client):
-    network = lives.requester()
-    node = lives.compute("compute", "docker")
+def test_a_node_that_is_stopped_leaves_no_container(nodes, docker_client):
+    network = nodes.requester()
+    node = nodes.compute("compute", "docker")
     network.wait_for_compute_nodes(1)
     job_id = run_container(network, "sleep 3600")
     eventually(lambda: running(docker_client, job_id))
     node.process.terminate()
     node.process.terminate()
-    eventually(lambda: node.process.poll() is not None)
+    node.process.wait(40)
     assert containers(docker_client, job_id) == []
 
 
 @pytest.mark.docker
-def test_a_requester_killed_as_it_answers_completes_the_job_when_it_is_back(lives, docker_client, tmp_path):
-    network = lives.requester()
-    lives.compute("compute", "docker")
+def test_a_restarted_requester_completes_the_job_that_it_had_just_accepted(nodes, docker_client, tmp_path):
+    network = nodes.requester()
+    nodes.compute("compute", "docker")
     network.wait_for_compute_nodes(1)
     job_id = run_container(network, "echo done")
-    lives.kill("requester")
-    network = lives.start("requester").network
+    nodes.kill("requester")
+    network = nodes.start("requester").network
     job, _ = network.job(job_id, wait=90)
     assert job["State"]["StateType"] == "Completed", job["State"]
     eventually(lambda: containers(docker_client, job_id) == [])
 
 
-def test_with_every_node_dead_describe_says_so_and_a_newcomer_completes_the_jobs(lives, tmp_path):
-    network = lives.requester()
+def test_describe_says_that_all_nodes_are_down_and_a_new_one_completes_the_jobs(nodes, tmp_path):
+    network = nodes.requester()
     names = ("first", "second", "third")
     for name in names:
-        lives.compute(name, "wasm")
+        nodes.compute(name, "wasm")
     network.wait_for_compute_nodes(3)
     ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "doze", 6)
     begun = ran.stdout.strip()
     eventually(lambda: any(e["ComputeState"]["StateType"] == "BidAccepted" for e in network.job(begun)[1]))
-    lives.kill(*names)
+    nodes.kill(*names)
     eventually(lambda: "cannot be reached" in network.cli("describe", begun).stdout)
     submitted = network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()
 
@@ -222,7 +214,7 @@ def test_with_every_node_dead_describe_says_so_and_a_newcomer_completes_the_jobs
         return str(state["Message"]) if state["StateType"] == "Queued" else ""
 
     assert re.fullmatch(r"waiting for a node: .*(cannot be reached|did not answer).*", eventually(waits))
-    lives.compute("newcomer", "wasm")
+    nodes.compute("newcomer", "wasm")
     for job_id in (begun, submitted):
         job, executions = network.job(job_id, wait=90)
         assert job["State"]["StateType"] == "Completed", json.dumps(executions)

@@ -1,4 +1,4 @@
-"""Nodes whose disk is full say so in one sentence, and go on with what they kept once there is room."""
+"""A node with a full disk says so in one line, and continues from what it stored once there is room."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PROBE = Path(__file__).parents[1] / "executors" / "wasm" / "probe.wasm"
 
 
 @contextmanager
-def node_on(disk, *flags, least="0"):
-    """A node on the disk, which takes jobs while `least` bytes of it are free."""
-    environment = ("env", f"BACALHAU_P2P_MIN_FREE_DISK={least}")
+def node_on(disk, *flags, min_free="0"):
+    """A node on the disk. It takes jobs while `min_free` is free."""
+    environment = ("env", f"BACALHAU_P2P_MIN_FREE_DISK={min_free}")
     program = (*environment, *disk.prefix, COMMAND, "serve", "--drain", "0")
     node = Node(disk.folder / "node", *flags, program=program)
     try:
@@ -41,14 +41,14 @@ def submit(node, job, token=""):
     return httpx.put(url, json=body, timeout=30, trust_env=False)
 
 
-def submit_for_ever(node, job):
+def submit_many(node, job):
     for number in range(100):
         submit(node, job, token=f"token {number}")
 
 
 @pytest.fixture(params=["file system", "file size"])
 def disk(request, tmp_path):
-    """A real file system where this user may mount one, and a limit on every file's size."""
+    """A small file system if this user may mount one, and a limit on the size of files."""
     if request.param == "file size":
         (tmp_path / "disk").mkdir()
         yield Limited(tmp_path / "disk", 4 * MIB)
@@ -57,19 +57,19 @@ def disk(request, tmp_path):
         yield disk
 
 
-def test_a_node_with_a_full_disk_ends_with_one_sentence_and_resumes_what_it_kept(disk):
+def test_a_node_stops_with_one_line_when_its_disk_is_full_and_resumes_its_jobs_later(disk):
     with node_on(disk, "--engine", "noop") as node:
         done = submit(node, noop("done")).json()["JobID"]
         assert node.network.job(done, wait=30)[0]["State"]["StateType"] == "Completed"
         waits = submit(node, noop("waits", count=2)).json()["JobID"]  # there is one node only
         disk.fill(node.process.pid)
         with pytest.raises(httpx.TransportError):
-            submit_for_ever(node, noop("lost"))  # what is left of the last page fills up too
+            submit_many(node, noop("lost"))  # until the last page of the database is full too
         assert node.process.wait(30) == 1
-        said = node.process.communicate()[1].splitlines()
-        assert len(said) == 1
-        assert said[0].startswith("Error: ")
-        assert said[0].endswith(
+        printed = node.process.communicate()[1].splitlines()
+        assert len(printed) == 1
+        assert printed[0].startswith("Error: ")
+        assert printed[0].endswith(
             (".db cannot be written: database or disk is full", ".db cannot be written: disk I/O error")
         )
     disk.empty()
@@ -81,10 +81,10 @@ def test_a_node_with_a_full_disk_ends_with_one_sentence_and_resumes_what_it_kept
         assert node.stop() == ""
 
 
-def test_a_node_with_little_room_refuses_jobs_and_goes_on(tmp_path):
+def test_a_node_with_little_free_disk_rejects_jobs_and_keeps_running(tmp_path):
     with small_disk(tmp_path / "disk", 4 * MIB) as disk:
-        least = "1EB" if isinstance(disk, Limited) else "1MB"
-        with node_on(disk, "--engine", "noop", least=least) as node:
+        min_free = "1EB" if isinstance(disk, Limited) else "1MB"
+        with node_on(disk, "--engine", "noop", min_free=min_free) as node:
             if not isinstance(disk, Limited):
                 assert submit(node, noop("early"), token="early").status_code == 200
                 disk.fill(node.process.pid, leave=MIB // 2)
@@ -95,13 +95,13 @@ def test_a_node_with_little_room_refuses_jobs_and_goes_on(tmp_path):
                 "Code": "DiskFull",
             }
             if not isinstance(disk, Limited):
-                assert submit(node, noop("early"), token="early").status_code == 200  # it is there already
+                assert submit(node, noop("early"), token="early").status_code == 200  # already stored
                 disk.empty()
                 assert submit(node, noop("late")).status_code == 200
             assert node.stop() == ""
 
 
-def test_content_for_which_there_is_no_room_is_refused_and_the_node_goes_on(disk, tmp_path):
+def test_content_that_does_not_fit_is_rejected_and_the_node_keeps_running(disk, tmp_path):
     (tmp_path / "large").write_bytes(os.urandom(MIB))
     (tmp_path / "small").write_bytes(b"fits")
     with node_on(disk, "--engine", "noop") as node:
@@ -115,7 +115,7 @@ def test_content_for_which_there_is_no_room_is_refused_and_the_node_goes_on(disk
         assert node.stop() == ""
 
 
-def test_a_job_that_fills_the_disk_fails_and_its_node_goes_on(disk, tmp_path):
+def test_a_job_that_fills_the_disk_fails_and_its_node_keeps_running(disk, tmp_path):
     requester = Node(tmp_path / "requester", "--no-compute")
     try:
         network = requester.network

@@ -1,4 +1,4 @@
-"""Real processes over real libp2p: what a user does, and what happens when nodes lie, die or are stopped."""
+"""Real processes over libp2p: what a user does, and what happens when nodes lie, crash or are stopped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.networks.networks import COMMAND, LIAR, REPOSITORY, Network, devstack, network_of
+from tests.support.networks.networks import COMMAND, LIAR, REPOSITORY, Network, Node, devstack, network_of
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
@@ -30,16 +30,7 @@ def network() -> Iterator[Network]:
         yield network
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-# --- what a user does -----------------------------------------------------------------------
+# --- what a user does ---------------------------------------------------------------------
 
 
 def test_three_nodes_count_words_and_agree_with_python(network, tmp_path):
@@ -63,7 +54,7 @@ def test_three_nodes_count_words_and_agree_with_python(network, tmp_path):
 
 
 @pytest.mark.docker
-def test_the_docker_session_works_as_with_bacalhau(docker_client, tmp_path):
+def test_a_docker_session_works_as_with_bacalhau(docker_client, tmp_path):
     with devstack("--engine", "docker", "--compute-nodes", "1") as (network, _):
         hello = 'uname -a && echo "Hello from Bacalhau!"'
         ran = network.cli("docker", "run", "--id-only", "--wait", "busybox:latest", "--", "sh", "-c", hello)
@@ -112,7 +103,7 @@ Tasks:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_a_result_that_is_no_success_is_fetched_like_any_other(network, tmp_path):
+def test_a_result_with_a_non_zero_exit_code_is_fetched_like_any_other(network, tmp_path):
     ran = network.cli(
         "wasm", "run", "--download", "--output-dir", "out", PROBE, "--", "exit", 42, cwd=tmp_path
     )
@@ -121,7 +112,7 @@ def test_a_result_that_is_no_success_is_fetched_like_any_other(network, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["describe", "00000000"], 1, "00000000"),
         (["get", "00000000"], 1, "00000000"),
@@ -141,7 +132,7 @@ def test_a_result_that_is_no_success_is_fetched_like_any_other(network, tmp_path
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line_and_no_traceback(network, tmp_path, arguments, status, said):
+def test_an_input_error_is_one_line_without_a_traceback(network, tmp_path, arguments, status, message):
     malformed, invalid = tmp_path / "malformed.wasm", tmp_path / "invalid.yaml"
     malformed.write_bytes(b"\0asm garbage")
     invalid.write_text("Tasks: [{Engine: {Type: docker, Params: {}}}]")
@@ -155,20 +146,22 @@ def test_bad_input_is_one_line_and_no_traceback(network, tmp_path, arguments, st
     errors = [line for line in ran.stderr.splitlines() if line.startswith("Error")]
     assert ran.returncode == status, ran.stderr
     assert len(errors) == 1
-    assert said.format(**words) in errors[0]
+    assert message.format(**words) in errors[0]
     assert "Traceback" not in ran.stderr
 
 
-def test_an_ambiguous_beginning_of_an_id_is_refused(network):
+def test_an_ambiguous_prefix_of_an_id_is_rejected(network):
     ids: list[str] = []
-    while len({job_id[0] for job_id in ids}) == len(ids):  # 17 jobs at most share a first digit
+    while len({job_id[0] for job_id in ids}) == len(
+        ids
+    ):  # after 17 jobs at the latest two share their first digit
         ids.append(network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "x", "").stdout.strip())
     ran = network.cli("describe", ids[-1][0])
     assert ran.returncode == 1
     assert ran.stderr.startswith(f"Error: several jobs begin with '{ids[-1][0]}'")
 
 
-def test_an_example_script_submits_to_the_network(network):
+def test_the_example_of_a_wasm_job_works(network):
     ran = subprocess.run(
         [sys.executable, REPOSITORY / "examples" / "submit_wasm.py"],
         env={**os.environ, "BACALHAU_P2P_API_PORT": str(network.port)},
@@ -181,7 +174,7 @@ def test_an_example_script_submits_to_the_network(network):
     assert "exit code 0, ipfs://bafy" in ran.stdout
 
 
-def test_the_example_of_three_peers_runs():
+def test_the_example_of_three_peers_works():
     ran = subprocess.run(
         [sys.executable, REPOSITORY / "examples" / "three_peers.py"],
         capture_output=True,
@@ -193,10 +186,10 @@ def test_the_example_of_three_peers_runs():
     assert ran.stdout.count("Completed") == 2
 
 
-# --- nodes that lie, die or are stopped -----------------------------------------------------
+# --- nodes that lie, crash or are stopped -------------------------------------------------
 
 
-def test_of_three_processes_the_one_with_other_bytes_is_rejected(tmp_path):
+def test_a_result_that_differs_from_two_equal_ones_is_rejected(tmp_path):
     with network_of(tmp_path, [(), (sys.executable, str(LIAR), "serve"), ()]) as (network, nodes):
         file = tmp_path / "job.json"
         file.write_text(
@@ -230,8 +223,8 @@ def test_a_killed_node_is_replaced_by_another(tmp_path):
                 e["NodeID"] for e in network.job(job_id)[1] if e["ComputeState"]["StateType"] == "BidAccepted"
             ]
 
-        assert eventually(lambda: bool(running()))
-        (victim,) = [node for node in nodes if node.peer_id in running()]
+        (runner,) = eventually(running)
+        (victim,) = [node for node in nodes if node.peer_id == runner]
         victim.process.kill()
         job, executions = network.job(job_id, wait=60)
         assert job["State"]["StateType"] == "Completed", job["State"]
@@ -240,9 +233,7 @@ def test_a_killed_node_is_replaced_by_another(tmp_path):
         assert set(states.values()) >= {"Completed"}
 
 
-def test_a_requester_that_is_killed_goes_on_with_its_jobs(tmp_path):
-    from tests.support.networks.networks import Node
-
+def test_a_restarted_requester_continues_its_jobs(tmp_path):
     requester = Node(tmp_path / "requester", "--no-compute", "--swarm-port", "0")
     job_id = requester.network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()
     requester.process.kill()
@@ -255,7 +246,7 @@ def test_a_requester_that_is_killed_goes_on_with_its_jobs(tmp_path):
         again.stop()
 
 
-def test_a_port_that_is_taken_is_one_line(tmp_path, network):
+def test_a_port_that_is_in_use_is_an_error_of_one_line(tmp_path, network):
     ran = subprocess.run(
         [COMMAND, "serve", "--data-dir", tmp_path, "--swarm-port", "0", "--api-port", str(network.port)],
         capture_output=True,
@@ -267,7 +258,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path, network):
     assert ran.stderr == f"Error: cannot listen on API address 127.0.0.1:{network.port}: already in use\n"
 
 
-def test_the_devstack_gives_the_status_of_its_command_and_leaves_nothing(tmp_path):
+def test_the_devstack_exits_with_the_status_of_its_command_and_leaves_nothing_behind(tmp_path):
     stack = [COMMAND, "devstack", "--compute-nodes", "1", "--engine", "noop", "--"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     ran = subprocess.run([*stack, "sh", "-c", "exit 7"], env=environment, timeout=120, check=False)
@@ -275,12 +266,12 @@ def test_the_devstack_gives_the_status_of_its_command_and_leaves_nothing(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_devstack_leaves_nothing(tmp_path):
+def test_a_killed_devstack_leaves_nothing_behind(tmp_path):
     with devstack("--compute-nodes", "2", "--engine", "noop", folder=tmp_path) as (_, process):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3
         assert len(list(tmp_path.iterdir())) == 1
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
-    assert eventually(lambda: list(tmp_path.iterdir()) == [])
+    eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    eventually(lambda: list(tmp_path.iterdir()) == [])

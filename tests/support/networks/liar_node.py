@@ -1,4 +1,4 @@
-"""`serve`, but its no-op engine claims another output than honest ones give."""
+"""`serve` with a no-op engine that returns another output than an honest one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of real processes for tests, and the command line against them."""
+"""Networks of real processes, and the command line to use them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+from tests.support.waiting import eventually
 
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "bacalhau-p2p")
@@ -23,19 +24,19 @@ LIAR = Path(__file__).with_name("liar_node.py")
 
 @dataclass(frozen=True)
 class Network:
-    """A requester's API."""
+    """The network as its requester shows it."""
 
     port: int
 
     def cli(
         self, *arguments: object, cwd: Path | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command of ours against it."""
+        """Run `bacalhau-p2p` with these arguments."""
         return subprocess.run(
             [COMMAND, *map(str, arguments)],
             env={**os.environ, "BACALHAU_P2P_API_HOST": "127.0.0.1", "BACALHAU_P2P_API_PORT": str(self.port)},
             cwd=cwd,
-            timeout=120,
+            timeout=timeout,
             capture_output=True,
             text=True,
             check=False,
@@ -55,18 +56,18 @@ class Network:
         return answer["Job"], answer["Executions"]["Items"]
 
     def wait_for_compute_nodes(self, count: int) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+        """Returns once the requester knows so many nodes that run jobs."""
+
+        def known() -> bool:
             nodes = self.get("/api/v1/orchestrator/nodes")["Items"]
-            if sum(node["Compute"] is not None for node in nodes) >= count:
-                return
-            time.sleep(0.05)
-        raise TimeoutError(f"not {count} compute nodes within a minute")
+            return sum(node["Compute"] is not None for node in nodes) >= count
+
+        eventually(known, 60)
 
 
 @contextmanager
 def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network, subprocess.Popen[str]]]:
-    """A devstack without a command, its folder in `folder`; stopped as Ctrl-C would."""
+    """A devstack without a command. Its data is below `folder`. Stopped with SIGTERM at the end."""
     environment = {**os.environ, **({"TMPDIR": str(folder)} if folder else {})}
     process = subprocess.Popen(
         [COMMAND, "devstack", *flags], stdout=subprocess.PIPE, text=True, env=environment
@@ -78,7 +79,7 @@ def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network,
             if found := re.search(r"BACALHAU_P2P_API_PORT=(\d+)", line):
                 port = int(found[1])
                 break
-        assert port, "the devstack ended without showing its API"
+        assert port, "the devstack ended before it printed the address of its API"
         yield Network(port), process
     finally:
         if process.poll() is None:
@@ -87,30 +88,25 @@ def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network,
 
 
 class Node:
-    """One node in a process of its own."""
+    """A node in a process of its own."""
 
     def __init__(self, folder: Path, *flags: str, program: Sequence[str] = (COMMAND, "serve")) -> None:
         base = [
-            "--data-dir",
-            str(folder),
-            "--swarm-host",
-            "127.0.0.1",
-            "--swarm-port",
-            "0",
-            "--api-port",
-            "0",
+            *("--data-dir", str(folder)),
+            *("--swarm-host", "127.0.0.1", "--swarm-port", "0"),
+            *("--api-port", "0"),
         ]
         self.process = subprocess.Popen(
             [*program, *base, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        told = dict(self.process.stdout.readline().strip().split(maxsplit=1) for _ in range(3))
-        self.peer_id = told["Peer"].removeprefix("ID: ")
-        self.address = told["Swarm:"]
-        self.network = Network(int(told["API:"].rpartition(":")[2]))
+        printed = dict(self.process.stdout.readline().strip().split(maxsplit=1) for _ in range(3))
+        self.peer_id = printed["Peer"].removeprefix("ID: ")
+        self.address = printed["Swarm:"]
+        self.network = Network(int(printed["API:"].rpartition(":")[2]))
 
     def stop(self) -> str:
-        """End it in order; gives what it said on stderr."""
+        """Stop the node; returns what it wrote to stderr."""
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.communicate(timeout=30)[1]
@@ -118,7 +114,7 @@ class Node:
 
 @contextmanager
 def network_of(folder: Path, compute: Sequence[Sequence[str]]) -> Iterator[tuple[Network, list[Node]]]:
-    """A requester, and a compute node for each list of a program and its flags (none: `serve`)."""
+    """A requester, and a compute node for each command (default: `serve`)."""
     nodes = [Node(folder / "requester", "--no-compute")]
     try:
         for number, program in enumerate(compute):

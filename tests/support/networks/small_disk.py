@@ -11,24 +11,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-HOLD = 'mount -t tmpfs -o size="$2" none "$1" && echo ready && exec cat'
-"""Mounts in a namespace of its own, and keeps that until its stdin ends."""
+MOUNT_AND_HOLD = 'mount -t tmpfs -o size="$2" none "$1" && echo ready && exec cat'
+"""Mounts a tmpfs in a new namespace, and keeps that until stdin is closed."""
 
 
 class SmallDisk(Protocol):
     folder: Path
-    """Where a node that is started behind `prefix` has the disk."""
+    """The disk, for a node that is started with `prefix`."""
     prefix: Sequence[str]
 
     def fill(self, pid: int, *, leave: int = 0) -> None:
-        """Leave so many bytes for what the node of this process writes."""
+        """Fill the disk, but leave so many bytes for the node of this process."""
 
     def empty(self) -> None:
-        """Make the room again; with it, another process may be started."""
+        """Free the disk again. Another process can be started on it."""
 
 
 class Mounted:
-    """A tmpfs which only those see who are started behind `prefix`."""
+    """A tmpfs that only processes see that are started with `prefix`."""
 
     def __init__(self, folder: Path, holder: subprocess.Popen[str], *, root: bool) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class Mounted:
 
 
 class Limited:
-    """No file of the node may grow beyond a size: its writes fail as those to a full disk do."""
+    """A limit on the size of each file of the node: its writes fail as on a full disk."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
@@ -59,15 +59,15 @@ class Limited:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (min(logs) + leave, resource.RLIM_INFINITY))
 
     def empty(self) -> None:
-        """The limit went with its process."""
+        """The limit ended with its process."""
 
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[SmallDisk]:
-    """A disk of `size` bytes: a real one wherever this user may mount, in a namespace, else limited files."""
+    """A disk of `size` bytes: a tmpfs if this user may mount one, else a limit on the size of files."""
     folder.mkdir()
     root = os.geteuid() == 0
-    command = ["unshare", "-m" if root else "-Urm", "sh", "-c", HOLD, "sh", str(folder), str(size)]
+    command = ["unshare", "-m" if root else "-Urm", "sh", "-c", MOUNT_AND_HOLD, "sh", str(folder), str(size)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as holder:
