@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import trio
 
 _T = TypeVar("_T")
+
+
+class CarriedError:
+    """Carries an error out of nurseries, which would wrap it in an ExceptionGroup.
+
+    error = CarriedError()
+    async with trio.open_nursery():
+        with error.captured():
+            ...
+    error.raise_if_captured()
+    """
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """End the block at an error and keep it. Cancellation passes."""
+        try:
+            yield
+        except (trio.Cancelled, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again by raise_if_captured
+            self._error = error
+
+    def raise_if_captured(self) -> None:
+        """Raise the error as it was raised in the block."""
+        if self._error is not None:
+            raise self._error
 
 
 @asynccontextmanager
@@ -18,26 +47,12 @@ async def background() -> AsyncIterator[trio.Nursery]:
     What the block raises comes out as it was raised, so that its callers can catch it by its type. A
     fault in a task ends the block and comes out as an ExceptionGroup.
     """
-    failure: BaseException | None = None
+    error = CarriedError()
     async with trio.open_nursery() as nursery:
-        try:
+        with error.captured():
             yield nursery
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if _has_cancelled(error):
-                raise  # the nursery absorbs the cancellation if it is its own
-            failure = error
         nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-def _has_cancelled(error: BaseException) -> bool:
-    """A nursery inside the block wraps even a lone Cancelled in a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)
+    error.raise_if_captured()
 
 
 async def all_or_first_fault(

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from bacalhau_p2p.runtime.tasks import all_or_first_fault, background, read_ahead
+from bacalhau_p2p.runtime.tasks import CarriedError, all_or_first_fault, background, read_ahead
 
 
 class Endless:
@@ -36,6 +36,23 @@ async def test_what_a_block_raises_comes_out_as_it_was_raised_and_ends_its_tasks
     with pytest.raises(LookupError):
         await fail_beside_it()
     assert endless.ended
+
+
+async def test_an_error_is_carried_out_of_nurseries_as_it_was_raised():
+    error = CarriedError()
+    async with trio.open_nursery(), trio.open_nursery():
+        with error.captured():
+            raise LookupError
+    with pytest.raises(LookupError):
+        error.raise_if_captured()
+
+
+async def test_cancellation_is_not_captured():
+    error = CarriedError()
+    with trio.move_on_after(0) as scope, error.captured():
+        await trio.sleep_forever()
+    assert scope.cancelled_caught
+    error.raise_if_captured()
 
 
 async def test_results_come_in_the_order_of_the_steps_whichever_ends_first():
