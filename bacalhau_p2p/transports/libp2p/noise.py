@@ -1,7 +1,7 @@
-"""Noise after its handshake: all messages of a read are decrypted at once, all of a write encrypted.
+"""Noise after its handshake: all messages of a read are decrypted together, and all of a write encrypted.
 
-The handshake is py-libp2p's. Its transport phase awaits several times for each message, and does it for
-the 12 bytes of a Yamux header as for anything else.
+The handshake is py-libp2p's. Its transport phase awaits several times for each message, even for the
+12 bytes of a Yamux header.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
 
 from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.transports.libp2p.tcp import LeanTCPStream
+from bacalhau_p2p.transports.libp2p.tcp import TCPStream
 
 TAG_SIZE: Final = 16
 MAX_PLAINTEXT: Final = 65535 - TAG_SIZE
-"""Bytes in one Noise message."""
+"""Maximum bytes of plaintext in one Noise message."""
 
 _NONCE: Final = struct.Struct("<4xQ")
 _LENGTH: Final = struct.Struct(">H")
 
 
 class NoiseReader:
-    """Cuts received bytes into messages and decrypts them. `cipher` is a ChaCha20Poly1305."""
+    """Splits received bytes into messages and decrypts them. `cipher` is a ChaCha20Poly1305."""
 
     def __init__(self, cipher: Any, nonce: int = 0) -> None:
         self._cipher = cipher
         self._nonce = nonce
         self.unfinished = b""
-        """The beginning of a message, to be put ahead of what is received next."""
+        """The beginning of a message, to put before the bytes of the next read."""
 
     def open(self, data: bytes | memoryview) -> list[bytes]:
-        """The messages in `unfinished` and what came after it. Raises RemoteProtocolError for a forgery."""
+        """Decrypt `unfinished` and the bytes after it. Raises RemoteProtocolError for a forged message."""
         view = memoryview(data)
         plaintexts: list[bytes] = []
         position = 0
@@ -65,7 +65,7 @@ class NoiseWriter:
         self._nonce = nonce
 
     def seal(self, plaintext: bytes | bytearray | memoryview) -> list[bytes]:
-        """What to write for these bytes, in parts."""
+        """The bytes to write for this plaintext, in parts."""
         view = memoryview(plaintext)
         parts: list[bytes] = []
         for start in range(0, len(view), MAX_PLAINTEXT):
@@ -77,12 +77,13 @@ class NoiseWriter:
         return parts
 
 
-class LeanSession(SecureSession):  # type: ignore[misc]
-    """An authenticated connection. py-libp2p negotiates on it with `read` and `write`, then a muxer
-    takes it over with `receive` and `send_now`.
+class NoiseSession(SecureSession):  # type: ignore[misc]
+    """An authenticated connection.
+
+    py-libp2p negotiates the muxer on it with `read` and `write`; then Yamux uses `receive` and `send_now`.
     """
 
-    def __init__(self, stock: SecureSession, tcp: LeanTCPStream) -> None:
+    def __init__(self, stock: SecureSession, tcp: TCPStream) -> None:
         super().__init__(
             local_peer=stock.local_peer,
             local_private_key=stock.local_private_key,
@@ -99,9 +100,9 @@ class LeanSession(SecureSession):  # type: ignore[misc]
         self._plain = b""
 
     async def receive(self) -> list[bytes]:
-        """Decrypted bytes, in one piece or more; none at the end.
+        """Decrypted bytes in one or more pieces; none at the end.
 
-        Raises ConnectionClosedError after a reset, RemoteProtocolError for a forgery.
+        Raises ConnectionClosedError after a reset, RemoteProtocolError for a forged message.
         """
         if self._plain:
             plain, self._plain = self._plain, b""
@@ -112,14 +113,14 @@ class LeanSession(SecureSession):  # type: ignore[misc]
         return []
 
     def send_now(self, *plaintexts: bytes | memoryview) -> None:
-        """Encrypt, each beginning a message of its own, and hand over, all in one write."""
+        """Encrypt each plaintext into messages of its own, and send all in one write."""
         parts: list[bytes] = []
         for plaintext in plaintexts:
             parts += self._writer.seal(plaintext)
         self.tcp.send_now(parts)
 
     async def read(self, n: int | None = None) -> bytes:
-        """As of py-libp2p: exactly so many bytes, unless the end comes before."""
+        """py-libp2p's interface: exactly so many bytes, or fewer at the end."""
         while not self._plain or (n is not None and len(self._plain) < n):
             held, self._plain = self._plain, b""
             try:
@@ -136,18 +137,18 @@ class LeanSession(SecureSession):  # type: ignore[misc]
         return piece
 
     async def write(self, data: bytes) -> None:
-        """As of py-libp2p, while no muxer flushes."""
+        """py-libp2p's interface, until Yamux takes over."""
         await self.tcp.write(b"".join(self._writer.seal(data)))
 
     async def close(self) -> None:
         await self.tcp.close()
 
 
-class LeanNoise(NoiseTransport):  # type: ignore[misc]
-    """py-libp2p's handshake, after which a `LeanSession` takes over."""
+class NoiseSecurity(NoiseTransport):  # type: ignore[misc]
+    """py-libp2p's handshake, which results in a `NoiseSession`."""
 
-    async def secure_inbound(self, conn: Any) -> LeanSession:
-        return LeanSession(await super().secure_inbound(conn), conn.stream)
+    async def secure_inbound(self, conn: Any) -> NoiseSession:
+        return NoiseSession(await super().secure_inbound(conn), conn.stream)
 
-    async def secure_outbound(self, conn: Any, peer_id: ID) -> LeanSession:
-        return LeanSession(await super().secure_outbound(conn, peer_id), conn.stream)
+    async def secure_outbound(self, conn: Any, peer_id: ID) -> NoiseSession:
+        return NoiseSession(await super().secure_outbound(conn, peer_id), conn.stream)

@@ -1,7 +1,7 @@
-"""Who is there: one session for each connected peer, from its first connection to its last.
+"""Sessions: one for each connected peer, from its first connection to its last.
 
-A session tells of its peer once broadcasts reach it, watches whether its connections still answer,
-and tells that it is gone after everything that it had sent has been handed over.
+A session emits PeerConnected once broadcasts reach the peer, checks that its connections are alive, and emits
+PeerDisconnected after everything that the peer had sent.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from libp2p.peer.id import ID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import PeerConnected, PeerDisconnected
-from bacalhau_p2p.transports.libp2p.gossip import peer_id_text
-from bacalhau_p2p.transports.libp2p.swarm import GuardedSwarm, abort
+from bacalhau_p2p.transports.libp2p.contained_tasks import abort
+from bacalhau_p2p.transports.libp2p.peer_ids import peer_id_text
+from bacalhau_p2p.transports.libp2p.swarm import GuardedSwarm
 
-READY_WITHIN: Final = 1.0
+SUBSCRIPTION_TIMEOUT: Final = 1.0
 """Seconds that PeerConnected waits for the peer's subscriptions; it may have none."""
 
-PING_EVERY: Final = 2.5
+PING_INTERVAL: Final = 2.5
 PING_TIMEOUT: Final = 3.0
-"""Seconds. A silent connection is given up after at most their sum."""
+"""Seconds. A dead connection is closed after at most the sum of both."""
 
 Emit = Callable[[PeerConnected | PeerDisconnected], Awaitable[None]]
 
@@ -37,36 +38,44 @@ class Session:
     def __init__(self, peer: PeerID, predecessor: Session | None) -> None:
         self.peer = peer
         self.predecessor = predecessor
-        self.subscribed = trio.Event()
+        self.ready = trio.Event()
+        """Set when broadcasts reach the peer, or when it is gone."""
         self.gone = trio.Event()
-        self.done = trio.Event()
+        """Set when the last connection is lost."""
+        self.ended = trio.Event()
+        """Set once PeerDisconnected was emitted."""
         self.readers = 0
         self._announced = False
         self._announcing = trio.Lock()
         self._idle = trio.lowlevel.ParkingLot()
 
     async def announce(self, emit: Emit) -> None:
-        """Tell of the peer, once, and after the farewell of its last session."""
+        """Emit PeerConnected, once, and after PeerDisconnected of the peer's last session."""
         if self._announced:
             return
         async with self._announcing:
             if not self._announced:
                 if self.predecessor is not None:
-                    await self.predecessor.done.wait()
+                    await self.predecessor.ended.wait()
                     self.predecessor = None
                 await emit(PeerConnected(self.peer))
                 self._announced = True
 
-    async def disconnect(self, emit: Emit) -> None:
-        """Tell that the peer is gone, once all is handed over that it had sent."""
+    def lose(self) -> None:
+        """The last connection is lost."""
+        self.gone.set()
+        self.ready.set()
+
+    async def end(self, emit: Emit) -> None:
+        """Emit PeerDisconnected, once everything is delivered that the peer had sent."""
         while self.readers:
             await self._idle.park()
         await emit(PeerDisconnected(self.peer))
-        self.done.set()
+        self.ended.set()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """The farewell waits for the end of this block: it may still hand over what the peer sent."""
+        """The session does not end within this block, which may still deliver what the peer sent."""
         self.readers += 1
         try:
             yield
@@ -76,9 +85,9 @@ class Session:
 
 
 class Sessions(INotifee):  # type: ignore[misc]
-    """All sessions of a node, kept by what the swarm tells of connections.
+    """All sessions of a node, derived from the swarm's notifications of connections.
 
-    `emit` gets the news of peers; `connection_lost` hears of every yamux connection that ended.
+    `emit` takes PeerConnected and PeerDisconnected; `connection_lost` gets every Yamux connection that ended.
     """
 
     def __init__(
@@ -105,27 +114,30 @@ class Sessions(INotifee):  # type: ignore[misc]
 
     @property
     def peers(self) -> tuple[PeerID, ...]:
+        """The connected peers."""
         return tuple(self._sessions)
 
     def is_connected(self, peer: PeerID) -> bool:
-        """Whether a connection stands now; a session outlives its last one by a fraction of a second."""
+        """Whether there is a connection now. A session outlasts its last one by a fraction of a second."""
         return any(not conn.is_closed for conn in self._swarm.get_connections(ID.from_base58(peer)))
 
     def reading(self, peer: PeerID) -> AbstractContextManager[None]:
-        """Wraps the reading of what this peer sends."""
+        """A block that reads what this peer sends: its session does not end meanwhile."""
         session = self._sessions.get(peer)
         return nullcontext() if session is None else session.reading()
 
     def subscribed(self, peer: PeerID) -> None:
-        """Broadcasts reach this peer now."""
+        """Broadcasts reach this peer from now on."""
         if session := self._sessions.get(peer):
-            session.subscribed.set()
+            session.ready.set()
 
     async def announce(self, peer: PeerID) -> None:
-        """Make sure that the peer was told of before anything that it sent."""
+        """Emit PeerConnected of a peer before anything that it sent."""
         session = self._sessions.get(peer) or self._leaving.get(peer)
         if session is not None:
             await session.announce(self._emit)
+
+    # --- py-libp2p's notifications ------------------------------------------------------------
 
     async def connected(self, network: Any, conn: Any) -> None:
         peer_id: ID = conn.muxed_conn.peer_id
@@ -145,7 +157,7 @@ class Sessions(INotifee):  # type: ignore[misc]
         peer = peer_id_text(peer_id.to_bytes())
         if session := self._sessions.pop(peer, None):
             self._leaving[peer] = session
-            session.gone.set()
+            session.lose()
 
     async def opened_stream(self, network: Any, stream: Any) -> None:
         pass
@@ -159,33 +171,24 @@ class Sessions(INotifee):  # type: ignore[misc]
     async def listen_close(self, network: Any, multiaddr: Any) -> None:
         pass
 
+    # --- tasks --------------------------------------------------------------------------------
+
     async def _follow(self, session: Session) -> None:
-        with trio.move_on_after(READY_WITHIN):
-            await wait_for_any(session.subscribed, session.gone)
+        """Emit the events of one session."""
+        with trio.move_on_after(SUBSCRIPTION_TIMEOUT):
+            await session.ready.wait()
         await session.announce(self._emit)
         await session.gone.wait()
-        await session.disconnect(self._emit)
+        await session.end(self._emit)
         if self._leaving.get(session.peer) is session:
             del self._leaving[session.peer]
 
     async def _watch(self, conn: Any) -> None:
-        """Give up a connection that stops answering; a frozen peer or a cut cable sends no farewell."""
+        """Close a connection that stops answering: a frozen peer, or a cut cable, closes nothing itself."""
         while not conn.is_closed:
             with FaultBarrier(self._counters, "close_faults", "watching a connection"):
                 if not await conn.muxed_conn.ping(PING_TIMEOUT):
                     await abort(conn.muxed_conn)
                     return
-            with trio.move_on_after(PING_EVERY):
+            with trio.move_on_after(PING_INTERVAL):
                 await conn.event_closed.wait()
-
-
-async def wait_for_any(*events: trio.Event) -> None:
-    """Wait until one of the events is set."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        for event in events:
-            nursery.start_soon(wait, event)

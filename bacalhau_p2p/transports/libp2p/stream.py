@@ -1,9 +1,9 @@
-"""A libp2p stream as a trio `HalfCloseableStream`: honest about resets, safe to cancel, patient.
+"""A libp2p stream as a trio `HalfCloseableStream`.
 
-py-libp2p 0.8.1 cannot be used directly (docs/transport.md has the story of each point):
-a reset may look like an end of file; a cancelled read or write may leave half a frame on the wire,
-which ruins the whole connection; a writer that waits 5 seconds for its reader is reset; every read
-sends a window update. So this stands on our own Yamux.
+py-libp2p 0.8.1's streams cannot be used directly: a reset may look like an end of file; a cancelled read or
+write may leave half a frame on the wire, which ruins the whole connection; a writer that waits 5 seconds for
+its reader is reset; every read sends a window update. docs/transport.md explains each. This stream uses our
+own Yamux.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any, Final
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.transports.exclusive_use import ExclusiveUse
-from bacalhau_p2p.transports.libp2p.direct import PromptStream
-from bacalhau_p2p.transports.libp2p.yamux_stream import LeanYamuxStream
+from bacalhau_p2p.transports.libp2p.yamux.stream import YamuxStream
 
 READ_SIZE: Final = 1024 * 1024
-"""Bytes taken at once at most."""
+"""Maximum bytes of one read."""
 
 LINGER: Final = 10.0
-"""Seconds that a stream ended by us waits for the other end before it is reset."""
+"""Seconds that a stream which this side ended waits for the other side before it is reset."""
 
 
-class Libp2pStream(PromptStream):
-    """One stream over a yamux connection. `aclose` without `send_eof` resets it."""
+class Libp2pStream(HalfCloseableStream):
+    """A stream over a Yamux connection. `aclose` without `send_eof` resets it."""
 
     def __init__(self, net_stream: Any) -> None:
         self._net_stream = net_stream
-        self._muxed: LeanYamuxStream = net_stream.muxed_stream
+        self._muxed: YamuxStream = net_stream.muxed_stream
         self._closed = False
         self._sending = ExclusiveUse("send")
         self._receiving = ExclusiveUse("receive")
@@ -48,7 +48,7 @@ class Libp2pStream(PromptStream):
             self._check_alive()
 
     def send_now(self, data: bytes) -> bool:
-        """As in `PromptStream`."""
+        """As `send_all`, if that does not wait; otherwise False, and nothing was sent."""
         with self._sending:
             self._check_open_for_sending()
             self._check_alive()
@@ -100,9 +100,9 @@ class Libp2pStream(PromptStream):
         await trio.lowlevel.checkpoint()
 
     async def drain(self) -> None:
-        """Wait at most LINGER seconds for the other end to end the stream, dropping what it sends.
+        """Wait up to LINGER seconds for the other side to end the stream, and drop what it sends.
 
-        A reset straight after our EOF could destroy, in other implementations, what is still under way.
+        In other implementations, a reset right after our EOF could destroy what is still in flight.
         """
         with trio.move_on_after(LINGER):
             while await self.receive_some():
@@ -118,5 +118,5 @@ class Libp2pStream(PromptStream):
             raise trio.ClosedResourceError("this stream was closed for sending")
 
     def _check_alive(self) -> None:
-        if self._muxed.was_reset or self._muxed.muxed_conn.broken:
+        if self._muxed.was_reset or self._muxed.muxed_conn.writer.broken:
             raise trio.BrokenResourceError("the stream was reset or its connection was lost")

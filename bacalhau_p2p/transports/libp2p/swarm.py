@@ -1,13 +1,13 @@
-"""py-libp2p's swarm, with the doors guarded: who gets in, for how long, and what a fault may end.
+"""py-libp2p's swarm, guarded: who may connect, for how long, and what a fault can end.
 
-Every override names the fault of py-libp2p 0.8.1 that makes it necessary; docs/transport.md has the
-whole list, with the test that tells when one of them can go.
+Each override names the fault of py-libp2p 0.8.1 that makes it necessary. docs/transport.md lists them all,
+with the tests that show when one of them can be removed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_new_noise_key_pai
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
@@ -25,83 +24,50 @@ from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.tools.anyio_service import LifecycleError
 from libp2p.transport.upgrader import TransportUpgrader
 
 from bacalhau_p2p.transports.faults import FaultBarrier
-from bacalhau_p2p.transports.libp2p.noise import LeanNoise
-from bacalhau_p2p.transports.libp2p.tcp import LeanTCP, LeanTCPStream
-from bacalhau_p2p.transports.libp2p.yamux import LeanYamux
+from bacalhau_p2p.transports.libp2p.contained_tasks import CLOSE_TIMEOUT, ContainedTasks, abort
+from bacalhau_p2p.transports.libp2p.noise import NoiseSecurity
+from bacalhau_p2p.transports.libp2p.tcp import TCPStream, TCPTransport
+from bacalhau_p2p.transports.libp2p.yamux.connection import YamuxConnection
 
 MAX_CONNECTIONS: Final = 1024
 MAX_CONNECTIONS_PER_PEER: Final = 4
-"""Two arise when both ends dial at once; a peer that holds more wastes our sockets."""
+"""Two arise when both sides dial at once; more only waste sockets."""
 
 MAX_HANDSHAKES: Final = 128
-"""Inbound connections that have not yet said who they are; beyond it the oldest is dropped."""
+"""Inbound connections that have not authenticated yet; beyond, the oldest is dropped."""
 
 HANDSHAKE_TIMEOUT: Final = 5.0
-"""Seconds for a connection to authenticate, and for a stream to name its protocol."""
-
-CLOSE_TIMEOUT: Final = 1.0
-"""Seconds for a connection to close in good manners before its socket is closed."""
+"""Seconds for a connection to authenticate, and for a stream to negotiate its protocol."""
 
 Admits = Callable[[str], bool]
-"""Whether this peer (base58) may be connected to now."""
-
-
-class ContainedTasks:
-    """Stands for a service's manager and starts its tasks so that a fault in one ends that task alone.
-
-    py-libp2p 0.8.1 cancels the whole service, and with it the host, when any task of it fails. It also
-    walks its whole tree of tasks to start one (gossip starts one a message) and allows a task 1,000
-    children: these run in the manager's nursery, past that tree.
-    """
-
-    def __init__(self, manager: Any, counters: Counter[str]) -> None:
-        self._manager = manager
-        self._counters = counters
-
-    def run_task(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        if not self._manager.is_running:
-            raise LifecycleError("the service has ended")
-
-        async def contained() -> None:
-            owner = getattr(function, "__self__", None)
-            with FaultBarrier(self._counters, "task_faults", f"task {function!r}") as barrier:
-                await function(*args)
-            if barrier.fault is not None and isinstance(owner, LeanYamux | SwarmConn):
-                # Without the task that reads it, or takes its streams, a connection hangs for ever.
-                await abort(owner if isinstance(owner, LeanYamux) else owner.muxed_conn)
-
-        self._manager._task_nursery.start_soon(contained)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._manager, name)
+"""Whether this peer (base58) may be connected now."""
 
 
 class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
-    """Dials nobody. The stock one dials whatever the peer store has heard of, whatever it is told."""
+    """Dials nobody. py-libp2p's dials every address in the peer store, whatever its settings."""
 
     async def maybe_connect(self) -> None:
         pass
 
 
 class _MuxerMultistream(MuxerMultistream):  # type: ignore[misc]
-    """The stock one makes a stock Yamux whatever class it is given."""
+    """Makes our `YamuxConnection`. py-libp2p's makes its own Yamux whatever class it is given."""
 
     def __init__(self, negotiate_timeout: float, counters: Counter[str]) -> None:
-        super().__init__({YAMUX: LeanYamux}, negotiate_timeout)
+        super().__init__({YAMUX: YamuxConnection}, negotiate_timeout)
         self._counters = counters
 
     async def new_conn(self, conn: Any, peer_id: ID) -> Any:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        muxed_conn = LeanYamux(conn, peer_id, is_initiator=conn.is_initiator, counters=self._counters)
+        muxed_conn = YamuxConnection(conn, peer_id, is_initiator=conn.is_initiator, counters=self._counters)
         return self._annotate_connection(muxed_conn, conn, protocol)
 
 
 class GuardedSwarm(Swarm):  # type: ignore[misc]
-    """A swarm that dials only what it is told to, and lets nobody in for longer than they stay."""
+    """A swarm that dials only by address, and limits who connects and how often."""
 
     def __init__(self, *args: Any, counters: Counter[str], admits: Admits, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -115,10 +81,10 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         return ContainedTasks(super().manager, self._counters)
 
     async def dial_peer(self, peer_id: ID) -> list[Any]:
-        """Connections that stand, never a new one.
+        """The existing connections to a peer; never a new one.
 
-        The stock one dials whatever address anybody ever reported, one address a peer, and
-        remembers a failure for 60 seconds. We dial by address (`dial_addr`).
+        py-libp2p's dials whatever address anybody reported, one address per peer, and remembers a failure for
+        60 seconds. We dial by address (`dial_addr`).
         """
         connections = [conn for conn in self.get_connections(peer_id) if not conn.is_closed]
         if not connections:
@@ -126,18 +92,18 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         return connections
 
     async def dial_peer_replacement(self, peer_id: ID) -> None:
-        """None: see `dial_peer`."""
+        """Does nothing: see `dial_peer`."""
 
     async def add_conn(self, muxed_conn: Any, direction: str = "unknown") -> Any:
-        """Refuse ourselves, the banned, and whoever holds enough connections already."""
+        """Refuse this node itself, banned peers, and peers that have enough connections."""
         peer_id = muxed_conn.peer_id
         refusal = None
         if peer_id == self.self_id:
-            refusal = "this is ourselves"
+            refusal = "this peer is the node itself"
         elif not self._admits(peer_id.to_base58()):
             refusal = "this peer is banned"
         elif len(self.get_connections(peer_id)) >= MAX_CONNECTIONS_PER_PEER:
-            refusal = "this peer has enough connections"
+            refusal = "this peer has too many connections"
         if refusal:
             self._counters["connections_refused"] += 1
             await muxed_conn.secured_conn.close()
@@ -145,8 +111,8 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         return await super().add_conn(muxed_conn, direction)
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
-        """Hold an inbound slot while the connection stands, not, as the stock one, for ever."""
-        raw_conn = RawConnection(LeanTCPStream(stream), False)
+        """Hold an inbound slot as long as the connection lasts. py-libp2p never gives it back."""
+        raw_conn = RawConnection(TCPStream(stream), False)
         muxed_conn = None
         try:
             with self._handshake():
@@ -159,7 +125,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
     @contextmanager
     def _handshake(self) -> Iterator[None]:
-        """Half-open connections make room for newcomers, the oldest first."""
+        """Limit the connections that authenticate at the same time; the oldest is dropped first."""
         scope = trio.CancelScope()
         self._handshakes[scope] = None
         if len(self._handshakes) > MAX_HANDSHAKES:
@@ -174,46 +140,37 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
             self._handshakes.pop(scope, None)
 
     async def close_peer(self, peer_id: ID) -> None:
-        """Close every connection to this peer, politely if it listens and within CLOSE_TIMEOUT anyway."""
+        """Close every connection to this peer, within CLOSE_TIMEOUT even when it does not read."""
         async with trio.open_nursery() as nursery:
             for conn in self.get_connections(peer_id):
                 nursery.start_soon(close_connection, conn, self._counters)
 
     async def close_all_peers(self) -> None:
-        """Close every connection; all of them at once, as each takes 0.2 seconds in stock."""
+        """Close all connections at once; one after the other takes 0.2 seconds each."""
         async with trio.open_nursery() as nursery:
             for peer_id in list(self.connections):
                 nursery.start_soon(self.close_peer, peer_id)
 
 
 async def close_connection(conn: Any, counters: Counter[str]) -> None:
-    """Say goodbye to the other end, or close the socket when that takes long."""
+    """Close a connection in good order, or its socket after CLOSE_TIMEOUT."""
     with FaultBarrier(counters, "close_faults", "closing a connection"):
-        with trio.move_on_after(CLOSE_TIMEOUT) as polite:
+        with trio.move_on_after(CLOSE_TIMEOUT) as closing:
             await conn.close()
-        if polite.cancelled_caught:
+        if closing.cancelled_caught:
             await abort(conn.muxed_conn)
 
 
-async def abort(muxed_conn: Any) -> None:
-    """Close the socket under a connection and let py-libp2p clear up behind it.
-
-    A polite close writes, and so would wait for ever for a peer that reads nothing.
-    """
-    with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT):
-        await muxed_conn.abort()
-
-
 def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwarm:
-    """A swarm of this Ed25519 key that speaks TCP, Noise and Yamux, and nothing else.
+    """A swarm for this Ed25519 key that speaks only TCP, Noise and Yamux.
 
-    The default of py-libp2p also accepts plaintext, in which anybody is whoever he says.
+    py-libp2p's default also accepts plaintext, in which a peer can claim any identity.
     """
     key_pair = create_new_key_pair(seed)
     peer_id = ID.from_pubkey(key_pair.public_key)
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, key_pair)
-    noise = LeanNoise(key_pair, noise_privkey=create_new_noise_key_pair().private_key)
+    noise = NoiseSecurity(key_pair, noise_privkey=create_new_noise_key_pair().private_key)
     config = ConnectionConfig(
         max_connections=MAX_CONNECTIONS,
         min_connections=0,
@@ -233,7 +190,7 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
         peer_id,
         peerstore,
         upgrader,
-        transports=[LeanTCP()],
+        transports=[TCPTransport()],
         retry_config=RetryConfig(max_retries=0),
         connection_config=config,
         counters=counters,

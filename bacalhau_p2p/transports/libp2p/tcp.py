@@ -1,4 +1,4 @@
-"""TCP that takes what there is at once, and gives at once what the socket takes."""
+"""TCP with large reads, and writes that do not wait for the socket."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.transport.tcp.tcp import TCP
 
 RECEIVE_BUFFER: Final = 512 * 1024
-"""Bytes taken from a socket at once at most."""
+"""Maximum bytes of one read."""
 
 MAX_AHEAD: Final = 64 * 1024 + 2
-"""Bytes that may be put ahead of what is received: an unfinished Noise message."""
+"""Maximum bytes of an unfinished Noise message that a read is appended to."""
 
-_MAX_PARTS: Final = 512  # the kernel takes 1,024 in one call
+_MAX_PARTS: Final = 512  # parts of one write; the limit of the kernel is 1,024
 
 
 class _Scratch(threading.local):
-    """One receive buffer for all connections of a thread: a fresh one for each read costs 50 us."""
+    """One receive buffer for all connections of a thread; a new one for each read would cost 50 us."""
 
     def __init__(self) -> None:
         self.memory = memoryview(bytearray(MAX_AHEAD + RECEIVE_BUFFER))
@@ -34,11 +34,11 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
-    """A TCP stream that is read in gulps and written without waiting.
+class TCPStream(ReadWriteCloser):  # type: ignore[misc]
+    """A TCP stream with large reads and writes that do not wait.
 
-    In stock each Yamux frame takes four system calls to receive, and each read and write a lock, which
-    gives up the processor. One task may read, and one may `flush`, at a time.
+    py-libp2p's needs four system calls to receive a Yamux frame, and a lock and a switch of tasks for each
+    read and write. One task may read, and one may `flush`, at a time.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -47,14 +47,14 @@ class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
         self._unread = b""
         self._unsent: deque[memoryview] = deque()
         self.unsent_bytes = 0
-        """Bytes handed over that the socket has not taken yet."""
+        """Bytes that the socket has not accepted yet."""
         self.broken = False
-        """A write failed: nothing goes out any more. Whoever reads hears of it from the socket."""
+        """A write failed, and nothing more is sent. Readers get the error from the socket."""
 
     async def receive(self, ahead: bytes = b"") -> memoryview:
-        """What there is, at least one byte, behind the bytes `ahead` (at most MAX_AHEAD); empty at the end.
+        """At least one byte, after the bytes `ahead` (at most MAX_AHEAD); empty at the end.
 
-        The memory holds until the next await. Raises ConnectionClosedError after a reset.
+        The memory is valid until the next await. Raises ConnectionClosedError after a reset.
         """
         if self._unread:
             unread, self._unread = self._unread, b""
@@ -69,7 +69,7 @@ class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
             except trio.ClosedResourceError:
                 return memoryview(b"")
             except OSError as fault:
-                raise ConnectionClosedError(f"reset by the other end: {fault}", transport="tcp") from fault
+                raise ConnectionClosedError(f"connection reset: {fault}", transport="tcp") from fault
             if not size:
                 return memoryview(b"")
             memory[: len(ahead)] = ahead
@@ -77,26 +77,26 @@ class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
         return memoryview(b"")
 
     def send_now(self, parts: Sequence[bytes]) -> None:
-        """Hand over bytes: the socket takes what it can, the rest waits for `flush`, in order."""
+        """Write what the socket accepts now; the rest waits, in order, for `flush`."""
         if self.broken:
             return
         self._unsent.extend(map(memoryview, parts))
         waited = self.unsent_bytes
         self.unsent_bytes += sum(map(len, parts))
         if not waited:
-            self._push()
+            self._write_some()
 
     async def flush(self) -> None:
-        """Write what waits, until nothing does."""
+        """Write until nothing waits any more."""
         while self._unsent:
             if self._socket.fileno() == -1:
                 self._give_up()
                 return
             with suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_writable(self._socket)
-            self._push()
+            self._write_some()
 
-    def _push(self) -> None:
+    def _write_some(self) -> None:
         while self._unsent:
             try:
                 sent = os.writev(self._socket.fileno(), list(islice(self._unsent, _MAX_PARTS)))
@@ -120,7 +120,7 @@ class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
         self.unsent_bytes = 0
 
     async def read(self, n: int | None = None) -> bytes:
-        """As of py-libp2p, for handshakes."""
+        """py-libp2p's interface, for handshakes."""
         if n == 0:
             return b""
         if not self._unread:
@@ -130,11 +130,11 @@ class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
         return piece
 
     async def write(self, data: bytes) -> None:
-        """As of py-libp2p, for handshakes."""
+        """py-libp2p's interface, for handshakes."""
         self.send_now([data])
         await self.flush()
         if self.broken and self._socket.fileno() != -1:
-            raise ConnectionClosedError("reset by the other end", transport="tcp")
+            raise ConnectionClosedError("connection reset", transport="tcp")
 
     async def close(self) -> None:
         await self._stream.close()
@@ -144,10 +144,10 @@ class LeanTCPStream(ReadWriteCloser):  # type: ignore[misc]
         return address
 
 
-class LeanTCP(TCP):  # type: ignore[misc]
-    """py-libp2p's TCP transport with streams of ours; those of listeners are made by the swarm."""
+class TCPTransport(TCP):  # type: ignore[misc]
+    """py-libp2p's TCP transport, dialling with `TCPStream`; GuardedSwarm makes those of listeners."""
 
     async def dial(self, maddr: Any) -> Any:
         raw_conn = await super().dial(maddr)
-        raw_conn.stream = LeanTCPStream(raw_conn.stream)
+        raw_conn.stream = TCPStream(raw_conn.stream)
         return raw_conn

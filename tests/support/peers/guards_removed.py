@@ -14,29 +14,30 @@ def prepare(guard: str | None) -> None:
     from libp2p.pubsub.gossipsub import GossipSub
     from libp2p.pubsub.pubsub import Pubsub
 
-    from bacalhau_p2p.transports.libp2p import gossip, swarm
+    from bacalhau_p2p.transports.libp2p import swarm
+    from bacalhau_p2p.transports.libp2p.gossip import pubsub, router
 
     match guard:
         case "contained tasks" | "guarded streams":
             del swarm.GuardedSwarm.manager
-            del gossip.GuardedPubsub.manager
-            del gossip.Gossip.manager
+            del pubsub.GuardedPubsub.manager
+            del router.GossipRouter.manager
         case "guarded messages":
             prepare("contained tasks")
-            gossip.GuardedPubsub.push_msg = Pubsub.push_msg
-            gossip.GuardedPubsub.continuously_read_stream = Pubsub.continuously_read_stream
+            pubsub.GuardedPubsub.push_msg = Pubsub.push_msg
+            pubsub.GuardedPubsub.continuously_read_stream = Pubsub.continuously_read_stream
         case "own inbound handler":
             swarm.MAX_CONNECTIONS = 20
             del swarm.GuardedSwarm._do_handle_inbound_connection
         case "few connections":
             swarm.MAX_CONNECTIONS = 20
         case "flood publishing":
-            del gossip.Gossip._get_peers_to_send
+            del router.GossipRouter._get_peers_to_send
         case "no self":
             swarm.GuardedSwarm.add_conn = swarm.Swarm.add_conn
         case "spam protection off" | "scaled degree":
             if guard == "spam protection off":
-                del gossip.Gossip.publish
+                del router.GossipRouter.publish
             stock = GossipSub.__init__
 
             def init(self: Any, **options: Any) -> None:
@@ -60,4 +61,4 @@ def remove(guard: str | None, transport: Any) -> None:
             transport._pubsub.counter = int(time.time())
         case "expanded addresses":
             transport._host._addrs_factory = None
-            transport._host._settled = None
+            transport._host._fixed = None

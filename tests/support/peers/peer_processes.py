@@ -155,7 +155,7 @@ def inspect(transport: Any) -> dict[str, Any]:
         "peers": sorted(transport.peers),
         "addresses": list(transport.addresses),
         "counters": transport.counters,
-        "mesh": len(transport._gossip.mesh.get("t", ())),
+        "mesh": len(transport._router.mesh.get("t", ())),
         "borrowed": transport._swarm._inbound_limiter.borrowed_tokens,
         "sockets": sum(path.is_socket() for path in Path("/proc/self/fd").iterdir()),
     }

@@ -25,7 +25,7 @@ async def test_a_call_that_fails_after_its_caller_has_left_harms_nobody():
     with trio.fail_after(60):
         async with open_libp2p(Identity.generate(), listen=("/ip4/127.0.0.1/tcp/0",)) as transport:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(transport._detached, fail_late)
+                nursery.start_soon(transport._detached.run, fail_late)
                 await begun.wait()
                 nursery.cancel_scope.cancel()
             go.set()

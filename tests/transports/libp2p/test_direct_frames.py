@@ -11,7 +11,8 @@ from bacalhau_p2p.encoding.framing import encode_frame
 from bacalhau_p2p.encoding.varint import encode_varint
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.transports.interface import MAX_FRAME
-from bacalhau_p2p.transports.libp2p.direct import DirectLinks, FrameReader, PromptStream
+from bacalhau_p2p.transports.libp2p.direct.frames import FrameReader
+from bacalhau_p2p.transports.libp2p.direct.links import DirectLinks
 
 
 def framed(*payloads: bytes) -> bytes:
@@ -50,7 +51,7 @@ def test_the_longest_frame_is_taken():
 # --- on the way out -------------------------------------------------------------------------------------
 
 
-class Recorded(PromptStream):
+class Recorded:
     """A stream that keeps every write of its own; it takes none while it is `full`."""
 
     def __init__(self) -> None:
@@ -113,7 +114,7 @@ async def link(stream: Recorded, counters: Counter[str] | None = None):
 
 
 async def test_a_frame_is_on_its_way_before_any_other_task_runs(monkeypatch):
-    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.BURST", 0.0)
+    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 0.0)
     stream = Recorded()
     async with link(stream) as links:
         assert links.send_now("peer", b"second", b"third")
@@ -121,7 +122,7 @@ async def test_a_frame_is_on_its_way_before_any_other_task_runs(monkeypatch):
 
 
 async def test_frames_of_a_burst_are_written_together(monkeypatch):
-    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.BURST", 60.0)
+    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 60.0)
     stream = Recorded()
     frames = [b"%d" % number for number in range(50)]
     async with link(stream) as links:
@@ -131,7 +132,7 @@ async def test_frames_of_a_burst_are_written_together(monkeypatch):
 
 
 async def test_frames_wait_in_order_while_the_stream_takes_none(monkeypatch):
-    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.BURST", 0.0)
+    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 0.0)
     stream = Recorded()
     async with link(stream) as links:
         stream.fill()
@@ -147,7 +148,7 @@ async def test_frames_wait_in_order_while_the_stream_takes_none(monkeypatch):
 
 
 async def test_frames_for_a_stream_that_broke_are_counted_as_lost(monkeypatch):
-    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.BURST", 0.0)
+    monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 0.0)
     stream, counters = Recorded(), Counter()
     async with link(stream, counters) as links:
         stream.broken = True

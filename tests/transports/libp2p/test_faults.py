@@ -31,7 +31,7 @@ from bacalhau_p2p.testing.transports import (
     refused,
 )
 from bacalhau_p2p.transports.interface import Broadcast, PeerConnected
-from bacalhau_p2p.transports.libp2p.swarm import ContainedTasks
+from bacalhau_p2p.transports.libp2p.contained_tasks import ContainedTasks
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
 from tests.support.peers.stock_peers import yamux_pair
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.transports.libp2p.noise import MAX_PLAINTEXT, NoiseReader, NoiseWriter
-from bacalhau_p2p.transports.libp2p.yamux_frames import (
+from bacalhau_p2p.transports.libp2p.yamux.frames import (
     ACK,
     DATA,
     FIN,
@@ -24,9 +24,9 @@ from bacalhau_p2p.transports.libp2p.yamux_frames import (
     WINDOW_UPDATE,
     Frame,
     FrameParser,
-    ReceiveBuffer,
     encode_header,
 )
+from bacalhau_p2p.transports.libp2p.yamux.receive_buffer import ReceiveBuffer
 
 flags = st.integers(0, SYN | ACK | FIN | RST)
 stream_ids = st.integers(0, 2**32 - 1)
@@ -95,7 +95,7 @@ def test_an_end_is_told_after_all_that_came_before_it():
 
 @pytest.mark.parametrize("header", ["010000000000000100000000", "000400000000000100000000"])
 def test_what_is_no_frame_is_refused(header):
-    with pytest.raises(RemoteProtocolError, match="not a yamux frame"):
+    with pytest.raises(RemoteProtocolError, match="not a Yamux frame"):
         FrameParser().feed(bytes.fromhex(header))
 
 

@@ -22,9 +22,10 @@ from multiaddr import Multiaddr
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.testing.transports import TOPIC, expect, open_connected
 from bacalhau_p2p.transports.interface import Broadcast
-from bacalhau_p2p.transports.libp2p import signatures
-from bacalhau_p2p.transports.libp2p.gossip import PAUSE_AFTER, framed
-from bacalhau_p2p.transports.libp2p.signatures import is_signed_by_its_author, signed_bytes
+from bacalhau_p2p.transports.libp2p.gossip import signatures
+from bacalhau_p2p.transports.libp2p.gossip.pubsub import PAUSE_AFTER
+from bacalhau_p2p.transports.libp2p.gossip.signatures import is_signed_by_its_author, signed_bytes
+from bacalhau_p2p.transports.libp2p.gossip.writer import encode_rpc
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
 from tests.support.peers.stock_peers import stream_on
 
@@ -120,7 +121,7 @@ async def test_a_message_that_its_author_did_not_sign_is_an_offence_of_who_passe
         await transport.subscribe(TOPIC)
         async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
             for message in (forged, good):
-                await stream.write(framed(rpc_pb2.RPC(publish=[message])))
+                await stream.write(encode_rpc(rpc_pb2.RPC(publish=[message])))
             heard = await expect(transport, Broadcast)
         assert heard == Broadcast(ID.from_pubkey(pair.public_key).to_base58(), TOPIC, b"good")
         assert transport.counters["offences"] == transport.counters["gossip_faults"] == 1
@@ -134,7 +135,7 @@ async def test_a_message_in_our_own_name_is_not_heard():
         async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
             ours, another = signed(pair, b"ours"), signed(create_new_key_pair(), b"another")
             for message in (ours, another):
-                await stream.write(framed(rpc_pb2.RPC(publish=[message])))
+                await stream.write(encode_rpc(rpc_pb2.RPC(publish=[message])))
             assert (await expect(transport, Broadcast)).payload == b"another"
 
 
@@ -145,7 +146,9 @@ async def test_a_message_that_comes_twice_is_heard_once():
         await transport.subscribe(TOPIC)
         async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
             for number in (1, 1, 2):
-                await stream.write(framed(rpc_pb2.RPC(publish=[signed(pair, b"%d" % number, seqno=number)])))
+                await stream.write(
+                    encode_rpc(rpc_pb2.RPC(publish=[signed(pair, b"%d" % number, seqno=number)]))
+                )
             assert [(await expect(transport, Broadcast)).payload for _ in range(2)] == [b"1", b"2"]
 
 
@@ -159,7 +162,7 @@ async def test_a_flood_of_gossip_leaves_other_tasks_their_turn():
         await transport.subscribe(TOPIC)
         batches = []
         async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
-            await stream.write(framed(flood))
+            await stream.write(encode_rpc(flood))
             with trio.fail_after(PATIENCE):
                 while sum(batches) < count:
                     await transport.incoming.receive()

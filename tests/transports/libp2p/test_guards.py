@@ -257,7 +257,7 @@ async def test_expanding_addresses_is_still_needed():
 
 async def test_a_node_does_not_connect_to_itself():
     async with start_node() as node:
-        with pytest.raises(RuntimeError, match="ourselves"):
+        with pytest.raises(RuntimeError, match="node itself"):
             await node.ask("connect", address=node.addresses[0])
         assert (await node.ask("inspect"))["peers"] == []
 

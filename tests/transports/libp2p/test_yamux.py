@@ -20,8 +20,8 @@ from bacalhau_p2p.testing.transports import ECHO, HOLD, echo, expect, hold, open
 from bacalhau_p2p.transports.interface import PeerConnected, PeerDisconnected
 from bacalhau_p2p.transports.libp2p.tcp import RECEIVE_BUFFER
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
-from bacalhau_p2p.transports.libp2p.yamux import MAX_ANSWERS, MAX_INBOUND, WINDOW_BUDGET
-from bacalhau_p2p.transports.libp2p.yamux_frames import (
+from bacalhau_p2p.transports.libp2p.yamux.connection import MAX_INBOUND, WINDOW_BUDGET
+from bacalhau_p2p.transports.libp2p.yamux.frames import (
     DATA,
     FIN,
     FIRST_WINDOW,
@@ -32,7 +32,8 @@ from bacalhau_p2p.transports.libp2p.yamux_frames import (
     FrameParser,
     encode_header,
 )
-from bacalhau_p2p.transports.libp2p.yamux_stream import MAX_WINDOW
+from bacalhau_p2p.transports.libp2p.yamux.stream import MAX_WINDOW
+from bacalhau_p2p.transports.libp2p.yamux.writer import MAX_ANSWERS
 from tests.support.peers.stock_peers import secured, select, stream_on, yamux_pair
 
 pytestmark = pytest.mark.network
@@ -323,20 +324,20 @@ async def test_a_write_cancelled_while_the_socket_is_full_leaves_whole_frames_be
             encode_header(WINDOW_UPDATE, SYN, 1, 2**29) + encode_header(DATA, 0, 1, len(select(HOLD)))
         )
         await conn.write(select(HOLD))
-        while not writers or not writers[0][1].backlog:  # as we read nothing
+        while not writers or not writers[0][1].writer.backlog:  # as we read nothing
             await trio.lowlevel.checkpoint()
         writers[0][0].cancel()
         await conn.write(encode_header(PING, SYN, 0, 4711))
         while (frame := await receive(PING)).length != 4711:
             pass
         assert not frame.flags & SYN
-        assert not writers[0][1].backlog
+        assert not writers[0][1].writer.backlog
 
 
 async def test_a_peer_that_asks_and_does_not_listen_is_not_read_any_further():
     async with node() as transport, raw_yamux(transport.addresses[0]) as (conn, _):
         muxed = the_connection(transport)
-        muxed._tcp._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        muxed.secured_conn.tcp._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         pings = b"".join(encode_header(PING, SYN, 0, number) for number in range(50_000))
 
         async def ask():
@@ -345,10 +346,10 @@ async def test_a_peer_that_asks_and_does_not_listen_is_not_read_any_further():
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            while not muxed._drained.statistics().tasks_waiting:
+            while not muxed.writer._drained.statistics().tasks_waiting:
                 await trio.lowlevel.checkpoint()
             await trio.testing.wait_all_tasks_blocked(0.2)  # so the asking is stuck as well
-            assert MAX_ANSWERS < muxed.backlog < MAX_ANSWERS + 2 * RECEIVE_BUFFER
+            assert MAX_ANSWERS < muxed.writer.backlog < MAX_ANSWERS + 2 * RECEIVE_BUFFER
             nursery.cancel_scope.cancel()
 
 
@@ -369,7 +370,7 @@ async def test_both_ends_may_send_all_they_can_at_one_time():
     async with open_connected(open_libp2p) as (one, other):
         for transport in (one, other):
             transport.handle_streams(HOLD, sink)
-            sock = the_connection(transport)._tcp._socket
+            sock = the_connection(transport).secured_conn.tcp._socket
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         with trio.fail_after(3 * PATIENCE):
@@ -394,7 +395,7 @@ async def test_a_peer_that_does_not_listen_can_be_disconnected():
         await conn.write(encode_header(WINDOW_UPDATE, SYN, 1, 2**29))
         await conn.write(encode_header(DATA, 0, 1, len(question)) + question)
         await writing.wait()
-        while not the_connection(transport).backlog:
+        while not the_connection(transport).writer.backlog:
             await trio.lowlevel.checkpoint()
         await transport.disconnect(peer)
         assert (await expect(transport, PeerDisconnected)).peer == peer
@@ -415,7 +416,7 @@ async def test_a_peer_is_not_given_up_because_we_stood_still_ourselves():
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ping)
-            while not the_connection(one)._heard.statistics().tasks_waiting:
+            while not the_connection(one)._pings._answered.statistics().tasks_waiting:
                 await trio.lowlevel.checkpoint()
             time.sleep(1.1)  # noqa: ASYNC251 - as when others take the whole processor
         assert answered == [True]

@@ -1,4 +1,4 @@
-"""Signatures of gossip (StrictSign): made once by the author, verified once by everybody who hears it."""
+"""Signatures of gossip (StrictSign): made by the author, and verified once by each receiver."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nacl.exceptions import BadSignatureError
 PREFIX: Final = b"libp2p-pubsub:"
 
 _LONGEST_ID: Final = 64
-"""Bytes. Those of Ed25519 have 38; what strangers claim to be is kept in the cache below."""
+"""Bytes. Ids of Ed25519 keys have 38. Longer ids, which peers may make up, do not enter the cache below."""
 
 
 def signed_bytes(message: Any) -> bytes:
-    """What an author signs of its message."""
+    """The bytes that the author of a message signs."""
     bare = rpc_pb2.Message(
         data=message.data, topicIDs=message.topicIDs, from_id=message.from_id, seqno=message.seqno
     )
@@ -29,7 +29,7 @@ def signed_bytes(message: Any) -> bytes:
 def is_signed_by_its_author(message: Any) -> bool:
     """Whether the holder of the key in the author's peer id signed this message.
 
-    May raise anything for what is no key at all, as py-libp2p does, which is asked for other kinds of keys.
+    py-libp2p verifies keys of other types; like it, this may raise any exception for a malformed key.
     """
     author = message.from_id
     key = _ed25519_key(author) if len(author) <= _LONGEST_ID else None
@@ -46,7 +46,7 @@ def is_signed_by_its_author(message: Any) -> bool:
 
 @lru_cache(maxsize=4096)
 def _ed25519_key(author: bytes) -> bytes | None:
-    """The 32 bytes of the key in a peer id; None where there is none, or one of another kind."""
+    """The key (32 bytes) in a peer id; None when it contains none, or one of another type."""
     peer_id = ID(author)
     key = peer_id.extract_public_key()
     if key is None or key.get_type() is not KeyType.Ed25519 or ID.from_pubkey(key) != peer_id:

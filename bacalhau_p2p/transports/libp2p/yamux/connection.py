@@ -1,7 +1,6 @@
-"""Yamux, lean: every frame of a read is dealt with at once, and a write is one call into the socket.
+"""A Yamux connection: all frames of a read are handled together, and a write is one call into the socket.
 
-It takes the place of py-libp2p's, which awaits several times for each frame. Nothing here awaits
-between two frames, so that no cancellation can leave half of one on the wire.
+It replaces py-libp2p's, which awaits several times for each frame.
 """
 
 from __future__ import annotations
@@ -17,50 +16,44 @@ from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
 from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.transports.libp2p.noise import LeanSession
-from bacalhau_p2p.transports.libp2p.yamux_frames import (
+from bacalhau_p2p.transports.libp2p.noise import NoiseSession
+from bacalhau_p2p.transports.libp2p.yamux.frames import (
     ACK,
-    DATA,
     FIN,
     FIRST_WINDOW,
     GO_AWAY,
-    HEADER_SIZE,
     PING,
     RST,
     SYN,
     WINDOW_UPDATE,
     Frame,
     FrameParser,
-    encode_header,
 )
-from bacalhau_p2p.transports.libp2p.yamux_stream import MAX_BODY, LeanYamuxStream
+from bacalhau_p2p.transports.libp2p.yamux.pings import Pings
+from bacalhau_p2p.transports.libp2p.yamux.stream import YamuxStream
+from bacalhau_p2p.transports.libp2p.yamux.writer import FrameWriter
 
 WINDOW_BUDGET: Final = 16 * 1024 * 1024
-"""Bytes by which the windows of all streams of a connection together may outgrow the first ones."""
+"""Bytes by which the windows of all streams of a connection together may grow beyond the first ones."""
 
 MAX_INBOUND: Final = 256
-"""Streams that the other end may have open; further ones are reset. The accept backlog of go-yamux."""
+"""Streams that the peer may have open; further ones are reset. As the accept backlog of go-yamux."""
 
-MAX_ANSWERS: Final = 64 * 1024
-"""Bytes of answers (pongs, acknowledgements) that wait for a peer that does not read, before it is not
-read from either."""
-
-POLITE: Final = 0.5
-"""Seconds for what was written to leave before the socket is closed."""
+CLOSE_FLUSH_TIMEOUT: Final = 0.5
+"""Seconds that `close` waits for the socket to accept what was written."""
 
 GO_AWAY_NORMAL: Final = 0
 GO_AWAY_PROTOCOL_ERROR: Final = 1
 
 
-class LeanYamux(IMuxedConn):  # type: ignore[misc]
-    """A connection that carries streams; py-libp2p's swarm runs `start` and calls the rest.
+class YamuxConnection(IMuxedConn):  # type: ignore[misc]
+    """A connection that carries streams. py-libp2p's swarm runs `start` and calls the other methods.
 
-    `secured_conn` is a `LeanSession`. A peer that breaks the rules loses this connection, and that is
-    counted as `muxer_faults`.
+    A peer that breaks the protocol loses the connection, which is counted as `muxer_faults`.
     """
 
     def __init__(
-        self, secured_conn: LeanSession, peer_id: ID, *, is_initiator: bool, counters: Counter[str]
+        self, secured_conn: NoiseSession, peer_id: ID, *, is_initiator: bool, counters: Counter[str]
     ) -> None:
         self.secured_conn = secured_conn
         self.peer_id = peer_id
@@ -68,64 +61,26 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
         self.event_started = trio.Event()
         self.event_shutting_down = trio.Event()
         self.event_closed = trio.Event()
-        self.streams: dict[int, LeanYamuxStream] = {}
+        self.writer = FrameWriter(secured_conn)
+        self.streams: dict[int, YamuxStream] = {}
         self.window_budget = WINDOW_BUDGET
-        self._tcp = secured_conn.tcp
         self._is_initiator = is_initiator
         self._next_id = 1 if is_initiator else 2
         self._inbound = 0
         self._counters = counters
         self._parser = FrameParser()
-        self._answers: list[bytes] | None = None  # while frames of a read are dealt with
-        self._unsent_answers = 0
-        self._send_accepted, self._accepted = trio.open_memory_channel[LeanYamuxStream](MAX_INBOUND)
-        self._backlogged = trio.Event()
-        self._drained = trio.lowlevel.ParkingLot()
-        self._heard_at = 0.0
-        self._heard = trio.lowlevel.ParkingLot()
-        self._ping_id = 0
-        self._pinged_at = 0.0
-        self._rtt = 0.0
+        self._pings = Pings(self.writer)
+        self._send_accepted, self._accepted = trio.open_memory_channel[YamuxStream](MAX_INBOUND)
 
-    # --- what streams use ---------------------------------------------------------------------
+    # --- for streams --------------------------------------------------------------------------
 
     @property
-    def backlog(self) -> int:
-        """Bytes that the socket has not taken yet; while there are any, streams do not write."""
-        return self._tcp.unsent_bytes
+    def round_trip(self) -> float:
+        """Seconds that the last ping took; 0 before the first."""
+        return self._pings.round_trip
 
-    @property
-    def broken(self) -> bool:
-        return self._tcp.broken or self.event_shutting_down.is_set()
-
-    def rtt(self) -> float:
-        """Seconds that the last ping took there and back; 0 before the first."""
-        return self._rtt
-
-    def send_frame(self, kind: int, flags: int, stream_id: int, length: int) -> None:
-        """A frame without a payload; those that answer what one read brought go out together."""
-        header = encode_header(kind, flags, stream_id, length)
-        if self._answers is None:
-            self._send(header)
-        else:
-            self._answers.append(header)
-
-    def send_data(self, stream_id: int, view: memoryview) -> None:
-        """Data frames, all in one write."""
-        self._send(
-            *(
-                encode_header(DATA, 0, stream_id, len(piece)) + piece
-                for piece in (view[start : start + MAX_BODY] for start in range(0, len(view), MAX_BODY))
-            )
-        )
-
-    async def wait_drained(self) -> None:
-        """Wait until the socket has taken everything, or never will."""
-        while self.backlog and not self.event_shutting_down.is_set():
-            await self._drained.park()
-
-    def forget_if_done(self, stream: LeanYamuxStream) -> None:
-        """Both directions ended: no frame of this stream means anything any more."""
+    def forget_if_done(self, stream: YamuxStream) -> None:
+        """Forget a stream once both directions have ended, since no frame of it means anything any more."""
         if not (stream.was_reset or (stream.fin_sent and stream.fin_received)):
             return
         if self.streams.pop(stream.stream_id, None) is not None:
@@ -133,22 +88,16 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
             self.window_budget += stream.window - FIRST_WINDOW
             stream.window = FIRST_WINDOW
 
-    def _send(self, *plaintexts: bytes) -> None:
-        if not self.event_shutting_down.is_set():
-            self.secured_conn.send_now(*plaintexts)
-            if self.backlog:
-                self._backlogged.set()
-
     def _is_ours(self, stream_id: int) -> bool:
         return stream_id % 2 == self._is_initiator
 
-    # --- the tasks ----------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Run until the connection ends, whoever ends it."""
+        """Run until either side ends the connection."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._flush)
+                nursery.start_soon(self.writer.flush)
                 self.event_started.set()
                 await self._read()
                 nursery.cancel_scope.cancel()
@@ -164,119 +113,81 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
                 pieces = await self.secured_conn.receive()
                 if not pieces:
                     return
-                self._heard_at = trio.current_time()
-                self._answers = []
-                try:
-                    going_on = self._deal_with(pieces)
-                finally:
-                    answers, self._answers = self._answers, None
-                if answers:
-                    self._send(b"".join(answers))
+                self._pings.received()
+                self.writer.begin_answers()
+                going_on = self._handle(pieces)
+                self.writer.send_answers()
                 if not going_on:
                     return
-                await self._bound_answers(len(answers))
+                await self.writer.limit_answers()
         except RemoteProtocolError:
             self._counters["muxer_faults"] += 1
-            self.send_frame(GO_AWAY, 0, 0, GO_AWAY_PROTOCOL_ERROR)
+            self.writer.drop_answers()
+            self.writer.send_frame(GO_AWAY, 0, 0, GO_AWAY_PROTOCOL_ERROR)
         except (BaseLibp2pError, OSError):
-            pass  # it was reset, or closed here
+            pass  # reset by the peer, or closed by this node
 
-    async def _bound_answers(self, count: int) -> None:
-        """Only answers hold reading up: two ends that wait with data until the other reads wait for ever."""
-        if not self.backlog:
-            self._unsent_answers = 0
-            return
-        self._unsent_answers += count * HEADER_SIZE
-        if self._unsent_answers > MAX_ANSWERS:
-            await self.wait_drained()
-            self._unsent_answers = 0
-
-    def _deal_with(self, pieces: list[bytes]) -> bool:
-        """False when the other end said goodbye. Raises RemoteProtocolError."""
+    def _handle(self, pieces: list[bytes]) -> bool:
+        """False when the peer sent GO_AWAY. Raises RemoteProtocolError."""
         for piece in pieces:
             for frame in self._parser.feed(piece):
                 if frame.kind <= WINDOW_UPDATE:
-                    self._stream_frame(frame)
+                    self._handle_stream_frame(frame)
                 elif frame.kind == PING:
-                    self._ping_frame(frame)
+                    self._pings.handle(frame)
                 elif frame.kind == GO_AWAY:
                     return False
         return True
 
-    def _stream_frame(self, frame: Frame) -> None:
+    def _handle_stream_frame(self, frame: Frame) -> None:
         stream = self.streams.get(frame.stream_id)
         if frame.flags & SYN:
             if stream is not None or self._is_ours(frame.stream_id) or not frame.stream_id:
-                raise RemoteProtocolError(f"stream {frame.stream_id} cannot be opened")
-            stream = self._inbound_stream(frame.stream_id)
-        if stream is not None:  # others were reset here, and what was under way may still come
+                raise RemoteProtocolError(f"the peer may not open stream {frame.stream_id}")
+            stream = self._accept_inbound(frame.stream_id)
+        if stream is not None:  # frames that were in flight when their stream was reset are dropped
             stream.accept(frame)
             if frame.flags & (FIN | RST):
                 self.forget_if_done(stream)
 
-    def _inbound_stream(self, stream_id: int) -> LeanYamuxStream | None:
+    def _accept_inbound(self, stream_id: int) -> YamuxStream | None:
         if self._inbound >= MAX_INBOUND:
-            self._counters["streams_refused"] += 1
-            self.send_frame(WINDOW_UPDATE, RST, stream_id, 0)
+            self._refuse_inbound(stream_id)
             return None
-        stream = LeanYamuxStream(stream_id, self)
+        stream = YamuxStream(stream_id, self)
         try:
             self._send_accepted.send_nowait(stream)
         except trio.WouldBlock:
-            self._counters["streams_refused"] += 1
-            self.send_frame(WINDOW_UPDATE, RST, stream_id, 0)
+            self._refuse_inbound(stream_id)
             return None
         self.streams[stream_id] = stream
         self._inbound += 1
-        self.send_frame(WINDOW_UPDATE, ACK, stream_id, 0)
+        self.writer.send_frame(WINDOW_UPDATE, ACK, stream_id, 0)
         return stream
 
-    def _ping_frame(self, frame: Frame) -> None:
-        if frame.flags & SYN:
-            self.send_frame(PING, ACK, 0, frame.length)
-        elif frame.length == self._ping_id:
-            self._rtt = trio.current_time() - self._pinged_at
-            self._heard.unpark_all()
-
-    async def _flush(self) -> None:
-        while True:
-            await self._backlogged.wait()
-            self._backlogged = trio.Event()
-            await self._tcp.flush()
-            self._drained.unpark_all()
+    def _refuse_inbound(self, stream_id: int) -> None:
+        self._counters["streams_refused"] += 1
+        self.writer.send_frame(WINDOW_UPDATE, RST, stream_id, 0)
 
     async def ping(self, timeout: float) -> bool:
-        """Whether the other end gives a sign of life within so many seconds.
+        """Whether the peer sends anything within so many seconds."""
+        return await self._pings.ping(timeout)
 
-        Anything that it sends is one: an answer may queue behind much else on a slow line.
-        """
-        if self.event_shutting_down.is_set():
-            return False
-        self._ping_id = (self._ping_id + 1) % 2**32
-        self._pinged_at = trio.current_time()
-        self.send_frame(PING, SYN, 0, self._ping_id)
-        for _ in range(2):  # our own process may have stood still as long, with the answer waiting
-            with trio.move_on_after(timeout / 2):
-                await self._heard.park()
-            if self._heard_at >= self._pinged_at or self.event_shutting_down.is_set():
-                break
-        return self._heard_at >= self._pinged_at and not self.event_shutting_down.is_set()
-
-    # --- its end ------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Say goodbye, after what was written if that leaves soon.
+        """Send GO_AWAY, after what was written if that leaves soon, and close the socket.
 
-        The swarm must not be cancelled within this: it would never tell anybody of the end.
+        The swarm must not be cancelled in here: it would tell nobody that the connection ended.
         """
         if not self.event_shutting_down.is_set():
-            with trio.move_on_after(POLITE):
-                await self.wait_drained()
-            self.send_frame(GO_AWAY, 0, 0, GO_AWAY_NORMAL)
+            with trio.move_on_after(CLOSE_FLUSH_TIMEOUT):
+                await self.writer.wait_drained()
+            self.writer.send_frame(GO_AWAY, 0, 0, GO_AWAY_NORMAL)
         await self._end()
 
     async def abort(self) -> None:
-        """Close the socket, whatever waits for it."""
+        """Close the socket, whatever waits to be written."""
         await self._end()
 
     async def _end(self) -> None:
@@ -290,13 +201,13 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
     def _lose_streams(self) -> None:
         self.event_shutting_down.set()
         self._send_accepted.close()
+        self.writer.close()
+        self._pings.close()
         for stream in list(self.streams.values()):
             stream.break_off()
         self.streams.clear()
-        self._drained.unpark_all()
-        self._heard.unpark_all()
 
-    # --- as of py-libp2p ----------------------------------------------------------------------
+    # --- py-libp2p's interface ----------------------------------------------------------------
 
     @property
     def is_initiator(self) -> bool:
@@ -310,16 +221,16 @@ class LeanYamux(IMuxedConn):  # type: ignore[misc]
     def is_closed(self) -> bool:
         return self.event_closed.is_set()
 
-    async def open_stream(self) -> LeanYamuxStream:
+    async def open_stream(self) -> YamuxStream:
         await trio.lowlevel.checkpoint()
-        if self.broken:
+        if self.writer.broken:
             raise MuxedStreamError("the connection was lost")
-        stream = self.streams[self._next_id] = LeanYamuxStream(self._next_id, self)
+        stream = self.streams[self._next_id] = YamuxStream(self._next_id, self)
         self._next_id += 2
-        self.send_frame(WINDOW_UPDATE, SYN, stream.stream_id, 0)
+        self.writer.send_frame(WINDOW_UPDATE, SYN, stream.stream_id, 0)
         return stream
 
-    async def accept_stream(self) -> LeanYamuxStream:
+    async def accept_stream(self) -> YamuxStream:
         try:
             return await self._accepted.receive()
         except trio.EndOfChannel as end:

@@ -1,12 +1,11 @@
-"""Yamux on the wire, without any waiting: frames cut out of a byte stream, and what streams received.
+"""Yamux frames: encoded, and parsed from a byte stream.
 
-The format is that of https://github.com/hashicorp/yamux/blob/master/spec.md.
+The format is specified at https://github.com/hashicorp/yamux/blob/master/spec.md.
 """
 
 from __future__ import annotations
 
 import struct
-from collections import deque
 from typing import Final, NamedTuple
 
 from bacalhau_p2p.errors import RemoteProtocolError
@@ -22,19 +21,16 @@ FIN: Final = 4
 RST: Final = 8
 
 FIRST_WINDOW: Final = 256 * 1024
-"""Bytes that each end may send on a new stream, as the specification has it."""
+"""Bytes that each end may send on a new stream, as the specification says."""
 
 _HEADER: Final = struct.Struct("!BBHII")  # version, kind, flags, stream id, length
 HEADER_SIZE: Final = _HEADER.size
 
-_SMALL: Final = 4096
-"""Bytes. Shorter pieces are joined, so that what waits takes little more memory than it is long."""
-
 
 class Frame(NamedTuple):
-    """A frame; or, of a data frame that comes in several reads, what one of them brought.
+    """A frame, or one piece of a data frame that arrives in several reads.
 
-    The first piece carries SYN, ACK and the `length` of all of them, the last one FIN and RST.
+    The first piece carries SYN, ACK and the `length` of the whole frame, the last one FIN and RST.
     """
 
     kind: int
@@ -45,21 +41,21 @@ class Frame(NamedTuple):
 
 
 def encode_header(kind: int, flags: int, stream_id: int, length: int) -> bytes:
-    """The 12 bytes before a frame's payload; most kinds have none."""
+    """The 12 bytes before the payload of a frame. Only data frames have a payload."""
     return _HEADER.pack(0, kind, flags, stream_id, length)
 
 
 class FrameParser:
-    """Cuts a byte stream into frames, whatever the pieces in which it arrives."""
+    """Parses a byte stream into frames, however it is split into reads."""
 
     def __init__(self) -> None:
-        self._header = b""  # the beginning of one
-        self._missing = 0  # bytes of the data frame under way
+        self._header = b""  # an incomplete header
+        self._missing = 0  # bytes of the current data frame that have not arrived
         self._stream_id = 0
         self._last_flags = 0
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that these bytes bring. Raises RemoteProtocolError for what is no frame."""
+        """The frames in these bytes. Raises RemoteProtocolError when they are not Yamux."""
         frames: list[Frame] = []
         if self._header:
             data = self._header + data
@@ -73,7 +69,7 @@ class FrameParser:
         while len(data) - position >= HEADER_SIZE:
             version, kind, flags, stream_id, length = _HEADER.unpack_from(data, position)
             if version != 0 or kind > GO_AWAY:
-                raise RemoteProtocolError(f"not a yamux frame: version {version}, type {kind}")
+                raise RemoteProtocolError(f"not a Yamux frame: version {version}, type {kind}")
             position += HEADER_SIZE
             if kind != DATA or not length:
                 frames.append(Frame(kind, flags, stream_id, length))
@@ -87,54 +83,3 @@ class FrameParser:
             frames.append(Frame(DATA, flags, stream_id, length, payload))
         self._header = data[position:]
         return frames
-
-
-class ReceiveBuffer:
-    """What a stream received and nobody has read yet, in the order in which it came."""
-
-    def __init__(self) -> None:
-        self._pieces: deque[bytes | bytearray | memoryview] = deque()
-        self._offset = 0  # bytes of the first piece that are read
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def append(self, piece: bytes | memoryview) -> None:
-        self._size += len(piece)
-        if len(piece) >= _SMALL:
-            # A small part of what it came with would keep all of that.
-            part = isinstance(piece, memoryview) and 2 * len(piece) < memoryview(piece.obj).nbytes
-            self._pieces.append(bytes(piece) if part else piece)
-        elif self._pieces and len(self._pieces[-1]) < _SMALL:
-            last = self._pieces[-1]
-            if not isinstance(last, bytearray):
-                last = self._pieces[-1] = bytearray(last)
-            last += piece
-        elif piece:
-            self._pieces.append(bytes(piece))  # lest it keep all that it came with
-
-    def take(self, max_bytes: int) -> bytes:
-        """At most so many bytes, no longer kept here."""
-        taken: list[bytes | bytearray | memoryview] = []
-        room = max_bytes
-        while room and self._pieces:
-            first = self._pieces[0]
-            left = len(first) - self._offset
-            if left > room:
-                taken.append(memoryview(first)[self._offset : self._offset + room])
-                self._offset += room
-                room = 0
-            else:
-                taken.append(memoryview(first)[self._offset :] if self._offset else first)
-                self._pieces.popleft()
-                self._offset = 0
-                room -= left
-        self._size -= max_bytes - room
-        if len(taken) == 1 and isinstance(taken[0], bytes):
-            return taken[0]
-        return b"".join(taken)
-
-    def clear(self) -> None:
-        self._pieces.clear()
-        self._offset = self._size = 0

@@ -1,0 +1,1 @@
+"""Broadcasts over py-libp2p's gossipsub."""
