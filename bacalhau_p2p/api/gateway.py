@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from bacalhau_p2p.errors import ApiError, ContentError, InvalidContent
 from bacalhau_p2p.ipfs.content.reader import DagScope
-from bacalhau_p2p.ipfs.files.reader import Place, split_path
+from bacalhau_p2p.ipfs.files.reader import ResolvedPath, split_path
 from bacalhau_p2p.ipfs.format.car import (
     CAR_MEDIA_TYPE,
     CAR_MEDIA_TYPE_DEPTH_FIRST,
@@ -91,8 +91,8 @@ def _is_public(request: Request) -> bool:
     return bool(getattr(request.state, "public", False))
 
 
-def _roots(place: Place) -> list[object]:
-    return [*place.trail[:1], place.cid] if place.trail else [place.cid]
+def _roots(place: ResolvedPath) -> list[object]:
+    return [*place.ancestors[:1], place.cid] if place.ancestors else [place.cid]
 
 
 def _format_of(accept: str) -> str:
@@ -165,7 +165,7 @@ def _etag(cid: CID, form: str, scope: str, depth: int) -> str:
 class _Responder:
     """Makes the HTTP response for one place in a DAG."""
 
-    def __init__(self, node: Node, request: Request, place: Place, name: str) -> None:
+    def __init__(self, node: Node, request: Request, place: ResolvedPath, name: str) -> None:
         self._content = node.content
         self._request = request
         self._place = place
@@ -176,7 +176,7 @@ class _Responder:
 
     async def formatted(self, form: str, scope: DagScope) -> Response:
         cid = self._place.cid
-        etag = _etag(cid, form, scope, len(self._place.trail))
+        etag = _etag(cid, form, scope, len(self._place.ancestors))
         media_type = CAR_MEDIA_TYPE_DEPTH_FIRST if form == "car" else _MEDIA_TYPES[form]
         self.headers["Content-Disposition"] = f'attachment; filename="{cid}.{form}"'
         if not_modified := self._not_modified(etag):

@@ -36,7 +36,7 @@ def add(connection: BlockingConnection, path: Path, profile: str) -> None:
     start with a dot are left out.
     """
     from bacalhau_p2p.client.upload import upload
-    from bacalhau_p2p.ipfs.files.importer import PROFILES
+    from bacalhau_p2p.ipfs.format.profiles import PROFILES
 
     click.echo(connection.call(upload(path, profile=PROFILES[profile])))
 
@@ -49,7 +49,8 @@ def cid(path: Path, profile: str) -> None:
 
     By default it is the CID that `ipfs add -r --cid-version=1` prints.
     """
-    from bacalhau_p2p.ipfs.files.importer import PROFILES, cid_of
+    from bacalhau_p2p.ipfs.files.importer import cid_of
+    from bacalhau_p2p.ipfs.format.profiles import PROFILES
 
     click.echo(str(cid_of(path, profile=PROFILES[profile])))
 

@@ -14,9 +14,11 @@ from urllib.parse import quote
 
 from bacalhau_p2p.client.calls import FETCH_TIMEOUT, GATEWAY, Call
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
-from bacalhau_p2p.ipfs.files.export import Existing, Exported
+from bacalhau_p2p.ipfs.files.export import Exported
 from bacalhau_p2p.ipfs.files.reader import resolve
-from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
+from bacalhau_p2p.ipfs.files.spool import BlockSpool
+from bacalhau_p2p.ipfs.files.staging import Existing
+from bacalhau_p2p.ipfs.files.unpack import Unpacker
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CarReader
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
@@ -56,16 +58,16 @@ class Download:
         self._limits = limits
         self._reader = CarReader(accept_error=True)
         self._used = 0
-        self._spool = Spool()
+        self._spool = BlockSpool()
         self._unpack = partial(
-            Unpacking,
+            Unpacker,
             target=target,
             spool=self._spool,
             limits=limits,
             symlinks=symlinks,
             existing=existing,
         )
-        self._unpacking: Unpacking | None = None if self._path else self._unpack(root)
+        self._unpacking: Unpacker | None = None if self._path else self._unpack(root)
         self._awaited: CID | None = root.v1
 
     def __enter__(self) -> Self:
@@ -104,7 +106,7 @@ class Download:
             self._used += len(block)
             self._limits.check_transfer(self._used)
             if self._unpacking is not None:
-                self._unpacking.take(cid, block)
+                self._unpacking.add(cid, block)
             else:
                 self._spool.put(cid, block)
                 if cid.v1 == self._awaited:
@@ -126,7 +128,7 @@ class Download:
             self._unpacking = self._unpack(place.cid)
 
     def finish(self, checkpoint: Callable[[], None] = lambda: None) -> Exported:
-        """Put the content in place. Raises as `Unpacking.finish`; then nothing is left on disk."""
+        """Put the content in place. Raises as `Unpacker.finish`; then nothing is left on disk."""
         self._reader.finish()
         if self._unpacking is None:
             raise InvalidContent(f"incomplete response: the node sent only part of {self.root}")
@@ -136,7 +138,7 @@ class Download:
 class _BlocksSoFar:
     """The blocks of a spool; `missing` is the last one that it did not have."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: BlockSpool) -> None:
         self._spool = spool
         self.missing: CID | None = None
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from bacalhau_p2p.client.calls import CONTENT, JSON, Call, text
 from bacalhau_p2p.errors import ApiError, InvalidCID
-from bacalhau_p2p.ipfs.files.importer import DEFAULT_PROFILE, Profile
 from bacalhau_p2p.ipfs.files.pack import Packed
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.profiles import DEFAULT_PROFILE, Profile
 
 
 def upload(path: Path, *, profile: Profile = DEFAULT_PROFILE) -> Call[str]:

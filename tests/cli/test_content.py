@@ -115,7 +115,7 @@ async def test_get_writes_the_content_at_a_path(node, folder, tmp_path):
     assert (tmp_path / "here" / "b b.bin").read_bytes() == bytes(600_000)
     await run("get", f"ipfs://{cid}/a.txt", "--output-dir", "new/name")
     assert (tmp_path / "here" / "new" / "name").read_text() == "a\n"
-    assert f"there is no 'nothing' below {cid}" in await run("get", f"{cid}/nothing", status=1)
+    assert f"path 'nothing' not found in {cid}" in await run("get", f"{cid}/nothing", status=1)
 
 
 async def test_get_never_overwrites(node, folder, tmp_path):

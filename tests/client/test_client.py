@@ -201,7 +201,7 @@ async def test_existing_files_are_never_overwritten(fake_node: FakeNode, tmp_pat
     async with Client(fake_node.url) as client:
         cid = await client.add(a_folder(tmp_path / "source"))
         (tmp_path / "fetched").mkdir()
-        with pytest.raises(ContentError, match="exists already"):
+        with pytest.raises(ContentError, match="already exists"):
             await client.fetch(cid, tmp_path / "fetched")
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from bacalhau_p2p.errors import ContentTooLarge, InvalidCID, InvalidContent, RemoteProtocolError
 from bacalhau_p2p.ipfs.exchange.wire import Answer, Request, take_message
 from bacalhau_p2p.ipfs.files.export import export
-from bacalhau_p2p.ipfs.files.importer import Profile
 from bacalhau_p2p.ipfs.format.car import CarReader, header, section, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory, encode_file, encode_shard
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
+from bacalhau_p2p.ipfs.format.profiles import Profile
 from bacalhau_p2p.ipfs.format.unixfs import decode
 from tests.support.blocks.dag_makers import MemoryBlocks, tree
 

@@ -15,8 +15,8 @@ from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.content.reader import ContentReader
 from bacalhau_p2p.ipfs.exchange.dag_size import claimed_size, stored_size
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
+from bacalhau_p2p.ipfs.files.car_stream import CarStream, stream_car
 from bacalhau_p2p.ipfs.files.export import Existing, Exported, export
-from bacalhau_p2p.ipfs.files.following import Follower, following
 from bacalhau_p2p.ipfs.files.importer import Added, Symlinks
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.dag_stat import DagStat
@@ -105,9 +105,9 @@ class Content:
 
     def fetch_as_car(
         self, cid: CID, *, hints: Sequence[PeerID] = (), timeout: float | None = 15.0
-    ) -> AbstractAsyncContextManager[Follower]:
+    ) -> AbstractAsyncContextManager[CarStream]:
         """A block in which the DAG below `cid` is fetched, and read as a CARv1 while blocks arrive."""
-        return following(
+        return stream_car(
             cid, self._blocks, lambda: self.fetch(cid, hints=hints, timeout=timeout), self._threads
         )
 

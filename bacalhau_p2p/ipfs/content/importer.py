@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.errors import InvalidContent
-from bacalhau_p2p.ipfs.files.importer import Added, Symlinks, build, is_small
+from bacalhau_p2p.ipfs.files.importer import Added, Symlinks, build, is_small_folder
 from bacalhau_p2p.ipfs.format.car import CarReader
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -33,7 +33,7 @@ class ContentImporter:
         def store(checkpoint: Callable[[], None]) -> Added:
             return self._store_path(path, pin_owner, hidden, symlinks, checkpoint)
 
-        if self._blocks.needs_collection or not is_small(path):
+        if self._blocks.needs_collection or not is_small_folder(path):
             return await self._threads.run(store, trio.from_thread.check_cancelled)
         await trio.lowlevel.checkpoint()
         added = store(lambda: None)

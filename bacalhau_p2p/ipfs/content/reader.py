@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Literal
 
 from bacalhau_p2p.errors import ContentNotFound
-from bacalhau_p2p.ipfs.files.reader import Place, own_blocks, read_file, resolve
+from bacalhau_p2p.ipfs.files.reader import ResolvedPath, entity_blocks, read_file, resolve
 from bacalhau_p2p.ipfs.files.tar import write_tar
 from bacalhau_p2p.ipfs.format.block_source import require_block
 from bacalhau_p2p.ipfs.format.car import batches, header, section, write_car
@@ -46,11 +46,11 @@ class ContentReader:
         """One block, its hash checked. Raises ContentNotFound, InvalidContent."""
         return await self._threads.run(require_block, cid, self._blocks)
 
-    async def resolve(self, cid: CID, names: tuple[str, ...] = ()) -> Place:
+    async def resolve(self, cid: CID, names: tuple[str, ...] = ()) -> ResolvedPath:
         """What is at a path below `cid`. Raises ContentNotFound, InvalidContent."""
         return await self._threads.run(resolve, cid, names, self._blocks, self._blocks.limits)
 
-    async def entries(self, place: Place) -> list[str]:
+    async def entries(self, place: ResolvedPath) -> list[str]:
         """The names in a folder, sorted; none for anything else."""
         node = place.node
         if not isinstance(node, Folder | Shard):
@@ -86,26 +86,26 @@ class ContentReader:
         async for chunk in self.car_at(await self.resolve(cid), "all"):
             yield chunk
 
-    async def car_at(self, place: Place, scope: DagScope) -> AsyncGenerator[bytes, None]:
+    async def car_at(self, place: ResolvedPath, scope: DagScope) -> AsyncGenerator[bytes, None]:
         """A CARv1 whose root is `place`: the blocks that lead there, then those in `scope`, depth first.
 
         Raises ContentNotFound before the first byte when `scope` is "all" and blocks are missing.
         """
-        with self._blocks.holding(place.cid, *place.trail[:1]):
+        with self._blocks.holding(place.cid, *place.ancestors[:1]):
             if scope == "all":
                 await self.stat(place.cid)
             async for chunk in self._stream(self._car_at(place, scope)):
                 yield chunk
 
-    def _car_at(self, place: Place, scope: DagScope) -> Iterator[bytes]:
+    def _car_at(self, place: ResolvedPath, scope: DagScope) -> Iterator[bytes]:
         blocks = self._blocks
         yield header([place.cid])
-        for cid in dict.fromkeys(cid.v1 for cid in place.trail):
+        for cid in dict.fromkeys(cid.v1 for cid in place.ancestors):
             yield section(cid, require_block(cid, blocks))
         if scope == "all":
             yield from islice(write_car([place.cid], blocks, blocks.limits), 1, None)  # without its header
             return
-        entity = own_blocks(place.cid, blocks, blocks.limits) if scope == "entity" else [place.cid.v1]
+        entity = entity_blocks(place.cid, blocks, blocks.limits) if scope == "entity" else [place.cid.v1]
         for cid in entity:
             yield section(cid, require_block(cid, blocks))
 

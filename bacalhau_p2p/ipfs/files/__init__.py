@@ -1,1 +1,1 @@
-"""Between files and DAGs: import, export, unpack, read, TAR."""
+"""Between files and DAGs: import, export, unpack, read, CAR and TAR streams."""

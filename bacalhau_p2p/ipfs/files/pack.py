@@ -1,33 +1,33 @@
-"""Files and folders on disk as a CAR stream, for uploads."""
+"""A file or folder on disk as a CAR stream, for uploads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from bacalhau_p2p.ipfs.files.importer import DEFAULT_PROFILE, Profile, iterate_blocks
+from bacalhau_p2p.ipfs.files.importer import iterate_blocks
 from bacalhau_p2p.ipfs.format.car import batches, header, section_head
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.profiles import DEFAULT_PROFILE, Profile
 
-_PIECE = 512 * 1024
-"""Bytes of the pieces that a path is packed into, or a little more."""
+_PIECE_SIZE = 512 * 1024
+"""Bytes of the pieces of the stream, or a little more."""
 
 
 class Packed:
-    """A file or folder on disk as a CAR without roots, its blocks leaves first and its root last.
+    """A file or folder on disk as a CAR without roots in its header, leaves first and the root last.
 
-    The path is read once, as the pieces are taken, and small blocks come together.
-    Iterating raises as `importer.build`.
+    Iterating reads the path once, yields small blocks together, and raises as `importer.build`.
     """
 
     def __init__(self, path: Path, *, profile: Profile = DEFAULT_PROFILE) -> None:
         self.root: CID | None = None
-        """Known when all pieces were taken."""
+        """Set at the end of the iteration."""
         self._path = path
         self._profile = profile
 
     def __iter__(self) -> Iterator[bytes]:
-        return batches(self._pieces(), _PIECE)
+        return batches(self._pieces(), _PIECE_SIZE)
 
     def _pieces(self) -> Iterator[bytes]:
         yield header([])

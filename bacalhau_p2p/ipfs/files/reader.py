@@ -1,4 +1,4 @@
-"""From a CID and a path to what is there, and a part of a file without the rest of it."""
+"""Resolves paths below a CID, and reads parts of files."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from bacalhau_p2p.ipfs.format.unixfs import File, Folder, Node, Shard, load_node
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Something below a CID: `cid` and `node` of it, and the blocks that lead there, the root first,
-    itself not among them."""
+class ResolvedPath:
+    """What a path below a root leads to, and the `ancestors`: the blocks that lead there, the root first."""
 
     cid: CID
     node: Node
-    trail: tuple[CID, ...]
+    ancestors: tuple[CID, ...]
 
 
 def split_path(text: str) -> tuple[CID, tuple[str, ...]]:
-    """The CID and the names of `CID/path`, or of that behind `ipfs://` or `/ipfs/`.
+    """The CID and the names of `CID/path`, which may start with `ipfs://` or `/ipfs/`.
 
-    Empty names are left out, as a slash at the end makes one. Raises InvalidCID.
+    Empty names are ignored. Raises InvalidCID.
     """
     head, *names = text.removeprefix("ipfs://").removeprefix("/ipfs/").split("/")
     names = [name for name in names if name]
     if any(name in (".", "..") or "\0" in name for name in names):
-        raise InvalidCID(f"{text!r} has a path with names that no folder has")
+        raise InvalidCID(f"invalid path in {text!r}: names cannot be '.' or '..' or contain NUL")
     return CID.parse(head), tuple(names)
 
 
-def resolve(root: CID, names: tuple[str, ...], source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Place:
-    """What `names`, one below the other, lead to. Symlinks are not followed.
+def resolve(
+    root: CID, names: tuple[str, ...], source: BlockSource, limits: Limits = DEFAULT_LIMITS
+) -> ResolvedPath:
+    """What the path `names` below `root` leads to. Symlinks are not followed.
 
-    Raises ContentNotFound for a name that is not there and for a block that is not in `source`,
-    InvalidContent.
+    Raises ContentNotFound when a name does not exist or a block is not in `source`, InvalidContent.
     """
-    trail: list[CID] = []
+    ancestors: list[CID] = []
     cid, node = root, load_node(root, source, limits)
     for depth, name in enumerate(names):
-        trail.append(cid)
+        ancestors.append(cid)
         if isinstance(node, Folder):
             found = next((entry.cid for entry in node.entries if entry.name == name), None)
         elif isinstance(node, Shard):
-            found = _find(node, name.encode(), source, limits, trail)
+            found = _find(node, name.encode(), source, limits, ancestors)
         else:
             found = None
         if found is None:
-            raise ContentNotFound(f"there is no {'/'.join(names[: depth + 1])!r} below {root}")
+            raise ContentNotFound(f"path {'/'.join(names[: depth + 1])!r} not found in {root}")
         cid, node = found, load_node(found, source, limits)
-    return Place(cid, node, tuple(trail))
+    return ResolvedPath(cid, node, tuple(ancestors))
 
 
-def _find(node: Shard, name: bytes, source: BlockSource, limits: Limits, trail: list[CID]) -> CID | None:
-    """The entry of a sharded folder: only the shards that the hash of its name leads through are read."""
+def _find(node: Shard, name: bytes, source: BlockSource, limits: Limits, ancestors: list[CID]) -> CID | None:
+    """The entry of a sharded folder; only the shards that the hash of its name selects are read."""
     hashed = name_hash(name)
     for level in range(max_levels(node.fanout)):
         number = slot(hashed, level, node.fanout)
@@ -68,16 +68,16 @@ def _find(node: Shard, name: bytes, source: BlockSource, limits: Limits, trail: 
         if link[1]:
             return None
         node = require_shard(link[2], load_node(link[2], source, limits), node.fanout)
-        trail.append(link[2])
+        ancestors.append(link[2])
     return None
 
 
 def read_file(
     cid: CID, source: BlockSource, start: int = 0, end: int | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[bytes]:
-    """The bytes from `start` up to `end` of a file, one piece a block; blocks before and behind are not read.
+    """The bytes from `start` up to `end` of a file, one piece a block; no other blocks are read.
 
-    Raises InvalidContent for what is no file, ContentNotFound for a block that is not in `source`.
+    Raises InvalidContent unless `cid` is a file, ContentNotFound when a block is not in `source`.
     """
     node = load_node(cid, source, limits)
     if not isinstance(node, File):
@@ -101,9 +101,11 @@ def _pieces(
         at += part.size
 
 
-def own_blocks(cid: CID, source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Iterator[CID]:
-    """The blocks of one file, or of one folder without what is in it (an `entity` of IPFS gateways), each
-    once. Raises ContentNotFound, InvalidContent."""
+def entity_blocks(cid: CID, source: BlockSource, limits: Limits = DEFAULT_LIMITS) -> Iterator[CID]:
+    """The blocks of one file, or of one folder without its entries, each once: an `entity` of IPFS gateways.
+
+    Raises ContentNotFound, InvalidContent.
+    """
     pending, seen = [cid.v1], {cid.v1}
     while pending:
         cid = pending.pop()

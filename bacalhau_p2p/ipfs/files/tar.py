@@ -1,11 +1,11 @@
-"""A DAG as a TAR stream, for HTTP clients that know no IPFS (`?format=tar`)."""
+"""A DAG as a TAR stream, for HTTP clients without IPFS (`?format=tar`)."""
 
 from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
 
-from bacalhau_p2p.ipfs.files.export import stays_inside
+from bacalhau_p2p.ipfs.files.symlinks import stays_inside
 from bacalhau_p2p.ipfs.format.block_source import BlockSource
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.dag_stat import DagStat, require_complete
@@ -22,12 +22,12 @@ def write_tar(
     limits: Limits = DEFAULT_LIMITS,
     stat: DagStat | None = None,
 ) -> Iterator[bytes]:
-    """The file or folder behind `root` as an uncompressed TAR, everything below one entry `name`
-    (by default the CID, as IPFS gateways do), owner 0, time 0, so that equal content is an equal stream.
+    """The file or folder `root` as an uncompressed TAR, everything below one entry `name`, by default the
+    CID as on IPFS gateways. Owner and time are 0, so that equal content is an equal stream.
 
-    Symlinks that could lead out of the folder are left out. The DAG is checked whole before the
-    first byte, unless `stat` is its complete `dag_stat` under these limits.
-    Raises ContentNotFound when the DAG is not complete, InvalidContent, ContentTooLarge.
+    Symlinks that could lead out of the folder are left out. The whole DAG is checked before the first byte,
+    unless `stat` is its complete `dag_stat` under these limits.
+    Raises ContentNotFound when the DAG is incomplete, InvalidContent, ContentTooLarge.
     """
     require_complete(root, source, limits, stat)
     yield from _Tar(source, limits).entry(root, name or str(root), 0)

@@ -1,88 +1,56 @@
-"""A DAG to files on disk while its blocks are still coming.
+"""Writes a DAG to files while its blocks arrive.
 
-What comes depth first goes straight into its file. A block that is used again comes only once: its
-further uses wait until everything is there and was added up, so that what is written before is
-never more than what came, however much the DAG expands to.
+Blocks that arrive depth first are written to their files at once. A block that is used more than once
+arrives once: its other uses are deferred until everything is there and was added up, so that what is
+written before that is never more than what arrived, whatever the DAG expands to.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
 from bacalhau_p2p.errors import InvalidContent
-from bacalhau_p2p.ipfs.files.export import Existing, Exported, Scratch, writing
-from bacalhau_p2p.ipfs.files.layout import Placing, Written
-from bacalhau_p2p.ipfs.format.block_source import BlockSource
+from bacalhau_p2p.ipfs.files.dag_writer import DagWriter
+from bacalhau_p2p.ipfs.files.export import Exported
+from bacalhau_p2p.ipfs.files.output_tree import Extent
+from bacalhau_p2p.ipfs.files.spool import BlockSpool
+from bacalhau_p2p.ipfs.files.staging import Existing, StagingFolder, write_errors
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 
-_SPOOL_MEMORY = 4 * 1024 * 1024
 
+class Unpacker:
+    """Writes the DAG below `root` to `target`. A context manager: on exit nothing is left but what
+    `finish` has moved into place.
 
-class Spool:
-    """Blocks that are put aside, in memory, or where they are many in a temporary file."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_SPOOL_MEMORY, prefix="bacalhau-p2p-")  # noqa: SIM115
-        self._places: dict[CID, tuple[int, int]] = {}
-        self._end = 0
-
-    def put(self, cid: CID, block: bytes) -> None:
-        """Keep a block whose hash was checked."""
-        if cid.v1 in self._places:
-            return
-        self._file.seek(self._end)
-        self._file.write(block)
-        self._places[cid.v1] = (self._end, len(block))
-        self._end += len(block)
-
-    def get(self, cid: CID) -> bytes | None:
-        place = self._places.get(cid.v1)
-        if place is None:
-            return None
-        self._file.seek(place[0])
-        return self._file.read(place[1])
-
-    def size(self, cid: CID) -> int | None:
-        place = self._places.get(cid.v1)
-        return None if place is None else place[1]
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class Unpacking:
-    """The DAG below `root`, which is being written to `target`. A context manager: on exit there is
-    nothing left but what `finish` has put in place.
-
-    Blocks may come in any order; one that comes before its turn is put aside.
+    Blocks may arrive in any order; those out of order are put aside in the spool.
     """
 
     def __init__(
         self,
         root: CID,
         target: Path,
-        spool: Spool,
+        spool: BlockSpool,
         *,
         limits: Limits = DEFAULT_LIMITS,
         symlinks: Literal["skip", "keep"] = "skip",
         existing: Existing = "refuse",
     ) -> None:
-        """`symlinks` and `existing` are as for `export`; `spool`, which may hold blocks already, stays
-        the caller's. Raises as `Scratch`."""
+        """`symlinks` and `existing` are as for `export`. `spool` may contain blocks; the caller closes it.
+        Raises as `StagingFolder`."""
         self._root = root.v1
         self._target = target
         self._limits = limits
         self._spool = spool
-        self._scratch = Scratch(target, existing)
-        self._placing = Placing(
-            self._root, self._scratch.folder, limits=limits, keep_symlinks=symlinks == "keep"
+        self._staging = StagingFolder(target, existing)
+        self._writer = DagWriter(
+            self._root, self._staging.folder, limits=limits, keep_symlinks=symlinks == "keep"
         )
-        self._placed: dict[CID, Written | None] = {}
+        self._written: dict[CID, Extent | None] = {}
+        """Where the content of each leaf is; None for nodes, which are in the spool."""
         self._latest: tuple[CID, bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -92,87 +60,86 @@ class Unpacking:
         self.close()
 
     def close(self) -> None:
-        self._placing.close()
-        self._scratch.close()
+        self._writer.close()
+        self._staging.close()
 
-    def take(self, cid: CID, block: bytes) -> None:
-        """One block, its hash checked; one that came before is ignored.
+    def add(self, cid: CID, block: bytes) -> None:
+        """Take one block, whose hash is verified; a repeated one is ignored.
 
         Raises InvalidContent, ContentTooLarge, and ContentError when it cannot be written.
         """
         if cid.version == 0:
             cid = cid.v1
-        if cid in self._placed:
+        if cid in self._written:
             return
-        if cid != self._placing.expected:
+        if cid != self._writer.expected:
             self._spool.put(cid, block)
         else:
-            self._place(cid, block)
-        self._settle()
+            self._write(cid, block)
+        self._write_available()
 
-    def _place(self, cid: CID, block: bytes) -> None:
-        with writing(self._target):
-            written = self._placing.place(block)
+    def _write(self, cid: CID, block: bytes) -> None:
+        with write_errors(self._target):
+            extent = self._writer.write(block)
         if cid.codec == RAW:
-            self._placed[cid] = written
+            self._written[cid] = extent
         else:
-            self._placed[cid] = None
+            self._written[cid] = None
             self._spool.put(cid, block)
 
-    def _settle(self) -> None:
-        """Go on with what is here, up to a block that is not."""
-        while (cid := self._placing.expected) is not None:
-            if cid in self._placed:
-                self._placing.put_off()
+    def _write_available(self) -> None:
+        """Go on until a block is expected that has not arrived."""
+        while (cid := self._writer.expected) is not None:
+            if cid in self._written:
+                self._writer.defer()
             elif (block := self._spool.get(cid)) is not None:
-                self._place(cid, block)
+                self._write(cid, block)
             else:
                 return
 
     def finish(self, checkpoint: Callable[[], None] = lambda: None) -> Exported:
-        """Write what is used again, and put everything in its place.
+        """Write the deferred blocks, and move everything into place.
 
         `checkpoint` is called before each block and may raise to cancel. Raises as `export`, and
         InvalidContent when blocks are missing.
         """
-        self._settle()
-        if self._placing.expected is not None:
-            raise InvalidContent(f"the node sent only a part of {self._root}")
-        source: BlockSource = self
-        stat = dag_stat(self._root, source, self._limits, missing_limit=1)
-        self._placing.resume()
-        while (cid := self._placing.expected) is not None:
+        self._write_available()
+        if self._writer.expected is not None:
+            raise InvalidContent(f"incomplete response: the node sent only part of {self._root}")
+        stat = dag_stat(self._root, self, self._limits, missing_limit=1)
+        self._writer.resume_deferred()
+        while (cid := self._writer.expected) is not None:
             checkpoint()
             block = self.get(cid)
             if block is None:
-                raise InvalidContent(f"block {cid} was changed by somebody after it had been written")
-            with writing(self._target):
-                self._placing.place(block)
-        self._placing.close()
-        self._scratch.install()
-        return Exported(bytes=stat.bytes, entries=stat.entries, skipped=tuple(self._placing.skipped))
+                raise InvalidContent(f"block {cid} was modified on disk after it was written")
+            with write_errors(self._target):
+                self._writer.write(block)
+        self._writer.close()
+        self._staging.install()
+        return Exported(bytes=stat.bytes, entries=stat.entries, skipped=tuple(self._writer.skipped))
 
-    # --- what came, as a block source
+    # --- what arrived, as a block source
 
     def get(self, cid: CID) -> bytes | None:
-        written = self._placed.get(cid)
-        if written is None:
+        extent = self._written.get(cid)
+        if extent is None:
             return self._spool.get(cid)
         if self._latest is not None and self._latest[0] == cid:
             return self._latest[1]
-        with writing(self._target):
-            block = self._placing.read(written)
+        with write_errors(self._target):
+            block = self._writer.read(extent)
         if not cid.verify(block):
             return None
         self._latest = cid, block
         return block
 
+    def size(self, cid: CID) -> int | None:
+        extent = self._written.get(cid)
+        return self._spool.size(cid) if extent is None else extent.size
+
     def sizes(self, cids: Sequence[CID]) -> dict[CID, int]:
-        return {cid: written.size for cid in cids if (written := self._placed.get(cid)) is not None}
+        return {cid: extent.size for cid in cids if (extent := self._written.get(cid)) is not None}
 
     def get_small(self, cids: Sequence[CID]) -> dict[CID, bytes]:
         return {}
-
-    def size(self, cid: CID) -> int | None:
-        written = self._placed.get(cid)
-        return self._spool.size(cid) if written is None else written.size

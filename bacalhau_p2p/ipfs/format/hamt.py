@@ -6,29 +6,18 @@ level. A slot holds an entry or, where several names share it, a further shard.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from bacalhau_p2p.errors import ContentError, InvalidContent
-from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.dag_pb import HAMT_HASH, NodeType, PBLink, PBNode, encode_block, encode_shard
+from bacalhau_p2p.ipfs.format.subtree import Blocks, Subtree, node_block
 
 FANOUT = 256
 """Slots of each shard that this program writes."""
 
 _HASH_BITS = 64
 _FANOUTS = {8, 16, 32, 64, 128, 256, 512, 1024}
-
-
-class Child(NamedTuple):
-    """An entry of a folder or the root of a file: its CID and the bytes of all its blocks."""
-
-    cid: CID
-    tsize: int
-
-
-Blocks = Generator[tuple[CID, bytes], None, Child]
-"""Yields each block with its CID, children before parents, and returns the root."""
 
 
 def name_hash(name: bytes) -> int:
@@ -56,7 +45,7 @@ def max_levels(fanout: int) -> int:
 # --- writing ------------------------------------------------------------------------------
 
 
-def shard_blocks(children: Mapping[bytes, Child]) -> Blocks:
+def shard_blocks(children: Mapping[bytes, Subtree]) -> Blocks:
     """Yield the blocks of a sharded folder, the root last, and return the root.
 
     Raises ContentError when two names have the same 64-bit hash: no sharded folder can hold both.
@@ -65,7 +54,7 @@ def shard_blocks(children: Mapping[bytes, Child]) -> Blocks:
     return _write_shard(hashed, 0, children)
 
 
-def _write_shard(hashed: list[tuple[int, bytes]], level: int, children: Mapping[bytes, Child]) -> Blocks:
+def _write_shard(hashed: list[tuple[int, bytes]], level: int, children: Mapping[bytes, Subtree]) -> Blocks:
     slots: dict[int, list[tuple[int, bytes]]] = {}
     for pair in hashed:
         try:
@@ -83,10 +72,7 @@ def _write_shard(hashed: list[tuple[int, bytes]], level: int, children: Mapping[
         links.append(PBLink(child.cid, name, child.tsize))
         bitfield |= 1 << number
         tsize += child.tsize
-    block = encode_block(links, encode_shard(bitfield, FANOUT))
-    cid = CID.of(DAG_PB, block)
-    yield cid, block
-    return Child(cid, len(block) + tsize)
+    return (yield from node_block(encode_block(links, encode_shard(bitfield, FANOUT)), tsize))
 
 
 # --- reading ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.errors import StorageError
-from bacalhau_p2p.ipfs.files.export import stays_inside
+from bacalhau_p2p.ipfs.files.symlinks import stays_inside
 from bacalhau_p2p.model.params import GitSource
 from bacalhau_p2p.outbound.http import redacted
 from bacalhau_p2p.runtime.tasks import background

@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from bacalhau_p2p.errors import ContentError, ContentNotFound
-from bacalhau_p2p.ipfs.files.export import export, stays_inside
+from bacalhau_p2p.ipfs.files.export import export
+from bacalhau_p2p.ipfs.files.symlinks import stays_inside
 from bacalhau_p2p.ipfs.files.tar import write_tar
 from tests.support.blocks.dag_makers import blob, names, results_folder, tree
 
@@ -47,7 +48,7 @@ def test_a_sharded_folder_comes_back_whole(blocks, tmp_path, out):
 def test_an_existing_target_is_refused_and_left_alone(blocks, out):
     cid = blocks.folder([(b"a", blocks.raw(b"new"))])
     (out / "copy").mkdir()
-    with pytest.raises(ContentError, match="exists already"):
+    with pytest.raises(ContentError, match="already exists"):
         export(cid, out / "copy", blocks)
     assert tree(out) == {"copy": None}
 
@@ -56,7 +57,7 @@ def test_a_target_that_is_a_symlink_is_not_written_through(blocks, out):
     (out / "elsewhere").mkdir()
     (out / "copy").symlink_to("elsewhere")
     cid = blocks.folder([(b"a", blocks.raw(b"new"))])
-    with pytest.raises(ContentError, match="exists already"):
+    with pytest.raises(ContentError, match="already exists"):
         export(cid, out / "copy", blocks)
     export(cid, out / "copy", blocks, existing="overwrite")
     assert tree(out) == {"copy": None, "copy/a": b"new", "elsewhere": None}
@@ -84,7 +85,7 @@ def test_merge_does_not_follow_a_symlink_in_the_target(blocks, out):
     (out / "copy").mkdir()
     (out / "copy" / "sub").symlink_to(out / "elsewhere")
     cid = blocks.folder([(b"sub", blocks.folder([(b"b", blocks.raw(b"new"))]))])
-    with pytest.raises(ContentError, match="cannot be merged"):
+    with pytest.raises(ContentError, match="cannot merge"):
         export(cid, out / "copy", blocks, existing="merge")
     assert tree(out / "elsewhere") == {}
 
@@ -159,7 +160,7 @@ def test_a_cancelled_export_leaves_nothing(blocks, out):
 
 
 def test_a_target_without_a_parent_folder_is_a_one_line_error(blocks, out):
-    with pytest.raises(ContentError, match="cannot be written: No such file"):
+    with pytest.raises(ContentError, match=r"cannot write .*: No such file"):
         export(blocks.raw(b"a"), out / "no" / "copy", blocks)
 
 

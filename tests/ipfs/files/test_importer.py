@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge
-from bacalhau_p2p.ipfs.files.importer import UNIXFS_V1_2025, Profile, build, cid_of
+from bacalhau_p2p.ipfs.files.importer import build, cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import Limits
+from bacalhau_p2p.ipfs.format.profiles import UNIXFS_V1_2025, Profile
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder
 
 EMPTY_FOLDER = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
@@ -120,7 +121,7 @@ def test_pipes_and_sockets_are_left_out_and_named(tmp_path, monkeypatch):
     listener.close()
     added = MemoryBlocks().add(tmp_path)
     assert (str(added.cid), added.skipped) == (EMPTY_FOLDER, ("pipe", "socket"))
-    with pytest.raises(ContentError, match="neither a file"):
+    with pytest.raises(ContentError, match="is not a file or folder"):
         cid_of(tmp_path / "pipe")
 
 
@@ -136,7 +137,7 @@ def test_what_nobody_could_fetch_is_not_built(tmp_path):
         inner = inner / "d"
     inner.mkdir(parents=True)
     (inner / "file").write_bytes(b"12345")
-    with pytest.raises(ContentTooLarge, match="folders deep"):
+    with pytest.raises(ContentTooLarge, match="levels deep"):
         MemoryBlocks().add(tmp_path, limits=Limits(folder_depth=5))
     with pytest.raises(ContentTooLarge, match="bytes"):
         MemoryBlocks().add(tmp_path, limits=Limits(bytes=4))
@@ -146,7 +147,7 @@ def test_what_nobody_could_fetch_is_not_built(tmp_path):
 
 
 def test_a_path_that_is_not_there_is_a_one_line_error(tmp_path):
-    with pytest.raises(ContentError, match=r"nothing cannot be read: No such file"):
+    with pytest.raises(ContentError, match=r"cannot read .*nothing: No such file"):
         cid_of(tmp_path / "nothing")
 
 

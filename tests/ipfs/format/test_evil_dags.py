@@ -11,8 +11,9 @@ import pytest
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidContent
 from bacalhau_p2p.ipfs.files.export import export
+from bacalhau_p2p.ipfs.files.spool import BlockSpool
 from bacalhau_p2p.ipfs.files.tar import write_tar
-from bacalhau_p2p.ipfs.files.unpack import Spool, Unpacking
+from bacalhau_p2p.ipfs.files.unpack import Unpacker
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_file, encode_shard
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
@@ -239,10 +240,10 @@ def test_evil_content_is_refused_by_name_and_never_written(make, error, message,
 
 
 def unpack(root: CID, stream: list[tuple[CID, bytes]], target: Path) -> None:
-    with closing(Spool()) as spool, Unpacking(root, target, spool, limits=LIMITS) as unpacking:
+    with closing(BlockSpool()) as spool, Unpacker(root, target, spool, limits=LIMITS) as unpacker:
         for cid, block in stream:
-            unpacking.take(cid, block)
-        unpacking.finish()
+            unpacker.add(cid, block)
+        unpacker.finish()
 
 
 @pytest.mark.parametrize(("make", "error", "message"), EVIL)
@@ -266,9 +267,9 @@ def test_evil_content_that_is_written_as_it_comes_leaves_nothing(make, error, me
 def test_no_more_is_written_than_came_before_all_was_added_up(make, tmp_path):
     blocks = MemoryBlocks()
     root = make(blocks)
-    with closing(Spool()) as spool, Unpacking(root, tmp_path / "out", spool) as unpacking:
+    with closing(BlockSpool()) as spool, Unpacker(root, tmp_path / "out", spool) as unpacker:
         for cid, block in reversed(blocks.blocks.items()):
-            unpacking.take(cid, block)
+            unpacker.add(cid, block)
         (scratch,) = tmp_path.iterdir()
         written = [path for path in scratch.rglob("*") if path.is_file()]
         assert sum(path.stat().st_blocks * 512 for path in written) <= 1 << 19

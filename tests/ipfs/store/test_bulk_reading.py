@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.ipfs.files.importer import Profile
 from bacalhau_p2p.ipfs.format.car import write_car
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
+from bacalhau_p2p.ipfs.format.profiles import Profile
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from tests.support.blocks.dag_makers import MemoryBlocks, blob
 from tests.support.blocks.stored_blocks import damage_small_block

@@ -6,7 +6,7 @@ import pytest
 
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
-from bacalhau_p2p.ipfs.files.importer import SMALL_BYTES, SMALL_ENTRIES, build, is_small
+from bacalhau_p2p.ipfs.files.importer import SMALL_BYTES, SMALL_ENTRIES, build, is_small_folder
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.runtime.threads import Threads
@@ -28,11 +28,11 @@ def fill(folder, entries: int, size: int = 0) -> None:
 
 
 def test_a_folder_is_small_up_to_so_many_entries(folder):
-    assert is_small(folder)
+    assert is_small_folder(folder)
     fill(folder, SMALL_ENTRIES)
-    assert is_small(folder)
+    assert is_small_folder(folder)
     (folder / "one more").touch()
-    assert not is_small(folder)
+    assert not is_small_folder(folder)
 
 
 def test_entries_at_every_depth_count(folder):
@@ -42,16 +42,16 @@ def test_entries_at_every_depth_count(folder):
         deep.mkdir()
     fill(deep, SMALL_ENTRIES - SMALL_ENTRIES // 2)
     bytes_of_folders = sum(path.stat().st_size for path in folder.rglob("below"))
-    assert is_small(folder) == (bytes_of_folders <= SMALL_BYTES)
+    assert is_small_folder(folder) == (bytes_of_folders <= SMALL_BYTES)
     (deep / "one more").touch()
-    assert not is_small(folder)
+    assert not is_small_folder(folder)
 
 
 def test_a_folder_is_small_up_to_so_many_bytes(folder):
     fill(folder, 4, SMALL_BYTES // 4)
-    assert is_small(folder)
+    assert is_small_folder(folder)
     (folder / "3").write_bytes(bytes(SMALL_BYTES // 4 + 1))
-    assert not is_small(folder)
+    assert not is_small_folder(folder)
 
 
 def test_what_a_symlink_leads_to_does_not_count(folder, tmp_path):
@@ -60,13 +60,13 @@ def test_what_a_symlink_leads_to_does_not_count(folder, tmp_path):
     fill(elsewhere, SMALL_ENTRIES + 1, SMALL_BYTES)
     (folder / "link").symlink_to(elsewhere)
     (folder / "file").symlink_to(elsewhere / "0")
-    assert is_small(folder)
+    assert is_small_folder(folder)
 
 
 def test_what_is_no_folder_is_not_small(folder):
     (folder / "file").touch()
-    assert not is_small(folder / "file")
-    assert not is_small(folder / "missing")
+    assert not is_small_folder(folder / "file")
+    assert not is_small_folder(folder / "missing")
 
 
 @pytest.mark.parametrize("entries", [3, SMALL_ENTRIES + 1])

@@ -12,7 +12,7 @@ import trio
 
 from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
-from bacalhau_p2p.ipfs.files.following import Follower, Recent, following
+from bacalhau_p2p.ipfs.files.car_stream import CarStream, RecentBlocks, stream_car
 from bacalhau_p2p.ipfs.format.car import CarReader, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -56,13 +56,13 @@ class Source:
             raise self.failure
 
     def follow(self, root: CID):
-        return following(root, self._store, self.fetch, Threads(2))
+        return stream_car(root, self._store, self.fetch, Threads(2))
 
 
-async def collect(follower: Follower) -> bytes:
+async def collect(stream: CarStream) -> bytes:
     car = b""
     with trio.fail_after(10):
-        while piece := await follower.receive():
+        while piece := await stream.receive():
             car += piece
     return car
 
@@ -72,13 +72,13 @@ async def test_what_has_come_is_given_before_the_rest_has(store, dag):
     whole = b"".join(write_car([root], blocks))
     stream = CarReader().feed(whole)
     source, reader, given = Source(store), CarReader(), []
-    async with source.follow(root) as follower:
+    async with source.follow(root) as car:
         for block in stream:
             source.give.send_nowait([block])
             with trio.fail_after(10):
-                given += reader.feed(await follower.receive())
+                given += reader.feed(await car.receive())
             assert given[-1] == block
-        assert await follower.receive() == b""
+        assert await car.receive() == b""
         assert not source.cancelled
         source.give.close()
     assert given == stream
@@ -89,7 +89,7 @@ async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, see
     root, blocks, _ = dag
     rng = random.Random(seed)
     monkeypatch.setattr(
-        "bacalhau_p2p.ipfs.files.following._RECENT", rng.choice([1, 300_000, 1_000_000, 8_000_000])
+        "bacalhau_p2p.ipfs.files.car_stream._RECENT_SIZE", rng.choice([1, 300_000, 1_000_000, 8_000_000])
     )
     shuffled = list(blocks.blocks.items())
     if seed % 3:
@@ -100,11 +100,11 @@ async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, see
     store.put_many(of_an_earlier_fetch)
     shuffled = [block for block in shuffled if block not in of_an_earlier_fetch]
     source = Source(store)
-    async with source.follow(root) as follower, trio.open_nursery() as nursery:
+    async with source.follow(root) as car, trio.open_nursery() as nursery:
         cars = []
 
         async def follow() -> None:
-            cars.append(await collect(follower))
+            cars.append(await collect(car))
 
         nursery.start_soon(follow)
         while shuffled:
@@ -119,12 +119,12 @@ async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, see
 
 async def test_what_a_slow_reader_missed_is_read_from_the_store(store, dag, monkeypatch):
     root, blocks, _ = dag
-    monkeypatch.setattr("bacalhau_p2p.ipfs.files.following._RECENT", 1)
+    monkeypatch.setattr("bacalhau_p2p.ipfs.files.car_stream._RECENT_SIZE", 1)
     source = Source(store)
-    async with source.follow(root) as follower:
+    async with source.follow(root) as car:
         source.give.send_nowait(list(blocks.blocks.items()))
         source.give.close()
-        assert await collect(follower) == b"".join(write_car([root], blocks))
+        assert await collect(car) == b"".join(write_car([root], blocks))
 
 
 async def test_a_fetch_that_fails_is_told_behind_what_it_brought(store, dag):
@@ -137,8 +137,8 @@ async def test_a_fetch_that_fails_is_told_behind_what_it_brought(store, dag):
     reader, given = CarReader(), []
 
     async def follow() -> None:
-        async with source.follow(root) as follower:
-            while piece := await follower.receive():
+        async with source.follow(root) as car:
+            while piece := await car.receive():
                 given.extend(reader.feed(piece))
 
     with pytest.raises(ContentNotFound, match="the last peer that had it is gone"):
@@ -153,9 +153,9 @@ async def test_a_block_that_vanishes_is_no_silent_end(store, dag):
     source = Source(store)
     source.give.send_nowait(stream[:-1])
     source.give.close()
-    with pytest.raises(ContentNotFound, match="vanished from the store"):
-        async with source.follow(root) as follower:
-            await collect(follower)
+    with pytest.raises(ContentNotFound, match="is no longer in the store"):
+        async with source.follow(root) as car:
+            await collect(car)
 
 
 async def test_content_that_nobody_may_walk_is_refused_on_the_way(store):
@@ -166,8 +166,8 @@ async def test_content_that_nobody_may_walk_is_refused_on_the_way(store):
     source = Source(store)
     source.give.send_nowait(list(blocks.blocks.items()))
     with pytest.raises(InvalidContent, match="nested more than 64 levels deep"):
-        async with source.follow(root) as follower:
-            await collect(follower)
+        async with source.follow(root) as car:
+            await collect(car)
     assert source.cancelled
 
 
@@ -176,8 +176,8 @@ async def test_a_reader_that_leaves_ends_the_fetch_and_what_came_is_kept(store, 
     source = Source(store)
     source.give.send_nowait([(root, blocks.blocks[root])])
     with trio.fail_after(10):
-        async with source.follow(root) as follower:
-            await follower.receive()
+        async with source.follow(root) as car:
+            await car.receive()
     assert source.cancelled
     assert store.has(root)
 
@@ -187,13 +187,13 @@ async def test_the_size_of_a_file_is_known_with_its_first_block(store, dag, tmp_
     file = blocks.add(folder / "copy").cid
     source = Source(store)
     source.give.send_nowait([(file, blocks.blocks[file])])
-    async with source.follow(file) as follower:
-        await follower.receive()
-        assert follower.size == 3_000_000
+    async with source.follow(file) as car:
+        await car.receive()
+        assert car.size == 3_000_000
 
 
 def test_recent_blocks_take_no_more_room_than_they_may():
-    recent = Recent(100)
+    recent = RecentBlocks(100)
     blocks = [(CID.of(RAW, block), block) for block in (bytes([n]) * 40 for n in range(5))]
     recent.put(blocks[:3])
     recent.put(blocks[2:4])
@@ -208,10 +208,10 @@ async def test_what_follows_a_fetch_can_be_written_to_files(store, dag, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     source = Source(store)
-    async with source.follow(root) as follower:
+    async with source.follow(root) as car:
         source.give.send_nowait(list(blocks.blocks.items()))
         with Download(root, Path(out / "copy")) as download:
-            download.feed(await collect(follower))
+            download.feed(await collect(car))
             download.finish()
         source.give.close()
     assert tree(out / "copy") == tree(folder)
