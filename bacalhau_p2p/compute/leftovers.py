@@ -19,8 +19,8 @@ from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-SWEEP_RETRY_DELAY = 15.0
-"""Seconds until an engine that could not be swept is asked again. It may start later than its node."""
+SWEEP_INTERVAL = 15.0
+"""Seconds between sweeps of an engine whose runs outlive this node, or that could not be swept."""
 
 
 def remove_folders(folder: Path, keep: Collection[str]) -> None:
@@ -40,11 +40,16 @@ async def release_pins(content: Content, active: Collection[ExecutionID]) -> Non
 
 
 async def sweep(executor: Executor, alive: Callable[[], Collection[ExecutionID]]) -> None:
-    """Have the executor remove runs of executions that are not alive. Returns when it has succeeded."""
+    """Have the executor remove runs of executions that are not alive.
+
+    Again and again if its runs outlive the node, because the engine may be away when a run ends. Else
+    returns once it has succeeded: an engine may start later than its node.
+    """
     while True:
         try:
             await call_adapter("sweep", partial(executor.sweep, alive()), engine=executor.engine)
-            return
+            if not executor.outlives_node:
+                return
         except ExecutionError as error:
             log.info("sweep_postponed", engine=executor.engine, reason=str(error))
-        await trio.sleep(SWEEP_RETRY_DELAY)
+        await trio.sleep(SWEEP_INTERVAL)

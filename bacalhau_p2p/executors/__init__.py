@@ -1,1 +1,1 @@
-"""How a job's task is run: Docker, WebAssembly, or not at all."""
+"""Executors run the tasks of jobs."""

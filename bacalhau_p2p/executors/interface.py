@@ -1,4 +1,4 @@
-"""What an executor does, and the results folder that it leaves behind."""
+"""The interface of executors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bacalhau_p2p.errors import Fault
+from bacalhau_p2p.errors import Fault, RunTimedOut
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import NetworkSpec, ResultPath, SpecConfig
@@ -19,7 +19,7 @@ STREAM_LIMIT = 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountedInput:
-    """An input on this machine's disk (`path`, a file or a folder) and where the job finds it."""
+    """An input on this machine's disk (`path`, a file or a folder) and its path inside the job."""
 
     path: Path
     target: str
@@ -29,10 +29,10 @@ class MountedInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """One execution, with everything that it needs at hand.
+    """One execution, with everything that it needs.
 
-    `work` is where the executor may make a folder of this execution alone, for anything.
-    `results` is an empty folder: `run` fills it.
+    `work` is where the executor may make a folder for this execution alone, for anything.
+    `results` is an empty folder, which `run` fills.
     """
 
     job_id: JobID
@@ -49,9 +49,17 @@ class RunRequest:
     results: Path
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def timed_out(self) -> RunTimedOut:
+        """The error for a run that reached its time-out."""
+        return RunTimedOut(f"the job exceeded its execution time-out of {self.timeout:g} s")
+
 
 class Executor(Protocol):
-    """Runs one kind of engine. One object serves all executions of a node, concurrently."""
+    """Runs one kind of engine. One object serves all executions of a node, concurrently.
+
+    An executor whose runs end with the node derives from this class: it inherits `outlives_node`,
+    `reattach` and `sweep`, which have nothing to do then.
+    """
 
     @property
     def engine(self) -> str:
@@ -60,11 +68,11 @@ class Executor(Protocol):
 
     @property
     def outlives_node(self) -> bool:
-        """Whether a run goes on without the process that began it, and `reattach` takes it up again."""
-        ...
+        """Whether a run continues when the node that started it dies, and `reattach` can resume it."""
+        return False
 
     async def unavailable(self) -> str | None:
-        """Why this engine cannot run anything here now, or None. Takes at most 5 seconds."""
+        """Why this engine cannot run anything on this node now, or None. Takes at most 5 seconds."""
         ...
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
@@ -75,9 +83,9 @@ class Executor(Protocol):
         ...
 
     async def prepare(self, request: RunRequest) -> None:
-        """Get what the run needs and what may take long: pull the image, compile the module.
+        """Do what may take long before the run: pull the image, compile the module.
 
-        Raises ExecutorError; `permanent` says whether a second node would fail alike.
+        Raises ExecutorError; `permanent` says whether every node would fail in the same way.
         """
         ...
 
@@ -93,21 +101,22 @@ class Executor(Protocol):
         ...
 
     async def reattach(self, request: RunRequest) -> RunOutput | None:
-        """Go on with a run of this execution that outlived the process which began it, as `run` would.
+        """Resume a run of this execution that outlived the process which started it, as `run` would.
 
-        None when nothing is left of it: then it may be prepared and run afresh. The time-out counts
+        None when nothing of it is left: then it may be prepared and run again. The time-out counts
         from the start of the run. Raises as `run`. Cancelled: as with `run`.
         """
-        ...
+        return None
 
     async def sweep(self, alive: Collection[ExecutionID]) -> None:
-        """Remove what an earlier life of this node left running, but for runs of the executions `alive`,
-        which are or will be re-attached, and for what this object runs itself.
+        """Remove what runs of this node left behind, but not those of executions in `alive`, which are or
+        will be re-attached, and those that this object runs now.
 
-        Raises ExecutorError when the engine does not answer; then it is asked again later.
+        Called at the start of a node and then at intervals. Raises ExecutorError when the engine does not
+        answer.
         """
-        ...
+        return
 
     async def aclose(self) -> None:
-        """Nothing of this executor runs any more when it returns."""
+        """When this returns, nothing of this executor runs any more."""
         ...

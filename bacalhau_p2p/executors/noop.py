@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import trio
 
 from bacalhau_p2p.errors import ExecutorError, Fault
-from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.interface import Executor, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
-from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
 
 
-class NoopExecutor:
-    """Answers at once with what the job asks it to answer: the measure of all that is not the job.
+class NoopExecutor(Executor):
+    """Returns at once the result that the job specifies. Measures everything but the job itself.
 
     Engine parameters, each optional: `ExitCode` (0 to 255), `Stdout` and `Stderr` (text).
     """
@@ -23,10 +20,6 @@ class NoopExecutor:
     @property
     def engine(self) -> str:
         return "noop"
-
-    @property
-    def outlives_node(self) -> bool:
-        return False
 
     async def unavailable(self) -> str | None:
         return None
@@ -36,20 +29,20 @@ class NoopExecutor:
         found = []
         code = engine.params.get("ExitCode", 0)
         if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= 255:
-            found.append(Fault("Params.ExitCode", "not a number from 0 to 255"))
+            found.append(Fault("Params.ExitCode", "must be a number from 0 to 255"))
         found.extend(
-            Fault(f"Params.{name}", "not text")
+            Fault(f"Params.{name}", "must be text")
             for name in ("Stdout", "Stderr")
             if not isinstance(engine.params.get(name, ""), str)
         )
         return found
 
     async def prepare(self, request: RunRequest) -> None:
-        """There is nothing to prepare."""
+        """Does nothing."""
         await trio.lowlevel.checkpoint()
 
     async def run(self, request: RunRequest) -> RunOutput:
-        """Leave the results folder; takes no time worth a time-out, and no thread.
+        """Leave the results folder; takes no thread, and too little time for a time-out.
 
         Raises ExecutorError, permanent, when the parameters have faults.
         """
@@ -64,15 +57,6 @@ class NoopExecutor:
                 results.stderr.write(stderr.encode("utf-8", "surrogatepass"))
             return results.finish(params.get("ExitCode", 0))
 
-    async def reattach(self, request: RunRequest) -> RunOutput | None:
-        """None: no run outlives its node."""
-        await trio.lowlevel.checkpoint()
-        return None
-
-    async def sweep(self, alive: Collection[ExecutionID]) -> None:
-        """There is nothing to remove: no run outlives its node."""
-        await trio.lowlevel.checkpoint()
-
     async def aclose(self) -> None:
-        """Nothing runs, so nothing is to be stopped."""
+        """Does nothing: no process runs."""
         await trio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""Writes the results folder of one run: capped streams, the exit code, and the named outputs."""
+"""Writes the results folder of one run: limited streams, the exit code, and a folder for each result path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class KeptStream:
-    """One stream of a run on its way into a file. Keeps `limit` bytes and drops what comes after."""
+    """Writes one stream of a run to a file. Keeps `limit` bytes and drops the rest."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self._fd = os.open(path, _CREATE, 0o644)
@@ -30,7 +30,7 @@ class KeptStream:
         self.kept = 0
         """Bytes in the file."""
         self.dropped = 0
-        """Bytes that came after the limit."""
+        """Bytes beyond the limit."""
 
     @property
     def room(self) -> int:
@@ -38,13 +38,13 @@ class KeptStream:
         return self._limit - self.kept
 
     def fileno(self) -> int:
-        """The file, positioned at its end. Who writes to it directly reports that to `count`."""
+        """The file's descriptor, as of any file."""
         return self._fd
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep what there is room for. Blocks as writing to a local file does.
+        """Keep what fits. Blocks as writing to a local file does.
 
-        Raises ExecutorError when the disk refuses.
+        Raises ExecutorError when the file cannot be written.
         """
         view = memoryview(data)
         wanted = len(view)
@@ -56,12 +56,7 @@ class KeptStream:
                 self.kept += written
                 view = view[written:]
         except OSError as error:
-            raise disk_refused(error) from error
-
-    def count(self, *, kept: int = 0, dropped: int = 0) -> None:
-        """Note bytes that moved past `write`, by splicing."""
-        self.kept += kept
-        self.dropped += dropped
+            raise write_failed(error) from error
 
     def head(self) -> bytes:
         """The first INLINE_OUTPUT_LIMIT bytes, read back from the file."""
@@ -82,12 +77,12 @@ class KeptStream:
 class ResultsFolder:
     """The results folder of one run, for the length of a `with` block.
 
-    On entry `stdout`, `stderr` and one folder for each result path are there, in `folder`, which
-    was empty. `finish` adds the exit code; without it the folder is that of a run that never ended.
-    On exit the files are closed.
+    On entry, `folder`, which was empty, gets `stdout`, `stderr` and one folder for each result path.
+    `finish` adds the exit code; without it the folder is that of a run that never ended. On exit the
+    files are closed.
 
-    With `resumed` it is the folder of a run that goes on: its streams begin anew, and what its result
-    paths hold stays.
+    With `resumed` it is the folder of a run that continues: its streams start again, and the contents
+    of its result paths stay.
     """
 
     stdout: KeptStream
@@ -106,10 +101,10 @@ class ResultsFolder:
         self._limit = limit
         self._resumed = resumed
         self.outputs: Mapping[str, Path] = {}
-        """Where the job's writable folders are on this machine, by their absolute path inside the job."""
+        """The job's writable folders on this machine, by their absolute path inside the job."""
 
     def __enter__(self) -> Self:
-        """Raises ExecutorError: permanent when a result path cannot be, else when the disk refuses."""
+        """Raises ExecutorError: permanent for an invalid result path, else when the disk refuses."""
         check_result_paths(self._result_paths)
         try:
             if self._resumed:
@@ -123,7 +118,7 @@ class ResultsFolder:
                 self._close()
                 raise
         except OSError as error:
-            raise disk_refused(error) from error
+            raise write_failed(error) from error
         return self
 
     def _make(self, name: str) -> Path:
@@ -132,7 +127,7 @@ class ResultsFolder:
         return folder
 
     def finish(self, exit_code: int) -> RunOutput:
-        """Write the exit code (the number as text, no newline) and say how the run ended."""
+        """Write the exit code (the number as text, no newline); the output of the run."""
         try:
             fd = os.open(self.folder / EXIT_CODE, _CREATE, 0o644)
             try:
@@ -147,7 +142,7 @@ class ResultsFolder:
                 stderr_truncated=self.stderr.truncated,
             )
         except OSError as error:
-            raise disk_refused(error) from error
+            raise write_failed(error) from error
 
     def __exit__(
         self,
@@ -164,7 +159,7 @@ class ResultsFolder:
 
 
 def check_result_paths(result_paths: Sequence[ResultPath]) -> None:
-    """Raises ExecutorError, permanent, when the results folder cannot have these entries."""
+    """Raises ExecutorError, permanent, for names or paths that a results folder cannot have."""
     names: set[str] = set()
     paths: set[str] = set()
     for result in result_paths:
@@ -177,18 +172,18 @@ def check_result_paths(result_paths: Sequence[ResultPath]) -> None:
 def _problem(result: ResultPath, names: set[str], paths: set[str]) -> str:
     name, path = result.name, result.path
     if not name or name in {".", ".."} or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
-        return "the name is not that of a folder"
+        return "its name is not a valid folder name"
     if name in RESERVED_NAMES:
-        return "the name is taken by the run's own output"
+        return "its name is reserved for the output of the run"
     if name in names:
-        return "the name is used twice"
+        return "its name is used twice"
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        return f"the path {path!r} is not absolute"
+        return f"its path {path!r} is not absolute"
     if path in paths:
-        return f"the path {path} is used twice"
+        return f"its path {path} is used twice"
     return ""
 
 
-def disk_refused(error: OSError) -> ExecutorError:
-    """The error for a results folder that this machine's disk does not take."""
-    return ExecutorError(f"the results could not be written on this node: {error.strerror or error}")
+def write_failed(error: OSError) -> ExecutorError:
+    """The error for results that cannot be written to this node's disk."""
+    return ExecutorError(f"results cannot be written on this node: {error.strerror or error}")

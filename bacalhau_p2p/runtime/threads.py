@@ -14,7 +14,8 @@ _Args = TypeVarTuple("_Args")
 class Threads:
     """Up to so many threads at a time, for one owner. Further calls wait for their turn."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: float) -> None:
+        """`limit` may be `math.inf`."""
         self._limiter = trio.CapacityLimiter(limit)
 
     async def run(self, call: Callable[[*_Args], _T], *args: *_Args) -> _T:

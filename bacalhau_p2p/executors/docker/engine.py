@@ -1,18 +1,17 @@
-"""The Docker SDK behind a wall: blocking calls in threads of their own, its errors in our words."""
+"""Calls to a Docker engine, in threads."""
 
 from __future__ import annotations
 
-import errno
 import math
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import trio
 
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.docker.engine_errors import translated
+from bacalhau_p2p.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -21,25 +20,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PING_TIMEOUT = 4
-"""Seconds that an engine may take to say that it is there."""
+"""Seconds for an engine to answer a ping."""
 
 CALL_TIMEOUT = 60
-"""Seconds without a word from the engine, after which a call to it has failed."""
+"""Seconds without a byte from the engine, after which a call has failed."""
 
 CALL_THREADS = 8
 """Short calls at one time; an engine serialises most of them anyway."""
 
 
 class DockerEngine:
-    """One Docker engine, found as the `docker` command finds it (`DOCKER_HOST` or the usual socket)."""
+    """One Docker engine, found as the `docker` command finds it (`DOCKER_HOST` or the default socket)."""
 
     def __init__(self) -> None:
         self._client: APIClient | None = None
         self._connecting = trio.Lock()
-        # trio's own threads are shared with everything else that blocks: a container that runs for
-        # hours must not take one of forty, nor may the call that kills it wait for one.
-        self._calls = trio.CapacityLimiter(CALL_THREADS)
-        self._attended = trio.CapacityLimiter(math.inf)
+        # Not trio's own threads, which are shared with everything else that blocks: a container that
+        # runs for hours must not take one of forty, and the call that kills it must not wait for one.
+        self._short_calls = Threads(CALL_THREADS)
+        self._long_calls = Threads(math.inf)
 
     async def client(self) -> APIClient:
         """The SDK's client, connected. Raises ExecutorError."""
@@ -50,10 +49,10 @@ class DockerEngine:
         return self._client
 
     async def ping(self) -> str | None:
-        """Why no engine answers, or None. Takes at most PING_TIMEOUT and a bit."""
+        """Why no engine answers, or None. Takes at most a little more than PING_TIMEOUT."""
         with trio.move_on_after(PING_TIMEOUT + 0.5):
             try:
-                await self._run(self._calls, True, _ping)
+                await self.abandonable_call(_ping)
             except ExecutorError as error:
                 return str(error)
             return None
@@ -62,38 +61,27 @@ class DockerEngine:
     async def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """One short call. Raises ExecutorError.
 
-        Cancelled: waits for the call all the same, so that its outcome is known.
+        Cancelled: waits for the call to end, so that its outcome is known.
         """
-        return await self._run(self._calls, False, partial(function, *args, **kwargs))
+        return await self._short_calls.run(_translate, partial(function, *args, **kwargs))
 
-    async def last_call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """One short call that is abandoned when cancelled. Raises ExecutorError."""
-        return await self._run(self._calls, True, partial(function, *args, **kwargs))
+    async def abandonable_call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """One short call. Raises ExecutorError. Cancelled: returns at once, and the call continues."""
+        return await self._short_calls.run_abandonable(_translate, partial(function, *args, **kwargs))
 
-    async def attend(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """A call that may take as long as a job. Raises ExecutorError.
-
-        Cancelled: it is abandoned, and goes on.
-        """
-        return await self._run(self._attended, True, partial(function, *args, **kwargs))
-
-    async def _run(self, limiter: trio.CapacityLimiter, abandon: bool, function: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(
-            _translated,
-            function,
-            abandon_on_cancel=abandon,
-            limiter=limiter,
-        )
+    async def long_call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call that may take as long as a job. Otherwise as `abandonable_call`."""
+        return await self._long_calls.run_abandonable(_translate, partial(function, *args, **kwargs))
 
     async def aclose(self) -> None:
-        """Drop the connections; what runs on the engine is not touched."""
+        """Close the connections; containers are not touched."""
         if self._client is not None:
             client, self._client = self._client, None
             await self.call(client.close)
 
 
 def _connect(timeout: int) -> APIClient:
-    # The SDK takes 0.2 s to import, which a node without the docker engine need not spend.
+    # The SDK takes 0.2 s to import, which a node without the docker engine saves.
     import docker
     from docker.utils import kwargs_from_env
 
@@ -108,105 +96,6 @@ def _ping() -> None:
         client.close()
 
 
-def _translated(function: Callable[[], T]) -> T:
+def _translate(function: Callable[[], T]) -> T:
     with translated():
         return function()
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """What the SDK raises leaves the block as ExecutorError, the root cause first."""
-    import requests
-    import urllib3
-    from docker.errors import APIError, DockerException
-
-    try:
-        yield
-    except APIError as error:
-        message = root_cause(str(error.explanation or error))
-        raise ExecutorError(message, permanent=is_permanent(message)) from error
-    except (
-        DockerException,
-        requests.exceptions.RequestException,
-        urllib3.exceptions.HTTPError,
-        OSError,
-    ) as error:
-        raise ExecutorError(_unreachable(error)) from error
-
-
-_WRAPPERS = re.compile(
-    r"^(?:failed to create (?:shim )?task|failed to create shim|OCI runtime \w+ failed|runc \w+ failed"
-    r"|unable to start container process|error during container init"
-    r"|(?:container|process|rootfs)_linux\.go:\d+"
-    r"|(?:starting container process|running exec|container init|process_linux\.go:\d+: \w+ \w+ \w+) caused"
-    r"|invalid mount config for type \"bind\"): "
-)
-_TRAILERS = re.compile(r"(?:: unknown|: No such container: \w+)+$")
-
-
-def root_cause(message: str) -> str:
-    """An engine's message without the chain of who passed it on.
-
-    `failed to create shim task: OCI runtime create failed: ...: exec: "x": not found: unknown`
-    becomes `exec: "x": not found`.
-    """
-    message = message.strip()
-    while match := _WRAPPERS.match(message):
-        message = message[match.end() :]
-    return _TRAILERS.sub("", message) or "the Docker engine failed"
-
-
-_PERMANENT = re.compile(
-    r"^exec: |^exec .* failed: (?:No such file|Permission denied|Is a directory)"
-    r"|^Cannot mkdir|is not a directory|Duplicate mount point|invalid reference format"
-    r"|invalid mount path|invalid specification|not a valid"
-)
-
-
-def is_permanent(message: str) -> bool:
-    """Whether the engine refused the job itself, so that another engine would too."""
-    return bool(_PERMANENT.search(message)) and "docker-init" not in message
-
-
-def _unreachable(error: BaseException) -> str:
-    where = _engine_address()
-    cause = _os_error(error)
-    if cause is None:
-        return f"the Docker engine at {where} does not answer: {error}"
-    if cause.errno in (errno.ENOENT, errno.ECONNREFUSED):
-        return f"no Docker engine runs at {where}"
-    if cause.errno in (errno.EACCES, errno.EPERM):
-        return f"this user may not use the Docker engine at {where}: is it in the group docker?"
-    return f"the Docker engine at {where} does not answer: {cause.strerror or cause}"
-
-
-def _engine_address() -> str:
-    from docker.constants import DEFAULT_UNIX_SOCKET
-    from docker.utils import kwargs_from_env
-
-    return str(kwargs_from_env().get("base_url") or DEFAULT_UNIX_SOCKET.replace("+unix", ""))
-
-
-def _os_error(error: BaseException) -> OSError | None:
-    """The operating system's own error, which the SDK and requests bury in causes and in arguments."""
-    import requests
-
-    seen: set[int] = set()
-    queue: list[object] = [error]
-    while queue:
-        item = queue.pop(0)
-        if id(item) in seen or not isinstance(item, BaseException | tuple):
-            continue
-        seen.add(id(item))
-        if isinstance(item, tuple):
-            queue.extend(item)
-            continue
-        # requests' errors are OSErrors in name only.
-        if (
-            isinstance(item, OSError)
-            and not isinstance(item, requests.exceptions.RequestException)
-            and item.errno
-        ):
-            return item
-        queue.extend((item.args, item.__cause__, item.__context__))
-    return None

@@ -56,10 +56,10 @@ async def test_nothing_need_be_asked_for(tmp_path: Path) -> None:
     [
         ({}, []),
         ({"ExitCode": 255, "Stdout": "", "Whatever": 1}, []),
-        ({"ExitCode": 256}, ["Params.ExitCode: not a number from 0 to 255"]),
-        ({"ExitCode": True}, ["Params.ExitCode: not a number from 0 to 255"]),
-        ({"ExitCode": "0"}, ["Params.ExitCode: not a number from 0 to 255"]),
-        ({"Stdout": 1, "Stderr": b""}, ["Params.Stdout: not text", "Params.Stderr: not text"]),
+        ({"ExitCode": 256}, ["Params.ExitCode: must be a number from 0 to 255"]),
+        ({"ExitCode": True}, ["Params.ExitCode: must be a number from 0 to 255"]),
+        ({"ExitCode": "0"}, ["Params.ExitCode: must be a number from 0 to 255"]),
+        ({"Stdout": 1, "Stderr": b""}, ["Params.Stdout: must be text", "Params.Stderr: must be text"]),
     ],
 )
 async def test_faults_are_named_and_never_run(

@@ -1,10 +1,12 @@
+"""The engine parameters that `executor` accepts."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
 
-from bacalhau_p2p.executors.docker.executor import DockerExecutor, container_name
+from bacalhau_p2p.executors.docker.executor import DockerExecutor
 from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.validation import read_params
@@ -71,8 +73,3 @@ def test_an_image_is_enough_and_variables_may_be_a_map() -> None:
 )
 def test_every_fault_is_named_by_its_path(params: dict[str, Any], faults: list[str]) -> None:
     assert [str(fault) for fault in DockerExecutor("node").faults(docker(**params))] == faults
-
-
-def test_container_is_named_for_its_execution_with_what_a_name_may_hold() -> None:
-    assert container_name("e-4a1f.b_c") == "bacalhau-e-4a1f.b_c"
-    assert container_name("e/4 a:ü") == "bacalhau-e-4-a--"

@@ -70,12 +70,12 @@ def test_a_stream_is_cut_at_its_limit_and_the_rest_counted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("paths", "problem"),
     [
-        ([("", "/o")], "not that of a folder"),
-        ([("..", "/o")], "not that of a folder"),
-        ([("a/b", "/o")], "not that of a folder"),
-        ([("x" * 256, "/o")], "not that of a folder"),
-        ([("stdout", "/o")], "taken by the run's own output"),
-        ([("exitCode", "/o")], "taken by the run's own output"),
+        ([("", "/o")], "not a valid folder name"),
+        ([("..", "/o")], "not a valid folder name"),
+        ([("a/b", "/o")], "not a valid folder name"),
+        ([("x" * 256, "/o")], "not a valid folder name"),
+        ([("stdout", "/o")], "reserved for the output of the run"),
+        ([("exitCode", "/o")], "reserved for the output of the run"),
         ([("a", "/o"), ("a", "/p")], "used twice"),
         ([("a", "/o"), ("b", "/o")], "used twice"),
         ([("a", "relative")], "not absolute"),
@@ -96,7 +96,7 @@ def test_result_paths_that_cannot_be_are_refused_before_anything_is_written(
 def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("mine")
     (tmp_path / "stdout").symlink_to("target")
-    with pytest.raises(ExecutorError, match="could not be written") as caught, ResultsFolder(tmp_path):
+    with pytest.raises(ExecutorError, match="cannot be written") as caught, ResultsFolder(tmp_path):
         pass
     assert not caught.value.permanent
     assert (tmp_path / "target").read_text() == "mine"

@@ -1,20 +1,12 @@
-"""Pulling, from a registry of our own on loopback: an engine takes it without TLS."""
+"""Pulling images from a registry on loopback."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import json
 import socket
-import tarfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import docker
 import pytest
@@ -27,101 +19,9 @@ from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import NetworkSpec, SpecConfig
 from bacalhau_p2p.model.resources import Resources
+from tests.support.servers.image_registry import Registry, digest
 
 pytestmark = pytest.mark.docker
-
-MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-CONFIG = "application/vnd.docker.container.image.v1+json"
-LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-
-
-class Registry(ThreadingHTTPServer):
-    """Serves what is in `files`, by path. A path in `stalled` is answered by silence."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), RegistryHandler)
-        self.files: dict[str, tuple[str, bytes]] = {"/v2/": ("application/json", b"{}")}
-        self.stalled: set[str] = set()
-        self.asked: list[str] = []
-        self.reached = threading.Event()
-        """Set when a stalled path was asked for."""
-        self.closing = threading.Event()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
-
-    def add_image(self, name: str) -> str:
-        """An image of one file, tagged `latest`; its full name."""
-        layer = layer_with("greeting", b"hello")
-        config = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {"Cmd": ["/greeting"]},
-                "rootfs": {"type": "layers", "diff_ids": [digest(gzip.decompress(layer))]},
-            }
-        ).encode()
-        manifest = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "config": {"mediaType": CONFIG, "size": len(config), "digest": digest(config)},
-                "layers": [{"mediaType": LAYER, "size": len(layer), "digest": digest(layer)}],
-            }
-        ).encode()
-        for reference in ("latest", digest(manifest)):
-            self.files[f"/v2/{name}/manifests/{reference}"] = (MANIFEST, manifest)
-        for blob in (config, layer):
-            self.files[f"/v2/{name}/blobs/{digest(blob)}"] = ("application/octet-stream", blob)
-        return f"{self.address}/{name}"
-
-
-class RegistryHandler(BaseHTTPRequestHandler):
-    server: Registry
-    protocol_version = "HTTP/1.1"
-    missing: ClassVar[bytes] = json.dumps(
-        {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}
-    ).encode()
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        if self.path in self.server.stalled:
-            self.server.reached.set()
-            self.server.closing.wait()
-        kind, data = self.server.files.get(self.path, ("", b""))
-        if kind:
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Docker-Content-Digest", digest(data))
-        else:
-            kind, data = "application/json", self.missing
-            self.send_response(HTTPStatus.NOT_FOUND)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base's
-        pass
-
-
-def digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def layer_with(name: str, data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tree:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        tree.addfile(entry, io.BytesIO(data))
-    return gzip.compress(buffer.getvalue())
 
 
 @pytest.fixture
@@ -210,7 +110,7 @@ async def test_unreachable_registry_is_worth_another_try(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         image = f"127.0.0.1:{unused.getsockname()[1]}/{name}"
-        with pytest.raises(ExecutorError, match=f"^image {image}: the registry cannot be reached") as caught:
+        with pytest.raises(ExecutorError, match=f"^image {image}: registry unreachable") as caught:
             await executor.prepare(request_for(image, tmp_path))
     assert "connection refused" in str(caught.value)
     assert not caught.value.permanent

@@ -1,4 +1,4 @@
-"""The output of a container, live or from its log, with stdout and stderr told apart."""
+"""The output of a container, live or from its log, with stdout and stderr kept apart."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ STDOUT = 1
 STDERR = 2
 
 _HEADER = struct.Struct(">BxxxL")
-_BUFFER = 256 * 1024
-_LOG_ENTRY = 64
-"""Bytes, at least what the engine's log takes for one entry beside its text."""
+_BUFFER_SIZE = 256 * 1024
+_LOG_ENTRY_SIZE = 64
+"""Bytes that an entry of the engine's log takes besides its text, at least."""
 
 
 class Output(Protocol):
-    """A container's output as it comes. Blocks: it belongs in a thread."""
+    """A container's output as it comes. Blocks: for worker threads."""
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """Pieces of output, each with STDOUT or STDERR, until the container ends or `hang_up`."""
+        """Pieces of output, each with STDOUT or STDERR, until the container ends or `interrupt`."""
         ...
 
-    def hang_up(self) -> None:
-        """End the iteration, which may be waiting in another thread."""
+    def interrupt(self) -> None:
+        """End the iteration, which may be blocked in another thread."""
         ...
 
     def close(self) -> None:
-        """Give the connection back, after the iteration has ended."""
+        """Close the connection, after the iteration has ended."""
         ...
 
 
 class AttachedOutput:
     """All that a container writes from the moment of attaching.
 
-    The SDK's own `attach(demux=True)` is not used: ending it from outside closes a socket on which
-    another thread waits, and it asks the kernel four times for each frame.
+    Not the SDK's `attach(demux=True)`: ending that from outside closes a socket on which another thread
+    waits, and it makes four system calls for each frame.
     """
 
     def __init__(self, client: APIClient, container: str) -> None:
         """Attach. Raises what the SDK raises."""
         wanted = {"stdout": 1, "stderr": 1, "stream": 1}
-        # For TLS the SDK gives the socket, else a file of it, which keeps the HTTP response alive.
+        # With TLS the SDK returns the socket, else a file of it, which keeps the HTTP response alive.
         self._attached = client.attach_socket(container, wanted)
         self._socket = cast(socket.socket, getattr(self._attached, "_sock", self._attached))
         self._socket.settimeout(None)  # a job may be silent for hours
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        with self._socket.makefile("rb", _BUFFER) as frames, suppress(OSError):
+        with self._socket.makefile("rb", _BUFFER_SIZE) as frames, suppress(OSError):
             while len(header := frames.read(_HEADER.size)) == _HEADER.size:
                 stream, size = _HEADER.unpack(header)
-                # A size is what the engine read from the job at once, 32 KiB at most.
+                # One frame is what the engine read from the job at once, 32 KiB at most.
                 yield stream, frames.read(size)
 
-    def hang_up(self) -> None:
+    def interrupt(self) -> None:
         with suppress(OSError):  # the engine may have closed its end first
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -69,15 +69,15 @@ class AttachedOutput:
 
 
 class LoggedOutput:
-    """What the engine has kept of a container's output since its start, and then what it goes on to write.
+    """The output that the engine has kept since the container's start, and then what it still writes.
 
-    The SDK's own `logs` does not say which stream a piece is of.
+    Not the SDK's `logs`, which does not say which stream a piece belongs to.
     """
 
     def __init__(self, client: APIClient, container: str, *, follow: bool = True) -> None:
         """Raises what the SDK raises."""
         wanted = {"stdout": 1, "stderr": 1, "follow": int(follow), "tail": "all"}
-        sdk = cast(Any, client)  # its own means for this are not in its types
+        sdk = cast(Any, client)  # what it uses for this itself is not in its types
         url = sdk._url("/containers/{0}/logs", container)
         self._response = sdk._get(url, params=wanted, stream=True)
         raw = sdk._get_raw_response_socket(self._response)
@@ -93,7 +93,7 @@ class LoggedOutput:
                 stream, size = _HEADER.unpack(header)
                 yield stream, read(size)
 
-    def hang_up(self) -> None:
+    def interrupt(self) -> None:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -101,13 +101,13 @@ class LoggedOutput:
         self._response.close()
 
 
-def logged_since_start(client: APIClient, container: str, limit: int) -> bool:
-    """Whether the engine still has the container's output from its first line on.
+def log_is_complete(client: APIClient, container: str, limit: int) -> bool:
+    """Whether the engine still has the container's output from the first line on.
 
-    `limit` is what it keeps in one file, in bytes, before it begins to drop the oldest.
+    `limit`: bytes of one log file, after which the engine starts to drop the oldest.
     """
     output = LoggedOutput(client, container, follow=False)
     try:
-        return sum(len(data) + _LOG_ENTRY for _, data in output) < limit
+        return sum(len(data) + _LOG_ENTRY_SIZE for _, data in output) < limit
     finally:
         output.close()

@@ -1,4 +1,4 @@
-"""Whose the files are that a container reads and writes: bind mounts keep the numbers of the host."""
+"""Owners and modes of the files that a container reads and writes: bind mounts keep those of the host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 
 from bacalhau_p2p.errors import ExecutorError, SettingsError
 from bacalhau_p2p.executors.interface import MountedInput
-from bacalhau_p2p.executors.results import disk_refused
+from bacalhau_p2p.executors.results import write_failed
 
 NOBODY = 65534
 
@@ -26,7 +26,7 @@ class JobUser:
 
     @classmethod
     def of_this_process(cls) -> Self:
-        """This process's own, so that it owns what jobs write; nobody's where that would be root."""
+        """Those of this process, so that it owns what jobs write; nobody's where it is root."""
         return cls(os.geteuid(), os.getegid()) if os.geteuid() != 0 else cls(NOBODY, NOBODY)
 
     @classmethod
@@ -34,7 +34,7 @@ class JobUser:
         """From `UID` or `UID:GID`. Raises SettingsError."""
         match = re.fullmatch(r"([0-9]+)(?::([0-9]+))?", text)
         if match is None:
-            raise SettingsError(f"the user of Docker jobs must be UID or UID:GID, not {text!r}")
+            raise SettingsError(f"user of Docker jobs: {text!r} is not UID or UID:GID")
         return cls(int(match[1]), int(match[2] or match[1]))
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class JobUser:
 
 
 def check_readable(source: MountedInput, user: JobUser) -> None:
-    """Raises ExecutorError where the job would meet a bare "Permission denied"."""
+    """Raises ExecutorError when the job's user cannot read an input."""
     try:
         status = source.path.stat()
     except OSError as error:
@@ -53,26 +53,26 @@ def check_readable(source: MountedInput, user: JobUser) -> None:
     if status.st_mode & needed != needed:
         mode = stat.S_IMODE(status.st_mode)
         raise ExecutorError(
-            f"input {source.target}: its mode {mode:04o} keeps it from the user {user} that jobs run as"
+            f"input {source.target}: not readable for user {user} of the job (mode {mode:04o})"
         )
 
 
-def give(folders: Iterable[Path], user: JobUser) -> None:
-    """Let the job write into these folders. Raises ExecutorError."""
+def give_to_job(folders: Iterable[Path], user: JobUser) -> None:
+    """Make these folders the job's, to write into. Raises ExecutorError."""
     try:
         for folder in folders:
             if os.geteuid() == 0:
                 os.chown(folder, user.uid, user.gid)
             folder.chmod(0o755)
     except OSError as error:
-        raise disk_refused(error) from error
+        raise write_failed(error) from error
 
 
-def take_back(folders: Iterable[Path]) -> None:
-    """Make everything below these folders ours to read and to remove, whatever modes the job left.
+def take_from_job(folders: Iterable[Path]) -> None:
+    """Make everything below these folders this process's, to read and to remove, whatever modes the job set.
 
-    Links are not followed. Set-uid bits go, and so do pipes and sockets, which hold no data and would
-    block their reader. Raises ExecutorError.
+    Symlinks are not followed. Set-uid bits are cleared; pipes and sockets, which hold no data and would
+    block a reader, are removed. Raises ExecutorError.
     """
     pending = list(folders)
     try:
@@ -92,7 +92,7 @@ def take_back(folders: Iterable[Path]) -> None:
                     else:
                         path.unlink()
     except OSError as error:
-        raise disk_refused(error) from error
+        raise write_failed(error) from error
 
 
 def _own(path: Path, needed: int) -> None:

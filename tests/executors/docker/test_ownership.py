@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p.errors import ExecutorError, SettingsError
-from bacalhau_p2p.executors.docker.mounts import JobUser, check_readable, give, take_back
+from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job, take_from_job
 from bacalhau_p2p.executors.interface import MountedInput
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -24,7 +24,7 @@ def test_user_is_read_from_numbers(text: str, user: JobUser) -> None:
 
 @pytest.mark.parametrize("text", ["", "nobody", "1000:", "1:2:3", "-1", "1000:x"])
 def test_user_that_is_not_numeric_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="must be UID or UID:GID"):
+    with pytest.raises(SettingsError, match="is not UID or UID:GID"):
         JobUser.parse(text)
 
 
@@ -36,9 +36,9 @@ def test_jobs_never_run_as_root_by_default() -> None:
 def test_given_folder_belongs_to_the_job_until_it_is_taken_back(tmp_path: Path) -> None:
     folder = tmp_path / "outputs"
     folder.mkdir()
-    give([folder], JobUser(1234, 5678))
+    give_to_job([folder], JobUser(1234, 5678))
     assert (folder.stat().st_uid, folder.stat().st_gid) == (1234, 5678)
-    take_back([folder])
+    take_from_job([folder])
     assert (folder.stat().st_uid, folder.stat().st_gid) == (0, os.getegid())
 
 
@@ -48,7 +48,7 @@ def test_taken_back_tree_can_be_read_and_removed(tmp_path: Path) -> None:
     (deep / "file").write_text("text")
     (deep / "file").chmod(0)
     deep.chmod(0o2000)
-    take_back([tmp_path / "outputs"])
+    take_from_job([tmp_path / "outputs"])
     assert stat.S_IMODE(deep.stat().st_mode) == 0o700
     assert stat.S_IMODE((deep / "file").stat().st_mode) == 0o600
 
@@ -65,7 +65,7 @@ def test_taking_back_neither_follows_links_nor_leaves_what_would_block(tmp_path:
     os.mkfifo(folder / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(folder / "socket"))
-        take_back([folder])
+        take_from_job([folder])
     assert sorted(path.name for path in folder.iterdir()) == ["dangling", "dir", "file"]
     assert stat.S_IMODE((outside / "file").stat().st_mode) == 0o444
 
@@ -91,5 +91,5 @@ def test_folder_must_be_open_to_the_job_s_user(
     if readable:
         check_readable(source, user)
     else:
-        with pytest.raises(ExecutorError, match=f"^input /inputs: its mode {mode:04o} keeps it"):
+        with pytest.raises(ExecutorError, match=rf"^input /inputs: not readable .* \(mode {mode:04o}\)$"):
             check_readable(source, user)

@@ -1,0 +1,103 @@
+"""Errors of the Docker SDK as ExecutorError, with the root cause first."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bacalhau_p2p.errors import ExecutorError
+
+_WRAPPERS = re.compile(
+    r"^(?:failed to create (?:shim )?task|failed to create shim|OCI runtime \w+ failed|runc \w+ failed"
+    r"|unable to start container process|error during container init"
+    r"|(?:container|process|rootfs)_linux\.go:\d+"
+    r"|(?:starting container process|running exec|container init|process_linux\.go:\d+: \w+ \w+ \w+) caused"
+    r"|invalid mount config for type \"bind\"): "
+)
+_TRAILERS = re.compile(r"(?:: unknown|: No such container: \w+)+$")
+_PERMANENT = re.compile(
+    r"^exec: |^exec .* failed: (?:No such file|Permission denied|Is a directory)"
+    r"|^Cannot mkdir|is not a directory|Duplicate mount point|invalid reference format"
+    r"|invalid mount path|invalid specification|not a valid"
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the SDK leave the block as ExecutorError."""
+    import requests
+    import urllib3
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        message = root_cause(str(error.explanation or error))
+        raise ExecutorError(message, permanent=is_permanent(message)) from error
+    except (
+        DockerException,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
+        raise ExecutorError(_unreachable(error)) from error
+
+
+def root_cause(message: str) -> str:
+    """An engine's message without the chain of the programs that passed it on.
+
+    `failed to create shim task: OCI runtime create failed: ...: exec: "x": not found: unknown`
+    becomes `exec: "x": not found`.
+    """
+    message = message.strip()
+    while match := _WRAPPERS.match(message):
+        message = message[match.end() :]
+    return _TRAILERS.sub("", message) or "the Docker engine failed"
+
+
+def is_permanent(message: str) -> bool:
+    """Whether the job itself is the cause, so that every engine would refuse it."""
+    return bool(_PERMANENT.search(message)) and "docker-init" not in message
+
+
+def _unreachable(error: BaseException) -> str:
+    address = _engine_address()
+    cause = _os_error(error)
+    if cause is None:
+        return f"the Docker engine at {address} does not answer: {error}"
+    if cause.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return f"no Docker engine runs at {address}"
+    if cause.errno in (errno.EACCES, errno.EPERM):
+        return f"permission denied by the Docker engine at {address}: add this user to the group docker"
+    return f"the Docker engine at {address} does not answer: {cause.strerror or cause}"
+
+
+def _engine_address() -> str:
+    from docker.constants import DEFAULT_UNIX_SOCKET
+    from docker.utils import kwargs_from_env
+
+    return str(kwargs_from_env().get("base_url") or DEFAULT_UNIX_SOCKET.replace("+unix", ""))
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """The operating system's error, which the SDK and requests hide in causes and in arguments."""
+    import requests
+
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        item = queue.pop(0)
+        if id(item) in seen or not isinstance(item, BaseException | tuple):
+            continue
+        seen.add(id(item))
+        if isinstance(item, tuple):
+            queue.extend(item)
+            continue
+        # requests' errors derive from OSError but are not the operating system's.
+        is_from_os = isinstance(item, OSError) and not isinstance(item, requests.exceptions.RequestException)
+        if isinstance(item, OSError) and is_from_os and item.errno:
+            return item
+        queue.extend((item.args, item.__cause__, item.__context__))
+    return None

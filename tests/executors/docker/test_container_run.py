@@ -1,0 +1,52 @@
+"""What cannot start, and whether another node could start it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.interface import Executor, RunRequest
+from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.testing.executors import ExecutorKit
+from tests.support.programs.shell_programs import shell
+
+pytestmark = pytest.mark.docker
+
+
+async def prepare_and_run(executor: Executor, request: RunRequest) -> RunOutput:
+    await executor.prepare(request)
+    return await executor.run(request)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"Entrypoint": ["nosuch", "argument"]}, r"^exec nosuch failed: No such file or directory$"),
+        ({"Entrypoint": ["/etc/passwd"]}, r"^exec /etc/passwd failed: Permission denied$"),
+        ({"WorkingDirectory": "/etc/passwd"}, r"^Cannot mkdir: /etc/passwd is not a directory$"),
+        ({"Image": "Not A Name"}, r"^Params.Image: is not an image name$"),
+        ({"Image": "UPPER"}, r"UPPER: invalid reference format: repository name must be lowercase$"),
+    ],
+)
+async def test_what_cannot_start_anywhere_fails_permanently_with_its_root_cause(
+    params: Mapping[str, object], message: str, kit: ExecutorKit
+) -> None:
+    request = kit.request(shell("", **params))
+    with pytest.raises(ExecutorError, match=message) as caught:
+        await prepare_and_run(kit.executor, request)
+    assert caught.value.permanent
+
+
+async def test_command_that_a_shell_does_not_find_is_a_result(kit: ExecutorKit) -> None:
+    output = await kit.run(kit.request(shell("nosuch")))
+    assert output.exit_code == 127
+    assert output.stderr.endswith(b"nosuch: not found\n")
+
+
+async def test_two_mounts_at_one_place_fail_permanently(kit: ExecutorKit) -> None:
+    inputs = [kit.input_folder("/inputs", {}), kit.input_folder("/inputs", {})]
+    with pytest.raises(ExecutorError, match=r"^Duplicate mount point: /inputs$") as caught:
+        await kit.run(kit.request(shell("true"), inputs=inputs))
+    assert caught.value.permanent
