@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tests.simulation.campaign import Tally, campaign, campaign_of_services
-from tests.simulation.coverage import every_row, every_state
-from tests.simulation.expand import expand
 from tests.simulation.mutants import MUTANTS, mutated
-from tests.simulation.shrink import shrunk
-from tests.simulation.story import jobs_in, story
-from tests.simulation.world import World
+from tests.simulation.plans.expand import expand
+from tests.simulation.worlds.campaign import Tally, campaign, campaign_of_services
+from tests.simulation.worlds.coverage import every_row, every_state
+from tests.simulation.worlds.shrink import shrunk
+from tests.simulation.worlds.story import jobs_in, story
+from tests.simulation.worlds.world import World
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def _options(arguments: list[str] | None) -> Namespace:
 
 def _whole_nodes(options: Namespace) -> int:
     if options.seed is not None:
-        from tests.simulation.services import watch_world  # imports that machines alone spare
+        from tests.simulation.services.world import watch_world  # imports that machines alone spare
 
         report = watch_world(options.seed)
         print("\n".join(report.story))  # noqa: T201

@@ -7,10 +7,10 @@ from unittest import mock
 
 import pytest
 
+from tests.simulation.checks.violation import Violation
 from tests.simulation.mutants import mutated
-from tests.simulation.power import cut, record
-from tests.simulation.tape import Connection, Disk, Kind, Loss, Operation
-from tests.simulation.violation import Violation
+from tests.simulation.power.cuts import cut, record
+from tests.simulation.power.tape import Connection, Disk, Kind, Loss, Operation
 
 
 def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.simulation.expand import expand
-from tests.simulation.inputs import with_inputs
-from tests.simulation.world import World
+from tests.simulation.plans.expand import expand
+from tests.simulation.plans.inputs import with_inputs
+from tests.simulation.worlds.world import World
 
 WORLDS = range(1, 41)
 

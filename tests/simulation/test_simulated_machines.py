@@ -13,17 +13,17 @@ from unittest import mock
 
 import pytest
 
-from tests.simulation import invariants
 from tests.simulation.__main__ import main
-from tests.simulation.campaign import campaign
-from tests.simulation.coverage import every_row, every_state
-from tests.simulation.expand import POINTS, expand, returning
+from tests.simulation.checks import invariants
 from tests.simulation.mutants import MUTANTS, mutated
-from tests.simulation.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
-from tests.simulation.rng import rng_for
-from tests.simulation.shrink import ddmin, shrunk
-from tests.simulation.story import fingerprint, story
-from tests.simulation.world import World
+from tests.simulation.plans.expand import POINTS, expand, returning
+from tests.simulation.plans.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
+from tests.simulation.plans.rng import rng_for
+from tests.simulation.worlds.campaign import campaign
+from tests.simulation.worlds.coverage import every_row, every_state
+from tests.simulation.worlds.shrink import ddmin, shrunk
+from tests.simulation.worlds.story import fingerprint, story
+from tests.simulation.worlds.world import World
 
 RUNS = 100
 RARE_ROWS = (134, 158, 172, 208, 256, 481, 497, 519)
@@ -177,9 +177,9 @@ def test_a_seed_gives_the_same_world_again(seed):
 
 def test_a_seed_gives_the_same_world_in_every_process():
     code = (
-        "from tests.simulation.expand import expand\n"
-        "from tests.simulation.story import story\n"
-        "from tests.simulation.world import World\n"
+        "from tests.simulation.plans.expand import expand\n"
+        "from tests.simulation.worlds.story import story\n"
+        "from tests.simulation.worlds.world import World\n"
         "for line in story(World(expand(10)).run()): print(line)"
     )
     told = {

@@ -11,8 +11,8 @@ from bacalhau_p2p.bprotocol.delivery import Delivery
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.requester.service import RequesterService
 from tests.simulation.__main__ import main
-from tests.simulation.services import JOBS, run_world
-from tests.simulation.violation import Violation
+from tests.simulation.checks.violation import Violation
+from tests.simulation.services.world import JOBS, run_world
 
 
 @pytest.mark.parametrize("seed", range(1, 13))

@@ -37,7 +37,7 @@ from bacalhau_p2p.requester.record import ACTIVE
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.memory.links import LinkConditions
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
-from tests.simulation.violation import Violation
+from tests.simulation.checks.violation import Violation
 
 REQUESTER = "requester"
 COMPUTE_NODES = 4

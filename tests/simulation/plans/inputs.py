@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.simulation.plan import Fault, Plan, StepFault
-from tests.simulation.rng import rng_for
+from tests.simulation.plans.plan import Fault, Plan, StepFault
+from tests.simulation.plans.rng import rng_for
 
 _GB = 1000**3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.simulation.plan import (
+from tests.simulation.plans.plan import (
     Crash,
     CrashPoint,
     Delay,
@@ -27,7 +27,7 @@ from tests.simulation.plan import (
     StepFault,
     StepOutcome,
 )
-from tests.simulation.rng import rng_for
+from tests.simulation.plans.rng import rng_for
 
 Nodes = tuple[NodePlan, ...]
 FORGERIES = (

@@ -11,8 +11,8 @@ from bacalhau_p2p.components.protocol import MessageReceived, TimePassed
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.requester import events as rv
-from tests.simulation.plan import StepFault
-from tests.simulation.world import START, Outcome
+from tests.simulation.plans.plan import StepFault
+from tests.simulation.worlds.world import START, Outcome
 
 _UNTOLD = (rv.NodeSeen, TimePassed, say.NodeInfoPublished)
 """Too frequent to be part of anybody's story."""

@@ -10,7 +10,7 @@ from bacalhau_p2p.verifiers.deterministic import judge
 from bacalhau_p2p.verifiers.interface import Verdict
 
 if TYPE_CHECKING:
-    from tests.simulation.node import Life
+    from tests.simulation.nodes.node import Life
 
 
 def perform_for_requester(life: Life, action: Any) -> None:

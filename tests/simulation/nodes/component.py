@@ -19,10 +19,10 @@ from bacalhau_p2p.components.commit_plan import (
     QueuedEvent,
 )
 from bacalhau_p2p.components.protocol import Broadcast, Machine, MessageReceived, Send, Store, TimePassed
-from tests.simulation.durable import Durable
+from tests.simulation.nodes.store import Durable
 
 if TYPE_CHECKING:
-    from tests.simulation.node import Life
+    from tests.simulation.nodes.node import Life
 
 
 class Component:

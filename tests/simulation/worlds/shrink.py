@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.simulation.plan import Fault, JobPlan, NodePlan, Plan
-from tests.simulation.world import World
+from tests.simulation.plans.plan import Fault, JobPlan, NodePlan, Plan
+from tests.simulation.worlds.world import World
 
 Item = NodePlan | JobPlan | Fault
 

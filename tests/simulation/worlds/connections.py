@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.plan import Partition
-from tests.simulation.wires import grained
+from tests.simulation.nodes.network import grained
+from tests.simulation.plans.plan import Partition
 
 if TYPE_CHECKING:
-    from tests.simulation.node import SimulatedNode
-    from tests.simulation.world import World
+    from tests.simulation.nodes.node import SimulatedNode
+    from tests.simulation.worlds.world import World
 
 _BROKEN = -1
 

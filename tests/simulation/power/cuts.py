@@ -4,12 +4,11 @@ A small network of whole nodes does its work while everything that it writes, an
 tells others, goes on a tape. Then the power is cut at a place of the tape, the disks are built as they may be
 found afterwards, and our stores open them with the SQLite of the standard library.
 
-`python -m tests.simulation.power` says what that showed.
+`python -m tests.simulation.power.cuts` says what that showed.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from argparse import ArgumentParser
 from bisect import bisect_right
@@ -28,10 +27,10 @@ from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.requester.store import RequesterStore
 from bacalhau_p2p.runtime import database
-from tests.simulation.promises import Acknowledged, Answered, Promise, Sent, takes_effect
-from tests.simulation.rng import rng_for
-from tests.simulation.services import deterministic
-from tests.simulation.tape import (
+from tests.simulation.checks.violation import Violation, require
+from tests.simulation.plans.rng import rng_for
+from tests.simulation.power.promises import Acknowledged, Answered, Promise, Sent, takes_effect
+from tests.simulation.power.tape import (
     Committed,
     Disk,
     Kind,
@@ -42,8 +41,8 @@ from tests.simulation.tape import (
     Tape,
     state_of,
 )
-from tests.simulation.town import DATABASES, REQUESTER, Town
-from tests.simulation.violation import Violation, require
+from tests.simulation.power.town import DATABASES, REQUESTER, Town
+from tests.simulation.services.world import deterministic
 
 CHECKPOINT = 30
 """Pages after which SQLite copies its log into the database; 1,000 otherwise are never filled here."""
@@ -299,7 +298,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 1
         print(f"seed {seed}: {len(_places(recording))} places; {findings}")  # noqa: T201
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

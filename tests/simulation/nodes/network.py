@@ -9,7 +9,7 @@ from zlib import crc32
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope
 from bacalhau_p2p.model.base import PeerID
-from tests.simulation.plan import Delay, Loss, Partition, Plan, Reordering, Repetition
+from tests.simulation.plans.plan import Delay, Loss, Partition, Plan, Reordering, Repetition
 
 GRAIN = 0.005
 """Seconds: arrivals happen at multiples of it, so that some happen together."""

@@ -24,7 +24,9 @@ from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
-from tests.simulation.promises import (
+from tests.simulation.checks.violation import require
+from tests.simulation.plans.rng import rng_for
+from tests.simulation.power.promises import (
     Answered,
     Ended,
     Promise,
@@ -32,8 +34,6 @@ from tests.simulation.promises import (
     promises_of_broadcast,
     promises_of_frame,
 )
-from tests.simulation.rng import rng_for
-from tests.simulation.violation import require
 
 REQUESTER = "requester"
 WORKERS = ("compute-1", "compute-2")

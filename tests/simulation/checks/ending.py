@@ -11,12 +11,12 @@ from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE
 from bacalhau_p2p.requester.supervision import RECONCILE_EVERY
-from tests.simulation.plan import Loss
-from tests.simulation.violation import require
+from tests.simulation.checks.violation import require
+from tests.simulation.plans.plan import Loss
 
 if TYPE_CHECKING:
-    from tests.simulation.node import SimulatedNode
-    from tests.simulation.world import World
+    from tests.simulation.nodes.node import SimulatedNode
+    from tests.simulation.worlds.world import World
 
 SLACK = 45.0
 """Seconds after healing in which late messages, slow disks and restarts have passed."""

@@ -21,17 +21,17 @@ from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.progress import ATTEMPTS
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.requester.supervision import FELL_SILENT
-from tests.simulation.durable import Durable
-from tests.simulation.ending import look_at_end
-from tests.simulation.stranger import STRANGER
-from tests.simulation.violation import Violation as Violation
-from tests.simulation.violation import require
+from tests.simulation.checks.ending import look_at_end
+from tests.simulation.checks.violation import Violation as Violation
+from tests.simulation.checks.violation import require
+from tests.simulation.nodes.store import Durable
+from tests.simulation.worlds.stranger import STRANGER
 
 if TYPE_CHECKING:
-    from tests.simulation.component import Component
-    from tests.simulation.node import SimulatedNode
-    from tests.simulation.plan import JobPlan
-    from tests.simulation.world import World
+    from tests.simulation.nodes.component import Component
+    from tests.simulation.nodes.node import SimulatedNode
+    from tests.simulation.plans.plan import JobPlan
+    from tests.simulation.worlds.world import World
 
 S, C = ExecutionState, ComputeState
 HOLDS_ROOM = frozenset({C.BID, C.PREPARING, C.RUNNING})

@@ -7,10 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-from tests.simulation.coverage import counted_rows
-from tests.simulation.expand import expand
-from tests.simulation.stopwatch import Stopwatch
-from tests.simulation.world import World
+from tests.simulation.plans.expand import expand
+from tests.simulation.worlds.coverage import counted_rows
+from tests.simulation.worlds.stopwatch import Stopwatch
+from tests.simulation.worlds.world import World
 
 SHARE = 50
 """Seeds that a process is given at a time."""
@@ -72,7 +72,7 @@ def campaign_of_services(first_seed: int, runs: int, *, processes: int = 1) -> T
 
 
 def _one_of_services(seed: int) -> Tally:
-    from tests.simulation.services import watch_world  # imports that machines alone spare
+    from tests.simulation.services.world import watch_world  # imports that machines alone spare
 
     report = watch_world(seed)
     violations = [(seed, str(report.violation))] if report.violation else []

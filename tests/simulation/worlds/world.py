@@ -18,11 +18,11 @@ from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester.store import SubmissionToken
-from tests.simulation.connections import Connections
-from tests.simulation.ending import LOOK_EVERY
-from tests.simulation.invariants import Violation, Watch
-from tests.simulation.node import Died, Life, SimulatedNode
-from tests.simulation.plan import (
+from tests.simulation.checks.ending import LOOK_EVERY
+from tests.simulation.checks.invariants import Violation, Watch
+from tests.simulation.nodes.network import Wires
+from tests.simulation.nodes.node import Died, Life, SimulatedNode
+from tests.simulation.plans.plan import (
     DATA,
     OUTLIVING,
     Crash,
@@ -32,9 +32,9 @@ from tests.simulation.plan import (
     Leave,
     Plan,
 )
-from tests.simulation.rng import rng_for
-from tests.simulation.stranger import Stranger
-from tests.simulation.wires import Wires
+from tests.simulation.plans.rng import rng_for
+from tests.simulation.worlds.connections import Connections
+from tests.simulation.worlds.stranger import Stranger
 
 START = 10_000.0
 """The clock at the beginning: later than any node's clock is behind."""

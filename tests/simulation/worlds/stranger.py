@@ -13,10 +13,10 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
-from tests.simulation.plan import Forgery
+from tests.simulation.plans.plan import Forgery
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.worlds.world import World
 
 STRANGER = PeerID("stranger")
 

@@ -15,11 +15,11 @@ from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState
-from tests.simulation.plan import JobPlan, Step, StepFault, StepOutcome
-from tests.simulation.wires import grained
+from tests.simulation.nodes.network import grained
+from tests.simulation.plans.plan import JobPlan, Step, StepFault, StepOutcome
 
 if TYPE_CHECKING:
-    from tests.simulation.node import Life, SimulatedNode
+    from tests.simulation.nodes.node import Life, SimulatedNode
 
 
 def _look_at(job: ev.Examine | ev.StopExamining) -> ExecutionID:

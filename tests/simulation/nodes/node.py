@@ -28,11 +28,11 @@ from bacalhau_p2p.node.known_nodes import MIN_PUBLISH_INTERVAL, PUBLISH_INTERVAL
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester.machine import Environment as RequesterEnvironment
 from bacalhau_p2p.requester.machine import RequesterMachine
-from tests.simulation.component import Component
-from tests.simulation.durable import Durable
-from tests.simulation.engine import Engine
-from tests.simulation.performing import perform_for_compute, perform_for_requester
-from tests.simulation.plan import (
+from tests.simulation.nodes.actions import perform_for_compute, perform_for_requester
+from tests.simulation.nodes.component import Component
+from tests.simulation.nodes.engine import Engine
+from tests.simulation.nodes.store import Durable
+from tests.simulation.plans.plan import (
     DATA,
     OUTLIVING,
     CrashPoint,
@@ -42,10 +42,10 @@ from tests.simulation.plan import (
     SlowDisk,
     StepFault,
 )
-from tests.simulation.rng import rng_for
+from tests.simulation.plans.rng import rng_for
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.worlds.world import World
 
 TIDY_AFTER = 1.0
 """Seconds after which acknowledged messages leave the outbox, if no commit takes them along."""

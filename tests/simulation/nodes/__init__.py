@@ -1,0 +1,1 @@
+"""Simulated nodes: the real machines, delivery and commit plans on a simulated disk, clock and network."""

@@ -1,0 +1,1 @@
+"""Layer 3: power cuts under the real stores and SQLite."""

@@ -1,0 +1,1 @@
+"""Layer 2: whole nodes with their services and stores, on a seeded trio."""
