@@ -1,4 +1,4 @@
-"""A compute-over-data network: jobs travel to the peers that hold the data.
+"""A compute-over-data network: jobs run on the peers that have the data.
 
 from bacalhau_p2p import Client, Settings, open_node
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Node", "Settings", "__version__", "load_settings", "open_node"]
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "Client": "bacalhau_p2p.client.client",
     "Node": "bacalhau_p2p.node",
     "open_node": "bacalhau_p2p.node",
@@ -25,9 +25,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on use: a command that only talks HTTP must not pay for libp2p.
-    if name in _HOMES:
+    # Imported on first use, so that a command that only needs HTTP does not load libp2p.
+    if name in _MODULES:
         import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

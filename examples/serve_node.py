@@ -1,9 +1,9 @@
-"""Launch a peer from a script, and stop it with Ctrl-C.
+"""Run a peer from a script until Ctrl-C.
 
     python examples/serve_node.py --data-dir /tmp/alice
     python examples/serve_node.py --data-dir /tmp/bob --peer /ip4/127.0.0.1/tcp/PORT/p2p/ID
 
-The first line that it prints is the multiaddr for others to dial.
+The first line of output is the multiaddr that other peers dial.
 """
 
 from __future__ import annotations

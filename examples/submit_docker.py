@@ -1,4 +1,4 @@
-"""Submit a Docker job to a node that runs elsewhere, over its HTTP API. The node needs a Docker engine.
+"""Submit a Docker job to a running node over its HTTP API. The node needs a Docker engine.
 
 bacalhau-p2p devstack -- python examples/submit_docker.py
 """
@@ -13,7 +13,7 @@ from bacalhau_p2p import Client
 
 
 def api() -> str:
-    """Where the node is: as `devstack` and the command line have it."""
+    """The URL of the node, from the same variables as the command line."""
     host = os.environ.get("BACALHAU_P2P_API_HOST", "127.0.0.1")
     return f"http://{host}:{os.environ.get('BACALHAU_P2P_API_PORT', '1234')}"
 

@@ -1,4 +1,4 @@
-"""Submit a WebAssembly job to a node that runs elsewhere, over its HTTP API.
+"""Submit a WebAssembly job to a running node over its HTTP API.
 
 bacalhau-p2p devstack -- python examples/submit_wasm.py
 """
@@ -17,7 +17,7 @@ WORDCOUNT = Path(__file__).parent / "wordcount"
 
 
 def api() -> str:
-    """Where the node is: as `devstack` and the command line have it."""
+    """The URL of the node, from the same variables as the command line."""
     host = os.environ.get("BACALHAU_P2P_API_HOST", "127.0.0.1")
     return f"http://{host}:{os.environ.get('BACALHAU_P2P_API_PORT', '1234')}"
 

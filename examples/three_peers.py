@@ -1,8 +1,8 @@
-"""A network of three peers from one script: two run jobs in processes of their own, this one asks them.
+"""A network of three peers from one script: two run jobs in processes of their own, this one submits them.
 
     python examples/three_peers.py
 
-Both peers count the words of the same books, and the result is accepted because they agree.
+Both peers count the words of the same books. The result is accepted because they agree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORDCOUNT = HERE / "wordcount"
 
 @asynccontextmanager
 async def peer(folder: Path, requester: str) -> AsyncIterator[trio.Process]:
-    """A compute peer in a process of its own, for the length of the block."""
+    """Run a compute peer in a process of its own for the length of the block."""
     command = [sys.executable, str(HERE / "serve_node.py"), "--data-dir", str(folder), "--peer", requester]
     process = await trio.lowlevel.open_process([*command, "--engine", "wasm"], stdout=subprocess.DEVNULL)
     try:
@@ -77,7 +77,7 @@ async def main() -> None:
 
 
 def ipfs(target: str, cid: str) -> dict[str, object]:
-    """An input that peers fetch by its CID: from this node, or from whoever else has it."""
+    """An input that peers fetch by its CID, from this node or from any other that has it."""
     return {"Target": target, "Source": {"Type": "ipfs", "Params": {"CID": cid}}}
 
 

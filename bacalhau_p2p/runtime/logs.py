@@ -1,4 +1,4 @@
-"""Events as log lines, through the standard library's `logging`: silent until the program configures it.
+"""Structured log lines, written through the standard library's `logging`.
 
 log = get_logger(__name__)
 log.info("job", job=job_id, state="Running")
@@ -16,7 +16,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger for events with named values; warnings and errors show by default, as `logging` has it."""
+    """A logger for events with named values. By default `logging` shows only warnings and errors."""
     return cast(
         structlog.stdlib.BoundLogger,
         structlog.wrap_logger(
@@ -33,7 +33,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def configure(level: str) -> None:
-    """For programs: our events from `level` on, and errors of libraries, as lines on stderr."""
+    """For programs: write events of this package from `level` on, and errors of libraries, to stderr."""
     logging.basicConfig(
         level=logging.ERROR, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s %(message)s"
     )

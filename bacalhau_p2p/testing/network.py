@@ -1,4 +1,4 @@
-"""A whole network of real nodes in one process, over the in-memory transport."""
+"""A network of whole nodes in one process, over the in-memory transport."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
 @dataclass(frozen=True, slots=True)
 class NodeNetwork:
-    """One requester, and compute nodes that it knows of."""
+    """A requester, and compute nodes that it knows."""
 
     wires: MemoryNetwork
     requester: Node
@@ -34,9 +34,10 @@ async def open_network(
     wires: MemoryNetwork | None = None,
     **settings: Any,
 ) -> AsyncIterator[NodeNetwork]:
-    """A network for the length of the block; on entry the requester knows every compute node.
+    """Run a network for the length of the block. On entry the requester knows every compute node.
 
-    `executors` are given to the compute node of that number; `settings` to every node.
+    `executors` maps the number of a compute node to the executors that it gets in addition. `settings` are
+    for all nodes.
     """
     wires = wires or MemoryNetwork()
     async with AsyncExitStack() as stack:

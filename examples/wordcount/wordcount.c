@@ -3,15 +3,14 @@
  *     wordcount [-n NUMBER] [-o CSV] [PATH...]
  *
  * Each PATH is a file or a folder, by default /inputs. The table and the NUMBER (10) most frequent
- * words go to stdout, the counts of each file also to CSV (/outputs/counts.csv, where there is an
- * /outputs). Exit codes: 0; 1 when something could not be read or written; 2 for a wrong usage.
+ * words go to stdout, the counts of each file also to CSV (/outputs/counts.csv, if there is a folder
+ * /outputs). Exit codes: 0; 1 if something could not be read or written; 2 for invalid arguments.
  *
  * Lines and words are those of wc(1). Frequent words are counted in lower case; they consist of
  * ASCII letters, digits, bytes of other alphabets, and apostrophes between these.
  *
- * The same input gives the same bytes on every machine: the order in which a folder lists its
- * files, which differs from one file system to the next, is not used. So nodes that need not trust each
- * other can compare what they found.
+ * The same input gives the same output on every computer, independent of the order in which a file
+ * system lists the files of a folder. So nodes that do not trust each other can compare their results.
  */
 
 #include <ctype.h>
@@ -104,11 +103,11 @@ static void print_words(size_t wanted) {
         printf("%10llu  %s\n", (unsigned long long)table.places[i].count, table.places[i].text);
 }
 
-/* A word as it is read, one byte after the other. */
+/* A word while it is read byte by byte. */
 static struct {
     char *text;
     size_t length, capacity;
-    bool apostrophe; /* one was seen, and belongs to the word if a letter follows */
+    bool apostrophe; /* seen one, which belongs to the word if a letter follows */
 } word;
 
 static void append(char c) {
@@ -221,7 +220,7 @@ static void count_folder(const char *path) {
     free(paths);
 }
 
-/* A link is neither: what it leads to is counted where it is. */
+/* Skips links: their targets are counted where they are. */
 static void count_path(const char *path) {
     struct stat found;
     if (lstat(path, &found)) complain(path);

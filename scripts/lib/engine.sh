@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# A Docker engine for the length of a script. Sourced, not run, from the root of the checkout.
+# Starts a Docker engine for the duration of a script. Source it from the root of the checkout.
 
-# ensure_engine: afterwards an engine with an image busybox:latest answers where DOCKER_HOST says, or at the
-# usual socket. Where none answers, root starts one, whose end is that of the script: descriptor 8 holds it, so
-# children that may outlive the script must be started with 8>&-. Fails, saying why, where there is none to be had.
+# ensure_engine: makes sure that an engine with the image busybox:latest runs at DOCKER_HOST or the default socket.
+# If there is none, root starts one. It ends with the script, because file descriptor 8 keeps it alive; so start
+# children that may outlive the script with 8>&-. Fails with a message if there is no engine and none can start.
 ensure_engine() {
   engine_answers || start_engine || return 1
   .venv/bin/python scripts/lib/busybox_image.py
@@ -15,13 +15,13 @@ engine_answers() {
 
 start_engine() {
   if ! command -v dockerd >/dev/null; then
-    printf 'No Docker engine answers, and none is installed (Debian: docker.io).\n' >&2
+    printf 'No Docker engine is running, and none is installed (Debian: docker.io).\n' >&2
     return 1
   elif [[ $(id -u) != 0 ]]; then
-    printf 'No Docker engine answers, and only root can start one: %s\n' 'sudo systemctl start docker' >&2
+    printf 'No Docker engine is running, and only root can start one: %s\n' 'sudo systemctl start docker' >&2
     return 1
   fi
-  engine_folder=$(mktemp -d /tmp/bacalhau-engine.XXXXXX) # a socket's path must be short
+  engine_folder=$(mktemp -d /tmp/bacalhau-engine.XXXXXX) # the path of a socket must be short
   exec 8> >(exec setsid bash scripts/lib/keep_engine.sh "$engine_folder" >/dev/null 2>&1)
   engine_keeper=$!
   export DOCKER_HOST=unix://$engine_folder/docker.sock
@@ -36,7 +36,7 @@ start_engine() {
   printf 'Started a Docker engine; it ends with this script.\n' >&2
 }
 
-# stop_engine: afterwards nothing of the engine that start_engine started is left.
+# stop_engine: stops the engine that start_engine started, and waits until nothing of it is left.
 stop_engine() {
   [[ ${engine_keeper:-} ]] || return 0
   exec 8>&-

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs dockerd inside FOLDER until standard input closes, which it does however the starting script ended;
-# then leaves nothing of it: no container, no mount, no folder.
+# Runs dockerd inside FOLDER until stdin is closed, which happens however the calling script ends. Then removes all
+# of it: containers, mounts and the folder.
 #
 #   keep_engine.sh FOLDER < PIPE
 set -u
 folder=$1
 
-# Jobs have no network here, so it takes neither a bridge nor firewall rules from the machine.
+# Jobs have no network here, so the engine needs neither a bridge nor firewall rules.
 dockerd --host "unix://$folder/docker.sock" --data-root "$folder/data" --exec-root "$folder/exec" \
   --pidfile "$folder/docker.pid" --bridge none --iptables=false --ip6tables=false --shutdown-timeout 2 \
   >"$folder/log" 2>&1 </dev/null &
@@ -14,7 +14,7 @@ engine=$!
 
 {
   cat >/dev/null
-  # Asked to end, an engine would give each container ten seconds first.
+  # Remove the containers first: an engine that stops gives each of them ten seconds.
   docker --host "unix://$folder/docker.sock" ps --all --quiet |
     xargs --no-run-if-empty timeout 20 docker --host "unix://$folder/docker.sock" rm --force >/dev/null
   kill "$engine"
@@ -29,7 +29,7 @@ watcher=$!
 wait "$engine"
 kill "$watcher" 2>/dev/null
 
-# A killed engine leaves its containerd and shims; all of them have the folder in their command lines.
+# A killed engine leaves containerd and shims behind. All of them have the folder in their command lines.
 for process in /proc/[0-9]*; do
   pid=${process#/proc/}
   if [[ $pid != "$$" ]] && tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF -- "$folder/"; then

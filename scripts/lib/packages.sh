@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the scripts need from the system. Sourced, not run. Debian and its kin are installed for, others are told.
+# Installs what the scripts need from the system, on Debian and its derivatives. Source it.
 
-# install_packages WHAT_FOR PACKAGE...: installs the Debian packages that are missing, when run as root with
-# apt-get at hand. Elsewhere it says in one message which to install, and fails.
+# install_packages PURPOSE PACKAGE...: installs the missing Debian packages if run as root and apt-get exists.
+# Otherwise prints which ones to install, and fails.
 install_packages() {
   local purpose=$1
   shift
@@ -18,7 +18,7 @@ install_packages() {
     return 1
   fi
   printf 'Installing %s\n' "${missing[*]}" >&2
-  # The lists may be old, or absent on a new machine; offline, the cache may still have the packages.
+  # The package lists may be outdated or missing. Offline, the cache may still have the packages.
   apt-get update -qq >/dev/null 2>&1 || true
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# Makes .venv with the package and its extras. Sourced, not run, from the root of the checkout.
+# Creates .venv with the package and its extras. Source it from the root of the checkout.
 
-# ensure_venv [EXTRA...]: afterwards .venv has the package (editable) with these extras. Quick when nothing
-# changed since: a stamp in .venv holds, for each extra, what it was installed from.
+# ensure_venv [EXTRA...]: makes sure that .venv has the package (editable) with these extras. Fast if nothing has
+# changed: for each extra, a file in .venv records what it was installed from.
 ensure_venv() {
   local extras=("$@")
   local stamp
   stamp=$(printf '%s\n' "$PWD" | cat - pyproject.toml | sha256sum | cut -d ' ' -f 1)
   venv_is_current "$stamp" "${extras[@]}" && return 0
   (
-    flock 9 # two scripts may be started at once
+    flock 9 # two scripts may run at the same time
     venv_is_current "$stamp" "${extras[@]}" || install_venv "$stamp" "${extras[@]}"
   ) 9<pyproject.toml
 }
@@ -35,10 +35,10 @@ install_venv() {
   .venv/bin/python -c 'import fastecdsa' 2>/dev/null || ensure_compiler || return 1
   local extras
   extras=$(IFS=, && printf '%s' "$*")
-  printf 'Installing bacalhau_p2p into .venv (a minute the first time)\n' >&2
+  printf 'Installing bacalhau_p2p into .venv (takes a minute the first time)\n' >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}" ||
     return 1
-  # For mypy: libp2p brings outdated stubs of trio, which would win over trio's own types.
+  # For mypy: libp2p installs outdated stubs of trio, which would take precedence over trio's own types.
   mkdir -p .venv/typed
   ln -sfn "$(.venv/bin/python -c 'import os, trio; print(os.path.dirname(trio.__file__))')" .venv/typed/trio
   local extra
@@ -56,7 +56,7 @@ python_is_new_enough() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-# find_python: prints an interpreter, 3.11 or newer, that can make a virtual environment.
+# find_python: prints a Python interpreter, 3.11 or newer, that can create a virtual environment.
 find_python() {
   local candidate found=
   for candidate in ${PYTHON:+"$PYTHON"} python3 python3.11 python3.12 python3.13; do
@@ -65,12 +65,12 @@ find_python() {
     "$candidate" -c 'import venv, ensurepip' 2>/dev/null && printf '%s' "$candidate" && return 0
   done
   if [[ -n $found ]]; then
-    install_packages "Making a virtual environment with $found" "$(debian_package "$found" venv)" || return 1
+    install_packages "Creating a virtual environment with $found" "$(debian_package "$found" venv)" || return 1
     printf '%s' "$found"
   else
-    install_packages "bacalhau_p2p, written for Python 3.11 or newer," python3 python3-venv || return 1
+    install_packages "bacalhau_p2p (Python 3.11 or newer)" python3 python3-venv || return 1
     python_is_new_enough python3 || {
-      printf 'bacalhau_p2p needs Python 3.11 or newer; python3 is %s. Name another with PYTHON=...\n' \
+      printf 'bacalhau_p2p needs Python 3.11 or newer, but python3 is %s. Choose another one with PYTHON=...\n' \
         "$(python3 --version 2>&1)" >&2
       return 1
     }
@@ -78,7 +78,7 @@ find_python() {
   fi
 }
 
-# ensure_compiler: fastecdsa, which libp2p needs, has no wheel: it takes a C compiler, GMP and Python's headers.
+# ensure_compiler: libp2p needs fastecdsa, which has no wheel and needs a C compiler, GMP and Python's headers.
 ensure_compiler() {
   local needed=()
   if command -v gcc >/dev/null; then
@@ -90,7 +90,7 @@ ensure_compiler() {
 import pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
 PY
-  ((${#needed[@]} == 0)) || install_packages "Compiling fastecdsa, a part of libp2p," "${needed[@]}"
+  ((${#needed[@]} == 0)) || install_packages "Compiling fastecdsa, a dependency of libp2p," "${needed[@]}"
 }
 
 # debian_package PYTHON SUFFIX: python3.11-venv for an interpreter of version 3.11.

@@ -1,4 +1,4 @@
-"""The wires of scripts/chaos without root: what they cut, and what not."""
+"""The proxies of scripts/chaos: which connections they cut."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ECHO, OTHER = 3, 4
 
 @asynccontextmanager
 async def wires():
-    """Two nodes that say back what they hear, and this process as a third."""
+    """Two nodes that echo what they receive, and this process as a third one."""
     with trio.fail_after(20):
         async with chaos_proxies.open_proxies() as proxies:
             proxies.belongs_to(HERE, os.getpid)
@@ -47,43 +47,43 @@ async def dial(proxies, number):
     return await trio.open_tcp_stream(*proxies.dialled(number))
 
 
-async def says_back(stream, said):
-    await stream.send_all(said)
-    return await hears(stream, len(said))
+async def echoed(stream, sent):
+    await stream.send_all(sent)
+    return await received(stream, len(sent))
 
 
-async def hears(stream, length):
-    heard = b""
-    while len(heard) < length and (chunk := await stream.receive_some()):
-        heard += chunk
-    return heard
+async def received(stream, length):
+    data = b""
+    while len(data) < length and (chunk := await stream.receive_some()):
+        data += chunk
+    return data
 
 
-async def test_what_is_said_arrives_and_so_does_its_end():
+async def test_data_and_its_end_arrive():
     async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
-        assert await says_back(stream, b"x" * 1_000_000) == b"x" * 1_000_000
+        assert await echoed(stream, b"x" * 1_000_000) == b"x" * 1_000_000
         await stream.send_eof()
         assert await stream.receive_some() == b""
 
 
 @pytest.mark.parametrize("whom", [(ECHO,), (HERE,), (HERE, ECHO)], ids=["one end", "other end", "both"])
-async def test_a_silent_cut_holds_everything_back_until_it_heals(whom):
+async def test_a_silent_cut_delays_data_until_it_heals(whom):
     async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
-        assert await says_back(stream, b"before") == b"before"
+        assert await echoed(stream, b"before") == b"before"
         cut(proxies, whom, "silent")
         await stream.send_all(b"during")
         with trio.move_on_after(0.2) as waiting:
             await stream.receive_some()
         assert waiting.cancelled_caught
         proxies.heal(*whom)
-        assert await hears(stream, 6) == b"during"
+        assert await received(stream, 6) == b"during"
 
 
 @pytest.mark.parametrize("whom", [(ECHO,), (HERE,), (HERE, ECHO)], ids=["one end", "other end", "both"])
-async def test_a_reset_ends_connections_and_refuses_new_ones_until_it_heals(whom):
+async def test_a_reset_closes_connections_and_refuses_new_ones_until_it_heals(whom):
     async with wires() as proxies:
         async with aclosing(await dial(proxies, ECHO)) as stream:
-            assert await says_back(stream, b"before") == b"before"
+            assert await echoed(stream, b"before") == b"before"
             cut(proxies, whom, "reset")
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_some()
@@ -92,20 +92,20 @@ async def test_a_reset_ends_connections_and_refuses_new_ones_until_it_heals(whom
                 await stream.receive_some()
         proxies.heal(*whom)
         async with aclosing(await dial(proxies, ECHO)) as stream:
-            assert await says_back(stream, b"after") == b"after"
+            assert await echoed(stream, b"after") == b"after"
 
 
 @pytest.mark.parametrize("manner", ["silent", "reset"])
-async def test_a_cut_between_two_concerns_nobody_else(manner):
+async def test_a_cut_between_two_nodes_does_not_affect_others(manner):
     async with wires() as proxies, aclosing(await dial(proxies, OTHER)) as stream:
         proxies.isolate(HERE, ECHO, manner)
         proxies.isolate(STRANGER, OTHER, manner)
-        assert await says_back(stream, b"still here") == b"still here"
+        assert await echoed(stream, b"still here") == b"still here"
 
 
-async def test_a_connection_that_no_proxy_carries_is_told_of():
+async def test_a_connection_that_bypasses_the_proxies_is_reported():
     async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
-        assert await says_back(stream, b"x") == b"x"
+        assert await echoed(stream, b"x") == b"x"
         assert proxies.past_the_wires() == []
         host, _, swarm = proxies.place(ECHO)
         async with aclosing(await trio.open_tcp_stream(host, swarm)) as direct:

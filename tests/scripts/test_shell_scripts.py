@@ -29,14 +29,14 @@ def run(*command: str | Path, path: str | None = None, cwd: Path = ROOT) -> subp
 
 
 def source(script: str, *, path: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run bash commands after sourcing the helpers, as the scripts do."""
+    """Run bash commands after sourcing the libraries, as the scripts do."""
     libraries = "".join(f'source "{ROOT}/scripts/lib/{name}.sh"\n' for name in ("packages", "venv", "engine"))
     return run("/bin/bash", "-c", f"set -euo pipefail\n{libraries}{script}", path=path, cwd=cwd)
 
 
 @pytest.fixture
 def poor_path(tmp_path: Path) -> str:
-    """A PATH with `id` saying that this is not root, with apt-get, and with nothing else."""
+    """A PATH that contains only apt-get, and an `id` of a user other than root."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, body in (("id", "echo 1000"), ("apt-get", "exit 99")):
@@ -45,22 +45,22 @@ def poor_path(tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_there_are_scripts_to_test() -> None:
+def test_the_scripts_are_found() -> None:
     assert {path.name for path in SCRIPTS} >= {"setup", "test", "check", "run", "venv.sh", "keep_engine.sh"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_script_parses(script: Path) -> None:
+def test_a_script_has_no_syntax_errors(script: Path) -> None:
     result = run("bash", "-n", script)
     assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("script", ["setup", "test", "check"])
-def test_command_can_be_run_as_it_is(script: str) -> None:
+def test_a_command_is_executable(script: str) -> None:
     assert os.access(ROOT / "scripts" / script, os.X_OK)
 
 
-def test_setup_explains_itself_and_refuses_what_it_does_not_know() -> None:
+def test_setup_has_a_help_text_and_rejects_unknown_options() -> None:
     explained = run(ROOT / "scripts" / "setup", "--help")
     assert explained.returncode == 0
     assert "scripts/setup [--test] [--check]" in explained.stdout
@@ -68,7 +68,7 @@ def test_setup_explains_itself_and_refuses_what_it_does_not_know() -> None:
     assert (refused.returncode, refused.stdout) == (2, explained.stdout)
 
 
-def test_missing_packages_are_named_in_one_message_where_they_cannot_be_installed(poor_path: str) -> None:
+def test_missing_packages_that_cannot_be_installed_are_named_in_one_message(poor_path: str) -> None:
     result = source("install_packages 'Compiling' gcc libgmp-dev", path=poor_path)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
@@ -77,14 +77,14 @@ def test_missing_packages_are_named_in_one_message_where_they_cannot_be_installe
     ]
 
 
-def test_python_that_is_missing_is_named_with_its_packages(poor_path: str) -> None:
+def test_a_missing_python_is_named_with_its_packages(poor_path: str) -> None:
     result = source("find_python", path=poor_path)
     assert result.returncode == 1
     assert "python3 python3-venv" in result.stderr
     assert result.stdout == ""
 
 
-def test_python_that_is_too_old_is_passed_over(poor_path: str) -> None:
+def test_a_python_that_is_too_old_is_skipped(poor_path: str) -> None:
     old = Path(poor_path, "python3")
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
@@ -94,10 +94,10 @@ def test_python_that_is_too_old_is_passed_over(poor_path: str) -> None:
     assert (result.returncode, result.stdout) == (0, "python3.12"), result.stderr
 
 
-def test_engine_that_cannot_be_started_is_said(poor_path: str) -> None:
+def test_an_engine_that_cannot_be_started_is_reported(poor_path: str) -> None:
     result = source("engine_answers() { false; }; ensure_engine", path=poor_path)
     assert result.returncode == 1
-    assert result.stderr == "No Docker engine answers, and none is installed (Debian: docker.io).\n"
+    assert result.stderr == "No Docker engine is running, and none is installed (Debian: docker.io).\n"
 
 
 @pytest.mark.docker
@@ -105,7 +105,7 @@ def test_engine_that_cannot_be_started_is_said(poor_path: str) -> None:
     os.geteuid() != 0 or shutil.which("dockerd") is None or not (ROOT / ".venv").exists(),
     reason="needs root, dockerd and .venv",
 )
-def test_engine_of_a_script_that_is_killed_ends_too() -> None:
+def test_the_engine_of_a_killed_script_is_stopped() -> None:
     script = f"""
         source {ROOT}/scripts/lib/engine.sh
         start_engine
@@ -134,6 +134,6 @@ def test_engine_of_a_script_that_is_killed_ends_too() -> None:
 def processes_of(folder: str) -> list[bytes]:
     commands = []
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # it has ended
             commands.append((process / "cmdline").read_bytes())
     return [command for command in commands if folder.encode() in command]
