@@ -1,19 +1,15 @@
-"""The content of a node without peers, and peers that lie about what they have."""
+"""The content of a node without peers, and CARs to import."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import trio
-
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
-from bacalhau_p2p.ipfs.exchange.wire import Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.ipfs.files.importer import cid_of, iterate_blocks
 from bacalhau_p2p.ipfs.format.car import header, section
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
-from tests.support.blocks.dag_makers import MemoryBlocks
 
 
 async def unreachable(peer, protocol):
@@ -34,18 +30,3 @@ def packed_under_its_root(path: Path) -> bytes:
     """A CAR as `ipfs dag import` takes it: the root is in its header, the leaves stand first."""
     blocks = dict(iterate_blocks(path))  # each block once
     return header([cid_of(path)]) + b"".join(section(cid, block) for cid, block in blocks.items())
-
-
-def lying(blocks: MemoryBlocks, answer: bytes, *, gave: trio.Event | None = None):
-    """A handler that has everything, and answers a get with these bytes, after which `gave` is set."""
-
-    async def handle(peer, stream):
-        request = Request.decode(await read_message(stream, bytearray(), 2))
-        await stream.send_all(Answer(status=Status.OK).encode())
-        if request.operation is Operation.GET:
-            await stream.send_all(answer)
-            if gave is not None:
-                gave.set()
-        await stream.send_eof()
-
-    return handle

@@ -96,3 +96,10 @@ def tree(path: Path) -> dict[str, bytes | str | None]:
 def names(folder: Path) -> list[str]:
     """The names directly in a folder, sorted."""
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def file_of(leaves: int, size: int) -> tuple[MemoryBlocks, CID, list[CID]]:
+    """A file of so many leaves of this size: its blocks, its root and its leaves."""
+    blocks = MemoryBlocks()
+    parts = [blocks.raw(blob(size, seed)) for seed in range(leaves)]
+    return blocks, blocks.file([(part, size) for part in parts]), parts
