@@ -6,8 +6,8 @@ internet or in a network that this node allows, and it gets no credentials. Each
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import trio
@@ -46,37 +46,46 @@ class PeerGateway:
 
         Raises PeerFault, inside the block too.
         """
-        url = f"{self._url}/ipfs/{cid.v1}"
-        try:
+        with _http_faults():
             async with guarded_client(self._guard, idle=IDLE_TIMEOUT) as client:
-                request = client.build_request(
-                    "GET",
-                    url,
-                    params={"format": "car", "dag-scope": "all"},
-                    headers={"Accept": CAR_MEDIA_TYPE_DEPTH_FIRST, "Accept-Encoding": "identity"},
-                )
-                with trio.fail_after(timeout):
-                    response = await client.send(request, stream=True, follow_redirects=False)
+                response = await self._request(client, cid, timeout)
                 try:
                     if not response.is_success:
-                        raise PeerFault(f"it answered {describe_status(response)}")
+                        raise PeerFault(describe_status(response))
                     if not response.headers.get("content-type", "").startswith(CAR_MEDIA_TYPE):
                         raise PeerFault("the answer is not a CAR")
                     pieces = response.aiter_raw(_READ_SIZE)
 
                     async def receive() -> bytes:
-                        return await anext(pieces, b"")
+                        with _http_faults():
+                            return await anext(pieces, b"")
 
                     yield receive
                 finally:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await response.aclose()
-        except AddressRefused as error:
-            raise PeerFault(str(error)) from None
-        except trio.TooSlowError:
-            raise PeerFault(f"no answer within {timeout:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise PeerFault(describe_error(error, IDLE_TIMEOUT)) from None
+
+    async def _request(self, client: httpx.AsyncClient, cid: CID, timeout: float) -> httpx.Response:
+        request = client.build_request(
+            "GET",
+            f"{self._url}/ipfs/{cid.v1}",
+            params={"format": "car", "dag-scope": "all"},
+            headers={"Accept": CAR_MEDIA_TYPE_DEPTH_FIRST, "Accept-Encoding": "identity"},
+        )
+        with trio.move_on_after(timeout):
+            return await client.send(request, stream=True, follow_redirects=False)
+        raise PeerFault(f"no answer within {timeout:g} s")
+
+
+@contextmanager
+def _http_faults() -> Iterator[None]:
+    """A block in which the errors of a request become PeerFault."""
+    try:
+        yield
+    except AddressRefused as error:
+        raise PeerFault(str(error)) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PeerFault(describe_error(error, IDLE_TIMEOUT)) from None
 
 
 def _shown(url: str) -> str:
