@@ -76,19 +76,21 @@ class CarProvider:
         """A part of which it has only the root comes last and alone, because its stream will break off."""
         if self.whole:
             return list(parts)
-        unknown = [cid for cid in parts if cid not in self._holds][:PARTS_PER_QUESTION]
-        if unknown:
-            answer = await self._requests.have(self.peer, self._cid, tuple(unknown))
-            holds = answer.holds.ljust(len(unknown), bytes((HOLDS_NOTHING,)))
-            self._holds.update(zip(unknown, holds, strict=False))
-        known = {cid: self._holds.get(cid, HOLDS_ALL) for cid in parts}
-        held = [
-            cid
-            for cid, holds in known.items()
-            if holds == HOLDS_ALL or (holds == HOLDS_ROOT and self.supports_flat and cid.codec != RAW)
-        ]
-        roots_only = [cid for cid, holds in known.items() if holds == HOLDS_ROOT]
-        return held or roots_only[:1]
+        unknown = [cid for cid in parts if cid not in self._holds]
+        while unknown:
+            asked, unknown = unknown[:PARTS_PER_QUESTION], unknown[PARTS_PER_QUESTION:]
+            answer = await self._requests.have(self.peer, self._cid, tuple(asked))
+            holds = answer.holds.ljust(len(asked), bytes((HOLDS_NOTHING,)))
+            self._holds.update(zip(asked, holds, strict=False))
+            if any(map(self._sends, parts)):
+                break
+        held = [cid for cid in parts if self._sends(cid)]
+        return held or [cid for cid in parts if self._holds.get(cid) == HOLDS_ROOT][:1]
+
+    def _sends(self, cid: CID) -> bool:
+        """Whether it said that it has a part, or the root of one, of which it sends only the root."""
+        holds = self._holds.get(cid, HOLDS_NOTHING)
+        return holds == HOLDS_ALL or (holds == HOLDS_ROOT and self.supports_flat and cid.codec != RAW)
 
     def prepare(self, wanted: Sequence[CID], *, flat: bool) -> PartFetch:
         return FlatWalk(wanted, self._limits) if flat else Walk(list(wanted), self._limits)

@@ -58,6 +58,15 @@ async def test_two_providers_with_half_of_a_dag_each_complete_it(net, autojump_c
     assert net.opened[BOB] + net.opened[CAROL] < 20
 
 
+@pytest.mark.parametrize("half", [300, 900])
+async def test_a_provider_is_not_given_up_for_the_many_parts_that_it_lacks(net, autojump_clock, half):
+    blocks, root, leaves = file_of(2 * half, 100)
+    taker = net.peer(ALICE)
+    net.peer(BOB, blocks, without=leaves[half:]), net.peer(CAROL, blocks, without=leaves[:half])
+    await net.fetch(ALICE, root, [BOB, CAROL])
+    assert taker.has_all(root)
+
+
 async def test_what_two_providers_lack_together_stays_missing(net, autojump_clock):
     blocks, root, leaves = file_of(20, 3000)
     net.peer(ALICE)
