@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bacalhau_p2p.errors import JobFailed, JobNotFinished
+
 JSON = dict[str, Any]
 
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
@@ -25,6 +27,17 @@ def state_of(job: JSON) -> tuple[str, str]:
     if not isinstance(state, dict):
         return "Unknown", ""
     return str(state.get("StateType", "Unknown")), str(state.get("Message") or "")
+
+
+def require_completed(job: JSON) -> None:
+    """Raises JobFailed with the job's own message, or JobNotFinished."""
+    state, message = state_of(job)
+    if state == "Completed":
+        return
+    short = short_id(id_of(job))
+    if state in ENDED:
+        raise JobFailed(f"{message or 'no reason given'} (job {short} {state.lower()})")
+    raise JobNotFinished(f"job {short} has no result yet: it is {state.lower()}")
 
 
 def state_of_execution(execution: JSON) -> str:

@@ -15,6 +15,7 @@ from bacalhau_p2p.cli.job_view import (
     executions_of,
     id_of,
     published_results,
+    require_completed,
     short_id,
     state_of,
     summary,
@@ -88,7 +89,6 @@ def get(connection: BlockingConnection, wanted: str, output_dir: str | None, eac
         content_path_or_none,
         fetch_content,
         fetch_results,
-        require_completed,
     )
 
     if (content := content_path_or_none(wanted)) is not None:

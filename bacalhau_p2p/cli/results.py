@@ -9,19 +9,11 @@ from pathlib import Path
 
 import click
 
-from bacalhau_p2p.cli.job_view import (
-    ENDED,
-    JSON,
-    id_of,
-    providers_by_cid,
-    published_results,
-    short_id,
-    state_of,
-)
+from bacalhau_p2p.cli.job_view import JSON, id_of, providers_by_cid, published_results, short_id
 from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
-from bacalhau_p2p.errors import ContentError, InvalidCID, JobFailed, JobNotFinished
+from bacalhau_p2p.errors import ContentError, InvalidCID, JobNotFinished
 
 
 class Layout(Enum):
@@ -30,17 +22,6 @@ class Layout(Enum):
     MERGED = "one result if all are equal, otherwise like CIDS"
     CIDS = "one folder per CID"
     EXECUTIONS = "one folder per execution"
-
-
-def require_completed(job: JSON) -> None:
-    """Raises JobFailed with the job's own message, or JobNotFinished."""
-    state, message = state_of(job)
-    if state == "Completed":
-        return
-    short = short_id(id_of(job))
-    if state in ENDED:
-        raise JobFailed(f"{message or 'no reason given'} (job {short} {state.lower()})")
-    raise JobNotFinished(f"job {short} has no result yet: it is {state.lower()}")
 
 
 def fetch_results(

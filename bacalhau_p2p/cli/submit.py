@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
-from bacalhau_p2p.cli.job_view import ENDED, JSON, first_output, short_id, state_of
+from bacalhau_p2p.cli.job_view import ENDED, JSON, first_output, require_completed, short_id, state_of
 from bacalhau_p2p.cli.options import FollowOptions
-from bacalhau_p2p.cli.results import fetch_results, require_completed
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -40,6 +39,8 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
         click.get_current_context().exit(INTERRUPTED)
     require_completed(ended)
     if options.download:
+        from bacalhau_p2p.cli.results import fetch_results
+
         fetch_results(connection, ended, executions, options.output_dir, quiet=options.id_only)
     elif not options.id_only:
         _print_output(job_id, executions)
