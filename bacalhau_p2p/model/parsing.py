@@ -7,10 +7,8 @@ submitted again.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,6 +17,7 @@ from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.documents import Format, as_plain, as_text, bounded, read_document
 from bacalhau_p2p.model.job import InputSource, JobSpec, NetworkSpec, SpecConfig, Task
 from bacalhau_p2p.model.params import KNOWN_PARAMS
+from bacalhau_p2p.model.shapes import Choice, ListOf, Shape, TextMap, fields_of, suggestion
 from bacalhau_p2p.model.validation import faults_of, size_faults
 
 _SERVER_FIELDS = frozenset(
@@ -50,58 +49,6 @@ def job_from_mapping(value: object) -> JobSpec:
     return _Parser().parse(_unwrapped(document))
 
 
-# --- shapes of values ----------------------------------------------------------------------
-
-
-class _ListOf:
-    def __init__(self, item: _Shape) -> None:
-        self.item = item
-
-
-class _TextMap:
-    """A map with keys of the user."""
-
-
-class _Choice:
-    """A `SpecConfig`. Its possible parameters depend on the field that contains it."""
-
-    def __init__(self, field: str) -> None:
-        self.field = field
-
-
-_Shape = type[Any] | _ListOf | _TextMap | _Choice
-
-
-@lru_cache(maxsize=256)
-def _fields(model: type[Model]) -> dict[str, tuple[str, _Shape]]:
-    """The keys of a model in lower case, each with its proper spelling and the shape of its value."""
-    found: dict[str, tuple[str, _Shape]] = {}
-    for field in model.model_fields.values():
-        assert field.alias is not None
-        found[field.alias.lower()] = (field.alias, _shape(field.annotation, field.alias))
-    return found
-
-
-def _shape(annotation: Any, field: str) -> _Shape:
-    if get_origin(annotation) is Annotated:
-        return _shape(get_args(annotation)[0], field)
-    if annotation is SpecConfig:
-        return _Choice(field)
-    if isinstance(annotation, type) and issubclass(annotation, Model):
-        return annotation
-    arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
-    if get_origin(annotation) is tuple:
-        return _ListOf(_shape(arguments[0], field))
-    if get_origin(annotation) is Mapping:
-        return _TextMap() if _shape(arguments[1], field) is str else object
-    if len(arguments) == 1:  # X | None
-        return _shape(arguments[0], field)
-    return str if annotation is str else object
-
-
-# --- parsing ------------------------------------------------------------------------------
-
-
 class _Parser:
     """Parses one job: corrects the spelling of keys and collects all faults."""
 
@@ -127,13 +74,13 @@ class _Parser:
             return spec.replace(verifier=SpecConfig(type="deterministic"))
         return spec
 
-    def _shaped(self, value: Any, shape: _Shape, path: str) -> Any:
+    def _shaped(self, value: Any, shape: Shape, path: str) -> Any:
         """`value` with its keys in their proper spelling. Leaves mismatches of type to pydantic."""
-        if isinstance(shape, _Choice) and isinstance(value, dict):
+        if isinstance(shape, Choice) and isinstance(value, dict):
             return self._choice(value, shape.field, path)
-        if isinstance(shape, _ListOf) and isinstance(value, list):
+        if isinstance(shape, ListOf) and isinstance(value, list):
             return [self._shaped(item, shape.item, f"{path}[{i}]") for i, item in enumerate(value)]
-        if isinstance(shape, _TextMap):
+        if isinstance(shape, TextMap):
             return _text_map(value)
         if shape is str:
             return as_text(value) if isinstance(value, bool | int | float) else as_plain(value)
@@ -142,7 +89,7 @@ class _Parser:
         return as_plain(value)
 
     def _model(self, value: dict[str, Any], model: type[Model], path: str) -> dict[str, Any]:
-        fields, ignored = _fields(model), _IGNORED.get(model, frozenset())
+        fields, ignored = fields_of(model), _IGNORED.get(model, frozenset())
         canonical: dict[str, Any] = {}
         for key, item in value.items():
             known = fields.get(key.lower())
@@ -223,8 +170,7 @@ class _Parser:
             if item:
                 self._faults.append(Fault(where, "not supported yet"))
         else:
-            names = [name for name, _ in _fields(model).values()]
-            self._faults.append(Fault(where, f"unknown key{_suggestion(key, names)}"))
+            self._faults.append(Fault(where, f"unknown key{suggestion(key, model)}"))
 
     def _faults_where_written(self) -> list[Fault]:
         faults: dict[Fault, None] = {}
@@ -244,11 +190,11 @@ def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _is_unset(value: Any, shape: _Shape, model: type[Model]) -> bool:
+def _is_unset(value: Any, shape: Shape, model: type[Model]) -> bool:
     """Whether the value means "not given". Bacalhau writes empty texts, and choices without a type."""
     if value == "" and shape is str:
         return model is JobSpec or model is Task
-    if not isinstance(shape, _Choice) or not isinstance(value, dict) or shape.field == "Engine":
+    if not isinstance(shape, Choice) or not isinstance(value, dict) or shape.field == "Engine":
         return False
     folded = {key.lower(): item for key, item in value.items()}
     return not folded.get("type") and not folded.get("params")
@@ -278,15 +224,6 @@ def _has_map(value: Any) -> bool:
 
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-# --- words -------------------------------------------------------------------------------
-
-
-def _suggestion(key: str, names: list[str]) -> str:
-    folded = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(key.lower(), folded, n=1)
-    return f" (did you mean {folded[close[0]]}?)" if close else ""
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a node gives to its adapters."""
+"""What adapters can use of their node."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block.
 
-    On entry the node listens, is subscribed, knows what it can offer and has resumed what its store
-    holds. On exit no container, wasm process, socket or temporary folder of it is left. A fault in any
-    of its tasks arrives as an ExceptionGroup.
+    On entry the node listens, knows what it can offer, and has resumed its jobs and executions. On exit no
+    container, wasm process, socket or temporary folder of it is left. An error in one of its tasks ends the
+    block with an ExceptionGroup.
 
-    `executors` are added to those found by name, and win over them. `transport` is for networks in one
-    process; it must be that of `identity`. `rng` makes ids and random choices repeatable in tests.
+    `executors` are added to those of the registry, and replace those of the same type. `transport` is for
+    networks in one process; it must belong to `identity`. `rng` makes ids and random choices repeatable.
     Raises SettingsError, TransportError.
     """
     settings = settings or Settings()

@@ -55,7 +55,7 @@ def open_content(settings: Settings, networking: Networking) -> Iterator[Content
 
 
 def is_announced(owner: str) -> bool:
-    """Whether the DHT is told of content that this owner pins: what users added and what jobs published."""
+    """Whether the DHT announces content with this owner of a pin: what users added and jobs published."""
     return owner == pin_owners.USER or pin_owners.is_published(owner)
 
 

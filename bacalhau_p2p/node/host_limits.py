@@ -13,7 +13,7 @@ from bacalhau_p2p.model.resources import Resources, parse_resources
 from bacalhau_p2p.settings import Limits, Settings
 
 DEFAULT_SHARE = 0.8
-"""The part of memory and disk that a node uses unless its settings say otherwise."""
+"""The part of memory and disk that a node uses if its settings do not limit it."""
 
 
 def job_capacity(limits: Limits, folder: Path) -> Resources:

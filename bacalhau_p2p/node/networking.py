@@ -1,4 +1,4 @@
-"""A node as a peer among others: how it is reached, whom it knows, and how it stays connected."""
+"""A node as a peer: its addresses, the peers that it knows, and how it stays connected to them."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ class Node:
     async def drain(self, timeout: float) -> None:
         """Take no more jobs, let running executions go on for `timeout` seconds, then hand back the rest.
 
-        Their requesters are told at once and replace them. Leave the node's block soon afterwards.
+        The requesters replace these at once. Leave the block of the node soon afterwards.
         """
         if self._compute is not None:
             await self._compute.drain(timeout)

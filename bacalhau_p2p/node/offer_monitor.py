@@ -13,9 +13,9 @@ from bacalhau_p2p.runtime.logs import get_logger
 log = get_logger(__name__)
 
 CHECK_INTERVAL = 30.0
-"""Seconds between two checks. An engine that starts or stops meanwhile changes what the node offers."""
+"""Seconds between two checks whether an engine has started or stopped."""
 ANSWER_TIMEOUT = 10.0
-"""Seconds for one adapter to say whether it works."""
+"""Seconds that an adapter may take to answer."""
 
 
 class OfferMonitor:

@@ -1,4 +1,4 @@
-"""What is known of other peers, whatever the source: announcements, connections, users and other nodes."""
+"""What is known about other peers from all sources: announcements, connections, users and other peers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bacalhau_p2p.node.known_nodes import KnownNodes
 from bacalhau_p2p.transports.interface import Transport
 
 MAX_USER_PEERS = 4096
-"""Peers whose addresses users gave, of which it is remembered that users gave them."""
+"""How many peers with addresses from users are remembered."""
 
 
 class PeerBook:
     """Which peers to ask, and where to dial them.
 
-    Addresses that a peer announces itself, or that a user gives, are trusted more than those that another
-    peer passes on: these are used only for peers that nothing else is known of.
+    Addresses from a peer itself or from a user take precedence. Those that another peer passes on are used
+    only if nothing else is known about the peer.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class PeerBook:
         self._transport = transport
         self._known_nodes = known_nodes
         self._clock = clock
-        self._given_by_users: set[PeerID] = set()
+        self._from_users: set[PeerID] = set()
 
     def candidates(self, limit: int | None = None) -> list[PeerID]:
         """Peers that may have content: the connected ones first, then fresh nodes."""
@@ -47,15 +47,15 @@ class PeerBook:
         return serving + [Contact(peer) for peer in self._transport.peers if peer not in announced]
 
     def learn_from_user(self, peer: PeerID, addresses: Sequence[str]) -> None:
-        """A user gave the addresses of this peer."""
-        if len(self._given_by_users) >= MAX_USER_PEERS:
-            self._given_by_users.clear()
-        self._given_by_users.add(peer)
+        """Use addresses of a peer that a user has entered."""
+        if len(self._from_users) >= MAX_USER_PEERS:
+            self._from_users.clear()
+        self._from_users.add(peer)
         self._transport.learn_addresses(peer, addresses)
 
     def learn_from_peer(self, peer: PeerID, addresses: Sequence[str]) -> None:
-        """Another peer passed on the addresses of this one."""
+        """Use addresses of a peer that another peer has passed on."""
         announced = self._known_nodes.get(peer) is not None
-        known = announced or peer in self._transport.peers or peer in self._given_by_users
+        known = announced or peer in self._transport.peers or peer in self._from_users
         if addresses and not known and peer != self._transport.peer_id:
             self._transport.learn_addresses(peer, addresses)

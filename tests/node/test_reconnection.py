@@ -1,4 +1,4 @@
-"""When a node dials others to get back into the network, and whom."""
+"""When a node dials others to get back into the network, and which ones."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_a_node_that_starts_alone_dials_its_neighbours_until_one_is_connec
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(wires.open(Identity.generate()))
         absent = [Identity.generate().peer_id for _ in range(3)]
-        write(path, {gone: unreachable(gone) for gone in absent} | {other.peer_id: other.addresses[0]})
+        write(path, {peer: unreachable(peer) for peer in absent} | {other.peer_id: other.addresses[0]})
         transport, dialled = await stack.enter_async_context(reconnecting(path, wires, Identity.generate()))
         with trio.fail_after(2 * CHECK_INTERVAL):
             while other.peer_id not in transport.peers:  # noqa: ASYNC110
