@@ -1,4 +1,4 @@
-"""`api_json` and `api_errors`: what the server writes, clients read back."""
+"""What the server writes, clients read back: `api_json`, `api_errors`, `execution`, `node`, `state`."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Jobs and their values: `job`, `fields`, `base`, `engine_params`."""
+
 from __future__ import annotations
 
 import sys

@@ -1,3 +1,5 @@
+"""From JSON, YAML or a mapping to a job: `parsing`, `shapes`, `validation`."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Whole nodes in one process, from the submission of a job to its end.
 
-Covers `node`, `assembly`, the assembly of content, requester and compute, `networking`, `backend` and `ids`,
-and `bacalhau_p2p.testing.network`.
+Covers `node`, `assembly`, `content_assembly`, `requester_assembly`, `compute_assembly`, `networking`,
+`backend`, `ids` and `testing.network`.
 """
 
 from __future__ import annotations
