@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -31,7 +30,7 @@ def content_routes(node: Node) -> APIRouter:
     @routes.get("")
     async def list_content() -> JSON:
         """List the pins with their owners, expiry and size, and how much of the quota is used."""
-        now = time.time()
+        now = node.clock()
         pins = [pin for pin in await node.content.pins() if pin.expires is None or pin.expires > now]
         items = [{**_pin_json(pin), "Size": await _size(node, pin.cid)} for pin in pins]
         return {"Items": items, "Used": node.content.used, "Quota": node.content.quota}
@@ -46,7 +45,7 @@ def content_routes(node: Node) -> APIRouter:
         root, expires = CID.parse(cid), None
         if keep:
             try:
-                expires = time.time() + parse_duration(keep)
+                expires = node.clock() + parse_duration(keep)
             except ValueError as error:
                 raise ApiError(f"invalid keep: {error}", status=400) from None
         hints = node.learn(provider or [])

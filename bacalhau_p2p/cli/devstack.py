@@ -28,8 +28,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from bacalhau_p2p.cli.options import repeatable
-from bacalhau_p2p.cli.serve import report_to, run_node
+from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_LEVEL, report_to, run_node
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import BacalhauError, NodeUnavailable
@@ -54,20 +53,9 @@ STOP_TIMEOUT = 15.0
 @click.option(
     "--api-port", metavar="N", type=int, default=0, help="Port of the requester's API. [default: any]"
 )
-@repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
-@repeatable(
-    "--allow-local-path",
-    "allow_local_paths",
-    metavar="PATH",
-    help="Let jobs read this folder of the machine, or write it with PATH:rw.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(logs.LEVELS),
-    default="warning",
-    show_default=True,
-    help="Lowest level of events to log to stderr.",
-)
+@ENGINE
+@LOCAL_PATH
+@LOG_LEVEL
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def devstack(

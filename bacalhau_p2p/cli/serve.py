@@ -25,6 +25,22 @@ Ready = Callable[[Node, str], None]
 """Called with the node and the URL of its API when the node listens."""
 
 
+ENGINE = repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
+LOCAL_PATH = repeatable(
+    "--allow-local-path",
+    "allow_local_paths",
+    metavar="PATH",
+    help="Let jobs read this folder of the machine, or write it with PATH:rw.",
+)
+LOG_LEVEL = click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    default="warning",
+    show_default=True,
+    help="Lowest level of events to log to stderr.",
+)
+
+
 @click.command()
 @click.option("--requester/--no-requester", default=None, help="Accept jobs from users. [default: yes]")
 @click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
@@ -45,13 +61,8 @@ Ready = Callable[[Node, str], None]
     "--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="Folder for the state of the node."
 )
 @repeatable("--label", "labels", metavar="K=V", help="Label that jobs can select.")
-@repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
-@repeatable(
-    "--allow-local-path",
-    "allow_local_paths",
-    metavar="PATH",
-    help="Let jobs read this folder of the machine, or write it with PATH:rw.",
-)
+@ENGINE
+@LOCAL_PATH
 @click.option(
     "--gateway/--no-gateway",
     default=None,
@@ -106,13 +117,7 @@ Ready = Callable[[Node, str], None]
     help="Name of the network; nodes of other networks are ignored. [default: main]",
 )
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
-@click.option(
-    "--log-level",
-    type=click.Choice(logs.LEVELS),
-    default="warning",
-    show_default=True,
-    help="Lowest level of events to log to stderr.",
-)
+@LOG_LEVEL
 def serve(config: Path | None, log_level: str, **flags: Any) -> None:
     """Run a node: a requester, a compute node, or both.
 

@@ -1,4 +1,7 @@
-"""Every error has the same JSON body, whether it is ours, the framework's or unexpected."""
+"""Every error has the same JSON body, whether it is ours, the framework's or unexpected.
+
+Covers `app.py` and `error_responses.py`.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import pytest
 import trio
@@ -16,7 +15,7 @@ from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from bacalhau_p2p.node import open_node
+from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 
@@ -70,12 +69,14 @@ async def test_added_content_is_listed_until_it_is_unpinned_and_removed_by_gc(no
     assert not await node.content.has(CID.parse(cid))
 
 
-async def test_a_pin_may_expire(node, folder):
+async def test_a_pin_may_expire(node, folder, monkeypatch):
     cid = (await run("add", folder)).strip()
+    monkeypatch.setattr(Node, "clock", lambda self: 1_000_000.0)
     await run("content", "pin", cid, "--keep", "2d")
     (item,) = json.loads(await run("content", "list", "--output", "json"))["Items"]
-    assert item["Owner"] == "user"
-    assert item["Expires"] / 1e9 == pytest.approx(time.time() + 2 * 86400, abs=60)
+    assert (item["Owner"], item["Expires"]) == ("user", (1_000_000 + 2 * 86400) * 10**9)
+    monkeypatch.setattr(Node, "clock", lambda self: 1_000_000.0 + 2 * 86400)
+    assert json.loads(await run("content", "list", "--output", "json"))["Items"] == []
     assert "Error: invalid keep: " in await run("content", "pin", cid, "--keep", "soon", status=1)
 
 

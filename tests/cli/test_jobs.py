@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 import yaml
 
+from bacalhau_p2p.cli import jobs
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.model.api_json import execution_to_json, job_to_json
 from bacalhau_p2p.model.execution import RunOutput
@@ -23,8 +24,21 @@ DOCKER = {
 }
 
 
+class Today(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 11, 22, 20, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def today(monkeypatch):
+    monkeypatch.setattr(jobs, "datetime", Today)
+
+
 def local(hour: int, minute: int, second: int) -> float:
-    return datetime.now().replace(hour=hour, minute=minute, second=second, microsecond=0).timestamp()
+    return datetime(2026, 11, 22, hour, minute, second).timestamp()
 
 
 def test_list_prints_the_table_of_bacalhau(run, fake_node, results):

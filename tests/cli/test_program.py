@@ -138,8 +138,7 @@ def test_ctrl_c_while_waiting_says_that_the_job_continues(fake_node):
         stderr=subprocess.PIPE,
         text=True,
     )
-    with fake_node.changed:
-        assert fake_node.changed.wait_for(lambda: fake_node.waiting == 1, timeout=20)
+    fake_node.wait_until(lambda: fake_node.waiting == 1)
     program.send_signal(signal.SIGINT)
     stdout, stderr = program.communicate(timeout=20)
     assert program.returncode == 130
@@ -151,8 +150,7 @@ def test_ctrl_c_while_waiting_says_that_the_job_continues(fake_node):
 def test_changes_of_state_are_printed_as_they_happen(run, fake_node, results):
     def runs_and_ends(job) -> None:
         def end() -> None:
-            with fake_node.changed:
-                assert fake_node.changed.wait_for(lambda: fake_node.waited >= 1, timeout=20)
+            fake_node.wait_until(lambda: fake_node.waited >= 1)
             fake_node.complete(job.id, results)
 
         fake_node.set_state(job.id, JobState.RUNNING)

@@ -78,9 +78,7 @@ async def test_waiting_is_one_request(fake_node: FakeNode, tmp_path: Path):
             results.append(await handle.wait_result())
 
         nursery.start_soon(wait)
-        with trio.fail_after(5):
-            while not any("wait=" in path for _, path in fake_node.requests):
-                await trio.lowlevel.checkpoint()
+        await trio.to_thread.run_sync(fake_node.wait_until, lambda: fake_node.waiting == 1)
         await trio.to_thread.run_sync(fake_node.complete, handle.id, a_folder(tmp_path / "source"))
     assert len(results) == 1
     assert len([path for _, path in fake_node.requests if "wait=" in path]) == 1

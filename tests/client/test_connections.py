@@ -1,4 +1,7 @@
-"""Both connections to a node, the async and the blocking one, carry out the same calls in the same way."""
+"""Both connections to a node, the async and the blocking one, carry out the same calls in the same way.
+
+Covers `async_connection.py`, `blocking_connection.py`, `upload.py` and `download.py`.
+"""
 
 from __future__ import annotations
 

@@ -105,6 +105,11 @@ class FakeNode:
         self.set_state(job_id, JobState.COMPLETED)
         return cid
 
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Block until a long poll or a change of state has made this true."""
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout=20)
+
     def get(self, cid: CID) -> bytes | None:
         return self.blocks.get(cid)
 

@@ -1,4 +1,4 @@
-"""A small HTTP server for tests: a function answers each request, and can misbehave in every way."""
+"""A small HTTP server for tests: a function makes the response to each request, and may misbehave."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """`body` may be pieces, made while they are sent; `length` a Content-Length that is not true."""
+    """`body` may be pieces that are made while they are sent. `length` overrides the Content-Length."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -51,13 +51,13 @@ class Answer:
 
 
 class WebServer:
-    """Serves on loopback while the block runs. `requests` are those that came, in order."""
+    """Serves on loopback for the length of a `with` block. `requests` has the requests in order."""
 
     def __init__(self, answer: Callable[[Request], Answer]) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.stopping = threading.Event()
-        """Set at the end: what a stalled answer waits for."""
+        """Set when the server stops, so that a stalled response ends."""
 
     def __enter__(self) -> Self:
         outer = self
@@ -101,17 +101,17 @@ class WebServer:
                         self.wfile.write(piece)
                         self.wfile.flush()
                 except OSError:
-                    pass  # the client has had enough
+                    pass  # the client has disconnected
 
             def log_message(self, *args: object) -> None:
-                """Quiet."""
+                """Print nothing."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 64
 
             def handle_error(self, *args: object) -> None:
-                """A client that goes away is none."""
+                """Ignore clients that disconnect."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
