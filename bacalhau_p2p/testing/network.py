@@ -19,7 +19,7 @@ from bacalhau_p2p.transports.memory.network import MemoryNetwork
 class NodeNetwork:
     """A requester, and compute nodes that it knows."""
 
-    wires: MemoryNetwork
+    memory_network: MemoryNetwork
     requester: Node
     compute: Sequence[Node]
 
@@ -31,7 +31,7 @@ async def open_network(
     compute_nodes: int = 3,
     engines: Sequence[str] = ("noop",),
     executors: Mapping[int, Sequence[Executor]] | None = None,
-    wires: MemoryNetwork | None = None,
+    memory_network: MemoryNetwork | None = None,
     **settings: Any,
 ) -> AsyncIterator[NodeNetwork]:
     """Run a network for the length of the block. On entry the requester knows every compute node.
@@ -39,12 +39,12 @@ async def open_network(
     `executors` maps the number of a compute node to the executors that it gets in addition. `settings` are
     for all nodes.
     """
-    wires = wires or MemoryNetwork()
+    memory_network = memory_network or MemoryNetwork()
     async with AsyncExitStack() as stack:
 
         async def start(name: str, extra: Sequence[Executor] = (), **flags: Any) -> Node:
             identity = Identity.generate()
-            transport = await stack.enter_async_context(wires.open(identity))
+            transport = await stack.enter_async_context(memory_network.open(identity))
             chosen = Settings(
                 data_dir=folder / name, engines=tuple(engines), labels={"name": name}, **{**settings, **flags}
             )
@@ -57,4 +57,4 @@ async def open_network(
             for number in range(compute_nodes)
         ]
         await requester.wait_for_compute_nodes(compute_nodes)
-        yield NodeNetwork(wires, requester, compute)
+        yield NodeNetwork(memory_network, requester, compute)

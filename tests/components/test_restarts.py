@@ -50,7 +50,7 @@ class Lives:
     """Nodes by name, each with its identity and folder over all its lives."""
 
     def __init__(self, folder: Path) -> None:
-        self.wires = MemoryNetwork(notice_after=0.1)
+        self.memory_network = MemoryNetwork(notice_after=0.1)
         self.folder = folder
         self.identities: dict[str, Identity] = {}
 
@@ -61,7 +61,7 @@ class Lives:
             data_dir=self.folder / name, requester=requester, compute=not requester, engines=("noop",)
         )
         async with (
-            self.wires.open(identity) as transport,
+            self.memory_network.open(identity) as transport,
             open_node(settings, executors=executors, transport=transport, identity=identity) as node,
         ):
             yield node

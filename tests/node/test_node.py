@@ -6,7 +6,9 @@ Covers `node`, `assembly`, `content_assembly`, `requester_assembly`, `compute_as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,7 +16,7 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ContentNotFound, DiskFull, ExecutorError, InvalidJob, JobFailed, SettingsError
-from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.interface import Executor, RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
@@ -76,6 +78,25 @@ def idle(node: Node) -> bool:
     machine = node._compute.machine
     folders = list((node.settings.data_dir / "executions").iterdir())
     return machine.capacity.reserved == Resources() and machine.active == 0 and not folders
+
+
+@asynccontextmanager
+async def one_more_node(
+    memory_network: MemoryNetwork,
+    folder: Path,
+    *,
+    identity: Identity | None = None,
+    executors: Sequence[Executor] = (),
+    **options: object,
+) -> AsyncIterator[Node]:
+    """A node beside those of `open_network`."""
+    identity = identity or Identity.generate()
+    settings = Settings(data_dir=folder, **{"engines": ("noop",), **options})
+    async with (
+        memory_network.open(identity) as transport,
+        open_node(settings, executors=executors, transport=transport, identity=identity) as node,
+    ):
+        yield node
 
 
 async def test_a_job_runs_on_as_many_nodes_as_requested_and_its_result_can_be_fetched(tmp_path):
@@ -180,14 +201,10 @@ async def test_a_job_that_no_node_can_run_fails_after_its_queue_timeout(tmp_path
 
 
 async def test_a_node_with_a_full_disk_takes_no_jobs(tmp_path):
-    wires, identity = MemoryNetwork(), Identity.generate()
-    full = {"engines": ("noop",), "min_free_disk": "9999TB"}
+    memory_network = MemoryNetwork()
     async with (
-        open_network(tmp_path, compute_nodes=0, wires=wires) as net,
-        wires.open(identity) as transport,
-        open_node(
-            Settings(data_dir=tmp_path / "full", **full), transport=transport, identity=identity
-        ) as node,
+        open_network(tmp_path, compute_nodes=0, memory_network=memory_network) as net,
+        one_more_node(memory_network, tmp_path / "full", min_free_disk="9999TB") as node,
     ):
         await net.requester.wait_for_compute_nodes(1)
         with pytest.raises(DiskFull, match="this node takes no jobs now: it has almost no free disk"):
@@ -198,84 +215,69 @@ async def test_a_node_with_a_full_disk_takes_no_jobs(tmp_path):
 
 
 async def test_a_job_waits_for_a_node_to_join(tmp_path):
-    wires = MemoryNetwork()
-    async with open_network(tmp_path, compute_nodes=0, wires=wires) as net:
+    memory_network = MemoryNetwork()
+    async with open_network(tmp_path, compute_nodes=0, memory_network=memory_network) as net:
         job = await net.requester.submit(noop())
         queued = await job.wait(1)
         assert (queued.state, queued.message) == (
             JobState.QUEUED,
             "waiting for a node: no compute node is known",
         )
-        identity = Identity.generate()
-        settings = Settings(data_dir=tmp_path / "late", requester=False, engines=("noop",))
-        async with (
-            wires.open(identity) as transport,
-            open_node(settings, transport=transport, identity=identity),
-        ):
+        async with one_more_node(memory_network, tmp_path / "late", requester=False) as late:
             result = await job.wait_result(30)
-            assert result.executions[0].node_id == identity.peer_id
+            assert result.executions[0].node_id == late.peer_id
 
 
 async def test_a_node_that_leaves_during_a_run_is_replaced(tmp_path):
-    wires = MemoryNetwork(notice_after=0.1)
+    memory_network = MemoryNetwork(notice_after=0.1)
     started = trio.Event()
 
     async def hang() -> None:
         started.set()
         await trio.sleep_forever()
 
-    async with open_network(tmp_path, compute_nodes=1, wires=wires) as net:
-        identity = Identity.generate()
-        settings = Settings(data_dir=tmp_path / "leaver", requester=False, engines=("noop",))
-        endless = Scripted(lambda request: hang())
+    async with open_network(tmp_path, compute_nodes=1, memory_network=memory_network) as net:
+        endless = [Scripted(lambda request: hang())]
         with trio.fail_after(60):
-            async with (
-                wires.open(identity) as transport,
-                open_node(settings, executors=[endless], transport=transport, identity=identity),
-            ):
+            async with one_more_node(
+                memory_network, tmp_path / "leaver", requester=False, executors=endless
+            ) as leaver:
                 await net.requester.wait_for_compute_nodes(2)
                 job = await net.requester.submit(noop(Count=2))
                 await started.wait()
             # One slot is open again. The other node already runs the job, so it needs a third one.
-            newcomer = Identity.generate()
-            settings = Settings(data_dir=tmp_path / "newcomer", requester=False, engines=("noop",))
-            async with (
-                wires.open(newcomer) as transport,
-                open_node(settings, transport=transport, identity=newcomer),
-            ):
+            async with one_more_node(memory_network, tmp_path / "newcomer", requester=False) as newcomer:
                 result = await job.wait_result(50)
         states = {e.node_id: e.state for e in net.requester.requester.executions(job.id)}
-        assert states[identity.peer_id] is ExecutionState.LOST
+        assert states[leaver.peer_id] is ExecutionState.LOST
         assert {e.node_id for e in result.executions} == {net.compute[0].peer_id, newcomer.peer_id}
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_jobs_complete_over_links_that_lose_repeat_and_reorder_messages(tmp_path, seed):
-    wires = MemoryNetwork(random=Random(seed))
-    async with open_network(tmp_path, wires=wires) as net:
-        wires.set_conditions(LinkConditions(loss=0.2, repetition=0.2, reordering=0.3, jitter=0.02))
+    memory_network = MemoryNetwork(random=Random(seed))
+    async with open_network(tmp_path, memory_network=memory_network) as net:
+        memory_network.set_conditions(LinkConditions(loss=0.2, repetition=0.2, reordering=0.3, jitter=0.02))
         jobs = [await net.requester.submit(noop(Count=2)) for _ in range(4)]
         for job in jobs:
             assert len((await job.wait_result(60)).executions) == 2
-        wires.set_conditions(LinkConditions())
+        memory_network.set_conditions(LinkConditions())
         await until(lambda: all(idle(node) for node in net.compute))
 
 
 async def test_a_restarted_requester_continues_its_jobs(tmp_path):
-    wires = MemoryNetwork()
+    memory_network = MemoryNetwork()
     identity = Identity.generate()
-    settings = Settings(data_dir=tmp_path / "restarted", compute=False)
-    async with (
-        wires.open(identity) as transport,
-        open_node(settings, transport=transport, identity=identity) as node,
-    ):
+    restarted = partial(
+        one_more_node, memory_network, tmp_path / "restarted", identity=identity, compute=False, engines=()
+    )
+    async with restarted() as node:
         job = await node.submit(noop(), idempotency_token="once")
         again = await node.submit(noop(), idempotency_token="once")
         assert again.id == job.id
     async with (
-        open_network(tmp_path, compute_nodes=1, wires=wires),
-        wires.open(identity) as transport,
-        open_node(settings, transport=transport, identity=identity) as node,
+        open_network(tmp_path, compute_nodes=1, memory_network=memory_network),
+        restarted() as node,
     ):
         assert (await node.submit(noop(), idempotency_token="once")).id == job.id
         result = await node.job(job.id[:8]).wait_result(30)
@@ -355,23 +357,16 @@ async def test_a_node_without_a_requester_rejects_jobs(tmp_path):
 
 
 async def test_a_node_with_both_components_runs_its_own_jobs(tmp_path):
-    wires, identity = MemoryNetwork(), Identity.generate()
-    settings = Settings(data_dir=tmp_path / "alone", engines=("noop",))
-    async with (
-        wires.open(identity) as transport,
-        open_node(settings, transport=transport, identity=identity) as node,
-    ):
+    async with one_more_node(MemoryNetwork(), tmp_path / "alone") as node:
         result = await (await node.submit(noop())).wait_result(30)
-        assert result.executions[0].node_id == identity.peer_id
+        assert result.executions[0].node_id == node.peer_id
 
 
 async def test_nodes_of_another_network_are_ignored(tmp_path):
-    wires, identity = MemoryNetwork(), Identity.generate()
-    settings = Settings(data_dir=tmp_path / "other", network="other", requester=False, engines=("noop",))
+    memory_network = MemoryNetwork()
     async with (
-        wires.open(identity) as transport,
-        open_node(settings, transport=transport, identity=identity),
-        open_network(tmp_path, compute_nodes=1, wires=wires) as net,
+        one_more_node(memory_network, tmp_path / "other", network="other", requester=False),
+        open_network(tmp_path, compute_nodes=1, memory_network=memory_network) as net,
     ):
         await (await net.requester.submit(noop())).wait_result(30)
         known = {known.info.id for known in net.requester.nodes()}

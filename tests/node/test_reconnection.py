@@ -33,13 +33,13 @@ def path(tmp_path) -> Path:
 @asynccontextmanager
 async def reconnecting(
     path: Path,
-    wires: MemoryNetwork,
+    memory_network: MemoryNetwork,
     identity: Identity,
     wanted: int = 4,
     known_nodes: KnownNodes | None = None,
 ):
     """Run a reconnector; yields its transport, and a count of the addresses that it dials."""
-    async with wires.open(identity) as transport, trio.open_nursery() as nursery:
+    async with memory_network.open(identity) as transport, trio.open_nursery() as nursery:
         dialled: Counter[str] = Counter()
         connect = transport.connect
 
@@ -82,12 +82,14 @@ def write(path: Path, known: dict[PeerID, str], met: PeerID | None = None) -> No
 
 
 async def test_a_node_that_starts_alone_dials_its_neighbours_until_one_is_connected(path, jumping):
-    wires = MemoryNetwork(full_mesh=False)
+    memory_network = MemoryNetwork(full_mesh=False)
     async with AsyncExitStack() as stack:
-        other = await stack.enter_async_context(wires.open(Identity.generate()))
+        other = await stack.enter_async_context(memory_network.open(Identity.generate()))
         absent = [Identity.generate().peer_id for _ in range(3)]
         write(path, {peer: unreachable(peer) for peer in absent} | {other.peer_id: other.addresses[0]})
-        transport, dialled = await stack.enter_async_context(reconnecting(path, wires, Identity.generate()))
+        transport, dialled = await stack.enter_async_context(
+            reconnecting(path, memory_network, Identity.generate())
+        )
         with trio.fail_after(2 * CHECK_INTERVAL):
             while other.peer_id not in transport.peers:  # noqa: ASYNC110
                 await trio.sleep(0.1)
@@ -97,20 +99,20 @@ async def test_a_node_that_starts_alone_dials_its_neighbours_until_one_is_connec
 
 
 async def test_a_node_that_was_cut_off_for_hours_reconnects(path, jumping):
-    wires, known_nodes = MemoryNetwork(full_mesh=False), KnownNodes()
+    memory_network, known_nodes = MemoryNetwork(full_mesh=False), KnownNodes()
     async with (
-        wires.open(Identity.generate()) as other,
-        reconnecting(path, wires, Identity.generate(), known_nodes=known_nodes) as (transport, _),
+        memory_network.open(Identity.generate()) as other,
+        reconnecting(path, memory_network, Identity.generate(), known_nodes=known_nodes) as (transport, _),
     ):
         await transport.connect(other.addresses[0])
         known_nodes.update(NodeInfo(id=other.peer_id, addresses=tuple(other.addresses)), trio.current_time())
         await trio.sleep(2 * CHECK_INTERVAL)
-        wires.cut(transport.peer_id, other.peer_id)
+        memory_network.cut(transport.peer_id, other.peer_id)
         await trio.sleep(2 * 3600)
         assert not transport.peers
         known_nodes.expire(trio.current_time())  # a node does this at intervals
         assert known_nodes.nodes() == []
-        wires.heal()
+        memory_network.heal()
         await trio.sleep(MAX_RETRY_INTERVAL + 2 * CHECK_INTERVAL)
         assert list(transport.peers) == [other.peer_id]
 
@@ -146,12 +148,12 @@ async def test_neighbours_with_an_earlier_connection_are_dialled_first(path, jum
 
 
 async def test_with_no_neighbours_wanted_nobody_is_dialled_and_the_file_is_deleted(path, jumping):
-    wires = MemoryNetwork(full_mesh=False)
+    memory_network = MemoryNetwork(full_mesh=False)
     async with AsyncExitStack() as stack:
-        other = await stack.enter_async_context(wires.open(Identity.generate()))
+        other = await stack.enter_async_context(memory_network.open(Identity.generate()))
         write(path, {other.peer_id: other.addresses[0]})
         transport, dialled = await stack.enter_async_context(
-            reconnecting(path, wires, Identity.generate(), wanted=0)
+            reconnecting(path, memory_network, Identity.generate(), wanted=0)
         )
         await trio.sleep(DAY)
         assert not dialled
