@@ -24,7 +24,7 @@ SHUTDOWN_GRACE = 0.5
 
 @asynccontextmanager
 async def serve_api(node: Node) -> AsyncIterator[str]:
-    """Serve the API of `node` for the length of the block; gives its base URL.
+    """Serve the API of `node` for the length of the block; yields its base URL.
 
     Raises SettingsError when it cannot listen on the configured address.
     """

@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from bacalhau_p2p.cli.error_report import INTERRUPTED
+from bacalhau_p2p.cli.options import ENV_HOST, ENV_PORT
 from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_LEVEL, report_to, run_node
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -82,7 +84,7 @@ def devstack(
         stack.start(compute_nodes, api_port)
         status = stack.run(command) if command else stack.wait()
     except KeyboardInterrupt:
-        status = 130
+        status = INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,7 +131,7 @@ class DevStack:
     def run(self, command: Sequence[str]) -> int:
         """Run a command next to the network; returns its exit status. Ctrl-C also reaches the command."""
         host, port = self.api
-        environment = {**os.environ, "BACALHAU_P2P_API_HOST": host, "BACALHAU_P2P_API_PORT": str(port)}
+        environment = {**os.environ, ENV_HOST: host, ENV_PORT: str(port)}
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user asks for it
         except OSError as error:
@@ -143,11 +145,11 @@ class DevStack:
         return 128 - status if status < 0 else status
 
     def wait(self) -> int:
-        """Print the addresses of the nodes; returns when one of them ends."""
+        """Print the addresses of the nodes and wait until one of them ends. Raises ClickException."""
         host, port = self.api
         for child in self._children:
             click.echo(f"{child.name:<12} {child.addresses['Swarm'][0]}")
-        click.echo(f"\nexport BACALHAU_P2P_API_HOST={host} BACALHAU_P2P_API_PORT={port}")
+        click.echo(f"\nexport {ENV_HOST}={host} {ENV_PORT}={port}")
         click.echo("Running; stop with Ctrl-C.")
         sys.stdout.flush()
         pid, _ = os.wait()

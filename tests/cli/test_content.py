@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 
 async def run(*arguments: object, status: int = 0) -> str:
-    """The output of a command, stdout and stderr; it runs in a thread, beside the node."""
+    """The output of a command, stdout and stderr; it runs in a thread next to the node."""
     words = [str(argument) for argument in arguments]
     result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(cli, words, prog_name="bacalhau-p2p"))
     assert result.exit_code == status, result.output
