@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from bacalhau_p2p.errors import BacalhauError, ExecutionError
@@ -14,14 +15,21 @@ _T = TypeVar("_T")
 
 
 async def call_adapter(what: str, call: Callable[[], Awaitable[_T]], **context: object) -> _T:
-    """What the call returns. `what` names it in errors and `context` in the log.
+    """What the call returns, with `adapter_errors`."""
+    with adapter_errors(what, **context):
+        return await call()
 
-    Raises ExecutionError whatever the adapter raises: its own ExecutionError as it is, and any other
-    exception as a failure that another node, or another attempt, may not have. An exception that adapters
-    should not raise is logged with its traceback.
+
+@contextmanager
+def adapter_errors(what: str, **context: object) -> Iterator[None]:
+    """Whatever an adapter raises in the block becomes an ExecutionError. `what` names the call in errors,
+    and `context` in the log.
+
+    An ExecutionError stays as it is, and any other exception becomes a failure that another node, or another
+    attempt, may not have. An exception that adapters should not raise is logged with its traceback.
     """
     try:
-        return await call()
+        yield
     except ExecutionError:
         raise
     except (BacalhauError, OSError) as error:

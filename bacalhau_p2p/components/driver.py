@@ -97,7 +97,11 @@ class Driver(ABC):
         await confirmed.wait()
 
     def _receive(self, arrival: Arrival) -> None:
-        self._enqueue_all(QueuedEvent(MessageReceived(arrival.author, arrival.message), arrival))
+        self._enqueue_all(QueuedEvent(self._event_of(arrival), arrival))
+
+    def _event_of(self, arrival: Arrival) -> Any:
+        """The machine's event for a message."""
+        return MessageReceived(arrival.author, arrival.message)
 
     def _resume_messages(self) -> None:
         """Go on delivering what an earlier process of this node left in the outbox."""

@@ -1,18 +1,10 @@
-"""Whether to bid on a job: what this node can run, what it wants to run, and how eagerly."""
+"""What a node knows of a job before it bids, and how eagerly it bids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from bacalhau_p2p.errors import Fault
-from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.constraints import matches
-from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.quantities import format_bytes
-
-Faults = Callable[[SpecConfig], list[Fault]]
-"""An adapter's opinion of the parameters meant for it; quick and without I/O."""
 
 BIDS_FOR_EACH_WANTED = 3
 """How many times the wanted bids a requester should expect in the first round of a large network."""
@@ -21,41 +13,30 @@ LONGEST_DELAY = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """What the adapters of this node can do now, by type."""
+class Assessment:
+    """What a node knows of a job as soon as it is announced, without any I/O that takes time."""
 
-    engines: Mapping[str, Faults] = field(default_factory=dict)
-    sources: Mapping[str, Faults] = field(default_factory=dict)
-    publishers: Mapping[str, Faults] = field(default_factory=dict)
-    outliving: frozenset[str] = frozenset()
-    """Engines whose runs go on without the node's process."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSelectionPolicy:
-    """Which jobs the owner of this node wants, of those it can run."""
-
-    accept_networked: bool = False
-    """Jobs that want to reach a network."""
-    reject_stateless: bool = False
-    """Jobs without inputs: they could run anywhere."""
-    local_data_only: bool = False
-    """Only jobs all of whose inputs are on this node already."""
-    probed: bool = False
-    """The owner's own programs are asked about each job."""
-    requesters: frozenset[PeerID] = frozenset()
-    """If not empty: only jobs of these requesters."""
+    ineligibility: str | None = None
+    """Why this node will not run the job, whatever its load: `has no docker engine`."""
+    shortage: str | None = None
+    """What this node has too little of to run any job now: `has almost no free disk`."""
+    needs_inspection: bool = False
+    """The job has inputs, or the operator's probes decide about it: that takes time to find out."""
+    outlives_node: bool = False
+    """A run of the job here goes on without the node's process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a look at a job has found that takes time: at its inputs, and at what the owner's probes say.
+    """What an inspection has found out about a job's inputs, and what the operator's probes say.
 
-    Bytes; an input whose size is not known counts as nothing.
+    Bytes; an input of unknown size counts as nothing.
     """
 
     refusal: str | None = None
-    """Why this node will not run the job, of what was found."""
+    """Why this node will not run the job."""
+    shortage: str | None = None
+    """What this node has too little of to take the job's inputs now."""
     input_bytes: int = 0
     local_input_bytes: int = 0
     """Of those, what is on this node already."""
@@ -66,60 +47,6 @@ class Findings:
 NOTHING_FOUND = Findings()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BidStrategy:
-    """Pure: the same job gets the same answer until the offer changes."""
-
-    offer: Callable[[], Offer]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    policy: JobSelectionPolicy = JobSelectionPolicy()
-    resource_shortage: Callable[[int], str | None] = lambda disk: None
-    """What this node has too little of to take a job now whose inputs need so many bytes of disk, 0 if
-    that is not known yet: `has almost no free disk`."""
-
-    def ineligibility_reason(self, requester: PeerID, spec: JobSpec) -> str | None:
-        """Why this node will not run the job whatever its load, or None."""
-        return self._cannot(spec) or self._will_not(requester, spec)
-
-    def takes_a_look(self, spec: JobSpec) -> bool:
-        """Whether there is more to find out about such a job before a bid, which takes time."""
-        return bool(spec.task.input_sources) or self.policy.probed
-
-    def outlives_node(self, spec: JobSpec) -> bool:
-        """Whether a run of this job here goes on without the node's process."""
-        return spec.task.engine.type in self.offer().outliving
-
-    def _cannot(self, spec: JobSpec) -> str | None:
-        offer, task = self.offer(), spec.task
-        wanted: list[tuple[str, Mapping[str, Faults], SpecConfig, str]] = [
-            ("engine", offer.engines, task.engine, "Tasks[0].Engine"),
-            ("publisher", offer.publishers, task.publisher, "Tasks[0].Publisher"),
-        ]
-        wanted += [
-            ("storage provider", offer.sources, source.source, f"Tasks[0].InputSources[{index}].Source")
-            for index, source in enumerate(task.input_sources)
-        ]
-        for what, known, config, path in wanted:
-            faults_of = known.get(config.type)
-            if faults_of is None:
-                return f"has no {config.type} {what}"
-            if faults := faults_of(config):
-                return f"{path}.{faults[0]}"
-        if not matches(spec.constraints, self.labels):
-            return "does not match the job's constraints"
-        return None
-
-    def _will_not(self, requester: PeerID, spec: JobSpec) -> str | None:
-        policy = self.policy
-        if policy.requesters and requester not in policy.requesters:
-            return "does not serve this requester"
-        if spec.task.network.type.lower() != "none" and not policy.accept_networked:
-            return "accepts no jobs that want a network"
-        if policy.reject_stateless and not spec.task.input_sources:
-            return "accepts no jobs without inputs"
-        return None
-
-
 def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> float:
     """How likely one of `eligible` nodes should bid, so that few bids are wasted and enough come."""
     if eligible <= 0:
@@ -128,11 +55,14 @@ def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> fl
     return min(1.0, share * 2.0 ** min(round_number - 1, 30))
 
 
-def bid_delay(*, bids_wanted: int, eligible: int, load: float, rng: float) -> float:
-    """Seconds to wait before bidding: none in a small network, longer for busy nodes in a large one."""
+def bid_delay(*, bids_wanted: int, eligible: int, load: float, random: float) -> float:
+    """Seconds to wait before bidding: none in a small network, longer for busy nodes in a large one.
+
+    `random` is a number from 0 to 1.
+    """
     if eligible <= BIDS_FOR_EACH_WANTED * bids_wanted:
         return 0.0
-    return LONGEST_DELAY * (0.1 + 0.9 * load) * rng
+    return LONGEST_DELAY * (0.1 + 0.9 * load) * random
 
 
 def no_disk_for_inputs(*, inputs: int, job: int, free: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from bacalhau_p2p.bprotocol.messages import JobAnnounced
 from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
@@ -17,7 +18,7 @@ from bacalhau_p2p.components.protocol import (
 from bacalhau_p2p.components.protocol import (
     TimePassed as TimePassed,
 )
-from bacalhau_p2p.compute.bidding import Findings
+from bacalhau_p2p.compute.bidding import Assessment, Findings
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
@@ -27,8 +28,17 @@ from bacalhau_p2p.model.job import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """What there was to find out about a job before a bid."""
+class AnnouncementReceived:
+    """A requester announced a job, and this node has assessed it. `author` is authenticated."""
+
+    author: PeerID
+    message: JobAnnounced
+    assessment: Assessment
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """The inspection of a job has ended."""
 
     requester: PeerID
     job_id: JobID
@@ -40,11 +50,16 @@ class Prepared:
     """Inputs and image are at hand."""
 
     execution_id: ExecutionID
+    outlives_node: bool = True
+    """Its run will go on without this node's process."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The run ended and its results folder is in the block store, under this CID."""
+    """The run ended, and its results folder is in the block store under this CID."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("result_cid", "sealed")
+    """The fields that go into the execution's record."""
 
     execution_id: ExecutionID
     result_cid: str
@@ -52,9 +67,21 @@ class RunFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class RunVanished:
+    """Nothing is left of a run that began in an earlier life of this node."""
+
     execution_id: ExecutionID
-    result: PublishedResult
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The result is published."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("published",)
+    reason: ClassVar[str] = "published"
+
+    execution_id: ExecutionID
+    published: PublishedResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +101,24 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
-class RunVanished:
-    """Nothing is left of a run that the node began in an earlier life."""
-
-    execution_id: ExecutionID
-
-
-@dataclass(frozen=True, slots=True)
 class StopBidding:
     """The node is about to stop: what runs may go on for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """The node stops now: give every execution back to its requester."""
+    """The node stops now: hand every execution back to its requester."""
 
+
+StepEvent = Prepared | RunFinished | RunVanished | Published | StepFailed
+"""How a step of an execution ended."""
 
 Event = (
-    MessageReceived
+    AnnouncementReceived
+    | MessageReceived
     | Resumed
-    | Examined
-    | Prepared
-    | RunFinished
-    | RunVanished
-    | Published
-    | StepFailed
+    | Inspected
+    | StepEvent
     | StopBidding
     | HandBack
     | TimePassed
@@ -109,7 +129,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class LearnAddresses:
-    """Where this requester says it can be dialled."""
+    """Remember where this requester can be dialled."""
 
     rests_on_records: ClassVar[bool] = False
 
@@ -118,9 +138,9 @@ class LearnAddresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Examine:
-    """Look at the job's inputs and ask the owner's probes; answer with Examined, within
-    `machine.EXAMINE_WITHIN` seconds."""
+class Inspect:
+    """Look at the job's inputs and ask the operator's probes; answer with Inspected, within
+    `announcements.INSPECT_WITHIN` seconds."""
 
     requester: PeerID
     job_id: JobID
@@ -128,7 +148,7 @@ class Examine:
 
 
 @dataclass(frozen=True, slots=True)
-class StopExamining:
+class StopInspection:
     """The answer is not wanted any more."""
 
     requester: PeerID
@@ -147,7 +167,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run, add the results folder to the block store; answer with RunFinished or StepFailed."""
+    """Run, and add the results folder to the block store; answer with RunFinished or StepFailed."""
 
     execution: ComputeExecution
     outlives_node: bool = field(default=True, compare=False)
@@ -175,14 +195,14 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End whatever step of this execution is under way; no answer."""
+    """End the step of this execution that is under way, if any; no answer."""
 
     execution_id: ExecutionID
 
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """The execution is over: remove its folders, give back its inputs, unpin its result. A publisher
+    """The execution has ended: remove its folders, release its inputs, unpin its result. A publisher
     that serves the result from this node has its own pin on it."""
 
     execution: ComputeExecution
@@ -192,8 +212,8 @@ Action = (
     Store
     | Send
     | LearnAddresses
-    | Examine
-    | StopExamining
+    | Inspect
+    | StopInspection
     | Prepare
     | Run
     | Reattach

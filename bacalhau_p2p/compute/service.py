@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 import trio
 from trio import TaskStatus
 
-from bacalhau_p2p.bprotocol.messages import TO_COMPUTE
+from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.bprotocol.messages import TO_COMPUTE, JobAnnounced
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.driver import Driver
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.inspection import Examiner
+from bacalhau_p2p.compute.assessment import Assessor
+from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.leftovers import sweep
-from bacalhau_p2p.compute.machine import REMEMBER_ENDED, ComputeMachine
+from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.store import ComputeStore
+from bacalhau_p2p.compute.transitions import REMEMBER_ENDED
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.runtime.events import BroadcastEvent
@@ -36,7 +40,8 @@ class ComputeService(Driver):
         store: ComputeStore,
         messenger: Messenger,
         runner: StepRunner,
-        examiner: Examiner,
+        assessor: Assessor,
+        inspector: Inspector,
         *,
         learn_addresses: Callable[[PeerID, tuple[str, ...]], None],
         changed: Callable[[], None],
@@ -48,12 +53,25 @@ class ComputeService(Driver):
         self._machine: ComputeMachine = machine
         self._store: ComputeStore = store
         self._runner = runner
-        self._examiner = examiner
+        self._assessor = assessor
+        self._inspector = inspector
         self._learn_addresses = learn_addresses
         self._changed = changed
         self._reserved = machine.capacity.reserved
         self._ticked = BroadcastEvent()
         messenger.listen(TO_COMPUTE, self._receive)
+
+    def _event_of(self, arrival: Arrival) -> ev.Event:
+        """An announcement reaches the machine with an assessment of its job."""
+        if isinstance(arrival.message, JobAnnounced):
+            assessment = self._assessor.assess(arrival.message.spec)
+            return ev.AnnouncementReceived(arrival.author, arrival.message, assessment)
+        return ev.MessageReceived(arrival.author, arrival.message)
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Events that changed nothing, by kind and state."""
+        return self._machine.ignored
 
     @property
     def machine(self) -> ComputeMachine:
@@ -131,10 +149,10 @@ class ComputeService(Driver):
         match action:
             case ev.LearnAddresses(peer, addresses):
                 self._learn_addresses(peer, addresses)
-            case ev.Examine():
-                self._examiner.begin(action, nursery, self._enqueue)
-            case ev.StopExamining():
-                self._examiner.stop(action)
+            case ev.Inspect():
+                self._inspector.begin(action, nursery, self._enqueue)
+            case ev.StopInspection():
+                self._inspector.stop(action)
             case ev.Prepare() | ev.Run() | ev.Reattach() | ev.Publish():
                 self._runner.begin(action, nursery, self._enqueue)
             case ev.Stop(execution_id):

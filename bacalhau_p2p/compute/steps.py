@@ -75,8 +75,9 @@ class Steps:
             (place.folder / "inputs").mkdir(mode=0o700)
             inputs = await self._fetch_inputs(execution, place)
         place.request = _run_request(execution, place, inputs)
-        await self.adapters.executor(execution.spec.task.engine.type).prepare(place.request)
-        return ev.Prepared(execution.id)
+        executor = self.adapters.executor(execution.spec.task.engine.type)
+        await executor.prepare(place.request)
+        return ev.Prepared(execution.id, executor.outlives_node)
 
     async def run(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
         """Run the job, and add its results folder to the block store."""

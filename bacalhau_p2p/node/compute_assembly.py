@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from bacalhau_p2p.compute.adapters import Adapters
-from bacalhau_p2p.compute.bidding import BidStrategy, JobSelectionPolicy
+from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy
 from bacalhau_p2p.compute.capacity import Capacity
-from bacalhau_p2p.compute.inspection import Examiner
+from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import ComputeService
@@ -87,16 +87,24 @@ async def open_compute(
                 networking.transport.learn_addresses(peer, addresses)
 
         steps = Steps(adapters, content, peer_id=peer_id, seal=seal, clock=networking.clock)
+        shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
         service = ComputeService(
-            _machine(settings, networking, offers, rng),
+            _machine(settings, rng),
             store,
             networking.messenger,
             StepRunner(steps, content, settings.data_dir / "executions"),
-            Examiner(
+            Assessor(
+                offer=lambda: offers.offer,
+                labels=settings.labels,
+                policy=_selection_policy(settings),
+                resource_shortage=lambda: shortage(0),
+            ),
+            Inspector(
                 adapters.storage,
                 node_id=peer_id,
                 local_data_only=settings.data_locality == "local",
                 probes=_probes(settings),
+                resource_shortage=shortage,
             ),
             learn_addresses=learn_addresses,
             changed=networking.info_exchange.publish_soon,
@@ -107,31 +115,20 @@ async def open_compute(
         yield Compute(service=service, offers=offers)
 
 
-def _machine(
-    settings: Settings, networking: Networking, offers: OfferMonitor, rng: random.Random
-) -> ComputeMachine:
-    folder = settings.data_dir
-    return ComputeMachine(
-        Environment(
-            peer_id=networking.identity.peer_id,
-            new_execution_id=lambda: ExecutionID(f"e-{random_uuid(rng)}"),
-            rng=rng.random,
-        ),
-        BidStrategy(
-            offer=lambda: offers.offer,
-            labels=settings.labels,
-            policy=_selection_policy(settings),
-            resource_shortage=disk_shortage(folder, parse_bytes(settings.min_free_disk)),
-        ),
-        Capacity(job_capacity(settings.limits, folder)),
-    )
+def _machine(settings: Settings, rng: random.Random) -> ComputeMachine:
+    capacity = Capacity(job_capacity(settings.limits, settings.data_dir))
+    return ComputeMachine(Environment(execution_ids=_execution_ids(rng), rng=rng, capacity=capacity))
+
+
+def _execution_ids(rng: random.Random) -> Iterator[ExecutionID]:
+    while True:
+        yield ExecutionID(f"e-{random_uuid(rng)}")
 
 
 def _selection_policy(settings: Settings) -> JobSelectionPolicy:
     return JobSelectionPolicy(
         accept_networked=settings.accept_networked,
         reject_stateless=settings.reject_stateless,
-        local_data_only=settings.data_locality == "local",
         probed=bool(settings.probe_exec or settings.probe_http),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from bacalhau_p2p.compute.adapters import Adapters
-from bacalhau_p2p.compute.bidding import Offer
+from bacalhau_p2p.compute.assessment import Offer
 from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -59,6 +60,11 @@ class RequesterService(Driver):
         """Submissions that are not committed yet, by idempotency token. The event is set when they are."""
         messenger.listen(TO_REQUESTER, self._receive)
         messenger.watch_connections(self._connection_changed)
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Events that changed nothing, by kind and state."""
+        return self._machine.ignored
 
     # --- for the node and its API -------------------------------------------------------------
 

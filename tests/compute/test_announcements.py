@@ -1,4 +1,4 @@
-"""What a node answers to an announcement of a job that it must look at first."""
+"""What a node answers to an announcement, at once or after it has inspected the job."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.announcements import EXAMINE_WITHIN, MAX_WAITING
-from bacalhau_p2p.compute.bidding import BidStrategy, Findings, JobSelectionPolicy, Offer
+from bacalhau_p2p.compute.announcements import INSPECT_WITHIN, MAX_WAITING
+from bacalhau_p2p.compute.bidding import Assessment, Findings
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
-from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, no_faults, small_job
+from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, small_job
 from tests.support.machines.machine_bench import said
 
 GB = 1000**3
@@ -25,25 +25,17 @@ def job(*, disk: str = "", inputs: int = 1) -> JobSpec:
 
 
 class Bench(ComputeBench):
-    """A node that can fetch from IPFS, with 10 GB of disk for jobs and `free` bytes left on it."""
+    """A node with 10 GB of disk for jobs."""
 
-    def __init__(self, *, rng: float = 0.5, free: int = 10**15, **policy: bool) -> None:
-        offer = Offer(
-            engines={"noop": no_faults}, sources={"ipfs": no_faults}, publishers={"ipfs": no_faults}
-        )
-        strategy = BidStrategy(
-            offer=lambda: offer,
-            policy=JobSelectionPolicy(**policy),
-            resource_shortage=lambda disk: f"lacks {disk - free} bytes" if disk > free else None,
-        )
-        super().__init__(strategy, disk=DISK, rng=rng)
+    def __init__(self, *, rng: float = 0.5) -> None:
+        super().__init__(disk=DISK, rng=rng)
 
     def found(self, job_id: str = JOB, **findings: object) -> list[ev.Action]:
-        return self.give(ev.Examined(ALICE, JobID(job_id), Findings(**findings)))
+        return self.give(ev.Inspected(ALICE, JobID(job_id), Findings(**findings)))
 
 
-def looks(actions: list[ev.Action]) -> list[ev.Action]:
-    return [action for action in actions if isinstance(action, ev.Examine | ev.StopExamining)]
+def inspections(actions: list[ev.Action]) -> list[ev.Action]:
+    return [action for action in actions if isinstance(action, ev.Inspect | ev.StopInspection)]
 
 
 @pytest.fixture
@@ -51,49 +43,58 @@ def bench():
     return Bench()
 
 
-# --- what is looked at ----------------------------------------------------------------------
+# --- what is inspected ----------------------------------------------------------------------
 
 
 def test_a_job_without_inputs_is_bid_on_at_once(bench):
     actions = bench.announce(job(inputs=0))
-    assert looks(actions) == []
+    assert inspections(actions) == []
     assert [message.kind for message in said(actions)] == ["bid"]
 
 
-def test_a_job_with_inputs_is_looked_at_before_a_bid(bench):
+def test_a_job_with_inputs_is_inspected_before_a_bid(bench):
     spec = job()
     actions = bench.announce(spec)
-    assert looks(actions) == [ev.Examine(ALICE, JOB, spec)]
+    assert inspections(actions) == [ev.Inspect(ALICE, JOB, spec)]
     assert said(actions) == []
     (bid,) = said(bench.found(input_bytes=500, local_input_bytes=200))
     assert (bid.kind, bid.input_bytes, bid.local_input_bytes) == ("bid", 500, 200)
 
 
-def test_probes_are_asked_about_a_job_without_inputs_too():
-    assert len(looks(Bench(probed=True).announce(job(inputs=0)))) == 1
+@pytest.mark.parametrize(
+    ("assessment", "busy"),
+    [
+        (Assessment(ineligibility="has no docker engine", needs_inspection=True), False),
+        (Assessment(shortage="has almost no free disk", needs_inspection=True), True),
+    ],
+)
+def test_a_job_that_the_assessment_rules_out_is_refused_at_once_with_the_reason(bench, assessment, busy):
+    actions = bench.announce(assessment=assessment)
+    assert inspections(actions) == []
+    (decline,) = said(actions)
+    reason = assessment.ineligibility or assessment.shortage
+    assert (decline.kind, decline.reason, decline.busy) == ("bid_declined", reason, busy)
 
 
-def test_a_job_that_cannot_run_here_now_is_not_looked_at(bench):
+def test_a_job_that_cannot_run_here_now_is_not_inspected(bench):
     full = Bench()
     full.announce(job(inputs=0), "j-2")
     full.announce(job(inputs=0), "j-3")
     actions = full.announce(job())
-    assert looks(actions) == []
+    assert inspections(actions) == []
     assert [(message.reason, message.busy) for message in said(actions)] == [("is busy", True)]
-    (decline,) = said(Bench(free=-1).announce(job()))
-    assert (decline.reason, decline.busy) == ("lacks 1 bytes", True)
 
 
-def test_the_refusal_that_a_look_found_is_told(bench):
+def test_the_refusal_that_an_inspection_found_is_sent(bench):
     bench.announce(job())
-    (decline,) = said(bench.found(refusal="has not the input /inputs"))
-    assert (decline.kind, decline.reason) == ("bid_declined", "has not the input /inputs")
+    (decline,) = said(bench.found(refusal="an input is missing"))
+    assert (decline.kind, decline.reason) == ("bid_declined", "an input is missing")
     assert bench.machine.next_deadline() is None
 
 
 def test_refusals_that_nobody_asked_for_are_silent(bench):
     bench.announce(job(), answers_wanted=False)
-    assert bench.found(refusal="has not the input") == []
+    assert bench.found(refusal="an input is missing") == []
 
 
 # --- disk -----------------------------------------------------------------------------------
@@ -122,14 +123,14 @@ def test_inputs_that_will_never_fit_are_refused_for_good(bench):
     assert decline.busy is False
 
 
-def test_inputs_for_which_the_disk_itself_has_no_room_are_refused():
-    bench = Bench(free=5 * GB)
+def test_inputs_for_which_the_disk_itself_has_no_room_are_refused(bench):
     bench.announce(job())
-    (decline,) = said(bench.found(disk=6 * GB))
-    assert (decline.reason, decline.busy) == (f"lacks {GB} bytes", True)
+    (decline,) = said(bench.found(disk=6 * GB, shortage="inputs need 6 GB, 5 GB of disk are free"))
+    assert (decline.reason, decline.busy) == ("inputs need 6 GB, 5 GB of disk are free", True)
+    assert bench.machine.capacity.reserved == Resources()
 
 
-def test_room_that_was_taken_during_the_look_makes_the_node_busy(bench):
+def test_room_that_was_taken_during_the_inspection_makes_the_node_busy(bench):
     bench.announce(job())
     bench.announce(job(inputs=0), "j-2")
     bench.announce(job(inputs=0), "j-3")
@@ -147,54 +148,55 @@ def test_room_for_inputs_is_reserved_again_after_a_restart(bench):
     assert again.machine.capacity.reserved.disk == 3 * GB
 
 
-# --- while it is looked at ------------------------------------------------------------------
+# --- while it is inspected ------------------------------------------------------------------
 
 
-def test_a_look_that_takes_longer_than_a_round_answers_the_latest(bench):
+def test_an_inspection_that_takes_longer_than_a_round_answers_the_latest_round(bench):
     bench.announce(job())
     assert bench.announce(job(), round=2) == []
     (bid,) = said(bench.found())
     assert bid.round == 2
 
 
-def test_a_closed_job_is_looked_at_no_further(bench):
+def test_the_inspection_of_a_closed_job_is_stopped(bench):
     bench.announce(job())
     closed = bench.hear(say.JobClosed(job_id=JOB))
-    assert closed == [ev.StopExamining(ALICE, JOB)]
+    assert closed == [ev.StopInspection(ALICE, JOB)]
     assert bench.found() == []
-    assert bench.machine.ignored == 1
+    assert bench.machine.ignored == {"Inspected for a job that is not inspected": 1}
 
 
 @pytest.mark.parametrize("end", [ev.StopBidding(), ev.HandBack()])
-def test_a_node_that_stops_looks_at_nothing_more(bench, end):
+def test_a_node_that_stops_inspects_nothing_more(bench, end):
     bench.announce(job())
-    assert bench.give(end) == [ev.StopExamining(ALICE, JOB)]
+    assert bench.give(end) == [ev.StopInspection(ALICE, JOB)]
     assert bench.found() == []
 
 
-def test_a_look_that_never_ends_is_given_up(bench):
+def test_an_inspection_that_never_ends_is_given_up(bench):
     bench.announce(job())
-    actions = bench.wait(EXAMINE_WITHIN)
-    assert looks(actions) == [ev.StopExamining(ALICE, JOB)]
+    actions = bench.wait(INSPECT_WITHIN)
+    assert inspections(actions) == [ev.StopInspection(ALICE, JOB)]
     assert [message.reason for message in said(actions)] == ["could not look at the job within 40 s"]
-    assert len(looks(bench.announce(job(), round=2))) == 1
+    assert len(inspections(bench.announce(job(), round=2))) == 1
 
 
-def test_other_jobs_are_bid_on_while_one_is_looked_at(bench):
+def test_other_jobs_are_bid_on_while_one_is_inspected(bench):
     bench.announce(job())
     assert [message.kind for message in said(bench.announce(job(inputs=0), "j-2"))] == ["bid"]
 
 
-def test_in_a_large_network_a_quick_look_changes_nothing_about_when_to_bid():
+def test_in_a_large_network_a_quick_inspection_does_not_change_when_to_bid():
     shy, eager = Bench(rng=0.95), Bench(rng=0.05)
-    assert looks(shy.announce(job(), eligible=100)) == []
-    assert len(looks(eager.announce(job(), eligible=100))) == 1
+    assert inspections(shy.announce(job(), eligible=100)) == []
+    assert len(inspections(eager.announce(job(), eligible=100))) == 1
     assert eager.found(input_bytes=5) == []
     (bid,) = said(eager.wait(1))
     assert (bid.kind, bid.input_bytes) == ("bid", 5)
 
 
 def test_a_flood_of_announcements_fills_no_memory(bench):
-    looked_at = [bool(looks(bench.announce(job(), f"j-{number}"))) for number in range(MAX_WAITING + 10)]
-    assert looked_at.count(True) == MAX_WAITING
-    assert bench.machine.ignored == 10
+    jobs = [f"j-{number}" for number in range(MAX_WAITING + 10)]
+    inspected = [job_id for job_id in jobs if inspections(bench.announce(job(), job_id))]
+    assert len(inspected) == MAX_WAITING
+    assert bench.machine.ignored == {"JobAnnounced while too many are pending": 10}

@@ -8,42 +8,25 @@ import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.bidding import BidStrategy, Offer, bid_delay, bid_probability
-from bacalhau_p2p.compute.machine import (
-    HEARTBEAT_EVERY,
+from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.transitions import (
+    HEARTBEAT_INTERVAL,
     KEEP_PROPOSED,
     PREPARE_WITHIN,
     RESERVED_FOR,
     RUN_GRACE,
 )
-from bacalhau_p2p.errors import Fault
-from bacalhau_p2p.model.base import ExecutionID, PeerID
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState
-from tests.support.machines.compute_bench import JOB, ComputeBench, no_faults, small_job
+from tests.support.machines.compute_bench import FIRST, JOB, ComputeBench, about, small_job
 from tests.support.machines.machine_bench import said
 
 S = ComputeState
 MALLORY = PeerID("mallory")
-FIRST = ExecutionID("e-1")
 RESULT = PublishedResult(cid="bafy", location=SpecConfig(type="ipfs"))
-
-
-class Bench(ComputeBench):
-    """A node that runs noop jobs."""
-
-    def __init__(self, *, rng: float = 0.5, offer: Offer | None = None) -> None:
-        offer = offer or Offer(engines={"noop": no_faults}, publishers={"ipfs": no_faults})
-        super().__init__(BidStrategy(offer=lambda: offer, labels={"zone": "a"}), rng=rng)
-
-    def state(self, execution_id: str = FIRST) -> ComputeState:
-        return self.machine.executions[ExecutionID(execution_id)].state
-
-
-def about(kind: type[say.Message], execution_id: str = FIRST, **fields: object) -> say.Message:
-    return kind(job_id=JOB, execution_id=ExecutionID(execution_id), **fields)
 
 
 def sent(actions: Iterable[ev.Action]) -> list[str]:
@@ -56,7 +39,7 @@ def asked(actions: Iterable[ev.Action], kind: type) -> bool:
 
 @pytest.fixture
 def bench():
-    return Bench()
+    return ComputeBench()
 
 
 @pytest.fixture
@@ -73,12 +56,10 @@ def proposed(running):
     return running
 
 
-def test_a_bid_says_whether_the_run_goes_on_without_the_node():
-    engines = {"noop": no_faults, "container": no_faults}
-    offer = Offer(engines=engines, publishers={"ipfs": no_faults}, outliving=frozenset({"container"}))
-    for engine, outlives in (("noop", False), ("container", True)):
-        (bid,) = said(Bench(offer=offer).announce(small_job(task={"Engine": {"Type": engine}})))
-        assert bid.outlives_node is outlives
+@pytest.mark.parametrize("outlives", [False, True])
+def test_a_bid_says_whether_the_run_goes_on_without_the_node(bench, outlives):
+    (bid,) = said(bench.announce(assessment=Assessment(outlives_node=outlives)))
+    assert bid.outlives_node is outlives
 
 
 # --- the journey ----------------------------------------------------------------------------
@@ -113,23 +94,60 @@ def test_a_rejected_result_is_cleaned_up(proposed):
     assert proposed.state() is S.REJECTED
 
 
-@pytest.mark.parametrize("steps", range(5))
-def test_cancelling_stops_whatever_is_under_way(steps):
-    bench = Bench()
-    journey = [
-        lambda: bench.announce(),
-        lambda: bench.hear(about(say.BidAccepted)),
-        lambda: bench.give(ev.Prepared(FIRST)),
-        lambda: bench.give(ev.RunFinished(FIRST, "bafy", b"sealed")),
-        lambda: bench.hear(about(say.ResultAccepted)),
-    ]
-    for step in journey[: steps + 1]:
-        step()
+JOURNEY = [
+    lambda bench: bench.announce(),
+    lambda bench: bench.hear(about(say.BidAccepted)),
+    lambda bench: bench.give(ev.Prepared(FIRST)),
+    lambda bench: bench.give(ev.RunFinished(FIRST, "bafy", b"sealed")),
+    lambda bench: bench.hear(about(say.ResultAccepted)),
+]
+"""From nothing to Bid, Preparing, Running, Proposed and Publishing."""
+STATES = [S.BID, S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING]
+
+
+def in_state(state: ComputeState) -> ComputeBench:
+    bench = ComputeBench()
+    for step in JOURNEY[: STATES.index(state) + 1]:
+        step(bench)
+    assert bench.state() is state
+    return bench
+
+
+UNDER_WAY = {S.PREPARING, S.RUNNING, S.PUBLISHING}
+"""States in which a step is under way."""
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_cancelling_stops_whatever_is_under_way(state):
+    bench = in_state(state)
     actions = bench.hear(about(say.CancelExecution, reason="the job is Stopped"))
-    assert asked(actions, ev.Stop)
+    assert asked(actions, ev.Stop) is (state in UNDER_WAY)
     assert asked(actions, ev.CleanUp)
     assert bench.state() is S.CANCELLED
     assert bench.machine.capacity.holders == frozenset()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_node_that_stops_hands_back_whatever_it_has(state):
+    bench = in_state(state)
+    actions = bench.give(ev.HandBack())
+    (failed,) = said(actions)
+    assert (failed.kind, failed.drained, failed.permanent) == ("execution_failed", True, False)
+    assert asked(actions, ev.Stop) is (state in UNDER_WAY)
+    assert asked(actions, ev.CleanUp)
+    assert bench.state() is S.CANCELLED
+    assert bench.machine.capacity.holders == frozenset()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_that_lasts_too_long_ends_the_execution(state):
+    bench = in_state(state)
+    bench.now = bench.machine.executions[FIRST].expires
+    actions = bench.give(ev.TimePassed())
+    assert asked(actions, ev.Stop) is (state in UNDER_WAY)
+    assert asked(actions, ev.CleanUp)
+    assert bench.state() is (S.FAILED if state in UNDER_WAY else S.EXPIRED)
+    assert ("execution_failed" in sent(actions)) is (state in UNDER_WAY)
 
 
 # --- capacity and bidding -------------------------------------------------------------------
@@ -171,45 +189,12 @@ def test_one_bid_a_job_while_it_is_open(bench):
     assert sent(bench.announce(round=3)) == ["bid"]
 
 
-@pytest.mark.parametrize(
-    ("job", "reason"),
-    [
-        ({"task": {"Engine": {"Type": "docker", "Params": {"Image": "x"}}}}, "has no docker engine"),
-        (
-            {
-                "task": {
-                    "InputSources": [{"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}]
-                }
-            },
-            "has no ipfs storage provider",
-        ),
-        (
-            {"Constraints": [{"Key": "zone", "Operator": "=", "Values": ["b"]}]},
-            "does not match the job's constraints",
-        ),
-        ({"task": {"Network": {"Type": "Full"}}}, "accepts no jobs that want a network"),
-    ],
-)
-def test_a_job_that_this_node_will_not_run_is_declined_with_the_reason(bench, job, reason):
-    (decline,) = said(bench.announce(small_job(**job)))
-    assert (decline.kind, decline.reason, decline.busy) == ("bid_declined", reason, False)
-
-
-def test_an_adapters_fault_is_a_reason_by_its_path():
-    offer = Offer(
-        engines={"noop": lambda config: [Fault("Params.ExitCode", "not a number")]},
-        publishers={"ipfs": no_faults},
-    )
-    (decline,) = said(Bench(offer=offer).announce())
-    assert decline.reason == "Tasks[0].Engine.Params.ExitCode: not a number"
-
-
 def test_refusals_are_silent_unless_asked_for(bench):
     assert bench.announce(small_job(cpu="64"), answers_wanted=False) == []
 
 
 def test_in_a_large_network_few_nodes_bid_and_a_little_later():
-    eager, shy = Bench(rng=0.05), Bench(rng=0.95)
+    eager, shy = ComputeBench(rng=0.05), ComputeBench(rng=0.95)
     assert shy.announce(eligible=100) == []
     assert eager.announce(eligible=100) == []
     assert sent(eager.wait(1)) == ["bid"]
@@ -217,21 +202,10 @@ def test_in_a_large_network_few_nodes_bid_and_a_little_later():
 
 
 def test_a_closed_job_gets_no_late_bid():
-    bench = Bench(rng=0.05)
+    bench = ComputeBench(rng=0.05)
     bench.announce(eligible=100)
     bench.hear(say.JobClosed(job_id=JOB))
     assert bench.wait(10) == []
-
-
-def test_bids_are_as_many_as_are_wanted_and_more_each_round():
-    assert bid_probability(bids_wanted=3, eligible=0, round_number=1) == 1
-    assert bid_probability(bids_wanted=3, eligible=9, round_number=1) == 1
-    assert bid_probability(bids_wanted=3, eligible=90, round_number=1) == pytest.approx(0.1)
-    assert bid_probability(bids_wanted=3, eligible=90, round_number=3) == pytest.approx(0.4)
-    assert bid_probability(bids_wanted=3, eligible=90, round_number=50) == 1
-    assert bid_delay(bids_wanted=3, eligible=9, load=1, rng=1) == 0
-    busy, idle = (bid_delay(bids_wanted=3, eligible=90, load=load, rng=0.5) for load in (1, 0))
-    assert busy > idle > 0
 
 
 def test_a_node_that_stops_bids_no_more_but_finishes(running):
@@ -274,7 +248,7 @@ def test_a_result_waits_a_day_for_its_requester(proposed):
 
 
 def test_heartbeats_name_everything_under_way_and_stop_with_it(running):
-    (beat,) = said(running.wait(HEARTBEAT_EVERY))
+    (beat,) = said(running.wait(HEARTBEAT_INTERVAL))
     assert [(line.execution_id, line.state) for line in beat.executions] == [(FIRST, S.RUNNING)]
     running.hear(about(say.CancelExecution))
     assert sent(running.wait(60)) == []
@@ -297,7 +271,10 @@ def test_only_the_requester_of_an_execution_commands_it(running):
     assert running.hear(about(say.CancelExecution), author=MALLORY) == []
     assert running.hear(about(say.ResultAccepted), author=MALLORY) == []
     assert running.state() is S.RUNNING
-    assert running.machine.ignored == 2
+    assert running.machine.ignored == {
+        "CancelExecution from another requester": 1,
+        "ResultAccepted from another requester": 1,
+    }
 
 
 def test_steps_that_report_too_late_change_nothing(running):
@@ -315,7 +292,7 @@ def test_ended_executions_are_forgotten_after_a_while(proposed):
 
 def test_a_run_that_ended_while_its_node_was_dead_is_still_collected(running):
     execution = running.machine.executions[FIRST]
-    again = Bench()
+    again = ComputeBench()
     again.now = execution.expires + 100
     assert asked(again.give(ev.Resumed(execution)), ev.Reattach)
     assert not asked(again.wait(RUN_GRACE - 1), ev.Stop)

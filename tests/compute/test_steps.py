@@ -93,7 +93,7 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
     steps, executor, place, content
 ):
     record = execution(inputs=[("/a", "fine"), ("/b", "fine")])
-    assert await steps.prepare(record, place) == ev.Prepared(record.id)
+    assert await steps.prepare(record, place) == ev.Prepared(record.id, outlives_node=False)
     finished = await steps.run(record, place)
     (request,) = executor.requests
     assert [(mount.target, mount.path.read_text()) for mount in request.inputs] == [
@@ -146,7 +146,7 @@ async def test_a_run_whose_engine_is_gone_has_vanished(steps, place):
 
 async def test_the_accepted_result_is_published(steps, place):
     published = await steps.publish(execution(result_cid="bafy"), place)
-    assert published.result.cid == "bafy"
+    assert published.published.cid == "bafy"
 
 
 @pytest.mark.parametrize(

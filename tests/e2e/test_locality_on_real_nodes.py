@@ -54,7 +54,7 @@ def test_with_local_data_only_the_node_that_has_the_data_runs_the_job(tmp_path, 
         absent = network.cli("add", data).stdout.strip()
         ran = network.cli("job", "run", "--id-only", write_job(tmp_path, absent))
         peers = ", ".join(sorted(node.peer_id[-8:] for node in nodes))
-        reason = "runs only jobs whose inputs it has, and has not the input /inputs"
+        reason = "runs only jobs whose inputs are local; /inputs is missing"
         eventually(lambda: message(network, ran.stdout.strip()) == f"waiting for a node: {peers} {reason}")
 
 

@@ -70,7 +70,7 @@ async def test_a_job_whose_data_no_node_has_waits_for_it_and_says_so(tmp_path, d
         handle = await net.requester.submit(job(cid))
         message = await message_while_queued(handle, net.requester)
         assert message.startswith("waiting for a node: ")
-        assert message.endswith(" runs only jobs whose inputs it has, and has not the input /inputs")
+        assert message.endswith(" runs only jobs whose inputs are local; /inputs is missing")
         for node in net.compute:
             assert node.peer_id[-8:] in message
         await net.compute[0].export(str(cid), tmp_path / "copy")  # now it has the data

@@ -26,9 +26,10 @@ from bacalhau_p2p.components.protocol import MessageReceived
 from bacalhau_p2p.components.transitions import Row
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.compute import machine as compute
+from bacalhau_p2p.compute import transitions as compute_transitions
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
-from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import machine as requester
@@ -46,10 +47,6 @@ Patch = tuple[Any, Any, Any]
 
 def _does_nothing(self: Any, *arguments: Any, **named: Any) -> None:
     return None
-
-
-def _row_absent(table: dict[Any, Any], key: Any) -> Patch:
-    return (table, key, None)
 
 
 # --- plans of commits -------------------------------------------------------------------------
@@ -108,24 +105,6 @@ def _always_new(self: Delivery, author: Any, message_id: Any, now: float) -> Rec
 _never_acknowledges = _does_nothing
 
 
-def _finishes_holding_room(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
-    finished = execution.replace(result_cid=event.result_cid, sealed=event.sealed)
-    moved = self._move(finished, ComputeState.PROPOSED, now, lasts=compute.KEEP_PROPOSED)
-    self._propose(moved, now)
-
-
-def _ends_holding_room(self: ComputeMachine, execution: Any, state: Any, reason: str, now: float) -> None:
-    ended = self._move(execution, state, now, lasts=compute.REMEMBER_ENDED, message=reason)
-    self._by_job.pop((execution.requester_id, execution.job_id), None)
-    self._out.append(cv.CleanUp(ended))
-
-
-def _ends_without_cleaning(self: ComputeMachine, execution: Any, state: Any, reason: str, now: float) -> None:
-    self._move(execution, state, now, lasts=compute.REMEMBER_ENDED, message=reason)
-    self._capacity.release(execution.id)
-    self._by_job.pop((execution.requester_id, execution.job_id), None)
-
-
 def _believes_any_node(handle: Callable[..., Any]) -> Callable[..., Any]:
     def handled(self: RequesterMachine, event: MessageReceived, now: float) -> Any:
         execution_id: Any = getattr(event.message, "execution_id", None)
@@ -140,10 +119,10 @@ def _believes_any_node(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 def _obeys_any_requester(self: ComputeMachine, author: Any, message: Any, now: float) -> None:
     execution = self.executions.get(message.execution_id)
-    _FROM_REQUESTER(self, execution.requester_id if execution else author, message, now)
+    _COMMANDED(self, execution.requester_id if execution else author, message, now)
 
 
-_FROM_REQUESTER = ComputeMachine._from_requester
+_COMMANDED = ComputeMachine._commanded
 
 
 def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any, now: float) -> None:
@@ -154,11 +133,6 @@ def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any
 
 
 _ACCEPT = Rounds._accept
-
-
-def _publishes_unasked(self: ComputeMachine, execution: Any, event: Any, now: float) -> None:
-    ComputeMachine._run_finished(self, execution, event, now)
-    self._out.append(cv.Publish(self.executions[execution.id]))
 
 
 def _believes_what_is_published(execution: Any, message: Any) -> executions.ExecutionEvent:
@@ -175,22 +149,23 @@ def _takes_every_result(self: RequesterMachine, event: Any, now: float) -> None:
 _VERIFIED = RequesterMachine._verified
 
 
-def _resumes_without_heartbeat(self: ComputeMachine, execution: Any, now: float) -> None:
-    before = self._next_heartbeat
-    _RESUMED(self, execution, now)
-    self._next_heartbeat = before
+def _resumes_without_heartbeat(self: ComputeMachine, event: Any, now: float) -> None:
+    before = self._ledger.heartbeat_due
+    _RESUMED(self, event, now)
+    self._ledger.heartbeat_due = before
 
 
 _RESUMED = ComputeMachine._resumed
 
 
-def _beats_silently(self: ComputeMachine, now: float) -> None:
-    self._next_heartbeat = now + compute.HEARTBEAT_EVERY
+def _sends_no_heartbeats(self: ComputeMachine, now: float) -> None:
+    self._ledger.heartbeat_due = now + compute_transitions.HEARTBEAT_INTERVAL
 
 
-def _runs_again_on_resume(self: ComputeMachine, execution: Any, now: float) -> None:
-    _RESUMED(self, execution, now)
-    self._out[:] = [cv.Run(a.execution) if isinstance(a, cv.Reattach) else a for a in self._out]
+def _runs_again_on_resume(self: ComputeMachine, event: Any, now: float) -> None:
+    _RESUMED(self, event, now)
+    actions = self._ledger.actions
+    actions[:] = [cv.Run(a.execution) if isinstance(a, cv.Reattach) else a for a in actions]
 
 
 def _forgets_jobs_that_run(self: RequesterMachine, event: Any, now: float) -> None:
@@ -272,17 +247,26 @@ def _never_gives_up(self: Delivery, to: Any, envelope: Any, *, give_up_at: float
 
 _POST = Delivery.post
 
-_R, _C = executions.TRANSITIONS, compute.TRANSITIONS
 _HANDLERS = requester._HANDLERS
+_COMPUTE_HANDLERS = compute._HANDLERS
 
 
-def _without(action: Any, event: type) -> tuple[Patch, ...]:
-    """The requester's rows for this event, but for one action."""
+def _rows(
+    table: dict[Any, Any], event: type | None, change: Callable[[Any, Row[Any, Any]], Row[Any, Any]]
+) -> tuple[Patch, ...]:
+    """The rows of this event, or of all events, changed."""
     return tuple(
-        (_R, key, Row(row.to, *(each for each in row.actions if each is not action)))
-        for key, row in _R.items()
-        if key[1] is event and action in row.actions
+        (table, key, change(key[0], row)) for key, row in table.items() if event is None or key[1] is event
     )
+
+
+def _without(module: Any, action: Any, event: type | None = None) -> tuple[Patch, ...]:
+    """The rows of this event, or of all events, without one action."""
+
+    def change(state: Any, row: Row[Any, Any]) -> Row[Any, Any]:
+        return Row(row.to, *(each for each in row.actions if each is not action))
+
+    return _rows(module.TRANSITIONS, event, change)
 
 
 MUTANTS: dict[str, tuple[Patch, ...]] = {
@@ -298,21 +282,25 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "repeat without back-off": ((Delivery, "_schedule", _repeats_at_once),),
     "never give up": ((Delivery, "post", _never_gives_up),),
     "never acknowledge": ((Delivery, "mark_processed", _never_acknowledges),),
-    "forget to release when a run ends": (
-        (_C, (ComputeState.RUNNING, cv.RunFinished), _finishes_holding_room),
+    "forget to release when a run ends": _without(
+        compute_transitions, compute_transitions.release_room, cv.RunFinished
     ),
-    "forget to release at the end": ((ComputeMachine, "_end", _ends_holding_room),),
-    "leave the run and its result behind": ((ComputeMachine, "_end", _ends_without_cleaning),),
+    "forget to release at the end": tuple(
+        patch
+        for patch in _without(compute_transitions, compute_transitions.release_room)
+        if patch[2].to.terminal
+    ),
+    "leave the run and its result behind": _without(compute_transitions, compute_transitions.clean_up),
     "reserve more than there is": ((Capacity, "reserve", _bids_beyond_its_room),),
     "believe any node": (
         (_HANDLERS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),
     ),
-    "obey any requester": ((ComputeMachine, "_from_requester", _obeys_any_requester),),
+    "obey any requester": ((ComputeMachine, "_commanded", _obeys_any_requester),),
     "let bids steal ids": ((Rounds, "bid", _steals_ids),),
     "accept two bids a slot": ((Rounds, "_accept", _accepts_two_bids_a_slot),),
     "forget to reject bids": (
-        *_without(executions.send_bid_rejected, executions.BidNotChosen),
-        *_without(executions.send_bid_rejected, executions.JobEnded),
+        *_without(executions, executions.send_bid_rejected, executions.BidNotChosen),
+        *_without(executions, executions.send_bid_rejected, executions.JobEnded),
     ),
     "announce once": (
         (Rounds, "_plan_next", _announces_once),
@@ -320,15 +308,19 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     ),
     "resume no jobs": ((_HANDLERS, rv.Resumed, _does_nothing),),
     "resume only pending jobs": ((_HANDLERS, rv.Resumed, _forgets_jobs_that_run),),
-    "resume no executions": ((ComputeMachine, "_resumed", _does_nothing),),
-    "resume without heartbeats": ((ComputeMachine, "_resumed", _resumes_without_heartbeat),),
-    "run again what still runs": ((ComputeMachine, "_resumed", _runs_again_on_resume),),
-    "publish before acceptance": ((_C, (ComputeState.RUNNING, cv.RunFinished), _publishes_unasked),),
+    "resume no executions": ((_COMPUTE_HANDLERS, cv.Resumed, _does_nothing),),
+    "resume without heartbeats": ((_COMPUTE_HANDLERS, cv.Resumed, _resumes_without_heartbeat),),
+    "run again what still runs": ((_COMPUTE_HANDLERS, cv.Resumed, _runs_again_on_resume),),
+    "publish before acceptance": _rows(
+        compute_transitions.TRANSITIONS,
+        cv.RunFinished,
+        lambda state, row: Row(row.to, *row.actions, compute_transitions.publish),
+    ),
     "believe what is published": ((reports, "_published", _believes_what_is_published),),
     "accept what the verifier rejected": ((_HANDLERS, rv.Verified, _takes_every_result),),
     "never refill a slot": (
-        *_without(executions.open_slot, executions.FailureReported),
-        *_without(executions.open_slot, executions.NodeLost),
+        *_without(executions, executions.open_slot, executions.FailureReported),
+        *_without(executions, executions.open_slot, executions.NodeLost),
         (progress, "_reopen_if_unpublished", _does_nothing),
     ),
     "never give up a silent node": ((Liveness, "lost_at", lambda self, entry, execution: inf),),
@@ -336,13 +328,13 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "forget which runs outlive their nodes": ((_HANDLERS, rv.Resumed, _forgets_what_outlives),),
     "forget attempts when started again": ((_HANDLERS, rv.Resumed, _forgets_attempts),),
     "forget who called a failure permanent": ((_HANDLERS, rv.Resumed, _forgets_witnesses),),
-    "send no heartbeats": ((ComputeMachine, "_heartbeat", _beats_silently),),
+    "send no heartbeats": ((ComputeMachine, "_send_heartbeats", _sends_no_heartbeats),),
     "never reconcile": (
         (Supervision, "reconcile", _does_nothing),
         (supervision, "_reconcile_at", lambda entry, execution: inf),
     ),
-    "ignore cancellations": tuple(
-        _row_absent(_C, (state, say.CancelExecution)) for state, kind in _C if kind is say.CancelExecution
+    "ignore cancellations": _rows(
+        compute_transitions.TRANSITIONS, say.CancelExecution, lambda state, row: Row(state)
     ),
     "ignore the total time-out": ((Progress, "check_timeouts", _has_no_end),),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau_p2p.compute.machine import KEEP_PROPOSED, ComputeMachine
+from bacalhau_p2p.compute.machine import ComputeMachine
+from bacalhau_p2p.compute.transitions import KEEP_PROPOSED
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING

@@ -34,9 +34,9 @@ def perform_for_requester(life: Life, action: Any) -> None:
 def perform_for_compute(life: Life, action: Any) -> None:
     engine, watch = life.node.engine, life.world.watch
     match action:
-        case cv.Examine():
+        case cv.Inspect():
             engine.look(life, action)
-        case cv.StopExamining():
+        case cv.StopInspection():
             engine.stop_looking(action)
         case cv.Prepare(execution):
             watch.preparing(life.node, execution)

@@ -16,13 +16,13 @@ from bacalhau_p2p.model.execution import Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState
 from tests.simulation.nodes.network import grained
-from tests.simulation.plans.plan import JobPlan, Step, StepFault, StepOutcome
+from tests.simulation.plans.plan import OUTLIVING, JobPlan, Step, StepFault, StepOutcome
 
 if TYPE_CHECKING:
     from tests.simulation.nodes.node import Life, SimulatedNode
 
 
-def _look_at(job: ev.Examine | ev.StopExamining) -> ExecutionID:
+def _look_at(job: ev.Inspect | ev.StopInspection) -> ExecutionID:
     """What a look goes by: there is no execution yet."""
     return ExecutionID(f"look at {job.job_id} of {job.requester}")
 
@@ -55,7 +55,7 @@ class Engine:
 
     # --- before a bid ---------------------------------------------------------------------------
 
-    def look(self, life: Life, asked: ev.Examine) -> None:
+    def look(self, life: Life, asked: ev.Inspect) -> None:
         self.looks += 1
         job = self._node.world.job_plans[asked.spec.name]
         outcome = self.outcome_of("look")
@@ -66,18 +66,19 @@ class Engine:
             local_input_bytes=size if self._node.plan.holds_data else 0,
             disk=0 if self._node.plan.holds_data else size,
         )
-        answer = ev.Examined(asked.requester, asked.job_id, findings)
+        answer = ev.Inspected(asked.requester, asked.job_id, findings)
         takes = (job.look or 0.0) / self._node.plan.speed
         self._later(life, _look_at(asked), takes, None if outcome == "hang" else answer)
 
-    def stop_looking(self, unwanted: ev.StopExamining) -> None:
+    def stop_looking(self, unwanted: ev.StopInspection) -> None:
         self._under_way.pop(_look_at(unwanted), None)
 
     # --- actions --------------------------------------------------------------------------------
 
     def prepare(self, life: Life, execution: ComputeExecution) -> None:
         outcome = self.outcome_of("prepare")
-        answer: ev.Event | None = ev.Prepared(execution.id)
+        outlives = execution.spec.task.engine.type == OUTLIVING
+        answer: ev.Event | None = ev.Prepared(execution.id, outlives)
         if outcome in ("retryable", "permanent"):
             answer = ev.StepFailed(execution.id, "an input cannot be had", outcome == "permanent")
         self._later(life, execution.id, self._job(execution).prepare, None if outcome == "hang" else answer)

@@ -12,8 +12,9 @@ from bacalhau_p2p.bprotocol.delivery import Delivery, OutboxMessage, Recognition
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.components.commit_plan import QueuedEvent
 from bacalhau_p2p.compute import events as cv
-from bacalhau_p2p.compute.bidding import BidStrategy, Offer
+from bacalhau_p2p.compute.assessment import Assessor, Offer
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.machine import Environment as ComputeEnvironment
@@ -155,11 +156,9 @@ class Life:
         return Component(self, RequesterMachine(host), self.node.requester_disk, perform_for_requester)
 
     def _open_compute(self, rng: Random) -> Component:
-        host = ComputeEnvironment(
-            peer_id=self.node.peer, new_execution_id=self.node.new_execution_id, rng=rng.random
-        )
         room = Resources(cpu=self.node.plan.cpu, memory=2**36, disk=self.node.plan.disk)
-        machine = ComputeMachine(host, BidStrategy(offer=lambda: _OFFER), Capacity(room))
+        ids = iter(self.node.new_execution_id, None)
+        machine = ComputeMachine(ComputeEnvironment(execution_ids=ids, rng=rng, capacity=Capacity(room)))
         return Component(self, machine, self.node.compute_disk, perform_for_compute)
 
     # --- beginning ------------------------------------------------------------------------------
@@ -316,11 +315,19 @@ class Life:
         if self.requester is not None and type(arrival.message) in say.TO_REQUESTER:
             self.requester.hear(arrival)
         elif self.compute is not None and type(arrival.message) in say.TO_COMPUTE:
-            self.compute.hear(arrival)
+            self._hear_of_compute(self.compute, arrival)
         elif isinstance(arrival.message, say.NodeInfoPublished):
             self._hear_of_node(arrival.author, arrival.message.info)
         elif arrival.id is not None:
             self.settle(arrival)
+
+    def _hear_of_compute(self, compute: Component, arrival: Arrival) -> None:
+        if isinstance(arrival.message, say.JobAnnounced):
+            assessment = _ASSESSOR.assess(arrival.message.spec)
+            event = cv.AnnouncementReceived(arrival.author, arrival.message, assessment)
+            compute.put_item(QueuedEvent(event, arrival))
+        else:
+            compute.hear(arrival)
 
     def _hear_of_node(self, author: PeerID, info: NodeInfo) -> None:
         known = info.id == author and self.known_nodes.update(info, self.clock())
@@ -443,6 +450,7 @@ _OFFER = Offer(
     publishers={"ipfs": _no_faults},
     outliving=frozenset({OUTLIVING}),
 )
+_ASSESSOR = Assessor(offer=lambda: _OFFER)
 
 
 def _interests(plan: NodePlan, message: Message) -> bool:

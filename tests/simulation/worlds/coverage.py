@@ -8,11 +8,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from bacalhau_p2p.compute import machine as compute
+from bacalhau_p2p.compute import transitions as compute_transitions
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import execution_transitions, job_transitions
 
-_TABLES: dict[str, Any] = {"job": job_transitions, "requester": execution_transitions, "compute": compute}
+_TABLES: dict[str, Any] = {
+    "job": job_transitions,
+    "requester": execution_transitions,
+    "compute": compute_transitions,
+}
 
 
 class _CountedTable(dict[Any, Any]):

@@ -8,6 +8,7 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.protocol import MessageReceived, TimePassed
+from bacalhau_p2p.compute.events import AnnouncementReceived
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.requester import events as rv
@@ -69,7 +70,7 @@ def _is_of(subject: str, job: str) -> bool:
 
 def _subjects(about: Any) -> list[str]:
     """The jobs and executions that a note is about."""
-    if isinstance(about, MessageReceived):
+    if isinstance(about, MessageReceived | AnnouncementReceived):
         return _subjects(about.message)
     if isinstance(about, say.Heartbeat | say.Reconcile):
         return [line.execution_id for line in about.executions]
@@ -84,7 +85,7 @@ def _subjects(about: Any) -> list[str]:
 
 def _words(about: Any) -> str:
     match about:
-        case MessageReceived(author, message):
+        case MessageReceived(author, message) | AnnouncementReceived(author, message):
             return f"{author}: {_words(message)}"
         case Job():
             return f"{about.id} {about.state}: {about.message}"

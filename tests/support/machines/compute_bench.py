@@ -7,17 +7,18 @@ from collections.abc import Mapping
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.bidding import BidStrategy
+from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
-from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
-from tests.support.machines.machine_bench import MachineBench
+from bacalhau_p2p.model.state import ComputeState
+from tests.support.machines.machine_bench import FixedRandom, MachineBench
 
 ALICE, JOB = PeerID("alice"), JobID("j-1")
+FIRST = ExecutionID("e-1")
 
 
 def small_job(*, cpu: str = "0.5", task: Mapping[str, object] | None = None, **extra: object) -> JobSpec:
@@ -32,24 +33,37 @@ SMALL = small_job()
 class ComputeBench(MachineBench):
     """A machine with room for two small jobs; executions are e-1, e-2, ..."""
 
-    def __init__(self, strategy: BidStrategy, *, disk: int = 2**40, rng: float = 0.5) -> None:
-        ids = itertools.count(1)
-        host = Environment(
-            peer_id=PeerID("me"),
-            new_execution_id=lambda: ExecutionID(f"e-{next(ids)}"),
-            rng=lambda: rng,
-        )
+    def __init__(self, *, disk: int = 2**40, rng: float = 0.5) -> None:
         room = Resources(cpu=1, memory=2**31, disk=disk)
-        super().__init__(ComputeMachine(host, strategy, Capacity(room)))
+        environment = Environment(
+            execution_ids=(ExecutionID(f"e-{number}") for number in itertools.count(1)),
+            rng=FixedRandom(rng),
+            capacity=Capacity(room),
+        )
+        super().__init__(ComputeMachine(environment))
 
     def hear(self, message: say.Message, author: PeerID = ALICE) -> list[ev.Action]:
         return self.give(ev.MessageReceived(author, message))
 
-    def announce(self, spec: JobSpec = SMALL, job_id: str = JOB, **terms: object) -> list[ev.Action]:
+    def announce(
+        self,
+        spec: JobSpec = SMALL,
+        job_id: str = JOB,
+        *,
+        assessment: Assessment | None = None,
+        **terms: object,
+    ) -> list[ev.Action]:
+        """Announce a job; unless an assessment is given, it is one that this node can run, and is inspected
+        if it has inputs."""
         values = {"bids_wanted": 3, "round": 1, "deadline": 3600.0, "answers_wanted": True, **terms}
-        return self.hear(say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values))
+        message = say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values)
+        assessed = assessment or Assessment(needs_inspection=bool(spec.task.input_sources))
+        return self.give(ev.AnnouncementReceived(ALICE, message, assessed))
+
+    def state(self, execution_id: str = FIRST) -> ComputeState:
+        return self.machine.executions[ExecutionID(execution_id)].state
 
 
-def no_faults(config: SpecConfig) -> list[Fault]:
-    """The check of an adapter that accepts whatever it is given."""
-    return []
+def about(kind: type[say.Message], execution_id: str = FIRST, **fields: object) -> say.Message:
+    """A message about an execution of the job."""
+    return kind(job_id=JOB, execution_id=ExecutionID(execution_id), **fields)

@@ -1,0 +1,98 @@
+"""The first look at an announced job: what this node can run, and what its operator wants it to run.
+
+It is quick, and happens before the machine hears of the announcement: the machine gets the result as a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bacalhau_p2p.components.adapter_calls import adapter_errors
+from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.errors import ExecutionError, Fault
+from bacalhau_p2p.model.constraints import matches
+from bacalhau_p2p.model.job import JobSpec, SpecConfig
+
+Faults = Callable[[SpecConfig], list[Fault]]
+"""What an adapter finds wrong with its parameters: pure, quick, of bounded work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What the adapters of this node can do now, by type."""
+
+    engines: Mapping[str, Faults] = field(default_factory=dict)
+    sources: Mapping[str, Faults] = field(default_factory=dict)
+    publishers: Mapping[str, Faults] = field(default_factory=dict)
+    outliving: frozenset[str] = frozenset()
+    """Engines whose runs go on without the node's process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSelectionPolicy:
+    """Which jobs the operator of this node wants, of those it can run."""
+
+    accept_networked: bool = False
+    """Jobs that want to reach a network."""
+    reject_stateless: bool = False
+    """Jobs without inputs: they could run anywhere."""
+    probed: bool = False
+    """The operator's own programs are asked about each job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessor:
+    """Assesses announced jobs for one node."""
+
+    offer: Callable[[], Offer]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    policy: JobSelectionPolicy = JobSelectionPolicy()
+    resource_shortage: Callable[[], str | None] = lambda: None
+    """What this node has too little of to take any job now: `has almost no free disk`."""
+
+    def assess(self, spec: JobSpec) -> Assessment:
+        """What there is to know of this job at once."""
+        offer = self.offer()
+        ineligibility = self._cannot(offer, spec) or self._will_not(spec)
+        if ineligibility is not None:
+            return Assessment(ineligibility=ineligibility)
+        return Assessment(
+            shortage=self.resource_shortage(),
+            needs_inspection=bool(spec.task.input_sources) or self.policy.probed,
+            outlives_node=spec.task.engine.type in offer.outliving,
+        )
+
+    def _cannot(self, offer: Offer, spec: JobSpec) -> str | None:
+        """Why this node cannot run the job, however idle it is."""
+        task = spec.task
+        wanted: list[tuple[str, Mapping[str, Faults], SpecConfig, str]] = [
+            ("engine", offer.engines, task.engine, "Tasks[0].Engine"),
+            ("publisher", offer.publishers, task.publisher, "Tasks[0].Publisher"),
+        ]
+        wanted += [
+            ("storage provider", offer.sources, source.source, f"Tasks[0].InputSources[{index}].Source")
+            for index, source in enumerate(task.input_sources)
+        ]
+        for kind, known, config, path in wanted:
+            faults_of = known.get(config.type)
+            if faults_of is None:
+                return f"has no {config.type} {kind}"
+            try:
+                with adapter_errors(f"check of the {kind}", type=config.type):
+                    faults = faults_of(config)
+            except ExecutionError as error:
+                return str(error)
+            if faults:
+                return f"{path}.{faults[0]}"
+        if not matches(spec.constraints, self.labels):
+            return "does not match the job's constraints"
+        return None
+
+    def _will_not(self, spec: JobSpec) -> str | None:
+        """Why the operator of this node does not want such a job."""
+        if spec.task.network.type.lower() != "none" and not self.policy.accept_networked:
+            return "accepts no jobs that want a network"
+        if self.policy.reject_stateless and not spec.task.input_sources:
+            return "accepts no jobs without inputs"
+        return None

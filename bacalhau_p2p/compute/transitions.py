@@ -1,0 +1,270 @@
+"""Every transition of an execution at its compute node: events, actions and the table that joins them.
+
+`move` is the only function that changes the state of an execution, and it does so only by a row of
+`TRANSITIONS`. Messages of requesters and reports of steps are events as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.transitions import InvalidTransition, Row
+from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.bidding import Findings
+from bacalhau_p2p.compute.ledger import Ledger
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.model.state import ComputeState
+
+S = ComputeState
+
+RESERVED_FOR = 30.0
+"""Seconds for which room is kept for a bid."""
+PREPARE_WITHIN = 15 * 60.0
+"""Seconds to fetch inputs and image."""
+RUN_GRACE = 30.0
+"""Seconds beyond the execution time-out after which an executor that does not end a run is stopped."""
+KEEP_PROPOSED = 24 * 3600.0
+"""Seconds for which a result is kept for a requester that does not answer."""
+PUBLISH_WITHIN = 15 * 60.0
+"""Seconds to publish a result."""
+REMEMBER_ENDED = 120.0
+"""Seconds for which an ended execution stays in memory, to answer late messages with its reason."""
+REPEAT_FAILURE_FOR = 3600.0
+"""Seconds for which a failure is repeated to a requester that does not acknowledge it."""
+HEARTBEAT_INTERVAL = 5.0
+"""Seconds between two heartbeats."""
+
+# --- events -------------------------------------------------------------------------------
+# All others come from outside: see `events` and `bprotocol.messages`.
+
+
+@dataclass(frozen=True, slots=True)
+class BidPlaced:
+    """This node bids on a job. Room for it is reserved."""
+
+    requester: PeerID
+    announcement: say.JobAnnounced
+    findings: Findings
+    outlives_node: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The state has lasted too long."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLost:
+    """There is no room for it any more since the node was started again."""
+
+    reason: str = "there is no room for it on its node since it was started again"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStopped:
+    """The node stops and hands the execution back."""
+
+    reason: str = "its node was stopped"
+
+
+# --- actions ------------------------------------------------------------------------------
+
+
+def send_bid(ledger: Ledger, execution: ComputeExecution, event: BidPlaced, now: UnixSeconds) -> None:
+    announcement, findings = event.announcement, event.findings
+    ledger.actions.append(ev.LearnAddresses(event.requester, announcement.addresses))
+    bid = say.Bid(
+        job_id=execution.job_id,
+        execution_id=execution.id,
+        round=announcement.round,
+        reserved_for=RESERVED_FOR,
+        load=ledger.capacity.load,
+        outlives_node=event.outlives_node,
+        input_bytes=findings.input_bytes,
+        local_input_bytes=findings.local_input_bytes,
+    )
+    ledger.actions.append(ev.Send(event.requester, bid, now + RESERVED_FOR, durable=False))
+
+
+def start_heartbeats(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    if ledger.heartbeat_due is None:
+        ledger.heartbeat_due = now + HEARTBEAT_INTERVAL
+
+
+def prepare(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.actions.append(ev.Prepare(execution))
+
+
+def run(ledger: Ledger, execution: ComputeExecution, event: ev.Prepared, now: UnixSeconds) -> None:
+    ledger.actions.append(ev.Run(execution, outlives_node=event.outlives_node))
+
+
+def publish(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.actions.append(ev.Publish(execution))
+
+
+def stop_step(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.actions.append(ev.Stop(execution.id))
+
+
+def release_room(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.capacity.release(execution.id)
+
+
+def clean_up(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.actions.append(ev.CleanUp(execution))
+
+
+def send_result_proposed(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    proposed = say.ResultProposed(job_id=execution.job_id, execution_id=execution.id, sealed=execution.sealed)
+    ledger.actions.append(ev.Send(execution.requester_id, proposed, now + KEEP_PROPOSED))
+
+
+def send_result_published(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    assert execution.published is not None
+    published = say.ResultPublished(
+        job_id=execution.job_id, execution_id=execution.id, result=execution.published
+    )
+    ledger.actions.append(ev.Send(execution.requester_id, published, now + KEEP_PROPOSED))
+
+
+def send_failed(
+    ledger: Ledger,
+    execution: ComputeExecution,
+    event: ev.StepFailed | DeadlinePassed | RoomLost,
+    now: UnixSeconds,
+) -> None:
+    failed = say.ExecutionFailed(
+        job_id=execution.job_id,
+        execution_id=execution.id,
+        reason=event.reason[: say.MAX_REASON],
+        permanent=isinstance(event, ev.StepFailed) and event.permanent,
+    )
+    ledger.actions.append(ev.Send(execution.requester_id, failed, now + REPEAT_FAILURE_FOR))
+
+
+def send_drained(ledger: Ledger, execution: ComputeExecution, event: NodeStopped, now: UnixSeconds) -> None:
+    failed = say.ExecutionFailed(
+        job_id=execution.job_id, execution_id=execution.id, reason=event.reason, drained=True
+    )
+    ledger.actions.append(ev.Send(execution.requester_id, failed, now + REPEAT_FAILURE_FOR))
+
+
+# --- the table ----------------------------------------------------------------------------
+
+Action = Callable[[Ledger, ComputeExecution, Any, UnixSeconds], None]
+
+TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] = {
+    (None, BidPlaced): Row(S.BID, send_bid),
+    (S.BID, say.BidAccepted): Row(S.PREPARING, prepare, start_heartbeats),
+    (S.BID, say.BidRejected): Row(S.REJECTED, release_room, clean_up),
+    (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
+    (S.BID, DeadlinePassed): Row(S.EXPIRED, release_room, clean_up),
+    (S.BID, NodeStopped): Row(S.CANCELLED, release_room, send_drained, clean_up),
+    (S.PREPARING, ev.Prepared): Row(S.RUNNING, run),
+    (S.PREPARING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
+    (S.PREPARING, say.CancelExecution): Row(S.CANCELLED, stop_step, release_room, clean_up),
+    (S.PREPARING, DeadlinePassed): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
+    (S.PREPARING, RoomLost): Row(S.FAILED, send_failed, clean_up),
+    (S.PREPARING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
+    (S.RUNNING, ev.RunFinished): Row(S.PROPOSED, release_room, send_result_proposed),
+    (S.RUNNING, ev.RunVanished): Row(S.PREPARING, prepare),
+    (S.RUNNING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
+    (S.RUNNING, say.CancelExecution): Row(S.CANCELLED, stop_step, release_room, clean_up),
+    (S.RUNNING, DeadlinePassed): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
+    (S.RUNNING, RoomLost): Row(S.FAILED, send_failed, clean_up),
+    (S.RUNNING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
+    (S.PROPOSED, say.ResultAccepted): Row(S.PUBLISHING, publish),
+    (S.PROPOSED, say.ResultRejected): Row(S.REJECTED, clean_up),
+    (S.PROPOSED, say.CancelExecution): Row(S.CANCELLED, clean_up),
+    (S.PROPOSED, DeadlinePassed): Row(S.EXPIRED, clean_up),
+    (S.PROPOSED, NodeStopped): Row(S.CANCELLED, send_drained, clean_up),
+    (S.PUBLISHING, ev.Published): Row(S.COMPLETED, send_result_published, clean_up),
+    (S.PUBLISHING, ev.StepFailed): Row(S.FAILED, send_failed, clean_up),
+    (S.PUBLISHING, say.CancelExecution): Row(S.CANCELLED, stop_step, clean_up),
+    (S.PUBLISHING, DeadlinePassed): Row(S.FAILED, stop_step, send_failed, clean_up),
+    (S.PUBLISHING, NodeStopped): Row(S.CANCELLED, stop_step, send_drained, clean_up),
+}
+
+
+def expects(state: ComputeState, event: object) -> bool:
+    """Whether the table has a row for this event in this state."""
+    return (state, type(event)) in TRANSITIONS
+
+
+def begin(ledger: Ledger, execution_id: ExecutionID, event: BidPlaced, now: UnixSeconds) -> None:
+    """A bid begins an execution. It is not stored: a requester that accepts it after a crash of this node
+    learns that nothing is known of it."""
+    row = TRANSITIONS[None, BidPlaced]
+    execution = ComputeExecution(
+        id=execution_id,
+        job_id=event.announcement.job_id,
+        requester_id=event.requester,
+        spec=event.announcement.spec,
+        state=row.to,
+        created=now,
+        modified=now,
+        expires=now + RESERVED_FOR,
+        input_disk=event.findings.disk,
+    )
+    ledger.remember(execution)
+    for action in row.actions:
+        action(ledger, execution, event, now)
+
+
+def move(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    """Change an execution's state by the row for this event. Raises InvalidTransition."""
+    row = TRANSITIONS.get((execution.state, type(event)))
+    if row is None:
+        raise InvalidTransition(execution.id, execution.state, event)
+    moved = execution.replace(
+        state=row.to,
+        message=getattr(event, "reason", "")[: say.MAX_REASON],
+        modified=now,
+        expires=now + _time_limit(execution, row.to),
+        **{name: getattr(event, name) for name in getattr(event, "recorded", ())},
+    )
+    ledger.remember(moved)
+    # What becomes of a bid is stored only when the bid is accepted.
+    if execution.state is not S.BID or row.to is S.PREPARING:
+        ledger.actions.append(ev.Store(moved))
+    for action in row.actions:
+        action(ledger, moved, event, now)
+
+
+def _time_limit(execution: ComputeExecution, state: ComputeState) -> float:
+    """Seconds that this state may last."""
+    if state is S.RUNNING:
+        return execution.spec.execution_timeout + RUN_GRACE
+    return _TIME_LIMITS.get(state, REMEMBER_ENDED)
+
+
+_TIME_LIMITS = {
+    S.BID: RESERVED_FOR,
+    S.PREPARING: PREPARE_WITHIN,
+    S.PROPOSED: KEEP_PROPOSED,
+    S.PUBLISHING: PUBLISH_WITHIN,
+}
+"""Seconds; an ended execution is remembered for `REMEMBER_ENDED`."""
+
+
+def overdue(execution: ComputeExecution) -> DeadlinePassed:
+    """The event of an execution whose state has lasted too long, with the reason."""
+    match execution.state:
+        case S.BID:
+            return DeadlinePassed(f"the bid was not answered in {RESERVED_FOR:g} s")
+        case S.PREPARING:
+            return DeadlinePassed(f"inputs and image were not at hand within {PREPARE_WITHIN:g} s")
+        case S.RUNNING:
+            limit = execution.spec.execution_timeout
+            return DeadlinePassed(f"the run did not end at its time-out of {limit:g} s")
+        case S.PROPOSED:
+            return DeadlinePassed("its requester never judged the result")
+        case _:
+            return DeadlinePassed(f"not published within {PUBLISH_WITHIN:g} s")

@@ -1,0 +1,107 @@
+"""What a node knows of a job as soon as it is announced."""
+
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy, Offer
+from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.errors import Fault
+from tests.support.machines.compute_bench import small_job
+
+INPUT = {"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
+
+
+def no_faults(config):
+    return []
+
+
+def finds(fault):
+    return lambda config: [fault]
+
+
+def assess(job=None, *, engines=(), sources=(), publishers=(), shortage=None, **policy) -> Assessment:
+    offer = Offer(
+        engines={"noop": no_faults, "container": no_faults, **dict(engines)},
+        sources=dict(sources),
+        publishers={"ipfs": no_faults, **dict(publishers)},
+        outliving=frozenset({"container"}),
+    )
+    assessor = Assessor(
+        offer=lambda: offer,
+        labels={"zone": "a"},
+        policy=JobSelectionPolicy(**policy),
+        resource_shortage=lambda: shortage,
+    )
+    return assessor.assess(job or small_job())
+
+
+def test_a_job_without_inputs_needs_no_inspection_unless_there_are_probes():
+    assert assess() == Assessment()
+    assert assess(probed=True) == Assessment(needs_inspection=True)
+
+
+def test_a_job_with_inputs_needs_an_inspection():
+    job = small_job(task={"InputSources": [INPUT]})
+    assert assess(job, sources={"ipfs": no_faults}) == Assessment(needs_inspection=True)
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"),
+    [
+        ({"task": {"Engine": {"Type": "docker", "Params": {"Image": "x"}}}}, "has no docker engine"),
+        ({"task": {"InputSources": [INPUT]}}, "has no ipfs storage provider"),
+        ({"task": {"Publisher": {"Type": "local"}}}, "has no local publisher"),
+        (
+            {"Constraints": [{"Key": "zone", "Operator": "=", "Values": ["b"]}]},
+            "does not match the job's constraints",
+        ),
+        ({"task": {"Network": {"Type": "Full"}}}, "accepts no jobs that want a network"),
+    ],
+)
+def test_a_job_that_this_node_will_not_run_is_ineligible_for_a_reason(job, reason):
+    assert assess(small_job(**job)) == Assessment(ineligibility=reason)
+
+
+def test_the_policy_may_accept_networked_jobs_and_reject_those_without_inputs():
+    networked = small_job(task={"Network": {"Type": "Full"}})
+    assert assess(networked, accept_networked=True).ineligibility is None
+    assert assess(reject_stateless=True).ineligibility == "accepts no jobs without inputs"
+    with_input = small_job(task={"InputSources": [INPUT]})
+    assert assess(with_input, sources={"ipfs": no_faults}, reject_stateless=True).ineligibility is None
+
+
+@pytest.mark.parametrize(
+    ("adapters", "reason"),
+    [
+        ({"engines": {"noop": finds(Fault("Params.ExitCode", "not a number"))}}, "Tasks[0].Engine"),
+        ({"publishers": {"ipfs": finds(Fault("Params.ExitCode", "not a number"))}}, "Tasks[0].Publisher"),
+        (
+            {"sources": {"ipfs": finds(Fault("Params.ExitCode", "not a number"))}},
+            "Tasks[0].InputSources[0].Source",
+        ),
+    ],
+)
+def test_an_adapters_fault_is_a_reason_with_its_path(adapters, reason):
+    job = small_job(task={"InputSources": [INPUT]}) if "sources" in adapters else None
+    assert assess(job, **adapters).ineligibility == f"{reason}.Params.ExitCode: not a number"
+
+
+def test_an_adapter_whose_check_raises_costs_its_node_this_job_only(caplog):
+    def broken(config):
+        raise KeyError("image")
+
+    assessment = assess(engines={"noop": broken})
+    assert assessment.ineligibility == "KeyError in this node's check of the engine: 'image'"
+    assert "adapter_fault" in caplog.text
+
+
+def test_a_shortage_is_noted_for_jobs_that_this_node_would_run():
+    assert assess(shortage="has almost no free disk") == Assessment(shortage="has almost no free disk")
+    ineligible = small_job(task={"Network": {"Type": "Full"}})
+    assert assess(ineligible, shortage="has almost no free disk").shortage is None
+
+
+def test_a_run_outlives_its_node_if_its_engine_does():
+    container = small_job(task={"Engine": {"Type": "container"}})
+    assert assess(container) == Assessment(outlives_node=True)

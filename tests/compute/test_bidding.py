@@ -1,0 +1,31 @@
+"""How eagerly a node bids."""
+
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.compute.bidding import bid_delay, bid_probability, no_disk_for_inputs
+
+
+def test_bids_are_as_many_as_are_wanted_and_more_each_round():
+    assert bid_probability(bids_wanted=3, eligible=0, round_number=1) == 1
+    assert bid_probability(bids_wanted=3, eligible=9, round_number=1) == 1
+    assert bid_probability(bids_wanted=3, eligible=90, round_number=1) == pytest.approx(0.1)
+    assert bid_probability(bids_wanted=3, eligible=90, round_number=3) == pytest.approx(0.4)
+    assert bid_probability(bids_wanted=3, eligible=90, round_number=50) == 1
+
+
+def test_a_bid_is_delayed_in_a_large_network_only_and_longer_on_a_busy_node():
+    assert bid_delay(bids_wanted=3, eligible=9, load=1, random=1) == 0
+    busy, idle = (bid_delay(bids_wanted=3, eligible=90, load=load, random=0.5) for load in (1, 0))
+    assert busy > idle > 0
+
+
+def test_a_shortage_of_disk_names_what_the_inputs_and_the_job_need():
+    assert (
+        no_disk_for_inputs(inputs=4 * 10**9, job=0, free=10**9) == "inputs need 4 GB, 1 GB of disk are free"
+    )
+    assert (
+        no_disk_for_inputs(inputs=4 * 10**9, job=2 * 10**9, free=10**9)
+        == "inputs need 4 GB and the job 2 GB more, 1 GB of disk are free"
+    )
