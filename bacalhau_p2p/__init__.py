@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bacalhau_p2p.version import __version__
+
 if TYPE_CHECKING:
     from bacalhau_p2p.client.client import Client
     from bacalhau_p2p.node import Node, open_node
     from bacalhau_p2p.settings import Settings, load_settings
 
 __all__ = ["Client", "Node", "Settings", "__version__", "load_settings", "open_node"]
-__version__ = "0.1.0"
 
 _MODULES = {
     "Client": "bacalhau_p2p.client.client",

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-import bacalhau_p2p
 from bacalhau_p2p.model.api_json import node_to_json
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.version import __version__
 
 JSON = dict[str, Any]
 
@@ -23,11 +23,11 @@ def agent_routes(node: Node) -> APIRouter:
 
     @routes.get("/version")
     async def version() -> JSON:
-        major, minor, *_ = bacalhau_p2p.__version__.split(".")
+        major, minor, *_ = __version__.split(".")
         return {
             "Major": major,
             "Minor": minor,
-            "GitVersion": f"v{bacalhau_p2p.__version__}",
+            "GitVersion": f"v{__version__}",
             "GOOS": platform.system().lower(),
             "GOARCH": platform.machine(),
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-import bacalhau_p2p
 from bacalhau_p2p.api.access import AccessControl
 from bacalhau_p2p.api.agent import agent_routes
 from bacalhau_p2p.api.content import content_routes
@@ -13,10 +12,11 @@ from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.version import __version__
 
 
 def create_app(node: Node) -> ASGIApp:
-    app = FastAPI(title="bacalhau_p2p", version=bacalhau_p2p.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="bacalhau_p2p", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
     app.include_router(agent_routes(node), prefix="/api/v1/agent")
     app.include_router(content_routes(node), prefix="/api/v1/content")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-import bacalhau_p2p
 from bacalhau_p2p.cli.options import API_HOST, API_PORT, connect, node_options
+from bacalhau_p2p.version import __version__
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -28,7 +28,7 @@ def node_id(connection: BlockingConnection) -> None:
 @API_PORT
 def version(server: bool, api_host: str | None, api_port: int | None) -> None:
     """Print the version."""
-    click.echo(f"bacalhau-p2p v{bacalhau_p2p.__version__}")
+    click.echo(f"bacalhau-p2p v{__version__}")
     if server:
         from bacalhau_p2p.client import calls
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import trio
 
-import bacalhau_p2p
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.errors import SettingsError
@@ -26,6 +25,7 @@ from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
+from bacalhau_p2p.version import __version__
 
 log = get_logger(__name__)
 
@@ -115,7 +115,7 @@ class Node:
         return NodeInfo(
             id=self.peer_id,
             addresses=self.addresses,
-            version=bacalhau_p2p.__version__,
+            version=__version__,
             labels=self.settings.labels,
             requester=self._requester is not None,
             compute=self._compute_info(),
