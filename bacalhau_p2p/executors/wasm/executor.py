@@ -2,66 +2,49 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
-import signal
-import stat
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import trio
-from pydantic import ValidationError
 
-from bacalhau_p2p.errors import ExecutorError, Fault, RunTimedOut
-from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
-from bacalhau_p2p.executors.results import KeptStream, ResultsFolder
-from bacalhau_p2p.executors.wasm.cache import HEADER, Compiled, CompiledCache
-from bacalhau_p2p.executors.wasm.modules import Located, Mounts, locate, mounts, read_module
-from bacalhau_p2p.executors.wasm.process import Processes
-from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.errors import ExecutorError, Fault, InvalidJob
+from bacalhau_p2p.executors.interface import STREAM_LIMIT, Executor, RunRequest
+from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.executors.wasm.compiler import ModuleCompiler
+from bacalhau_p2p.executors.wasm.failure import run_failed
+from bacalhau_p2p.executors.wasm.modules import LocatedModule, locate
+from bacalhau_p2p.executors.wasm.mounts import Mounts, plan_mounts
+from bacalhau_p2p.executors.wasm.processes import Processes
+from bacalhau_p2p.executors.wasm.streams import Pipes, drain
 from bacalhau_p2p.model.engine_params import WasmParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.validation import faults_of
-
-_PIPE_SIZE = 256 * 1024
-_IN_A_THREAD = 256 * 1024
-"""Bytes from which hashing a file, or writing a stream, would hold up everything else on the node."""
-_REMEMBERED = 256
-"""Modules whose hash is remembered."""
+from bacalhau_p2p.model.validation import param_faults, read_params
+from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
 
-class WasmExecutor:
-    """Runs WASI preview 1 modules. `cache` is a folder for compiled modules, this executor's own;
-    `stream_limit` the bytes of stdout, and of stderr, that are kept.
+class WasmExecutor(Executor):
+    """Runs WASI preview 1 modules.
 
-    A module that traps has run: its exit code is 134 and the trap is the end of its stderr.
+    A module that traps has run: its exit code is 134, and the trap is the end of its stderr.
     """
 
     def __init__(self, cache: Path, *, stream_limit: int = STREAM_LIMIT) -> None:
+        """`cache` is a folder for compiled modules, this executor's own; `stream_limit` the bytes of
+        stdout, and of stderr, that are kept."""
         self._stream_limit = stream_limit
-        self._cache = CompiledCache(cache)
         self._processes = Processes()
-        self._hashes: dict[tuple[int, ...], str] = {}
-        self._compiling: dict[str, trio.Lock] = {}
-        self._compiler = f"wasmtime-{version('wasmtime')}-{platform.machine()}"
+        self._compiler = ModuleCompiler(cache, self._processes)
 
     @property
     def engine(self) -> str:
         return "wasm"
 
-    @property
-    def outlives_node(self) -> bool:
-        return False
-
     async def unavailable(self) -> str | None:
-        """Why it cannot run anything, or None; then a process is warm and the first run starts fast."""
+        """Starts the warm process if it does not run: only that shows that wasmtime works here."""
         try:
-            self._cache.open()
+            self._compiler.open()
             await self._processes.warm_up()
         except ExecutorError as error:
             return str(error)
@@ -70,189 +53,84 @@ class WasmExecutor:
         return None
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
-        try:
-            WasmParams.from_wire(engine.params)
-        except ValidationError as error:
-            return faults_of(error, "Params")
-        return []
+        return param_faults(WasmParams, engine)
 
     async def prepare(self, request: RunRequest) -> None:
-        """Find the modules among the inputs and compile those that never were.
+        """Find the modules among the inputs, and compile new ones.
 
-        Raises ExecutorError. Cancelled: the compiling process is gone.
+        Raises ExecutorError. Cancelled: the compiling process has ended.
         """
-        for module in _modules(_params(request.engine), request):
-            await self._compiled(module, await self._hash(module), request.deterministic)
+        await self._described(_modules(_usable_params(request.engine), request), request)
 
     async def run(self, request: RunRequest) -> RunOutput:
         """As `Executor.run`. A missing entry point or import is an ExecutorError, permanent."""
-        params = _params(request.engine)
+        params = _usable_params(request.engine)
         modules = _modules(params, request)
-        hashes = [await self._hash(module) for module in modules]
-        described = [
-            self._described(
-                module, sha256, await self._compiled(module, sha256, request.deterministic), request
-            )
-            for module, sha256 in zip(modules, hashes, strict=True)
-        ]
+        described = await self._described(modules, request)
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
             used = {id(module.source) for module in modules if not module.source.path.is_dir()}
             shown = [source for source in request.inputs if id(source) not in used]
-            spec = _spec(params, request, described, mounts(shown, results.outputs, request.work))
-            report = await self._run_child(spec, results, request.timeout)
+            spec = run_spec(params, request, described, plan_mounts(shown, results.outputs, request.work))
+            report = await self._run_process(spec, results, request.timeout)
             if report is None:
-                raise RunTimedOut(f"the job ran longer than {request.timeout:g} s")
+                raise request.timed_out()
             for key in report.get("stale", ()):
-                self._cache.discard(key)
+                self._compiler.discard(key)
             if "exit" not in report:
-                raise self._failure(report, "running it")
+                raise run_failed(report, "running the job", stopping=self._processes.closed)
             return results.finish(report["exit"])
-
-    async def reattach(self, request: RunRequest) -> RunOutput | None:
-        """None: no run outlives its node."""
-        await trio.lowlevel.checkpoint()
-        return None
-
-    async def sweep(self, alive: Collection[ExecutionID]) -> None:
-        """There is nothing to remove: no run outlives its node."""
-        await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         await self._processes.aclose()
 
-    # --- modules --------------------------------------------------------------------------
+    async def _described(
+        self, modules: Sequence[LocatedModule], request: RunRequest
+    ) -> Sequence[Mapping[str, Any]]:
+        deterministic = request.deterministic
+        return [await self._compiler.describe(each, deterministic=deterministic) for each in modules]
 
-    async def _hash(self, module: Located) -> str:
-        """The module's SHA-256, read again only when the file may have changed."""
-        try:
-            found = module.path.stat()
-        except OSError as error:
-            raise ExecutorError(f"{module.name} cannot be read: {error.strerror}") from error
-        if not stat.S_ISREG(found.st_mode):
-            raise ExecutorError(f"{module.name} is not a file", permanent=True)
-        known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if known not in self._hashes:
-            if found.st_size < _IN_A_THREAD:
-                sha256 = read_module(module)
-            else:
-                sha256 = await trio.to_thread.run_sync(read_module, module)
-            while len(self._hashes) >= _REMEMBERED:
-                del self._hashes[next(iter(self._hashes))]
-            self._hashes[known] = sha256
-        return self._hashes[known]
-
-    def _key(self, sha256: str, deterministic: bool) -> str:
-        return f"{sha256}-{self._compiler}-{'deterministic' if deterministic else 'plain'}"
-
-    async def _compiled(self, module: Located, sha256: str, deterministic: bool) -> Compiled:
-        """The compiled module, from the cache or made now. Raises ExecutorError."""
-        key = self._key(sha256, deterministic)
-        try:
-            self._cache.open()
-            if found := self._cache.get(key):
-                return found
-            lock = self._compiling.setdefault(key, trio.Lock())
-            try:
-                async with lock:  # several jobs of one module compile it once
-                    return self._cache.get(key) or await self._compile(module, sha256, key, deterministic)
-            finally:
-                if not lock.locked():
-                    self._compiling.pop(key, None)
-        except OSError as error:
-            raise ExecutorError(f"{module.name} could not be compiled: {error}") from error
-
-    async def _compile(self, module: Located, sha256: str, key: str, deterministic: bool) -> Compiled:
-        spec = {
-            "op": "compile",
-            "deterministic": deterministic,
-            "module": {"name": module.name, "path": str(module.path), "sha256": sha256},
-        }
-        with self._cache.writing() as file:
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                async with self._processes.child(spec, file, null) as child:
-                    report = await child.report()
-            finally:
-                os.close(null)
-            if "compiled" not in report:
-                raise self._failure(report, f"compiling {module.name}")
-            return self._cache.put(key, file, report["compiled"])
-
-    def _described(
-        self, module: Located, sha256: str, compiled: Compiled, request: RunRequest
-    ) -> dict[str, Any]:
-        return {
-            "name": module.name,
-            "aliases": list(module.aliases),
-            "path": str(module.path),
-            "sha256": sha256,
-            "key": self._key(sha256, request.deterministic),
-            "compiled": str(compiled.path),
-            "skip": HEADER,
-            "compiled_sha256": compiled.sha256,
-        }
-
-    # --- running --------------------------------------------------------------------------
-
-    async def _run_child(
+    async def _run_process(
         self, spec: Mapping[str, Any], results: ResultsFolder, timeout: float
     ) -> Mapping[str, Any] | None:
-        """What the process reported, None after the time-out; its streams are in the results by then."""
-        troubles: list[ExecutorError] = []
-        pipes = _Pipes()
+        """The report of the process, None after the time-out; all its output is in the results by then."""
+        report: Mapping[str, Any] | None = None
+        pipes = Pipes()
         try:
-            async with self._processes.child(spec, *pipes.writers) as child:
+            async with self._processes.process(spec, *pipes.writers) as process:
                 pipes.close_writers()
-                report: Mapping[str, Any] | None = None
-                async with trio.open_nursery() as nursery:
 
-                    async def drain(pipe: int, stream: KeptStream) -> None:
-                        try:
-                            await _drain(pipe, stream)
-                        except ExecutorError as error:
-                            troubles.append(error)
-                            nursery.cancel_scope.cancel()
-
-                    nursery.start_soon(drain, pipes.readers[0], results.stdout)
-                    nursery.start_soon(drain, pipes.readers[1], results.stderr)
+                async def wait() -> None:
+                    nonlocal report
                     with trio.move_on_after(timeout):
-                        report = await child.report()
-                    await child.kill()  # and with it the pipes end
+                        report = await process.report()
+                    await process.kill()  # which closes the pipes
+
+                stdout, stderr = pipes.readers
+                await all_or_first_fault(
+                    [wait, lambda: drain(stdout, results.stdout), lambda: drain(stderr, results.stderr)],
+                    ExecutorError,
+                )
         finally:
             pipes.close()
-        if troubles:
-            raise troubles[0]
         return report
 
-    def _failure(self, report: Mapping[str, Any], doing: str) -> ExecutorError:
-        """Why there is no result, from what the process said or how it ended."""
-        if "failed" in report:
-            return ExecutorError(report["failed"], permanent=report["permanent"])
-        if self._processes.closed:
-            return ExecutorError("this node is stopping")
-        status = report.get("status", -signal.SIGKILL)
-        if status < 0:
-            how = f"was ended by {signal.Signals(-status).name}; it may have needed more memory than there is"
-        else:
-            how = f"ended with status {status}"
-        return ExecutorError(f"{doing}: the WebAssembly process {how}")
 
-
-def _params(engine: SpecConfig) -> WasmParams:
+def _usable_params(engine: SpecConfig) -> WasmParams:
     try:
-        return WasmParams.from_wire(engine.params)
-    except ValidationError as error:
-        raise ExecutorError("; ".join(map(str, faults_of(error, "Params"))), permanent=True) from error
+        return read_params(WasmParams, engine)
+    except InvalidJob as error:
+        raise ExecutorError("; ".join(map(str, error.faults)), permanent=True) from None
 
 
-def _modules(params: WasmParams, request: RunRequest) -> Sequence[Located]:
-    """The modules in the order in which they come to life: the entry module last."""
+def _modules(params: WasmParams, request: RunRequest) -> Sequence[LocatedModule]:
+    """The modules in the order of their instantiation: the entry module last."""
     return [locate(name, request.inputs) for name in (*params.import_modules, params.entry_module)]
 
 
-def _spec(
-    params: WasmParams, request: RunRequest, modules: Sequence[Mapping[str, Any]], shown: Mounts
+def run_spec(
+    params: WasmParams, request: RunRequest, modules: Sequence[Mapping[str, Any]], mounts: Mounts
 ) -> dict[str, Any]:
+    """What the process of a run is told."""
     environment = {**request.environment, **params.environment_variables}
     return {
         "op": "run",
@@ -260,50 +138,9 @@ def _spec(
         "entrypoint": params.entrypoint,
         "argv": [modules[-1]["name"], *params.parameters],
         "env": sorted(environment.items()),
-        "preopens": shown.preopens,
-        "links": shown.links,
+        "preopens": mounts.preopens,
+        "links": mounts.links,
         "memory": request.resources.memory,
         "disk": request.resources.disk,
         "deterministic": request.deterministic,
     }
-
-
-class _Pipes:
-    """Two pipes, for stdout and stderr; every end is closed once."""
-
-    def __init__(self) -> None:
-        first, second = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        self.readers = (first[0], second[0])
-        self.writers = (first[1], second[1])
-        self._writing = True
-        for fd in self.readers:
-            os.set_blocking(fd, False)
-            with suppress(OSError):  # this user has many pipes; smaller ones work too
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-
-    def close_writers(self) -> None:
-        if self._writing:
-            self._writing = False
-            for fd in self.writers:
-                os.close(fd)
-
-    def close(self) -> None:
-        self.close_writers()
-        for fd in self.readers:
-            os.close(fd)
-
-
-async def _drain(pipe: int, stream: KeptStream) -> None:
-    """Move everything from the pipe into the stream until all who could write are gone."""
-    while True:
-        await trio.lowlevel.wait_readable(pipe)
-        try:
-            data = os.read(pipe, _PIPE_SIZE)
-        except BlockingIOError:
-            continue
-        if not data:
-            return
-        if stream.kept < _IN_A_THREAD or not stream.room:
-            stream.write(data)
-        else:
-            await trio.to_thread.run_sync(stream.write, data)

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,13 +22,6 @@ from bacalhau_p2p.model.resources import Resources
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "wordcount"
 WORD = re.compile(rb"[a-z0-9\x80-\xff]+(?:'[a-z0-9\x80-\xff]+)*")
-
-
-@pytest.fixture
-async def executor(tmp_path: Path) -> AsyncIterator[WasmExecutor]:
-    executor = WasmExecutor(tmp_path / "cache")
-    yield executor
-    await executor.aclose()
 
 
 def request(base: Path, folder: Path, *arguments: str, module: Path | None = None) -> RunRequest:

@@ -1,4 +1,4 @@
-"""What becomes of the processes when something dies."""
+"""What happens to the processes when one of them dies, with those of `child.warm_process`."""
 
 from __future__ import annotations
 
@@ -15,49 +15,23 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ExecutorError
-from bacalhau_p2p.executors.interface import MountedInput
-from bacalhau_p2p.executors.wasm import process as wasm_process
+from bacalhau_p2p.executors.wasm import processes as wasm_processes
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
-from bacalhau_p2p.executors.wasm.process import Processes
+from bacalhau_p2p.executors.wasm.processes import Processes
 from bacalhau_p2p.model.execution import RunOutput
-from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.testing.executors import BackgroundRun, ExecutorKit, Pipe, Program, running
-
-PROBE = Path(__file__).parent / "probe.wasm"
-
-
-def probe(*arguments: str) -> Program:
-    return Program(
-        engine=SpecConfig(type="wasm", params={"EntryModule": "probe.wasm", "Parameters": list(arguments)}),
-        inputs=[MountedInput(path=PROBE, target="/modules/probe.wasm")],
-    )
+from bacalhau_p2p.testing.executors import BackgroundRun, ExecutorKit, Pipe, running
+from tests.support.processes import children, open_files
+from tests.support.programs.wasm_programs import probe
 
 
 @pytest.fixture
 async def kit(tmp_path: Path) -> AsyncIterator[ExecutorKit]:
-    """Its programs are `probe`: none of the suite's own checks is run with it."""
+    """Runs `probe`, and none of the checks of the conformance suite."""
     executor = WasmExecutor(tmp_path / "cache")
     folder = tmp_path / "kit"
     folder.mkdir()
     yield ExecutorKit(executor=executor, programs=None, folder=folder)  # type: ignore[arg-type]
     await executor.aclose()
-
-
-def children(pid: int) -> list[int]:
-    """The processes that this one started and that still run; a zombie is only a number."""
-    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [pid for pid in pids if _state(pid) not in "ZX"]
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "X"
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def failed(run: BackgroundRun) -> ExecutorError:
@@ -76,7 +50,7 @@ async def test_a_job_whose_process_is_killed_fails_here_and_harms_no_other(kit: 
         (job,) = children(warm)
         async with running(kit, requests[1], pipes[1]):
             os.kill(job, signal.SIGKILL)
-            assert "ended by SIGKILL" in str(await failed(first))
+            assert "killed by SIGKILL" in str(await failed(first))
             assert pipes[1].held
             assert await kit.run(kit.request(probe("say", "fine", ""))) == RunOutput(stdout=b"fine")
 
@@ -134,7 +108,10 @@ def far_node(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         import sys, trio
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-        from tests.executors.wasm.test_wasm_processes import *
+        from bacalhau_p2p.executors.interface import MountedInput
+        from bacalhau_p2p.executors.wasm.executor import WasmExecutor
+        from bacalhau_p2p.testing.executors import ExecutorKit
+        from tests.support.programs.wasm_programs import probe
 
         async def main():
             kit = ExecutorKit(executor=WasmExecutor(Path({str(tmp_path / "cache")!r})), programs=None,
@@ -212,7 +189,7 @@ async def child_fails(processes: Processes) -> str:
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         with pytest.raises(ExecutorError) as caught:
-            async with processes.child({"op": "run"}, null, null):
+            async with processes.process({"op": "run"}, null, null):
                 pytest.fail("a process was had")
     finally:
         os.close(null)
@@ -224,15 +201,15 @@ async def test_a_warm_process_that_can_start_no_more_processes_says_so_and_stays
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real one, whose fork fails."""
-    script = tmp_path / "child.py"
+    script = tmp_path / "failing_fork.py"
     script.write_text(
         "import os, runpy\n"
         "def fork():\n"
         "    raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
         "os.fork = fork\n"
-        f"runpy.run_path({str(wasm_process._SCRIPT)!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(wasm_processes._SCRIPT)!r}, run_name='__main__')\n"
     )
-    monkeypatch.setattr(wasm_process, "_SCRIPT", script)
+    monkeypatch.setattr(wasm_processes, "_SCRIPT", script)
     processes = Processes()
     try:
         await processes.warm_up()

@@ -1,8 +1,8 @@
 """Compiled WebAssembly modules on disk.
 
-What is in here is native code, so nothing is loaded that this node did not write. Each file begins
-with the SHA-256 of the code that follows and an HMAC, under a key of this folder, of that hash and of
-what the code was compiled from. Whoever loads the code compares the hash with what it then reads.
+They are native code, so a module that this node did not write is never loaded. Each file starts with the
+SHA-256 of the code that follows, and an HMAC, with a secret of this folder, of that hash and of what the
+code was compiled from. The process that loads the code compares the hash with the bytes that it read.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SIZE_LIMIT = 2 * 1024**3
-"""Bytes that the cache may take; the least recently used modules go first."""
+"""Bytes of the cache, above which the least recently used modules are removed."""
 
 _HASH = 32
 HEADER = 2 * _HASH
 """Bytes before the code: its hash, and the HMAC."""
 
 _SUFFIX = ".compiled"
-_BEGUN = ".new"
+_UNFINISHED = ".new"
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
-    """A compiled module: `sha256` (hex) is that of everything in the file after HEADER."""
+class CompiledModule:
+    """A compiled module; `sha256` (hex) is the hash of everything after the HEADER."""
 
     path: Path
     sha256: str
 
 
 class CompiledCache:
-    """Compiled modules by key: a text that names the module, the compiler and its settings."""
+    """Compiled modules by key, which names the module, the compiler and its settings."""
 
     def __init__(self, folder: Path, *, limit: int = SIZE_LIMIT) -> None:
         self._folder = folder
@@ -44,32 +44,32 @@ class CompiledCache:
         self._secret = b""
 
     def open(self) -> None:
-        """Make the folder, for this user alone, and its key. Raises OSError."""
+        """Make the folder, readable for this user alone, and its secret. Raises OSError."""
         if self._secret:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        for begun in self._folder.glob("*" + _BEGUN):
-            begun.unlink()  # by a node that died
+        for unfinished in self._folder.glob("*" + _UNFINISHED):
+            unfinished.unlink()  # by a node that died
         path = self._folder / "key"
         if not _is_private(path):
-            path.unlink(missing_ok=True)  # what a key that others know vouches for is worth nothing
-            new = self._folder / (secrets.token_hex(8) + _BEGUN)
+            path.unlink(missing_ok=True)  # a secret that others know proves nothing
+            new = self._folder / (secrets.token_hex(8) + _UNFINISHED)
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(fd, "wb") as file:
                 file.write(secrets.token_bytes(_HASH))
             new.rename(path)
         self._secret = path.read_bytes()
 
-    def get(self, key: str) -> Compiled | None:
-        """The module that was compiled under this key, if its header is ours."""
+    def get(self, key: str) -> CompiledModule | None:
+        """The module that was compiled under this key, if this node wrote its header."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
                 header = file.read(HEADER)
             if hmac.compare_digest(header[_HASH:], self._seal(key, header[:_HASH])):
-                os.utime(path)  # used just now
-                return Compiled(path, header[:_HASH].hex())
+                os.utime(path)  # used now
+                return CompiledModule(path, header[:_HASH].hex())
         except OSError:
             return None
         self.discard(key)
@@ -77,8 +77,8 @@ class CompiledCache:
 
     @contextmanager
     def writing(self) -> Iterator[int]:
-        """A new file to put code into, positioned behind its header; `put` keeps it."""
-        path = self._folder / (secrets.token_hex(8) + _BEGUN)
+        """A new file for code, positioned behind the header; `put` keeps it."""
+        path = self._folder / (secrets.token_hex(8) + _UNFINISHED)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.lseek(fd, HEADER, os.SEEK_SET)
@@ -87,17 +87,17 @@ class CompiledCache:
             os.close(fd)
             path.unlink(missing_ok=True)
 
-    def put(self, key: str, fd: int, sha256: str) -> Compiled:
-        """Keep what was written to `fd`, the code with this hash, under the key. Raises OSError."""
+    def put(self, key: str, fd: int, sha256: str) -> CompiledModule:
+        """Keep the code in `fd`, which has this hash, under the key. Raises OSError."""
         digest = bytes.fromhex(sha256)
         os.pwrite(fd, digest + self._seal(key, digest), 0)
         path = self._path(key)
         Path(f"/proc/self/fd/{fd}").readlink().rename(path)
         self._evict(path)
-        return Compiled(path, sha256)
+        return CompiledModule(path, sha256)
 
     def discard(self, key: str) -> None:
-        """Forget the module; it is compiled again when needed."""
+        """Remove the module; it is compiled again when needed."""
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -118,7 +118,7 @@ class CompiledCache:
 
 
 def _is_private(path: Path) -> bool:
-    """Whether this is a whole key that nobody else can read."""
+    """Whether this is a complete secret that nobody else can read."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Compiled modules are native code: what this node did not write is never loaded."""
+"""Compiled modules are native code: one that this node did not write is never loaded. Covers `compiler`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import pytest
 import trio
 
 from bacalhau_p2p.executors.interface import MountedInput
-from bacalhau_p2p.executors.wasm.cache import HEADER, CompiledCache
+from bacalhau_p2p.executors.wasm.compiled_cache import HEADER, CompiledCache
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.testing.executors import ExecutorKit, Program
-
-PROBE = Path(__file__).parent / "probe.wasm"
+from tests.support.programs.wasm_programs import PROBE
 
 
 @asynccontextmanager

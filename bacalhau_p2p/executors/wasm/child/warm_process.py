@@ -1,0 +1,122 @@
+"""The warm process: has wasmtime loaded, and forks itself for each job.
+
+It ends when its control socket is closed, however the node died. A job's process ends at the latest with
+the warm process (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+from typing import Any
+
+from bacalhau_p2p.executors.wasm.child.job import perform
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_SOFTWARE_FAILURE = 70
+"""Exit status when the job's process did not report (EX_SOFTWARE)."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(control_fd: int) -> None:
+    """Report that it is ready, and serve until the control socket is closed."""
+    control = socket.socket(fileno=control_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then closes the socket
+    try:
+        import wasmtime  # noqa: F401 - loaded here, every fork has it
+    except (ImportError, OSError, RuntimeError) as error:
+        control.send(json.dumps({"unavailable": f"wasmtime cannot be loaded: {error}"}).encode())
+        return
+    control.send(json.dumps({"ready": True}).encode())
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each job takes two
+    gc.collect()
+    gc.freeze()  # these objects are shared with every fork: a collection there must not copy them
+    _serve(control)
+
+
+def _serve(control: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    jobs: dict[int, tuple[int, socket.socket]] = {}
+    while True:
+        for fd, _ in poll.poll():
+            if fd in jobs:
+                poll.unregister(fd)
+                _reap(fd, *jobs.pop(fd))
+                continue
+            message, received, _, _ = socket.recv_fds(control, 64, 4)
+            if not message:
+                return
+            pidfd = _fork(received, jobs)
+            if pidfd is not None:
+                poll.register(pidfd, select.POLLIN)
+
+
+def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]]) -> int | None:
+    """Start the process of one job; its pidfd, or None when no process could be started."""
+    job = socket.socket(fileno=received[0])
+    warm = os.getpid()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_job(warm, *received)
+    except OSError as error:
+        _report(job, {"refused": f"no process could be started: {error.strerror}"})
+        job.close()
+        return None
+    finally:
+        for fd in received[1:]:
+            os.close(fd)
+    pidfd = os.pidfd_open(pid)
+    jobs[pidfd] = (pid, job)
+    try:
+        socket.send_fds(job, [json.dumps({"pid": pid}).encode()], [pidfd])
+    except OSError:  # the node is gone, and nobody else could end the job
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    return pidfd
+
+
+def _reap(pidfd: int, pid: int, job: socket.socket) -> None:
+    """Report the exit status of a job's process that has ended."""
+    _, status = os.waitpid(pid, 0)
+    os.close(pidfd)
+    _report(job, {"status": os.waitstatus_to_exitcode(status)})
+    job.close()
+
+
+def _report(job: socket.socket, message: dict[str, Any]) -> bool:
+    """Send to the node; False when it no longer listens."""
+    try:
+        job.send(json.dumps(message).encode())
+    except OSError:
+        return False
+    return True
+
+
+def _become_job(warm: int, job_fd: int, out: int, err: int, spec_fd: int) -> None:
+    """In the forked process: perform the job, report, and exit."""
+    status = _SOFTWARE_FAILURE
+    try:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != warm:
+            os._exit(status)  # the warm process died before the line above
+        spec = json.loads(os.pread(spec_fd, os.fstat(spec_fd).st_size, 0))
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.dup2(job_fd, 3)
+        os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        job = socket.socket(fileno=3)
+        _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if _report(job, perform(spec)):
+            status = 0
+    finally:
+        os._exit(status)

@@ -1,0 +1,25 @@
+"""Why a job's process gave no result."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from bacalhau_p2p.errors import ExecutorError
+
+
+def run_failed(report: Mapping[str, Any], doing: str, *, stopping: bool) -> ExecutorError:
+    """The error for a process that reported a failure, or ended without a report.
+
+    `doing` says what it did; `stopping`: the executor is closed, which ends all processes.
+    """
+    if "failed" in report:
+        return ExecutorError(report["failed"], permanent=report["permanent"])
+    if stopping:
+        return ExecutorError("this node is stopping")
+    status = report.get("status", -signal.SIGKILL)
+    if status < 0:
+        name = signal.Signals(-status).name
+        return ExecutorError(f"WebAssembly process killed by {name} while {doing}; out of memory?")
+    return ExecutorError(f"WebAssembly process exited with status {status} while {doing}")

@@ -1,0 +1,222 @@
+"""Starts the processes in which WebAssembly runs.
+
+Starting Python and loading wasmtime takes about 100 ms, so one process stays warm and forks itself for
+each job; the node itself has threads and never forks. All sockets are SOCK_SEQPACKET pairs.
+
+- Node to warm process, one message for each job: `run`, with four descriptors: the job's socket, its
+  stdout, its stderr, and a memory file with the spec (JSON: `run_spec` and `ModuleCompiler` make it).
+- To the node on the job's socket, each a JSON object: `{"pid"}` with a pidfd, or `{"refused"}`, from
+  the warm process; the job's report (`{"exit", "stale"}`, `{"compiled"}` or `{"failed", "permanent"}`);
+  `{"status"}` when the job's process has ended: negative for a signal. Then the socket is closed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from array import array
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from bacalhau_p2p.errors import ExecutorError
+
+START_TIMEOUT = 4.5
+"""Seconds for the warm process to get ready, and then to fork: it takes 0.1 and 0.002."""
+
+_SCRIPT = Path(__file__).parent / "child" / "__main__.py"
+_PACKAGE_FOLDER = Path(__file__).parents[3]
+_MESSAGE_SIZE = 65536
+
+
+class JobProcess:
+    """The process of one job."""
+
+    def __init__(self, pidfd: int, messages: trio.socket.SocketType, received: Mapping[str, Any]) -> None:
+        """`received` has the messages that came already."""
+        self._pidfd = pidfd
+        self._messages = messages
+        self._report = dict(received)
+
+    async def report(self) -> Mapping[str, Any]:
+        """What it reported, with its exit status, once it has ended. Without `status`, the warm process
+        ended too."""
+        while True:  # until the socket is closed: then the warm process has forgotten it, too
+            try:
+                message = await self._messages.recv(_MESSAGE_SIZE)
+            except ConnectionError:
+                break
+            if not message:
+                break
+            self._report |= json.loads(message)
+        return self._report
+
+    async def kill(self) -> None:
+        """Returns when it has ended. Not cancelled: it takes a few milliseconds."""
+        with trio.CancelScope(shield=True):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            await trio.lowlevel.wait_readable(self._pidfd)
+
+
+class WarmProcess:
+    """The process that forks."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: trio.socket.SocketType) -> None:
+        self._process = process
+        self.control = control
+
+    @classmethod
+    async def start(cls) -> WarmProcess:
+        """Returns when it is ready. Raises ExecutorError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            control = trio.socket.from_stdlib_socket(ours)
+            wasmtime = importlib.util.find_spec("wasmtime")
+            if wasmtime is None or wasmtime.origin is None:
+                control.close()
+                raise ExecutorError("wasmtime is not installed")
+            folders = [str(_PACKAGE_FOLDER), str(Path(wasmtime.origin).parent.parent)]
+            # In this thread, although it takes 2 ms: a worker thread that ends would kill every process
+            # that asked to die with its parent.
+            process = subprocess.Popen(  # noqa: ASYNC220, S603
+                [sys.executable, "-I", "-S", str(_SCRIPT), *folders, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the node, which ends its runs in its own order
+            )
+        warm = cls(process, control)
+        problem = await warm._wait_until_ready()
+        if problem:
+            await warm.stop()
+            raise ExecutorError(f"WebAssembly cannot be run: {problem}")
+        return warm
+
+    async def _wait_until_ready(self) -> str:
+        """Why it is not ready, empty if it is."""
+        with trio.move_on_after(START_TIMEOUT):
+            try:
+                message = json.loads(await self.control.recv(_MESSAGE_SIZE) or b"{}")
+            except ConnectionError:
+                message = {}
+            if message.get("ready"):
+                return ""
+            return str(message.get("unavailable", "its process ended before it was ready"))
+        return f"its process was not ready within {START_TIMEOUT:g} s"
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def stop(self) -> None:
+        """Returns when it has ended; the kernel kills what it forked."""
+        self.control.close()
+        self._process.kill()
+        await trio.to_thread.run_sync(self._process.wait)
+
+
+class Processes:
+    """Starts one process for each job, by way of a warm process, which is started when first needed."""
+
+    def __init__(self) -> None:
+        self._warm: WarmProcess | None = None
+        self._lock = trio.Lock()
+        self._running: set[JobProcess] = set()
+        self.closed = False
+
+    async def warm_up(self) -> None:
+        """Start the warm process unless it runs. Raises ExecutorError."""
+        async with self._lock:
+            await self._ready()
+
+    async def _ready(self) -> WarmProcess:
+        if self.closed:
+            raise ExecutorError("this node is stopping")
+        if self._warm is not None and not self._warm.alive:
+            await self._warm.stop()
+            self._warm = None
+        if self._warm is None:
+            self._warm = await WarmProcess.start()
+        return self._warm
+
+    @asynccontextmanager
+    async def process(self, spec: Mapping[str, Any], stdout: int, stderr: int) -> AsyncIterator[JobProcess]:
+        """A process that does what `spec` says, for the length of the block; on exit it has ended.
+
+        The descriptors become its stdout and stderr; the caller closes its own copies.
+        Raises ExecutorError, not permanent, when none can be started.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        messages = trio.socket.from_stdlib_socket(ours)
+        with messages:
+            with theirs, trio.CancelScope(shield=True):
+                async with self._lock:
+                    warm = await self._ready()
+                    pidfd, received = await _fork(warm, messages, theirs, (stdout, stderr), spec)
+                    process = JobProcess(pidfd, messages, received)
+                    self._running.add(process)
+            try:
+                yield process
+            finally:
+                await process.kill()
+                self._running.remove(process)
+                os.close(pidfd)
+
+    async def aclose(self) -> None:
+        """When this returns, no process runs, and none can be started."""
+        with trio.CancelScope(shield=True):
+            async with self._lock:
+                self.closed = True
+                for process in list(self._running):
+                    await process.kill()
+                if self._warm is not None:
+                    await self._warm.stop()
+                    self._warm = None
+
+
+async def _fork(
+    warm: WarmProcess,
+    messages: trio.socket.SocketType,
+    theirs: socket.socket,
+    streams: tuple[int, int],
+    spec: Mapping[str, Any],
+) -> tuple[int, dict[str, Any]]:
+    """Have a process started: its pidfd, and the messages that came first. Raises ExecutorError."""
+    received: dict[str, Any] = {}
+    problem = f"no process was started within {START_TIMEOUT:g} s"
+    file = os.memfd_create("spec", os.MFD_CLOEXEC)
+    try:
+        os.write(file, json.dumps(spec).encode())
+        rights = array("i", [theirs.fileno(), *streams, file])
+        with trio.move_on_after(START_TIMEOUT):
+            await warm.control.sendmsg([b"run"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            theirs.close()  # so that our end is closed when all others are
+            while True:
+                message, ancillary, _, _ = await messages.recvmsg(
+                    _MESSAGE_SIZE, socket.CMSG_SPACE(rights.itemsize), socket.MSG_CMSG_CLOEXEC
+                )
+                if ancillary:
+                    return array("i", ancillary[0][2])[0], received
+                if not message:
+                    problem = "the warm process ended"
+                    break
+                received |= json.loads(message)
+                if "refused" in received:
+                    raise ExecutorError(f"WebAssembly cannot be run now: {received['refused']}")
+    except OSError as error:
+        problem = error.strerror or str(error)
+    finally:
+        os.close(file)
+    await warm.stop()  # also ends a process that it may have started
+    raise ExecutorError(f"WebAssembly cannot be run now: {problem}")

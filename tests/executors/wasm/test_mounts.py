@@ -1,0 +1,124 @@
+"""What a guest finds at which path, and what it does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.interface import MountedInput
+from bacalhau_p2p.executors.wasm.executor import WasmExecutor
+from bacalhau_p2p.model.job import ResultPath
+from tests.support.programs.wasm_programs import PROBE, refused, wasm_request
+
+
+async def test_two_things_at_one_place_are_refused(executor: WasmExecutor, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for more, results in (
+        ([(folder, "/data"), (folder, "/data/")], ()),
+        ([(PROBE, "/data/a"), (PROBE, "/data/a")], ()),
+        ([(folder, "/data"), (PROBE, "/data/a")], ()),
+        ([(folder, "/out")], [ResultPath(name="out", path="/out")]),
+    ):
+        mounted = [MountedInput(path=path, target=target) for path, target in more]
+        why = await refused(
+            executor, wasm_request(tmp_path, PROBE, "exit", "0", more=mounted, result_paths=results)
+        )
+        assert "two inputs" in why
+
+
+async def test_an_input_that_vanished_is_this_nodes_fault(executor: WasmExecutor, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    asked = wasm_request(tmp_path, PROBE, "exit", "0", more=[MountedInput(path=folder, target="/in")])
+    await executor.prepare(asked)
+    folder.rmdir()
+    with pytest.raises(ExecutorError, match="/in") as caught:
+        await executor.run(asked)
+    assert not caught.value.permanent
+
+
+async def test_a_job_sees_nothing_outside_its_mounts(executor: WasmExecutor, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the node")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "absolute").symlink_to(secret)
+    (folder / "relative").symlink_to("../secret")
+    for source in (
+        "/in/absolute",
+        "/in/relative",
+        "/in/../secret",
+        str(secret),
+        "/etc/passwd",
+        "/proc/self/environ",
+    ):
+        asked = wasm_request(
+            tmp_path,
+            PROBE,
+            "copy",
+            source,
+            "/out/copy",
+            more=[MountedInput(path=folder, target="/in")],
+            result_paths=[ResultPath(name="out", path="/out")],
+        )
+        assert (await executor.run(asked)).exit_code == 1, source
+        assert list((asked.results / "out").iterdir()) == []
+
+
+async def test_a_link_that_a_job_leaves_in_its_output_does_not_lead_the_next_one_out(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("of the node")
+    first = wasm_request(
+        tmp_path,
+        PROBE,
+        "link",
+        "../../../secret",
+        "/out/l",
+        result_paths=[ResultPath(name="out", path="/out")],
+    )
+    assert (await executor.run(first)).exit_code == 0
+    assert (first.results / "out" / "l").read_text() == "of the node", "the test's link leads nowhere"
+    second = wasm_request(
+        tmp_path,
+        PROBE,
+        "copy",
+        "/in/l",
+        "/out/copy",
+        more=[MountedInput(path=first.results / "out", target="/in")],
+        result_paths=[ResultPath(name="out", path="/out")],
+    )
+    assert (await executor.run(second)).exit_code == 1
+
+
+@pytest.fixture
+def far_file(tmp_path: Path) -> Iterator[Path]:
+    """A file on another file system than the one on which jobs run."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK) or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system that can be written to")
+    path = shared / f"bacalhau-test-{os.getpid()}"
+    path.write_text("far away")
+    yield path
+    path.unlink()
+
+
+async def test_a_file_input_from_another_file_system_is_copied(
+    executor: WasmExecutor, tmp_path: Path, far_file: Path
+) -> None:
+    asked = wasm_request(
+        tmp_path,
+        PROBE,
+        "copy",
+        "/data/near",
+        "/out/copy",
+        more=[MountedInput(path=far_file, target="/data/near")],
+        result_paths=[ResultPath(name="out", path="/out")],
+    )
+    assert (await executor.run(asked)).exit_code == 0
+    assert (asked.results / "out" / "copy").read_text() == "far away"
