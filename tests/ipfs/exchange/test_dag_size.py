@@ -1,4 +1,4 @@
-"""How much content is, told by its root block."""
+"""The size of a DAG: as its root block claims it, and as far as it is stored."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def store(tmp_path):
 @pytest.fixture
 def content(store):
     async def unreachable(peer, protocol):
-        raise AssertionError("nobody is asked")
+        raise AssertionError("no peer may be asked")
 
     return Content(store, Exchange(store, unreachable))
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 262_144, 262_145, 3_000_000])
-async def test_the_root_of_a_file_tells_its_size_exactly(content, store, tmp_path, size):
+async def test_the_root_of_a_file_claims_its_exact_size(content, store, tmp_path, size):
     (tmp_path / "file").write_bytes(random.Random(1).randbytes(size))
     cid = (await content.add(tmp_path / "file", pin_owner="user")).cid
     assert claimed_size(cid, store.get(cid)) == size
 
 
-async def test_the_root_of_a_folder_tells_it_nearly(content, store, tmp_path):
+async def test_the_root_of_a_folder_claims_slightly_more_than_its_files(content, store, tmp_path):
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     for number in range(20):
         (folder / "below" / str(number)).write_bytes(random.Random(number).randbytes(100_000))
     cid = (await content.add(folder, pin_owner="user")).cid
-    told = claimed_size(cid, store.get(cid))
-    assert 2_000_000 <= told <= 2_010_000
+    claimed = claimed_size(cid, store.get(cid))
+    assert 2_000_000 <= claimed <= 2_010_000
 
 
-async def test_what_is_here_of_content_is_counted_block_by_block(content, store, tmp_path):
+async def test_the_stored_size_counts_each_stored_block_once(content, store, tmp_path):
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     bodies = {number: random.Random(number).randbytes(100_000) for number in range(4)}
@@ -70,13 +70,13 @@ async def test_what_is_here_of_content_is_counted_block_by_block(content, store,
     assert stored_size(root, store) == await content.stored_size(root) == 1_000_000
     store.delete(CID.of(RAW, bodies[1]))
     assert stored_size(root, store) == 900_000
-    store.delete(large)  # and with it, all that only it leads to
+    store.delete(large)  # and with it the blocks that only it links to
     assert stored_size(root, store) == 300_000
     store.delete(root)
     assert stored_size(root, store) == 0
 
 
-def test_looking_at_what_is_here_can_be_stopped(store):
+def test_counting_the_stored_size_can_be_stopped(store):
     def stop():
         raise trio.TooSlowError
 
@@ -84,7 +84,7 @@ def test_looking_at_what_is_here_can_be_stopped(store):
         stored_size(CID.of(RAW, b"x"), store, checkpoint=stop)
 
 
-def test_a_folder_whose_links_claim_nothing_has_no_size():
+def test_a_folder_whose_links_claim_no_size_has_none():
     block = encode_block([PBLink(CID.of(RAW, b"x"), b"a", 0)], encode_directory())
     assert claimed_size(CID.of(DAG_PB, block), block) is None
 
@@ -95,12 +95,12 @@ def test_a_claim_above_the_limit_is_refused():
         claimed_size(CID.of(DAG_PB, block), block, Limits(bytes=10**9))
 
 
-def test_a_block_that_is_not_the_root_is_not_believed():
+def test_a_block_with_another_hash_is_refused():
     with pytest.raises(InvalidContent, match="do not match its hash"):
         claimed_size(CID.of(RAW, b"x"), b"y")
 
 
-async def test_the_first_peer_that_gives_the_root_is_enough(autojump_clock):
+async def test_the_root_block_comes_from_the_first_peer_that_sends_it(autojump_clock):
     asked = []
 
     async def ask(peer, cid):
@@ -110,7 +110,7 @@ async def test_the_first_peer_that_gives_the_root_is_enough(autojump_clock):
         if peer == "late":
             await trio.sleep(1)
             return b"root"
-        raise PeerFault("it has it not")
+        raise PeerFault("missing")
 
     peers = [PeerID(name) for name in ("silent", "late", *"abcdefgh")]
     assert await fetch_root_block(CID.of(RAW, b"root"), peers, ask) == b"root"
@@ -118,7 +118,7 @@ async def test_the_first_peer_that_gives_the_root_is_enough(autojump_clock):
     assert sorted(asked) == sorted(peers)
 
 
-async def test_only_a_few_peers_are_asked_at_one_time(autojump_clock):
+async def test_the_number_of_peers_asked_at_the_same_time_is_bounded(autojump_clock):
     under_way = most = 0
 
     async def ask(peer, cid):
@@ -127,14 +127,14 @@ async def test_only_a_few_peers_are_asked_at_one_time(autojump_clock):
         most = max(most, under_way)
         await trio.sleep(1)
         under_way -= 1
-        raise PeerFault("it has it not")
+        raise PeerFault("missing")
 
     peers = [PeerID(str(number)) for number in range(20)]
     assert await fetch_root_block(CID.of(RAW, b"root"), peers, ask) is None
     assert most == ROOT_BLOCK_CONCURRENCY
 
 
-async def test_a_node_weighs_what_only_a_peer_has_without_fetching_it(tmp_path):
+async def test_a_node_knows_the_size_of_content_that_only_a_peer_has_without_fetching_it(tmp_path):
     (tmp_path / "file").write_bytes(random.Random(1).randbytes(3_000_000))
     async with open_network(tmp_path, compute_nodes=1) as net:
         cid = await net.requester.add(tmp_path / "file")
@@ -144,4 +144,4 @@ async def test_a_node_weighs_what_only_a_peer_has_without_fetching_it(tmp_path):
         assert await content.claimed_size(cid) == 3_000_000  # it is connected to the requester
         assert content.used == before
         with trio.fail_after(10):
-            assert await content.claimed_size(CID.of(RAW, b"nobody has it")) is None
+            assert await content.claimed_size(CID.of(RAW, b"nowhere")) is None

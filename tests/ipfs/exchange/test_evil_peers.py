@@ -23,26 +23,26 @@ from tests.support.blocks.contents import pieces
 from tests.support.blocks.dag_makers import MemoryBlocks, names
 
 LIMITS = Limits(bytes=10 * 10**9)
-STRAY = b"nobody asked for this"
+UNSOLICITED = b"unsolicited"
 SECONDS, BYTES = 1.0, 100_000_000
 
 
 @dataclass
 class Evil:
-    """A DAG, and the CAR stream that a peer sends when it is asked for it."""
+    """A DAG, and the CAR that a peer sends for it."""
 
     root: CID
     stream: bytes
 
 
 def whole(blocks: MemoryBlocks, root: CID) -> Evil:
-    """All of a DAG, the block made last first: the order that a peer who means it sends chains in."""
+    """All of a DAG, the last made block first: the depth-first order of a chain."""
     sections = [section(cid, block) for cid, block in reversed(blocks.blocks.items())]
     return Evil(root, header([root]) + b"".join(sections))
 
 
 def bomb() -> Evil:
-    """13 GB in five blocks."""
+    """Five blocks that expand to 13 GB."""
     blocks = MemoryBlocks()
     cid, size = blocks.raw(bytes(8192)), 8192
     for links in (12, 174, 174, 4):
@@ -87,7 +87,7 @@ def repeated_name() -> Evil:
 
 
 def less_deep() -> Evil:
-    """What is imported is stored before it is walked, so that it takes as long as it is large."""
+    """For imports, which store all blocks before they check the DAG."""
     return deep(2000)
 
 
@@ -108,8 +108,8 @@ def tampered() -> Evil:
 
 def unsolicited() -> Evil:
     blocks, root = honest()
-    stray = section(CID.of(RAW, STRAY), STRAY)
-    return Evil(root, header([root]) + section(root, blocks.blocks[root]) + stray)
+    extra = section(CID.of(RAW, UNSOLICITED), UNSOLICITED)
+    return Evil(root, header([root]) + section(root, blocks.blocks[root]) + extra)
 
 
 KINDS: list[tuple[Callable[[], Evil], type[ContentError], str]] = [
@@ -127,28 +127,28 @@ KINDS: list[tuple[Callable[[], Evil], type[ContentError], str]] = [
 
 
 class Budget:
-    """Fails a block that takes more than a second of processor time or 100 MB."""
+    """Fails when its block takes more than a second of processor time or 100 MB of memory."""
 
     def __enter__(self) -> None:
         tracemalloc.start()
-        self._begun = time.process_time()
+        self._began = time.process_time()
 
     def __exit__(self, *exc: object) -> None:
-        took, (_, peak) = time.process_time() - self._begun, tracemalloc.get_traced_memory()
+        took, (_, peak) = time.process_time() - self._began, tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert took < SECONDS
         assert peak < BYTES
 
 
 @pytest.mark.parametrize(("make", "error", "message"), KINDS, ids=[kind[0].__name__ for kind in KINDS])
-async def test_what_a_peer_should_not_send_is_refused_at_once(net, tmp_path, make, error, message):
+async def test_hostile_content_from_a_peer_is_refused(net, tmp_path, make, error, message):
     store = net.peer(ALICE, content=LIMITS)
     content = Content(store, net.exchanges[ALICE], ContentPeers(candidates=lambda: [BOB]))
     evil = make()
     net.handlers[BOB] = lying(evil.stream)
     with Budget(), pytest.raises(error, match=message):
         await content.fetch(evil.root, pin_owner="job")
-    assert not store.has(CID.of(RAW, STRAY))
+    assert not store.has(CID.of(RAW, UNSOLICITED))
     assert not await content.has(evil.root)
     assert store.pins() == []
     with pytest.raises(ContentError):
@@ -164,7 +164,7 @@ IMPORTS = [(less_deep if make is deep else make, *rest) for make, *rest in KINDS
 
 
 @pytest.mark.parametrize(("make", "error", "message"), IMPORTS, ids=[kind[0].__name__ for kind in IMPORTS])
-async def test_what_a_user_should_not_import_is_refused_at_once(net, make, error, message):
+async def test_hostile_content_in_an_import_is_refused(net, make, error, message):
     store = net.peer(ALICE, content=LIMITS)
     content = Content(store, net.exchanges[ALICE])
     evil = make()

