@@ -68,10 +68,7 @@ async def open_compute(
     """
     async with AsyncExitStack() as stack:
         adapters = Adapters(
-            executors={
-                **registry.executors(context),
-                **{executor.engine: executor for executor in executors},
-            },
+            executors={**registry.executors(context), **{added.engine: added for added in executors}},
             storage=storage,
             publishers=registry.publishers(context),
         )
@@ -80,39 +77,51 @@ async def open_compute(
         store = ComputeStore(settings.data_dir / "compute.db")
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
-        peer_id = networking.identity.peer_id
-
-        def learn_addresses(peer: PeerID, addresses: tuple[str, ...]) -> None:
-            if peer != peer_id:
-                networking.transport.learn_addresses(peer, addresses)
-
-        steps = Steps(adapters, content, peer_id=peer_id, seal=seal, clock=networking.clock)
-        shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
-        service = ComputeService(
-            _machine(settings, rng),
-            store,
-            networking.messenger,
-            StepRunner(steps, content, settings.data_dir / "executions"),
-            Assessor(
-                offer=lambda: offers.offer,
-                labels=settings.labels,
-                policy=_selection_policy(settings),
-                resource_shortage=lambda: shortage(0),
-            ),
-            Inspector(
-                adapters.storage,
-                node_id=peer_id,
-                local_data_only=settings.data_locality == "local",
-                probes=_probes(settings),
-                resource_shortage=shortage,
-            ),
-            learn_addresses=learn_addresses,
-            changed=networking.info_exchange.publish_soon,
-            clock=networking.clock,
-            power_safe=settings.power_safe,
-        )
+        service = _service(settings, networking, content, adapters, store, offers, rng)
         await offers.check()
         yield Compute(service=service, offers=offers)
+
+
+def _service(
+    settings: Settings,
+    networking: Networking,
+    content: Content,
+    adapters: Adapters,
+    store: ComputeStore,
+    offers: OfferMonitor,
+    rng: random.Random,
+) -> ComputeService:
+    peer_id = networking.identity.peer_id
+    shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
+    steps = Steps(adapters, content, peer_id=peer_id, seal=seal, clock=networking.clock)
+
+    def learn_addresses(peer: PeerID, addresses: tuple[str, ...]) -> None:
+        if peer != peer_id:
+            networking.transport.learn_addresses(peer, addresses)
+
+    return ComputeService(
+        _machine(settings, rng),
+        store,
+        networking.messenger,
+        StepRunner(steps, content, settings.data_dir / "executions"),
+        Assessor(
+            offer=lambda: offers.offer,
+            labels=settings.labels,
+            policy=_selection_policy(settings),
+            resource_shortage=lambda: shortage(0),
+        ),
+        Inspector(
+            adapters.storage,
+            node_id=peer_id,
+            local_data_only=settings.data_locality == "local",
+            probes=_probes(settings),
+            resource_shortage=shortage,
+        ),
+        learn_addresses=learn_addresses,
+        changed=networking.info_exchange.publish_soon,
+        clock=networking.clock,
+        power_safe=settings.power_safe,
+    )
 
 
 def _machine(settings: Settings, rng: random.Random) -> ComputeMachine:
