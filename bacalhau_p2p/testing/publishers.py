@@ -1,7 +1,7 @@
 """Conformance suite for publishers: what every one must do, wherever it publishes to.
 
     @pytest.mark.parametrize("check", PUBLISHER_CHECKS, ids=lambda check: check.__name__)
-    async def test_publisher_conformance(check, ...):
+    async def test_publisher_conforms(check, ...):
         await check(PublisherKit(publisher=MyPublisher(...), valid=..., invalid=[...], cid=..., unknown=...))
 
 A check passes by returning, and fails by raising AssertionError.
@@ -26,8 +26,8 @@ from bacalhau_p2p.testing.purity import no_io
 class PublisherKit:
     """What the checks need of a test.
 
-    `valid` are parameters to publish with, `invalid` some that must be refused, each with the path
-    of the fault. `cid` is a result that the node's store holds, `unknown` one that it does not.
+    `valid` are parameters to publish with, `invalid` are parameters that must be refused, each with the
+    path of the fault. `cid` is a result in the node's store, `unknown` one that is not there.
     """
 
     publisher: Publisher
@@ -63,21 +63,21 @@ async def check_it_is_available(kit: PublisherKit) -> None:
     assert await kit.publisher.unavailable() is None
 
 
-async def check_the_published_cid_is_the_one_that_was_verified(kit: PublisherKit) -> None:
+async def check_the_published_cid_is_the_verified_one(kit: PublisherKit) -> None:
     result = await kit.publish(kit.cid)
     assert result.cid == kit.cid
     assert result.location.type == kit.publisher.type
     assert result.location.params
 
 
-async def check_publishing_again_is_harmless(kit: PublisherKit) -> None:
+async def check_publishing_twice_is_harmless(kit: PublisherKit) -> None:
     first = await kit.publish(kit.cid)
     again = await kit.publish(kit.cid)
     other = await kit.publish(kit.cid, "e-2")
     assert first.cid == again.cid == other.cid
 
 
-async def check_a_result_that_is_not_in_the_store_is_not_published(kit: PublisherKit) -> None:
+async def check_a_missing_result_is_not_published(kit: PublisherKit) -> None:
     for cid in (kit.unknown, "not a CID"):
         error = await _failure(kit, cid)
         assert cid in str(error)
@@ -88,7 +88,7 @@ async def _failure(kit: PublisherKit, cid: str) -> PublisherError:
         await kit.publish(cid)
     except PublisherError as error:
         return error
-    raise AssertionError(f"{cid} was published")
+    raise AssertionError(f"published, but must fail: {cid}")
 
 
 PUBLISHER_CHECKS: Sequence[Callable[[PublisherKit], Awaitable[None]]] = (
@@ -96,8 +96,8 @@ PUBLISHER_CHECKS: Sequence[Callable[[PublisherKit], Awaitable[None]]] = (
     check_valid_parameters_have_no_faults,
     check_faults_are_named_by_path,
     check_it_is_available,
-    check_the_published_cid_is_the_one_that_was_verified,
-    check_publishing_again_is_harmless,
-    check_a_result_that_is_not_in_the_store_is_not_published,
+    check_the_published_cid_is_the_verified_one,
+    check_publishing_twice_is_harmless,
+    check_a_missing_result_is_not_published,
 )
 """Every check, in the order in which they are best read."""

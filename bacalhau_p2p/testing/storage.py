@@ -1,10 +1,9 @@
-"""Conformance suite for storage providers: what every one must do, whatever it fetches from.
+"""Conformance suite for storage providers: what every one must do, wherever its inputs come from.
 
-A provider takes part by saying which sources it can serve in the test, and by running each check
-of `STORAGE_CHECKS`:
+To test a provider, name sources that it can serve in the test, and run each check of `STORAGE_CHECKS`:
 
     @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
-    async def test_storage_conformance(check, tmp_path):
+    async def test_storage_conforms(check, tmp_path):
         await check(StorageKit(provider=MyStorage(), folder=tmp_path, samples=[...], ...))
 
 A check passes by returning, and fails by raising AssertionError.
@@ -26,12 +25,12 @@ from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProv
 from bacalhau_p2p.testing.purity import no_io
 
 Tree = Mapping[str, bytes | None]
-"""A folder by the relative paths of its files, with their content, and of its folders (None)."""
+"""A folder: the relative paths of its files, with their content, and of its folders (None)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A source that can be had, and what it is: a file's content, or a folder."""
+    """A source that can be fetched, and what it contains: the content of a file, or a folder."""
 
     source: SpecConfig
     content: bytes | Tree
@@ -57,7 +56,7 @@ class StorageKit:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def place(self) -> Path:
-        """A fresh empty folder."""
+        """A new empty folder."""
         path = self.folder / f"input-{next(self._numbers)}"
         path.mkdir()
         return path
@@ -80,7 +79,7 @@ class StorageKit:
 
 
 def content_of(path: Path) -> bytes | Tree:
-    """What lies at `path`, to be compared with a sample."""
+    """The file or folder at `path`, to be compared with a sample."""
     if path.is_file():
         return path.read_bytes()
     return {
@@ -99,7 +98,7 @@ async def check_type_is_lower_case(kit: StorageKit) -> None:
 
 
 async def check_valid_sources_have_no_faults(kit: StorageKit) -> None:
-    """Nor do the parameters of any source need a look at disk or network: see `StorageKit.faults`."""
+    """`StorageKit.faults` also checks that the parameters need no look at disk or network."""
     for sample in kit.samples:
         assert kit.faults(sample.source) == []
         assert await kit.input_faults(sample.source) == []
@@ -127,13 +126,13 @@ async def check_invalid_sources_are_not_prepared(kit: StorageKit) -> None:
         assert list(place.iterdir()) == []
 
 
-async def check_data_is_as_it_was(kit: StorageKit) -> None:
+async def check_prepared_data_is_complete(kit: StorageKit) -> None:
     for sample in kit.samples:
         prepared = await kit.prepare(sample.source, kit.place())
         assert content_of(prepared.path) == sample.content
 
 
-async def check_owned_data_lies_in_the_given_folder(kit: StorageKit) -> None:
+async def check_owned_data_is_in_the_given_folder(kit: StorageKit) -> None:
     for sample in kit.samples:
         place = kit.place()
         prepared = await kit.prepare(sample.source, place)
@@ -143,7 +142,7 @@ async def check_owned_data_lies_in_the_given_folder(kit: StorageKit) -> None:
             assert list(place.iterdir()) == []
 
 
-async def check_prepared_data_is_there_locally(kit: StorageKit) -> None:
+async def check_prepared_data_is_local(kit: StorageKit) -> None:
     for sample in kit.samples:
         await kit.prepare(sample.source, kit.place())
         assert await kit.provider.has_locally(sample.source)
@@ -157,7 +156,7 @@ async def check_the_size_of_prepared_data_is_known(kit: StorageKit) -> None:
         assert size.local == size.total == size_of(sample.content)
 
 
-async def check_a_size_that_is_told_before_is_about_right(kit: StorageKit) -> None:
+async def check_a_size_before_preparing_is_about_right(kit: StorageKit) -> None:
     for sample in kit.samples:
         size = await kit.size(sample.source)
         if size is not None:
@@ -192,13 +191,13 @@ async def check_cleanup_removes_what_is_owned_and_nothing_else(kit: StorageKit) 
             assert content_of(prepared.path) == sample.content
 
 
-async def check_cleanup_of_what_is_gone_is_no_error(kit: StorageKit) -> None:
+async def check_a_second_cleanup_is_no_error(kit: StorageKit) -> None:
     prepared = await kit.prepare(kit.samples[0].source, kit.place())
     await kit.provider.cleanup(prepared)
     await kit.provider.cleanup(prepared)
 
 
-async def check_what_cannot_be_had_is_a_storage_error(kit: StorageKit) -> None:
+async def check_absent_data_is_a_storage_error(kit: StorageKit) -> None:
     if kit.absent is None:
         return
     assert not await kit.provider.has_locally(kit.absent)
@@ -207,7 +206,7 @@ async def check_what_cannot_be_had_is_a_storage_error(kit: StorageKit) -> None:
     assert list(place.iterdir()) == []
 
 
-async def check_cancelled_preparing_leaves_nothing_half_done(kit: StorageKit) -> None:
+async def check_cancelled_preparing_leaves_no_partial_data(kit: StorageKit) -> None:
     for sample in kit.samples:
         place = kit.place()
         with trio.CancelScope() as scope:
@@ -217,7 +216,7 @@ async def check_cancelled_preparing_leaves_nothing_half_done(kit: StorageKit) ->
         assert all(content_of(entry) == sample.content for entry in left)
 
 
-async def check_what_cannot_be_had_has_no_size(kit: StorageKit) -> None:
+async def check_absent_data_has_no_size(kit: StorageKit) -> None:
     if kit.absent is not None:
         assert await kit.size(kit.absent) is None
 
@@ -227,7 +226,7 @@ async def _failure(kit: StorageKit, source: SpecConfig, place: Path) -> StorageE
         await kit.prepare(source, place)
     except StorageError as error:
         return error
-    raise AssertionError(f"{source} was prepared")
+    raise AssertionError(f"prepared, but must fail: {source}")
 
 
 STORAGE_CHECKS: Sequence[Callable[[StorageKit], Awaitable[None]]] = (
@@ -236,16 +235,16 @@ STORAGE_CHECKS: Sequence[Callable[[StorageKit], Awaitable[None]]] = (
     check_faults_are_named_by_path,
     check_faults_of_the_input_are_named_by_path,
     check_invalid_sources_are_not_prepared,
-    check_data_is_as_it_was,
-    check_owned_data_lies_in_the_given_folder,
-    check_a_size_that_is_told_before_is_about_right,
-    check_prepared_data_is_there_locally,
+    check_prepared_data_is_complete,
+    check_owned_data_is_in_the_given_folder,
+    check_a_size_before_preparing_is_about_right,
+    check_prepared_data_is_local,
     check_the_size_of_prepared_data_is_known,
     check_executions_do_not_disturb_each_other,
     check_cleanup_removes_what_is_owned_and_nothing_else,
-    check_cleanup_of_what_is_gone_is_no_error,
-    check_what_cannot_be_had_is_a_storage_error,
-    check_what_cannot_be_had_has_no_size,
-    check_cancelled_preparing_leaves_nothing_half_done,
+    check_a_second_cleanup_is_no_error,
+    check_absent_data_is_a_storage_error,
+    check_absent_data_has_no_size,
+    check_cancelled_preparing_leaves_no_partial_data,
 )
 """Every check, in the order in which they are best read."""
