@@ -145,7 +145,7 @@ async def test_the_clean_up_waits_for_the_step_to_end(bench):
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
-                await trio.sleep(1)
+                await trio.testing.wait_all_tasks_blocked()
             order.append("step ended")
 
     bench = bench(end_slowly)

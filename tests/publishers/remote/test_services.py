@@ -23,6 +23,7 @@ from bacalhau_p2p.publishers.remote.service import RemoteLimits
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
 from tests.support.servers.web_server import Answer, WebServer
+from tests.support.waiting import until
 
 TOKEN = "sesame-0123456789"
 ADDRESSES = ["/ip4/203.0.113.7/tcp/1235/p2p/12D3KooWExample"]
@@ -356,8 +357,7 @@ async def test_a_pinning_service_fetches_by_the_connection_to_its_delegate(pinni
         pinning.states, pinning.delegates = ["queued"], list(theirs.addresses)
 
         async def fetch_as_the_service():
-            while not theirs.transport.peers:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+            await until(lambda: theirs.transport.peers)
             await theirs.content.fetch(CID.parse(cid))
             pinning.states = ["pinned"]
 
