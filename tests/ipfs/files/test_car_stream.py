@@ -1,4 +1,4 @@
-"""A DAG that is given on while it is fetched."""
+"""A DAG that is streamed while it is fetched."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def dag(tmp_path):
 
 
 class Source:
-    """A fetch whose blocks come when a test says so."""
+    """A fetch whose blocks arrive when the test sends them."""
 
     def __init__(self, store: BlockStore) -> None:
         self._store = store
@@ -67,7 +67,7 @@ async def collect(stream: CarStream) -> bytes:
     return car
 
 
-async def test_what_has_come_is_given_before_the_rest_has(store, dag):
+async def test_each_block_is_streamed_as_soon_as_it_arrives(store, dag):
     root, blocks, _ = dag
     whole = b"".join(write_car([root], blocks))
     stream = CarReader().feed(whole)
@@ -85,7 +85,7 @@ async def test_what_has_come_is_given_before_the_rest_has(store, dag):
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, seed, monkeypatch):
+async def test_the_car_is_the_same_in_whatever_order_blocks_arrive(store, dag, seed, monkeypatch):
     root, blocks, _ = dag
     rng = random.Random(seed)
     monkeypatch.setattr(
@@ -117,7 +117,7 @@ async def test_the_car_is_the_same_in_whatever_order_blocks_come(store, dag, see
     assert cars == [b"".join(write_car([root], blocks))]
 
 
-async def test_what_a_slow_reader_missed_is_read_from_the_store(store, dag, monkeypatch):
+async def test_blocks_that_are_no_longer_in_memory_are_read_from_the_store(store, dag, monkeypatch):
     root, blocks, _ = dag
     monkeypatch.setattr("bacalhau_p2p.ipfs.files.car_stream._RECENT_SIZE", 1)
     source = Source(store)
@@ -127,7 +127,7 @@ async def test_what_a_slow_reader_missed_is_read_from_the_store(store, dag, monk
         assert await collect(car) == b"".join(write_car([root], blocks))
 
 
-async def test_a_fetch_that_fails_is_told_behind_what_it_brought(store, dag):
+async def test_the_error_of_a_fetch_follows_the_blocks_that_arrived(store, dag):
     root, blocks, _ = dag
     stream = CarReader().feed(b"".join(write_car([root], blocks)))
     source = Source(store)
@@ -147,7 +147,7 @@ async def test_a_fetch_that_fails_is_told_behind_what_it_brought(store, dag):
     assert store.has(stream[3][0])
 
 
-async def test_a_block_that_vanishes_is_no_silent_end(store, dag):
+async def test_a_block_that_is_removed_meanwhile_is_an_error(store, dag):
     root, blocks, _ = dag
     stream = CarReader().feed(b"".join(write_car([root], blocks)))
     source = Source(store)
@@ -158,7 +158,7 @@ async def test_a_block_that_vanishes_is_no_silent_end(store, dag):
             await collect(car)
 
 
-async def test_content_that_nobody_may_walk_is_refused_on_the_way(store):
+async def test_content_above_the_limits_ends_the_fetch(store):
     blocks = MemoryBlocks()
     root = blocks.raw(b"x")
     for _ in range(100):
@@ -171,7 +171,7 @@ async def test_content_that_nobody_may_walk_is_refused_on_the_way(store):
     assert source.cancelled
 
 
-async def test_a_reader_that_leaves_ends_the_fetch_and_what_came_is_kept(store, dag):
+async def test_a_reader_that_leaves_cancels_the_fetch_and_keeps_its_blocks(store, dag):
     root, blocks, _ = dag
     source = Source(store)
     source.give.send_nowait([(root, blocks.blocks[root])])
@@ -192,7 +192,7 @@ async def test_the_size_of_a_file_is_known_with_its_first_block(store, dag, tmp_
         assert car.size == 3_000_000
 
 
-def test_recent_blocks_take_no_more_room_than_they_may():
+def test_recent_blocks_have_a_limited_size():
     recent = RecentBlocks(100)
     blocks = [(CID.of(RAW, block), block) for block in (bytes([n]) * 40 for n in range(5))]
     recent.put(blocks[:3])
@@ -203,7 +203,7 @@ def test_recent_blocks_take_no_more_room_than_they_may():
     assert [recent.take(cid) for cid, _ in blocks[3:]] == [blocks[3][1], blocks[4][1]]
 
 
-async def test_what_follows_a_fetch_can_be_written_to_files(store, dag, tmp_path):
+async def test_a_streamed_dag_can_be_unpacked(store, dag, tmp_path):
     root, blocks, folder = dag
     out = tmp_path / "out"
     out.mkdir()

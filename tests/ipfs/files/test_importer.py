@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge
-from bacalhau_p2p.ipfs.files.importer import build, cid_of
+from bacalhau_p2p.ipfs.files.importer import SMALL_BYTES, SMALL_ENTRIES, build, cid_of, is_small_folder
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import Limits
@@ -30,17 +30,17 @@ EMPTY_FOLDER = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
     ],
     ids=["empty", "hello", "one chunk", "one byte more", "five chunks", "two levels"],
 )
-def test_file_has_the_cid_that_kubo_gives(tmp_path, content, cid):
+def test_a_file_has_the_cid_that_kubo_gives(tmp_path, content, cid):
     file = tmp_path / "file"
     file.write_bytes(content)
     assert str(cid_of(file)) == cid
 
 
-def test_empty_folder_has_the_cid_that_kubo_gives(tmp_path):
+def test_an_empty_folder_has_the_cid_that_kubo_gives(tmp_path):
     assert str(cid_of(tmp_path)) == EMPTY_FOLDER
 
 
-def test_results_folder_has_the_cid_that_kubo_gives(tmp_path):
+def test_a_results_folder_has_the_cid_that_kubo_gives(tmp_path):
     blocks = MemoryBlocks()
     added = blocks.add(results_folder(tmp_path / "results"))
     assert str(added.cid) == "bafybeibndemgckvqeburlhzfzr6snajj73yik677wzqpaloeyprtjpgc7a"
@@ -49,13 +49,13 @@ def test_results_folder_has_the_cid_that_kubo_gives(tmp_path):
     assert added.entries["stdout"] == CID.of(RAW, b"out\n")
 
 
-def test_large_folder_is_sharded_as_kubo_does(tmp_path):
+def test_a_large_folder_is_sharded_as_by_kubo(tmp_path):
     for number in range(5000):
         (tmp_path / f"file-{number:05d}.txt").write_text(str(number))
     assert str(cid_of(tmp_path)) == "bafybeicoomucvynpgemf4t3lfmxcbxdcl2atjwe5inxrifbiwqyvluavhq"
 
 
-def test_a_deep_file_is_complete_and_has_every_byte(tmp_path):
+def test_a_file_of_several_levels_is_complete(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(blob(100_000, 3))
     blocks = MemoryBlocks()
@@ -64,21 +64,7 @@ def test_a_deep_file_is_complete_and_has_every_byte(tmp_path):
     assert (found.bytes, found.complete) == (100_000, True)
 
 
-@pytest.mark.parametrize("leaves", [1, 4, 5, 6, 25, 26, 125, 126])
-def test_levels_are_joined_only_when_they_must_be(tmp_path, leaves):
-    file = tmp_path / "file"
-    file.write_bytes(bytes(range(leaves)))
-    blocks = MemoryBlocks()
-    added = blocks.add(file, profile=Profile(name="small", chunk=1, links=5))
-    inner, width = 0, leaves
-    while width > 1:
-        width = -(-width // 5)
-        inner += width
-    assert len(blocks.blocks) == leaves + inner
-    assert dag_stat(added.cid, blocks).bytes == leaves
-
-
-def test_blocks_come_before_what_links_to_them(tmp_path):
+def test_the_root_comes_last(tmp_path):
     seen: list[CID] = []
     added = build(results_folder(tmp_path / "r"), lambda cid, block: seen.append(cid))
     assert seen[-1] == added.cid
@@ -113,7 +99,7 @@ def test_hidden_files_are_left_out_unless_asked_for(tmp_path):
     assert cid_of(tmp_path / ".env") == CID.of(RAW, b"a=1")
 
 
-def test_pipes_and_sockets_are_left_out_and_named(tmp_path, monkeypatch):
+def test_pipes_and_sockets_are_left_out_and_listed(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     listener = socket.socket(socket.AF_UNIX)
     monkeypatch.chdir(tmp_path)  # socket paths are short
@@ -131,7 +117,7 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
         cid_of(tmp_path)
 
 
-def test_what_nobody_could_fetch_is_not_built(tmp_path):
+def test_content_above_the_limits_is_refused(tmp_path):
     inner = tmp_path
     for _ in range(5):
         inner = inner / "d"
@@ -146,12 +132,12 @@ def test_what_nobody_could_fetch_is_not_built(tmp_path):
     assert MemoryBlocks().add(tmp_path, limits=Limits(folder_depth=6, bytes=5, entries=6)).size == 5
 
 
-def test_a_path_that_is_not_there_is_a_one_line_error(tmp_path):
+def test_a_path_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(ContentError, match=r"cannot read .*nothing: No such file"):
         cid_of(tmp_path / "nothing")
 
 
-def test_the_offline_parts_import_neither_trio_nor_cbor2_nor_pydantic():
+def test_what_runs_without_a_node_imports_neither_trio_nor_cbor2_nor_pydantic():
     code = (
         "import sys; from bacalhau_p2p.ipfs.files import importer, export, tar; "
         "from bacalhau_p2p.ipfs.format import car; "
@@ -178,7 +164,7 @@ def pattern(size: int) -> bytes:
         (5000000, "bafybeigzekjrx5llho4vhpk5xur2hn2paukmztq3lmmi4qwahu5m24ti3i"),
     ],
 )
-def test_a_file_under_the_profile_of_2025_has_the_cid_that_others_give(tmp_path, size, cid):
+def test_a_file_has_the_cid_that_others_give_under_the_profile_of_2025(tmp_path, size, cid):
     (tmp_path / "file").write_bytes(pattern(size))
     assert str(cid_of(tmp_path / "file", profile=UNIXFS_V1_2025)) == cid
 
@@ -190,8 +176,65 @@ def test_a_file_under_the_profile_of_2025_has_the_cid_that_others_give(tmp_path,
         (1, "bafybeihiqknymuuh5spaeiczhcj2fekzvp5357f5ynwkythcqrsqfi5u3a"),
     ],
 )
-def test_a_folder_under_the_profile_of_2025_is_sharded_above_262144_bytes_of_its_block(tmp_path, extra, cid):
+def test_a_folder_is_sharded_above_262144_bytes_of_its_block_under_the_profile_of_2025(tmp_path, extra, cid):
     for number in range(2787):
         (tmp_path / f"{number:050d}").write_text("x")
     (tmp_path / ("z" * (117 + extra))).write_text("x")
     assert str(cid_of(tmp_path, profile=UNIXFS_V1_2025)) == cid
+
+
+# --- small folders --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder
+
+
+def fill(folder, entries: int, size: int = 0) -> None:
+    for number in range(entries):
+        (folder / str(number)).write_bytes(bytes(size))
+
+
+def test_a_folder_is_small_up_to_a_number_of_entries(folder):
+    assert is_small_folder(folder)
+    fill(folder, SMALL_ENTRIES)
+    assert is_small_folder(folder)
+    (folder / "one more").touch()
+    assert not is_small_folder(folder)
+
+
+def test_entries_at_every_depth_count(folder):
+    deep = folder
+    for _ in range(SMALL_ENTRIES // 2):
+        deep = deep / "below"
+        deep.mkdir()
+    fill(deep, SMALL_ENTRIES - SMALL_ENTRIES // 2)
+    bytes_of_folders = sum(path.stat().st_size for path in folder.rglob("below"))
+    assert is_small_folder(folder) == (bytes_of_folders <= SMALL_BYTES)
+    (deep / "one more").touch()
+    assert not is_small_folder(folder)
+
+
+def test_a_folder_is_small_up_to_a_number_of_bytes(folder):
+    fill(folder, 4, SMALL_BYTES // 4)
+    assert is_small_folder(folder)
+    (folder / "3").write_bytes(bytes(SMALL_BYTES // 4 + 1))
+    assert not is_small_folder(folder)
+
+
+def test_targets_of_symlinks_do_not_count(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    fill(elsewhere, SMALL_ENTRIES + 1, SMALL_BYTES)
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "file").symlink_to(elsewhere / "0")
+    assert is_small_folder(folder)
+
+
+def test_a_file_is_no_small_folder(folder):
+    (folder / "file").touch()
+    assert not is_small_folder(folder / "file")
+    assert not is_small_folder(folder / "missing")

@@ -1,4 +1,4 @@
-"""Content that is written to files while its blocks come."""
+"""Content that is written to files while its blocks arrive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.blocks.dag_makers import MemoryBlocks, blob, names, results_f
 
 
 def depth_first(root: CID, blocks: MemoryBlocks) -> list[tuple[CID, bytes]]:
-    """As a CAR brings them: head and block of each section, each block once."""
+    """In the order of a CAR, each block once."""
     pieces = list(write_car([root], blocks))[1:]
     return [
         (CID.read(head, len(head) - 36)[0], block)
@@ -42,7 +42,7 @@ def unpack(root: CID, stream: Iterable[tuple[CID, bytes]], target: Path, **optio
         return unpacker.finish()
 
 
-def a_folder_that_repeats_itself(path: Path) -> Path:
+def folder_with_repeated_content(path: Path) -> Path:
     """The same bytes as files, as parts of files and as whole folders, in many places."""
     half, zeros = blob(1 << 18, 1), bytes(1 << 18)
     for name in ("a", "b/inner", "c"):
@@ -63,8 +63,8 @@ def a_folder_that_repeats_itself(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("symlinks", ["keep", "skip"])
-def test_what_is_used_again_is_in_each_of_its_places(blocks, tmp_path, out, symlinks):
-    folder = a_folder_that_repeats_itself(tmp_path / "results")
+def test_a_repeated_block_is_written_to_each_of_its_places(blocks, tmp_path, out, symlinks):
+    folder = folder_with_repeated_content(tmp_path / "results")
     root = add(blocks, folder)
     done = unpack(root, depth_first(root, blocks), out / "copy", symlinks=symlinks)
     expected = tree(folder)
@@ -78,8 +78,8 @@ def test_what_is_used_again_is_in_each_of_its_places(blocks, tmp_path, out, syml
     assert done.entries == len(list(folder.rglob("*")))
 
 
-def test_blocks_may_come_in_any_order_and_more_than_once(blocks, tmp_path, out):
-    folder = a_folder_that_repeats_itself(tmp_path / "results")
+def test_blocks_may_arrive_in_any_order_and_more_than_once(blocks, tmp_path, out):
+    folder = folder_with_repeated_content(tmp_path / "results")
     root = add(blocks, folder)
     stream = list(blocks.blocks.items()) + list(blocks.blocks.items())[:20]
     random.Random(1).shuffle(stream)
@@ -87,22 +87,22 @@ def test_blocks_may_come_in_any_order_and_more_than_once(blocks, tmp_path, out):
     assert tree(out / "copy") == tree(folder)
 
 
-def test_a_file_is_being_written_before_all_of_it_has_come(blocks, tmp_path, out):
+def test_a_file_is_written_while_its_blocks_arrive(blocks, tmp_path, out):
     (tmp_path / "file").write_bytes(content := blob(3_000_000, 9))
     root = blocks.add(tmp_path / "file").cid
     stream = depth_first(root, blocks)
     with closing(BlockSpool()) as spool, Unpacker(root, out / "copy", spool) as unpacker:
         for cid, block in stream[:6]:
             unpacker.add(cid, block)
-        (scratch,) = out.iterdir()
-        assert (scratch / "content").read_bytes() == content[: 5 << 18]
+        (staging,) = out.iterdir()
+        assert (staging / "content").read_bytes() == content[: 5 << 18]
         for cid, block in stream[6:]:
             unpacker.add(cid, block)
         unpacker.finish()
     assert (out / "copy").read_bytes() == content
 
 
-def test_what_lacks_a_block_leaves_nothing(blocks, tmp_path, out):
+def test_an_incomplete_dag_leaves_nothing_behind(blocks, tmp_path, out):
     root = blocks.add(results_folder(tmp_path / "results")).cid
     stream = depth_first(root, blocks)
     for missing in range(len(stream)):
@@ -111,14 +111,14 @@ def test_what_lacks_a_block_leaves_nothing(blocks, tmp_path, out):
         assert names(out) == []
 
 
-def test_an_existing_target_is_refused_before_anything_comes(blocks, out):
+def test_an_existing_target_is_refused_before_any_block_arrives(blocks, out):
     (out / "copy").mkdir()
     with closing(BlockSpool()) as spool, pytest.raises(ContentError, match="already exists"):
         Unpacker(blocks.raw(b"x"), out / "copy", spool)
     assert tree(out) == {"copy": None}
 
 
-def test_a_target_that_appears_meanwhile_is_left_alone(blocks, out):
+def test_a_target_that_appears_meanwhile_is_unchanged(blocks, out):
     root = blocks.folder([(b"a", blocks.raw(b"new"))])
     with closing(BlockSpool()) as spool, Unpacker(root, out / "copy", spool) as unpacker:
         for cid, block in depth_first(root, blocks):
@@ -131,20 +131,20 @@ def test_a_target_that_appears_meanwhile_is_left_alone(blocks, out):
     assert names(out) == ["copy"]
 
 
-def test_a_file_that_others_change_meanwhile_is_not_taken_for_the_content(blocks, out):
+def test_a_file_that_was_modified_meanwhile_is_not_used_again(blocks, out):
     leaf = blocks.raw(b"same")
     root = blocks.folder([(b"a", leaf), (b"b", leaf)])
     with closing(BlockSpool()) as spool, Unpacker(root, out / "copy", spool) as unpacker:
         for cid, block in depth_first(root, blocks):
             unpacker.add(cid, block)
-        (scratch,) = out.iterdir()
-        (scratch / "content" / "a").write_bytes(b"else")
+        (staging,) = out.iterdir()
+        (staging / "content" / "a").write_bytes(b"else")
         with pytest.raises(InvalidContent, match=f"block {leaf} was modified"):
             unpacker.finish()
     assert names(out) == []
 
 
-def test_a_cancelled_finish_leaves_nothing(blocks, out):
+def test_a_cancelled_finish_leaves_nothing_behind(blocks, out):
     leaf = blocks.raw(b"same")
     root = blocks.folder([(b"%d" % number, leaf) for number in range(9)])
     calls = 0
@@ -163,8 +163,8 @@ def test_a_cancelled_finish_leaves_nothing(blocks, out):
     assert names(out) == []
 
 
-def test_no_descriptor_is_left_open(blocks, tmp_path, out):
-    root = add(blocks, a_folder_that_repeats_itself(tmp_path / "results"))
+def test_no_file_descriptor_is_left_open(blocks, tmp_path, out):
+    root = add(blocks, folder_with_repeated_content(tmp_path / "results"))
     assert sum(isinstance(decode(cid, block), Shard) for cid, block in blocks.blocks.items()) > 50  # shards
     stream = depth_first(root, blocks)
     before = len(names(Path("/proc/self/fd")))
@@ -178,14 +178,14 @@ def test_no_descriptor_is_left_open(blocks, tmp_path, out):
 # --- a download ----------------------------------------------------------------------------------
 
 
-def car_of(root: CID, blocks: MemoryBlocks, trail: tuple[CID, ...] = ()) -> bytes:
-    above = b"".join(section(cid, blocks.blocks[cid]) for cid in trail)
+def car_of(root: CID, blocks: MemoryBlocks, ancestors: tuple[CID, ...] = ()) -> bytes:
+    above = b"".join(section(cid, blocks.blocks[cid]) for cid in ancestors)
     return header([root]) + above + b"".join(list(write_car([root], blocks))[1:])
 
 
 @pytest.mark.parametrize("step", [1_000, 100_000, 10_000_000])
-def test_what_lies_at_a_path_is_written_as_it_comes(blocks, tmp_path, out, step):
-    folder = a_folder_that_repeats_itself(tmp_path / "results")
+def test_the_content_at_a_path_is_written_while_it_arrives(blocks, tmp_path, out, step):
+    folder = folder_with_repeated_content(tmp_path / "results")
     root = add(blocks, folder)
     inner = add(blocks, folder / "b")
     stream = car_of(inner, blocks, (root,))
@@ -197,7 +197,7 @@ def test_what_lies_at_a_path_is_written_as_it_comes(blocks, tmp_path, out, step)
     assert names(out) == ["copy"]
 
 
-def test_a_path_that_is_not_there_is_said_so(blocks, tmp_path, out):
+def test_a_path_that_does_not_exist_is_an_error(blocks, tmp_path, out):
     root = blocks.add(results_folder(tmp_path / "results")).cid
     with (
         Download(root, out / "copy", path=("outputs", "absent")) as download,
@@ -207,7 +207,7 @@ def test_a_path_that_is_not_there_is_said_so(blocks, tmp_path, out):
     assert names(out) == []
 
 
-def test_a_path_whose_proof_is_missing_is_refused(blocks, tmp_path, out):
+def test_a_path_without_the_blocks_that_prove_it_is_refused(blocks, tmp_path, out):
     folder = results_folder(tmp_path / "results")
     root, inner = add(blocks, folder), blocks.add(folder / "outputs").cid
     with Download(root, out / "copy", path=("outputs",)) as download:

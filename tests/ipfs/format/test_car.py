@@ -3,11 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.errors import ContentNotFound, InvalidContent
-from bacalhau_p2p.ipfs.files.importer import cid_of
-from bacalhau_p2p.ipfs.files.pack import Packed
-from bacalhau_p2p.ipfs.format.car import CarReader, error_section, header, section, write_car
+from bacalhau_p2p.ipfs.format.car import CarReader, batches, error_section, header, section, write_car
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
-from tests.support.blocks.contents import packed_under_its_root
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder
 
 
@@ -26,13 +23,13 @@ def read(stream: bytes, step: int = 1 << 20) -> tuple[CarReader, dict[CID, bytes
     return reader, found
 
 
-def test_header_is_the_one_of_the_carv1_specification():
+def test_the_header_is_that_of_the_carv1_specification():
     root = CID.of(RAW, b"")
     known = bytes.fromhex("3aa265726f6f747381d82a582500") + root.binary + bytes.fromhex("6776657273696f6e01")
     assert header([root]) == known
 
 
-def test_a_dag_written_and_read_is_the_same_blocks(stored):
+def test_the_blocks_of_a_written_dag_are_read_back(stored):
     blocks, root = stored
     reader, found = read(b"".join(write_car([root], blocks)))
     assert reader.roots == (root,)
@@ -40,13 +37,13 @@ def test_a_dag_written_and_read_is_the_same_blocks(stored):
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096])
-def test_pieces_of_any_size_give_the_same_blocks(step):
+def test_a_stream_may_arrive_in_pieces_of_any_size(step):
     blocks = MemoryBlocks()
     small = b"".join(write_car([blocks.folder([(b"a", blocks.raw(b"1")), (b"b", blocks.raw(b"2"))])], blocks))
     assert len(read(small, step)[1]) == 3
 
 
-def test_the_writer_goes_depth_first_and_gives_each_block_once():
+def test_blocks_are_written_depth_first_and_once_each():
     blocks = MemoryBlocks()
     leaf = blocks.raw(b"leaf")
     inner = blocks.folder([(b"x", leaf)])
@@ -55,27 +52,7 @@ def test_the_writer_goes_depth_first_and_gives_each_block_once():
     assert list(found) == [root, inner, leaf, CID.of(RAW, b"other")]
 
 
-def test_a_path_packed_offline_has_its_root_in_front(tmp_path):
-    folder = results_folder(tmp_path / "results")
-    reader, found = read(packed_under_its_root(folder))
-    blocks = MemoryBlocks()
-    assert reader.roots == (cid_of(folder),) == (blocks.add(folder).cid,)
-    assert found == blocks.blocks
-
-
-def test_a_path_that_is_packed_once_has_the_same_blocks_and_its_root_behind_them(tmp_path):
-    folder = results_folder(tmp_path / "results")
-    (folder / "copy").write_bytes((folder / "outputs" / "data.bin").read_bytes())
-    packed, reader = Packed(folder), CarReader()
-    found = [block for piece in packed for block in reader.feed(piece)]
-    reader.finish()
-    assert reader.roots == ()
-    assert packed.root == reader.latest == found[-1][0] == cid_of(folder)
-    others = CarReader().feed(packed_under_its_root(folder))
-    assert found == others
-
-
-def test_a_stream_may_say_why_it_breaks_off_to_who_wants_to_hear(stored):
+def test_a_stream_may_end_with_an_error_where_the_reader_accepts_it(stored):
     blocks, root = stored
     car = b"".join(write_car([root], blocks)) + error_section(b'{"Error": "gone"}')
     reader = CarReader(accept_error=True)
@@ -132,7 +109,7 @@ def test_an_empty_stream_is_refused():
     ],
     ids=["dag-cbor", "sha2-512", "over 2 MiB", "far over 2 MiB", "endless length", "empty", "no CID"],
 )
-def test_bad_sections_are_refused_with_their_own_message(block, message):
+def test_bad_sections_are_refused_with_the_reason(block, message):
     reader = CarReader()
     reader.feed(header([CID.of(RAW, b"")]))
     with pytest.raises(InvalidContent, match=message):
@@ -154,11 +131,17 @@ def test_a_block_of_exactly_2_mib_is_accepted():
         (b"\xff\xff\x7f", "header is longer"),
     ],
 )
-def test_what_is_not_a_car_is_refused(stream, message):
+def test_a_stream_that_is_no_car_is_refused(stream, message):
     with pytest.raises(InvalidContent, match=f"not a CAR stream.*{message}"):
         CarReader().feed(stream)
 
 
-def test_version_0_cids_are_read():
+def test_cids_of_version_0_are_read():
     cid = CID(CID.of(DAG_PB, b"block").binary[2:])
     assert CarReader().feed(header([cid]) + section(cid, b"block")) == [(cid, b"block")]
+
+
+def test_small_pieces_are_joined_into_batches():
+    pieces = [b"a" * 3, b"b" * 3, b"c" * 9, b"", b"d"]
+    assert list(batches(iter(pieces), 5)) == [b"aaabbb", b"c" * 9, b"d"]
+    assert list(batches(iter([]), 5)) == []

@@ -32,11 +32,11 @@ def test_a_stored_block_is_read_back(store):
     assert (store.get(NAME), store.size(NAME), store.has(NAME)) == (DATA, len(DATA), True)
 
 
-def test_a_block_that_is_not_there_is_none(store):
+def test_a_missing_block_is_none(store):
     assert (store.get(NAME), store.size(NAME), store.has(NAME)) == (None, None, False)
 
 
-def test_blocks_outlive_the_store_object(tmp_path):
+def test_blocks_are_there_after_opening_the_store_again(tmp_path):
     with BlockStore(tmp_path / "s") as store:
         store.put_many([(NAME, DATA), (CID.of(DAG_PB, b"x"), b"x")])
     with BlockStore(tmp_path / "s") as store:
@@ -62,13 +62,13 @@ def test_the_same_bytes_are_stored_once_whatever_the_codec(store, tmp_path):
         (CID.of(RAW, bytes(2097153)), bytes(2097153), ContentTooLarge, "the limit is 2097152"),
     ],
 )
-def test_what_may_not_be_stored_is_not(store, tmp_path, cid, block, error, message):
+def test_an_invalid_block_is_refused_and_not_stored(store, tmp_path, cid, block, error, message):
     with pytest.raises(error, match=message):
         store.put(cid, block)
     assert (large_blocks(tmp_path / "store"), store.used) == ([], 0)
 
 
-def test_a_damaged_block_is_missing_and_can_be_stored_again(store, tmp_path):
+def test_a_damaged_large_block_is_missing_and_can_be_stored_again(store, tmp_path):
     store.put(NAME, DATA)
     large_block(tmp_path / "store", NAME).overwrite(b"other")
     assert store.get(NAME) is None
@@ -76,7 +76,7 @@ def test_a_damaged_block_is_missing_and_can_be_stored_again(store, tmp_path):
     assert store.get(NAME) == DATA
 
 
-def test_a_small_block_that_was_damaged_is_missing_and_can_be_stored_again(tmp_path):
+def test_a_damaged_small_block_is_missing_and_can_be_stored_again(tmp_path):
     small = CID.of(RAW, b"small")
     with BlockStore(tmp_path / "s") as store:
         store.put(small, b"small")
@@ -100,13 +100,13 @@ def test_a_second_process_cannot_open_the_store(store, tmp_path):
     assert "is in use by another process" in done.stderr
 
 
-def test_a_folder_that_cannot_be_used_is_a_one_line_error(tmp_path):
+def test_a_folder_that_cannot_be_opened_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ContentError, match="cannot open the block store"):
         BlockStore(tmp_path / "file")
 
 
-def test_complete_means_every_block_is_there(store, tmp_path):
+def test_a_dag_is_complete_when_every_block_is_there(store, tmp_path):
     blocks: dict[CID, bytes] = {}
     root = build(results_folder(tmp_path / "results"), blocks.__setitem__).cid
     store.put_many(blocks.items())
@@ -120,7 +120,7 @@ def test_complete_means_every_block_is_there(store, tmp_path):
         assert store.has_all(root)
 
 
-def test_what_a_power_cut_took_of_a_pack_is_missing_and_can_be_stored_again(tmp_path):
+def test_blocks_lost_in_a_power_cut_are_missing_and_can_be_stored_again(tmp_path):
     blocks = {CID.of(RAW, block): block for block in (blob(200_000 + number, number) for number in range(5))}
     with BlockStore(tmp_path / "s") as store:
         store.put_many(blocks.items())
@@ -139,7 +139,7 @@ def test_what_a_power_cut_took_of_a_pack_is_missing_and_can_be_stored_again(tmp_
         assert [store.get(cid) for cid in blocks] == list(blocks.values())
 
 
-def test_packs_without_their_table_are_not_removed_but_refused(tmp_path):
+def test_packs_without_their_table_are_refused_and_not_removed(tmp_path):
     with BlockStore(tmp_path / "s") as store:
         store.put(NAME, DATA)
     (tmp_path / "s" / "packs.db").rename(tmp_path / "packs.db")
@@ -150,14 +150,14 @@ def test_packs_without_their_table_are_not_removed_but_refused(tmp_path):
         assert store.get(NAME) == DATA
 
 
-def test_a_pack_that_was_taken_away_is_noticed_when_it_is_read(store, tmp_path):
+def test_a_block_whose_pack_was_removed_is_missing(store, tmp_path):
     store.put(NAME, DATA)
     large_block(tmp_path / "store", NAME).pack.unlink()
     assert store.get(NAME) is None
     assert (store.has(NAME), store.used) == (False, 0)
 
 
-def test_pins_name_their_owners_and_expire(store):
+def test_pins_have_owners_and_expire(store):
     other = CID.of(RAW, b"other")
     store.pin(NAME, "job-1", expires=100.0)
     store.pin(NAME, "job-2")
@@ -172,14 +172,14 @@ def test_pins_name_their_owners_and_expire(store):
     assert [pin.owner for pin in store.pins(NAME)] == ["job-2"]
 
 
-def test_pins_outlive_the_process_that_made_them(tmp_path):
+def test_pins_are_there_after_opening_the_store_again(tmp_path):
     with BlockStore(tmp_path / "s") as store:
         store.pin(NAME, "job-1")
     with BlockStore(tmp_path / "s") as store:
         assert store.pins() == [Pin(NAME, "job-1", None)]
 
 
-def test_a_process_killed_while_writing_leaves_only_whole_blocks(tmp_path):
+def test_a_process_killed_while_writing_leaves_whole_blocks_only(tmp_path):
     code = (
         "import os, sys; from pathlib import Path;"
         "from bacalhau_p2p.ipfs.store.block_store import BlockStore;"
@@ -206,7 +206,7 @@ def test_a_process_killed_while_writing_leaves_only_whole_blocks(tmp_path):
         assert all(hashlib.sha256(block.read()).digest() == block.digest for block in stored)
 
 
-def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path, monkeypatch):
+def test_a_sync_covers_every_block_of_the_dag_and_all_pins(store, tmp_path, monkeypatch):
     (tmp_path / "tree" / "below").mkdir(parents=True)
     (tmp_path / "tree" / "small").write_bytes(b"small")
     (tmp_path / "tree" / "large").write_bytes(blob(600_000, 1))
@@ -227,7 +227,7 @@ def test_syncing_waits_for_every_block_of_a_dag_and_for_its_pin(store, tmp_path,
     assert sorted(synced) == sorted(written | {str(tmp_path / "store" / "packs")} | journals)
 
 
-def test_syncing_a_dag_of_small_blocks_waits_for_no_pack(store, tmp_path, monkeypatch):
+def test_a_sync_of_small_blocks_covers_no_pack(store, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"small")
     root = build(tmp_path / "file", store.put).cid
     store.put(NAME, DATA)
@@ -241,7 +241,7 @@ def test_syncing_a_dag_of_small_blocks_waits_for_no_pack(store, tmp_path, monkey
     assert sorted(synced) == ["pins.db-wal", "small.db-wal"]
 
 
-def test_syncing_waits_for_no_pack_but_those_of_the_dag(store, tmp_path, monkeypatch):
+def test_a_sync_covers_only_the_packs_of_the_dag(store, tmp_path, monkeypatch):
     monkeypatch.setattr(packs, "PACK_SIZE", 300_000)
     (tmp_path / "file").write_bytes(blob(500_000, 1))
     store.put(NAME, DATA)
@@ -257,7 +257,7 @@ def test_syncing_waits_for_no_pack_but_those_of_the_dag(store, tmp_path, monkeyp
     assert {path for path in synced if path in paths} == set(paths[:-1])
 
 
-def test_syncing_tells_when_the_disk_refuses(store, monkeypatch):
+def test_a_sync_that_the_disk_refuses_is_an_error(store, monkeypatch):
     def refuse(file):
         raise OSError(5, "Input/output error")
 

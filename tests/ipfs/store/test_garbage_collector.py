@@ -47,7 +47,7 @@ def size_of(store: BlockStore, blocks: list[CID]) -> int:
     return sum(store.size(cid) or 0 for cid in blocks)
 
 
-def test_what_a_pin_leads_to_stays_and_all_else_goes(store):
+def test_pinned_dags_are_kept_and_all_else_is_removed(store):
     (kept, kept_blocks), (_, loose_blocks) = put_dag(store, 1), put_dag(store, 2)
     store.pin(kept, "user")
     size = size_of(store, loose_blocks)
@@ -58,7 +58,7 @@ def test_what_a_pin_leads_to_stays_and_all_else_goes(store):
     assert store.used == size_of(store, kept_blocks)
 
 
-def test_a_pin_that_has_expired_keeps_nothing_and_is_forgotten(store):
+def test_an_expired_pin_keeps_nothing_and_is_removed(store):
     root, blocks = put_dag(store, 1)
     store.pin(root, "published:e-1", expires=NOW)
     store.pin(root, "published:e-2", expires=NOW - 5)
@@ -66,7 +66,7 @@ def test_a_pin_that_has_expired_keeps_nothing_and_is_forgotten(store):
     assert store.pins() == []
 
 
-def test_of_several_owners_the_last_one_decides(store):
+def test_a_dag_is_kept_until_its_last_owner_unpins_it(store):
     root, _ = put_dag(store, 1)
     store.pin(root, "user")
     store.pin(root, "published:e-1", expires=NOW + 1)
@@ -75,7 +75,7 @@ def test_of_several_owners_the_last_one_decides(store):
     assert store.has_all(root)
 
 
-def test_a_block_that_two_dags_share_stays_for_the_one_that_is_pinned(store):
+def test_a_block_shared_by_two_dags_is_kept_for_the_pinned_one(store):
     blocks = MemoryBlocks()
     shared = blocks.raw(b"shared")
     kept, loose = blocks.folder([(b"a", shared)]), blocks.folder([(b"b", shared)])
@@ -86,7 +86,7 @@ def test_a_block_that_two_dags_share_stays_for_the_one_that_is_pinned(store):
     assert not store.has(loose)
 
 
-def test_bytes_that_are_a_node_under_one_cid_and_a_leaf_under_another_keep_what_they_link_to(store):
+def test_a_node_whose_bytes_are_also_a_leaf_keeps_what_it_links_to(store):
     blocks = MemoryBlocks()
     inner = blocks.folder([(b"leaf", blocks.raw(b"leaf"))])
     as_file = CID.of(RAW, blocks.blocks[inner])
@@ -96,14 +96,14 @@ def test_bytes_that_are_a_node_under_one_cid_and_a_leaf_under_another_keep_what_
     assert store.collect() == Collected()
 
 
-def test_what_is_held_stays_until_it_is_let_go(store):
+def test_a_held_dag_is_kept_until_it_is_released(store):
     root, blocks = put_dag(store, 1)
     with store.holding(root), store.holding(root):
         assert store.collect() == Collected()
     assert store.collect().blocks == len(blocks)
 
 
-def test_what_is_being_added_stays_before_it_has_a_root(store):
+def test_blocks_of_a_batch_are_kept_before_there_is_a_root(store):
     with store.batch() as batch:
         for number in range(5):
             data = b"leaf %d" % number
@@ -112,7 +112,7 @@ def test_what_is_being_added_stays_before_it_has_a_root(store):
     assert store.collect().blocks == 5
 
 
-def test_a_block_that_was_there_before_an_add_found_it_stays_too(store):
+def test_a_block_that_was_there_before_its_batch_is_kept_too(store):
     leaf = CID.of(RAW, b"leaf")
     store.put(leaf, b"leaf")
     with store.batch() as batch:
@@ -140,7 +140,7 @@ def checkpoints_of_a_collection(tmp_path) -> int:
         return counter.calls
 
 
-def test_whatever_begins_in_the_middle_of_a_collection_is_left_alone(tmp_path, monkeypatch):
+def test_a_use_that_begins_during_a_collection_keeps_its_blocks(tmp_path, monkeypatch):
     """A pin, a use and an add, begun at each of its steps: either the blocks are seen to be gone, or
     they stay."""
     monkeypatch.setattr(block_table, "PAGE_SIZE", 2)
@@ -171,7 +171,7 @@ def test_whatever_begins_in_the_middle_of_a_collection_is_left_alone(tmp_path, m
                 assert store.used == size_of(store, blocks)
 
 
-def test_a_dag_found_complete_while_it_vanishes_is_not_remembered_so(store):
+def test_a_dag_that_is_removed_while_its_stat_is_computed_is_not_cached_as_complete(store):
     root, _ = put_dag(store, 1)
     read = store.get
 
@@ -202,7 +202,7 @@ def put_blob(store: BlockStore, number: int, size: int = BIG) -> CID:
     return cid
 
 
-def test_a_full_store_makes_room_by_removing_the_oldest(tmp_path):
+def test_a_full_store_removes_the_oldest_blocks(tmp_path):
     with BlockStore(tmp_path / "store", quota=10 * BIG, clock=lambda: NOW) as store:
         cids = [put_blob(store, number) for number in range(10)]
         for number, cid in enumerate(cids):
@@ -216,7 +216,7 @@ def test_a_full_store_makes_room_by_removing_the_oldest(tmp_path):
         assert store.used == 8 * BIG
 
 
-def test_a_store_full_of_what_is_needed_takes_no_more(tmp_path):
+def test_a_store_full_of_pinned_blocks_refuses_more(tmp_path):
     with BlockStore(tmp_path / "store", quota=10 * BIG, clock=lambda: NOW) as store:
         for number in range(10):
             store.pin(put_blob(store, number), "user")
@@ -229,7 +229,7 @@ def test_a_store_full_of_what_is_needed_takes_no_more(tmp_path):
 
 
 @pytest.mark.parametrize("clean", [True, False])
-def test_how_much_is_used_is_known_after_a_crash_too(tmp_path, clean):
+def test_the_used_bytes_are_known_after_a_crash_too(tmp_path, clean):
     with BlockStore(tmp_path / "store") as store:
         cids = [put_blob(store, number) for number in range(3)]
         put_blob(store, 0)
@@ -249,7 +249,7 @@ def test_how_much_is_used_is_known_after_a_crash_too(tmp_path, clean):
         assert store.used == 2 * BIG + (0 if clean else 4)
 
 
-def test_a_process_killed_while_collecting_leaves_what_is_pinned_and_whole_blocks(tmp_path):
+def test_a_process_killed_while_collecting_leaves_pinned_dags_and_whole_blocks(tmp_path):
     with BlockStore(tmp_path / "store") as store:
         root, _ = put_dag(store, 1)
         store.pin(root, "user")
@@ -276,7 +276,7 @@ def test_a_process_killed_while_collecting_leaves_what_is_pinned_and_whole_block
         assert store.collect().blocks == left
 
 
-def test_a_process_killed_while_adding_leaves_nothing_that_counts_as_present(tmp_path):
+def test_a_process_killed_while_adding_leaves_no_complete_dag(tmp_path):
     (tmp_path / "big").write_bytes(blob(40_000_000, 3))
     root = build(tmp_path / "big", lambda cid, block: None).cid
     code = (
@@ -301,10 +301,10 @@ def test_a_process_killed_while_adding_leaves_nothing_that_counts_as_present(tmp
         assert store.used == 0
 
 
-# --- at the node's door ---------------------------------------------------------------------------
+# --- through the content of a node ----------------------------------------------------------------
 
 
-async def test_a_collection_while_content_is_added_and_written_out_disturbs_neither(tmp_path):
+async def test_content_can_be_added_and_exported_during_collections(tmp_path):
     with BlockStore(tmp_path / "store") as store:
         content = alone(store)
         folder = results_folder(tmp_path / "results")
@@ -327,7 +327,7 @@ async def test_a_collection_while_content_is_added_and_written_out_disturbs_neit
         assert content.used == 0
 
 
-async def test_room_is_kept_before_the_store_is_full(tmp_path, autojump_clock):
+async def test_blocks_are_collected_before_the_store_is_full(tmp_path, autojump_clock):
     done = trio.Event()
 
     class Watched(BlockStore):

@@ -1,4 +1,4 @@
-"""The larger blocks of a store: what is given back, what a failed write leaves, many threads at once."""
+"""Larger blocks: freed space, failed writes, many threads at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bacalhau_p2p.ipfs.store.packs import ALIGNMENT, Packs
 from tests.support.blocks.dag_makers import blob
 
 SIZE = 100_000
-ROOM = 25 * ALIGNMENT
-"""What a block of that size takes up on the disk."""
+SPACE = 25 * ALIGNMENT
+"""Bytes of the disk that a block of that size takes."""
 
 Block = tuple[bytes, bytes]
 
@@ -49,7 +49,7 @@ def on_disk(tmp_path: Path) -> dict[str, int]:
     return {path.name: path.stat().st_blocks * 512 for path in (tmp_path / "packs").iterdir()}
 
 
-def test_blocks_are_read_as_they_were_stored_and_stored_once(opened):
+def test_blocks_are_read_back_and_stored_once(opened):
     store = opened()
     blocks = [block(number, SIZE + number) for number in range(5)]
     assert store.put_all(blocks[:3], 1) == 3 * SIZE + 3
@@ -62,19 +62,19 @@ def test_blocks_are_read_as_they_were_stored_and_stored_once(opened):
     assert [found.stored for found in page.blocks()] == [1, 1, 1, 2, 2]
 
 
-def test_room_in_the_middle_of_a_pack_is_given_back_and_its_neighbours_stay(opened, tmp_path):
+def test_the_space_of_removed_blocks_is_freed_and_other_blocks_stay(opened, tmp_path):
     store = opened()
     blocks = [block(number) for number in range(10)]
     store.put_all(blocks, 1)
     before = on_disk(tmp_path)["1"]
     store.remove([blocks[number][0] for number in (2, 3, 4, 7)])
-    assert before - on_disk(tmp_path)["1"] == 4 * ROOM
+    assert before - on_disk(tmp_path)["1"] == 4 * SPACE
     kept = [digest for number, (digest, _) in enumerate(blocks) if number not in (2, 3, 4, 7)]
     assert all(hashlib.sha256(store.get(digest) or b"").digest() == digest for digest in kept)
     assert [store.get(blocks[number][0]) for number in (2, 7)] == [None, None]
 
 
-def test_where_no_holes_can_be_punched_a_pack_goes_with_its_last_block(opened, tmp_path, monkeypatch):
+def test_a_pack_is_removed_with_its_last_block_where_holes_cannot_be_punched(opened, tmp_path, monkeypatch):
     monkeypatch.setattr(packs, "PACK_SIZE", 3 * SIZE)
     monkeypatch.setattr(packs, "_fallocate", None)
     store = opened()
@@ -83,7 +83,7 @@ def test_where_no_holes_can_be_punched_a_pack_goes_with_its_last_block(opened, t
         store.put_all([some], 1)
     assert sorted(on_disk(tmp_path)) == ["1", "2", "3"]
     store.remove([blocks[0][0]])
-    assert on_disk(tmp_path)["1"] >= 2 * ROOM
+    assert on_disk(tmp_path)["1"] >= 2 * SPACE
     assert store.get(blocks[1][0]) == blocks[1][1]
     store.remove([blocks[1][0], blocks[4][0], blocks[5][0]])
     assert sorted(on_disk(tmp_path)) == ["2", "3"]
@@ -93,7 +93,7 @@ def test_where_no_holes_can_be_punched_a_pack_goes_with_its_last_block(opened, t
     assert sorted(on_disk(tmp_path)) == ["4"]
 
 
-def test_what_was_written_and_not_noted_is_overwritten_after_a_restart(opened, tmp_path):
+def test_bytes_that_are_not_in_the_table_are_overwritten_after_a_restart(opened, tmp_path):
     store = opened()
     store.put_all([block(1)], 1)
     with (tmp_path / "packs" / "1").open("ab") as pack:
@@ -102,7 +102,7 @@ def test_what_was_written_and_not_noted_is_overwritten_after_a_restart(opened, t
     store = opened()
     assert list(on_disk(tmp_path)) == ["1"]
     store.put_all([block(2)], 1)
-    assert (tmp_path / "packs" / "1").stat().st_size == 2 * ROOM
+    assert (tmp_path / "packs" / "1").stat().st_size == 2 * SPACE
     assert [store.get(digest) for digest, _ in (block(1), block(2))] == [block(1)[1], block(2)[1]]
 
 
@@ -117,7 +117,9 @@ def test_a_write_that_the_disk_takes_in_parts_is_whole(opened, monkeypatch):
 
 
 @pytest.mark.parametrize("failing", ["writing", "noting"])
-def test_what_failed_is_not_there_and_its_room_is_used_again(opened, tmp_path, monkeypatch, failing):
+def test_a_block_whose_write_failed_is_missing_and_its_space_is_reused(
+    opened, tmp_path, monkeypatch, failing
+):
     store = opened()
     store.put_all([block(1)], 1)
     with monkeypatch.context() as patched:
@@ -135,13 +137,13 @@ def test_what_failed_is_not_there_and_its_room_is_used_again(opened, tmp_path, m
             with pytest.raises(sqlite3.Error):
                 store.put_all([block(2)], object())  # type: ignore[arg-type]
     assert not store.has(block(2)[0])
-    assert (tmp_path / "packs" / "1").stat().st_size == ROOM
+    assert (tmp_path / "packs" / "1").stat().st_size == SPACE
     store.put_all([block(3)], 1)
     assert store.get(block(3)[0]) == block(3)[1]
-    assert (tmp_path / "packs" / "1").stat().st_size == 2 * ROOM
+    assert (tmp_path / "packs" / "1").stat().st_size == 2 * SPACE
 
 
-def test_many_threads_that_store_and_remove_the_same_blocks_leave_only_whole_ones(opened, monkeypatch):
+def test_many_threads_that_store_and_remove_the_same_blocks_leave_whole_blocks_only(opened, monkeypatch):
     monkeypatch.setattr(packs, "PACK_SIZE", 4 * SIZE)
     store = opened()
     blocks = [block(number, 20_000) for number in range(30)]

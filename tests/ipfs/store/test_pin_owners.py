@@ -1,11 +1,13 @@
-"""The names of owners are on disk and shown to users: they stay."""
+"""The names of owners are stored on disk and shown to users, so they must not change."""
+
+from __future__ import annotations
 
 import pytest
 
 from bacalhau_p2p.ipfs.store import pin_owners
 
 
-def test_the_names_of_owners_stay():
+def test_the_names_of_owners_are_these():
     assert pin_owners.USER == "user"
     assert pin_owners.FETCHED == "fetched"
     assert pin_owners.execution("e-1") == "execution:e-1"
@@ -21,6 +23,6 @@ def test_the_names_of_owners_stay():
         ("executions", False, False),
     ],
 )
-def test_an_owner_is_known_by_its_kind(owner, execution, published):
+def test_the_kind_of_an_owner_is_recognised(owner, execution, published):
     assert pin_owners.is_execution(owner) is execution
     assert pin_owners.is_published(owner) is published

@@ -15,6 +15,7 @@ from bacalhau_p2p.ipfs.format.dag_pb import (
     encode_file,
     encode_symlink,
 )
+from bacalhau_p2p.ipfs.format.subtree import Blocks, Subtree
 
 
 class MemoryBlocks:
@@ -103,3 +104,15 @@ def file_of(leaves: int, size: int) -> tuple[MemoryBlocks, CID, list[CID]]:
     blocks = MemoryBlocks()
     parts = [blocks.raw(blob(size, seed)) for seed in range(leaves)]
     return blocks, blocks.file([(part, size) for part in parts]), parts
+
+
+def built(blocks: Blocks) -> tuple[dict[CID, bytes], Subtree]:
+    """The blocks that a builder yields, in their order, and the root that it returns."""
+    found: dict[CID, bytes] = {}
+    try:
+        while True:
+            cid, block = next(blocks)
+            found[cid] = block
+    except StopIteration as end:
+        root: Subtree = end.value
+        return found, root

@@ -1,6 +1,6 @@
-"""kill -9 of a process that adds, fetches or collects, at many moments, and what the next one finds.
+"""kill -9 of a process that adds, fetches or collects, at many moments, and what the next process finds.
 
-Progress, not the clock, says when to kill: see `store_process`.
+Progress decides when to kill, not the clock: see `store_process`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def examined(path: Path, root: CID, blocks: dict[CID, bytes]) -> set[CID]:
     return there
 
 
-def test_an_add_killed_at_any_moment_leaves_whole_blocks_and_no_content(worker, folder, dag, tmp_path):
+def test_an_add_killed_at_any_moment_leaves_whole_blocks_and_no_pin(worker, folder, dag, tmp_path):
     root, blocks = dag
     counts = []
     for number, moment in enumerate([1, 4, 13, 22, 31, 40, 49, 58, 67, 76]):
@@ -158,7 +158,7 @@ async def serve(exchange: Exchange, socket: Path, task_status=trio.TASK_STATUS_I
     await trio.serve_listeners(handle, [trio.SocketListener(listening)], task_status=task_status)
 
 
-async def test_a_fetch_killed_at_any_moment_goes_on_with_what_it_lacks(worker, dag, tmp_path, nursery):
+async def test_a_fetch_killed_at_any_moment_resumes_with_the_missing_blocks(worker, dag, tmp_path, nursery):
     root, blocks = dag
     path, socket = tmp_path / "taker", tmp_path / "socket"
     with Giver(tmp_path / "giver") as giver:
@@ -188,7 +188,7 @@ async def no_peer(peer: PeerID, protocol: str) -> trio.SocketStream:
     raise AssertionError("the giver asks nobody")
 
 
-def test_a_collection_killed_at_any_moment_has_removed_nothing_that_is_pinned(worker, tmp_path):
+def test_a_collection_killed_at_any_moment_has_removed_no_pinned_block(worker, tmp_path):
     blocks: dict[CID, bytes] = {}
     root = build(results_folder(tmp_path / "results"), blocks.__setitem__).cid
     path = tmp_path / "store"

@@ -1,4 +1,4 @@
-"""kill -9 of a process that writes content out, and what the next one to the same target makes of it."""
+"""The staging folder: existing targets, failures, and kill -9 of a process that writes to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p.errors import ContentError
-from bacalhau_p2p.ipfs.files.export import Existing, export
+from bacalhau_p2p.ipfs.files.export import export
+from bacalhau_p2p.ipfs.files.staging import Existing
 from tests.support.blocks import export_process
 from tests.support.blocks.dag_makers import MemoryBlocks, names, tree
 from tests.support.blocks.export_process import CONTENT, content
@@ -84,7 +85,7 @@ def killed_at(exports: Exports, step: str, name: str = "copy", existing: Existin
         process.kill()
 
 
-def test_the_next_export_removes_what_a_killed_one_left(exports):
+def test_the_next_export_removes_the_folder_of_a_killed_one(exports):
     killed_at(exports, "block")
     assert len(exports.hidden()) == 1
     exports.export("copy")
@@ -92,7 +93,7 @@ def test_the_next_export_removes_what_a_killed_one_left(exports):
     assert tree(exports.out / "copy") == CONTENT
 
 
-def test_what_was_killed_after_its_work_is_removed_too(exports):
+def test_the_folder_of_a_process_that_was_killed_at_the_end_is_removed(exports):
     killed_at(exports, "renamed")
     assert len(exports.hidden()) == 1
     with pytest.raises(ContentError, match="already exists"):
@@ -101,7 +102,7 @@ def test_what_was_killed_after_its_work_is_removed_too(exports):
     assert tree(exports.out / "copy") == CONTENT
 
 
-def test_several_that_were_killed_together_leave_nothing_either(exports):
+def test_the_folders_of_several_killed_processes_are_removed(exports):
     with exports.process("copy") as one, exports.process("copy") as other:
         one.until("block")
         other.until("block")
@@ -112,7 +113,7 @@ def test_several_that_were_killed_together_leave_nothing_either(exports):
     assert names(exports.out) == ["copy"]
 
 
-def test_what_a_living_process_uses_is_left_alone(exports):
+def test_the_folder_of_a_running_process_is_left_alone(exports):
     with exports.process("copy", "overwrite") as process:
         process.until("block")
         (used,) = exports.hidden()
@@ -124,7 +125,7 @@ def test_what_a_living_process_uses_is_left_alone(exports):
     assert tree(exports.out / "copy") == CONTENT
 
 
-def test_what_belongs_to_another_target_is_left_alone(exports):
+def test_the_folder_of_another_target_is_left_alone(exports):
     name = "n" * 60
     killed_at(exports, "block", f"{name}-1")
     exports.export(f"{name}-2")
@@ -134,7 +135,7 @@ def test_what_belongs_to_another_target_is_left_alone(exports):
 
 
 @pytest.mark.parametrize("existing", ["refuse", "overwrite"])
-def test_what_was_taken_away_to_be_replaced_comes_back(exports, existing):
+def test_a_target_that_was_moved_away_by_a_killed_process_is_restored(exports, existing):
     (exports.out / "copy").mkdir()
     (exports.out / "copy" / "old").write_bytes(b"old")
     killed_at(exports, "renamed", existing="overwrite")
@@ -149,7 +150,7 @@ def test_what_was_taken_away_to_be_replaced_comes_back(exports, existing):
         assert tree(exports.out / "copy") == CONTENT
 
 
-def test_a_folder_of_that_name_that_is_not_a_folder_is_left_alone(exports, tmp_path):
+def test_a_symlink_with_the_name_of_the_folder_is_left_alone(exports, tmp_path):
     killed_at(exports, "block")
     (leftover,) = exports.hidden()
     (exports.out / leftover).rename(tmp_path / "elsewhere")
@@ -159,9 +160,69 @@ def test_a_folder_of_that_name_that_is_not_a_folder_is_left_alone(exports, tmp_p
     assert (tmp_path / "elsewhere").is_dir()
 
 
-def test_a_folder_of_another_user_is_left_alone(exports, monkeypatch):
+def test_the_folder_of_another_user_is_left_alone(exports, monkeypatch):
     killed_at(exports, "block")
     (leftover,) = exports.hidden()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     exports.export("copy")
     assert names(exports.out) == sorted([leftover, "copy"])
+
+
+# --- existing targets ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "日", "𝄞"])
+def test_a_target_may_have_the_longest_possible_name(blocks, out, letter):
+    name = letter * (255 // len(letter.encode()))
+    export(blocks.raw(b"data"), out / name, blocks)
+    assert names(out) == [name]
+
+
+def test_an_existing_target_is_refused_and_unchanged(blocks, out):
+    cid = blocks.folder([(b"a", blocks.raw(b"new"))])
+    (out / "copy").mkdir()
+    with pytest.raises(ContentError, match="already exists"):
+        export(cid, out / "copy", blocks)
+    assert tree(out) == {"copy": None}
+
+
+def test_a_target_that_is_a_symlink_is_not_followed(blocks, out):
+    (out / "elsewhere").mkdir()
+    (out / "copy").symlink_to("elsewhere")
+    cid = blocks.folder([(b"a", blocks.raw(b"new"))])
+    with pytest.raises(ContentError, match="already exists"):
+        export(cid, out / "copy", blocks)
+    export(cid, out / "copy", blocks, existing="overwrite")
+    assert tree(out) == {"copy": None, "copy/a": b"new", "elsewhere": None}
+
+
+def test_overwrite_replaces_the_old_content(blocks, out):
+    (out / "copy").mkdir()
+    (out / "copy" / "old").write_text("old")
+    export(blocks.folder([(b"a", blocks.raw(b"new"))]), out / "copy", blocks, existing="overwrite")
+    assert tree(out) == {"copy": None, "copy/a": b"new"}
+
+
+def test_merge_adds_entries_and_replaces_files(blocks, out):
+    (out / "copy" / "sub").mkdir(parents=True)
+    (out / "copy" / "sub" / "old").write_text("old")
+    (out / "copy" / "a").write_text("old")
+    sub = blocks.folder([(b"b", blocks.raw(b"new b"))])
+    cid = blocks.folder([(b"a", blocks.raw(b"new a")), (b"sub", sub)])
+    export(cid, out / "copy", blocks, existing="merge")
+    assert tree(out / "copy") == {"a": b"new a", "sub": None, "sub/b": b"new b", "sub/old": b"old"}
+
+
+def test_merge_does_not_follow_a_symlink_in_the_target(blocks, out):
+    (out / "elsewhere").mkdir()
+    (out / "copy").mkdir()
+    (out / "copy" / "sub").symlink_to(out / "elsewhere")
+    cid = blocks.folder([(b"sub", blocks.folder([(b"b", blocks.raw(b"new"))]))])
+    with pytest.raises(ContentError, match="cannot merge"):
+        export(cid, out / "copy", blocks, existing="merge")
+    assert tree(out / "elsewhere") == {}
+
+
+def test_a_target_without_a_parent_folder_is_an_error(blocks, out):
+    with pytest.raises(ContentError, match=r"cannot write .*: No such file"):
+        export(blocks.raw(b"a"), out / "no" / "copy", blocks)

@@ -1,8 +1,8 @@
-"""DAGs that no honest builder makes. Each is refused quickly, by name, before anything is written."""
+"""DAGs that no honest builder makes. Each is refused before anything is written, with little work and memory,
+and the error names what is wrong."""
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
@@ -21,8 +21,11 @@ from bacalhau_p2p.ipfs.format.hamt import name_hash
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.format.traversal import Walk
 from tests.support.blocks.dag_makers import MemoryBlocks, names
+from tests.support.blocks.work_budget import at_most_calls
 
 LIMITS = Limits(bytes=1 << 30, entries=100_000)
+MAX_CALLS = 100_000
+"""Function calls: three times what the most expensive of these DAGs takes, and less than 0.1 s of work."""
 
 
 def bomb_of_bytes(blocks: MemoryBlocks) -> CID:
@@ -180,7 +183,7 @@ def file_in_shard(blocks: MemoryBlocks) -> CID:
     return shard(blocks, (7, b"", blocks.raw(b"x")))
 
 
-EVIL = [
+HOSTILE = [
     (bomb_of_bytes, ContentTooLarge, r"the limit is 1073741824"),
     (bomb_of_folders, ContentTooLarge, r"more than 100000 entries"),
     (bomb_of_files_in_folders, ContentTooLarge, r"the limit is 1073741824"),
@@ -219,24 +222,22 @@ EVIL = [
 ]
 
 
-@pytest.mark.parametrize(("make", "error", "message"), EVIL)
-def test_evil_content_is_refused_by_name_and_never_written(make, error, message, tmp_path):
+@pytest.mark.parametrize(("make", "error", "message"), HOSTILE)
+def test_hostile_content_is_refused_with_the_reason_and_never_written(make, error, message, tmp_path):
     blocks = MemoryBlocks()
     root = make(blocks)
-    begun = time.process_time()
     tracemalloc.start()
     try:
-        with pytest.raises(error, match=message):
+        with at_most_calls(MAX_CALLS), pytest.raises(error, match=message):
             dag_stat(root, blocks, LIMITS)
-        with pytest.raises(error, match=message):
+        with at_most_calls(MAX_CALLS), pytest.raises(error, match=message):
             export(root, tmp_path / "out", blocks, limits=LIMITS)
-        with pytest.raises(error, match=message):
+        with at_most_calls(MAX_CALLS), pytest.raises(error, match=message):
             next(write_tar(root, blocks, limits=LIMITS))
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
     assert names(tmp_path) == []
-    assert time.process_time() - begun < 1
 
 
 def unpack(root: CID, stream: list[tuple[CID, bytes]], target: Path) -> None:
@@ -246,32 +247,30 @@ def unpack(root: CID, stream: list[tuple[CID, bytes]], target: Path) -> None:
         unpacker.finish()
 
 
-@pytest.mark.parametrize(("make", "error", "message"), EVIL)
-def test_evil_content_that_is_written_as_it_comes_leaves_nothing(make, error, message, tmp_path):
+@pytest.mark.parametrize(("make", "error", "message"), HOSTILE)
+def test_hostile_content_that_is_written_as_it_arrives_leaves_nothing(make, error, message, tmp_path):
     blocks = MemoryBlocks()
     root = make(blocks)
     stream = list(reversed(blocks.blocks.items()))  # the root was made last
-    begun = time.process_time()
     tracemalloc.start()
     try:
-        with pytest.raises(error, match=message):
+        with at_most_calls(MAX_CALLS), pytest.raises(error, match=message):
             unpack(root, stream, tmp_path / "out")
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
     assert names(tmp_path) == []
-    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("make", [bomb_of_folders, bomb_of_files_in_folders])
-def test_no_more_is_written_than_came_before_all_was_added_up(make, tmp_path):
+def test_no_more_is_written_than_arrived_before_the_dag_is_complete(make, tmp_path):
     blocks = MemoryBlocks()
     root = make(blocks)
     with closing(BlockSpool()) as spool, Unpacker(root, tmp_path / "out", spool) as unpacker:
         for cid, block in reversed(blocks.blocks.items()):
             unpacker.add(cid, block)
-        (scratch,) = tmp_path.iterdir()
-        written = [path for path in scratch.rglob("*") if path.is_file()]
+        (staging,) = tmp_path.iterdir()
+        written = [path for path in staging.rglob("*") if path.is_file()]
         assert sum(path.stat().st_blocks * 512 for path in written) <= 1 << 19
         assert len(written) == 1
 
@@ -286,7 +285,7 @@ def take_all(walk: Walk, blocks: MemoryBlocks) -> None:
 @pytest.mark.parametrize(
     "make", [nested(100_000), nested_file(1000), nested_shards, bomb_of_bytes, dag_cbor, entry(b"../evil")]
 )
-def test_a_walk_stops_before_it_asks_for_much_of_an_evil_dag(make):
+def test_a_walk_stops_after_few_blocks_of_a_hostile_dag(make):
     blocks = MemoryBlocks()
     walk = Walk([make(blocks)], LIMITS)
     before = blocks.reads
@@ -295,7 +294,7 @@ def test_a_walk_stops_before_it_asks_for_much_of_an_evil_dag(make):
     assert blocks.reads - before <= 66
 
 
-def test_a_walk_counts_the_blocks_it_takes():
+def test_a_walk_counts_its_blocks():
     blocks = MemoryBlocks()
     root = blocks.folder([(b"%d" % number, blocks.raw(b"%d" % number)) for number in range(20)])
     walk = Walk([root], Limits(blocks=10))
@@ -313,7 +312,7 @@ def test_a_raw_block_that_looks_like_a_node_is_a_file(tmp_path):
     assert inner.codec == DAG_PB
 
 
-def test_depth_at_the_limit_is_fine(tmp_path):
+def test_depth_at_the_limit_is_accepted(tmp_path):
     blocks = MemoryBlocks()
     assert dag_stat(nested(64)(blocks), blocks).entries == 64
     assert dag_stat(nested_file(8)(blocks), blocks).bytes == 1
