@@ -32,7 +32,7 @@ from bacalhau_p2p.ipfs.format.car import (
 )
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.unixfs import File, Symlink
-from bacalhau_p2p.model.api_json import error_to_json
+from bacalhau_p2p.model.api_errors import error_to_json
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.runtime.tasks import background

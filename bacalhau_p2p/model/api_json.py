@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bacalhau_p2p.model.api_errors import error_from_json as error_from_json
-from bacalhau_p2p.model.api_errors import error_to_json as error_to_json
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import JobSpec, SpecConfig

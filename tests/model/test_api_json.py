@@ -8,9 +8,8 @@ import pytest
 
 from bacalhau_p2p import errors
 from bacalhau_p2p.errors import ApiError, Fault, InvalidJob, UnknownJob
+from bacalhau_p2p.model.api_errors import error_from_json, error_to_json
 from bacalhau_p2p.model.api_json import (
-    error_from_json,
-    error_to_json,
     execution_from_json,
     execution_to_json,
     job_from_json,

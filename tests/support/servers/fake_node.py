@@ -17,7 +17,8 @@ from bacalhau_p2p.errors import AmbiguousID, BacalhauError, ContentNotFound, Inv
 from bacalhau_p2p.ipfs.files.importer import build
 from bacalhau_p2p.ipfs.format.car import CarReader, write_car
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.model.api_json import error_to_json, execution_to_json, job_to_json, result_to_json
+from bacalhau_p2p.model.api_errors import error_to_json
+from bacalhau_p2p.model.api_json import execution_to_json, job_to_json, result_to_json
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import SpecConfig
