@@ -23,11 +23,11 @@ BATCH_INTERVAL = 15.0
 BATCH_SIZE = 2000
 """Keys that are announced together."""
 RETRY_INTERVAL = 15.0
-"""Seconds until the next attempt when no node could be told."""
+"""Seconds until the next attempt when no node took an announcement."""
 REPLICATION = 10
-"""Nodes that are told about each key."""
+"""Nodes that each key is announced to."""
 SEND_CONCURRENCY = 5
-"""Nodes that are told at the same time."""
+"""Nodes that are sent announcements at the same time."""
 MAX_PENDING_KEYS = 100_000
 """Keys that wait to be announced; further ones are announced after the next scan of the pins."""
 SCAN_INTERVAL = 600.0
@@ -62,7 +62,7 @@ class Reprovider:
         self._lookup_each_key = lookup_each_key
         self._due: dict[bytes, None] = {}
         self._provided_at: dict[bytes, float] = {}
-        self._told: set[PeerID] = set()
+        self._informed: set[PeerID] = set()
         self._lost_records = False
         self._keys_due = AutoResetEvent()
 
@@ -82,9 +82,9 @@ class Reprovider:
         self._keys_due.set()
 
     def disconnected(self, peer: PeerID) -> None:
-        """A peer disconnected; if it restarts, it has lost the records it was told."""
-        if peer in self._told:
-            self._told.discard(peer)
+        """A peer disconnected; if it restarts, it has lost its records."""
+        if peer in self._informed:
+            self._informed.discard(peer)
             self._lost_records = True
 
     async def run(self, roots: Roots) -> None:
@@ -126,27 +126,27 @@ class Reprovider:
             await trio.sleep(SCAN_INTERVAL)
 
     async def _announce(self, keys: Sequence[bytes]) -> bool:
-        """Tell the nodes closest to each key; whether at least one node took a record."""
+        """Announce keys to the nodes closest to each; whether at least one node took an announcement."""
         targets = await self._targets(keys)
-        told = 0
+        accepted = 0
         limiter = trio.CapacityLimiter(SEND_CONCURRENCY)
 
-        async def tell(contact: Contact, about: list[bytes]) -> None:
-            nonlocal told
+        async def send(contact: Contact, about: list[bytes]) -> None:
+            nonlocal accepted
             own = (self._own_contact(),)
             messages = [Message(type=MessageType.ADD_PROVIDER, key=key, providers=own) for key in about]
             async with limiter:
                 if await self._client.send(contact, messages, strict=not self._lookup_each_key):
-                    told += 1
-                    self._told.add(contact.peer)
+                    accepted += 1
+                    self._informed.add(contact.peer)
 
         async with trio.open_nursery() as nursery:
             for contact, about in targets.values():
-                nursery.start_soon(tell, contact, about)
-        return told > 0
+                nursery.start_soon(send, contact, about)
+        return accepted > 0
 
     async def _targets(self, keys: Sequence[bytes]) -> dict[PeerID, tuple[Contact, list[bytes]]]:
-        """The nodes to tell, each with the keys it should know."""
+        """The nodes to send announcements to, each with its keys."""
         targets: dict[PeerID, tuple[Contact, list[bytes]]] = {}
         known, connected = self._client.contacts(), self._connected()
         candidates = [contact for contact in known if contact.peer in connected]

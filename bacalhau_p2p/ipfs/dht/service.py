@@ -100,7 +100,7 @@ class Dht:
         self._reprovider.provide(cid)
 
     def disconnected(self, peer: PeerID) -> None:
-        """A peer disconnected, and may come back without the records it was told."""
+        """A peer disconnected, and may come back without its records."""
         self._reprovider.disconnected(peer)
 
     async def run(self, roots: Roots) -> None:

@@ -68,7 +68,7 @@ class FetchReport:
         self._gateways.append(f"{name}: {fault}")
 
     def error(self, cid: CID, *, partial_providers: int) -> ContentError:
-        """The error of a fetch that failed while so many providers had a part of the DAG."""
+        """The error of a failed fetch; `partial_providers` peers had a part of the DAG."""
         for source, fault in self._faults.items():
             if fault.invalid:
                 return InvalidContent(f"cannot fetch {cid}: {source} sent invalid data: {fault}")

@@ -1,4 +1,4 @@
-"""Requests to nodes that are slow, silent or busy."""
+"""Requests to nodes that are slow, silent or busy: `client.py` with the timeouts of `limits.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding providers through the DHT: `service.py` and `lookup.py`."""
+"""Finding providers through the DHT: `service.py`, `lookup.py` and `peerstore.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which blocks were requested from which peer, and by whom."""
+"""The blocks that were requested from each peer and have not arrived."""
 
 from __future__ import annotations
 
