@@ -14,6 +14,7 @@ from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.bidding import (
+    BIDS_FOR_EACH_WANTED,
     NOTHING_FOUND,
     Assessment,
     Findings,
@@ -102,7 +103,7 @@ class Announcements:
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `check`."""
-        return min((waiting.due for waiting in self._waiting.values()), default=None)
+        return min(waiting.due for waiting in self._waiting.values()) if self._waiting else None
 
     def check(self, now: UnixSeconds) -> None:
         """Bid on what has waited long enough, and give up inspections that take too long."""
@@ -137,12 +138,9 @@ class Announcements:
         )
         if probability < 1.0 and self._rng.random() >= probability:
             return
-        bid_at = now + bid_delay(
-            bids_wanted=message.bids_wanted,
-            eligible=message.eligible,
-            load=self._ledger.capacity.load,
-            random=self._rng.random(),
-        )
+        bid_at, random = now, self._rng.random()
+        if message.eligible > BIDS_FOR_EACH_WANTED * message.bids_wanted:
+            bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
         findings = None if assessment.needs_inspection else NOTHING_FOUND
         waiting = _Waiting(author, message, assessment.outlives_node, bid_at, findings, due=bid_at)
         if findings is None:

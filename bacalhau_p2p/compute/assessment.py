@@ -54,7 +54,11 @@ class Assessor:
     def assess(self, spec: JobSpec) -> Assessment:
         """What there is to know of this job at once."""
         offer = self.offer()
-        ineligibility = self._cannot(offer, spec) or self._will_not(spec)
+        try:
+            with adapter_errors("check of the job"):
+                ineligibility = self._cannot(offer, spec) or self._will_not(spec)
+        except ExecutionError as error:
+            ineligibility = str(error)
         if ineligibility is not None:
             return Assessment(ineligibility=ineligibility)
         return Assessment(
@@ -66,28 +70,14 @@ class Assessor:
     def _cannot(self, offer: Offer, spec: JobSpec) -> str | None:
         """Why this node cannot run the job, however idle it is."""
         task = spec.task
-        wanted: list[tuple[str, Mapping[str, Faults], SpecConfig, str]] = [
-            ("engine", offer.engines, task.engine, "Tasks[0].Engine"),
-            ("publisher", offer.publishers, task.publisher, "Tasks[0].Publisher"),
-        ]
-        wanted += [
-            ("storage provider", offer.sources, source.source, f"Tasks[0].InputSources[{index}].Source")
-            for index, source in enumerate(task.input_sources)
-        ]
-        for kind, known, config, path in wanted:
-            faults_of = known.get(config.type)
-            if faults_of is None:
-                return f"has no {config.type} {kind}"
-            try:
-                with adapter_errors(f"check of the {kind}", type=config.type):
-                    faults = faults_of(config)
-            except ExecutionError as error:
-                return str(error)
-            if faults:
-                return f"{path}.{faults[0]}"
-        if not matches(spec.constraints, self.labels):
-            return "does not match the job's constraints"
-        return None
+        reason = _unfit("engine", offer.engines, task.engine, "Tasks[0].Engine")
+        reason = reason or _unfit("publisher", offer.publishers, task.publisher, "Tasks[0].Publisher")
+        for index, source in enumerate(task.input_sources):
+            path = f"Tasks[0].InputSources[{index}].Source"
+            reason = reason or _unfit("storage provider", offer.sources, source.source, path)
+        if reason is None and not matches(spec.constraints, self.labels):
+            reason = "does not match the job's constraints"
+        return reason
 
     def _will_not(self, spec: JobSpec) -> str | None:
         """Why the operator of this node does not want such a job."""
@@ -96,3 +86,12 @@ class Assessor:
         if self.policy.reject_stateless and not spec.task.input_sources:
             return "accepts no jobs without inputs"
         return None
+
+
+def _unfit(kind: str, known: Mapping[str, Faults], config: SpecConfig, path: str) -> str | None:
+    """Why no adapter of this kind takes these parameters."""
+    faults_of = known.get(config.type)
+    if faults_of is None:
+        return f"has no {config.type} {kind}"
+    faults = faults_of(config)
+    return f"{path}.{faults[0]}" if faults else None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from bacalhau_p2p.model.quantities import format_bytes
 
 BIDS_FOR_EACH_WANTED = 3
-"""How many times the wanted bids a requester should expect in the first round of a large network."""
+"""How many times the wanted bids a requester should expect in the first round of a large network: one in
+which more nodes than that are eligible."""
 LONGEST_DELAY = 0.15
 """Seconds that a fully loaded node of a large network waits before it bids."""
 
@@ -55,13 +56,8 @@ def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> fl
     return min(1.0, share * 2.0 ** min(round_number - 1, 30))
 
 
-def bid_delay(*, bids_wanted: int, eligible: int, load: float, random: float) -> float:
-    """Seconds to wait before bidding: none in a small network, longer for busy nodes in a large one.
-
-    `random` is a number from 0 to 1.
-    """
-    if eligible <= BIDS_FOR_EACH_WANTED * bids_wanted:
-        return 0.0
+def bid_delay(*, load: float, random: float) -> float:
+    """Seconds to wait before bidding in a large network: longer for busy nodes. Both from 0 to 1."""
     return LONGEST_DELAY * (0.1 + 0.9 * load) * random
 
 

@@ -58,9 +58,6 @@ class Prepared:
 class RunFinished:
     """The run ended, and its results folder is in the block store under this CID."""
 
-    recorded: ClassVar[tuple[str, ...]] = ("result_cid", "sealed")
-    """The fields that go into the execution's record."""
-
     execution_id: ExecutionID
     result_cid: str
     sealed: bytes
@@ -77,7 +74,6 @@ class RunVanished:
 class Published:
     """The result is published."""
 
-    recorded: ClassVar[tuple[str, ...]] = ("published",)
     reason: ClassVar[str] = "published"
 
     execution_id: ExecutionID

@@ -193,6 +193,16 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
 }
 
 
+_WITH_REASON = frozenset(kind for _, kind in TRANSITIONS if "reason" in kind.__annotations__)
+"""Events whose reason becomes the message of the record."""
+
+_RECORDED: dict[type, tuple[str, ...]] = {
+    ev.RunFinished: ("result_cid", "sealed"),
+    ev.Published: ("published",),
+}
+"""Fields of events that go into the record under the same name."""
+
+
 def expects(state: ComputeState, event: object) -> bool:
     """Whether the table has a row for this event in this state."""
     return (state, type(event)) in TRANSITIONS
@@ -223,13 +233,15 @@ def move(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSecon
     row = TRANSITIONS.get((execution.state, type(event)))
     if row is None:
         raise InvalidTransition(execution.id, execution.state, event)
-    moved = execution.replace(
-        state=row.to,
-        message=getattr(event, "reason", "")[: say.MAX_REASON],
-        modified=now,
-        expires=now + _time_limit(execution, row.to),
-        **{name: getattr(event, name) for name in getattr(event, "recorded", ())},
-    )
+    changes: dict[str, Any] = {
+        "state": row.to,
+        "message": event.reason[: say.MAX_REASON] if type(event) in _WITH_REASON else "",
+        "modified": now,
+        "expires": now + _time_limit(execution, row.to),
+    }
+    for name in _RECORDED.get(type(event), ()):
+        changes[name] = getattr(event, name)
+    moved = execution.replace(**changes)
     ledger.remember(moved)
     # What becomes of a bid is stored only when the bid is accepted.
     if execution.state is not S.BID or row.to is S.PREPARING:

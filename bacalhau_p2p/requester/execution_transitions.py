@@ -275,8 +275,10 @@ def move(
     row = TRANSITIONS.get((execution.state, type(event)))
     if row is None:
         raise InvalidTransition(execution.id, execution.state, event)
-    changes: dict[str, Any] = {name: getattr(event, name) for name in event.recorded}
-    moved = execution.replace(state=row.to, message=event.message, modified=now, **changes)
+    changes: dict[str, Any] = {"state": row.to, "message": event.message, "modified": now}
+    for name in event.recorded:
+        changes[name] = getattr(event, name)
+    moved = execution.replace(**changes)
     entry.update(moved)
     ledger.actions.append(ev.Store(moved))
     for action in row.actions:

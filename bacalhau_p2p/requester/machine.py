@@ -218,9 +218,7 @@ class RequesterMachine:
         if entry.job.state.terminal:
             self._ledger.schedule(entry, entry.job.modified + REMEMBER_ENDED)
             return
-        due = entry.next_clock()
-        for deadline in self._supervision.deadlines(entry, now):
-            due = min(due, deadline)
+        due = min(entry.next_clock(), self._supervision.next_check(entry, now))
         self._ledger.schedule(entry, due)
 
     def _ongoing(self) -> list[JobEntry]:

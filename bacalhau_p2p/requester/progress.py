@@ -75,11 +75,11 @@ class Progress:
     def apply_verdict(self, entry: JobEntry, verdict: Verdict, now: UnixSeconds) -> None:
         """Accept and reject the results that were judged; a job without an accepted result fails."""
         entry.verifying = False
-        rejected = executions.VerdictRejected(message=verdict.reason or "the verifier rejected it")
         for execution in entry.in_state(S.RESULT_PROPOSED):
             if execution.id in verdict.accepted:
                 executions.move(self._ledger, entry, execution, executions.VerdictAccepted(), now)
             elif execution.id in verdict.rejected:
+                rejected = executions.VerdictRejected(message=verdict.reason or "the verifier rejected it")
                 executions.move(self._ledger, entry, execution, rejected, now)
         if not verdict.accepted:
             message = verdict.reason or "no result was accepted"

@@ -5,7 +5,8 @@ Pure, as a part of the requester's machine. `docs/states.md` has the rules in pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from math import inf
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
@@ -67,15 +68,17 @@ class Supervision:
                 message = say.Reconcile(executions=(view,))
                 self._ledger.actions.append(ev.Send(execution.node_id, message, now + RECONCILE_EVERY))
 
-    def deadlines(self, entry: JobEntry, now: UnixSeconds) -> Iterator[UnixSeconds]:
-        """When to `check` this job again."""
+    def next_check(self, entry: JobEntry, now: UnixSeconds) -> UnixSeconds:
+        """When to `check` this job again; infinity if it has no bid and no active execution."""
+        due = inf
         for execution in entry.executions.values():
             if execution.state in ACTIVE:
                 missed = self._liveness.missed_at(entry, execution)
-                yield missed if missed > now else self._liveness.lost_at(entry, execution)
-                yield _reconcile_at(entry, execution)
+                silent = missed if missed > now else self._liveness.lost_at(entry, execution)
+                due = min(due, silent, _reconcile_at(entry, execution))
             elif execution.state == S.BID_RECEIVED:
-                yield entry.bids[execution.id].expires
+                due = min(due, entry.bids[execution.id].expires)
+        return due
 
     def heartbeat(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
         """A node is alive, and so are these executions on it."""

@@ -92,7 +92,7 @@ def test_an_adapter_whose_check_raises_costs_its_node_this_job_only(caplog):
         raise KeyError("image")
 
     assessment = assess(engines={"noop": broken})
-    assert assessment.ineligibility == "KeyError in this node's check of the engine: 'image'"
+    assert assessment.ineligibility == "KeyError in this node's check of the job: 'image'"
     assert "adapter_fault" in caplog.text
 
 
