@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.compute.leftovers import SWEEP_RETRY_DELAY, release_pins, remove_folders, sweep
+from bacalhau_p2p.compute.leftovers import SWEEP_INTERVAL, release_pins, remove_folders, sweep
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.ipfs.store import pin_owners
@@ -61,5 +61,5 @@ async def test_an_engine_that_cannot_be_swept_is_asked_again_later(autojump_cloc
         await trio.sleep(1)
         alive.add(ExecutionID("e-2"))
     (first, _), (second, later) = engine.swept
-    assert second - first == pytest.approx(SWEEP_RETRY_DELAY)
+    assert second - first == pytest.approx(SWEEP_INTERVAL)
     assert later == {"e-1", "e-2"}
