@@ -1,4 +1,7 @@
-"""Real processes over libp2p: what a user does, and what happens when nodes lie, crash or are stopped."""
+"""Real processes over libp2p: what a user does, and what happens when nodes lie, crash or are stopped.
+
+Covers `cli/devstack.py`.
+"""
 
 from __future__ import annotations
 
