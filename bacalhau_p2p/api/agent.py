@@ -34,8 +34,11 @@ def agent_routes(node: Node) -> APIRouter:
 
     @routes.get("/node")
     async def this_node() -> JSON:
-        counters = {**node.transport.counters, **node.messenger.counters}
-        peers = sorted(node.transport.peers)
-        return {**node_to_json(node.info()), "ConnectedPeers": peers, "Counters": counters}
+        return {
+            **node_to_json(node.info()),
+            "ConnectedPeers": sorted(node.transport.peers),
+            "Counters": {**node.transport.counters, **node.messenger.counters},
+            "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
+        }
 
     return routes

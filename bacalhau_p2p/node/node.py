@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -123,6 +124,12 @@ class Node:
             gateway=self._networking.addresses.gateway_url,
             sent=self.clock(),
         )
+
+    @property
+    def ignored_events(self) -> dict[str, Counter[str]]:
+        """By component, the events that changed nothing in its state machine, by kind and state."""
+        components = {"Requester": self._requester, "Compute": self._compute}
+        return {name: service.ignored for name, service in components.items() if service is not None}
 
     def nodes(self) -> list[KnownNode]:
         """Every node that this one knows, itself included, ordered by peer id."""

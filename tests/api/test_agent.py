@@ -23,3 +23,19 @@ async def test_a_node_describes_itself_its_peers_and_its_version(tmp_path):
             version = (await http.get("/api/v1/agent/version")).json()
             assert version["GitVersion"].startswith("v")
             assert (await http.get("/api/v1/agent/alive")).json() == {"Status": "OK"}
+
+
+async def test_a_node_shows_what_it_has_survived_and_ignored(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1, api_port=0) as network:
+        for node, component, ignored in (
+            (network.requester, "Requester", network.requester.requester.ignored),
+            (network.compute[0], "Compute", network.compute[0].ignored_events["Compute"]),
+        ):
+            ignored["Bid for a known execution"] += 2
+            node.messenger.counters["malformed"] += 3
+            transport = ASGITransport(create_app(node))
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234") as http:
+                shown = (await http.get("/api/v1/agent/node")).json()
+            assert list(shown["IgnoredEvents"]) == [component]
+            assert shown["IgnoredEvents"][component]["Bid for a known execution"] == 2
+            assert shown["Counters"]["malformed"] == 3

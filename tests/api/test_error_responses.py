@@ -1,6 +1,6 @@
 """Every error has the same JSON body, whether it is ours, the framework's or unexpected.
 
-Covers `app.py` and `error_responses.py`.
+Covers `app` and `error_responses`.
 """
 
 from __future__ import annotations

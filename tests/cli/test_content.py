@@ -1,4 +1,4 @@
-"""`add`, `content ...` and `get CID` with the API of a real node: `cli/content.py` and `api/content.py`."""
+"""`add`, `content ...` and `get CID` with the API of a real node: `cli.content` and `api.content`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`list`, `describe`, `get` and `cancel`, with a fake node: `cli/jobs.py` and `cli/results.py`."""
+"""`list`, `describe`, `get` and `cancel`, with a fake node: `cli.jobs` and `cli.results`."""
 
 from __future__ import annotations
 

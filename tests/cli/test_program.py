@@ -1,6 +1,6 @@
-"""The program as a whole: start-up, flags of all commands, errors, and `id` and `version` (`cli/agent.py`).
+"""The program as a whole: start-up, flags of all commands, errors, and `id` and `version` (`cli.agent`).
 
-Also covers `cli/root.py`, `cli/lazy_group.py` and `cli/options.py`.
+Also covers `cli.root`, `cli.lazy_group` and `cli.options`.
 """
 
 from __future__ import annotations

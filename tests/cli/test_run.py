@@ -1,6 +1,6 @@
 """`docker run`, `wasm run`, `job run` and `validate`, with a fake node.
 
-Covers `cli/docker_run.py`, `cli/wasm_run.py`, `cli/job_run.py`, `cli/inputs.py` and `cli/submit.py`.
+Covers `cli.docker_run`, `cli.wasm_run`, `cli.job_run`, `cli.inputs` and `cli.submit`.
 """
 
 from __future__ import annotations

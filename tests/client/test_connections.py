@@ -1,6 +1,6 @@
 """Both connections to a node, the async and the blocking one, carry out the same calls in the same way.
 
-Covers `async_connection.py`, `blocking_connection.py`, `upload.py` and `download.py`.
+Covers `async_connection`, `blocking_connection`, `upload` and `download`.
 """
 
 from __future__ import annotations

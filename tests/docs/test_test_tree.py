@@ -16,10 +16,7 @@ UNTESTED_ALONE = frozenset({"__init__", "__main__", "interface"})
 
 INCOMPLETE_ROOMS = frozenset(
     {
-        "api",
         "bprotocol",
-        "cli",
-        "client",
         "components",
         "compute",
         "executors",

@@ -1,6 +1,6 @@
 """Real processes over libp2p: what a user does, and what happens when nodes lie, crash or are stopped.
 
-Covers `cli/devstack.py`.
+Covers `cli.devstack`.
 """
 
 from __future__ import annotations
