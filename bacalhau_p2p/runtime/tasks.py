@@ -26,18 +26,27 @@ class CarriedError:
 
     @contextmanager
     def captured(self) -> Iterator[None]:
-        """End the block at an error and keep it. Cancellation passes."""
+        """End the block at an error and keep it. Cancellation passes, also if a nursery has wrapped it."""
         try:
             yield
-        except (trio.Cancelled, GeneratorExit):
+        except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - raised again by raise_if_captured
+        except BaseException as error:
+            if _has_cancelled(error):
+                raise
             self._error = error
 
     def raise_if_captured(self) -> None:
         """Raise the error as it was raised in the block."""
         if self._error is not None:
             raise self._error
+
+
+def _has_cancelled(error: BaseException) -> bool:
+    """A nursery inside the block wraps even a lone Cancelled in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
 
 
 @asynccontextmanager

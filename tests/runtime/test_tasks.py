@@ -139,14 +139,18 @@ async def test_an_iteration_ends_with_its_source_and_may_be_left_before():
     assert count.closed
 
 
-async def test_a_cancellation_of_the_block_is_absorbed_also_when_it_comes_out_of_a_nursery_inside(endless):
-    async def cancel_outer(scope: trio.CancelScope) -> None:
+def test_a_cancellation_of_the_block_is_absorbed_also_when_a_nursery_inside_has_wrapped_it(endless):
+    async def cancel(scope: trio.CancelScope) -> None:
         await trio.testing.wait_all_tasks_blocked()
         scope.cancel()
 
-    async with background() as outer:
-        outer.start_soon(cancel_outer, outer.cancel_scope)
-        async with background() as inner:
-            inner.start_soon(endless)
-            await trio.sleep_forever()
+    async def main() -> str:
+        async with background() as outer:
+            outer.start_soon(cancel, outer.cancel_scope)
+            async with background() as inner:
+                inner.start_soon(endless)
+                await trio.sleep_forever()
+        return "reached"
+
+    assert trio.run(main) == "reached"
     assert endless.ended
