@@ -23,7 +23,7 @@ PIECE_SIZE = 1024 * 1024
 """Bytes of a piece of the stream, or a little more; a piece is shorter when the next block is missing."""
 
 _RECENT_SIZE = 8 * 1024 * 1024
-"""Bytes of blocks that are kept in memory from their arrival until their turn; others are read again."""
+"""Bytes of blocks that stay in memory until they are streamed; other blocks are read from the store."""
 
 
 class RecentBlocks:
@@ -35,7 +35,7 @@ class RecentBlocks:
         self._blocks: dict[CID, bytes] = {}
         self._free = size
         self.dropped_any = False
-        """Whether a block was dropped that nobody had taken."""
+        """Whether a block was dropped before it was taken."""
 
     def __contains__(self, cid: object) -> bool:
         with self._lock:
@@ -59,7 +59,7 @@ class RecentBlocks:
             return block
 
     def take_large(self, cid: CID) -> bytes | None:
-        """`take` the block unless it is small: a piece of small ones is so many that it takes a thread."""
+        """`take` the block unless it is small: a piece with many small blocks is put together in a thread."""
         with self._lock:
             large = len(self._blocks.get(cid, b"")) > MAX_SMALL
         return self.take(cid) if large else None

@@ -1,7 +1,7 @@
 """Files and folders on disk to UnixFS blocks, with the CIDs of `ipfs add -r --cid-version=1`.
 
 A path is read once, front to back, and its blocks are passed on as they are made: memory holds one chunk,
-the links of one file and the names of the open folders, whatever the size.
+the links of one file and the names of the open folders, at any size.
 
 Imported are files, folders (also empty ones) and, by option, symlinks, which are never followed. As with
 kubo, names that start with a dot are left out of folders unless `hidden` is set, and mode and time do not
@@ -57,8 +57,8 @@ def build(
     """Pass every block of the file, folder or symlink at `path` to `sink`, the root last.
 
     A block that occurs twice is passed twice. Raises ContentError for what cannot be read, a name that is
-    not UTF-8 and a symlink under "refuse", ContentTooLarge for what nobody could fetch under `limits`, and
-    what `sink` raises.
+    not UTF-8 and a symlink under "refuse", ContentTooLarge for content above `limits`, and what `sink`
+    raises.
     """
     blocks = iterate_blocks(path, symlinks=symlinks, hidden=hidden, profile=profile, limits=limits)
     try:
@@ -119,7 +119,7 @@ def is_small_folder(folder: Path) -> bool:
 
 class _Import:
     """One walk over a path. Folders are opened by descriptor, so that a symlink that replaces a folder
-    meanwhile is not followed."""
+    during the walk is not followed."""
 
     def __init__(self, symlinks: Symlinks, hidden: bool, profile: Profile, limits: Limits) -> None:
         self._symlinks = symlinks

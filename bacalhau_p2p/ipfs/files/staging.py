@@ -1,7 +1,7 @@
 """A hidden folder beside a target, in which content is written before it is moved into place.
 
-A failure or a cancellation leaves nothing behind. What a killed process leaves, the next one that writes to
-the same target removes: the folder is locked while its process lives, which tells leftovers apart.
+A failure or a cancellation leaves nothing behind. The folder of a killed process is removed by the next
+process that writes to the same target: a folder without a lock belongs to no living process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ same name; or replace it as a whole."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPLACED = "replaced"
-"""Where what the target was before is kept until the new content is in place."""
+"""The name under which the old target is kept until the new content is in place."""
 _SLOTS = 8
 """Names that the folder may have, so that leftovers are found without listing the parent."""
 
@@ -95,7 +95,7 @@ def _create_folder(slots: Sequence[str], parent: int) -> tuple[str, int]:
 
 
 def _remove_leftover(name: str, parent: int, target: str) -> None:
-    """Remove the folder of a process that is gone, and move back what it had taken from the target.
+    """Remove the folder of a process that has ended, and restore the target if that had moved it there.
 
     A folder is left alone when it is in use, belongs to another user or is on a file system without locks.
     """

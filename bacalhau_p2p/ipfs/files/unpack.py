@@ -2,7 +2,7 @@
 
 Blocks that arrive depth first are written to their files at once. A block that is used more than once
 arrives once: its other uses are deferred until everything is there and was added up, so that what is
-written before that is never more than what arrived, whatever the DAG expands to.
+written before that is never more than what arrived, even if the DAG expands to much more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where blocks are read from, whatever the store."""
+"""Where blocks are read from: a store, a spool, or blocks in memory."""
 
 from __future__ import annotations
 

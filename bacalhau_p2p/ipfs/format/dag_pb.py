@@ -32,7 +32,7 @@ class NodeType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PBLink:
-    """A link of a dag-pb block. `tsize` declares the bytes of all blocks below it; nobody verifies it."""
+    """A link of a dag-pb block. `tsize` declares the bytes of all blocks below it and is not verified."""
 
     cid: CID
     name: bytes

@@ -154,7 +154,7 @@ class _DagStat:
         while some := list(islice(entries, _SIZES_AT_ONCE)):
             sizes = self._bulk.sizes([cid for _, cid in some if cid.codec == RAW])
             for entry in some:
-                self._sizes = sizes  # again for each: a folder in between had its own
+                self._sizes = sizes  # set for each entry: a folder before it has replaced them
                 yield entry
 
     def _add_parts(self, cid: CID, node: File, depth: int) -> int:

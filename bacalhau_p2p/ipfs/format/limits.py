@@ -1,7 +1,7 @@
 """How large content may be: checked before it is fetched and again on every step through it.
 
 A DAG is cheap to make and expensive to follow: five blocks of 13 kB can expand to 13 GB, and a chain of
-blocks can nest without end. Whoever walks a DAG counts as it goes and calls these checks.
+blocks can nest without end. Every walk through a DAG counts as it goes and calls these checks.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ A killed process leaves each block whole or absent. Only `sync` waits for the di
 otherwise is found when the store is opened or the block is read, since every read verifies the hash; it
 counts as missing then.
 
-Unpinned blocks that nobody uses stay until space is needed: `collect` removes them, the oldest first, and a
-`put` that would exceed the quota calls it.
+Blocks that are neither pinned nor in use stay until space is needed: `collect` removes them, the oldest
+first, and a `put` that would exceed the quota calls it.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class BlockStore:
     def pin(self, cid: CID, owner: str, expires: float | None = None) -> None:
         """Pin the DAG below `cid` for `owner`; a second pin of the same owner replaces the expiry.
 
-        Blocks that are removed before this returns are not noticed: hold the root meanwhile.
+        It does not notice blocks that are removed before it returns: hold the root until then.
         Raises ContentError when the disk refuses.
         """
         with disk_errors(f"pin {cid}"):

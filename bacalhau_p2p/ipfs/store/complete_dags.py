@@ -25,7 +25,7 @@ class CompleteDags:
             return root.v1 in self._stats
 
     def get(self, root: CID, compute: Callable[[], DagStat]) -> DagStat:
-        """The stat of a DAG; it is computed unless it is known, and kept when the DAG is complete."""
+        """The stat of a DAG, from the cache or computed; it is cached when the DAG is complete."""
         with self._lock:
             known, removals = self._stats.get(root.v1), self._removals
         if known is not None:

@@ -1,7 +1,7 @@
-"""Removes blocks that nobody needs: marks what is reachable from pins and uses, sweeps the rest.
+"""Removes unneeded blocks: marks what is reachable from pins and uses, and sweeps the rest.
 
 Other threads go on adding, fetching and reading; the `LiveSet` records what they need. A process that is
-killed in the middle leaves whole blocks: some blocks of an unneeded DAG may be gone.
+killed in the middle leaves whole blocks: some blocks of an unneeded DAG may be missing.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def collect(
     bytes_to_free: float = inf,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> Collected:
-    """Remove blocks that nobody needs, the oldest first, until `bytes_to_free` are free or none is left.
+    """Remove unneeded blocks, the oldest first, until `bytes_to_free` are free or none is left.
 
     `pinned` is called once, after the live set has begun to record. `checkpoint` may raise to stop.
     Only one collection may run at a time.
@@ -125,7 +125,7 @@ def _links(store: CollectableStore, cid: CID) -> list[CID]:
     try:
         return [link for link, _ in links_of(decode(cid, block, store.limits), ROOT, store.limits)]
     except (InvalidContent, ContentTooLarge):
-        return []  # nobody can read any further either
+        return []  # it cannot be read any further either
 
 
 def _newest_to_remove(
@@ -156,7 +156,7 @@ def _sweep(
     newest: float,
     checkpoint: Callable[[], None],
 ) -> Collected:
-    """Remove the unmarked blocks of one page, after marking what came into use meanwhile."""
+    """Remove the unmarked blocks of one page, after marking what has come into use since."""
     while True:
         with live.lock:
             if not live.has_new_roots:

@@ -20,8 +20,8 @@ Batch = set[bytes]
 class LiveSet:
     """What is in use. May be called from any thread.
 
-    `lock` is held while blocks are removed, and by whatever must not happen in the middle of that; no
-    block is read or written while it is held.
+    `lock` is held while blocks are removed, and for everything that must not happen in the middle of that;
+    no block is read or written under it.
     """
 
     def __init__(self) -> None:
@@ -104,5 +104,5 @@ class LiveSet:
         return bool(self._new_roots)
 
     def has_block(self, digest: bytes) -> bool:
-        """Whether a block was put meanwhile or is in a batch. Must be called with `lock` held."""
+        """Whether a block was put since the collection began or is in a batch. `lock` must be held."""
         return digest in (self._put_meanwhile or ()) or any(digest in batch for batch in self._batches)

@@ -10,23 +10,12 @@ from bacalhau_p2p.ipfs.files.importer import SMALL_ENTRIES, build
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.runtime.threads import Threads
 from tests.support.blocks.contents import alone, unreachable
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    return folder
-
-
-def fill(folder, entries: int, size: int = 0) -> None:
-    for number in range(entries):
-        (folder / str(number)).write_bytes(bytes(size))
+from tests.support.blocks.dag_makers import fill
 
 
 @pytest.mark.parametrize("entries", [3, SMALL_ENTRIES + 1])
-async def test_small_and_large_folders_are_added_alike(folder, tmp_path, entries):
-    fill(folder, entries, 100)
+async def test_small_and_large_folders_are_added_alike(tmp_path, entries):
+    folder = fill(tmp_path / "folder", entries, 100)
     (folder / "sub").mkdir()
     with BlockStore(tmp_path / "store") as store:
         added = await alone(store).add(folder, pin_owner="job")
@@ -40,8 +29,8 @@ class NoThreads(Threads):
         raise AssertionError("no thread may be used")
 
 
-async def test_small_folders_need_no_thread(folder, tmp_path):
-    fill(folder, 3, 100)
+async def test_small_folders_need_no_thread(tmp_path):
+    folder = fill(tmp_path / "folder", 3, 100)
     with BlockStore(tmp_path / "store") as store:
         content = Content(store, Exchange(store, unreachable), threads=NoThreads(1))
         added = await content.add(folder, pin_owner="job")

@@ -13,7 +13,7 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.format.profiles import UNIXFS_V1_2025, Profile
-from tests.support.blocks.dag_makers import MemoryBlocks, blob, results_folder
+from tests.support.blocks.dag_makers import MemoryBlocks, blob, fill, results_folder
 
 EMPTY_FOLDER = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
 
@@ -191,11 +191,6 @@ def folder(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     return folder
-
-
-def fill(folder, entries: int, size: int = 0) -> None:
-    for number in range(entries):
-        (folder / str(number)).write_bytes(bytes(size))
 
 
 def test_a_folder_is_small_up_to_a_number_of_entries(folder):

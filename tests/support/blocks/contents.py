@@ -13,11 +13,11 @@ from bacalhau_p2p.ipfs.store.block_store import BlockStore
 
 
 async def unreachable(peer, protocol):
-    raise AssertionError("no peer may be asked")
+    raise AssertionError("no peer may be contacted")
 
 
 def alone(store: BlockStore) -> Content:
-    """The content of a node that knows no peers and fails the test when it asks one."""
+    """The content of a node without peers; the test fails if it contacts one."""
     return Content(store, Exchange(store, unreachable))
 
 
@@ -27,6 +27,6 @@ async def pieces(stream: bytes, step: int = 100_000) -> AsyncIterator[bytes]:
 
 
 def packed_under_its_root(path: Path) -> bytes:
-    """A CAR as `ipfs dag import` takes it: the root is in its header, the leaves stand first."""
+    """A CAR as `ipfs dag import` accepts it: the root is in its header, the leaves come first."""
     blocks = dict(iterate_blocks(path))  # each block once
     return header([cid_of(path)]) + b"".join(section(cid, block) for cid, block in blocks.items())

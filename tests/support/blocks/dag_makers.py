@@ -1,4 +1,4 @@
-"""Blocks made by hand, for what no honest builder makes, and a store of them in memory."""
+"""Folders, and blocks made by hand, also such as no honest builder makes; a store of them in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bacalhau_p2p.ipfs.format.subtree import Blocks, Subtree
 
 
 class MemoryBlocks:
-    """A block source over a dict; `reads` counts how often a block was read."""
+    """A block source over a dict; `reads` counts how many blocks were read."""
 
     def __init__(self) -> None:
         self.blocks: dict[CID, bytes] = {}
@@ -67,7 +67,7 @@ class MemoryBlocks:
 
 
 def blob(size: int, seed: int) -> bytes:
-    """The random content of the known pairs: calls of 1 MiB, the last shorter."""
+    """The same random bytes for the same seed, drawn in pieces of 1 MiB."""
     generator = random.Random(seed)
     return b"".join(generator.randbytes(min(1 << 20, size - start)) for start in range(0, size, 1 << 20))
 
@@ -83,7 +83,7 @@ def results_folder(path: Path) -> Path:
 
 
 def tree(path: Path) -> dict[str, bytes | str | None]:
-    """What lies below `path`: files by content, folders as None, symlinks as their target."""
+    """Everything below `path`: the content of files, None for folders, the target of symlinks."""
     found: dict[str, bytes | str | None] = {}
     for entry in sorted(path.rglob("*")):
         name = str(entry.relative_to(path))
@@ -92,6 +92,14 @@ def tree(path: Path) -> dict[str, bytes | str | None]:
         else:
             found[name] = entry.read_bytes() if entry.is_file() else None
     return found
+
+
+def fill(folder: Path, entries: int, size: int = 0) -> Path:
+    """A folder with so many files of `size` zero bytes."""
+    folder.mkdir(exist_ok=True)
+    for number in range(entries):
+        (folder / str(number)).write_bytes(bytes(size))
+    return folder
 
 
 def names(folder: Path) -> list[str]:

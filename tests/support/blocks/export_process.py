@@ -1,6 +1,6 @@
-"""Exports in a process that may be killed: export_process.py TARGET EXISTING.
+"""An export in a process that tests can kill: export_process.py TARGET EXISTING.
 
-Before each block and after each renaming it says what comes or came, and waits for a line on stdin.
+Before each block and after each rename it prints the name of that step, and waits for a line on stdin.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def main() -> None:
     _, target, existing = sys.argv
     rename, blocks = os.rename, MemoryBlocks()
 
-    def told(source: str, name: str, **folders: int) -> None:
+    def rename_and_step(source: str, name: str, **folders: int) -> None:
         rename(source, name, **folders)
         step("renamed")
 
-    os.rename = told  # type: ignore[assignment]
+    os.rename = rename_and_step  # type: ignore[assignment]
     export(
         content(blocks),
         Path(target),

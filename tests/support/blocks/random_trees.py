@@ -1,4 +1,4 @@
-"""Folders of random shape, each from a seed, with sizes on both sides of the limits of UnixFS."""
+"""Folders of random shape, one for each seed, with sizes on both sides of the limits of UnixFS."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _LETTERS = [
     "日本語中文字漢한국어",
     "العربيةעברית",
     "🙂𝄞🜁👩\u200d🔬",
-    "e\u0301a\u0308\u212b\ufb01",  # what a normalisation would change
+    "e\u0301a\u0308\u212b\ufb01",  # what Unicode normalisation would change
     "\n\t\x01\x7f\u00a0\u2028",
 ]
 
 
 _CROWDS = [(220, 1023), (220, 1025), (254, 903), (254, 904), (148, 3000)]
-"""Bytes of each name, and entries: just below 262,144 bytes and just above, twice; and double.
+"""Bytes of each name and number of entries: just below 262,144 bytes and just above, twice; and double.
 
-Exactly 262,144 is where implementations differ: a folder is sharded from there in older ones, aleph-cid and
-kubo 0.22 among them, and above there in ours and newer ones.
+Implementations differ at exactly 262,144: older ones, such as aleph-cid and kubo 0.22, shard the folder,
+newer ones and ours do not.
 """
 _LONG = [LINKS * CHUNK - 1, LINKS * CHUNK, LINKS * CHUNK + 1, (LINKS + 1) * CHUNK]
 _EDGES = [chunks * CHUNK + more for chunks in (1, 2, 3) for more in (-1, 0, 1)]
 
 
 def make_tree(folder: Path, seed: int) -> Path:
-    """Make `folder`, which has no empty folders, no symlinks and no hidden names.
+    """Create `folder` without empty folders, symlinks and hidden names.
 
-    Of 200 seeds in a row some have each crowd, each long file and each edge.
+    Among any 200 consecutive seeds, each crowd, each long file and each edge occurs.
     """
     generator = random.Random(seed)
     folder.mkdir(parents=True)
@@ -64,7 +64,7 @@ def _size(generator: random.Random) -> int:
 
 
 def _name(generator: random.Random, most: int = 255) -> str:
-    """Of one to `most` bytes, mostly few."""
+    """A name of one to `most` bytes, mostly a short one."""
     letters = generator.choice(_LETTERS) + generator.choice(_LETTERS)
     length = most if generator.random() < 0.05 else generator.randint(1, 20)
     name = ""
@@ -83,7 +83,7 @@ def _sparse(file: Path, size: int, generator: random.Random) -> None:
 
 
 def _crowd(folder: Path, width: int, entries: int, generator: random.Random) -> None:
-    """A folder of so many entries, with names of `width` bytes each."""
+    """A folder with so many entries, each with a name of `width` bytes."""
     folder.mkdir()
     for number in range(entries):
         start = f"{number}-{_name(generator, 60)}"

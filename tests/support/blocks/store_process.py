@@ -1,8 +1,9 @@
-"""Work on block stores in processes that may be killed at any moment.
+"""Work on block stores in processes that tests can kill at any moment.
 
-Heeds lines of JSON: ["add", STORE, PATH], ["fetch", STORE, CID, SOCKET], ["collect", STORE]. Each is done in
-a child, forked so that nobody waits for imports again. Prints "pid N", "." for every step, then "end STATUS",
-in records of one size: of those a pipe holds few, and so a child is never much ahead of who reads them.
+Reads jobs as lines of JSON: ["add", STORE, PATH], ["fetch", STORE, CID, SOCKET], ["collect", STORE]. Each job
+runs in a forked child, which saves the time for imports. Prints "pid N", "." for every step, then
+"end STATUS", in records of a fixed size: a pipe holds few of them, so that a child is never far ahead
+of the test.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ RECORD = 512
 """Bytes of a record. A pipe of 4,096 bytes holds eight."""
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     os.write(1, text.ljust(RECORD).encode())
 
 
 class Watched(BlockStore):
-    """Tells of each large block once it is stored."""
+    """Prints a step after each large block is stored."""
 
     def put_all_verified(self, blocks: Iterable[tuple[CID, bytes]], batch: Batch | None = None) -> None:
         blocks = list(blocks)
         super().put_all_verified(blocks, batch)
         for _, block in blocks:
             if len(block) > MAX_SMALL:
-                tell(".")
+                report(".")
 
 
 async def open_socket(path: str) -> trio.SocketStream:
@@ -71,9 +72,9 @@ def content(blocks: BlockStore, socket: str = "") -> Content:
 
 
 def collect(store: str) -> None:
-    block_table.PAGE_SIZE = 5  # so that there are many steps between which it can be killed
+    block_table.PAGE_SIZE = 5  # many steps at which it can be killed
     with Watched(Path(store)) as blocks:
-        blocks.collect(checkpoint=lambda: tell("."))
+        blocks.collect(checkpoint=lambda: report("."))
 
 
 WORK: dict[str, Callable[..., None]] = {"add": add, "fetch": fetch, "collect": collect}
@@ -86,7 +87,7 @@ def main() -> None:
         if not child:
             status = 1
             try:
-                tell(f"pid {os.getpid()}")
+                report(f"pid {os.getpid()}")
                 WORK[work](*words)
                 status = 0
             except BaseException:
@@ -95,7 +96,7 @@ def main() -> None:
             finally:
                 os._exit(status)
         _, status = os.waitpid(child, 0)
-        tell(f"end {os.waitstatus_to_exitcode(status)}")
+        report(f"end {os.waitstatus_to_exitcode(status)}")
 
 
 if __name__ == "__main__":
