@@ -75,7 +75,7 @@ def test_whole_jobs_need_nothing_of_the_world():
         with the_world_forbidden():
             outcome = world.run()
         assert outcome.violation is None
-        ends += Counter(world.ends())
+        ends += Counter(world.users.ends())
     assert ends.keys() >= {"Completed", "Failed", "Stopped"}
 
 

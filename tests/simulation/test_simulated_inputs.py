@@ -20,8 +20,8 @@ def test_every_promise_is_kept_where_nodes_look_before_they_bid():
         outcome = world.run()
         assert outcome.violation is None, f"{outcome.violation}\n{outcome.plan}"
         struck += outcome.struck
-        ends += Counter(world.ends())
-        looks += sum(node.engine.looks for node in world.nodes.values())
+        ends += Counter(world.users.ends())
+        looks += sum(node.engine.inspections for node in world.nodes.values())
     assert looks >= 200
-    assert struck["look: hang"] >= 5
+    assert struck["inspect: hang"] >= 5
     assert ends["Completed"] >= 40

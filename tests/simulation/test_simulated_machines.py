@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from tests.simulation.__main__ import main
-from tests.simulation.checks import invariants
+from tests.simulation.checks import jobs as job_checks
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.plans.expand import POINTS, expand, returning
 from tests.simulation.plans.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
@@ -147,7 +147,7 @@ def test_a_container_that_is_run_again_too_soon_is_noticed():
         """Whether it is noticed at the end of the world, and not only as it happens."""
         with (
             mutated("give up containers as anything else"),
-            mock.patch.object(invariants, "FELL_SILENT", "?"),
+            mock.patch.object(job_checks, "FELL_SILENT", "?"),
         ):
             return World(returning(seed, rng_for(seed, "plan"))).run().violation
 

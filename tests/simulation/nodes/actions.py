@@ -1,23 +1,27 @@
-"""What the machines of a simulated node ask for, done by its engine and told to the watch."""
+"""Carries out what the machines of a simulated node ask for, with the node's engine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.verifiers.deterministic import judge
 from bacalhau_p2p.verifiers.interface import Verdict
+from tests.simulation.nodes.engine import Engine
+from tests.simulation.nodes.observer import Observer
+from tests.simulation.nodes.process import Process
 
-if TYPE_CHECKING:
-    from tests.simulation.nodes.node import Life
+VERIFICATION_SECONDS = 0.05
 
 
-def perform_for_requester(life: Life, action: Any) -> None:
+def perform_for_requester(
+    action: Any, process: Process, engine: Engine, report: Callable[[rv.Event], None]
+) -> None:
+    """`report` is called with the verdict, unless the verifier is planned to hang."""
     assert isinstance(action, rv.Verify)
-    world, requester = life.world, life.requester
-    assert requester is not None
-    outcome = life.node.engine.outcome_of("verify")
+    outcome = engine.outcome_of("verify")
     answer: rv.Event
     if outcome in ("retryable", "permanent"):
         answer = rv.VerifierFailed(action.job_id, "the verifier fell over")
@@ -28,28 +32,29 @@ def perform_for_requester(life: Life, action: Any) -> None:
         everybody = frozenset(proposal.execution_id for proposal in action.proposals)
         answer = rv.Verified(action.job_id, Verdict(accepted=everybody, rejected=frozenset()))
     if outcome != "hang":
-        world.at(world.now + 0.05, life.guarded(lambda: requester.put(answer)))
+        process.at(process.timeline.now + VERIFICATION_SECONDS, lambda: report(answer))
 
 
-def perform_for_compute(life: Life, action: Any) -> None:
-    engine, watch = life.node.engine, life.world.watch
+def perform_for_compute(
+    action: Any, process: Process, engine: Engine, report: Callable[[cv.Event], None], observer: Observer
+) -> None:
+    """`report` is called with what a step came to."""
     match action:
         case cv.Inspect():
-            engine.look(life, action)
+            engine.inspect(process, report, action)
         case cv.StopInspection():
-            engine.stop_looking(action)
+            engine.stop_inspecting(action)
         case cv.Prepare(execution):
-            watch.preparing(life.node, execution)
-            engine.prepare(life, execution)
+            observer.preparing(execution)
+            engine.prepare(process, report, execution)
         case cv.Run(execution):
-            survives = life.world.job_plans[execution.spec.name].survives
-            watch.running(life.node, execution, survives=survives)
-            engine.run(life, execution)
+            observer.running(process.peer, execution)
+            engine.run(process, report, execution)
         case cv.Reattach(execution):
-            engine.reattach(life, execution)
+            engine.reattach(process, report, execution)
         case cv.Publish(execution):
-            watch.publishing(life.node, execution)
-            engine.publish(life, execution)
+            observer.publishing(execution)
+            engine.publish(process, report, execution)
         case cv.Stop(execution_id):
             engine.stop(execution_id)
         case cv.CleanUp(execution):

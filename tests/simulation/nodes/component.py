@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.components.commit_plan import (
@@ -19,150 +19,158 @@ from bacalhau_p2p.components.commit_plan import (
     QueuedEvent,
 )
 from bacalhau_p2p.components.protocol import Broadcast, Machine, MessageReceived, Send, Store, TimePassed
-from tests.simulation.nodes.store import Durable
-
-if TYPE_CHECKING:
-    from tests.simulation.nodes.node import Life
+from tests.simulation.nodes.messaging import Messaging
+from tests.simulation.nodes.observer import Observer
+from tests.simulation.nodes.process import Process
+from tests.simulation.nodes.store import SimulatedStore
 
 
 class Component:
-    """A driver with places between the steps of a plan at which the node may die."""
+    """A driver with places between the steps of a plan at which the process may die."""
 
     def __init__(
-        self, life: Life, machine: Machine, durable: Durable, perform: Callable[[Life, Any], None]
+        self,
+        process: Process,
+        messaging: Messaging,
+        observer: Observer,
+        machine: Machine,
+        store: SimulatedStore,
+        *,
+        perform: Callable[[Any], None],
+        ticked: Callable[[], None] = lambda: None,
     ) -> None:
-        self.life = life
+        """`perform` begins an action of the component's own. `ticked` is called when a tick's events are
+        handled."""
         self.machine = machine
-        self.durable = durable
+        self.store = store
+        self._process = process
+        self._timeline = process.timeline
+        self._messaging = messaging
+        self._observer = observer
         self._perform = perform
+        self._ticked = ticked
+        self._planner = CommitPlanner(messaging.compose)
         self._queue: list[QueuedEvent] = []
-        self._planner = CommitPlanner(life.compose)
         self._wake_at: float | None = None
         self._ticking = False
 
     def put(self, event: Any) -> None:
-        self.put_item(QueuedEvent(event))
+        """Handle the event in the next tick, which is now."""
+        self.enqueue(QueuedEvent(event))
 
-    def hear(self, arrival: Arrival) -> None:
-        self.put_item(QueuedEvent(MessageReceived(arrival.author, arrival.message), arrival))
+    def receive(self, arrival: Arrival) -> None:
+        self.enqueue(QueuedEvent(MessageReceived(arrival.author, arrival.message), arrival))
 
-    def put_item(self, queued: QueuedEvent) -> None:
+    def enqueue(self, queued: QueuedEvent) -> None:
         self._queue.append(queued)
         if not self._ticking:
             self._ticking = True
-            self.life.world.at(self.life.world.now, self.life.guarded(self._tick))
+            self._process.at(self._timeline.now, self._tick)
 
-    def tidy(self) -> None:
-        """Let go of messages that are acknowledged or given up; nothing hangs on when."""
-        if delivered := self.life.take_finished(self.durable):
-            self.durable.commit(Commit(power_safe=False), delivered)
+    def clean_up(self) -> None:
+        """Remove delivered messages from the outbox. Nothing depends on when."""
+        if delivered := self._messaging.take_finished(self.store):
+            self.store.commit(Commit(power_safe=False), delivered)
 
     # --- one tick -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        life, world = self.life, self.life.world
-        if world.now < life.busy_until:
-            world.at(life.busy_until, life.guarded(self._tick))
+        if self._process.postpones(self._tick):
             return
         self._ticking = False
         queue, self._queue = self._queue, []
-        now = life.clock()
+        now = self._process.clock()
         handled = [self._handle(queued, now) for queued in queue]
         due = self.machine.next_deadline()
         if due is not None and due <= now:
             passed = TimePassed()
             handled.append(Handled(QueuedEvent(passed), self.machine.handle(passed, now)))
-        world.watch.after_tick(self, now)
-        life.after_tick(self)
+        self._observer.ticked(self.machine, now)
+        self._ticked()
         for each in handled:
             for action in each.actions:
                 if isinstance(action, Store):
-                    world.note(life.node.peer, "moved", None, action.record)
+                    self._timeline.note(self._process.peer, "moved", None, action.record)
         self._carry_out(self._planner.plan(handled, now))
-        self._wake_later()
+        self._set_alarm()
 
     def _handle(self, queued: QueuedEvent, now: float) -> Handled:
-        life = self.life
         if queued.arrival is not None:
-            life.world.watch.before_handling(self, queued.arrival)
+            self._observer.handling(self.store, queued.arrival)
         actions = list(self.machine.handle(queued.event, now))
-        life.world.note(life.node.peer, "handled", queued.arrival, queued.event)
+        self._timeline.note(self._process.peer, "handled", queued.arrival, queued.event)
         if queued.arrival is not None:
-            life.world.watch.handled(self, queued.arrival, actions)
+            self._observer.handled(self._process.peer, self.store, queued.arrival, actions)
         return Handled(queued, actions)
 
     def _carry_out(self, steps: Sequence[PlanStep], begin: int = 0) -> None:
-        life = self.life
         for number in range(begin, len(steps) + 1):
             self._crash_point_before(steps, number)
             match steps[number] if number < len(steps) else None:
                 case Commit() as commit:
                     self._commit(commit)
-                    if life.busy_until > life.world.now:
-                        rest = partial(self._carry_out, steps, number + 1)
-                        life.world.at(life.busy_until, life.guarded(rest))
+                    if self._process.postpones(partial(self._carry_out, steps, number + 1)):
                         return
                 case Acknowledge(arrival):
-                    life.settle(arrival)
+                    self._messaging.acknowledge(arrival)
                 case Confirm(queued):
                     assert queued.confirm is not None
                     queued.confirm()
                 case Dispatch(message):
-                    life.world.watch.posted(self.durable, message.envelope)
-                    life.dispatch(message)
+                    self._observer.dispatching(self.store, message.envelope)
+                    self._messaging.dispatch(message)
                 case Perform(action):
                     self._act(action)
 
     def _crash_point_before(self, steps: Sequence[PlanStep], number: int) -> None:
-        """The node may be planned to die before the step of this number, or after the last one."""
+        """The process may be planned to die before the step of this number, or after the last one."""
         before = steps[number - 1] if number > 0 else None
         step = steps[number] if number < len(steps) else None
         commits = [each for each in steps[:number] if isinstance(each, Commit)]
         settles = bool(commits) and commits[-1].power_safe
         if settles and before is commits[-1]:
-            self.life.point("before settling")
+            self._process.crash_point("before settling")
         if isinstance(step, Acknowledge | Confirm):
             return
         if settles and isinstance(before, Commit | Acknowledge | Confirm):
-            self.life.point("after settling")
+            self._process.crash_point("after settling")
         effects = [each for each in steps[:number] if isinstance(each, Dispatch | Perform)]
         if isinstance(step, Dispatch | Perform) and len(effects) == 1:
-            self.life.point("amid effects")
+            self._process.crash_point("amid effects")
 
     def _commit(self, commit: Commit) -> None:
-        life = self.life
-        life.begin_commit()
-        self.durable.commit(commit, life.take_finished(self.durable))
-        life.world.watch.committed(self, commit)
-        life.point("after commit")
+        self._process.begin_commit()
+        self.store.commit(commit, self._messaging.take_finished(self.store))
+        self._observer.committed(self._process.peer, self.store, commit)
+        self._process.crash_point("after commit")
 
     def _act(self, action: Any) -> None:
         match action:
             case Send(to, message, give_up_at):
-                self.life.dispatch(self.life.compose(to, message, give_up_at))
+                self._messaging.dispatch(self._messaging.compose(to, message, give_up_at))
             case Broadcast(message):
-                self.life.broadcast(message)
+                self._messaging.broadcast(message)
             case _:
-                self._perform(self.life, action)
+                self._perform(action)
 
     # --- time -----------------------------------------------------------------------------------
 
-    def _wake_later(self) -> None:
-        """Be back at the machine's next deadline, or when what waits is to be committed."""
+    def _set_alarm(self) -> None:
+        """Tick again at the machine's next deadline, or when what waits is to be committed."""
         clocks = [clock for clock in (self.machine.next_deadline(), self._planner.due) if clock is not None]
         if not clocks:
             return
         due = min(clocks)
-        when = self.life.world_time(due)
+        when = self._process.world_time(due)
         if self._wake_at is None or when < self._wake_at:
             self._wake_at = when
-            self.life.world.at(when, self.life.guarded(lambda: self._woken(when, due)))
+            self._process.at(when, lambda: self._alarm(when, due))
 
-    def _woken(self, when: float, due: float) -> None:
+    def _alarm(self, when: float, due: float) -> None:
         if self._wake_at != when:
             return
         self._wake_at = None
-        self.life.clock_is_at_least(due)
+        self._process.advance_clock(due)
         if not self._ticking:
             self._ticking = True
             self._tick()

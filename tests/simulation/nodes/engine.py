@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.execution import Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState
-from tests.simulation.nodes.network import grained
-from tests.simulation.plans.plan import OUTLIVING, JobPlan, Step, StepFault, StepOutcome
+from tests.simulation.nodes.network import next_step
+from tests.simulation.nodes.process import Process
+from tests.simulation.nodes.timeline import Timeline
+from tests.simulation.plans.plan import OUTLIVING, JobPlan, NodePlan, Step, StepFault, StepOutcome
 
-if TYPE_CHECKING:
-    from tests.simulation.nodes.node import Life, SimulatedNode
+Report = Callable[[ev.Event], None]
+"""Gives the component of the process what a step came to."""
 
 
-def _look_at(job: ev.Inspect | ev.StopInspection) -> ExecutionID:
-    """What a look goes by: there is no execution yet."""
-    return ExecutionID(f"look at {job.job_id} of {job.requester}")
+def _inspection_of(job: ev.Inspect | ev.StopInspection) -> ExecutionID:
+    """What an inspection goes by: there is no execution yet."""
+    return ExecutionID(f"inspection of {job.job_id} of {job.requester}")
 
 
 @dataclass(slots=True)
@@ -39,8 +40,13 @@ class _Run:
 class Engine:
     """The machine under a node: outlives the node's process, but not its power."""
 
-    def __init__(self, node: SimulatedNode, faults: list[StepFault]) -> None:
-        self._node = node
+    def __init__(
+        self, plan: NodePlan, jobs: Mapping[str, JobPlan], faults: Iterable[StepFault], timeline: Timeline
+    ) -> None:
+        """`jobs` are all jobs of the world, by name."""
+        self._plan = plan
+        self._jobs = jobs
+        self._timeline = timeline
         self._faults = {(fault.step, fault.number): fault.outcome for fault in faults}
         self._steps: Counter[str] = Counter()
         self._under_way: dict[ExecutionID, object] = {}
@@ -50,43 +56,44 @@ class Engine:
         self.truth: dict[ExecutionID, str] = {}
         """What each run really gave."""
         self.started: Counter[ExecutionID] = Counter()
-        self.looks = 0
-        """Jobs that were looked at before a bid."""
+        self.inspections = 0
+        """Jobs that were inspected before a bid."""
 
     # --- before a bid ---------------------------------------------------------------------------
 
-    def look(self, life: Life, asked: ev.Inspect) -> None:
-        self.looks += 1
-        job = self._node.world.job_plans[asked.spec.name]
-        outcome = self.outcome_of("look")
+    def inspect(self, process: Process, report: Report, asked: ev.Inspect) -> None:
+        self.inspections += 1
+        job = self._jobs[asked.spec.name]
+        outcome = self.outcome_of("inspect")
         size = job.input_disk
         findings = Findings(
             refusal="an input cannot be looked at" if outcome in ("retryable", "permanent") else None,
             input_bytes=size,
-            local_input_bytes=size if self._node.plan.holds_data else 0,
-            disk=0 if self._node.plan.holds_data else size,
+            local_input_bytes=size if self._plan.holds_data else 0,
+            disk=0 if self._plan.holds_data else size,
         )
         answer = ev.Inspected(asked.requester, asked.job_id, findings)
-        takes = (job.look or 0.0) / self._node.plan.speed
-        self._later(life, _look_at(asked), takes, None if outcome == "hang" else answer)
+        takes = (job.inspection or 0.0) / self._plan.speed
+        self._later(process, report, _inspection_of(asked), takes, None if outcome == "hang" else answer)
 
-    def stop_looking(self, unwanted: ev.StopInspection) -> None:
-        self._under_way.pop(_look_at(unwanted), None)
+    def stop_inspecting(self, unwanted: ev.StopInspection) -> None:
+        self._under_way.pop(_inspection_of(unwanted), None)
 
     # --- actions --------------------------------------------------------------------------------
 
-    def prepare(self, life: Life, execution: ComputeExecution) -> None:
+    def prepare(self, process: Process, report: Report, execution: ComputeExecution) -> None:
         outcome = self.outcome_of("prepare")
         outlives = execution.spec.task.engine.type == OUTLIVING
         answer: ev.Event | None = ev.Prepared(execution.id, outlives)
         if outcome in ("retryable", "permanent"):
             answer = ev.StepFailed(execution.id, "an input cannot be had", outcome == "permanent")
-        self._later(life, execution.id, self._job(execution).prepare, None if outcome == "hang" else answer)
+        takes = self._job(execution).prepare
+        self._later(process, report, execution.id, takes, None if outcome == "hang" else answer)
 
-    def run(self, life: Life, execution: ComputeExecution) -> None:
-        job, world = self._job(execution), self._node.world
+    def run(self, process: Process, report: Report, execution: ComputeExecution) -> None:
+        job = self._job(execution)
         outcome = self.outcome_of("run")
-        takes = job.run / self._node.plan.speed
+        takes = job.run / self._plan.speed
         limit = execution.spec.execution_timeout
         answer: ev.RunFinished | ev.StepFailed | None = self._finished(execution, outcome)
         if outcome == "hang":
@@ -96,18 +103,18 @@ class Engine:
         elif takes > limit:
             takes, answer = limit, ev.StepFailed(execution.id, f"still running after {limit:g} s", False)
         self.started[execution.id] += 1
-        run = _Run(grained(world.now + takes), answer, job.survives)
+        run = _Run(next_step(self._timeline.now + takes), answer, job.survives)
         self.runs[execution.id] = run
-        self._watch_run(life, execution.id, run)
+        self._watch_run(process, report, execution.id, run)
 
-    def reattach(self, life: Life, execution: ComputeExecution) -> None:
+    def reattach(self, process: Process, report: Report, execution: ComputeExecution) -> None:
         run = self.runs.get(execution.id)
         if run is None:
-            self._later(life, execution.id, 0.05, ev.RunVanished(execution.id))
+            self._later(process, report, execution.id, 0.05, ev.RunVanished(execution.id))
         else:
-            self._watch_run(life, execution.id, run)
+            self._watch_run(process, report, execution.id, run)
 
-    def publish(self, life: Life, execution: ComputeExecution) -> None:
+    def publish(self, process: Process, report: Report, execution: ComputeExecution) -> None:
         outcome = self.outcome_of("publish")
         cid = self.results.get(execution.id)
         answer: ev.Event | None
@@ -116,7 +123,8 @@ class Engine:
         else:
             cid += "-swapped" if outcome == "wrong" else ""
             answer = ev.Published(execution.id, PublishedResult(cid=cid, location=SpecConfig(type="ipfs")))
-        self._later(life, execution.id, self._job(execution).publish, None if outcome == "hang" else answer)
+        takes = self._job(execution).publish
+        self._later(process, report, execution.id, takes, None if outcome == "hang" else answer)
 
     def stop(self, execution_id: ExecutionID) -> None:
         self._under_way.pop(execution_id, None)
@@ -126,14 +134,14 @@ class Engine:
         self.stop(execution_id)
         self.results.pop(execution_id, None)
 
-    # --- the node's life ------------------------------------------------------------------------
+    # --- the node's processes -------------------------------------------------------------------
 
     def process_died(self, *, power: bool) -> None:
         self._under_way.clear()
         self.runs = {name: run for name, run in self.runs.items() if run.survives and not power}
 
-    def sweep(self, resumed: list[ComputeExecution]) -> None:
-        """What a start does: whatever belongs to no living execution goes."""
+    def sweep(self, resumed: Iterable[ComputeExecution]) -> None:
+        """What a start does: remove what belongs to no living execution."""
         living = {e.id: e.state for e in resumed if not e.state.terminal}
         keeps_result = (ComputeState.PROPOSED, ComputeState.PUBLISHING)
         self.runs = {name: run for name, run in self.runs.items() if living.get(name) == ComputeState.RUNNING}
@@ -142,57 +150,56 @@ class Engine:
     # --- inside ---------------------------------------------------------------------------------
 
     def _finished(self, execution: ComputeExecution, outcome: StepOutcome | None) -> ev.RunFinished:
-        wrong = self._node.plan.lie or ("-garbled" if outcome == "wrong" else "")
+        wrong = self._plan.lie or ("-garbled" if outcome == "wrong" else "")
         cid = f"bafy-{execution.job_id}{wrong}"
         proposal = Proposal(
-            job_id=execution.job_id, execution_id=execution.id, node_id=self._node.peer, result_cid=cid
+            job_id=execution.job_id,
+            execution_id=execution.id,
+            node_id=PeerID(self._plan.name),
+            result_cid=cid,
         )
         return ev.RunFinished(execution.id, cid, encode_proposal(proposal))
 
-    def _watch_run(self, life: Life, execution_id: ExecutionID, run: _Run) -> None:
-        takes = max(0.0, run.ends - self._node.world.now)
+    def _watch_run(self, process: Process, report: Report, execution_id: ExecutionID, run: _Run) -> None:
+        takes = max(0.0, run.ends - self._timeline.now)
 
         def collect() -> None:
-            # The container itself stays until all is cleaned up: a crash may come before this is kept.
+            # The container itself stays until the clean-up: a crash may come before this is committed.
             if isinstance(run.outcome, ev.RunFinished):
                 self.results[execution_id] = self.truth[execution_id] = run.outcome.result_cid
 
-        self._later(life, execution_id, takes, run.outcome, before=collect)
+        self._later(process, report, execution_id, takes, run.outcome, before=collect)
 
     def _later(
         self,
-        life: Life,
+        process: Process,
+        report: Report,
         execution_id: ExecutionID,
         takes: float,
         answer: ev.Event | None,
         before: Callable[[], None] | None = None,
     ) -> None:
         token = self._under_way[execution_id] = object()
-        world = self._node.world
 
         def end() -> None:
-            if life.dead or self._under_way.get(execution_id) is not token or answer is None:
-                return
-            if world.now < life.busy_until:
-                world.at(life.busy_until, end)
+            if self._under_way.get(execution_id) is not token or answer is None or process.postpones(end):
                 return
             del self._under_way[execution_id]
             if before is not None:
                 before()
-            assert life.compute is not None
-            world.note(self._node.peer, "step", None, answer)
-            life.compute.put(answer)
+            self._timeline.note(process.peer, "step", None, answer)
+            report(answer)
 
         if answer is not None:
-            world.at(grained(world.now + takes), end)
+            process.at(next_step(self._timeline.now + takes), end)
 
     def outcome_of(self, step: Step) -> StepOutcome | None:
         """What is planned to happen to the next step of this kind, if anything."""
         self._steps[step] += 1
-        outcome = None if self._node.world.healed else self._faults.get((step, self._steps[step]))
+        outcome = None if self._timeline.healed else self._faults.get((step, self._steps[step]))
         if outcome is not None:
-            self._node.world.struck(f"{step}: {outcome}")
+            self._timeline.count_fault(f"{step}: {outcome}")
         return outcome
 
     def _job(self, execution: ComputeExecution) -> JobPlan:
-        return self._node.world.job_plans[execution.spec.name]
+        return self._jobs[execution.spec.name]

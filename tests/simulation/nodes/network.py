@@ -1,48 +1,87 @@
-"""The network between simulated nodes: what is lost, late, repeated or cut off, by dice for each message."""
+"""The network between simulated nodes: which messages are lost, late, repeated or cut off.
+
+Chances are drawn for each message alone, so that a plan with one fault less stays the same world otherwise.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from zlib import crc32
 
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope
+from bacalhau_p2p.bprotocol.messages import Message
 from bacalhau_p2p.model.base import PeerID
+from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import Delay, Loss, Partition, Plan, Reordering, Repetition
 
-GRAIN = 0.005
+TIME_STEP = 0.005
 """Seconds: arrivals happen at multiples of it, so that some happen together."""
-QUICKEST, SLOWEST = 0.001, 0.02
+MIN_LATENCY, MAX_LATENCY = 0.001, 0.02
 """Seconds that a message takes where nothing is wrong."""
 
 
-def grained(when: float) -> float:
+def next_step(when: float) -> float:
     """The next moment at which things happen."""
-    return -(-when // GRAIN) * GRAIN
+    return -(-when // TIME_STEP) * TIME_STEP
 
 
-class Wires:
-    """Decides when and how often a message arrives. Dice depend on the message and not on what went before,
-    so that a plan with one fault less remains the same world otherwise."""
+@dataclass(frozen=True, slots=True)
+class _Receiver:
+    receive: Callable[[PeerID, Envelope], None]
+    listens_to: Callable[[Message], bool]
 
-    def __init__(self, plan: Plan, start: float) -> None:
+
+class Network:
+    """Carries messages between the peers that are attached."""
+
+    def __init__(self, plan: Plan, timeline: Timeline) -> None:
+        self._timeline = timeline
         self._seed = plan.seed
-        self._start = start
         self._encoded = plan.encoded
         self._losses = [fault for fault in plan.faults if isinstance(fault, Loss)]
         self._delays = [fault for fault in plan.faults if isinstance(fault, Delay)]
         self._repetitions = [fault for fault in plan.faults if isinstance(fault, Repetition)]
         self._reorderings = [fault for fault in plan.faults if isinstance(fault, Reordering)]
         self._partitions = [fault for fault in plan.faults if isinstance(fault, Partition)]
-        self._last: dict[tuple[PeerID, PeerID], float] = {}
+        self._receivers: dict[PeerID, _Receiver] = {}
+        self._last_arrival: dict[tuple[PeerID, PeerID], float] = {}
         self._times_sent: Counter[str] = Counter()
-        self.struck: Counter[str] = Counter()
-        """How often each kind of fault really struck a message."""
 
-    def cut(self, sender: PeerID, receiver: PeerID, now: float) -> bool:
-        """Whether nothing gets from one to the other."""
-        since = now - self._start
+    def attach(
+        self,
+        peer: PeerID,
+        receive: Callable[[PeerID, Envelope], None],
+        listens_to: Callable[[Message], bool],
+    ) -> None:
+        """Deliver to this peer what is sent to it, and the broadcasts that it listens to."""
+        self._receivers[peer] = _Receiver(receive, listens_to)
+
+    def send(self, sender: PeerID, to: PeerID, envelope: Envelope) -> None:
+        """A message to one peer. Nobody receives it if the peer is not attached."""
+        if to in self._receivers:
+            self._send(sender, to, envelope)
+
+    def broadcast(self, sender: PeerID, envelope: Envelope) -> None:
+        """A message to everybody else who listens to it."""
+        for peer, receiver in self._receivers.items():
+            if peer != sender and receiver.listens_to(envelope.message):
+                self._send(sender, peer, envelope)
+
+    def are_separated(self, one: PeerID, other: PeerID) -> bool:
+        """Whether nothing gets through in one of the two directions."""
+        return self._is_cut(one, other) or self._is_cut(other, one)
+
+    def _send(self, sender: PeerID, to: PeerID, envelope: Envelope) -> None:
+        receive = self._receivers[to].receive
+        for when, carried in self._arrivals(sender, to, envelope):
+            self._timeline.at(when, partial(receive, sender, carried))
+
+    def _is_cut(self, sender: PeerID, receiver: PeerID) -> bool:
+        since = self._timeline.since_start
         for partition in self._partitions:
             if partition.start <= since < partition.end:
                 inside = sender in partition.group
@@ -50,56 +89,56 @@ class Wires:
                     return True
         return False
 
-    def arrivals(
-        self, sender: PeerID, receiver: PeerID, envelope: Envelope, now: float
-    ) -> list[tuple[float, Envelope]]:
+    def _arrivals(self, sender: PeerID, receiver: PeerID, envelope: Envelope) -> list[tuple[float, Envelope]]:
         """When this message arrives: never, once or twice."""
-        if self.cut(sender, receiver, now):
-            self.struck["partition"] += 1
+        faults = self._timeline.faults
+        if self._is_cut(sender, receiver):
+            faults["partition"] += 1
             return []
-        rng = self._dice_for(sender, receiver, envelope)
-        since = now - self._start
+        draw = self._chances(sender, receiver, envelope)
+        now, since = self._timeline.now, self._timeline.since_start
         for loss in self._losses:
-            if loss.start <= since < loss.end and rng() < loss.rate:
-                self.struck["loss"] += 1
+            if loss.start <= since < loss.end and draw() < loss.rate:
+                faults["loss"] += 1
                 return []
         if self._encoded:
             envelope = _through_bytes(envelope)
-        times = [self._arrival(sender, receiver, rng, now)]
+        times = [self._arrival(sender, receiver, draw, now)]
         for repetition in self._repetitions:
-            if repetition.start <= since < repetition.end and rng() < repetition.rate:
-                self.struck["repetition"] += 1
-                times.append(self._arrival(sender, receiver, rng, now + 3 * rng()))
+            if repetition.start <= since < repetition.end and draw() < repetition.rate:
+                faults["repetition"] += 1
+                times.append(self._arrival(sender, receiver, draw, now + 3 * draw()))
         return [(time, envelope) for time in times]
 
-    def _arrival(self, sender: PeerID, receiver: PeerID, rng: Callable[[], float], now: float) -> float:
-        since = now - self._start
-        takes = QUICKEST + (SLOWEST - QUICKEST) * rng()
+    def _arrival(self, sender: PeerID, receiver: PeerID, draw: Callable[[], float], sent: float) -> float:
+        faults, since = self._timeline.faults, sent - self._timeline.start
+        takes = MIN_LATENCY + (MAX_LATENCY - MIN_LATENCY) * draw()
         for delay in self._delays:
             if delay.start <= since < delay.end:
-                self.struck["delay"] += 1
-                takes += delay.most * rng() ** 2
-        when = grained(now + takes)
+                faults["delay"] += 1
+                takes += delay.most * draw() ** 2
+        when = next_step(sent + takes)
         if any(each.start <= since < each.end for each in self._reorderings):
-            self.struck["reordering"] += 1
-            return grained(when + 0.5 * rng())
-        when = max(when, self._last.get((sender, receiver), 0.0))
-        self._last[sender, receiver] = when
+            faults["reordering"] += 1
+            return next_step(when + 0.5 * draw())
+        when = max(when, self._last_arrival.get((sender, receiver), 0.0))
+        self._last_arrival[sender, receiver] = when
         return when
 
-    def _dice_for(self, sender: PeerID, receiver: PeerID, envelope: Envelope) -> Callable[[], float]:
+    def _chances(self, sender: PeerID, receiver: PeerID, envelope: Envelope) -> Callable[[], float]:
+        """Random numbers from [0, 1) for this message."""
         message = envelope.message
         about = getattr(message, "execution_id", None) or getattr(message, "job_id", "")
         name = f"{sender}>{receiver}:{message.kind}:{about}"
         self._times_sent[name] += 1
         state = crc32(f"{self._seed}:{name}:{self._times_sent[name]}".encode())
 
-        def rng() -> float:
+        def draw() -> float:
             nonlocal state
             state = (state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
             return ((state >> 33) & 0x7FFFFFFF) / 0x80000000
 
-        return rng
+        return draw
 
 
 def _through_bytes(envelope: Envelope) -> Envelope:

@@ -15,8 +15,8 @@ MessageKey = tuple[PeerID, MessageID]
 _ABSENT = object()
 
 
-class Durable:
-    """Survives its node. A power cut may undo the last commits, back to the last one that was power safe."""
+class SimulatedStore:
+    """Survives its process. A power cut may undo the last commits, back to the last power-safe one."""
 
     def __init__(self) -> None:
         self.records: dict[Hashable, Any] = {}
@@ -26,6 +26,7 @@ class Durable:
         self._unsynced: list[list[tuple[dict[Any, Any], Any, Any]]] = []
 
     def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
+        """As `ComponentStore.commit`."""
         undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
         def put(table: dict[Any, Any], key: Any, value: Any) -> None:
@@ -51,13 +52,13 @@ class Durable:
             self._unsynced.append(undo)
 
     def forget(self, keys: Sequence[Hashable]) -> None:
-        """Drop records that are too old to be asked for."""
+        """Delete records that nobody asks for any more."""
         for key in keys:
             del self.records[key]
 
-    def lose_power(self, rng: float) -> int:
-        """Lose some of the commits that were not synced; how many."""
-        lost = int(rng * (len(self._unsynced) + 1))
+    def lose_power(self, share: float) -> None:
+        """Undo this share, from 0 to 1, of the commits that were not synced, the last ones first."""
+        lost = int(share * (len(self._unsynced) + 1))
         for _ in range(lost):
             for table, key, before in reversed(self._unsynced.pop()):
                 if before is _ABSENT:
@@ -65,4 +66,3 @@ class Durable:
                 else:
                     table[key] = before
         self._unsynced.clear()
-        return lost

@@ -19,7 +19,7 @@ def with_inputs(plan: Plan) -> Plan:
     jobs = tuple(
         replace(
             job,
-            look=rng.choice((0.0, 0.01, 0.2, 1.0, 4.0)) if rng.random() < 0.8 else None,
+            inspection=rng.choice((0.0, 0.01, 0.2, 1.0, 4.0)) if rng.random() < 0.8 else None,
             input_disk=rng.randint(0, 4) * _GB,
         )
         for job in plan.jobs
@@ -34,7 +34,7 @@ def with_inputs(plan: Plan) -> Plan:
         else tuple(
             StepFault(
                 node=node.name,
-                step="look",
+                step="inspect",
                 number=rng.randint(1, 6),
                 outcome=rng.choice(("hang", "retryable")),
             )

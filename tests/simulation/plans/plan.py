@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Step = Literal["look", "prepare", "run", "publish", "verify"]
+Step = Literal["inspect", "prepare", "run", "publish", "verify"]
 StepOutcome = Literal["retryable", "permanent", "hang", "wrong"]
 Point = Literal["before commit", "after commit", "amid effects", "before settling", "after settling"]
 
@@ -55,8 +55,8 @@ class JobPlan:
     survives: bool = True
     """Whether a run outlives its node's process, as a container does and a wasm child does not."""
     cancel_at: float | None = None
-    look: float | None = None
-    """For which a node looks at its inputs before a bid; None: it has none."""
+    inspection: float | None = None
+    """Seconds for which a node inspects its inputs before a bid; None: it has none."""
     input_disk: int = 0
     """Bytes that its inputs take of a node's disk."""
 

@@ -104,6 +104,6 @@ def _one(seed: int, tally: Tally) -> None:
     tally.world_seconds += outcome.ended
     tally.struck += outcome.struck
     tally.states += world.watch.states
-    tally.ends += Counter(world.ends())
+    tally.ends += Counter(world.users.ends())
     if outcome.violation is not None:
         tally.violations.append((seed, str(outcome.violation)))

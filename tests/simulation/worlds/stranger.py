@@ -1,8 +1,9 @@
-"""A peer that knows everything and says what it likes, under its own name only: authors are authenticated."""
+"""A peer that knows every id and says anything about them, under its own name: authors are authenticated."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
@@ -13,63 +14,67 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from tests.simulation.checks.messages import STRANGER
+from tests.simulation.nodes.network import Network
+from tests.simulation.nodes.node import SimulatedNode
+from tests.simulation.nodes.store import SimulatedStore
+from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import Forgery
 
-if TYPE_CHECKING:
-    from tests.simulation.worlds.world import World
-
-STRANGER = PeerID("stranger")
+_Record = TypeVar("_Record", ComputeExecution, Execution)
 
 
 class Stranger:
-    """Picks an execution that is somebody else's and says something about it."""
+    """Picks an execution that belongs to others and says something about it."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, timeline: Timeline, network: Network, nodes: Mapping[PeerID, SimulatedNode]) -> None:
+        self._timeline = timeline
+        self._network = network
+        self._nodes = nodes
         self._said = 0
 
     def speak(self, forgery: Forgery) -> None:
         if forgery.kind in _TO_COMPUTE:
-            self._speak_to_compute(forgery)
+            picked = self._pick(forgery, lambda node: node.disk.compute_store, ComputeExecution)
+            if picked is not None:
+                receiver, compute_record = picked
+                self._send(receiver, _TO_COMPUTE[forgery.kind](compute_record))
+            return
+        found = self._pick(forgery, lambda node: node.disk.requester_store, Execution)
+        if found is None:
+            return
+        receiver, record = found
+        if forgery.kind == "bid":
+            self._bid(receiver, record, forgery)
         else:
-            self._speak_to_requester(forgery)
+            self._send(receiver, _TO_REQUESTER[forgery.kind](record))
 
-    def _speak_to_compute(self, forgery: Forgery) -> None:
+    def _pick(
+        self,
+        forgery: Forgery,
+        store: Callable[[SimulatedNode], SimulatedStore],
+        kind: type[_Record],
+    ) -> tuple[PeerID, _Record] | None:
         found = [
             (node.peer, record)
-            for node in self._world.nodes.values()
-            for record in node.compute_disk.records.values()
-            if isinstance(record, ComputeExecution) and not record.state.terminal
+            for node in self._nodes.values()
+            for record in store(node).records.values()
+            if isinstance(record, kind) and not record.state.terminal
         ]
-        if found:
-            receiver, record = found[forgery.pick % len(found)]
-            self._say(receiver, _TO_COMPUTE[forgery.kind](record))
+        return found[forgery.pick % len(found)] if found else None
 
-    def _speak_to_requester(self, forgery: Forgery) -> None:
-        found = [
-            (node.peer, record)
-            for node in self._world.nodes.values()
-            for record in node.requester_disk.records.values()
-            if isinstance(record, Execution) and not record.state.terminal
-        ]
-        if not found:
-            return
-        receiver, record = found[forgery.pick % len(found)]
-        if forgery.kind != "bid":
-            self._say(receiver, _TO_REQUESTER[forgery.kind](record))
-            return
-        # An id that is in use, for any job: ids are minted by bidders, and anybody may mint a known one.
-        records = self._world.nodes[receiver].requester_disk.records.values()
-        jobs = [record for record in records if isinstance(record, Job)]
+    def _bid(self, receiver: PeerID, record: Execution, forgery: Forgery) -> None:
+        """With an id that is in use, for any job: bidders make the ids, so anybody may use a known one."""
+        records = self._nodes[receiver].disk.requester_store.records.values()
+        jobs = [each for each in records if isinstance(each, Job)]
         job = jobs[forgery.pick // 7 % len(jobs)]
-        bid = say.Bid(job_id=job.id, execution_id=record.id, reserved_for=30.0)
-        self._say(receiver, bid)
+        self._send(receiver, say.Bid(job_id=job.id, execution_id=record.id, reserved_for=30.0))
 
-    def _say(self, receiver: PeerID, message: Message) -> None:
+    def _send(self, receiver: PeerID, message: Message) -> None:
         self._said += 1
-        self._world.struck(f"forged {message.kind}")
+        self._timeline.count_fault(f"forged {message.kind}")
         message_id = MessageID(f"stranger.{self._said}".encode().ljust(16, b"."))
-        self._world.transmit(STRANGER, receiver, Envelope(id=message_id, message=message, to=receiver))
+        self._network.send(STRANGER, receiver, Envelope(id=message_id, message=message, to=receiver))
 
 
 def _reconcile(record: ComputeExecution) -> Message:

@@ -1,0 +1,128 @@
+"""Checks on jobs: their slots and attempts, and what it means that one is completed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import ExecutionState as S
+from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
+from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.progress import ATTEMPTS
+from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+from bacalhau_p2p.requester.supervision import FELL_SILENT
+from tests.simulation.checks.violation import require
+from tests.simulation.nodes.node import SimulatedNode
+from tests.simulation.nodes.timeline import Timeline
+from tests.simulation.plans.plan import JobPlan
+
+
+class JobChecks:
+    def __init__(
+        self,
+        timeline: Timeline,
+        nodes: Mapping[PeerID, SimulatedNode],
+        jobs: Mapping[str, JobPlan],
+        last_word: Callable[[PeerID, ExecutionID], float],
+    ) -> None:
+        self._timeline = timeline
+        self._nodes = nodes
+        self._jobs = jobs
+        self._last_word = last_word
+        self._executions: dict[tuple[PeerID, JobID], dict[ExecutionID, Execution]] = {}
+        """As their requester has committed them."""
+        self.ended: dict[JobID, float] = {}
+        """When each job ended."""
+
+    # --- in the machine, after each tick ----------------------------------------------------------
+
+    def check_machine(self, machine: RequesterMachine) -> None:
+        for entry in machine.jobs.values():
+            filled = [slot.execution for slot in entry.slots if slot.execution is not None]
+            require(len(set(filled)) == len(filled), "slots", f"{entry.job.id}: one execution in two slots")
+            if entry.job.state.terminal:
+                continue
+            active = {e.id for e in entry.executions.values() if e.state in ACTIVE}
+            require(active <= set(filled), "slots", f"{entry.job.id}: {active - set(filled)} fill no slot")
+            for name in filled:
+                if entry.executions[name].state in (S.FAILED, S.LOST):
+                    _check_twin(entry, entry.executions[name])
+            if entry.open_slots:
+                planned = entry.round.ends is not None or entry.round.next_at is not None
+                require(planned, "slots", f"{entry.job.id}: an open slot, and no round is planned")
+
+    # --- in the store, after each commit ----------------------------------------------------------
+
+    def execution_committed(self, node: SimulatedNode, execution: Execution) -> None:
+        self._executions.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
+        if execution.state == S.LOST and FELL_SILENT in execution.message:
+            job = node.disk.requester_store.records[execution.job_id]
+            silent = self._timeline.now - self._last_word(node.peer, execution.id)
+            require(
+                silent > LOST_AFTER_SURVIVING - 0.1 or not self._jobs[job.spec.name].survives,
+                "patience",
+                f"{execution.id} outlives its node, and was given up {silent:.1f} s after its last word",
+            )
+
+    def check_job(self, node: SimulatedNode, job: Job) -> None:
+        executions = self._executions.get((node.peer, job.id), {})
+        filling = [e for e in executions.values() if e.state in ACTIVE or e.state == S.COMPLETED]
+        require(len(filling) <= job.spec.count, "count", f"{job.id}: {len(filling)} executions at one time")
+        nodes = [e.node_id for e in filling]
+        require(len(set(nodes)) == len(nodes), "one say", f"{job.id}: two executions on one node")
+        _check_attempts(job, executions.values())
+        if job.state.terminal:
+            self.ended.setdefault(job.id, self._timeline.now)
+            active = [e.id for e in filling if e.state in ACTIVE]
+            require(not active, "over", f"{job.id} is {job.state} with active {active}")
+        if job.state == JobState.COMPLETED:
+            self._check_completed(job, executions)
+
+    def _check_completed(self, job: Job, executions: dict[ExecutionID, Execution]) -> None:
+        completed = [e for e in executions.values() if e.state == S.COMPLETED]
+        require(bool(completed), "result", f"{job.id} is Completed without a result")
+        for execution in completed:
+            proposal, published = execution.proposal, execution.published
+            require(
+                proposal is not None and published is not None and published.cid == proposal.result_cid,
+                "result",
+                f"{execution.id}: published is not what was verified",
+            )
+            assert proposal is not None
+            truth = self._nodes[execution.node_id].engine.truth.get(execution.id)
+            require(truth == proposal.result_cid, "result", f"{execution.id} gave {truth}")
+            if not job.spec.deterministic:
+                continue
+            agreed = {
+                e.node_id
+                for e in executions.values()
+                if e.proposal is not None and e.proposal.result_cid == proposal.result_cid
+            }
+            needed = int(job.spec.verifier.params.get("Confidence") or 2)
+            require(len(agreed) >= needed, "confidence", f"{job.id}: only {sorted(agreed)} agree")
+
+
+def _check_twin(entry: JobEntry, execution: Execution) -> None:
+    """What failed keeps its slot only if another execution publishes, or has published, the same result."""
+    mine = execution.proposal
+    twin = mine is not None and any(
+        other.proposal is not None and other.proposal.result_cid == mine.result_cid
+        for other in entry.executions.values()
+        if other.state in (S.RESULT_ACCEPTED, S.COMPLETED)
+    )
+    require(twin, "slots", f"{execution.id} is {execution.state}, and its slot is not open")
+
+
+def _check_attempts(job: Job, executions: Iterable[Execution]) -> None:
+    """Over all processes of the requester."""
+    executions = list(executions)
+    attempts = Counter(e.slot for e in executions if e.slot is not None and not e.drained)
+    most = max(attempts.values(), default=0)
+    require(most <= ATTEMPTS, "attempts", f"{job.id}: a slot has {most} attempts")
+    witnesses = {e.node_id for e in executions if e.permanent}
+    enough = min(2, job.spec.count) if job.spec.deterministic else 1
+    said = f"{job.id} goes on, though {sorted(witnesses)} say that nobody can run it"
+    require(len(witnesses) < enough or job.state.terminal, "permanent", said)

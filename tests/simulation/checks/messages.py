@@ -1,0 +1,96 @@
+"""Checks on messages: each has its effect once, and nothing is sent or acknowledged before its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.components.commit_plan import Commit, record_key
+from bacalhau_p2p.components.protocol import Send, Store
+from bacalhau_p2p.model.base import ExecutionID, PeerID
+from tests.simulation.checks.violation import Violation, require
+from tests.simulation.nodes.node import SimulatedNode
+from tests.simulation.nodes.store import SimulatedStore
+from tests.simulation.nodes.timeline import Timeline
+
+STRANGER = PeerID("stranger")
+"""A peer that knows every id and may say anything about it, but only under its own name."""
+
+
+class MessageChecks:
+    def __init__(self, timeline: Timeline, nodes: Mapping[PeerID, SimulatedNode]) -> None:
+        self._timeline = timeline
+        self._nodes = nodes
+        self._uncommitted: set[tuple[SimulatedStore, Hashable]] = set()
+        """Records whose last change is not committed yet."""
+        self._changed_by: dict[tuple[SimulatedStore, PeerID, MessageID], list[Hashable]] = {}
+        """The records that a message changed, until it is marked as processed."""
+        self._last_word: dict[tuple[PeerID, ExecutionID], float] = {}
+
+    def last_word(self, requester: PeerID, execution: ExecutionID) -> float:
+        """When this requester last handled a message about the execution from its node; 0.0 if never."""
+        return self._last_word.get((requester, execution), 0.0)
+
+    def handling(self, store: SimulatedStore, arrival: Arrival) -> None:
+        if arrival.id is not None:
+            again = (arrival.author, arrival.id) in store.inbox
+            require(not again, "repeat", f"{arrival.message.kind} of {arrival.author} has an effect twice")
+
+    def handled(self, peer: PeerID, store: SimulatedStore, arrival: Arrival, actions: Sequence[Any]) -> None:
+        if arrival.id is not None:
+            changed = [record_key(action.record) for action in actions if isinstance(action, Store)]
+            self._changed_by[store, arrival.author, arrival.id] = changed
+            self._uncommitted.update((store, key) for key in changed)
+        if arrival.author == STRANGER:
+            _check_harmless(arrival, actions)
+        else:
+            self._note_word(peer, arrival.message)
+
+    def committed(self, store: SimulatedStore, commit: Commit) -> None:
+        """A message is marked as processed with its effects or after them: a crash must not come between."""
+        self._uncommitted.difference_update((store, record_key(record)) for record in commit.records)
+        for processed in commit.processed:
+            for key in self._changed_by.pop((store, processed.author, processed.id), ()):
+                missing = (store, key) in self._uncommitted
+                require(
+                    not missing, "atomic", f"a message is marked as processed without its change of {key}"
+                )
+
+    def dispatching(self, store: SimulatedStore, envelope: Envelope) -> None:
+        require(envelope.id in store.outbox, "outbox", f"{envelope.message.kind} is sent and not kept")
+
+    def acknowledged(self, peer: PeerID, author: PeerID, ids: Iterable[bytes]) -> None:
+        """Whoever acknowledges a message has committed its effect."""
+        receiver = self._nodes.get(author)
+        if receiver is None:
+            return
+        for raw in ids:
+            message_id = MessageID(raw)
+            if any((peer, message_id) in store.inbox for store in receiver.disk.stores):
+                continue
+            outboxes = [store.outbox for store in self._nodes[peer].disk.stores]
+            sent = next((outbox[message_id] for outbox in outboxes if message_id in outbox), None)
+            what = sent.envelope.message.kind if sent else "a message"
+            raise Violation("acknowledgement", f"{author} acknowledged {what} of {peer} and has not kept it")
+
+    def stopped(self, node: SimulatedNode) -> None:
+        stores = node.disk.stores
+        self._uncommitted = {each for each in self._uncommitted if each[0] not in stores}
+        self._changed_by = {each: keys for each, keys in self._changed_by.items() if each[0] not in stores}
+
+    def _note_word(self, requester: PeerID, message: say.Message) -> None:
+        if isinstance(message, say.Heartbeat):
+            for line in message.executions:
+                self._last_word[requester, line.execution_id] = self._timeline.now
+        elif (execution_id := getattr(message, "execution_id", None)) is not None:
+            self._last_word[requester, execution_id] = self._timeline.now
+
+
+def _check_harmless(arrival: Arrival, actions: Sequence[Any]) -> None:
+    for action in actions:
+        harmless = isinstance(action, Send) and action.to == STRANGER
+        if isinstance(action, Store) or not harmless:
+            raise Violation("forgery", f"a stranger's {arrival.message.kind} led to {action}")
