@@ -26,7 +26,8 @@ SHUTDOWN_GRACE = 0.5
 async def serve_api(node: Node) -> AsyncIterator[str]:
     """Serve the API of `node` for the length of the block; yields its base URL.
 
-    Raises SettingsError when it cannot listen on the configured address.
+    Raises SettingsError when it cannot listen on the configured address. A server that ends by itself is a
+    bug and arrives as an ExceptionGroup.
     """
     settings = node.settings
     listener = _listen(settings.api_host, settings.api_port)
@@ -60,6 +61,8 @@ async def _serve(
 ) -> None:
     await serve(cast(Any, app), config, shutdown_trigger=stop.wait, task_status=task_status)
     stopped.set()
+    if not stop.is_set():
+        raise RuntimeError("the HTTP server has ended by itself")
 
 
 def _listen(host: str, port: int) -> socket.socket:

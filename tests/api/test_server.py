@@ -48,6 +48,16 @@ async def test_an_error_in_the_block_comes_out_as_it_was_raised(node):
             raise ZeroDivisionError
 
 
+async def test_a_server_that_ends_by_itself_is_an_error(node, monkeypatch):
+    async def end_at_once(*args: object, task_status: trio.TaskStatus, **options: object) -> None:
+        task_status.started([])
+
+    monkeypatch.setattr(server, "serve", end_at_once)
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="ended by itself")):
+        async with serve_api(node):
+            await trio.sleep_forever()
+
+
 async def test_a_server_that_stops_cuts_off_requests_that_wait_for_a_job(node, monkeypatch):
     monkeypatch.setattr(server, "SHUTDOWN_GRACE", 0.01)
     waiting = trio.Event()
