@@ -13,7 +13,7 @@ from typing import Any
 import docker
 import pytest
 
-from bacalhau_p2p.executors.docker.executor import JOB_LABEL
+from bacalhau_p2p.executors.docker.container_config import JOB_LABEL
 from tests.support.networks.networks import REPOSITORY, Network, Node
 from tests.support.waiting import eventually
 
