@@ -1,1 +1,1 @@
-"""Who decides which results are right."""
+"""Verifiers decide which results are right."""

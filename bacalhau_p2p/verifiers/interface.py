@@ -1,4 +1,4 @@
-"""What a verifier does with the proposals of one job."""
+"""The interface of verifiers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bacalhau_p2p.model.job import JobSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Every proposal is in exactly one of the two; `reason` says in words why any was rejected."""
+    """Every proposal is accepted or rejected; `reason` says why any was rejected."""
 
     accepted: frozenset[ExecutionID]
     rejected: frozenset[ExecutionID]
@@ -22,6 +22,8 @@ class Verdict:
 
 
 class Verifier(Protocol):
+    """Decides which proposals of a job are right. One object serves all jobs of a node."""
+
     @property
     def type(self) -> str:
         """Its name in a job's `Verifier.Type`, lower case."""
@@ -32,5 +34,5 @@ class Verifier(Protocol):
         ...
 
     async def verify(self, spec: JobSpec, proposals: Sequence[Proposal]) -> Verdict:
-        """Judge the proposals of one job, at most one a node. Raises VerifierError."""
+        """Judge the proposals of one job, at most one from each node. Raises VerifierError."""
         ...

@@ -33,7 +33,7 @@ def request(folder: Path, **params: Any) -> RunRequest:
     )
 
 
-async def test_it_leaves_what_was_asked_for_in_the_results_folder(tmp_path: Path) -> None:
+async def test_the_results_folder_has_the_given_output(tmp_path: Path) -> None:
     output = await NoopExecutor().run(request(tmp_path, ExitCode=7, Stdout="é\n", Stderr="oh"))
     assert output == RunOutput(exit_code=7, stdout="é\n".encode(), stderr=b"oh")
     results = tmp_path / "results"
@@ -43,7 +43,7 @@ async def test_it_leaves_what_was_asked_for_in_the_results_folder(tmp_path: Path
     assert list((results / "outputs").iterdir()) == []
 
 
-async def test_nothing_need_be_asked_for(tmp_path: Path) -> None:
+async def test_all_parameters_are_optional(tmp_path: Path) -> None:
     executor = NoopExecutor()
     assert await executor.unavailable() is None
     asked = request(tmp_path)
@@ -62,7 +62,7 @@ async def test_nothing_need_be_asked_for(tmp_path: Path) -> None:
         ({"Stdout": 1, "Stderr": b""}, ["Params.Stdout: must be text", "Params.Stderr: must be text"]),
     ],
 )
-async def test_faults_are_named_and_never_run(
+async def test_invalid_parameters_are_named_and_never_run(
     tmp_path: Path, params: dict[str, Any], faults: list[str]
 ) -> None:
     executor = NoopExecutor()

@@ -32,7 +32,7 @@ def test_a_finished_run_leaves_streams_exit_code_and_named_outputs(tmp_path: Pat
     }
 
 
-def test_a_silent_run_still_leaves_both_streams(tmp_path: Path) -> None:
+def test_a_run_without_output_leaves_both_streams(tmp_path: Path) -> None:
     with ResultsFolder(tmp_path) as results:
         assert results.finish(0) == RunOutput()
     assert names(tmp_path) == ["exitCode", "stderr", "stdout"]
@@ -45,7 +45,7 @@ def test_a_run_that_did_not_end_has_no_exit_code(tmp_path: Path) -> None:
     assert (tmp_path / "stdout").read_bytes() == b"half"
 
 
-def test_messages_carry_the_first_bytes_and_say_that_there_are_more(tmp_path: Path) -> None:
+def test_messages_carry_the_first_bytes_and_whether_there_are_more(tmp_path: Path) -> None:
     whole = bytes(range(256)) * 9
     with ResultsFolder(tmp_path) as results:
         results.stdout.write(whole)
@@ -56,7 +56,7 @@ def test_messages_carry_the_first_bytes_and_say_that_there_are_more(tmp_path: Pa
     assert (output.stderr, output.stderr_truncated) == (whole[:INLINE_OUTPUT_LIMIT], False)
 
 
-def test_a_stream_is_cut_at_its_limit_and_the_rest_counted(tmp_path: Path) -> None:
+def test_bytes_beyond_the_limit_are_dropped_and_counted(tmp_path: Path) -> None:
     with ResultsFolder(tmp_path, limit=5) as results:
         results.stdout.write(b"abc")
         results.stdout.write(b"defgh")
@@ -82,7 +82,7 @@ def test_a_stream_is_cut_at_its_limit_and_the_rest_counted(tmp_path: Path) -> No
         ([("a", "/o/../etc")], "not absolute"),
     ],
 )
-def test_result_paths_that_cannot_be_are_refused_before_anything_is_written(
+def test_invalid_result_paths_are_refused_before_anything_is_written(
     tmp_path: Path, paths: list[tuple[str, str]], problem: str
 ) -> None:
     unchecked = [ResultPath.model_construct(name=name, path=path) for name, path in paths]
@@ -93,7 +93,7 @@ def test_result_paths_that_cannot_be_are_refused_before_anything_is_written(
     assert names(tmp_path) == []
 
 
-def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("mine")
     (tmp_path / "stdout").symlink_to("target")
     with pytest.raises(ExecutorError, match="cannot be written") as caught, ResultsFolder(tmp_path):
@@ -102,7 +102,7 @@ def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "mine"
 
 
-def test_a_full_disk_is_this_nodes_fault_not_the_jobs(tmp_path: Path) -> None:
+def test_a_full_disk_is_not_a_permanent_failure(tmp_path: Path) -> None:
     with ResultsFolder(tmp_path) as results:
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, results.stdout.fileno())
@@ -112,7 +112,7 @@ def test_a_full_disk_is_this_nodes_fault_not_the_jobs(tmp_path: Path) -> None:
         assert not caught.value.permanent
 
 
-def test_leaving_the_block_closes_every_file(tmp_path: Path) -> None:
+def test_all_files_are_closed_at_the_end_of_the_block(tmp_path: Path) -> None:
     before = len(names(Path("/proc/self/fd")))
     with ResultsFolder(tmp_path, [ResultPath(name="a", path="/a")]) as results:
         results.finish(0)

@@ -48,11 +48,11 @@ def test_public_addresses_are_permitted(address):
         "",
     ],
 )
-def test_other_addresses_are_not_whatever_their_spelling(address):
+def test_other_addresses_are_refused_in_every_notation(address):
     assert not AddressGuard().permits(address)
 
 
-def test_a_network_that_is_allowed_is_permitted_and_its_neighbours_are_not():
+def test_only_allowed_networks_are_permitted():
     guard = AddressGuard(["10.1.0.0/16", "::1/128"])
     assert guard.permits("10.1.2.3")
     assert guard.permits("::ffff:10.1.2.3")
@@ -61,6 +61,6 @@ def test_a_network_that_is_allowed_is_permitted_and_its_neighbours_are_not():
 
 
 @pytest.mark.parametrize("text", ["10.1.0.0/33", "intranet", "10.1.2.3/16"])
-def test_what_is_not_a_network_is_an_error_of_the_settings(text):
+def test_an_invalid_network_is_a_settings_error(text):
     with pytest.raises(SettingsError, match="allow_private_networks"):
         AddressGuard([text])

@@ -25,13 +25,13 @@ def test_retry_after_is_seconds_or_a_date(text, seconds):
     assert retry_after(response(Retry_After=text), now=100.0) == seconds
 
 
-def test_the_pause_is_what_the_server_asks_for_when_that_is_longer():
+def test_a_longer_pause_that_the_server_asks_for_is_observed():
     assert pause_before_retry(0, response(Retry_After="3"), (1.0, 2.0)) == 3.0
     assert pause_before_retry(1, response(Retry_After="1"), (1.0, 2.0)) == 2.0
     assert pause_before_retry(1, None, (1.0, 2.0)) == 2.0
 
 
-def test_there_is_no_further_attempt_after_the_last_pause_or_for_a_long_one():
+def test_there_is_no_retry_after_the_last_pause_or_a_very_long_one():
     assert pause_before_retry(2, None, (1.0, 2.0)) is None
     assert pause_before_retry(0, response(Retry_After="3600"), (1.0, 2.0)) is None
 
@@ -45,5 +45,5 @@ def test_a_status_is_described_by_its_standard_phrase():
     assert describe_status(named) == "404 Not Found"
 
 
-def test_urls_are_shown_without_what_may_be_secret():
+def test_urls_are_shown_without_possible_secrets():
     assert redacted("https://user:password@host/a?signature=x#y") == "https://host/a"

@@ -89,7 +89,7 @@ def places(published: PublishedResult) -> list[str]:
     return [place["Type"] for place in published.location.params["Published"]]
 
 
-async def test_a_fan_out_tells_every_place_in_the_order_of_the_job(node, result):
+async def test_fanout_lists_all_locations_in_the_order_of_the_job(node, result):
     published = await publish("fanout", node, result, "local", "ipfs")
     assert places(published) == ["local", "ipfs"]
     assert published.location.params["Published"][0]["Params"]["CID"] == result
@@ -104,18 +104,18 @@ async def test_a_fan_out_tells_every_place_in_the_order_of_the_job(node, result)
         ("off", "switched off"),
     ],
 )
-async def test_a_fan_out_fails_when_one_fails_and_stops_the_others(node, result, link, words):
+async def test_fanout_fails_when_one_fails_and_stops_the_others(node, result, link, words):
     with pytest.raises(PublisherError, match=words):
         await publish("fanout", node, result, "hangs", "ipfs", link)
     assert node["hangs"].stopped
 
 
-async def test_a_fall_back_uses_the_first_that_works(node, result):
+async def test_fallback_uses_the_first_publisher_that_works(node, result):
     published = await publish("fallback", node, result, "off", "fails", "lies", "local", "ipfs")
     assert places(published) == ["local"]
 
 
-async def test_a_fall_back_does_not_wait_for_ever(node, result):
+async def test_fallback_gives_up_a_publisher_that_hangs(node, result):
     published = await publish("fallback", node, result, "hangs", "ipfs", timeout=0.01)
     assert places(published) == ["ipfs"]
     assert node["hangs"].stopped
@@ -125,20 +125,20 @@ async def test_a_fall_back_does_not_wait_for_ever(node, result):
     ("links", "permanent"),
     [(("fails", "fails too"), False), (("fails for good",), True), (("fails for good", "fails"), False)],
 )
-async def test_a_fall_back_that_is_at_its_end_tells_every_reason(node, result, links, permanent):
+async def test_a_failed_fallback_has_the_reason_of_each_publisher(node, result, links, permanent):
     with pytest.raises(PublisherError) as caught:
         await publish("fallback", node, result, *links)
     assert str(caught.value) == "; ".join(f"{link}: {link} for a reason" for link in links)
     assert caught.value.permanent is permanent
 
 
-async def test_a_cancelled_chain_stops_what_it_began(node, result):
+async def test_a_cancelled_chain_stops_its_publishers(node, result):
     with trio.move_on_after(0.01):
         await publish("fallback", node, result, "hangs")
     assert node["hangs"].stopped
 
 
-def test_a_chain_in_a_job_is_read_with_the_parameters_of_each_link():
+def test_a_chain_in_a_job_is_validated_with_the_parameters_of_each_link():
     def job(*links: object) -> dict:
         publisher = {"type": "FanOut", "params": {"publishers": list(links)}}
         return {"Tasks": [{"Engine": {"Type": "noop"}, "Publisher": publisher}]}

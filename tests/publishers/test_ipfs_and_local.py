@@ -33,13 +33,13 @@ async def test_publishers_conform(check, publisher, result):
     await check(kit)
 
 
-async def test_ipfs_says_who_provides_the_result(content, result):
+async def test_the_ipfs_location_lists_the_providers(content, result):
     publisher = IpfsPublisher(content, addresses=lambda: ADDRESSES)
     published = await publisher.publish(SpecConfig(type="ipfs"), JOB, EXECUTION, result)
     assert published.location == SpecConfig(type="ipfs", params={"CID": result, "Providers": ADDRESSES})
 
 
-async def test_local_says_where_the_result_is_downloaded(content, result):
+async def test_the_local_location_has_the_download_url(content, result):
     publisher = LocalPublisher(content, base_url=lambda: "http://127.0.0.1:1234")
     published = await publisher.publish(SpecConfig(type="local"), JOB, EXECUTION, result)
     url = f"http://127.0.0.1:1234/ipfs/{result}?format=tar"
@@ -58,7 +58,7 @@ async def test_a_published_result_is_pinned_until_it_expires(content, result, ma
     assert pins == {"execution": None, "published:e-1": 1500.0}
 
 
-async def test_a_publisher_without_an_address_says_so(content, result):
+async def test_a_publisher_without_an_address_is_unavailable(content, result):
     assert (
         await IpfsPublisher(content, addresses=lambda: []).unavailable()
         == "this node has no address to listen on"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, FetchLimits
 from bacalhau_p2p.storage.fetching.input_cache import InputCache
+from tests.support.servers.name_server import Names
 
 
 @pytest.fixture
@@ -25,3 +27,15 @@ def place(tmp_path):
     folder = tmp_path / "place"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def names():
+    """Has trio resolve every host name to the given addresses."""
+
+    def use(*answers):
+        resolver = Names(*answers)
+        trio.socket.set_custom_hostname_resolver(resolver)
+        return resolver
+
+    return use

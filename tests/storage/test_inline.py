@@ -94,7 +94,7 @@ async def test_links_and_devices_in_an_archive_are_left_out(tmp_path):
     assert [path.name for path in prepared.path.iterdir()] == ["a"]
 
 
-async def test_a_program_stays_executable(tmp_path):
+async def test_executable_files_stay_executable(tmp_path):
     prepared = await InlineStorage().prepare(archive(file("run", mode=0o4777), file("data")), tmp_path)
     assert (prepared.path / "run").stat().st_mode & 0o7777 == 0o755
     assert (prepared.path / "data").stat().st_mode & 0o7777 == 0o644

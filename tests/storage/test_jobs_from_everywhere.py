@@ -83,7 +83,7 @@ async def test_a_job_reads_urls_where_the_node_allows_their_network(tmp_path):
     assert [request.method for request in server.requests] == ["HEAD", "GET"]
 
 
-async def test_a_cid_that_only_a_kubo_node_has_is_an_input(tmp_path):
+async def test_a_job_reads_a_cid_that_only_a_kubo_node_has(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "a.txt").write_bytes(b"data\n")
@@ -103,7 +103,7 @@ async def test_a_cid_that_only_a_kubo_node_has_is_an_input(tmp_path):
     assert reader.seen == [{"a.txt": b"data\n"}]
 
 
-async def test_a_result_is_complete_once_a_pinning_service_says_so(tmp_path):
+async def test_a_job_completes_when_a_pinning_service_has_its_result(tmp_path):
     pins: list[dict] = []
     states = iter(["queued", "pinning", "pinned"])
 
@@ -123,7 +123,7 @@ async def test_a_result_is_complete_once_a_pinning_service_says_so(tmp_path):
     assert next(states, None) is None
 
 
-async def test_a_publisher_that_is_not_known_is_a_fault_at_submission(tmp_path):
+async def test_an_unknown_publisher_is_refused_at_submission(tmp_path):
     async with open_network(tmp_path, compute_nodes=1) as net:
         with pytest.raises(InvalidJob, match=r"Publisher\.Type: unknown publisher 'dropbox'"):
             await net.requester.submit(job(publisher={"Type": "dropbox"}))

@@ -16,7 +16,7 @@ from tests.support.programs.shell_programs import shell
 
 
 @pytest.mark.docker
-async def test_container_says_whose_it_is_and_what_it_may_do(
+async def test_a_container_has_the_labels_and_limits_of_its_execution(
     kit: ExecutorKit, docker_client: docker.DockerClient, node_id: str
 ) -> None:
     pipe = Pipe(kit)
@@ -39,7 +39,7 @@ async def test_container_says_whose_it_is_and_what_it_may_do(
 
 
 @pytest.mark.docker
-async def test_job_is_nobody_without_capabilities_or_network(kit: ExecutorKit) -> None:
+async def test_a_job_has_no_root_no_capabilities_and_no_network(kit: ExecutorKit) -> None:
     script = "id -u; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; ls /sys/class/net; echo $$"
     output = await kit.run(kit.request(shell(script)))
     uid, *status, interfaces, pid = output.stdout.decode().split("\n")[:-1]
@@ -50,27 +50,27 @@ async def test_job_is_nobody_without_capabilities_or_network(kit: ExecutorKit) -
 
 
 @pytest.mark.docker
-async def test_command_of_the_image_is_replaced_by_parameters_alone(kit: ExecutorKit) -> None:
+async def test_parameters_replace_the_command_of_the_image(kit: ExecutorKit) -> None:
     engine = SpecConfig(type="docker", params={"image": "busybox:latest", "parameters": ["echo", "a  b"]})
     output = await kit.run(kit.request(Program(engine=engine)))
     assert output.stdout == b"a  b\n"
 
 
 @pytest.mark.docker
-async def test_environment_of_the_engine_overrides_that_of_the_task(kit: ExecutorKit) -> None:
+async def test_variables_of_the_engine_override_those_of_the_task(kit: ExecutorKit) -> None:
     program = shell('echo "$A $B $C"', environment=["B=engine", "C=x=y"])
     output = await kit.run(kit.request(program, environment={"A": "task", "B": "task"}))
     assert output.stdout == b"task engine x=y\n"
 
 
 @pytest.mark.docker
-async def test_working_directory_is_made_and_used(kit: ExecutorKit) -> None:
+async def test_the_working_directory_is_created(kit: ExecutorKit) -> None:
     output = await kit.run(kit.request(shell("pwd", WorkingDirectory="/some/where")))
     assert output.stdout == b"/some/where\n"
 
 
 @pytest.mark.docker
-async def test_results_are_ours_whatever_modes_the_job_leaves(kit: ExecutorKit) -> None:
+async def test_the_node_owns_the_results_whatever_modes_the_job_sets(kit: ExecutorKit) -> None:
     script = """
     cd /outputs && mkdir -p closed/deep && echo text > closed/deep/file && chmod 0 closed/deep/file
     chmod 0 closed/deep closed && mkfifo pipe && ln -s /etc/passwd link
@@ -91,7 +91,7 @@ async def test_results_are_ours_whatever_modes_the_job_leaves(kit: ExecutorKit) 
 
 
 @pytest.mark.docker
-async def test_job_cannot_write_above_its_result_path(kit: ExecutorKit) -> None:
+async def test_a_job_cannot_write_above_its_result_path(kit: ExecutorKit) -> None:
     request = kit.request(
         shell("echo x > /outputs/../escaped; ls /outputs/.. | grep stdout"),
         result_paths=[ResultPath(name="out", path="/outputs")],
@@ -101,6 +101,6 @@ async def test_job_cannot_write_above_its_result_path(kit: ExecutorKit) -> None:
     assert sorted(path.name for path in request.results.iterdir()) == ["exitCode", "out", "stderr", "stdout"]
 
 
-def test_container_is_named_for_its_execution_with_what_a_name_may_hold() -> None:
+def test_a_container_name_has_only_valid_characters() -> None:
     assert container_name("e-4a1f.b_c") == "bacalhau-e-4a1f.b_c"
     assert container_name("e/4 a:ü") == "bacalhau-e-4-a--"

@@ -16,7 +16,7 @@ from tests.support.programs.shell_programs import ShellPrograms, shell
 
 
 @pytest.mark.docker
-async def test_streams_are_cut_at_their_limit_and_the_job_goes_on(
+async def test_output_beyond_the_limit_is_dropped_and_the_job_continues(
     docker_client: docker.DockerClient, tmp_path: Path
 ) -> None:
     executor = DockerExecutor(f"node-{uuid.uuid4()}", stream_limit=100_000)
@@ -29,7 +29,7 @@ async def test_streams_are_cut_at_their_limit_and_the_job_goes_on(
 
 
 @pytest.mark.docker
-async def test_job_that_closes_its_output_is_waited_for(kit: ExecutorKit) -> None:
+async def test_a_job_that_closes_its_output_runs_to_its_end(kit: ExecutorKit) -> None:
     request = kit.request(
         shell("exec >/dev/null 2>&1; sleep 0.5; echo done > /outputs/file; exit 5"),
         result_paths=[ResultPath(name="out", path="/outputs")],
@@ -39,7 +39,7 @@ async def test_job_that_closes_its_output_is_waited_for(kit: ExecutorKit) -> Non
 
 
 @pytest.mark.docker
-async def test_too_much_memory_ends_in_137_and_says_so(kit: ExecutorKit) -> None:
+async def test_a_job_killed_for_its_memory_says_so_on_stderr(kit: ExecutorKit) -> None:
     hog = shell("echo started; x=0123456789abcdef; while :; do x=$x$x; done")
     output = await kit.run(kit.request(hog))
     assert (output.exit_code, output.stdout) == (137, b"started\n")
@@ -47,12 +47,12 @@ async def test_too_much_memory_ends_in_137_and_says_so(kit: ExecutorKit) -> None
 
 
 @pytest.mark.docker
-async def test_kill_by_the_job_itself_is_not_called_out_of_memory(kit: ExecutorKit) -> None:
+async def test_a_job_that_kills_itself_is_not_called_out_of_memory(kit: ExecutorKit) -> None:
     output = await kit.run(kit.request(shell("kill -9 $$")))
     assert (output.exit_code, output.stderr) == (137, b"")
 
 
-def test_times_of_the_engine_are_read_to_the_nanosecond():
+def test_timestamps_of_the_engine_become_unix_seconds():
     assert unix_seconds("1970-01-01T00:01:00.25Z") == 60.25
     assert unix_seconds("1970-01-01T00:01:00Z") == 60
     assert ContainerHistory(started=10, ended=12.5, was_interrupted=False).seconds() == 2.5

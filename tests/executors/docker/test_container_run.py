@@ -30,7 +30,7 @@ async def prepare_and_run(executor: Executor, request: RunRequest) -> RunOutput:
         ({"Image": "UPPER"}, r"UPPER: invalid reference format: repository name must be lowercase$"),
     ],
 )
-async def test_what_cannot_start_anywhere_fails_permanently_with_its_root_cause(
+async def test_a_job_that_can_start_nowhere_fails_permanently_with_its_root_cause(
     params: Mapping[str, object], message: str, kit: ExecutorKit
 ) -> None:
     request = kit.request(shell("", **params))
@@ -39,13 +39,13 @@ async def test_what_cannot_start_anywhere_fails_permanently_with_its_root_cause(
     assert caught.value.permanent
 
 
-async def test_command_that_a_shell_does_not_find_is_a_result(kit: ExecutorKit) -> None:
+async def test_a_command_that_the_shell_does_not_find_is_a_result(kit: ExecutorKit) -> None:
     output = await kit.run(kit.request(shell("nosuch")))
     assert output.exit_code == 127
     assert output.stderr.endswith(b"nosuch: not found\n")
 
 
-async def test_two_mounts_at_one_place_fail_permanently(kit: ExecutorKit) -> None:
+async def test_two_mounts_with_one_target_fail_permanently(kit: ExecutorKit) -> None:
     inputs = [kit.input_folder("/inputs", {}), kit.input_folder("/inputs", {})]
     with pytest.raises(ExecutorError, match=r"^Duplicate mount point: /inputs$") as caught:
         await kit.run(kit.request(shell("true"), inputs=inputs))

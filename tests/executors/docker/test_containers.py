@@ -20,7 +20,7 @@ from tests.support.servers.docker_containers import containers_of, leave_contain
 pytestmark = pytest.mark.docker
 
 
-async def test_no_container_is_left_after_any_kind_of_end(
+async def test_no_container_is_left_after_success_failure_or_time_out(
     kit: ExecutorKit, docker_client: docker.DockerClient, node_id: str
 ) -> None:
     await kit.run(kit.request(shell("exit 3")))
@@ -32,7 +32,7 @@ async def test_no_container_is_left_after_any_kind_of_end(
 
 
 @pytest.mark.parametrize("stage", ["create_container", "attach_socket", "start"])
-async def test_cancelled_at_any_stage_leaves_no_container(
+async def test_a_run_cancelled_at_any_stage_leaves_no_container(
     stage: str,
     kit: ExecutorKit,
     docker_client: docker.DockerClient,
@@ -55,7 +55,7 @@ async def test_cancelled_at_any_stage_leaves_no_container(
     assert containers_of(docker_client, node_id) == []
 
 
-async def test_sweep_removes_what_an_earlier_life_left_and_nothing_else(
+async def test_a_sweep_removes_only_unused_containers_of_this_node(
     docker_client: docker.DockerClient, kit: ExecutorKit, executor: DockerExecutor, node_id: str
 ) -> None:
     pipe = Pipe(kit)
@@ -75,7 +75,7 @@ async def test_sweep_removes_what_an_earlier_life_left_and_nothing_else(
         docker_client.api.remove_container(other, force=True)
 
 
-async def test_many_runs_leave_no_descriptors_open(kit: ExecutorKit) -> None:
+async def test_runs_leave_no_files_or_sockets_open(kit: ExecutorKit) -> None:
     def descriptors() -> list[str]:
         links = []
         for descriptor in Path("/proc/self/fd").iterdir():

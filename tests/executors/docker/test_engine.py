@@ -12,13 +12,15 @@ from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.executor import DockerExecutor
 
 
-async def test_no_engine_is_said_with_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_engine_is_reported_with_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = f"unix://{tmp_path}/docker.sock"
     monkeypatch.setenv("DOCKER_HOST", address)
     assert await DockerExecutor("node").unavailable() == f"no Docker engine runs at {address}"
 
 
-async def test_refused_connection_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_connection_is_reported_as_a_missing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
@@ -26,7 +28,7 @@ async def test_refused_connection_is_no_engine(monkeypatch: pytest.MonkeyPatch) 
         assert await DockerExecutor("node").unavailable() == f"no Docker engine runs at {address}"
 
 
-async def test_engine_that_says_nothing_is_unavailable_within_five_seconds(
+async def test_a_silent_engine_is_unavailable_within_five_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.socket() as silent:
@@ -39,7 +41,7 @@ async def test_engine_that_says_nothing_is_unavailable_within_five_seconds(
     assert "does not answer" in reason or "did not answer" in reason
 
 
-async def test_sweeping_without_an_engine_fails_and_closing_does_not(
+async def test_without_an_engine_sweeping_fails_and_closing_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
@@ -51,7 +53,7 @@ async def test_sweeping_without_an_engine_fails_and_closing_does_not(
 
 
 @pytest.mark.docker
-async def test_engine_that_answers_is_available(docker_client: docker.DockerClient) -> None:
+async def test_an_engine_that_answers_is_available(docker_client: docker.DockerClient) -> None:
     executor = DockerExecutor(f"node-{uuid.uuid4()}")
     assert await executor.unavailable() is None
     await executor.aclose()

@@ -46,14 +46,14 @@ OLD_RUNC = "OCI runtime create failed: container_linux.go:380: starting containe
         ("", "the Docker engine failed", False),
     ],
 )
-def test_root_cause_comes_first_and_says_whether_another_node_could_do_better(
+def test_the_root_cause_decides_whether_an_error_is_permanent(
     message: str, cause: str, permanent: bool
 ) -> None:
     assert root_cause(message) == cause
     assert is_permanent(cause) is permanent
 
 
-def test_socket_of_another_user_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_without_permission_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///somewhere")
     buried = requests.exceptions.ConnectionError(("Aborted", PermissionError(errno.EACCES, "denied")))
     with (

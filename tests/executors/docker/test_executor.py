@@ -26,23 +26,21 @@ async def test_docker_executor_conforms(check: Callable[[ExecutorKit], object], 
     await check(kit)
 
 
-async def test_input_that_the_job_could_not_read_fails_with_its_mode(kit: ExecutorKit) -> None:
+async def test_an_unreadable_input_is_reported_with_its_mode(kit: ExecutorKit) -> None:
     mounted = kit.input_folder("/inputs", {"a.txt": "text"})
     mounted.path.chmod(0o000)
     with pytest.raises(ExecutorError, match=r"^input /inputs: not readable for .* \(mode 0000\)$"):
         await kit.run(kit.request(shell("ls /inputs"), inputs=[mounted]))
 
 
-async def test_missing_input_fails_and_another_node_may_try(kit: ExecutorKit) -> None:
+async def test_a_missing_input_is_not_a_permanent_failure(kit: ExecutorKit) -> None:
     missing = MountedInput(path=kit.folder / "nosuch", target="/inputs")
     with pytest.raises(ExecutorError, match=r"^input /inputs: No such file or directory$") as caught:
         await kit.run(kit.request(shell("true"), inputs=[missing]))
     assert not caught.value.permanent
 
 
-async def test_gpus_are_refused_by_an_engine_without_a_runtime_for_them(
-    kit: ExecutorKit, docker_client: docker.DockerClient
-) -> None:
+async def test_gpus_need_the_nvidia_runtime(kit: ExecutorKit, docker_client: docker.DockerClient) -> None:
     if "nvidia" in docker_client.info()["Runtimes"]:
         pytest.skip("this engine has GPUs")
     request = replace(kit.request(shell("true")), resources=Resources(gpu=1))
@@ -51,7 +49,7 @@ async def test_gpus_are_refused_by_an_engine_without_a_runtime_for_them(
     assert not caught.value.permanent
 
 
-async def test_http_only_network_is_refused(kit: ExecutorKit) -> None:
+async def test_the_network_type_http_is_refused(kit: ExecutorKit) -> None:
     network = NetworkSpec(type="HTTP", domains=("example.com",))
     request = replace(kit.request(shell("true")), network=network)
     with pytest.raises(ExecutorError, match=r"^network type HTTP is not supported$") as caught:
@@ -59,7 +57,9 @@ async def test_http_only_network_is_refused(kit: ExecutorKit) -> None:
     assert caught.value.permanent
 
 
-async def test_full_network_is_that_of_the_engine(docker_client: docker.DockerClient, tmp_path: Path) -> None:
+async def test_a_job_with_full_network_uses_the_engines_network(
+    docker_client: docker.DockerClient, tmp_path: Path
+) -> None:
     network = docker_client.networks.create(f"bacalhau-test-{uuid.uuid4()}", driver="bridge")
     executor = DockerExecutor(f"node-{uuid.uuid4()}", full_network=network.name)
     try:

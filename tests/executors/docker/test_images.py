@@ -64,7 +64,7 @@ def request_for(image: str, folder: Path) -> RunRequest:
     )
 
 
-async def test_image_that_is_not_here_is_pulled_once(
+async def test_a_missing_image_is_pulled_once(
     registry: Registry,
     name: str,
     executor: DockerExecutor,
@@ -83,7 +83,7 @@ async def test_image_that_is_not_here_is_pulled_once(
         docker_client.images.remove(image)
 
 
-async def test_image_is_pulled_by_its_digest(
+async def test_an_image_is_pulled_by_its_digest(
     registry: Registry,
     name: str,
     executor: DockerExecutor,
@@ -95,7 +95,7 @@ async def test_image_is_pulled_by_its_digest(
     docker_client.images.remove(image)
 
 
-async def test_unknown_image_fails_permanently_by_its_name(
+async def test_an_unknown_image_is_a_permanent_failure(
     registry: Registry, name: str, executor: DockerExecutor, tmp_path: Path
 ) -> None:
     image = f"{registry.address}/{name}:1.2"
@@ -104,7 +104,7 @@ async def test_unknown_image_fails_permanently_by_its_name(
     assert caught.value.permanent
 
 
-async def test_unreachable_registry_is_worth_another_try(
+async def test_an_unreachable_registry_is_not_a_permanent_failure(
     name: str, executor: DockerExecutor, tmp_path: Path
 ) -> None:
     with socket.socket() as unused:
@@ -116,7 +116,7 @@ async def test_unreachable_registry_is_worth_another_try(
     assert not caught.value.permanent
 
 
-async def test_cancelled_pull_ends_at_once(
+async def test_a_cancelled_pull_ends_at_once(
     registry: Registry,
     name: str,
     executor: DockerExecutor,

@@ -17,23 +17,23 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files aw
 @pytest.mark.parametrize(
     ("text", "user"), [("1000", JobUser(1000, 1000)), ("1000:5", JobUser(1000, 5)), ("0:0", JobUser(0, 0))]
 )
-def test_user_is_read_from_numbers(text: str, user: JobUser) -> None:
+def test_a_user_is_parsed_from_numbers(text: str, user: JobUser) -> None:
     assert JobUser.parse(text) == user
     assert JobUser.parse(str(user)) == user
 
 
 @pytest.mark.parametrize("text", ["", "nobody", "1000:", "1:2:3", "-1", "1000:x"])
-def test_user_that_is_not_numeric_is_refused(text: str) -> None:
+def test_a_user_that_is_not_numeric_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="is not UID or UID:GID"):
         JobUser.parse(text)
 
 
-def test_jobs_never_run_as_root_by_default() -> None:
+def test_jobs_do_not_run_as_root_by_default() -> None:
     assert JobUser.of_this_process().uid not in (0, -1)
 
 
 @as_root
-def test_given_folder_belongs_to_the_job_until_it_is_taken_back(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_the_job_until_it_is_taken_back(tmp_path: Path) -> None:
     folder = tmp_path / "outputs"
     folder.mkdir()
     give_to_job([folder], JobUser(1234, 5678))
@@ -42,7 +42,7 @@ def test_given_folder_belongs_to_the_job_until_it_is_taken_back(tmp_path: Path) 
     assert (folder.stat().st_uid, folder.stat().st_gid) == (0, os.getegid())
 
 
-def test_taken_back_tree_can_be_read_and_removed(tmp_path: Path) -> None:
+def test_a_tree_taken_from_a_job_can_be_read_and_removed(tmp_path: Path) -> None:
     deep = tmp_path / "outputs" / "deep"
     deep.mkdir(parents=True)
     (deep / "file").write_text("text")
@@ -53,7 +53,7 @@ def test_taken_back_tree_can_be_read_and_removed(tmp_path: Path) -> None:
     assert stat.S_IMODE((deep / "file").stat().st_mode) == 0o600
 
 
-def test_taking_back_neither_follows_links_nor_leaves_what_would_block(tmp_path: Path) -> None:
+def test_taking_a_tree_follows_no_symlink_and_removes_pipes_and_sockets(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o755)
     (outside / "file").touch(mode=0o444)
@@ -81,7 +81,7 @@ def test_taking_back_neither_follows_links_nor_leaves_what_would_block(tmp_path:
         (0o077, JobUser(os.geteuid(), os.getegid()), False),
     ],
 )
-def test_folder_must_be_open_to_the_job_s_user(
+def test_an_input_must_be_readable_for_the_jobs_user(
     mode: int, user: JobUser, readable: bool, tmp_path: Path
 ) -> None:
     folder = tmp_path / "inputs"

@@ -18,7 +18,7 @@ def docker(**params: Any) -> SpecConfig:
     return SpecConfig(type="docker", params=params)
 
 
-def test_bacalhau_s_own_parameters_are_read() -> None:
+def test_bacalhaus_parameters_are_accepted() -> None:
     engine = docker(
         Image="ubuntu:22.04",
         Entrypoint=["/bin/bash", "-c"],

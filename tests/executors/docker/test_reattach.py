@@ -75,7 +75,7 @@ def check_results(request: RunRequest) -> None:
     assert (request.results / "out" / "ran").stat().st_uid == request.results.stat().st_uid
 
 
-async def test_a_running_container_is_followed_from_its_start_to_its_end(executor, kit):
+async def test_a_running_container_is_followed_to_its_end(executor, kit):
     gate = kit.input_folder("/gate", {})
     wait = "while [ ! -e /gate/open ]; do sleep 0.05; done"
     request = request_for(kit, SCRIPT.format(wait=wait))
@@ -100,19 +100,19 @@ async def grown(path: Path, content: bytes) -> None:
             await trio.sleep(0.01)
 
 
-async def test_a_container_that_has_ended_is_collected(executor, kit):
+async def test_the_result_of_an_ended_container_is_collected(executor, kit):
     left = await Outlived(executor, request_for(kit, SCRIPT.format(wait=":"))).end()
     assert await left.reattach() == WANTED
     check_results(left.request)
 
 
 @pytest.mark.parametrize("signal", [9, 15])
-async def test_a_container_that_went_down_with_its_engine_is_run_afresh(signal, executor, kit):
+async def test_a_container_that_stopped_with_its_engine_is_run_again(signal, executor, kit):
     left = await Outlived(executor, request_for(kit, f"kill -{signal} $$")).end()
     assert await left.reattach() is None
 
 
-async def test_nothing_left_is_run_afresh(executor, kit, docker_client):
+async def test_a_run_without_a_started_container_is_run_again(executor, kit, docker_client):
     request = request_for(kit, SCRIPT.format(wait=":"))
     assert await executor.reattach(request) is None
     never_started = await Outlived(executor, request).create()
@@ -130,7 +130,7 @@ async def test_the_time_out_counts_from_the_start_of_the_container(executor, kit
         await over.reattach()
 
 
-async def test_cancelled_while_it_follows_leaves_no_container(executor, kit, docker_client):
+async def test_cancelling_a_reattached_run_leaves_no_container(executor, kit, docker_client):
     left = await Outlived(executor, request_for(kit, "echo begun; sleep 3600")).start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(left.reattach)
@@ -140,7 +140,7 @@ async def test_cancelled_while_it_follows_leaves_no_container(executor, kit, doc
         docker_client.containers.get(left.name)
 
 
-async def test_cancelled_before_it_began_leaves_no_container(executor, kit, docker_client):
+async def test_cancelling_before_reattaching_leaves_no_container(executor, kit, docker_client):
     left = await Outlived(executor, request_for(kit, "sleep 3600")).start()
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -149,7 +149,7 @@ async def test_cancelled_before_it_began_leaves_no_container(executor, kit, dock
         docker_client.containers.get(left.name)
 
 
-async def test_more_output_than_the_engine_keeps_is_run_afresh_and_not_cut(executor, kit):
+async def test_a_run_with_more_output_than_the_engine_keeps_is_run_again(executor, kit):
     flood = "yes 0123456789012345678901234567890123456789012345678901234567 | head -c 70000000"
     left = await Outlived(executor, request_for(kit, flood)).end()
     assert await left.reattach() is None
@@ -157,7 +157,7 @@ async def test_more_output_than_the_engine_keeps_is_run_afresh_and_not_cut(execu
     assert await following.reattach() is None
 
 
-async def test_what_could_not_be_removed_goes_when_the_engine_is_back(
+async def test_a_leftover_container_is_removed_by_a_sweep_when_the_engine_is_back(
     executor, kit, docker_client, monkeypatch
 ):
     left = await Outlived(executor, request_for(kit, "sleep 3600")).start()

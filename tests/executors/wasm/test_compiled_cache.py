@@ -41,7 +41,7 @@ def compiled(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache").glob("*.compiled"))
 
 
-async def test_a_module_is_compiled_once_and_by_nobody_else_readable(tmp_path: Path) -> None:
+async def test_a_module_is_compiled_once_into_private_files(tmp_path: Path) -> None:
     async with opened(tmp_path) as kit:
         async with trio.open_nursery() as nursery:
             for number in range(4):
@@ -98,7 +98,7 @@ def transplant(path: Path) -> None:
 
 @pytest.mark.parametrize("tamper", [flip_code, flip_hash, truncate, empty, remove, exchange, transplant])
 @pytest.mark.parametrize("prepared", [False, True], ids=["before preparation", "before the run"])
-async def test_a_tampered_module_is_compiled_anew(
+async def test_a_tampered_module_is_compiled_again(
     tmp_path: Path, tamper: Callable[[Path], None], prepared: bool
 ) -> None:
     other = tmp_path / "other.wasm"
@@ -119,7 +119,7 @@ async def test_a_tampered_module_is_compiled_anew(
         assert path.read_bytes()[HEADER:] == sound
 
 
-async def test_a_changed_module_is_another_module(tmp_path: Path) -> None:
+async def test_a_changed_module_is_compiled_separately(tmp_path: Path) -> None:
     module = tmp_path / "changing.wasm"
     module.write_bytes(PROBE.read_bytes())
     async with opened(tmp_path) as kit:
@@ -142,7 +142,7 @@ def put(cache: CompiledCache, key: str) -> Path:
         return cache.put(key, fd, "00" * 32).path
 
 
-def test_the_least_recently_used_modules_go_first(cache: CompiledCache) -> None:
+def test_the_least_recently_used_modules_are_removed_first(cache: CompiledCache) -> None:
     for age, key in enumerate("abc"):
         path = put(cache, key)
         os.utime(path, (age, age))
@@ -151,20 +151,20 @@ def test_the_least_recently_used_modules_go_first(cache: CompiledCache) -> None:
     assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
 
 
-def test_what_was_begun_and_not_kept_is_gone(cache: CompiledCache, tmp_path: Path) -> None:
+def test_an_unfinished_module_is_removed(cache: CompiledCache, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), cache.writing():
         raise ZeroDivisionError
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key"]
 
 
-def test_what_a_node_that_died_had_begun_is_removed(cache: CompiledCache, tmp_path: Path) -> None:
+def test_unfinished_modules_of_an_earlier_process_are_removed(cache: CompiledCache, tmp_path: Path) -> None:
     left = tmp_path / "cache" / "0123.new"
     left.write_bytes(b"half")
     CompiledCache(tmp_path / "cache").open()
     assert not left.exists()
 
 
-def test_a_key_that_others_could_read_vouches_for_nothing(cache: CompiledCache, tmp_path: Path) -> None:
+def test_a_secret_that_others_can_read_is_replaced(cache: CompiledCache, tmp_path: Path) -> None:
     put(cache, "a")
     again = CompiledCache(tmp_path / "cache")
     again.open()
@@ -177,7 +177,7 @@ def test_a_key_that_others_could_read_vouches_for_nothing(cache: CompiledCache, 
 
 
 @pytest.mark.parametrize("content", [b"", b"short"])
-def test_a_half_written_key_is_replaced(tmp_path: Path, content: bytes) -> None:
+def test_an_incomplete_secret_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "key").write_bytes(content)
     (tmp_path / "cache" / "key").chmod(0o600)

@@ -57,14 +57,16 @@ async def test_faults_are_named_by_their_path(
         assert faults[0] in await refused(executor, wasm_request(tmp_path, PROBE, engine=engine))
 
 
-async def test_the_engines_variables_win_over_the_tasks(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_variables_of_the_engine_override_those_of_the_task(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
     asked = wasm_request(
         tmp_path, PROBE, "variable", "A", environment={"A": "task"}, EnvironmentVariables={"A": "engine"}
     )
     assert (await executor.run(asked)).stdout == b"engine"
 
 
-async def test_nothing_is_left_open_after_many_runs(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_runs_leave_no_files_open(executor: WasmExecutor, tmp_path: Path) -> None:
     async def some() -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(4):

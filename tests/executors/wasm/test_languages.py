@@ -77,7 +77,7 @@ async def check(module: Path, language: str, folder: Path, *, deterministic: boo
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-async def test_a_rust_program_that_was_built_elsewhere_runs(tmp_path: Path, deterministic: bool) -> None:
+async def test_a_rust_program_built_elsewhere_runs(tmp_path: Path, deterministic: bool) -> None:
     await check(SOURCES / "words_rust.wasm", "rust", tmp_path, deterministic=deterministic)
 
 

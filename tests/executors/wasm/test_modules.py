@@ -26,7 +26,7 @@ def user_of(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "alias"), [("math", ""), ("/lib/math.wasm", ""), ("arithmetic", "arithmetic")]
 )
-async def test_import_modules_are_known_by_alias_target_and_file_name(
+async def test_import_modules_have_the_names_alias_target_and_file_name(
     executor: WasmExecutor, tmp_path: Path, name: str, alias: str
 ) -> None:
     library = MountedInput(path=wat(tmp_path, DOUBLE, "x"), target="/lib/math.wasm", alias=alias)
@@ -49,7 +49,7 @@ async def test_import_modules_are_known_by_alias_target_and_file_name(
         ("app.wasm", "/modules", "", "app.wasm"),
     ],
 )
-async def test_the_entry_module_is_found_as_the_job_calls_it(
+async def test_the_entry_module_is_found_by_alias_target_path_or_file_name(
     executor: WasmExecutor, tmp_path: Path, wanted: str, target: str, alias: str, inside: str
 ) -> None:
     path = PROBE
@@ -65,9 +65,7 @@ async def test_the_entry_module_is_found_as_the_job_calls_it(
     assert output == RunOutput(stdout=b"found")
 
 
-async def test_a_module_that_is_not_there_or_not_alone_is_refused(
-    executor: WasmExecutor, tmp_path: Path
-) -> None:
+async def test_a_missing_or_ambiguous_module_is_refused(executor: WasmExecutor, tmp_path: Path) -> None:
     two = tmp_path / "two"
     two.mkdir()
     (two / "a.wasm").write_bytes(b"")
@@ -104,7 +102,7 @@ async def test_a_module_that_is_not_there_or_not_alone_is_refused(
         (PROBE.read_bytes()[:20_000], "bad.wasm is not a valid WebAssembly module: "),
     ],
 )
-async def test_what_is_not_a_module_is_refused_at_preparation(
+async def test_a_file_that_is_not_a_module_is_refused_during_preparation(
     executor: WasmExecutor, tmp_path: Path, content: bytes, why: str
 ) -> None:
     path = tmp_path / "anything"

@@ -15,7 +15,7 @@ from bacalhau_p2p.model.job import ResultPath
 from tests.support.programs.wasm_programs import PROBE, refused, wasm_request
 
 
-async def test_two_things_at_one_place_are_refused(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_two_mounts_with_one_target_are_refused(executor: WasmExecutor, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     for more, results in (
@@ -31,7 +31,7 @@ async def test_two_things_at_one_place_are_refused(executor: WasmExecutor, tmp_p
         assert "two inputs" in why
 
 
-async def test_an_input_that_vanished_is_this_nodes_fault(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_a_vanished_input_is_not_a_permanent_failure(executor: WasmExecutor, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     asked = wasm_request(tmp_path, PROBE, "exit", "0", more=[MountedInput(path=folder, target="/in")])
@@ -42,7 +42,7 @@ async def test_an_input_that_vanished_is_this_nodes_fault(executor: WasmExecutor
     assert not caught.value.permanent
 
 
-async def test_a_job_sees_nothing_outside_its_mounts(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_a_job_cannot_read_outside_its_mounts(executor: WasmExecutor, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("of the node")
     folder = tmp_path / "folder"
@@ -70,7 +70,7 @@ async def test_a_job_sees_nothing_outside_its_mounts(executor: WasmExecutor, tmp
         assert list((asked.results / "out").iterdir()) == []
 
 
-async def test_a_link_that_a_job_leaves_in_its_output_does_not_lead_the_next_one_out(
+async def test_a_symlink_in_an_output_does_not_lead_the_next_job_outside(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("of the node")

@@ -42,7 +42,7 @@ async def failed(run: BackgroundRun) -> ExecutorError:
     return run.error
 
 
-async def test_a_job_whose_process_is_killed_fails_here_and_harms_no_other(kit: ExecutorKit) -> None:
+async def test_a_killed_process_fails_only_its_own_job(kit: ExecutorKit) -> None:
     pipes = [Pipe(kit), Pipe(kit)]
     requests = [kit.request(probe("hold", p.inside), inputs=[p.mount]) for p in pipes]
     async with running(kit, requests[0], pipes[0]) as first:
@@ -55,7 +55,7 @@ async def test_a_job_whose_process_is_killed_fails_here_and_harms_no_other(kit: 
             assert await kit.run(kit.request(probe("say", "fine", ""))) == RunOutput(stdout=b"fine")
 
 
-async def test_when_the_warm_process_dies_its_jobs_end_and_the_next_run_has_another(kit: ExecutorKit) -> None:
+async def test_when_the_warm_process_dies_its_jobs_end_and_a_new_one_starts(kit: ExecutorKit) -> None:
     pipe = Pipe(kit)
     request = kit.request(probe("hold", pipe.inside), inputs=[pipe.mount])
     async with running(kit, request, pipe) as run:
@@ -130,7 +130,7 @@ def far_node(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-async def test_jobs_die_with_their_node_however_it_dies(
+async def test_jobs_end_when_their_node_is_killed(
     far_node: subprocess.Popen[bytes], tmp_path: Path, how: signal.Signals
 ) -> None:
     with trio.fail_after(60):
@@ -148,21 +148,21 @@ async def test_jobs_die_with_their_node_however_it_dies(
     os.close(watched)
 
 
-async def test_ctrl_c_reaches_the_node_and_not_its_jobs(kit: ExecutorKit) -> None:
+async def test_jobs_are_in_another_session_than_the_node(kit: ExecutorKit) -> None:
     await kit.run(kit.request(probe("exit", "0")))
     (warm,) = children(os.getpid())
     assert os.getsid(warm) != os.getsid(0)
     assert os.getpgid(warm) != os.getpgid(0)
 
 
-async def test_a_closed_executor_says_so(kit: ExecutorKit) -> None:
+async def test_a_closed_executor_refuses_runs(kit: ExecutorKit) -> None:
     await kit.executor.aclose()
     with pytest.raises(ExecutorError, match="stopping"):
         await kit.run(kit.request(probe("exit", "0")))
     assert await kit.executor.unavailable() == "this node is stopping"
 
 
-async def test_an_engine_that_cannot_be_loaded_is_unavailable_and_says_why(
+async def test_an_engine_that_cannot_be_loaded_is_unavailable_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "site" / "wasmtime"
@@ -179,7 +179,7 @@ async def test_an_engine_that_cannot_be_loaded_is_unavailable_and_says_why(
     assert children(os.getpid()) == []
 
 
-async def test_a_cache_that_cannot_be_makes_the_engine_unavailable(tmp_path: Path) -> None:
+async def test_a_cache_that_cannot_be_created_makes_the_engine_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be used" in str(await WasmExecutor(tmp_path / "file").unavailable())
 
@@ -197,7 +197,7 @@ async def child_fails(processes: Processes) -> str:
     return str(caught.value)
 
 
-async def test_a_warm_process_that_can_start_no_more_processes_says_so_and_stays(
+async def test_a_warm_process_that_cannot_fork_reports_it_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real one, whose fork fails."""
@@ -221,7 +221,7 @@ async def test_a_warm_process_that_can_start_no_more_processes_says_so_and_stays
         await processes.aclose()
 
 
-async def test_a_warm_process_that_breaks_down_is_replaced() -> None:
+async def test_a_broken_warm_process_is_replaced() -> None:
     processes = Processes()
     try:
         await processes.warm_up()

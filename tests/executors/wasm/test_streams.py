@@ -14,7 +14,7 @@ from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from tests.support.programs.wasm_programs import PROBE, wasm_request
 
 
-async def test_a_flood_is_cut_and_the_job_goes_on(tmp_path: Path) -> None:
+async def test_output_beyond_the_limit_is_dropped_and_the_job_continues(tmp_path: Path) -> None:
     executor = WasmExecutor(tmp_path / "cache", stream_limit=100_000)
     try:
         asked = wasm_request(tmp_path, PROBE, "flood", "100000")
@@ -27,7 +27,7 @@ async def test_a_flood_is_cut_and_the_job_goes_on(tmp_path: Path) -> None:
     assert (asked.results / "stderr").stat().st_size == 100_000
 
 
-async def test_a_full_disk_ends_the_run_as_this_nodes_fault(
+async def test_a_full_disk_is_not_a_permanent_failure(
     executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(stream: KeptStream, data: bytes) -> None:

@@ -73,7 +73,7 @@ def check(asked: RunRequest, output: RunOutput, files: Mapping[str, bytes], top:
     assert [(word, int(count)) for word, count in found] == expected
 
 
-async def test_the_counts_of_the_real_texts_are_those_of_python(
+async def test_the_counts_of_the_example_texts_equal_those_of_python(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
     files = {path.name: path.read_bytes() for path in (EXAMPLE / "texts").iterdir()}
@@ -82,7 +82,7 @@ async def test_the_counts_of_the_real_texts_are_those_of_python(
     check(asked, await executor.run(asked), files, top=100)
 
 
-async def test_awkward_files_are_counted_too(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_unusual_files_are_counted(executor: WasmExecutor, tmp_path: Path) -> None:
     files = {
         "a-empty": b"",
         "b-no-newline": b"one two",
@@ -100,9 +100,7 @@ async def test_awkward_files_are_counted_too(executor: WasmExecutor, tmp_path: P
     check(asked, await executor.run(asked), files, top=8)
 
 
-async def test_results_do_not_depend_on_the_order_in_which_files_were_made(
-    executor: WasmExecutor, tmp_path: Path
-) -> None:
+async def test_results_do_not_depend_on_the_order_of_files(executor: WasmExecutor, tmp_path: Path) -> None:
     names = [f"{letter}/{number}" for letter in "abc" for number in range(20)]
     results = []
     for turn, order in enumerate((names, names[::-1])):
@@ -117,7 +115,7 @@ async def test_results_do_not_depend_on_the_order_in_which_files_were_made(
     assert set(results[0]) == {"stdout", "stderr", "exitCode", "counts.csv"}
 
 
-async def test_what_cannot_be_read_is_said_and_fails(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_an_unreadable_file_is_reported_and_fails(executor: WasmExecutor, tmp_path: Path) -> None:
     asked = request(tmp_path / "run", EXAMPLE / "texts", "/inputs/missing")
     output = await executor.run(asked)
     assert output.exit_code == 1
@@ -135,7 +133,7 @@ def built(tmp_path: Path) -> Path:
     return module
 
 
-async def test_the_committed_module_does_what_its_source_says(
+async def test_the_committed_module_equals_one_built_from_source(
     executor: WasmExecutor, tmp_path: Path, built: Path
 ) -> None:
     outputs = []

@@ -122,36 +122,36 @@ async def test_ipfs_storage_with_web_sources_conforms(check, content, source, tr
     )
 
 
-async def test_content_that_is_here_is_asked_of_nobody(content, node, tree, tmp_path, place):
+async def test_local_content_is_not_requested(content, node, tree, tmp_path, place):
     cid = (await content.add(tree[0], pin_owner="test")).cid
     await web(content, kubo(node), gateway(node)).prepare(ipfs(cid), place)
     assert node.asked == []
 
 
-async def test_kubo_gives_what_it_has_before_peers_are_asked(content, node, tree, place):
+async def test_kubo_is_asked_before_peers_for_content_that_it_holds(content, node, tree, place):
     await web(content, kubo(node), gateway(node)).prepare(ipfs(tree[1]), place)
     assert node.asked == ["/api/v0/block/stat", "/api/v0/dag/export"]
 
 
-async def test_the_token_of_kubo_is_sent(content, node, tree, place):
+async def test_the_kubo_token_is_sent(content, node, tree, place):
     await web(content, kubo(node, token="Basic c2VzYW1l")).prepare(ipfs(tree[1]), place)
     assert {request.headers["authorization"] for request in node.server.requests} == {"Basic c2VzYW1l"}
 
 
-async def test_what_was_fetched_stays_for_later_and_is_not_pinned(content, source, tree, place):
+async def test_fetched_content_stays_in_the_store_unpinned(content, source, tree, place):
     await web(content, source).prepare(ipfs(tree[1]), place)
     assert await content.has(tree[1])
     assert await content.pins(tree[1]) == []
 
 
-async def test_a_source_that_fails_leaves_it_to_the_next(content, node, tree, place):
+async def test_after_a_failed_source_the_next_is_asked(content, node, tree, place):
     with WebServer(lambda request: Answer(status=503)) as broken:
         first = GatewaySource(Service(broken.url, pauses=()))
         prepared = await web(content, first, gateway(node)).prepare(ipfs(tree[1]), place)
     assert content_of(prepared.path) == content_of(tree[0])
 
 
-async def test_what_nobody_has_is_told_with_what_each_said(content, node, place):
+async def test_missing_content_is_reported_with_the_reason_of_each_source(content, node, place):
     with pytest.raises(StorageError) as caught:
         await web(content, kubo(node), gateway(node)).prepare(ipfs(ABSENT), place)
     assert [part.strip() for part in str(caught.value).split(";")] == [
@@ -187,7 +187,7 @@ def damaged(car: bytes, how: str) -> bytes:
         ("only a header", "blocks are missing, among them"),
     ],
 )
-async def test_wrong_data_is_refused_and_not_kept(content, node, source, tree, place, how, words):
+async def test_invalid_data_is_refused_and_not_stored(content, node, source, tree, place, how, words):
     cid = tree[1]
     node.cars[str(cid)] = damaged(node.cars[str(cid)], how)
     with pytest.raises(StorageError, match=words):
@@ -198,7 +198,7 @@ async def test_wrong_data_is_refused_and_not_kept(content, node, source, tree, p
     assert list(place.iterdir()) == []
 
 
-async def test_the_roots_in_a_header_prove_nothing(content, node, tree, place):
+async def test_the_roots_in_a_car_header_are_ignored(content, node, tree, place):
     cid = tree[1]
     car = node.cars[str(cid)]
     head = header([cid])
@@ -208,7 +208,7 @@ async def test_the_roots_in_a_header_prove_nothing(content, node, tree, place):
     assert content_of(prepared.path) == content_of(tree[0])
 
 
-async def test_a_source_that_falls_silent_is_given_up(content, place, tree):
+async def test_a_source_that_stops_sending_is_given_up(content, place, tree):
     def stalls():
         yield b"\x3a"
         server.stopping.wait(5)
@@ -219,7 +219,7 @@ async def test_a_source_that_falls_silent_is_given_up(content, place, tree):
             await web(content, slow).prepare(ipfs(tree[1]), place)
 
 
-async def test_sources_that_drip_are_given_up_in_the_end(content, place, tree):
+async def test_slow_sources_are_given_up_after_the_total_timeout(content, place, tree):
     def drips():
         while not server.stopping.wait(0.02):
             yield b"\x3a"
@@ -233,7 +233,7 @@ async def test_sources_that_drip_are_given_up_in_the_end(content, place, tree):
 # --- sizes ----------------------------------------------------------------------------------
 
 
-async def test_a_source_gives_the_root_block_and_that_tells_the_size(content, node, source, tree):
+async def test_the_size_is_read_from_the_root_block(content, node, source, tree):
     size = await web(content, source).size(ipfs(tree[1]))
     assert size is not None
     assert 768_004 <= size.total <= 770_000
@@ -242,13 +242,13 @@ async def test_a_source_gives_the_root_block_and_that_tells_the_size(content, no
     assert not await content.has(tree[1])
 
 
-async def test_a_block_that_is_not_the_root_tells_no_size(content, node, source, tree):
+async def test_the_size_is_not_read_from_a_wrong_block(content, node, source, tree):
     node.cars[str(ABSENT)] = node.cars[str(tree[1])]
     with pytest.raises(InvalidContent, match="do not match its hash"):
         await web(content, source).size(ipfs(ABSENT))
 
 
-async def test_one_source_that_knows_is_enough(content, node, tree):
+async def test_one_source_that_knows_the_size_is_enough(content, node, tree):
     with WebServer(lambda request: Answer(body=b"no block of yours")) as broken:
         wrong = GatewaySource(Service(broken.url, pauses=()))
         size = await web(content, wrong, gateway(node)).size(ipfs(tree[1]))
@@ -256,7 +256,7 @@ async def test_one_source_that_knows_is_enough(content, node, tree):
     assert size.total > 768_000
 
 
-async def test_the_size_of_what_is_here_is_asked_of_nobody(content, node, tree):
+async def test_the_size_of_local_content_is_not_requested(content, node, tree):
     cid = (await content.add(tree[0], pin_owner="test")).cid
     assert await web(content, kubo(node), gateway(node)).size(ipfs(cid)) == InputSize(
         total=768_004, local=768_004, disk=768_004

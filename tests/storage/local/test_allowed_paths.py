@@ -32,7 +32,7 @@ from bacalhau_p2p.storage.local.allowed_paths import AllowedPath
         ("/data/", "/data", True),
     ],
 )
-def test_patterns_are_those_of_bacalhau(pattern, path, matches):
+def test_patterns_match_as_in_bacalhau(pattern, path, matches):
     assert AllowedPath.parse(pattern).matches(path) is matches
 
 
@@ -45,7 +45,7 @@ def test_patterns_are_those_of_bacalhau(pattern, path, matches):
         ("/da:ta", AllowedPath("/da:ta", False)),
     ],
 )
-def test_the_suffix_says_whether_jobs_may_write(text, allowed):
+def test_the_suffix_decides_whether_jobs_may_write(text, allowed):
     assert AllowedPath.parse(text) == allowed
 
 

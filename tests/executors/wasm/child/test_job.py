@@ -11,7 +11,9 @@ from bacalhau_p2p.model.resources import Resources
 from tests.support.programs.wasm_programs import MB, PROBE, refused, wasm_request, wat
 
 
-async def test_a_missing_entry_point_names_those_there_are(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_a_missing_entry_point_is_reported_with_the_exported_functions(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
     module = wat(
         tmp_path, '(module (func (export "run")) (func (export "help")) (memory (export "memory") 1))'
     )
@@ -36,7 +38,7 @@ async def test_a_missing_import_is_named(executor: WasmExecutor, tmp_path: Path)
     assert "\n" not in why
 
 
-async def test_a_module_that_starts_with_more_memory_than_it_may_have_is_refused(
+async def test_a_module_whose_initial_memory_exceeds_the_limit_is_refused(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
     module = wat(tmp_path, '(module (memory 2000) (func (export "_start")))')
@@ -64,7 +66,7 @@ async def test_endless_recursion_traps(executor: WasmExecutor, tmp_path: Path) -
     assert b"call stack exhausted" in output.stderr
 
 
-async def test_what_was_said_before_the_end_is_kept(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_output_before_a_trap_is_kept(executor: WasmExecutor, tmp_path: Path) -> None:
     module = wat(
         tmp_path,
         """(module
@@ -80,7 +82,7 @@ async def test_what_was_said_before_the_end_is_kept(executor: WasmExecutor, tmp_
     assert (output.exit_code, output.stdout) == (134, b"hello")
 
 
-async def test_memory_ends_at_its_limit(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_memory_cannot_grow_beyond_its_limit(executor: WasmExecutor, tmp_path: Path) -> None:
     for limit in (16, 48):
         output = await executor.run(
             wasm_request(tmp_path, PROBE, "eat", "1000", resources=Resources(memory=limit * MB))
@@ -89,7 +91,7 @@ async def test_memory_ends_at_its_limit(executor: WasmExecutor, tmp_path: Path) 
         assert limit * 0.8 < int(output.stdout) < limit
 
 
-async def test_a_file_ends_at_the_disk_limit(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_a_file_cannot_grow_beyond_the_disk_limit(executor: WasmExecutor, tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes(2 * MB))
     asked = wasm_request(
@@ -108,7 +110,7 @@ async def test_a_file_ends_at_the_disk_limit(executor: WasmExecutor, tmp_path: P
     assert (asked.results / "out" / "big").stat().st_size <= MB
 
 
-async def test_a_reactor_is_initialised_before_its_entry_point_is_called(
+async def test_a_reactor_is_initialized_before_its_entry_point_is_called(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
     module = wat(

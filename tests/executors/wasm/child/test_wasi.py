@@ -11,7 +11,7 @@ from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from tests.support.programs.wasm_programs import PROBE, wasm_request, wat
 
 
-async def test_chance_is_the_same_every_time_in_deterministic_mode_and_only_there(
+async def test_clock_and_random_bytes_repeat_only_in_deterministic_mode(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
     async def rng(deterministic: bool) -> list[bytes]:
@@ -28,7 +28,7 @@ async def test_chance_is_the_same_every_time_in_deterministic_mode_and_only_ther
     assert third[1] != fourth[1]
 
 
-async def test_two_executors_agree_on_every_byte(tmp_path: Path) -> None:
+async def test_two_executors_produce_equal_results(tmp_path: Path) -> None:
     outputs = []
     for name in ("one", "two"):
         executor = WasmExecutor(tmp_path / name)
@@ -49,7 +49,7 @@ async def test_sleeping_takes_no_time_in_deterministic_mode(executor: WasmExecut
     assert (output.exit_code, output.stdout) == (0, b"86400000\n")
 
 
-async def test_random_bytes_beyond_the_guests_memory_are_refused_to_it(
+async def test_random_bytes_beyond_the_guests_memory_are_an_error(
     executor: WasmExecutor, tmp_path: Path
 ) -> None:
     module = wat(

@@ -110,13 +110,13 @@ async def test_a_loop_of_symlinks_is_refused(data, tmp_path):
         await provider.prepare(local(data / "loop"), tmp_path)
 
 
-async def test_writing_must_be_allowed_and_asked_for(data, tmp_path):
+async def test_an_input_is_writable_only_if_allowed_and_requested(data, tmp_path):
     provider = LocalStorage([f"{data}/**:rw"])
     assert (await provider.prepare(local(data / "sub"), tmp_path)).read_only
     assert not (await provider.prepare(local(data / "sub", ReadWrite="true"), tmp_path)).read_only
 
 
-async def test_what_is_not_there_is_made_when_the_job_says_how(data, tmp_path):
+async def test_a_missing_path_is_created_with_create_as(data, tmp_path):
     provider = LocalStorage([f"{data}/**:rw"])
     assert await provider.has_locally(local(data / "new", ReadWrite=True, CreateAs="dir"))
     folder = await provider.prepare(local(data / "new" / "x", ReadWrite=True, CreateAs="dir"), tmp_path)
@@ -127,7 +127,7 @@ async def test_what_is_not_there_is_made_when_the_job_says_how(data, tmp_path):
         await provider.prepare(local(data / "none", ReadWrite=True), tmp_path)
 
 
-def test_it_answers_to_both_of_bacalhaus_names():
+def test_the_provider_has_both_of_bacalhaus_names():
     assert LocalStorage().source == "localdirectory"
     assert LocalStorage(source="local").source == "local"
 
@@ -144,7 +144,7 @@ async def test_a_path_with_wildcard_characters_is_found(tmp_path):
 # --- sizes ----------------------------------------------------------------------------------
 
 
-async def test_the_size_of_a_folder_counts_what_is_in_it_and_follows_no_symlink(data):
+async def test_the_size_of_a_folder_follows_no_symlink(data):
     (data / "b").write_bytes(b"bb")
     (data / "out").symlink_to("/usr")
     (data / "large").symlink_to(data / "b")
@@ -152,7 +152,7 @@ async def test_the_size_of_a_folder_counts_what_is_in_it_and_follows_no_symlink(
     assert await storage.size(local(data)) == InputSize(total=3, local=3)
 
 
-async def test_a_folder_of_too_many_entries_has_no_size(data, monkeypatch):
+async def test_a_folder_with_too_many_entries_has_no_size(data, monkeypatch):
     monkeypatch.setattr("bacalhau_p2p.storage.local.provider.MAX_COUNTED", 2)
     storage = LocalStorage([f"{data}/**"])
     assert await storage.size(local(data)) == InputSize(total=1, local=1)
@@ -160,13 +160,13 @@ async def test_a_folder_of_too_many_entries_has_no_size(data, monkeypatch):
     assert await storage.size(local(data)) is None
 
 
-async def test_what_a_job_will_create_is_nothing_yet(data):
+async def test_a_path_that_will_be_created_has_size_zero(data):
     storage = LocalStorage([f"{data}/**:rw"])
     source = local(data / "new", ReadWrite=True, CreateAs="dir")
     assert await storage.size(source) == InputSize(total=0)
 
 
-async def test_a_disk_that_hangs_holds_nobody_who_asks_for_a_size(data, monkeypatch):
+async def test_measuring_on_a_hanging_disk_can_be_cancelled(data, monkeypatch):
     awake = threading.Event()
     monkeypatch.setattr("bacalhau_p2p.storage.local.provider._bytes_below", lambda path: awake.wait(30))
     try:

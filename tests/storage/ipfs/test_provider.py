@@ -54,13 +54,13 @@ async def test_ipfs_storage_conforms(check, content, samples, tmp_path):
     )
 
 
-async def test_a_cid_that_nobody_has_is_named_with_how_many_were_asked(content, tmp_path):
+async def test_a_missing_cid_is_reported_with_the_number_of_peers_asked(content, tmp_path):
     with pytest.raises(StorageError, match=f"no peer has {NOWHERE}: asked 1 peer") as caught:
         await IpfsStorage(content).prepare(ipfs(NOWHERE), tmp_path, hints=[PeerID("requester")])
     assert not caught.value.permanent
 
 
-async def test_what_is_here_of_content_that_is_not_all_here_is_told(content, block_store, tmp_path):
+async def test_the_local_part_of_incomplete_content_is_measured(content, block_store, tmp_path):
     (tmp_path / "data").mkdir()
     for number in range(3):
         (tmp_path / "data" / f"{number}").write_bytes(Random(number).randbytes(100_000))
@@ -75,7 +75,7 @@ async def test_what_is_here_of_content_that_is_not_all_here_is_told(content, blo
     assert (size.local, size.disk) == (200_000, 2 * size.total - 200_000)
 
 
-async def test_content_that_is_not_what_it_claims_fails_for_good(content, tmp_path):
+async def test_content_that_cannot_be_files_is_a_permanent_failure(content, tmp_path):
     with pytest.raises(StorageError, match="codec 0x71") as caught:
         await IpfsStorage(content).prepare(ipfs(CID.of(0x71, b"x")), tmp_path)
     assert caught.value.permanent

@@ -114,7 +114,7 @@ async def test_placeholders_in_the_key_are_replaced(server, bucket, make, result
     assert set(bucket()) == {prefix + path for path in FILES}
 
 
-async def test_one_archive_holds_the_files_and_is_the_same_each_time(server, bucket, make, result):
+async def test_the_archive_has_all_files_and_is_reproducible(server, bucket, make, result):
     config = s3(server[0], Encoding="gzip")
     published = await make(server[0]).publish(config, JOB, EXECUTION, result)
     first = bucket()
@@ -134,19 +134,19 @@ async def test_a_car_has_the_result_as_its_root(server, bucket, make, result):
     assert [str(root) for root in reader.roots] == [result]
 
 
-async def test_an_empty_folder_of_a_result_is_a_key_too(server, bucket, make, content, tmp_path):
+async def test_an_empty_folder_becomes_an_empty_object(server, bucket, make, content, tmp_path):
     (tmp_path / "r" / "outputs" / "empty").mkdir(parents=True)
     cid = str((await content.add(tmp_path / "r", pin_owner="execution")).cid)
     await make(server[0]).publish(s3(server[0]), JOB, EXECUTION, cid)
     assert bucket() == {"out/j-1/e-1/outputs/empty/": b""}
 
 
-async def test_a_bucket_that_is_not_there_is_named(server, make, result):
+async def test_a_missing_bucket_is_reported(server, make, result):
     with pytest.raises(PublisherError, match="s3://results/out/j-1/e-1/ failed: no such bucket"):
         await make(server[0]).publish(s3(server[0]), JOB, EXECUTION, result)
 
 
-async def test_an_upload_that_is_not_there_afterwards_is_an_error(make, result):
+async def test_an_object_missing_after_its_upload_is_an_error(make, result):
     """A server that says yes to everything and keeps nothing."""
     listing = b'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'
 
@@ -158,7 +158,7 @@ async def test_an_upload_that_is_not_there_afterwards_is_an_error(make, result):
         await make(server.url).publish(s3(server.url), JOB, EXECUTION, result)
 
 
-async def test_a_refusal_is_told_without_the_credentials(make, result, caplog):
+async def test_a_refusal_is_reported_without_the_credentials(make, result, caplog):
     caplog.set_level(logging.INFO)
     with WebServer(lambda request: Answer(status=403)) as server:
         with pytest.raises(PublisherError, match=r"access denied") as caught:
@@ -168,7 +168,7 @@ async def test_a_refusal_is_told_without_the_credentials(make, result, caplog):
     assert not caught.value.permanent
 
 
-async def test_a_server_that_never_answers_is_given_up(make, result, tmp_path):
+async def test_a_silent_server_is_given_up(make, result, tmp_path):
     def stalls(request):
         server.stopping.wait(5)
         return Answer()
@@ -180,6 +180,6 @@ async def test_a_server_that_never_answers_is_given_up(make, result, tmp_path):
     assert list((tmp_path / "publishing").iterdir()) == []
 
 
-async def test_without_a_bucket_in_the_settings_it_is_not_offered(content, tmp_path):
+async def test_without_buckets_in_the_settings_the_publisher_is_unavailable(content, tmp_path):
     publisher = S3Publisher(content, S3Access(), folder=tmp_path)
     assert await publisher.unavailable() == "no bucket in this node's settings"

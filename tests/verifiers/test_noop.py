@@ -7,7 +7,7 @@ from bacalhau_p2p.verifiers.interface import Verdict
 from bacalhau_p2p.verifiers.noop import NoopVerifier
 
 
-async def test_the_noop_verifier_accepts_whatever_it_is_given() -> None:
+async def test_every_proposal_is_accepted() -> None:
     spec = JobSpec(tasks=(Task(engine=SpecConfig(type="noop")),))
     proposals = [
         Proposal(
