@@ -14,12 +14,11 @@ import docker
 import pytest
 
 from bacalhau_p2p.executors.docker.container_config import JOB_LABEL
-from tests.support.networks.networks import REPOSITORY, Network, Node
+from tests.support.networks.networks import Network, Node
+from tests.support.programs.wasm_programs import PROBE
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
-
-PROBE = REPOSITORY / "tests" / "executors" / "wasm" / "probe.wasm"
 
 
 class Nodes:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import re
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.networks.networks import COMMAND, Node
 from tests.support.networks.small_disk import Limited, small_disk
+from tests.support.programs.wasm_programs import PROBE
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
 MIB = 1024 * 1024
-PROBE = Path(__file__).parents[1] / "executors" / "wasm" / "probe.wasm"
 
 
 @contextmanager

@@ -16,14 +16,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.networks.networks import COMMAND, LIAR, REPOSITORY, Network, Node, devstack, network_of
+from tests.support.networks.networks import (
+    COMMAND,
+    LIAR,
+    REPOSITORY,
+    Network,
+    Node,
+    devstack,
+    network_of,
+)
+from tests.support.programs.wasm_programs import PROBE
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
 TEXTS = REPOSITORY / "examples" / "wordcount" / "texts"
 WORDCOUNT = REPOSITORY / "examples" / "wordcount" / "wordcount.wasm"
-PROBE = REPOSITORY / "tests" / "executors" / "wasm" / "probe.wasm"
 
 
 @pytest.fixture(scope="module")
