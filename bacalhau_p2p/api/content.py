@@ -35,6 +35,17 @@ def content_routes(node: Node) -> APIRouter:
         items = [{**_pin_json(pin), "Size": await _size(node, pin.cid)} for pin in pins]
         return {"Items": items, "Used": node.content.used, "Quota": node.content.quota}
 
+    @routes.post("/gc")
+    async def collect_garbage() -> JSON:
+        """Remove every block that is neither pinned nor in use."""
+        removed = await node.content.collect()
+        return {"Blocks": removed.blocks, "Bytes": removed.bytes, "Used": node.content.used}
+
+    _add_pin_routes(routes, node)
+    return routes
+
+
+def _add_pin_routes(routes: APIRouter, node: Node) -> None:
     @routes.put("/pins/{cid}")
     async def pin_content(
         cid: str,
@@ -67,14 +78,6 @@ def content_routes(node: Node) -> APIRouter:
         if not await node.content.unpin(root, owner):
             raise ContentNotFound(f"{root} is not pinned by {owner}")
         return {}
-
-    @routes.post("/gc")
-    async def collect_garbage() -> JSON:
-        """Remove every block that is neither pinned nor in use."""
-        removed = await node.content.collect()
-        return {"Blocks": removed.blocks, "Bytes": removed.bytes, "Used": node.content.used}
-
-    return routes
 
 
 def _pin_json(pin: Pin) -> JSON:

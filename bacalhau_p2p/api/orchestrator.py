@@ -32,7 +32,18 @@ MAX_PAGE = 1000
 
 def orchestrator_routes(node: Node) -> APIRouter:
     routes = APIRouter()
+    _add_job_routes(routes, node)
+    _add_execution_routes(routes, node)
 
+    @routes.get("/nodes")
+    async def list_nodes() -> JSON:
+        now = node.clock()
+        return {"Items": [_known_node(known, now) for known in node.nodes()], "NextToken": ""}
+
+    return routes
+
+
+def _add_job_routes(routes: APIRouter, node: Node) -> None:
     @routes.put("/jobs")
     async def submit_job(request: Request) -> Response:
         spec, token = await _submission(request)
@@ -68,6 +79,13 @@ def orchestrator_routes(node: Node) -> APIRouter:
             answer["Executions"] = _executions(node, known)
         return JSONResponse(answer)
 
+    @routes.delete("/jobs/{job_id}")
+    async def cancel_job(job_id: str, reason: str = "") -> JSON:
+        await node.requester.cancel(node.requester.resolve(job_id), reason[:1000])
+        return {"EvaluationID": str(uuid.uuid4())}
+
+
+def _add_execution_routes(routes: APIRouter, node: Node) -> None:
     @routes.get("/jobs/{job_id}/executions")
     async def get_executions(job_id: str) -> JSON:
         return _executions(node, node.requester.resolve(job_id))
@@ -76,18 +94,6 @@ def orchestrator_routes(node: Node) -> APIRouter:
     async def get_results(job_id: str) -> JSON:
         results = node.requester.results(node.requester.resolve(job_id))
         return {"Items": [result_to_json(result) for result in results], "NextToken": ""}
-
-    @routes.delete("/jobs/{job_id}")
-    async def cancel_job(job_id: str, reason: str = "") -> JSON:
-        await node.requester.cancel(node.requester.resolve(job_id), reason[:1000])
-        return {"EvaluationID": str(uuid.uuid4())}
-
-    @routes.get("/nodes")
-    async def list_nodes() -> JSON:
-        now = node.clock()
-        return {"Items": [_known_node(known, now) for known in node.nodes()], "NextToken": ""}
-
-    return routes
 
 
 def _known_node(known: KnownNode, now: UnixSeconds) -> JSON:
