@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import ssl
+
 import httpx
 import pytest
 
-from bacalhau_p2p.outbound.http import describe_status, pause_before_retry, redacted, retry_after
+from bacalhau_p2p.outbound.http import (
+    describe_error,
+    describe_status,
+    pause_before_retry,
+    redacted,
+    retry_after,
+)
 
 
 def response(status: int = 429, **headers: str) -> httpx.Response:
@@ -47,3 +55,30 @@ def test_a_status_is_described_by_its_standard_phrase():
 
 def test_urls_are_shown_without_possible_secrets():
     assert redacted("https://user:password@host/a?signature=x#y") == "https://host/a"
+
+
+def wrapped(cause: Exception) -> httpx.ConnectError:
+    error = httpx.ConnectError("failed")
+    error.__cause__ = cause
+    return error
+
+
+BAD_CERTIFICATE = ssl.SSLCertVerificationError("of the server")
+BAD_CERTIFICATE.verify_message = "certificate has expired"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (httpx.ConnectTimeout("x"), "no connection within 5 s"),
+        (httpx.ReadTimeout("x"), "no data for 5 s"),
+        (httpx.ConnectError("unknown host: x"), "connection failed: unknown host: x"),
+        (wrapped(BAD_CERTIFICATE), "invalid certificate: certificate has expired"),
+        (httpx.RemoteProtocolError("x"), "connection closed early, or not an HTTP server"),
+        (httpx.ReadError("x"), "connection lost"),
+        (httpx.UnsupportedProtocol("x"), "not an HTTP URL"),
+        (httpx.LocalProtocolError("Illegal header value b'secret'"), "request failed"),
+    ],
+)
+def test_an_error_is_described_by_its_cause(error, text):
+    assert describe_error(error, idle=5.0) == text

@@ -1,3 +1,5 @@
+"""The publishers `ipfs`, `local` and `noop`; the first two keep results in the node's store (`retention`)."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,6 +10,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.publishers.ipfs import IpfsPublisher
 from bacalhau_p2p.publishers.local import LocalPublisher
+from bacalhau_p2p.publishers.noop import NoopPublisher
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
 
 ADDRESSES = ["/ip4/127.0.0.1/tcp/1235/p2p/12D3KooWExample"]
@@ -67,3 +70,11 @@ async def test_a_publisher_without_an_address_is_unavailable(content, result):
     assert await local.unavailable() == "this node has no HTTP API"
     with pytest.raises(PublisherError, match="no HTTP API"):
         await local.publish(SpecConfig(type="local"), JOB, EXECUTION, result)
+
+
+async def test_noop_publishes_the_cid_without_a_location(result):
+    publisher = NoopPublisher()
+    assert publisher.faults(SpecConfig(type="noop")) == []
+    assert await publisher.unavailable() is None
+    published = await publisher.publish(SpecConfig(type="noop"), JOB, EXECUTION, result)
+    assert (published.cid, published.location) == (result, SpecConfig(type="noop"))

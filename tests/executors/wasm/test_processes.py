@@ -1,4 +1,4 @@
-"""What happens to the processes when one of them dies, with those of `child.warm_process`."""
+"""What happens to processes when one of them dies, with `child.warm_process` and `failure`."""
 
 from __future__ import annotations
 

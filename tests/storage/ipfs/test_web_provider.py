@@ -1,4 +1,4 @@
-"""Content from kubo's RPC and from trustless gateways, against servers that answer as these do."""
+"""Content from kubo nodes and gateways: `web_provider`, `car_sources` and `car_check`."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Inputs from S3, with their `listing`, and `outbound.s3.bucket`."""
+
 from __future__ import annotations
 
 import base64
@@ -6,7 +8,7 @@ import hashlib
 import pytest
 import trio
 
-from bacalhau_p2p.errors import SettingsError, StorageError
+from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.s3.access import S3Access
 from bacalhau_p2p.storage.interface import InputSize
@@ -205,12 +207,6 @@ async def test_a_server_that_stops_sending_is_given_up(make_fetcher, place):
         params = {"Bucket": "data", "Key": "k", "Endpoint": server.url}
         with pytest.raises(StorageError, match="no data in time"):
             await storage.prepare(SpecConfig(type="s3", params=params), place)
-
-
-@pytest.mark.parametrize("endpoint", ["minio:9000", "http://user:secret@host", "http://host/path"])
-def test_an_endpoint_with_more_than_a_host_is_a_settings_error(endpoint):
-    with pytest.raises(SettingsError, match="s3_endpoints"):
-        S3Access(endpoints=[endpoint])
 
 
 # --- sizes ----------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+"""Inputs by URL, and what all of `fetching.provider` have in common."""
+
 from __future__ import annotations
 
 import pytest

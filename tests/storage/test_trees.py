@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.storage.trees import link_tree, remove_tree
+from bacalhau_p2p.testing.storage import content_of
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "tree"
+    (root / "sub" / "empty").mkdir(parents=True)
+    (root / "sub" / "a").write_bytes(b"a")
+    (root / "link").symlink_to("nowhere")
+    return root
+
+
+def test_a_linked_tree_has_the_same_files_and_symlinks(tree, tmp_path):
+    link_tree(tree, tmp_path / "copy")
+    assert (tmp_path / "copy" / "sub" / "a").samefile(tree / "sub" / "a")
+    assert (tmp_path / "copy" / "sub" / "empty").is_dir()
+    assert (tmp_path / "copy" / "link").readlink() == Path("nowhere")
+
+
+def test_files_are_copied_where_there_are_no_hard_links(tree, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (tree / "sub" / "a").chmod(0o755)
+    link_tree(tree / "sub", tmp_path / "copy")
+    assert content_of(tmp_path / "copy") == {"a": b"a", "empty": None}
+    assert (tmp_path / "copy" / "a").stat().st_mode & 0o777 == 0o755
+
+
+def test_removing_follows_no_symlink_and_a_missing_tree_is_no_error(tree, tmp_path):
+    (tmp_path / "link").symlink_to(tree)
+    remove_tree(tmp_path / "link")
+    assert (tree / "sub" / "a").exists()
+    remove_tree(tree)
+    remove_tree(tree)
+    assert list(tmp_path.iterdir()) == []
