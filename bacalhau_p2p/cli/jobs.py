@@ -107,7 +107,7 @@ def get(connection: BlockingConnection, wanted: str, output_dir: str | None, eac
 @click.command()
 @click.argument("job_id", metavar="ID")
 @click.option(
-    "--reason", default="cancelled by its user", show_default=True, help="Reason to record in the job."
+    "--reason", default="cancelled by the user", show_default=True, help="Reason to record in the job."
 )
 @node_options
 def cancel(connection: BlockingConnection, job_id: str, reason: str) -> None:

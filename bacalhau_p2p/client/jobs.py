@@ -90,7 +90,7 @@ class JobHandle:
             raise JobFailed(job.message or f"job {self.id} has {job.state.lower()}")
         return Result(self._backend, job, await self._backend.executions(self.id))
 
-    async def cancel(self, reason: str = "cancelled by its user") -> None:
+    async def cancel(self, reason: str = "cancelled by the user") -> None:
         """Stop the job. Does nothing if it has ended."""
         await self._backend.cancel(self.id, reason)
 

@@ -1,7 +1,7 @@
-"""From an announcement to a bid: refuse it, wait, or have the job inspected first.
+"""From an announcement to a bid: the node declines, waits, or inspects the job first.
 
-Pure, as a part of the compute machine. A node that cannot or will not run a job says so at once; a job with
-inputs, or one that the operator's probes decide about, is inspected before a bid.
+Pure, as a part of the compute machine. A node that cannot or will not run a job declines at once. A job that
+has inputs, or that the operator's probes decide about, is inspected before a bid.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.bidding import (
-    BIDS_FOR_EACH_WANTED,
+    EXPECTED_BIDS_PER_WANTED,
     NOTHING_FOUND,
     Assessment,
     Findings,
@@ -27,27 +27,27 @@ from bacalhau_p2p.compute.record import with_inputs
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.resources import Resources
 
-INSPECT_WITHIN = 40.0
-"""Seconds to inspect a job before a bid: more than any probe has, so that only what hangs is ended."""
+INSPECTION_TIMEOUT = 40.0
+"""Seconds for the inspection of a job: more than any probe has, so that only what hangs is stopped."""
 MAX_WAITING = 1000
-"""Announcements that are inspected, or wait for their bid."""
+"""Announced jobs that are being inspected or wait for their bid."""
 MAX_UNFINISHED = 10_000
-"""Executions that a node holds at one time, bids among them."""
+"""Executions of a node that have not ended, including bids."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """An announcement of a job that is inspected, or on which this node will bid a little later."""
+    """An announced job that is being inspected, or on which this node will bid a little later."""
 
     author: PeerID
     message: JobAnnounced
     outlives_node: bool
     bid_at: UnixSeconds
-    """A little later than it came, in a large network."""
+    """In a large network, a little later than the announcement."""
     findings: Findings | None
-    """None while it is inspected."""
+    """None while the job is being inspected."""
     due: UnixSeconds
-    """When to bid, or to give up the inspection."""
+    """When to bid, or to stop the inspection."""
 
 
 class Announcements:
@@ -63,7 +63,7 @@ class Announcements:
     # --- events -----------------------------------------------------------------------------
 
     def announced(self, event: ev.AnnouncementReceived, now: UnixSeconds) -> None:
-        """Answer an announcement, or begin to."""
+        """Answer an announcement, now or later."""
         author, message = event.author, event.message
         if not self._bidding or self._ledger.has_part_in(author, message.job_id):
             return
@@ -76,7 +76,7 @@ class Announcements:
             self._consider(author, message, event.assessment, now)
 
     def inspected(self, event: ev.Inspected, now: UnixSeconds) -> None:
-        """Bid, or refuse, now that the inspection of a job has ended."""
+        """Bid or decline, now that the inspection of a job has ended."""
         key = (event.requester, event.job_id)
         waiting = self._waiting.get(key)
         if waiting is None or waiting.findings is not None:
@@ -94,7 +94,7 @@ class Announcements:
         self._drop((author, job_id))
 
     def stop(self) -> None:
-        """Answer no announcement any more."""
+        """Answer no announcement from now on."""
         self._bidding = False
         for key in list(self._waiting):
             self._drop(key)
@@ -106,7 +106,7 @@ class Announcements:
         return min(waiting.due for waiting in self._waiting.values()) if self._waiting else None
 
     def check(self, now: UnixSeconds) -> None:
-        """Bid on what has waited long enough, and give up inspections that take too long."""
+        """Bid on jobs that have waited long enough, and stop inspections that take too long."""
         for key, waiting in list(self._waiting.items()):
             if waiting.due > now:
                 continue
@@ -114,7 +114,7 @@ class Announcements:
             if waiting.findings is not None:
                 self._answer(waiting, waiting.findings, now)
             else:
-                reason = f"could not look at the job within {INSPECT_WITHIN:g} s"
+                reason = f"could not inspect the job within {INSPECTION_TIMEOUT:g} s"
                 self._decline(waiting.author, waiting.message, reason, busy=True, now=now)
 
     def _drop(self, key: tuple[PeerID, JobID]) -> None:
@@ -139,7 +139,7 @@ class Announcements:
         if probability < 1.0 and self._rng.random() >= probability:
             return
         bid_at, random = now, self._rng.random()
-        if message.eligible > BIDS_FOR_EACH_WANTED * message.bids_wanted:
+        if message.eligible > EXPECTED_BIDS_PER_WANTED * message.bids_wanted:
             bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
         findings = None if assessment.needs_inspection else NOTHING_FOUND
         waiting = _Waiting(author, message, assessment.outlives_node, bid_at, findings, due=bid_at)
@@ -151,18 +151,18 @@ class Announcements:
             self._bid(waiting, findings, now)
 
     def _inspect(self, waiting: _Waiting, now: UnixSeconds) -> None:
-        """Have the job inspected, if there is room for it at all."""
+        """Inspect the job, if there is room for it at all."""
         author, message = waiting.author, waiting.message
         if not self._ledger.capacity.has_room(message.spec.resources):
             self._decline_for_room(author, message, message.spec.resources, now)
             return
-        waiting.due = now + INSPECT_WITHIN
+        waiting.due = now + INSPECTION_TIMEOUT
         self._waiting[(author, message.job_id)] = waiting
         self._ledger.actions.append(ev.LearnAddresses(author, message.addresses))
         self._ledger.actions.append(ev.Inspect(author, message.job_id, message.spec))
 
     def _answer(self, waiting: _Waiting, findings: Findings, now: UnixSeconds) -> None:
-        """Refuse the job or bid on it, as the findings say."""
+        """Decline the job or bid on it, as the findings say."""
         if findings.refusal is not None:
             self._decline(waiting.author, waiting.message, findings.refusal, busy=False, now=now)
         elif findings.shortage is not None:
@@ -183,14 +183,14 @@ class Announcements:
     def _decline_for_room(
         self, author: PeerID, message: JobAnnounced, wanted: Resources, now: UnixSeconds
     ) -> None:
-        """There is no room for `wanted`: what the job asks for, and perhaps its inputs."""
+        """Decline, because there is no room for `wanted`: what the job requests, and perhaps its inputs."""
         capacity, asked = self._ledger.capacity, message.spec.resources
         if capacity.has_room(asked):
             free = capacity.available.disk
             reason = no_disk_for_inputs(inputs=wanted.disk - asked.disk, job=asked.disk, free=free)
         else:
             reason = (
-                "is busy" if asked.fits_in(capacity.limit) else "is too small for the resources asked for"
+                "is busy" if asked.fits_in(capacity.limit) else "is too small for the requested resources"
             )
         self._decline(author, message, reason, busy=wanted.fits_in(capacity.limit), now=now)
 

@@ -1,6 +1,6 @@
-"""The first look at an announced job: what this node can run, and what its operator wants it to run.
+"""Assesses an announced job: whether this node can run it, and whether its operator wants it to.
 
-It is quick, and happens before the machine hears of the announcement: the machine gets the result as a value.
+This is quick, and happens before the announcement reaches the machine, which gets the result as a value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 
 Faults = Callable[[SpecConfig], list[Fault]]
-"""What an adapter finds wrong with its parameters: pure, quick, of bounded work."""
+"""What an adapter finds wrong with parameters: pure, fast, bounded work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +26,19 @@ class Offer:
     sources: Mapping[str, Faults] = field(default_factory=dict)
     publishers: Mapping[str, Faults] = field(default_factory=dict)
     outliving: frozenset[str] = frozenset()
-    """Engines whose runs go on without the node's process."""
+    """Engines whose runs continue without the process of the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSelectionPolicy:
-    """Which jobs the operator of this node wants, of those it can run."""
+    """Which of the jobs that this node can run its operator accepts."""
 
     accept_networked: bool = False
-    """Jobs that want to reach a network."""
+    """Accept jobs that need network access."""
     reject_stateless: bool = False
-    """Jobs without inputs: they could run anywhere."""
+    """Reject jobs without inputs, which could run anywhere."""
     probed: bool = False
-    """The operator's own programs are asked about each job."""
+    """The operator's own programs decide about each job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ class Assessor:
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: JobSelectionPolicy = JobSelectionPolicy()
     resource_shortage: Callable[[], str | None] = lambda: None
-    """What this node has too little of to take any job now: `has almost no free disk`."""
+    """What this node has too little of to run any job now: `has almost no free disk`."""
 
     def assess(self, spec: JobSpec) -> Assessment:
-        """What there is to know of this job at once."""
+        """What this node knows about the job at once."""
         offer = self.offer()
         try:
             with adapter_errors("check of the job"):
@@ -80,9 +80,9 @@ class Assessor:
         return reason
 
     def _will_not(self, spec: JobSpec) -> str | None:
-        """Why the operator of this node does not want such a job."""
+        """Why the operator of this node does not accept such a job."""
         if spec.task.network.type.lower() != "none" and not self.policy.accept_networked:
-            return "accepts no jobs that want a network"
+            return "accepts no jobs that need network access"
         if self.policy.reject_stateless and not spec.task.input_sources:
             return "accepts no jobs without inputs"
         return None

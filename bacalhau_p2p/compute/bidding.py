@@ -1,4 +1,4 @@
-"""What a node knows of a job before it bids, and how eagerly it bids."""
+"""What a node knows about a job before it bids, and how eagerly it bids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bacalhau_p2p.model.quantities import format_bytes
 
-BIDS_FOR_EACH_WANTED = 3
+EXPECTED_BIDS_PER_WANTED = 3
 """How many times the wanted bids a requester should expect in the first round of a large network: one in
 which more nodes than that are eligible."""
 LONGEST_DELAY = 0.15
@@ -15,23 +15,23 @@ LONGEST_DELAY = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What a node knows of a job as soon as it is announced, without any I/O that takes time."""
+    """What a node knows about a job as soon as it is announced."""
 
     ineligibility: str | None = None
     """Why this node will not run the job, whatever its load: `has no docker engine`."""
     shortage: str | None = None
     """What this node has too little of to run any job now: `has almost no free disk`."""
     needs_inspection: bool = False
-    """The job has inputs, or the operator's probes decide about it: that takes time to find out."""
+    """The job has inputs, or the operator's probes decide about it."""
     outlives_node: bool = False
-    """A run of the job here goes on without the node's process."""
+    """A run of the job on this node continues without the process of the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What an inspection has found out about a job's inputs, and what the operator's probes say.
+    """What the inspection of a job has found: its inputs, and the answers of the operator's probes.
 
-    Bytes; an input of unknown size counts as nothing.
+    Sizes are in bytes; an input of unknown size counts as 0.
     """
 
     refusal: str | None = None
@@ -40,30 +40,30 @@ class Findings:
     """What this node has too little of to take the job's inputs now."""
     input_bytes: int = 0
     local_input_bytes: int = 0
-    """Of those, what is on this node already."""
+    """Bytes of the inputs that are on this node already."""
     disk: int = 0
-    """What the inputs will take of this node's disk, beyond what they take now."""
+    """Bytes of this node's disk that the inputs will take, beyond what they take now."""
 
 
 NOTHING_FOUND = Findings()
 
 
 def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> float:
-    """How likely one of `eligible` nodes should bid, so that few bids are wasted and enough come."""
+    """The probability with which each of `eligible` nodes bids, so that enough bids come and few in vain."""
     if eligible <= 0:
         return 1.0
-    share = BIDS_FOR_EACH_WANTED * bids_wanted / eligible
+    share = EXPECTED_BIDS_PER_WANTED * bids_wanted / eligible
     return min(1.0, share * 2.0 ** min(round_number - 1, 30))
 
 
 def bid_delay(*, load: float, random: float) -> float:
-    """Seconds to wait before bidding in a large network: longer for busy nodes. Both from 0 to 1."""
+    """Seconds to wait before a bid in a large network: longer on a busy node. Arguments are from 0 to 1."""
     return LONGEST_DELAY * (0.1 + 0.9 * load) * random
 
 
 def no_disk_for_inputs(*, inputs: int, job: int, free: int) -> str:
-    """Why a node cannot take a job whose inputs need so many bytes of disk, and itself `job` more."""
-    wanted = f"inputs need {format_bytes(inputs)}"
+    """Why a node declines a job: its inputs need this many bytes of disk, the job another `job` bytes."""
+    wanted = f"inputs need {format_bytes(inputs)} of disk"
     if job:
-        wanted += f" and the job {format_bytes(job)} more"
-    return f"{wanted}, {format_bytes(free)} of disk are free"
+        wanted += f" and the job another {format_bytes(job)}"
+    return f"{wanted}; {format_bytes(free)} is free"

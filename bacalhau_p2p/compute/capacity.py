@@ -1,4 +1,4 @@
-"""Which execution holds how much of the machine."""
+"""How much of the node's capacity each execution holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bacalhau_p2p.model.resources import Resources
 
 
 class Capacity:
-    """Reservations under a limit. A reservation has exactly one owner, an execution."""
+    """Reservations within a limit. Each belongs to one execution."""
 
     def __init__(self, limit: Resources) -> None:
         self.limit = limit
@@ -29,7 +29,7 @@ class Capacity:
 
     @property
     def load(self) -> float:
-        """The most reserved part of the machine, 0 to 1."""
+        """The reserved share of the resource that is reserved most, from 0 to 1."""
         shares = [
             reserved / limit
             for reserved, limit in (
@@ -43,11 +43,11 @@ class Capacity:
         return min(1.0, max(shares, default=0.0))
 
     def has_room(self, amount: Resources) -> bool:
-        """Whether so much could be reserved now."""
+        """Whether this amount could be reserved now."""
         return (self._reserved + amount).fits_in(self.limit)
 
     def reserve(self, execution_id: ExecutionID, amount: Resources) -> bool:
-        """Hold `amount` for this execution, unless there is no room for it."""
+        """Reserve `amount` for this execution. False: there is no room for it."""
         if execution_id in self._held:
             return True
         if not self.has_room(amount):
@@ -57,12 +57,12 @@ class Capacity:
         return True
 
     def release(self, execution_id: ExecutionID) -> None:
-        """Give back what this execution holds, if anything."""
+        """Release what this execution holds, if anything."""
         if self._held.pop(execution_id, None) is not None:
             self._reserved = self._sum()
 
     def _sum(self) -> Resources:
-        # Summed afresh: thousands of float additions and subtractions would not come back to zero.
+        # Summed anew each time: after thousands of additions and subtractions, floats do not return to zero.
         total = Resources()
         for amount in self._held.values():
             total = total + amount

@@ -47,11 +47,11 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Inputs and image are at hand."""
+    """Inputs and image are prepared."""
 
     execution_id: ExecutionID
     outlives_node: bool = True
-    """Its run will go on without this node's process."""
+    """Its run will continue without the process of this node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RunFinished:
 
 @dataclass(frozen=True, slots=True)
 class RunVanished:
-    """Nothing is left of a run that began in an earlier life of this node."""
+    """Nothing is left of a run that an earlier process of this node began."""
 
     execution_id: ExecutionID
 
@@ -91,14 +91,14 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The store held this execution when the node started."""
+    """The store held an execution when the node started."""
 
     execution: ComputeExecution
 
 
 @dataclass(frozen=True, slots=True)
 class StopBidding:
-    """The node is about to stop: what runs may go on for a while."""
+    """The node will stop soon: executions may continue for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class LearnAddresses:
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """Look at the job's inputs and ask the operator's probes; answer with Inspected, within
-    `announcements.INSPECT_WITHIN` seconds."""
+    """Find out about the job's inputs and ask the operator's probes; answer with Inspected, within
+    `announcements.INSPECTION_TIMEOUT` seconds."""
 
     requester: PeerID
     job_id: JobID
@@ -145,7 +145,7 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class StopInspection:
-    """The answer is not wanted any more."""
+    """Stop an inspection; no answer."""
 
     requester: PeerID
     job_id: JobID
@@ -156,7 +156,7 @@ class Prepare:
     """Fetch inputs and image; answer with Prepared or StepFailed."""
 
     rests_on_records: ClassVar[bool] = False
-    """What a crash leaves of it is removed, and it is done again."""
+    """After a crash, what it left is removed, and it is done again."""
 
     execution: ComputeExecution
 
@@ -167,7 +167,7 @@ class Run:
 
     execution: ComputeExecution
     outlives_node: bool = field(default=True, compare=False)
-    """A run that does not is simply begun again after a crash."""
+    """A run that does not is started again after a crash."""
 
     @property
     def rests_on_records(self) -> bool:
@@ -176,8 +176,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Reattach:
-    """Go on with a run that began in an earlier life of the node; answer with RunFinished, RunVanished
-    or StepFailed."""
+    """Continue a run that an earlier process of the node began; answer with RunFinished, RunVanished or
+    StepFailed."""
 
     execution: ComputeExecution
 

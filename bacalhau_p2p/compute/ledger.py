@@ -15,11 +15,11 @@ from bacalhau_p2p.model.state import ComputeState
 S = ComputeState
 
 WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
-"""States that heartbeats tell a requester of."""
+"""States that heartbeats report to the requester."""
 
 
 class Ledger:
-    """What the parts of the compute machine share. The parts change it; it decides nothing itself."""
+    """Shared by the parts of the compute machine, which change it. It makes no decisions itself."""
 
     def __init__(self, capacity: Capacity) -> None:
         self.capacity = capacity
@@ -40,7 +40,7 @@ class Ledger:
         return actions
 
     def ignore(self, event: object, where: str) -> None:
-        """Count an event that changes nothing. `where` must be one of a few words, never a peer's text."""
+        """Count an event that changes nothing. `where` is one of a few phrases, never a text from a peer."""
         self.ignored[f"{type(event).__name__} {where}"] += 1
 
     # --- executions -------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The compute component's state machine: every execution of this node, from bid to end.
 
 Pure: events and the time go in, actions come out. `transitions` holds every transition. An event without a
-row changes nothing and is counted in `ignored`; a requester that accepts an execution which has ended here
-is told so, and why.
+row changes nothing and is counted in `ignored`. A requester that accepts an execution which has ended is told
+so, with the reason.
 
 `docs/states.md` describes the states in prose.
 """
@@ -29,6 +29,8 @@ S = ComputeState
 
 _HOLDS_ROOM = frozenset({S.PREPARING, S.RUNNING})
 """Stored states in which an execution holds room."""
+UNKNOWN = "unknown on the node"
+"""Why an execution fails that its node does not know, or no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Environment:
     """What the machine needs of the node around it; nothing in here reaches the world."""
 
     execution_ids: Iterator[ExecutionID]
-    """Fresh ids; nobody else may guess them."""
+    """New ids that no other node can guess."""
     rng: Random
     capacity: Capacity
 
@@ -67,12 +69,12 @@ class ComputeMachine:
 
     @property
     def executions(self) -> dict[ExecutionID, ComputeExecution]:
-        """What the machine has in memory, for tests and invariants; not to be changed."""
+        """The executions in memory, for tests and invariants; not to be changed."""
         return self._ledger.executions
 
     @property
     def capacity(self) -> Capacity:
-        """The room of this node, and who holds how much of it."""
+        """The capacity of this node, and how much of it each execution holds."""
         return self._ledger.capacity
 
     @property
@@ -110,7 +112,7 @@ class ComputeMachine:
                 self._ledger.ignore(message, "at a compute node")
 
     def _commanded(self, author: PeerID, message: Any, now: UnixSeconds) -> None:
-        """A requester says what becomes of an execution."""
+        """Take in a message from a requester about one execution."""
         execution = self._ledger.executions.get(message.execution_id)
         if execution is not None and execution.requester_id != author:
             self._ledger.ignore(message, "from another requester")
@@ -121,15 +123,14 @@ class ComputeMachine:
         self._ledger.ignore(message, f"in {execution.state}" if execution else "for an unknown execution")
         wants_more = isinstance(message, say.BidAccepted | say.ResultAccepted)
         if wants_more and (execution is None or execution.state.terminal):
-            reason = "this node knows nothing of it any more" if execution is None else _ended(execution)
+            reason = UNKNOWN if execution is None else _ended(execution)
             self._send_failed(author, message.job_id, message.execution_id, reason, now)
 
     def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
-        """Bring an execution to where its requester thinks it is, or repeat what the requester missed."""
+        """Move an execution on to the state that its requester sees, or repeat what the requester missed."""
         execution = self._ledger.executions.get(view.execution_id)
         if execution is None or execution.requester_id != author:
-            reason = "this node knows nothing of it"
-            self._send_failed(author, view.job_id, view.execution_id, reason, now)
+            self._send_failed(author, view.job_id, view.execution_id, UNKNOWN, now)
             return
         match (view.state, execution.state):
             case (ExecutionState.BID_ACCEPTED, S.BID):
@@ -148,7 +149,7 @@ class ComputeMachine:
     def _send_failed(
         self, to: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
     ) -> None:
-        """Tell a requester that an execution which it thinks is under way is not."""
+        """Tell a requester that an execution has ended or is unknown."""
         failed = say.ExecutionFailed(
             job_id=job_id, execution_id=execution_id, reason=reason[: say.MAX_REASON]
         )
@@ -157,9 +158,9 @@ class ComputeMachine:
     # --- this node --------------------------------------------------------------------------
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
-        """Go on with an execution from where an earlier life of the node left it."""
+        """Continue an execution where an earlier process of this node left it."""
         execution = event.execution
-        if execution.state is S.RUNNING:  # it may have ended in time, while nobody was there to see it
+        if execution.state is S.RUNNING:  # it may have ended in time while the node was down
             execution = execution.replace(expires=max(execution.expires, now + transitions.RUN_GRACE))
         self._ledger.remember(execution)
         if execution.state in _HOLDS_ROOM and not self._ledger.capacity.reserve(
@@ -209,7 +210,7 @@ class ComputeMachine:
             self._send_heartbeats(now)
 
     def _send_heartbeats(self, now: UnixSeconds) -> None:
-        """One message to each requester, with all its executions here."""
+        """Send each requester one message with all its executions on this node."""
         lines: dict[PeerID, list[say.ExecutionProgress]] = {}
         for execution in self._ledger.executions.values():
             if execution.state in WORKING:
@@ -222,7 +223,7 @@ class ComputeMachine:
 
 
 def _ended(execution: ComputeExecution) -> str:
-    return f"it is {execution.state} on its node: {execution.message}"
+    return f"already {execution.state} on the node: {execution.message}"
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], None]] = {

@@ -1,7 +1,7 @@
-"""Probes: the owner of a node has a program or a web service of his own decide about each job.
+"""Probes: a program or a web service of the node's operator decides about each job.
 
 Both get the job as JSON, `{"NodeID", "RequesterID", "JobID", "Job"}`, and have a time limit. A probe that
-fails refuses the job: nothing runs that its owner was not asked about.
+fails rejects the job, so that no job runs without the operator's consent.
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from bacalhau_p2p.runtime.logs import get_logger
 log = get_logger(__name__)
 
 DATA_VARIABLE = "BACALHAU_JOB_SELECTION_PROBE_DATA"
-"""The environment variable in which a command finds the job, too; Bacalhau's name for it."""
-MAX_VARIABLE = 120 * 1024
-"""Bytes of it; Linux starts no program with more than 128 KiB in one. A larger job is on stdin only."""
-MAX_ANSWER = 64 * 1024
-"""Bytes of a web service's answer that are read."""
+"""The environment variable that also holds the job for a command; the name is Bacalhau's."""
+MAX_VARIABLE_BYTES = 120 * 1024
+"""A larger job is only on stdin: Linux starts no program with a variable of more than 128 KiB."""
+MAX_ANSWER_BYTES = 64 * 1024
+"""Bytes that are read of the answer of a web service."""
 MAX_REASON = 200
-AT_ONCE = 8
+"""Characters of a probe's reason that the user of the job sees."""
+MAX_CONCURRENT = 8
+"""Jobs about which one probe decides at the same time; others wait, within their time limit."""
 
 
 class Probe(Protocol):
+    """Decides whether this node runs a job."""
+
     async def refusal(self, question: bytes) -> str | None:
-        """Why the owner does not want the job, None when he does. Never raises."""
+        """Why this node rejects the job, None if it accepts it. Never raises."""
         ...
 
 
 class ExecProbe:
-    """A shell command, with the job on stdin and in the environment; exit status 0 accepts.
+    """A shell command that gets the job on stdin and in the environment; exit status 0 accepts.
 
-    The first line that it writes to stdout is the reason that the job's user is told. At its time limit it
-    is killed, with all that it has started.
+    The user of the job sees the first line of its stdout as the reason. At its time limit it is killed with
+    its child processes.
     """
 
     def __init__(self, command: str, *, timeout: float) -> None:
         """`timeout` in seconds."""
         self._command = command
         self._timeout = timeout
-        self._turns = trio.Semaphore(AT_ONCE)
+        self._turns = trio.Semaphore(MAX_CONCURRENT)
 
     async def refusal(self, question: bytes) -> str | None:
         environment = dict(os.environ)
         environment.pop(DATA_VARIABLE, None)
-        if len(question) <= MAX_VARIABLE:
+        if len(question) <= MAX_VARIABLE_BYTES:
             environment[DATA_VARIABLE] = question.decode()
         try:
             with trio.fail_after(self._timeout):
@@ -69,15 +73,14 @@ class ExecProbe:
                         deliver_cancel=_kill_group,
                     )
         except trio.TooSlowError:
-            return f"its job selection probe did not end within {self._timeout:g} s"
+            return f"rejects the job: its selection probe did not end within {self._timeout:g} s"
         except OSError as error:
             log.warning("probe_failed", reason=str(error))
-            return "its job selection probe cannot be run"
+            return "rejects the job: its selection probe cannot be run"
         if done.returncode == 0:
             return None
         log.info("probe_refused", status=done.returncode, stderr=_line(done.stderr))
-        reason = _line(done.stdout)
-        return f"its job selection probe refused the job{': ' if reason else ''}{reason}"
+        return _refusal(_line(done.stdout))
 
 
 async def _kill_group(process: trio.Process) -> None:
@@ -88,15 +91,15 @@ async def _kill_group(process: trio.Process) -> None:
 class HttpProbe:
     """A URL to which the job is posted; status 200 accepts.
 
-    A JSON answer `{"shouldBid": false, "reason": "..."}` refuses too, as with Bacalhau, and its `reason`
-    is what the job's user is told.
+    As in Bacalhau, a JSON answer `{"shouldBid": false, "reason": "..."}` rejects the job too. The user of the
+    job sees its `reason`.
     """
 
     def __init__(self, url: str, *, timeout: float) -> None:
         """`timeout` in seconds."""
         self._url = url
         self._timeout = timeout
-        self._turns = trio.Semaphore(AT_ONCE)
+        self._turns = trio.Semaphore(MAX_CONCURRENT)
 
     async def refusal(self, question: bytes) -> str | None:
         try:
@@ -104,14 +107,14 @@ class HttpProbe:
                 async with self._turns:
                     status, body = await self._post(question)
         except trio.TooSlowError:
-            return f"its job selection probe did not answer within {self._timeout:g} s"
+            return f"rejects the job: its selection probe did not answer within {self._timeout:g} s"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             log.warning("probe_failed", reason=describe_error(error, self._timeout))
-            return "its job selection probe cannot be asked"
+            return "rejects the job: its selection probe cannot be reached"
         wanted, reason = _answer(body)
         if status == 200 and wanted:
             return None
-        return f"its job selection probe refused the job{': ' if reason else ''}{reason}"
+        return _refusal(reason)
 
     async def _post(self, question: bytes) -> tuple[int, bytes]:
         body = bytearray()
@@ -123,13 +126,17 @@ class HttpProbe:
         ):
             async for chunk in chunks:
                 body += chunk
-                if len(body) > MAX_ANSWER:
+                if len(body) > MAX_ANSWER_BYTES:
                     break
             return response.status_code, bytes(body)
 
 
+def _refusal(reason: str) -> str:
+    return f"rejects the job: its selection probe refused it{': ' if reason else ''}{reason}"
+
+
 def _answer(body: bytes) -> tuple[bool, str]:
-    """Whether an answer's JSON, if it is some, leaves it at the status; and its reason."""
+    """Whether an answer accepts the job as far as its JSON says, and its reason."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -137,12 +144,12 @@ def _answer(body: bytes) -> tuple[bool, str]:
     if not isinstance(value, dict):
         return True, ""
     reason = value.get("reason")
-    said = _line(reason.encode("utf-8", "replace")) if isinstance(reason, str) else ""
-    return value.get("shouldBid") is not False, said
+    line = _line(reason.encode("utf-8", "replace")) if isinstance(reason, str) else ""
+    return value.get("shouldBid") is not False, line
 
 
 def _line(text: bytes) -> str:
-    """The first line that says something, for a message to strangers."""
+    """The first line that is not empty, in printable characters: peers get to see it."""
     lines = (line.strip() for line in text.decode("utf-8", "replace").splitlines())
     first = next((line for line in lines if line), "")
     return "".join(letter if letter.isprintable() else " " for letter in first)[:MAX_REASON]

@@ -1,4 +1,4 @@
-"""What a compute node records of one execution."""
+"""The record of an execution at its compute node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bacalhau_p2p.model.state import ComputeState
 
 
 class ComputeExecution(Model):
-    """One attempt of this node at a job. Times are UNIX seconds of this node's clock."""
+    """An execution of a job on this node. Times are UNIX seconds of this node's clock."""
 
     id: ExecutionID
     job_id: JobID
@@ -21,20 +21,20 @@ class ComputeExecution(Model):
     created: UnixSeconds
     modified: UnixSeconds
     expires: UnixSeconds
-    """When the present state has lasted too long."""
+    """When its state has lasted too long."""
     input_disk: int = 0
-    """Bytes of disk that are kept for its inputs, beside what the job asks for."""
+    """Bytes of disk that are reserved for its inputs, in addition to what the job requests."""
     result_cid: str | None = None
     sealed: bytes = b""
-    """The proposal, as it is sent to the requester."""
+    """The proposal, encrypted for the requester."""
     published: PublishedResult | None = None
 
     @property
     def reserves(self) -> Resources:
-        """What is kept of the machine for it."""
+        """What it reserves of the node's capacity."""
         return with_inputs(self.spec.resources, self.input_disk)
 
 
 def with_inputs(resources: Resources, disk: int) -> Resources:
-    """What a job asks for and `disk` bytes for its inputs."""
+    """What a job requests, and `disk` bytes for its inputs."""
     return resources.replace(disk=resources.disk + disk) if disk else resources

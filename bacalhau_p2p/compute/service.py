@@ -22,7 +22,7 @@ from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.store import ComputeStore
-from bacalhau_p2p.compute.transitions import REMEMBER_ENDED
+from bacalhau_p2p.compute.transitions import REMEMBER_ENDED_FOR
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.runtime.events import BroadcastEvent
@@ -100,7 +100,7 @@ class ComputeService(Driver):
         now = self._clock()
         self._store.forget_ended(now)
         self._resume_messages()
-        for execution in [*self._store.ended_since(now - REMEMBER_ENDED), *self._store.active()]:
+        for execution in [*self._store.ended_since(now - REMEMBER_ENDED_FOR), *self._store.active()]:
             self._enqueue(ev.Resumed(execution))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -22,16 +22,16 @@ from bacalhau_p2p.model.state import ComputeState
 S = ComputeState
 
 RESERVED_FOR = 30.0
-"""Seconds for which room is kept for a bid."""
-PREPARE_WITHIN = 15 * 60.0
+"""Seconds for which room is reserved for a bid."""
+PREPARE_TIMEOUT = 15 * 60.0
 """Seconds to fetch inputs and image."""
 RUN_GRACE = 30.0
-"""Seconds beyond the execution time-out after which an executor that does not end a run is stopped."""
-KEEP_PROPOSED = 24 * 3600.0
+"""Seconds beyond the execution time-out after which a run is stopped that its executor has not ended."""
+KEEP_PROPOSED_FOR = 24 * 3600.0
 """Seconds for which a result is kept for a requester that does not answer."""
-PUBLISH_WITHIN = 15 * 60.0
+PUBLISH_TIMEOUT = 15 * 60.0
 """Seconds to publish a result."""
-REMEMBER_ENDED = 120.0
+REMEMBER_ENDED_FOR = 120.0
 """Seconds for which an ended execution stays in memory, to answer late messages with its reason."""
 REPEAT_FAILURE_FOR = 3600.0
 """Seconds for which a failure is repeated to a requester that does not acknowledge it."""
@@ -61,16 +61,16 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, slots=True)
 class RoomLost:
-    """There is no room for it any more since the node was started again."""
+    """The node was restarted and has no room for it any more."""
 
-    reason: str = "there is no room for it on its node since it was started again"
+    reason: str = "the node has no room for it after a restart"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStopped:
     """The node stops and hands the execution back."""
 
-    reason: str = "its node was stopped"
+    reason: str = "the node was stopped"
 
 
 # --- actions ------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def clean_up(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixS
 
 def send_result_proposed(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
     proposed = say.ResultProposed(job_id=execution.job_id, execution_id=execution.id, sealed=execution.sealed)
-    ledger.actions.append(ev.Send(execution.requester_id, proposed, now + KEEP_PROPOSED))
+    ledger.actions.append(ev.Send(execution.requester_id, proposed, now + KEEP_PROPOSED_FOR))
 
 
 def send_result_published(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
@@ -131,7 +131,7 @@ def send_result_published(ledger: Ledger, execution: ComputeExecution, event: An
     published = say.ResultPublished(
         job_id=execution.job_id, execution_id=execution.id, result=execution.published
     )
-    ledger.actions.append(ev.Send(execution.requester_id, published, now + KEEP_PROPOSED))
+    ledger.actions.append(ev.Send(execution.requester_id, published, now + KEEP_PROPOSED_FOR))
 
 
 def send_failed(
@@ -209,8 +209,8 @@ def expects(state: ComputeState, event: object) -> bool:
 
 
 def begin(ledger: Ledger, execution_id: ExecutionID, event: BidPlaced, now: UnixSeconds) -> None:
-    """A bid begins an execution. It is not stored: a requester that accepts it after a crash of this node
-    learns that nothing is known of it."""
+    """Begin an execution with a bid. It is not stored: a requester that accepts it after a crash of this node
+    is told that the execution is unknown."""
     row = TRANSITIONS[None, BidPlaced]
     execution = ComputeExecution(
         id=execution_id,
@@ -254,29 +254,29 @@ def _time_limit(execution: ComputeExecution, state: ComputeState) -> float:
     """Seconds that this state may last."""
     if state is S.RUNNING:
         return execution.spec.execution_timeout + RUN_GRACE
-    return _TIME_LIMITS.get(state, REMEMBER_ENDED)
+    return _TIME_LIMITS.get(state, REMEMBER_ENDED_FOR)
 
 
 _TIME_LIMITS = {
     S.BID: RESERVED_FOR,
-    S.PREPARING: PREPARE_WITHIN,
-    S.PROPOSED: KEEP_PROPOSED,
-    S.PUBLISHING: PUBLISH_WITHIN,
+    S.PREPARING: PREPARE_TIMEOUT,
+    S.PROPOSED: KEEP_PROPOSED_FOR,
+    S.PUBLISHING: PUBLISH_TIMEOUT,
 }
-"""Seconds; an ended execution is remembered for `REMEMBER_ENDED`."""
+"""Seconds; an ended execution is remembered for `REMEMBER_ENDED_FOR`."""
 
 
 def overdue(execution: ComputeExecution) -> DeadlinePassed:
-    """The event of an execution whose state has lasted too long, with the reason."""
+    """The event for an execution whose state has lasted too long."""
     match execution.state:
         case S.BID:
-            return DeadlinePassed(f"the bid was not answered in {RESERVED_FOR:g} s")
+            return DeadlinePassed(f"the bid was not answered within {RESERVED_FOR:g} s")
         case S.PREPARING:
-            return DeadlinePassed(f"inputs and image were not at hand within {PREPARE_WITHIN:g} s")
+            return DeadlinePassed(f"preparing took longer than {PREPARE_TIMEOUT:g} s")
         case S.RUNNING:
             limit = execution.spec.execution_timeout
-            return DeadlinePassed(f"the run did not end at its time-out of {limit:g} s")
+            return DeadlinePassed(f"the run did not stop at its time-out of {limit:g} s")
         case S.PROPOSED:
-            return DeadlinePassed("its requester never judged the result")
+            return DeadlinePassed(f"no verdict on the result within {KEEP_PROPOSED_FOR:g} s")
         case _:
-            return DeadlinePassed(f"not published within {PUBLISH_WITHIN:g} s")
+            return DeadlinePassed(f"publishing took longer than {PUBLISH_TIMEOUT:g} s")

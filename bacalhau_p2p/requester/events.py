@@ -32,7 +32,7 @@ from bacalhau_p2p.verifiers.interface import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A user submitted this valid job under this fresh id."""
+    """A user submitted a valid job."""
 
     job_id: JobID
     spec: JobSpec
@@ -40,7 +40,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The store held this job, not yet ended, when the node started."""
+    """The store held a job that had not ended when the node started."""
 
     job: Job
     executions: Sequence[Execution]
@@ -48,37 +48,43 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
+    """A user asked to stop a job."""
+
     job_id: JobID
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSeen:
-    """A node told everybody about itself, for the first time or anew."""
+class NodeInfoReceived:
+    """A node published its info."""
 
     info: NodeInfo
 
 
 @dataclass(frozen=True, slots=True)
 class NodeWentStale:
-    """A node has not been heard of for long."""
+    """A node has not published its info for too long."""
 
     peer: PeerID
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionBroke:
+class NodeDisconnected:
+    """The connection to a node broke."""
+
     peer: PeerID
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionStands:
+class NodeConnected:
+    """There is a connection to a node."""
+
     peer: PeerID
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The verifier judged the proposals that the machine gave it."""
+    """The verifier judged the proposals of a Verify action."""
 
     job_id: JobID
     verdict: Verdict
@@ -86,6 +92,8 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class VerifierFailed:
+    """The verifier could not judge the proposals of a Verify action."""
+
     job_id: JobID
     reason: str
 
@@ -95,10 +103,10 @@ Event = (
     | Resumed
     | CancelRequested
     | MessageReceived
-    | NodeSeen
+    | NodeInfoReceived
     | NodeWentStale
-    | ConnectionBroke
-    | ConnectionStands
+    | NodeDisconnected
+    | NodeConnected
     | Verified
     | VerifierFailed
     | TimePassed
@@ -112,7 +120,7 @@ class Verify:
     """Judge these proposals, and answer with Verified or VerifierFailed."""
 
     rests_on_records: ClassVar[bool] = False
-    """After a crash they are judged again."""
+    """After a crash the proposals are judged again."""
 
     job_id: JobID
     spec: JobSpec

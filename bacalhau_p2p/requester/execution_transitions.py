@@ -62,7 +62,7 @@ class BidNotChosen(ExecutionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BidWithdrawn(ExecutionEvent):
-    """The node does not stand by its bid any more."""
+    """The node has withdrawn its bid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class BidExpired(ExecutionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressReported(ExecutionEvent):
-    """The node prepares it, or runs it."""
+    """The node prepares or runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class FailureReported(ExecutionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDrained(ExecutionEvent):
-    """The node stops, and hands the execution back unharmed."""
+    """The node stops, and hands the execution back."""
 
     recorded = ("drained",)
     drained: bool = True
@@ -109,7 +109,7 @@ class NodeDrained(ExecutionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLost(ExecutionEvent):
-    """The node was silent for too long."""
+    """The node has not been in contact for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class Published(ExecutionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrongResultPublished(ExecutionEvent):
-    """The node published something else than what was verified."""
+    """The node published another result than the one that was verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,23 +189,23 @@ def fill_slot(
     slot = entry.slots[execution.slot]
     slot.execution = execution.id
     slot.attempts += 1
-    entry.heard[execution.id] = now
+    entry.last_contact[execution.id] = now
 
 
 def open_slot(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
-    """Unless another node publishes, or has published, the same result."""
-    entry.note_trouble(execution, event.message)
+    """Open the slot, unless another node publishes the same result."""
+    entry.record_failure(execution, event.message)
     slot = entry.slot_of(execution.id)
-    if slot is not None and not entry.has_published_twin(execution):
+    if slot is not None and not entry.is_published_elsewhere(execution):
         slot.execution = None
 
 
 def take_back_attempt(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
-    """It does not count, because the job was not at fault."""
+    """Do not count the execution as an attempt: the job was not at fault."""
     slot = entry.slot_of(execution.id)
     if slot is not None:
         slot.attempts -= 1
@@ -250,7 +250,8 @@ def expects(state: ExecutionState, kind: type[ExecutionEvent]) -> bool:
 
 
 def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: UnixSeconds) -> Execution:
-    """A bid begins an execution. It is not stored: a bid that a crash forgets expires on its node."""
+    """Begin an execution with a bid. It is not stored: after a crash of the requester the bid expires on
+    its node."""
     execution = Execution(
         id=bid.execution_id,
         job_id=entry.job.id,

@@ -50,7 +50,7 @@ class PartlyPlaced(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAwaited(JobEvent):
-    """A node that fills a slot cannot be reached, and is not given up yet."""
+    """A node whose execution fills a slot is unreachable, and the execution is not lost yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ REPEAT_STRAY_CANCEL_FOR = 60.0
 
 
 class Ledger:
-    """What the parts of the requester's machine share. The parts change it; it decides nothing itself."""
+    """Shared by the parts of the requester's machine, which change it. It makes no decisions itself."""
 
     def __init__(self) -> None:
         self.jobs: dict[JobID, JobEntry] = {}
@@ -36,7 +36,7 @@ class Ledger:
         return actions
 
     def ignore(self, event: object, where: str) -> None:
-        """Count an event that changes nothing. `where` must be one of a few words, never a peer's text."""
+        """Count an event that changes nothing. `where` is one of a few phrases, never a text from a peer."""
         self.ignored[f"{type(event).__name__} {where}"] += 1
 
     # --- jobs -------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ class Ledger:
     def add(self, job: Job) -> JobEntry:
         """Take a job into memory, in the state that it has."""
         slots = [Slot(number) for number in range(job.spec.count)]
-        entry = self.jobs[job.id] = JobEntry(job, slots, ends=job.created + job.spec.total_timeout)
+        entry = self.jobs[job.id] = JobEntry(job, slots, deadline=job.created + job.spec.total_timeout)
         return entry
 
     def resume(self, job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobEntry:

@@ -2,7 +2,7 @@
 
 Pure: events and the time go in, actions come out. `job_transitions` and `execution_transitions` hold every
 transition, one table each. An event without a row changes nothing, because networks repeat, reorder and
-drop; it is counted in `ignored`, and if it shows that a node works on an execution that has ended here,
+drop messages. It is counted in `ignored`, and if it shows that a node works on an execution that has ended,
 the node is told to stop.
 
 `docs/states.md` describes the states in prose.
@@ -31,8 +31,8 @@ from bacalhau_p2p.requester.reports import Report, Reports
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.requester.supervision import Supervision
 
-REMEMBER_ENDED = 120.0
-"""Seconds for which an ended job stays in memory, to answer late messages by more than `unknown`."""
+REMEMBER_ENDED_FOR = 120.0
+"""Seconds for which an ended job stays in memory, to answer late messages with its state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ class Environment:
     """Opens a sealed proposal: a pure function. Raises RemoteProtocolError."""
     rng: Random
     lost_after_surviving: float = LOST_AFTER_SURVIVING
-    """Seconds without contact; 0 gives up what outlives its node no later than anything else."""
+    """Seconds without contact after which an execution is lost that outlives its node; 0 treats it like any
+    other."""
 
 
 class RequesterMachine:
@@ -76,7 +77,7 @@ class RequesterMachine:
 
     @property
     def jobs(self) -> dict[JobID, JobEntry]:
-        """What the machine has in memory, for tests and invariants; not to be changed."""
+        """The jobs in memory, for tests and invariants; not to be changed."""
         return self._ledger.jobs
 
     @property
@@ -101,7 +102,7 @@ class RequesterMachine:
         if entry is None or entry.job.state.terminal:
             self._ledger.ignore(event, "for an ended job")
             return
-        message = event.reason or "cancelled by its user"
+        message = event.reason or "cancelled by the user"
         jobs.move(self._ledger, entry, jobs.Cancelled(message=message), now)
         self._schedule(entry, now)
 
@@ -132,27 +133,29 @@ class RequesterMachine:
         execution = entry.executions.get(message.execution_id) if entry else None
         if entry is None or execution is None:
             self._ledger.ignore(message, "for an unknown execution")
-            self._ledger.send_stray_cancel(author, message.job_id, message.execution_id, "unknown here", now)
+            self._ledger.send_stray_cancel(
+                author, message.job_id, message.execution_id, "unknown at the requester", now
+            )
             return
         if execution.node_id != author:
             self._ledger.ignore(message, "from another node")
             return
         if execution.state in ACTIVE:
-            entry.heard[execution.id] = now
+            entry.last_contact[execution.id] = now
         event = self._reports.event_of(execution, message)
         if event is not None:
             executions.move(self._ledger, entry, execution, event, now)
             return
         self._ledger.ignore(message, f"in {execution.state}")
         if execution.state.terminal and execution.state != ExecutionState.COMPLETED:
-            reason = f"it is {execution.state} here"
+            reason = f"already {execution.state} at the requester"
             self._ledger.send_stray_cancel(author, message.job_id, execution.id, reason, now)
 
     # --- nodes ------------------------------------------------------------------------------
 
-    def _node_seen(self, event: ev.NodeSeen, now: UnixSeconds) -> None:
+    def _node_seen(self, event: ev.NodeInfoReceived, now: UnixSeconds) -> None:
         new, freer = self._liveness.update(event.info)
-        if new:  # it may take the place of one that is waited for
+        if new:  # it may replace one that is waited for
             for entry in self._ongoing():
                 self._schedule(entry, now)
         if freer:
@@ -162,14 +165,14 @@ class RequesterMachine:
     def _node_went_stale(self, event: ev.NodeWentStale, now: UnixSeconds) -> None:
         self._liveness.nodes.pop(event.peer, None)
 
-    def _connection_broke(self, event: ev.ConnectionBroke, now: UnixSeconds) -> None:
-        self._liveness.broken[event.peer] = now
+    def _connection_broke(self, event: ev.NodeDisconnected, now: UnixSeconds) -> None:
+        self._liveness.disconnected_at[event.peer] = now
         for entry in self._ongoing():
             self._rounds.end_if_complete(entry, now)
             self._schedule(entry, now)
 
-    def _connection_stands(self, event: ev.ConnectionStands, now: UnixSeconds) -> None:
-        if self._liveness.broken.pop(event.peer, None) is None:
+    def _connection_stands(self, event: ev.NodeConnected, now: UnixSeconds) -> None:
+        if self._liveness.disconnected_at.pop(event.peer, None) is None:
             return
         for entry in self._ongoing():
             self._supervision.reconcile(entry, now, lambda execution: execution.node_id == event.peer)
@@ -216,7 +219,7 @@ class RequesterMachine:
     def _schedule(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Set when this job is due next."""
         if entry.job.state.terminal:
-            self._ledger.schedule(entry, entry.job.modified + REMEMBER_ENDED)
+            self._ledger.schedule(entry, entry.job.modified + REMEMBER_ENDED_FOR)
             return
         due = min(entry.next_clock(), self._supervision.next_check(entry, now))
         self._ledger.schedule(entry, due)
@@ -230,10 +233,10 @@ _HANDLERS: dict[type[ev.Event], Callable[[RequesterMachine, Any, UnixSeconds], N
     ev.Resumed: RequesterMachine._resumed,
     ev.CancelRequested: RequesterMachine._cancel_requested,
     ev.MessageReceived: RequesterMachine._message_received,
-    ev.NodeSeen: RequesterMachine._node_seen,
+    ev.NodeInfoReceived: RequesterMachine._node_seen,
     ev.NodeWentStale: RequesterMachine._node_went_stale,
-    ev.ConnectionBroke: RequesterMachine._connection_broke,
-    ev.ConnectionStands: RequesterMachine._connection_stands,
+    ev.NodeDisconnected: RequesterMachine._connection_broke,
+    ev.NodeConnected: RequesterMachine._connection_stands,
     ev.Verified: RequesterMachine._verified,
     ev.VerifierFailed: RequesterMachine._verifier_failed,
     ev.TimePassed: RequesterMachine._time_passed,

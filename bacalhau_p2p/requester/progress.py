@@ -14,8 +14,8 @@ from bacalhau_p2p.verifiers.interface import Verdict
 
 S = ExecutionState
 
-ATTEMPTS = 3
-"""Executions that a slot gets."""
+MAX_ATTEMPTS = 3
+"""Executions that may fill a slot, one after the other."""
 
 
 class Progress:
@@ -42,13 +42,15 @@ class Progress:
     def check_timeouts(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End the job if its queue time-out or its total time-out has passed."""
         spec = entry.job.spec
-        if now >= entry.ends:
-            message = f"not done within its total time-out of {spec.total_timeout:g} s: {entry.job.message}"
+        if now >= entry.deadline:
+            message = f"total time-out of {spec.total_timeout:g} s exceeded"
+            if entry.job.message:
+                message += f": {entry.job.message}"
             jobs.move(self._ledger, entry, jobs.TotalTimedOut(message=message), now)
         elif entry.open_since is not None and now >= entry.open_since + spec.queue_timeout:
             message = (
                 f"no node for {len(entry.open_slots)} of {len(entry.slots)} executions within the queue "
-                f"time-out of {spec.queue_timeout:g} s: {self._rounds.why_nobody(entry)}"
+                f"time-out of {spec.queue_timeout:g} s: {self._rounds.reasons_to_wait(entry)}"
             )
             jobs.move(self._ledger, entry, jobs.QueueTimedOut(message=message), now)
 
@@ -56,7 +58,7 @@ class Progress:
 
     def _verify_or_complete(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Every slot is filled: ask the verifier once all have proposed, complete once all have settled."""
-        filling = entry.of_slots()
+        filling = entry.placed_executions()
         if any(e.state == S.RESULT_PROPOSED for e in filling):
             if not entry.verifying and not any(e.state == S.BID_ACCEPTED for e in filling):
                 entry.verifying = True
@@ -79,7 +81,7 @@ class Progress:
             if execution.id in verdict.accepted:
                 executions.move(self._ledger, entry, execution, executions.VerdictAccepted(), now)
             elif execution.id in verdict.rejected:
-                rejected = executions.VerdictRejected(message=verdict.reason or "the verifier rejected it")
+                rejected = executions.VerdictRejected(message=verdict.reason or "rejected by the verifier")
                 executions.move(self._ledger, entry, execution, rejected, now)
         if not verdict.accepted:
             message = verdict.reason or "no result was accepted"
@@ -92,22 +94,22 @@ class Progress:
 
 
 def _hopeless(entry: JobEntry) -> jobs.JobEvent | None:
-    """Why the job cannot succeed any more, if so."""
-    # One node's word that a job cannot be run ends it, unless the user asked several nodes
-    # because no single one is trusted: then a second must agree.
+    """Why the job cannot succeed any more, or None if it can."""
+    # One node's report that no node can run the job ends it. If the results of several nodes are compared,
+    # no single node is trusted: then a second one must agree.
     witnesses = min(2, len(entry.slots)) if entry.job.spec.deterministic else 1
-    if len(entry.permanent) >= witnesses:
-        return jobs.JobImpossible(message=entry.troubled[min(entry.permanent)])
+    if len(entry.permanent_failures) >= witnesses:
+        return jobs.JobImpossible(message=entry.failures[min(entry.permanent_failures)])
     for slot in entry.open_slots:
-        if slot.attempts >= ATTEMPTS:
-            last = list(entry.troubled.values())[-1]
-            return jobs.AttemptsExhausted(message=f"{last} (attempt {slot.attempts} of {ATTEMPTS})")
+        if slot.attempts >= MAX_ATTEMPTS:
+            last = list(entry.failures.values())[-1]
+            return jobs.AttemptsExhausted(message=f"{last} (attempt {slot.attempts} of {MAX_ATTEMPTS})")
     return None
 
 
 def _reopen_if_unpublished(entry: JobEntry) -> None:
     """Open the slots of executions that are gone, if no node is left that publishes their result."""
-    filling = entry.of_slots()
+    filling = entry.placed_executions()
     if any(e.state in (S.RESULT_ACCEPTED, S.COMPLETED) for e in filling):
         return
     for execution in filling:

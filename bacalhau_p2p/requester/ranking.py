@@ -17,11 +17,13 @@ LOAD_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class RankedBid:
+    """What counts of a bid when the best ones are chosen."""
+
     execution_id: ExecutionID
     node: PeerID
     load: float
     local_input_bytes: int = 0
-    """Of the job's inputs, what the node has already."""
+    """Bytes of the job's inputs that the node has already."""
 
 
 def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
@@ -34,21 +36,21 @@ def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
         return f"has no {task.engine.type} engine"
     for source in task.input_sources:
         if source.source.type not in compute.storage_sources:
-            return f"has no storage provider for {source.source.type} inputs"
+            return f"has no {source.source.type} storage provider"
     if task.publisher.type not in compute.publishers:
         return f"has no {task.publisher.type} publisher"
     if not spec.resources.fits_in(compute.max_capacity):
-        return "is too small for the resources asked for"
+        return "is too small for the requested resources"
     if not matches(spec.constraints, info.labels):
         return "does not match the job's constraints"
     return None
 
 
 def rank(bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Random) -> list[RankedBid]:
-    """Best first: nodes that have not failed this job before, then the idler, then by lot.
+    """Best first: nodes that have not failed this job before, then the less loaded, then at random.
 
-    Among nodes of about the same load, those that have more of the job's inputs come first: machines of
-    different size never have quite the same, and data is dearer to move than a little load.
+    Among nodes of about the same load, those that have more of the job's inputs come first: no two machines
+    have quite the same load, and moving data costs more than a slightly higher load.
     """
     return sorted(
         bids,

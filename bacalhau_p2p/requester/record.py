@@ -12,22 +12,24 @@ from bacalhau_p2p.model.state import ExecutionState
 ACTIVE = frozenset(
     {ExecutionState.BID_ACCEPTED, ExecutionState.RESULT_PROPOSED, ExecutionState.RESULT_ACCEPTED}
 )
-"""States in which an execution fills its slot and its node must be heard of."""
+"""States in which an execution fills a slot and its node must stay in contact."""
 
 SETTLED = frozenset({ExecutionState.COMPLETED, ExecutionState.RESULT_REJECTED})
-"""States in which a slot has done its part."""
+"""States in which a slot is done."""
 
 GONE = frozenset({ExecutionState.FAILED, ExecutionState.LOST})
-"""States that leave a slot open again, unless another node publishes the same result."""
+"""States that open the slot again, unless another node publishes the same result."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """One of the job's `Count` places. It is filled by one execution after the other, until one settles."""
+    """One of the job's `Count` places. Executions fill it one after the other, until one of them settles."""
 
     number: int
     execution: ExecutionID | None = None
+    """The execution that fills it; None while it is open."""
     attempts: int = 0
+    """Executions that have filled it so far, without those that a node handed back."""
 
 
 @dataclass(slots=True)
@@ -36,19 +38,21 @@ class Round:
 
     number: int = 0
     began: UnixSeconds = 0.0
-    began_before: UnixSeconds = 0.0
-    """When the one before it began."""
+    previous_began: UnixSeconds = 0.0
+    """When the round before this one began."""
     ends: UnixSeconds | None = None
     """None between rounds."""
     next_at: UnixSeconds | None = None
-    """When the next one begins, if one is planned."""
+    """When the next round begins, if one is planned."""
     eligible: set[PeerID] = field(default_factory=set)
-    """Nodes that were expected to answer when it began."""
+    """Nodes that could run the job when the round began."""
     answered: set[PeerID] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class BidTerms:
+    """What a bid offers beyond the record of its execution."""
+
     load: float
     expires: UnixSeconds
 
@@ -59,37 +63,39 @@ class JobEntry:
 
     job: Job
     slots: list[Slot]
-    ends: UnixSeconds
-    """The total time-out."""
+    deadline: UnixSeconds
+    """When its total time-out has passed."""
     executions: dict[ExecutionID, Execution] = field(default_factory=dict)
     bids: dict[ExecutionID, BidTerms] = field(default_factory=dict)
     round: Round = field(default_factory=Round)
-    heard: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
-    """When the node of an active execution last gave a sign of it."""
-    reconciled: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
-    """When its node was last told what we think of it."""
+    last_contact: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
+    """When the node of an active execution was last in contact about it."""
+    reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
+    """When the node of an active execution was last told how the requester sees it."""
     declined: dict[PeerID, str] = field(default_factory=dict)
     """Why nodes did not bid, for the user to read."""
-    troubled: dict[PeerID, str] = field(default_factory=dict)
+    failures: dict[PeerID, str] = field(default_factory=dict)
     """Nodes on which an execution of this job failed or was lost, and how."""
-    permanent: set[PeerID] = field(default_factory=set)
-    """Nodes which say that nobody can run this job."""
+    permanent_failures: set[PeerID] = field(default_factory=set)
+    """Nodes that report that no node can run this job."""
     open_since: UnixSeconds | None = None
-    """Since when some slot has waited for a bid."""
+    """Since when some slot has been open."""
     verifying: bool = False
+    """The verifier has been asked, and has not answered."""
     due: UnixSeconds | None = None
+    """When the machine looks at the job again."""
 
     @property
     def open_slots(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.execution is None]
 
-    def of_slots(self) -> list[Execution]:
+    def placed_executions(self) -> list[Execution]:
         """The executions that fill slots now."""
         return [self.executions[slot.execution] for slot in self.slots if slot.execution is not None]
 
     def next_clock(self) -> UnixSeconds:
         """The first of the job's own deadlines: its time-outs, and its rounds of bids."""
-        due = self.ends
+        due = self.deadline
         if self.round.ends is not None:
             due = min(due, self.round.ends)
         if self.round.next_at is not None:
@@ -99,18 +105,19 @@ class JobEntry:
         return due
 
     def update(self, execution: Execution) -> None:
-        """Replace the record of an execution, and drop what concerns only those under way."""
+        """Replace the record of an execution, and drop what concerns only those that have not ended."""
         self.executions[execution.id] = execution
         if execution.state.terminal:
-            self.heard.pop(execution.id, None)
-            self.reconciled.pop(execution.id, None)
+            self.last_contact.pop(execution.id, None)
+            self.reconciled_at.pop(execution.id, None)
             self.bids.pop(execution.id, None)
 
     def in_state(self, state: ExecutionState) -> list[Execution]:
         return [execution for execution in self.executions.values() if execution.state == state]
 
     def busy_nodes(self) -> set[PeerID]:
-        """Nodes that hold a bid or an execution of this job, or have settled one: one node, one say."""
+        """Nodes that have a bid on this job, or an execution that is active or settled. A node gets no
+        second one."""
         return {
             execution.node_id
             for execution in self.executions.values()
@@ -120,7 +127,7 @@ class JobEntry:
         }
 
     def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
-        """Take up what the store holds: who fills the slots, and what became of earlier attempts."""
+        """Take over what the store holds: which executions fill slots, and what became of earlier ones."""
         self.executions = {execution.id: execution for execution in executions}
         for execution in sorted(executions, key=lambda execution: execution.modified):
             if execution.slot is None:
@@ -130,22 +137,22 @@ class JobEntry:
             if execution.state in ACTIVE | SETTLED:
                 slot.execution = execution.id
             elif execution.state in GONE:
-                self.note_trouble(execution, execution.message)
-        self.heard = {execution.id: now for execution in self.of_slots() if execution.state in ACTIVE}
+                self.record_failure(execution, execution.message)
+        self.last_contact = {e.id: now for e in self.placed_executions() if e.state in ACTIVE}
         for execution in executions:
             if execution.state in GONE and execution.slot is not None:
                 slot = self.slots[execution.slot]
-                if slot.execution is None and self.has_published_twin(execution):
+                if slot.execution is None and self.is_published_elsewhere(execution):
                     slot.execution = execution.id
 
-    def note_trouble(self, execution: Execution, reason: str) -> None:
-        """An execution that filled a slot failed or was lost."""
-        self.troubled[execution.node_id] = reason
+    def record_failure(self, execution: Execution, reason: str) -> None:
+        """Note that an execution which filled a slot failed or was lost."""
+        self.failures[execution.node_id] = reason
         if execution.permanent:
-            self.permanent.add(execution.node_id)
+            self.permanent_failures.add(execution.node_id)
 
-    def has_published_twin(self, execution: Execution) -> bool:
-        """Whether another node accepted for the very same result will or did publish it."""
+    def is_published_elsewhere(self, execution: Execution) -> bool:
+        """Whether another node publishes, or has published, the same result as this execution gave."""
         mine = execution.proposal
         return self.job.spec.deterministic and any(
             other.proposal is not None and mine is not None and other.proposal.result_cid == mine.result_cid
@@ -155,4 +162,5 @@ class JobEntry:
         )
 
     def slot_of(self, execution_id: ExecutionID) -> Slot | None:
+        """The slot that this execution fills."""
         return next((slot for slot in self.slots if slot.execution == execution_id), None)

@@ -42,9 +42,9 @@ class Reports:
             proposal = self._open_proposal(message.sealed)
             claims = (proposal.job_id, proposal.execution_id, proposal.node_id)
             if claims != (execution.job_id, execution.id, execution.node_id):
-                raise RemoteProtocolError("the proposal was made for another execution or node")
+                raise RemoteProtocolError("it was made for another execution or node")
         except RemoteProtocolError as error:
-            return executions.ProposalInvalid(message=f"its proposal is not valid: {error}")
+            return executions.ProposalInvalid(message=f"invalid proposal: {error}")
         return executions.ProposalOpened(proposal=proposal)
 
 
@@ -52,7 +52,7 @@ def _published(execution: Execution, message: say.ResultPublished) -> executions
     verified = execution.proposal.result_cid if execution.proposal is not None else None
     if message.result.cid == verified:
         return executions.Published(published=message.result)
-    reason = f"it published {message.result.cid}, not what was verified"
+    reason = f"published {message.result.cid} instead of the verified result"
     return executions.WrongResultPublished(message=reason)
 
 

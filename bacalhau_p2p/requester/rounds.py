@@ -23,15 +23,16 @@ from bacalhau_p2p.requester.record import JobEntry
 S = ExecutionState
 
 REANNOUNCE_AFTER_NEWS = 0.5
-"""Seconds from the news of a new or freer node to the next round, so that news is taken together."""
-ANNOUNCED_APART = 0.05
-"""Seconds between the jobs that such news concerns, so that the more urgent ones find the room first."""
+"""Seconds from the news that a node is new or has more room to the next round, so that one round serves
+several such nodes."""
+ANNOUNCEMENT_SPACING = 0.05
+"""Seconds between the announcements of waiting jobs after such news, so that the most urgent come first."""
 BIDS_PER_SLOT = 3
 """Bids that a round waits for, for each open slot."""
-BIDS_A_NODE = 30
-"""Bids of one node on one job that are recorded, so that no node fills the memory."""
-ANSWERS_WANTED_UP_TO = 30
-"""Eligible nodes up to which everybody is asked to answer; more would be a flood."""
+MAX_BIDS_PER_NODE = 30
+"""Bids of one node on one job that are recorded, so that no node can fill the memory."""
+MAX_ANSWERING_NODES = 30
+"""Eligible nodes up to which nodes that do not bid are asked to say so; more would be a flood."""
 
 
 class Rounds:
@@ -52,7 +53,7 @@ class Rounds:
         """Announce a job with an open slot."""
         current = entry.round
         current.number += 1
-        current.began_before, current.began = current.began, now
+        current.previous_began, current.began = current.began, now
         current.ends = now + self._pace.window(current.number)
         current.next_at = None
         current.answered = set()
@@ -66,15 +67,15 @@ class Rounds:
             bids_wanted=_bids_wanted(entry),
             round=current.number,
             eligible=len(eligible),
-            answers_wanted=len(eligible) <= ANSWERS_WANTED_UP_TO,
-            deadline=entry.ends,
+            answers_wanted=len(eligible) <= MAX_ANSWERING_NODES,
+            deadline=entry.deadline,
         )
         self._ledger.actions.append(ev.Broadcast(announcement))
 
     def check(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End the round, or begin the next one, if it is time.
 
-        Answers to other jobs may have shown meanwhile that answers to this one take longer than expected.
+        Answers to other jobs may have shown by now that answers take longer than expected.
         """
         current = entry.round
         if current.ends is not None and now >= current.ends:
@@ -93,7 +94,7 @@ class Rounds:
                 self.begin(entry, now)
 
     def end_if_complete(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """End the round if its time is up, or early if no better bid is to be expected."""
+        """End the round if its time is up, or before if no better bid can come."""
         ends = entry.round.ends
         if ends is None or entry.job.state.terminal:
             return
@@ -121,7 +122,7 @@ class Rounds:
     def _accept_best(self, entry: JobEntry, received: list[Execution], now: UnixSeconds) -> None:
         ranked = rank(
             (RankedBid(e.id, e.node_id, entry.bids[e.id].load, e.local_input_bytes) for e in received),
-            tried=entry.troubled.keys(),
+            tried=entry.failures.keys(),
             rng=self._rng,
         )
         for slot, bid in zip(entry.open_slots, ranked, strict=False):
@@ -137,7 +138,7 @@ class Rounds:
         wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
         entry.round.next_at = now + wait * (0.75 + self._rng.random() / 2)
         filled = len(entry.slots) - len(entry.open_slots)
-        message = f"waiting for a node: {self.why_nobody(entry)}"
+        message = f"waiting for a node: {self.reasons_to_wait(entry)}"
         if filled:
             message = f"{filled} of {len(entry.slots)} executions placed; {message}"
             jobs.move(self._ledger, entry, jobs.PartlyPlaced(message=message), now)
@@ -145,15 +146,15 @@ class Rounds:
             jobs.move(self._ledger, entry, jobs.NothingPlaced(message=message), now)
 
     def bring_forward(self, info: NodeInfo, now: UnixSeconds) -> list[JobEntry]:
-        """Plan the next rounds of jobs that this node, which has room now, could run: soon, and the most
-        urgent first. Returns these jobs."""
+        """Plan an early next round for every waiting job that this node could run, the most urgent first.
+        Returns these jobs."""
         waiting = [entry for entry in self._ledger.jobs.values() if entry.round.next_at is not None]
         waiting.sort(key=lambda entry: (-entry.job.spec.priority, entry.job.created, entry.job.id))
         soon = now + REANNOUNCE_AFTER_NEWS
         concerned = [entry for entry in waiting if ineligibility_reason(info, entry.job.spec) is None]
         for entry in concerned:
             entry.round.next_at = min(entry.round.next_at or soon, soon)
-            soon += ANNOUNCED_APART
+            soon += ANNOUNCEMENT_SPACING
         return concerned
 
     # --- answers ----------------------------------------------------------------------------
@@ -162,19 +163,19 @@ class Rounds:
         """Record a bid, or refuse it."""
         ended = entry is None or entry.job.state.terminal
         if not ended and bid.execution_id in self._ledger.job_of:
-            # A repetition, or an id that somebody else minted: heartbeats are looked up by it.
+            # A repetition, or the id of another node's execution, whose heartbeats are looked up by it.
             self._ledger.ignore(bid, "for a known execution")
             return
         if entry is not None:
             self._note_pace(entry, bid.round, now)
-        refusal = "the job is over" if entry is None or ended else _refusal(entry, author)
+        refusal = "the job has ended" if entry is None or ended else _refusal(entry, author)
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
             self._ledger.actions.append(ev.Send(author, rejected, now + bid.reserved_for))
             return
         executions.begin(self._ledger, entry, author, bid, now)
         entry.declined.pop(author, None)
-        if entry.round.ends is None:  # a late bid while slots wait is as good as any
+        if entry.round.ends is None:  # between rounds, a late bid is as good as any
             entry.round.ends = now
             entry.round.next_at = None
         if bid.round == entry.round.number:
@@ -192,30 +193,34 @@ class Rounds:
             self.end_if_complete(entry, now)
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
-        """Somebody answered this round."""
+        """Note how long a node took to answer the round of this number."""
         current = entry.round
         if number == current.number:
             self._pace.answered_after(now - current.began)
         elif number == current.number - 1:
-            self._pace.answered_after(now - current.began_before)
+            self._pace.answered_after(now - current.previous_began)
 
     def _silent(self, entry: JobEntry) -> set[PeerID]:
         """Nodes from which an answer to this round may still come."""
         current = entry.round
-        return current.eligible - current.answered - entry.busy_nodes() - self._liveness.broken.keys()
+        return (
+            current.eligible - current.answered - entry.busy_nodes() - self._liveness.disconnected_at.keys()
+        )
 
-    def why_nobody(self, entry: JobEntry) -> str:
-        """What keeps each compute node from taking the job, for the user to read."""
+    def reasons_to_wait(self, entry: JobEntry) -> str:
+        """Why each compute node does not take the job, for the user to read."""
         spec = entry.job.spec
         reasons: dict[str, list[str]] = {}
         for peer, info in self._liveness.nodes.items():
             if info.compute is None:
                 continue
-            reason = ineligibility_reason(info, spec) or entry.declined.get(peer) or entry.troubled.get(peer)
-            if peer in self._liveness.broken:
-                reason = reason or "cannot be reached"
+            reason = ineligibility_reason(info, spec) or entry.declined.get(peer)
+            if reason is None and peer in entry.failures:
+                reason = f"failed: {entry.failures[peer]}"
+            if reason is None and peer in self._liveness.disconnected_at:
+                reason = "is unreachable"
             if reason is None and peer in entry.busy_nodes():
-                reason = "has a part in the job already"
+                reason = "already has a bid or an execution"
             reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
         if not reasons:
             return "no compute node is known"
@@ -228,11 +233,11 @@ def _bids_wanted(entry: JobEntry) -> int:
 
 
 def _refusal(entry: JobEntry, author: PeerID) -> str | None:
-    """Why a bid of this node on this job is refused."""
+    """Why a bid of this node on this job is refused, or None if it is not."""
     if author in entry.busy_nodes():
-        return "this node has a part in the job already"
+        return "this node already has a bid or an execution"
     if not entry.open_slots:
-        return "enough other nodes bid"
-    if sum(execution.node_id == author for execution in entry.executions.values()) >= BIDS_A_NODE:
-        return "this node has bid too often"
+        return "no slot is open"
+    if sum(execution.node_id == author for execution in entry.executions.values()) >= MAX_BIDS_PER_NODE:
+        return "too many bids from this node"
     return None

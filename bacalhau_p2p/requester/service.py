@@ -133,7 +133,7 @@ class RequesterService(Driver):
         ]
 
     def node_seen(self, info: NodeInfo) -> None:
-        self._enqueue(ev.NodeSeen(info))
+        self._enqueue(ev.NodeInfoReceived(info))
 
     def node_went_stale(self, peer: PeerID) -> None:
         self._enqueue(ev.NodeWentStale(peer))
@@ -185,4 +185,4 @@ class RequesterService(Driver):
             self._enqueue(ev.Verified(action.job_id, verdict))
 
     def _connection_changed(self, peer: PeerID, stands: bool) -> None:
-        self._enqueue(ev.ConnectionStands(peer) if stands else ev.ConnectionBroke(peer))
+        self._enqueue(ev.NodeConnected(peer) if stands else ev.NodeDisconnected(peer))

@@ -1,4 +1,4 @@
-"""Watches over the executions of each job: heartbeats, nodes that fall silent, bids that expire.
+"""Supervises the executions of each job: heartbeats, nodes that stop responding, bids that expire.
 
 Pure, as a part of the requester's machine. `docs/states.md` has the rules in prose.
 """
@@ -21,23 +21,23 @@ from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 
 S = ExecutionState
 
-RECONCILE_EVERY = 60.0
-"""Seconds without a change of an execution after which its node is told what we think of it."""
-FELL_SILENT = "fell silent"
+RECONCILE_INTERVAL = 60.0
+"""Seconds without a change of an execution after which its node is told how the requester sees it."""
+LOST_CONTACT = "lost contact with node"
 
 _PROGRESS = {ComputeState.PREPARING: "preparing", ComputeState.RUNNING: "running"}
-"""What a record says of an execution while its node works on it."""
+"""The message of an execution while its node works on it."""
 
 
 class Supervision:
-    """Decides which executions are lost, and asks nodes about those that have not changed for long."""
+    """Decides which executions are lost, and reconciles those that have not changed for long."""
 
     def __init__(self, ledger: Ledger, liveness: Liveness) -> None:
         self._ledger = ledger
         self._liveness = liveness
 
     def check(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Give up executions and bids whose time has come, and reconcile those that are due."""
+        """End executions that are lost and bids that have expired, and reconcile executions that are due."""
         for execution in list(entry.executions.values()):
             if execution.state in ACTIVE:
                 self._check_node(entry, execution, now)
@@ -48,32 +48,32 @@ class Supervision:
     def _check_node(self, entry: JobEntry, execution: Execution, now: UnixSeconds) -> None:
         name = execution.node_id[-8:]
         if now >= self._liveness.lost_at(entry, execution):
-            lost = executions.NodeLost(message=f"its node {name} {FELL_SILENT}")
+            lost = executions.NodeLost(message=f"{LOST_CONTACT} {name}")
             executions.move(self._ledger, entry, execution, lost, now)
-        elif now >= self._liveness.missed_at(entry, execution) and not entry.open_slots:
-            why = self._liveness.why_waited_for(execution)
-            message = f"waiting for node {name}, which cannot be reached: {why}"
+        elif now >= self._liveness.unreachable_at(entry, execution) and not entry.open_slots:
+            why = self._liveness.reason_to_wait(execution)
+            message = f"waiting for node {name}, which is unreachable: {why}"
             jobs.move(self._ledger, entry, jobs.NodeAwaited(message=message), now)
 
     def reconcile(
         self, entry: JobEntry, now: UnixSeconds, concerned: Callable[[Execution], bool] = lambda _: True
     ) -> None:
-        """Tell nodes what their active executions are to us."""
+        """Tell nodes how the requester sees their active executions."""
         for execution in entry.executions.values():
             if execution.state in ACTIVE and concerned(execution):
-                entry.reconciled[execution.id] = now
+                entry.reconciled_at[execution.id] = now
                 view = say.ExecutionView(
                     job_id=execution.job_id, execution_id=execution.id, state=execution.state
                 )
                 message = say.Reconcile(executions=(view,))
-                self._ledger.actions.append(ev.Send(execution.node_id, message, now + RECONCILE_EVERY))
+                self._ledger.actions.append(ev.Send(execution.node_id, message, now + RECONCILE_INTERVAL))
 
     def next_check(self, entry: JobEntry, now: UnixSeconds) -> UnixSeconds:
         """When to `check` this job again; infinity if it has no bid and no active execution."""
         due = inf
         for execution in entry.executions.values():
             if execution.state in ACTIVE:
-                missed = self._liveness.missed_at(entry, execution)
+                missed = self._liveness.unreachable_at(entry, execution)
                 silent = missed if missed > now else self._liveness.lost_at(entry, execution)
                 due = min(due, silent, _reconcile_at(entry, execution))
             elif execution.state == S.BID_RECEIVED:
@@ -81,29 +81,31 @@ class Supervision:
         return due
 
     def heartbeat(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
-        """A node is alive, and so are these executions on it."""
-        self._liveness.broken.pop(author, None)
+        """Take in a heartbeat: the node is alive, and so are these executions on it."""
+        self._liveness.disconnected_at.pop(author, None)
         for line in message.executions:
             known = self._ledger.of_execution(line.execution_id)
             if known is None:
                 self._ledger.ignore(message, "for an unknown execution")
                 self._ledger.send_stray_cancel(
-                    author, JobID("unknown"), line.execution_id, "unknown here", now
+                    author, JobID("unknown"), line.execution_id, "unknown at the requester", now
                 )
                 continue
             entry, execution = known
             if execution.node_id != author:
                 self._ledger.ignore(message, "from another node")
             elif execution.state in ACTIVE:
-                self._is_alive(entry, execution, line.state, now)
+                self._note_alive(entry, execution, line.state, now)
             else:
                 self._ledger.ignore(message, f"in {execution.state}")
                 if execution.state not in (S.BID_RECEIVED, S.COMPLETED):
-                    reason = f"it is {execution.state} here"
+                    reason = f"already {execution.state} at the requester"
                     self._ledger.send_stray_cancel(author, entry.job.id, execution.id, reason, now)
 
-    def _is_alive(self, entry: JobEntry, execution: Execution, state: ComputeState, now: UnixSeconds) -> None:
-        entry.heard[execution.id] = now
+    def _note_alive(
+        self, entry: JobEntry, execution: Execution, state: ComputeState, now: UnixSeconds
+    ) -> None:
+        entry.last_contact[execution.id] = now
         if not entry.open_slots:
             jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
         note = _PROGRESS.get(state)
@@ -113,5 +115,5 @@ class Supervision:
 
 
 def _reconcile_at(entry: JobEntry, execution: Execution) -> UnixSeconds:
-    """When nothing has changed for so long that a message may have been given up."""
-    return max(execution.modified, entry.reconciled.get(execution.id, 0.0)) + RECONCILE_EVERY
+    """When the execution has not changed for so long that a message about it may have expired."""
+    return max(execution.modified, entry.reconciled_at.get(execution.id, 0.0)) + RECONCILE_INTERVAL

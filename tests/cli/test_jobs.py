@@ -180,7 +180,7 @@ def test_cancel_stops_a_job_once(run, fake_node):
     fake_node.add_job(ID)
     assert run("cancel", "095be3fd").stdout == "Job '095be3fd' cancelled.\n"
     job = fake_node.jobs[ID]
-    assert (job.state, job.message) == (JobState.STOPPED, "cancelled by its user")
+    assert (job.state, job.message) == (JobState.STOPPED, "cancelled by the user")
     assert run("cancel", ID).stdout == "Job '095be3fd' has already ended: stopped.\n"
 
 

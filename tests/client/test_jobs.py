@@ -139,4 +139,4 @@ async def test_a_handle_passes_calls_to_its_backend():
     assert (await handle.wait(3)).state is JobState.RUNNING
     assert await handle.executions() == (execution,)
     await handle.cancel()
-    assert backend.calls == [("wait", "j", 3), ("cancel", "j", "cancelled by its user")]
+    assert backend.calls == [("wait", "j", 3), ("cancel", "j", "cancelled by the user")]

@@ -6,7 +6,7 @@ import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.announcements import INSPECT_WITHIN, MAX_WAITING
+from bacalhau_p2p.compute.announcements import INSPECTION_TIMEOUT, MAX_WAITING
 from bacalhau_p2p.compute.bidding import Assessment, Findings
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import JobSpec
@@ -112,21 +112,21 @@ def test_inputs_that_do_not_fit_now_are_refused_with_both_amounts(bench):
     bench.announce(job(inputs=0, disk="7gb"), "j-2")
     bench.announce(job())
     (decline,) = said(bench.found(input_bytes=4 * GB, disk=4 * GB))
-    assert (decline.reason, decline.busy) == ("inputs need 4 GB, 3 GB of disk are free", True)
+    assert (decline.reason, decline.busy) == ("inputs need 4 GB of disk; 3 GB is free", True)
     assert bench.machine.capacity.reserved.disk == 7 * GB
 
 
 def test_inputs_that_will_never_fit_are_refused_for_good(bench):
     bench.announce(job(disk="1gb"))
     (decline,) = said(bench.found(input_bytes=6 * GB, disk=12 * GB))
-    assert decline.reason == "inputs need 12 GB and the job 1 GB more, 10 GB of disk are free"
+    assert decline.reason == "inputs need 12 GB of disk and the job another 1 GB; 10 GB is free"
     assert decline.busy is False
 
 
 def test_inputs_for_which_the_disk_itself_has_no_room_are_refused(bench):
     bench.announce(job())
-    (decline,) = said(bench.found(disk=6 * GB, shortage="inputs need 6 GB, 5 GB of disk are free"))
-    assert (decline.reason, decline.busy) == ("inputs need 6 GB, 5 GB of disk are free", True)
+    (decline,) = said(bench.found(disk=6 * GB, shortage="inputs need 6 GB of disk; 5 GB is free"))
+    assert (decline.reason, decline.busy) == ("inputs need 6 GB of disk; 5 GB is free", True)
     assert bench.machine.capacity.reserved == Resources()
 
 
@@ -175,9 +175,9 @@ def test_a_node_that_stops_inspects_nothing_more(bench, end):
 
 def test_an_inspection_that_never_ends_is_given_up(bench):
     bench.announce(job())
-    actions = bench.wait(INSPECT_WITHIN)
+    actions = bench.wait(INSPECTION_TIMEOUT)
     assert inspections(actions) == [ev.StopInspection(ALICE, JOB)]
-    assert [message.reason for message in said(actions)] == ["could not look at the job within 40 s"]
+    assert [message.reason for message in said(actions)] == ["could not inspect the job within 40 s"]
     assert len(inspections(bench.announce(job(), round=2))) == 1
 
 

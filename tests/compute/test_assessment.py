@@ -56,7 +56,7 @@ def test_a_job_with_inputs_needs_an_inspection():
             {"Constraints": [{"Key": "zone", "Operator": "=", "Values": ["b"]}]},
             "does not match the job's constraints",
         ),
-        ({"task": {"Network": {"Type": "Full"}}}, "accepts no jobs that want a network"),
+        ({"task": {"Network": {"Type": "Full"}}}, "accepts no jobs that need network access"),
     ],
 )
 def test_a_job_that_this_node_will_not_run_is_ineligible_for_a_reason(job, reason):

@@ -21,10 +21,8 @@ def test_a_busy_node_waits_longer_before_it_bids():
 
 
 def test_a_shortage_of_disk_names_what_the_inputs_and_the_job_need():
-    assert (
-        no_disk_for_inputs(inputs=4 * 10**9, job=0, free=10**9) == "inputs need 4 GB, 1 GB of disk are free"
-    )
+    assert no_disk_for_inputs(inputs=4 * 10**9, job=0, free=10**9) == "inputs need 4 GB of disk; 1 GB is free"
     assert (
         no_disk_for_inputs(inputs=4 * 10**9, job=2 * 10**9, free=10**9)
-        == "inputs need 4 GB and the job 2 GB more, 1 GB of disk are free"
+        == "inputs need 4 GB of disk and the job another 2 GB; 1 GB is free"
     )

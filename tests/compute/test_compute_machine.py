@@ -11,8 +11,8 @@ from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.compute.transitions import (
     HEARTBEAT_INTERVAL,
-    KEEP_PROPOSED,
-    PREPARE_WITHIN,
+    KEEP_PROPOSED_FOR,
+    PREPARE_TIMEOUT,
     RESERVED_FOR,
     RUN_GRACE,
 )
@@ -163,7 +163,7 @@ def test_a_bid_reserves_room_and_a_full_node_says_it_is_busy(bench):
 
 def test_a_job_larger_than_the_node_is_declined_for_good(bench):
     (decline,) = said(bench.announce(small_job(cpu="64")))
-    assert (decline.reason, decline.busy) == ("is too small for the resources asked for", False)
+    assert (decline.reason, decline.busy) == ("is too small for the requested resources", False)
 
 
 def test_room_is_given_back_when_a_bid_is_rejected_or_never_answered(bench):
@@ -226,7 +226,7 @@ def test_a_failed_step_is_told_with_its_reason(running):
 def test_a_hanging_prepare_is_ended(bench):
     bench.announce()
     bench.hear(about(say.BidAccepted))
-    actions = bench.wait(PREPARE_WITHIN + 1)
+    actions = bench.wait(PREPARE_TIMEOUT + 1)
     assert asked(actions, ev.Stop)
     assert bench.machine.executions == {} or bench.state() is S.FAILED
     assert "execution_failed" in sent(actions)
@@ -241,7 +241,7 @@ def test_an_executor_that_does_not_end_a_run_is_stopped(running):
 
 
 def test_a_result_waits_a_day_for_its_requester(proposed):
-    proposed.wait(KEEP_PROPOSED - 1)
+    proposed.wait(KEEP_PROPOSED_FOR - 1)
     assert proposed.state() is S.PROPOSED
     assert asked(proposed.wait(2), ev.CleanUp)
     assert proposed.state() is S.EXPIRED

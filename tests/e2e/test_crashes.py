@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 import pytest
+import yaml
 
 from bacalhau_p2p.executors.docker.container_config import JOB_LABEL
 from tests.support.networks.networks import Network, Node
@@ -135,7 +136,7 @@ def test_other_nodes_do_not_repeat_the_run_of_a_container_that_survives_its_kill
     (runner,) = (name for name, node in nodes.by_name.items() if node.peer_id == execution["NodeID"])
     nodes.kill(runner)
     # By now an execution that ends with its node would be lost, and another node would run the job.
-    eventually(lambda: "goes on without it" in network.job(job_id)[0]["State"]["Message"])
+    eventually(lambda: "continues without it" in network.job(job_id)[0]["State"]["Message"])
     assert [e["ID"] for e in accepted(network.job(job_id)[1])] == [execution["ID"]]
     nodes.start(runner)
     hostname = container.id[:12]
@@ -150,7 +151,7 @@ def test_a_container_that_ends_while_its_node_is_down_gives_the_result(nodes, do
     nodes.kill("compute")
     assert container.wait()["StatusCode"] == 0
     # By now the requester knows that the node is down. No other node could have run the job.
-    eventually(lambda: "cannot be reached" in network.cli("describe", job_id).stdout)
+    eventually(lambda: "is unreachable" in described_message(network, job_id))
     nodes.start("compute")
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
@@ -195,6 +196,11 @@ def test_a_restarted_requester_completes_the_job_that_it_had_just_accepted(nodes
     eventually(lambda: containers(docker_client, job_id) == [])
 
 
+def described_message(network: Network, job_id: str) -> str:
+    """The message of a job, as `describe` shows it."""
+    return str(yaml.safe_load(network.cli("describe", job_id).stdout)["Job"]["State"].get("Message", ""))
+
+
 def test_describe_says_that_all_nodes_are_down_and_a_new_one_completes_the_jobs(nodes, tmp_path):
     network = nodes.requester()
     names = ("first", "second", "third")
@@ -205,14 +211,14 @@ def test_describe_says_that_all_nodes_are_down_and_a_new_one_completes_the_jobs(
     begun = ran.stdout.strip()
     eventually(lambda: any(e["ComputeState"]["StateType"] == "BidAccepted" for e in network.job(begun)[1]))
     nodes.kill(*names)
-    eventually(lambda: "cannot be reached" in network.cli("describe", begun).stdout)
+    eventually(lambda: "is unreachable" in described_message(network, begun))
     submitted = network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()
 
     def waits() -> str:
         state = network.job(submitted)[0]["State"]
         return str(state["Message"]) if state["StateType"] == "Queued" else ""
 
-    assert re.fullmatch(r"waiting for a node: .*(cannot be reached|did not answer).*", eventually(waits))
+    assert re.fullmatch(r"waiting for a node: .*(is unreachable|did not answer).*", eventually(waits))
     nodes.compute("newcomer", "wasm")
     for job_id in (begun, submitted):
         job, executions = network.job(job_id, wait=90)

@@ -82,7 +82,7 @@ async def test_a_job_whose_inputs_do_not_fit_is_rejected_before_they_are_fetched
         (node,) = net.compute
         cid = await net.requester.add(data)
         message = await message_while_queued(await net.requester.submit(job(cid)), net.requester)
-        assert message.endswith(f"{node.peer_id[-8:]} inputs need 2 MB, 1.5 MB of disk are free")
+        assert message.endswith(f"{node.peer_id[-8:]} inputs need 2 MB of disk; 1.5 MB is free")
         assert node.content.used == 0
         assert node._compute.machine.capacity.reserved == Resources()
 
@@ -94,7 +94,7 @@ async def test_the_user_sees_why_a_probe_rejects_a_job(tmp_path):
         refused = await net.requester.submit(
             {"Tasks": [{**task, "Timeouts": {"QueueTimeout": 1}}], "Name": "other"}
         )
-        with pytest.raises(JobFailed, match="its job selection probe refused the job: only wanted jobs"):
+        with pytest.raises(JobFailed, match="its selection probe refused it: only wanted jobs"):
             await refused.wait_result(20)
         await (await net.requester.submit({"Tasks": [task], "Name": "wanted"})).wait_result(20)
 

@@ -41,7 +41,7 @@ def test_a_proposal_that_cannot_be_opened_fails_the_execution_and_the_node_is_to
     actions = accepted.hear(A, garbage)
     assert sent(actions) == [(A, "cancel_execution")]
     (cancel,) = [action.message for action in actions if sent([action])]
-    assert cancel.reason.startswith("its proposal is not valid: ")
+    assert cancel.reason.startswith("invalid proposal: ")
     assert accepted.states() == {A: S.FAILED}
     assert [slot.execution for slot in accepted.machine.jobs[JOB].slots] == [None]
 
@@ -57,7 +57,7 @@ def test_a_proposal_is_opened_only_while_one_is_expected(accepted):
 
 def test_a_drained_node_takes_no_attempt_from_the_slot(accepted):
     drained = say.ExecutionFailed(
-        job_id=JOB, execution_id=execution_id(A), reason="its node was stopped", drained=True
+        job_id=JOB, execution_id=execution_id(A), reason="the node was stopped", drained=True
     )
     accepted.hear(A, drained)
     assert accepted.states() == {A: S.LOST}
@@ -71,4 +71,4 @@ def test_a_bid_that_is_withdrawn_counts_as_no_attempt_and_as_no_trouble(bench):
     bench.fail(A, permanent=True)
     entry = bench.machine.jobs[JOB]
     assert bench.states() == {A: S.FAILED}
-    assert (entry.slots[0].attempts, entry.troubled, entry.permanent) == (0, {}, set())
+    assert (entry.slots[0].attempts, entry.failures, entry.permanent_failures) == (0, {}, set())

@@ -10,7 +10,7 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.progress import ATTEMPTS
+from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import JOB, A, B, Bench, S, execution_id, job, sent
 
 
@@ -45,7 +45,7 @@ def test_an_event_that_changes_nothing_stores_nothing():
     ("timeouts", "reason"),
     [
         ({"QueueTimeout": 0.1}, "no node for 1 of 1 executions within the queue time-out of 0.1 s"),
-        ({"TotalTimeout": 0.1}, "not done within its total time-out of 0.1 s"),
+        ({"TotalTimeout": 0.1}, "total time-out of 0.1 s exceeded"),
     ],
 )
 def test_a_time_out_shorter_than_the_first_round_ends_a_pending_job(bench, timeouts, reason):
@@ -64,7 +64,7 @@ def queued_while_judged(bench):
     bench.bid(A)
     bench.wait(1)
     bench.propose(A)
-    bench.give(ev.ConnectionBroke(A))
+    bench.give(ev.NodeDisconnected(A))
     bench.wait(20)
     assert (bench.states(), bench.job.state) == ({A: S.LOST}, JobState.QUEUED)
     return bench
@@ -107,8 +107,8 @@ def resumed(*, attempts: int, permanent: bool = False) -> Bench:
 
 def test_a_queued_job_without_attempts_left_ends_when_it_is_resumed():
     """An earlier version may have allowed more attempts."""
-    assert resumed(attempts=ATTEMPTS - 1).job.state is JobState.QUEUED
-    ended = resumed(attempts=ATTEMPTS).job
+    assert resumed(attempts=MAX_ATTEMPTS - 1).job.state is JobState.QUEUED
+    ended = resumed(attempts=MAX_ATTEMPTS).job
     assert (ended.state, ended.message) == (JobState.FAILED, "no such image (attempt 3 of 3)")
 
 
@@ -128,7 +128,7 @@ def test_the_end_of_a_job_cancels_its_executions_and_closes_bidding(bench):
     actions = bench.give(ev.CancelRequested(JOB, ""))
     assert sent(actions) == [(A, "cancel_execution")]
     assert closes(actions) == ["job_closed"]
-    assert (bench.job.state, bench.job.message) == (JobState.STOPPED, "cancelled by its user")
+    assert (bench.job.state, bench.job.message) == (JobState.STOPPED, "cancelled by the user")
     assert bench.states() == {A: S.CANCELLED}
 
 

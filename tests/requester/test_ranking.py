@@ -63,7 +63,7 @@ def test_bids_tell_what_nodes_have_and_the_one_with_the_data_is_accepted():
         compute = ComputeInfo(
             engines=("noop",), storage_sources=("ipfs",), publishers=("ipfs",), max_capacity=room
         )
-        machine.handle(ev.NodeSeen(NodeInfo(id=PeerID(name), compute=compute)), 0.0)
+        machine.handle(ev.NodeInfoReceived(NodeInfo(id=PeerID(name), compute=compute)), 0.0)
     source = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
     spec = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}, "InputSources": [source]}]})
     machine.handle(ev.Submitted(JobID("j"), spec), 0.0)

@@ -7,8 +7,8 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.liveness import LOST_WITHOUT_ANOTHER
-from bacalhau_p2p.requester.progress import ATTEMPTS
+from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
+from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import (
     JOB,
     A,
@@ -101,7 +101,7 @@ def test_one_untrusted_node_cannot_end_a_verified_job(bench):
 def test_a_slot_gets_three_attempts(bench):
     bench.know(A)
     bench.submit(job())
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         bench.bid(A, attempt=attempt)
         bench.fail(A, attempt=attempt)
     assert bench.job.state is JobState.FAILED
@@ -112,7 +112,7 @@ def test_a_node_is_told_when_it_works_on_what_is_over_here(bench):
     bench.know(A)
     bench.submit(job())
     bench.bid(A)
-    bench.wait(LOST_WITHOUT_ANOTHER + 1)
+    bench.wait(LOST_WITHOUT_REPLACEMENT + 1)
     assert sent(bench.propose(A)) == [(A, "cancel_execution")]
     unknown = say.Heartbeat(
         executions=(say.ExecutionProgress(execution_id=ExecutionID("e-9"), state=ComputeState.RUNNING),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
-from bacalhau_p2p.requester.progress import ATTEMPTS
+from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import (
     JOB,
     A,
@@ -30,7 +30,7 @@ def test_attempts_are_counted_over_all_lives_of_the_requester(bench):
         assert bench.job.state is JobState.RUNNING
         bench.fail(node)
     assert bench.job.state is JobState.FAILED
-    assert bench.job.message == f"no such image (attempt {ATTEMPTS} of {ATTEMPTS})"
+    assert bench.job.message == f"no such image (attempt {MAX_ATTEMPTS} of {MAX_ATTEMPTS})"
 
 
 def test_attempts_are_counted_for_each_slot(bench):
@@ -53,7 +53,7 @@ def test_what_a_node_handed_back_is_no_attempt_after_a_restart_either(bench):
     bench.submit(job())
     refill(bench, A)
     back = say.ExecutionFailed(
-        job_id=JOB, execution_id=execution_id(A), reason="its node was stopped", drained=True
+        job_id=JOB, execution_id=execution_id(A), reason="the node was stopped", drained=True
     )
     bench.hear(A, back)
     bench = restarted(bench)

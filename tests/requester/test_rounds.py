@@ -34,8 +34,8 @@ def test_a_round_ends_with_its_window_when_a_node_stays_silent(bench):
 
 def test_nobody_waits_for_nodes_that_could_not_run_the_job(bench):
     bench.know(A)
-    bench.give(ev.NodeSeen(NodeInfo(id=B, compute=ComputeInfo(engines=("docker",)))))
-    bench.give(ev.NodeSeen(NodeInfo(id=C)))
+    bench.give(ev.NodeInfoReceived(NodeInfo(id=B, compute=ComputeInfo(engines=("docker",)))))
+    bench.give(ev.NodeInfoReceived(NodeInfo(id=C)))
     bench.submit(job())
     assert sent(bench.bid(A)) == [(A, "bid_accepted")]
 

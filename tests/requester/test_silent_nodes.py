@@ -7,7 +7,11 @@ import pytest
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.liveness import LOST_AFTER_BREAK, LOST_AFTER_SURVIVING, LOST_WITHOUT_ANOTHER
+from bacalhau_p2p.requester.liveness import (
+    LOST_AFTER_DISCONNECT,
+    LOST_AFTER_SURVIVING,
+    LOST_WITHOUT_REPLACEMENT,
+)
 from tests.support.machines.requester_bench import (
     JOB,
     A,
@@ -43,13 +47,13 @@ def test_a_broken_connection_loses_it_sooner_unless_it_comes_back(bench):
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
-    bench.give(ev.ConnectionBroke(A))
-    bench.wait(LOST_AFTER_BREAK / 2)
-    bench.give(ev.ConnectionStands(A))
-    bench.wait(LOST_AFTER_BREAK)
+    bench.give(ev.NodeDisconnected(A))
+    bench.wait(LOST_AFTER_DISCONNECT / 2)
+    bench.give(ev.NodeConnected(A))
+    bench.wait(LOST_AFTER_DISCONNECT)
     assert bench.states() == {A: S.BID_ACCEPTED}
-    bench.give(ev.ConnectionBroke(A))
-    bench.wait(LOST_AFTER_BREAK + 0.1)
+    bench.give(ev.NodeDisconnected(A))
+    bench.wait(LOST_AFTER_DISCONNECT + 0.1)
     assert bench.states() == {A: S.LOST}
 
 
@@ -58,29 +62,29 @@ def test_a_node_is_waited_for_longer_while_no_other_can_take_its_place(bench):
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
-    bench.give(ev.ConnectionBroke(A))
-    bench.give(ev.ConnectionBroke(B))
-    bench.wait(LOST_WITHOUT_ANOTHER - 5)
+    bench.give(ev.NodeDisconnected(A))
+    bench.give(ev.NodeDisconnected(B))
+    bench.wait(LOST_WITHOUT_REPLACEMENT - 5)
     assert bench.states() == {A: S.BID_ACCEPTED}
     assert bench.job.message == (
-        f"waiting for node {A[-8:]}, which cannot be reached: no other node can take its place"
+        f"waiting for node {A[-8:]}, which is unreachable: no other node can run the job"
     )
-    bench.give(ev.ConnectionStands(A))
+    bench.give(ev.NodeConnected(A))
     bench.hear(A, beat(A))
     assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
-    bench.give(ev.ConnectionBroke(A))
-    bench.wait(LOST_WITHOUT_ANOTHER + 1)
+    bench.give(ev.NodeDisconnected(A))
+    bench.wait(LOST_WITHOUT_REPLACEMENT + 1)
     assert bench.states() == {A: S.LOST}
     assert bench.job.state is JobState.QUEUED
-    assert "cannot be reached" in bench.job.message or "fell silent" in bench.job.message
+    assert "lost contact" in bench.job.message
 
 
 def test_a_node_that_is_waited_for_is_replaced_by_the_first_that_comes(bench):
     bench.know(A)
     bench.submit(job())
     bench.bid(A)
-    bench.give(ev.ConnectionBroke(A))
-    bench.wait(LOST_AFTER_BREAK + 5)
+    bench.give(ev.NodeDisconnected(A))
+    bench.wait(LOST_AFTER_DISCONNECT + 5)
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.know(B)
     assert announced(bench.wait(0.1))
@@ -94,7 +98,7 @@ def lose_contact(bench: Bench, *, outlives: bool = True) -> None:
     bench.bid(A, outlives=outlives)
     bench.wait(1)
     bench.hear(A, beat(A))
-    bench.give(ev.ConnectionBroke(A))
+    bench.give(ev.NodeDisconnected(A))
 
 
 def test_a_node_whose_run_outlives_it_is_waited_for_though_another_could_take_its_place(bench):
@@ -102,10 +106,9 @@ def test_a_node_whose_run_outlives_it_is_waited_for_though_another_could_take_it
     assert announced(bench.wait(LOST_AFTER_SURVIVING - 1)) == []
     assert bench.states() == {A: S.BID_ACCEPTED}
     assert bench.job.message == (
-        f"waiting for node {A[-8:]}, which cannot be reached: "
-        "what it runs goes on without it, and is taken up when it is back"
+        f"waiting for node {A[-8:]}, which is unreachable: what it runs continues without it"
     )
-    bench.give(ev.ConnectionStands(A))
+    bench.give(ev.NodeConnected(A))
     bench.hear(A, beat(A))
     assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
     bench.propose(A)
@@ -124,7 +127,7 @@ def test_a_run_that_outlives_its_node_is_lost_when_the_node_stays_away(bench):
 
 def test_silence_without_a_broken_connection_is_borne_as_long(bench):
     lose_contact(bench)
-    bench.give(ev.ConnectionStands(A))
+    bench.give(ev.NodeConnected(A))
     bench.wait(LOST_AFTER_SURVIVING - 1)
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.wait(1)
@@ -133,9 +136,9 @@ def test_silence_without_a_broken_connection_is_borne_as_long(bench):
 
 def test_a_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
     lose_contact(bench)
-    bench.give(ev.ConnectionStands(A))
+    bench.give(ev.NodeConnected(A))
     bench.propose(A)
-    bench.give(ev.ConnectionBroke(A))
+    bench.give(ev.NodeDisconnected(A))
     bench.wait(40)
     assert bench.states() == {A: S.RESULT_PROPOSED}
     bench.judge(accepted=[A])
@@ -149,10 +152,10 @@ def test_a_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
 def test_a_node_that_says_itself_that_its_run_is_gone_is_replaced_at_once(bench, drained):
     lose_contact(bench)
     bench.wait(30)
-    actions = bench.give(ev.ConnectionStands(A))
+    actions = bench.give(ev.NodeConnected(A))
     assert sent(actions) == [(A, "reconcile")]
     unknown = say.ExecutionFailed(
-        job_id=JOB, execution_id=execution_id(A), reason="this node knows nothing of it", drained=drained
+        job_id=JOB, execution_id=execution_id(A), reason="unknown on the node", drained=drained
     )
     assert announced(bench.hear(A, unknown))
     assert bench.states() == {A: S.LOST if drained else S.FAILED}
@@ -170,13 +173,13 @@ def test_a_restarted_requester_still_knows_which_runs_outlive_their_nodes(bench)
 def test_waiting_for_runs_that_outlive_their_nodes_can_be_turned_off():
     bench = Bench(lost_after_surviving=0.0)
     lose_contact(bench)
-    bench.wait(LOST_AFTER_BREAK + 0.1)
+    bench.wait(LOST_AFTER_DISCONNECT + 0.1)
     assert bench.states() == {A: S.LOST}
 
 
 def test_a_run_that_dies_with_its_node_is_replaced_as_soon_as_its_node_is_missed(bench):
     lose_contact(bench, outlives=False)
-    bench.wait(LOST_AFTER_BREAK + 0.1)
+    bench.wait(LOST_AFTER_DISCONNECT + 0.1)
     assert bench.states() == {A: S.LOST}
 
 
@@ -184,7 +187,7 @@ def test_a_heartbeat_that_arrives_late_counts_from_its_arrival(bench):
     lose_contact(bench)
     bench.wait(LOST_AFTER_SURVIVING / 2)
     bench.hear(A, beat(A))
-    bench.give(ev.ConnectionBroke(A))
+    bench.give(ev.NodeDisconnected(A))
     bench.wait(LOST_AFTER_SURVIVING - 1)
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.wait(1)

@@ -226,7 +226,7 @@ _PLAN_NEXT = Rounds._plan_next
 
 
 def _has_no_end(self: Progress, entry: Any, now: float) -> None:
-    entry.ends = max(entry.ends, now + 10.0)
+    entry.deadline = max(entry.deadline, now + 10.0)
     _CHECK_TIMEOUTS(self, entry, now)
 
 
@@ -304,7 +304,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     ),
     "announce once": (
         (Rounds, "_plan_next", _announces_once),
-        (_HANDLERS, rv.NodeSeen, _hears_no_news),
+        (_HANDLERS, rv.NodeInfoReceived, _hears_no_news),
     ),
     "resume no jobs": ((_HANDLERS, rv.Resumed, _does_nothing),),
     "resume only pending jobs": ((_HANDLERS, rv.Resumed, _forgets_jobs_that_run),),

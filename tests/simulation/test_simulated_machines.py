@@ -147,7 +147,7 @@ def test_a_container_that_is_run_again_too_soon_is_noticed():
         """Whether it is noticed at the end of the world, and not only as it happens."""
         with (
             mutated("give up containers as anything else"),
-            mock.patch.object(job_checks, "FELL_SILENT", "?"),
+            mock.patch.object(job_checks, "LOST_CONTACT", "?"),
         ):
             return World(returning(seed, rng_for(seed, "plan"))).run().violation
 

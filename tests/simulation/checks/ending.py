@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from bacalhau_p2p.compute.machine import ComputeMachine
-from bacalhau_p2p.compute.transitions import KEEP_PROPOSED
+from bacalhau_p2p.compute.transitions import KEEP_PROPOSED_FOR
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
-from bacalhau_p2p.requester.supervision import RECONCILE_EVERY
+from bacalhau_p2p.requester.supervision import RECONCILE_INTERVAL
 from tests.simulation.checks.violation import require
 from tests.simulation.checks.watch import Watch
 from tests.simulation.nodes.node import SimulatedNode
@@ -75,7 +75,7 @@ class Ending:
         left = [what for node in self._nodes.values() if not node.gone for what in self._left(node)]
         if left:
             ended = max([*self._watch.jobs.ended.values(), self._settled_by])
-            quiet_by = ended + QUIET_AFTER + (KEEP_PROPOSED if self._plan.whole_day else 0.0)
+            quiet_by = ended + QUIET_AFTER + (KEEP_PROPOSED_FOR if self._plan.whole_day else 0.0)
             require(now <= quiet_by, "quiet", f"long after everything, {left[0]}")
             return False
         self._check_promises()
@@ -134,8 +134,8 @@ class Ending:
         lost_by = last_sign + LOST_AFTER_SURVIVING + CHECK_INTERVAL
         late = self._nodes[execution.node_id].gone and self._timeline.now > lost_by
         require(not late, "silence", f"{execution.id} is {execution.state}, and its node left long ago")
-        told = max(execution.modified, entry.reconciled.get(execution.id, 0.0))
-        silent = running.process.clock() - told > RECONCILE_EVERY + CHECK_INTERVAL
+        told = max(execution.modified, entry.reconciled_at.get(execution.id, 0.0))
+        silent = running.process.clock() - told > RECONCILE_INTERVAL + CHECK_INTERVAL
         require(not silent, "reconcile", f"{execution.node_id} was not asked about {execution.id} for long")
 
     # --- at the end -------------------------------------------------------------------------------

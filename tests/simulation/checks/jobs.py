@@ -11,9 +11,9 @@ from bacalhau_p2p.model.state import ExecutionState as S
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.progress import ATTEMPTS
+from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
-from bacalhau_p2p.requester.supervision import FELL_SILENT
+from bacalhau_p2p.requester.supervision import LOST_CONTACT
 from tests.simulation.checks.violation import require
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.timeline import Timeline
@@ -58,7 +58,7 @@ class JobChecks:
 
     def execution_committed(self, node: SimulatedNode, execution: Execution) -> None:
         self._executions.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
-        if execution.state == S.LOST and FELL_SILENT in execution.message:
+        if execution.state == S.LOST and LOST_CONTACT in execution.message:
             job = node.disk.requester_store.records[execution.job_id]
             silent = self._timeline.now - self._last_word(node.peer, execution.id)
             require(
@@ -121,7 +121,7 @@ def _check_attempts(job: Job, executions: Iterable[Execution]) -> None:
     executions = list(executions)
     attempts = Counter(e.slot for e in executions if e.slot is not None and not e.drained)
     most = max(attempts.values(), default=0)
-    require(most <= ATTEMPTS, "attempts", f"{job.id}: a slot has {most} attempts")
+    require(most <= MAX_ATTEMPTS, "attempts", f"{job.id}: a slot has {most} attempts")
     witnesses = {e.node_id for e in executions if e.permanent}
     enough = min(2, job.spec.count) if job.spec.deterministic else 1
     said = f"{job.id} goes on, though {sorted(witnesses)} say that nobody can run it"

@@ -191,14 +191,14 @@ class RunningNode:
     def _receive_info(self, author: PeerID, info: NodeInfo) -> None:
         known = info.id == author and self._known_nodes.update(info, self.process.clock())
         if known and self.requester is not None:
-            self.requester.put(rv.NodeSeen(info))
+            self.requester.put(rv.NodeInfoReceived(info))
 
     def connection_changed(self, peer: PeerID, *, stands: bool) -> None:
         """The connection to a peer stands, or broke."""
         if stands:
             self._messaging.peer_connected(peer)
         if self.requester is not None:
-            self.requester.put(rv.ConnectionStands(peer) if stands else rv.ConnectionBroke(peer))
+            self.requester.put(rv.NodeConnected(peer) if stands else rv.NodeDisconnected(peer))
 
     def _clean_up(self) -> None:
         for component in (self.requester, self.compute):

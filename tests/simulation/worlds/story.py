@@ -15,7 +15,7 @@ from bacalhau_p2p.requester import events as rv
 from tests.simulation.plans.plan import StepFault
 from tests.simulation.worlds.world import START, Outcome
 
-_UNTOLD = (rv.NodeSeen, TimePassed, say.NodeInfoPublished)
+_UNTOLD = (rv.NodeInfoReceived, TimePassed, say.NodeInfoPublished)
 """Too frequent to be part of anybody's story."""
 
 

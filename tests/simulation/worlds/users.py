@@ -95,7 +95,7 @@ class Users:
             self._timeline.at(self._timeline.now + RETRY_DELAY, partial(self._cancel, user))
             return
         self._timeline.count_fault("cancel")
-        running.requester.put(rv.CancelRequested(user.answer, "cancelled by its user"))
+        running.requester.put(rv.CancelRequested(user.answer, "cancelled by the user"))
 
 
 def spec_of(job: JobPlan) -> JobSpec:

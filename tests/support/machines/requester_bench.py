@@ -51,7 +51,7 @@ class Bench(MachineBench):
             compute = ComputeInfo(
                 engines=("noop",), publishers=("ipfs",), max_capacity=ROOM, available_capacity=ROOM
             )
-            self.give(ev.NodeSeen(NodeInfo(id=node, compute=compute)))
+            self.give(ev.NodeInfoReceived(NodeInfo(id=node, compute=compute)))
 
     def submit(self, spec: JobSpec) -> list[ev.Action]:
         return self.give(ev.Submitted(JOB, spec))
