@@ -19,15 +19,10 @@ INCOMPLETE_ROOMS = frozenset(
         "bprotocol",
         "components",
         "compute",
-        "executors",
         "ipfs",
-        "outbound",
-        "publishers",
         "requester",
-        "storage",
         "testing",
         "transports",
-        "verifiers",
     }
 )
 """Rooms in which some modules are neither mirrored nor named by a test module yet."""
