@@ -64,3 +64,16 @@ def content(block_store: BlockStore) -> Content:
         raise PeerUnreachable(f"{peer} cannot be reached")
 
     return Content(block_store, Exchange(block_store, unreachable, limits=ExchangeLimits(find=2)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seeds that tests drew, so that a failure can be repeated."""
+    seeds = {
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "fresh seeds"
+    }
+    if seeds:
+        terminalreporter.write_line("fresh seeds: " + "; ".join(sorted(seeds)))

@@ -1,4 +1,4 @@
-"""`python -m tests.simulation`: run worlds, say what they showed."""
+"""`python -m tests.simulation`: run worlds, and report what they showed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from argparse import ArgumentParser, Namespace
 
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.plans.expand import expand
-from tests.simulation.worlds.campaign import Tally, campaign, campaign_of_services
+from tests.simulation.plans.rng import fresh_seed
+from tests.simulation.tally import Tally
+from tests.simulation.worlds.campaign import campaign
 from tests.simulation.worlds.coverage import every_row, every_state
 from tests.simulation.worlds.shrink import shrunk
 from tests.simulation.worlds.story import jobs_in, story
@@ -18,47 +20,66 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 if every promise was kept, 1 if one was broken, 2 for wrong arguments."""
     options = _options(arguments)
     if options.services:
-        return _whole_nodes(options)
+        return _run_services(options)
     if options.mutants:
-        return _try_mutants(options)
+        return _run_mutants(options)
     if options.seed is not None:
-        return _tell(options)
-    tally = campaign(options.first_seed, options.runs or 500, processes=options.processes)
-    print("\n".join(_report(tally)))  # noqa: T201
+        return _show_world(options)
+    first = _first_seed(options)
+    tally = campaign(first, options.runs or 500, processes=options.processes)
+    print("\n".join(_report(first, tally)))  # noqa: T201
     return 1 if tally.violations else 0
 
 
 def _options(arguments: list[str] | None) -> Namespace:
     parser = ArgumentParser(
-        prog="scripts/simulate", description="Simulate whole networks, with faults, from seeds."
+        prog="scripts/simulate", description="Simulate networks with faults, each from a seed."
     )
-    parser.add_argument("--runs", type=int, metavar="N", help="worlds to run (500; with --services 50)")
-    parser.add_argument("--first-seed", type=int, default=1, metavar="K", help="the first one's seed (1)")
-    parser.add_argument("--processes", type=int, default=2, metavar="P", help="run side by side (2)")
-    parser.add_argument("--seed", type=int, metavar="N", help="run one world and tell its story")
-    parser.add_argument("--job", metavar="NAME", help="with --seed: the story of this job only")
-    parser.add_argument("--shrink", action="store_true", help="with --seed: make a failing plan small first")
-    parser.add_argument("--mutants", action="store_true", help="put faults into the code: each must be found")
     parser.add_argument(
-        "--services", action="store_true", help="whole nodes with their stores: fewer worlds, more code"
+        "--runs", type=int, metavar="N", help="number of worlds (default: 500; with --services 50)"
+    )
+    parser.add_argument(
+        "--first-seed",
+        type=int,
+        metavar="K",
+        help="seed of the first world (default: drawn at random; with --mutants 1)",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, metavar="P", help="number of processes (default: 2)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="run one world and print its story")
+    parser.add_argument("--job", metavar="NAME", help="with --seed: print only the story of this job")
+    parser.add_argument(
+        "--shrink", action="store_true", help="with --seed: first reduce a failing plan to what it takes"
+    )
+    parser.add_argument(
+        "--mutants", action="store_true", help="break the code on purpose: each mutant must be noticed"
+    )
+    parser.add_argument(
+        "--services", action="store_true", help="run whole nodes with their stores: fewer worlds, more code"
     )
     options = parser.parse_args(arguments)
     if options.services and (options.job or options.shrink or options.mutants):
-        parser.error(
-            "--services has no plan of jobs and faults: --job, --shrink and --mutants are not for it"
-        )
+        parser.error("--job, --shrink and --mutants cannot be used with --services")
     return options
 
 
-def _whole_nodes(options: Namespace) -> int:
-    if options.seed is not None:
-        from tests.simulation.services.world import watch_world  # imports that machines alone spare
+def _first_seed(options: Namespace) -> int:
+    return int(options.first_seed) if options.first_seed is not None else fresh_seed()
 
+
+def _run_services(options: Namespace) -> int:
+    from tests.simulation.services.campaign import campaign  # imports that machines alone spare
+    from tests.simulation.services.run import watch_world
+
+    if options.seed is not None:
         report = watch_world(options.seed)
         print("\n".join(report.story))  # noqa: T201
         return 1 if report.violation else 0
-    tally = campaign_of_services(options.first_seed, options.runs or 50, processes=options.processes)
+    first = _first_seed(options)
+    tally = campaign(first, options.runs or 50, processes=options.processes)
     lines = [
+        f"first seed  {first}",
         f"runs        {tally.runs} in {tally.seconds:.0f} s",
         *_what_happened(tally),
         *_violations(tally, "scripts/simulate --services"),
@@ -67,7 +88,7 @@ def _whole_nodes(options: Namespace) -> int:
     return 1 if tally.violations else 0
 
 
-def _tell(options: Namespace) -> int:
+def _show_world(options: Namespace) -> int:
     outcome = World(expand(options.seed)).run()
     if options.shrink and outcome.violation is not None:
         outcome = World(shrunk(outcome.plan, outcome.violation.promise)).run()
@@ -77,11 +98,11 @@ def _tell(options: Namespace) -> int:
     return 1 if outcome.violation else 0
 
 
-def _try_mutants(options: Namespace) -> int:
-    missed = 0
+def _run_mutants(options: Namespace) -> int:
+    missed, first = 0, options.first_seed or 1
     for name in MUTANTS:
         with mutated(name):
-            tally = campaign(options.first_seed, options.runs or 500, processes=1, stop_at_first=True)
+            tally = campaign(first, options.runs or 500, processes=1, stop_at_first=True)
         if tally.violations:
             seed, what = tally.violations[0]
             print(f"{name}: seed {seed}: {what[:120]}", flush=True)  # noqa: T201
@@ -91,9 +112,10 @@ def _try_mutants(options: Namespace) -> int:
     return 1 if missed else 0
 
 
-def _report(tally: Tally) -> list[str]:
+def _report(first: int, tally: Tally) -> list[str]:
     speed = tally.events / max(tally.seconds, 0.001)
     lines = [
+        f"first seed  {first}",
         f"runs        {tally.runs}",
         f"events      {tally.events:,} in {tally.seconds:.0f} s ({speed:,.0f}/s)",
         *_what_happened(tally),

@@ -9,8 +9,11 @@ import pytest
 
 from tests.simulation.checks.violation import Violation
 from tests.simulation.mutants import mutated
-from tests.simulation.power.cuts import cut, record
-from tests.simulation.power.tape import Connection, Disk, Kind, Loss, Operation
+from tests.simulation.power.cuts import cut
+from tests.simulation.power.disk import Disk, Loss
+from tests.simulation.power.recorder import Connection
+from tests.simulation.power.recording import record
+from tests.simulation.power.trace import Kind, Operation
 
 
 def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_path):

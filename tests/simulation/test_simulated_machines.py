@@ -239,10 +239,20 @@ def test_the_story_of_a_failing_world_ends_with_the_broken_promise():
 
 
 def test_the_command_reports_and_says_by_its_status_whether_all_went_well(capsys):
-    assert main(["--runs", "3", "--processes", "1"]) == 0
+    assert main(["--runs", "3", "--first-seed", "1", "--processes", "1"]) == 0
     assert "violations  0" in capsys.readouterr().out
     with mutated("drop the dedupe"):
-        assert main(["--runs", "1", "--processes", "1"]) == 1
+        assert main(["--runs", "1", "--first-seed", "1", "--processes", "1"]) == 1
         assert "scripts/simulate --seed 1" in capsys.readouterr().out
         assert main(["--seed", "1"]) == 1
         assert "repeat:" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_command_draws_its_first_seed_and_prints_it(capsys):
+    assert [main(["--runs", "1", "--processes", "1"]) for _ in range(2)] == [0, 0]
+    first, second = [
+        line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("first seed")
+    ]
+    assert first != second
+    main(["--runs", "1", "--first-seed", first, "--processes", "1"])
+    assert f"first seed  {first}" in capsys.readouterr().out

@@ -12,7 +12,8 @@ from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.requester.service import RequesterService
 from tests.simulation.__main__ import main
 from tests.simulation.checks.violation import Violation
-from tests.simulation.services.world import JOBS, run_world
+from tests.simulation.services.run import run_world
+from tests.simulation.services.world import JOBS
 
 
 @pytest.mark.parametrize("seed", range(1, 13))
@@ -65,8 +66,9 @@ def test_the_command_tells_the_story_of_one_world(capsys):
 def test_the_command_reports_on_many_worlds(capsys):
     assert main(["--services", "--runs", "2", "--first-seed", "3", "--processes", "1"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("runs        2 in ")
-    assert sum(int(count) for count in re.findall(r"\b(?:Completed|Failed) (\d+)", told[2])) == 2 * JOBS
+    assert told[0] == "first seed  3"
+    assert told[1].startswith("runs        2 in ")
+    assert sum(int(count) for count in re.findall(r"\b(?:Completed|Failed) (\d+)", told[3])) == 2 * JOBS
     assert told[-1] == "violations  0"
 
 

@@ -1,4 +1,4 @@
-"""What a node tells others, and what must therefore be on its disk from then on."""
+"""What a node tells others, and what must be on its disk from then on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ComputeState, JobState
-from tests.simulation.power.tape import State, rows_of
+from tests.simulation.power.trace import State, rows_of
 
 _HARMLESS = (say.Bid,)
 """Messages that are sent before they are kept: after a crash nothing hangs on them."""

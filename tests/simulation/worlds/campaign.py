@@ -4,43 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from tests.simulation.plans.expand import expand
+from tests.simulation.stopwatch import Stopwatch
+from tests.simulation.tally import Tally
 from tests.simulation.worlds.coverage import counted_rows
-from tests.simulation.worlds.stopwatch import Stopwatch
 from tests.simulation.worlds.world import World
 
 SHARE = 50
-"""Seeds that a process is given at a time."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What some worlds showed."""
-
-    runs: int = 0
-    events: int = 0
-    seconds: float = 0.0
-    """Of real time."""
-    world_seconds: float = 0.0
-    struck: Counter[str] = field(default_factory=Counter)
-    rows: Counter[str] = field(default_factory=Counter)
-    states: Counter[str] = field(default_factory=Counter)
-    ends: Counter[str] = field(default_factory=Counter)
-    violations: list[tuple[int, str]] = field(default_factory=list)
-    """Seeds, and which promise was broken how."""
-
-    def add(self, other: Tally) -> None:
-        self.runs += other.runs
-        self.events += other.events
-        self.world_seconds += other.world_seconds
-        self.struck += other.struck
-        self.rows += other.rows
-        self.states += other.states
-        self.ends += other.ends
-        self.violations += other.violations
+"""Seeds that are given to a process at a time."""
 
 
 def campaign(first_seed: int, runs: int, *, processes: int = 1, stop_at_first: bool = False) -> Tally:
@@ -57,32 +30,6 @@ def campaign(first_seed: int, runs: int, *, processes: int = 1, stop_at_first: b
                 total.add(tally)
     total.seconds = stopwatch.seconds
     return total
-
-
-def campaign_of_services(first_seed: int, runs: int, *, processes: int = 1) -> Tally:
-    """The same with worlds of whole nodes; events, rows and states are not counted."""
-    stopwatch = Stopwatch()
-    total = Tally()
-    seeds = range(first_seed, first_seed + runs)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for tally in pool.map(_one_of_services, seeds) if processes > 1 else map(_one_of_services, seeds):
-            total.add(tally)
-    total.seconds = stopwatch.seconds
-    return total
-
-
-def _one_of_services(seed: int) -> Tally:
-    from tests.simulation.services.world import watch_world  # imports that machines alone spare
-
-    report = watch_world(seed)
-    violations = [(seed, str(report.violation))] if report.violation else []
-    return Tally(
-        runs=1,
-        world_seconds=report.ended,
-        struck=Counter(report.faults),
-        ends=Counter(report.states),
-        violations=violations,
-    )
 
 
 def _worlds(seeds: range, *, stop_at_first: bool = False) -> Tally:

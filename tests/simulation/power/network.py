@@ -1,4 +1,4 @@
-"""A small network of whole nodes on the simulated clock, whose machines may lose their power."""
+"""A small network of whole nodes on the simulated clock, whose machines may lose power."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ _SECONDS = {CANCELLED: 60.0, LONG: 20.0}
 PATIENCE = 40 * 60.0
 """Seconds of the world within which all must be over."""
 
-Told = Callable[[str, Promise, Envelope | None], None]
-"""Hears which node promised what, by which message."""
+Report = Callable[[str, Promise, Envelope | None], None]
+"""Called when a node promises something: which node, what, and by which message."""
 
 
 def spec_of(name: str) -> dict[str, Any]:
@@ -68,18 +68,18 @@ def spec_of(name: str) -> dict[str, Any]:
     }
 
 
-class Town:
-    """Its nodes keep what they have in `folder`, each in a folder by its name."""
+class SmallNetwork:
+    """A requester and its compute nodes. Each has a data directory by its name in `folder`."""
 
-    def __init__(self, folder: Path, seed: int, told: Told = lambda node, promise, by: None) -> None:
+    def __init__(self, folder: Path, seed: int, promised: Report = lambda node, promise, by: None) -> None:
         self._folder = folder
         self._seed = seed
-        self._told = told
-        self._wires = MemoryNetwork(random=rng_for(seed, "wires"), notice_after=2.0)
+        self._promised = promised
+        self._network = MemoryNetwork(random=rng_for(seed, "wires"), notice_after=2.0)
 
     @asynccontextmanager
     async def nodes(self, life: int) -> AsyncIterator[Mapping[str, Node]]:
-        """All nodes, for the length of the block."""
+        """All nodes run for the length of the block."""
         async with AsyncExitStack() as stack:
             yield {
                 name: await stack.enter_async_context(self._node(name, rng_for(self._seed, f"{name} {life}")))
@@ -97,32 +97,32 @@ class Town:
             content_timeout=5.0,
             min_free_disk="0",
         )
-        async with self._wires.open(identity) as transport:
-            overheard = cast(Transport, _Overheard(transport, name, self._told))
+        async with self._network.open(identity) as transport:
+            observed = cast(Transport, _ObservedTransport(transport, name, self._promised))
             executors = [_Sleeper()] if name != REQUESTER else []
             async with open_node(
-                settings, executors=executors, transport=overheard, identity=identity, rng=rng
+                settings, executors=executors, transport=observed, identity=identity, rng=rng
             ) as node:
                 yield node
 
     async def submit(self, node: Node, name: str) -> JobID:
         handle = await node.submit(spec_of(name), idempotency_token=name)
-        self._told(REQUESTER, Answered(handle.id, name), None)
+        self._promised(REQUESTER, Answered(handle.id, name), None)
         return handle.id
 
     async def cancel(self, node: Node, job_id: JobID) -> None:
         await node.requester.cancel(job_id, "not wanted any more")
-        self._told(REQUESTER, Stopped(job_id), None)
+        self._promised(REQUESTER, Stopped(job_id), None)
 
     async def ending(self, node: Node, job_id: JobID) -> JobState:
-        """How the job ended. Raises Violation when it does not."""
+        """The state in which the job ended. Raises Violation when it does not end."""
         job = await node.requester.wait(job_id, PATIENCE)
         require(job.state.terminal, "every job ends", f"{job.spec.name} is {job.state}: {job.message}")
-        self._told(REQUESTER, Ended(job_id, job.state), None)
+        self._promised(REQUESTER, Ended(job_id, job.state), None)
         return job.state
 
-    async def days_work(self) -> None:
-        """Two lives of every node, with the end of the first one amid a run."""
+    async def work(self) -> None:
+        """Every node runs twice; the first time ends in the middle of a run."""
         async with self.nodes(1) as nodes:
             requester = nodes[REQUESTER]
             await requester.wait_for_compute_nodes(len(WORKERS))
@@ -136,9 +136,9 @@ class Town:
                 await self.ending(nodes[REQUESTER], jobs[name])
             await self._quiet(nodes)
 
-    async def go_on(self, answered: Mapping[str, JobID], when: float) -> None:
-        """After a power cut at this second: every job that was `answered`, by its name, is known; users say
-        the others again; all end well, and nothing is left. Raises Violation."""
+    async def resume(self, answered: Mapping[str, JobID], when: float) -> None:
+        """Start again after a power cut at this second. Every job that was `answered` is known by its name;
+        users submit the others again; all complete, and nothing is left. Raises Violation."""
         await trio.sleep(when + 5.0)
         async with self.nodes(3) as nodes:
             requester = nodes[REQUESTER]
@@ -179,33 +179,33 @@ class _Sleeper(NoopExecutor):
         return await super().run(request)
 
 
-class _Overheard:
-    """A transport, and what the node says over it."""
+class _ObservedTransport:
+    """A transport that reports what the node promises over it."""
 
-    def __init__(self, transport: Transport, node: str, told: Told) -> None:
+    def __init__(self, transport: Transport, node: str, promised: Report) -> None:
         self._transport = transport
         self._node = node
-        self._told = told
+        self._promised = promised
         self._mail = topic("main", Carrier.MAIL)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     async def send(self, peer: PeerID, *payloads: bytes) -> None:
-        self._hear(peer, payloads)
+        self._observe(peer, payloads)
         await self._transport.send(peer, *payloads)
 
     def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
-        self._hear(peer, payloads)
+        self._observe(peer, payloads)
         return self._transport.send_now(peer, *payloads)
 
     async def broadcast(self, topic: str, payload: bytes) -> None:
         if topic != self._mail:
             for promise, envelope in promises_of_broadcast(payload):
-                self._told(self._node, promise, envelope)
+                self._promised(self._node, promise, envelope)
         await self._transport.broadcast(topic, payload)
 
-    def _hear(self, peer: PeerID, payloads: tuple[bytes, ...]) -> None:
+    def _observe(self, peer: PeerID, payloads: tuple[bytes, ...]) -> None:
         for payload in payloads:
             for promise, envelope in promises_of_frame(peer, payload):
-                self._told(self._node, promise, envelope)
+                self._promised(self._node, promise, envelope)

@@ -1,0 +1,64 @@
+"""Every run of the suite also tries seeds that nobody has tried, so that nothing is fitted to known ones.
+
+A seed that fails here belongs into `regressions.txt`. The terminal summary prints the seeds.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.plans.expand import expand, returning
+from tests.simulation.plans.inputs import with_inputs
+from tests.simulation.plans.rng import fresh_seed, rng_for
+from tests.simulation.power.cuts import cut
+from tests.simulation.power.recording import record
+from tests.simulation.services.run import run_world
+from tests.simulation.worlds.campaign import campaign
+from tests.simulation.worlds.world import World
+
+MACHINES, INPUTS, RETURNING, SERVICES, CUTS = 150, 25, 25, 2, 60
+"""How many worlds of each kind, and how many power cuts."""
+
+
+@pytest.fixture
+def fresh(record_property):
+    """A new seed; `record_property` has it printed at the end."""
+
+    def draw(what, runs=1):
+        seed = fresh_seed()
+        record_property("fresh seeds", f"{what} from {seed}" if runs > 1 else f"{what} {seed}")
+        return seed
+
+    return draw
+
+
+def test_every_promise_is_kept_in_worlds_that_nobody_has_seen(fresh):
+    tally = campaign(fresh("scripts/simulate", MACHINES), MACHINES)
+    assert [f"scripts/simulate --seed {seed}: {what}" for seed, what in tally.violations] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "plan_of", "runs"),
+    [
+        ("with_inputs(expand(seed))", lambda seed: with_inputs(expand(seed)), INPUTS),
+        ("returning(seed)", lambda seed: returning(seed, rng_for(seed, "plan")), RETURNING),
+    ],
+    ids=["with inputs", "returning"],
+)
+def test_every_promise_is_kept_in_other_worlds_that_nobody_has_seen(fresh, kind, plan_of, runs):
+    first = fresh(kind, runs)
+    for seed in range(first, first + runs):
+        outcome = World(plan_of(seed)).run()
+        assert outcome.violation is None, f"{kind} with seed {seed}: {outcome.violation}\n{outcome.plan}"
+
+
+def test_every_promise_is_kept_by_whole_nodes_in_worlds_that_nobody_has_seen(fresh):
+    first = fresh("scripts/simulate --services", SERVICES)
+    for seed in range(first, first + SERVICES):
+        run_world(seed)
+
+
+def test_every_promise_is_kept_after_power_cuts_that_nobody_has_seen(fresh, tmp_path):
+    seed = fresh("tests.simulation.power")
+    findings = cut(record(seed, tmp_path / "work"), CUTS, resume=2)
+    assert findings.cuts == CUTS
