@@ -83,11 +83,13 @@ async def test_both_sides_work_after_a_cancelled_fetch(pair, tmp_path):
     (tmp_path / "file").write_bytes(blob(20_000_000, 6))
     async with pair() as [(giver, _, giving), (taker, kept, _)]:
         added = await giver.add(tmp_path / "file", pin_owner="job")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(taker.fetch, added.cid)
-            while not kept.has(added.cid):
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
+        token, started = trio.lowlevel.current_trio_token(), trio.Event()
+        with kept.watching(lambda blocks: token.run_sync_soon(started.set)):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(taker.fetch, added.cid)
+                await started.wait()
+                nursery.cancel_scope.cancel()
+        assert not kept.has_all(added.cid)
         await taker.fetch(added.cid)
         await taker.export(added.cid, tmp_path / "copy")
         assert cid_of(tmp_path / "copy") == added.cid
