@@ -11,7 +11,7 @@ from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 
 
 class PeerFault(Exception):
-    """A peer failed; another peer may still succeed. With `invalid` it sent wrong data."""
+    """A peer failed; another peer may still succeed. With `invalid` it sent invalid data."""
 
     def __init__(self, message: str, *, invalid: bool = False) -> None:
         super().__init__(message)
