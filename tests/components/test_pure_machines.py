@@ -1,4 +1,4 @@
-"""The machines decide on nothing but the events and the time that they are given."""
+"""The machines decide on events and the time alone (`protocol`, `transitions`)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
 from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, small_job
-from tests.support.machines.machine_bench import said
+from tests.support.machines.machine_bench import messages_in
 
 GB = 1000**3
 DISK = 10 * GB
@@ -31,7 +31,7 @@ class Bench(ComputeBench):
         super().__init__(disk=DISK, rng=rng)
 
     def found(self, job_id: str = JOB, **findings: object) -> list[ev.Action]:
-        return self.give(ev.Inspected(ALICE, JobID(job_id), Findings(**findings)))
+        return self.handle(ev.Inspected(ALICE, JobID(job_id), Findings(**findings)))
 
 
 def inspections(actions: list[ev.Action]) -> list[ev.Action]:
@@ -49,15 +49,15 @@ def bench():
 def test_a_job_without_inputs_is_bid_on_at_once(bench):
     actions = bench.announce(job(inputs=0))
     assert inspections(actions) == []
-    assert [message.kind for message in said(actions)] == ["bid"]
+    assert [message.kind for message in messages_in(actions)] == ["bid"]
 
 
 def test_a_job_with_inputs_is_inspected_before_a_bid(bench):
     spec = job()
     actions = bench.announce(spec)
     assert inspections(actions) == [ev.Inspect(ALICE, JOB, spec)]
-    assert said(actions) == []
-    (bid,) = said(bench.found(input_bytes=500, local_input_bytes=200))
+    assert messages_in(actions) == []
+    (bid,) = messages_in(bench.found(input_bytes=500, local_input_bytes=200))
     assert (bid.kind, bid.input_bytes, bid.local_input_bytes) == ("bid", 500, 200)
 
 
@@ -71,7 +71,7 @@ def test_a_job_with_inputs_is_inspected_before_a_bid(bench):
 def test_a_job_that_the_assessment_rules_out_is_refused_at_once_with_the_reason(bench, assessment, busy):
     actions = bench.announce(assessment=assessment)
     assert inspections(actions) == []
-    (decline,) = said(actions)
+    (decline,) = messages_in(actions)
     reason = assessment.ineligibility or assessment.shortage
     assert (decline.kind, decline.reason, decline.busy) == ("bid_declined", reason, busy)
 
@@ -82,17 +82,17 @@ def test_a_job_that_cannot_run_here_now_is_not_inspected(bench):
     full.announce(job(inputs=0), "j-3")
     actions = full.announce(job())
     assert inspections(actions) == []
-    assert [(message.reason, message.busy) for message in said(actions)] == [("is busy", True)]
+    assert [(message.reason, message.busy) for message in messages_in(actions)] == [("is busy", True)]
 
 
 def test_the_refusal_that_an_inspection_found_is_sent(bench):
     bench.announce(job())
-    (decline,) = said(bench.found(refusal="an input is missing"))
+    (decline,) = messages_in(bench.found(refusal="an input is missing"))
     assert (decline.kind, decline.reason) == ("bid_declined", "an input is missing")
     assert bench.machine.next_deadline() is None
 
 
-def test_refusals_that_nobody_asked_for_are_silent(bench):
+def test_a_refusal_is_sent_only_if_answers_are_wanted(bench):
     bench.announce(job(), answers_wanted=False)
     assert bench.found(refusal="an input is missing") == []
 
@@ -100,41 +100,41 @@ def test_refusals_that_nobody_asked_for_are_silent(bench):
 # --- disk -----------------------------------------------------------------------------------
 
 
-def test_disk_is_reserved_for_inputs_and_for_what_the_job_asks(bench):
+def test_disk_is_reserved_for_inputs_and_for_what_the_job_requests(bench):
     bench.announce(job(disk="2gb"))
     bench.found(input_bytes=3 * GB, disk=6 * GB)
     assert bench.machine.capacity.reserved.disk == 8 * GB
-    bench.hear(say.BidRejected(job_id=JOB, execution_id=ExecutionID("e-1"), reason=""))
+    bench.receive(say.BidRejected(job_id=JOB, execution_id=ExecutionID("e-1"), reason=""))
     assert bench.machine.capacity.reserved == Resources()
 
 
-def test_inputs_that_do_not_fit_now_are_refused_with_both_amounts(bench):
+def test_inputs_that_do_not_fit_now_are_declined_with_both_amounts(bench):
     bench.announce(job(inputs=0, disk="7gb"), "j-2")
     bench.announce(job())
-    (decline,) = said(bench.found(input_bytes=4 * GB, disk=4 * GB))
+    (decline,) = messages_in(bench.found(input_bytes=4 * GB, disk=4 * GB))
     assert (decline.reason, decline.busy) == ("inputs need 4 GB of disk; 3 GB is free", True)
     assert bench.machine.capacity.reserved.disk == 7 * GB
 
 
-def test_inputs_that_will_never_fit_are_refused_for_good(bench):
+def test_inputs_that_can_never_fit_are_declined_for_good(bench):
     bench.announce(job(disk="1gb"))
-    (decline,) = said(bench.found(input_bytes=6 * GB, disk=12 * GB))
+    (decline,) = messages_in(bench.found(input_bytes=6 * GB, disk=12 * GB))
     assert decline.reason == "inputs need 12 GB of disk and the job another 1 GB; 10 GB is free"
     assert decline.busy is False
 
 
-def test_inputs_for_which_the_disk_itself_has_no_room_are_refused(bench):
+def test_inputs_for_which_the_disk_itself_has_no_room_are_declined(bench):
     bench.announce(job())
-    (decline,) = said(bench.found(disk=6 * GB, shortage="inputs need 6 GB of disk; 5 GB is free"))
+    (decline,) = messages_in(bench.found(disk=6 * GB, shortage="inputs need 6 GB of disk; 5 GB is free"))
     assert (decline.reason, decline.busy) == ("inputs need 6 GB of disk; 5 GB is free", True)
     assert bench.machine.capacity.reserved == Resources()
 
 
-def test_room_that_was_taken_during_the_inspection_makes_the_node_busy(bench):
+def test_a_node_that_filled_up_during_the_inspection_is_busy(bench):
     bench.announce(job())
     bench.announce(job(inputs=0), "j-2")
     bench.announce(job(inputs=0), "j-3")
-    (decline,) = said(bench.found(disk=GB))
+    (decline,) = messages_in(bench.found(disk=GB))
     assert decline.reason == "is busy"
 
 
@@ -142,9 +142,9 @@ def test_room_for_inputs_is_reserved_again_after_a_restart(bench):
     bench.announce(job())
     bench.found(disk=3 * GB)
     accepted = say.BidAccepted(job_id=JOB, execution_id=ExecutionID("e-1"))
-    (stored,) = [a.record for a in bench.hear(accepted) if isinstance(a, ev.Store)]
+    (stored,) = [a.record for a in bench.receive(accepted) if isinstance(a, ev.Store)]
     again = Bench()
-    again.give(ev.Resumed(stored))
+    again.handle(ev.Resumed(stored))
     assert again.machine.capacity.reserved.disk == 3 * GB
 
 
@@ -154,13 +154,13 @@ def test_room_for_inputs_is_reserved_again_after_a_restart(bench):
 def test_an_inspection_that_takes_longer_than_a_round_answers_the_latest_round(bench):
     bench.announce(job())
     assert bench.announce(job(), round=2) == []
-    (bid,) = said(bench.found())
+    (bid,) = messages_in(bench.found())
     assert bid.round == 2
 
 
 def test_the_inspection_of_a_closed_job_is_stopped(bench):
     bench.announce(job())
-    closed = bench.hear(say.JobClosed(job_id=JOB))
+    closed = bench.receive(say.JobClosed(job_id=JOB))
     assert closed == [ev.StopInspection(ALICE, JOB)]
     assert bench.found() == []
     assert bench.machine.ignored == {"Inspected for a job that is not inspected": 1}
@@ -169,7 +169,7 @@ def test_the_inspection_of_a_closed_job_is_stopped(bench):
 @pytest.mark.parametrize("end", [ev.StopBidding(), ev.HandBack()])
 def test_a_node_that_stops_inspects_nothing_more(bench, end):
     bench.announce(job())
-    assert bench.give(end) == [ev.StopInspection(ALICE, JOB)]
+    assert bench.handle(end) == [ev.StopInspection(ALICE, JOB)]
     assert bench.found() == []
 
 
@@ -177,13 +177,13 @@ def test_an_inspection_that_never_ends_is_given_up(bench):
     bench.announce(job())
     actions = bench.wait(INSPECTION_TIMEOUT)
     assert inspections(actions) == [ev.StopInspection(ALICE, JOB)]
-    assert [message.reason for message in said(actions)] == ["could not inspect the job within 40 s"]
+    assert [message.reason for message in messages_in(actions)] == ["could not inspect the job within 40 s"]
     assert len(inspections(bench.announce(job(), round=2))) == 1
 
 
 def test_other_jobs_are_bid_on_while_one_is_inspected(bench):
     bench.announce(job())
-    assert [message.kind for message in said(bench.announce(job(inputs=0), "j-2"))] == ["bid"]
+    assert [message.kind for message in messages_in(bench.announce(job(inputs=0), "j-2"))] == ["bid"]
 
 
 def test_in_a_large_network_a_quick_inspection_does_not_change_when_to_bid():
@@ -191,7 +191,7 @@ def test_in_a_large_network_a_quick_inspection_does_not_change_when_to_bid():
     assert inspections(shy.announce(job(), eligible=100)) == []
     assert len(inspections(eager.announce(job(), eligible=100))) == 1
     assert eager.found(input_bytes=5) == []
-    (bid,) = said(eager.wait(1))
+    (bid,) = messages_in(eager.wait(1))
     assert (bid.kind, bid.input_bytes) == ("bid", 5)
 
 

@@ -87,7 +87,7 @@ def test_an_adapters_fault_is_a_reason_with_its_path(adapters, reason):
     assert assess(job, **adapters).ineligibility == f"{reason}.Params.ExitCode: not a number"
 
 
-def test_an_adapter_whose_check_raises_costs_its_node_this_job_only(caplog):
+def test_an_adapter_whose_check_raises_makes_the_job_ineligible(caplog):
     def broken(config):
         raise KeyError("image")
 

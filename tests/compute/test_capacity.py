@@ -25,7 +25,7 @@ def test_an_execution_reserves_once():
     assert capacity.reserved == Resources(cpu=1)
 
 
-def test_what_is_released_is_free_again_and_sums_come_back_to_zero():
+def test_released_amounts_are_free_again_and_sums_return_to_zero():
     capacity = Capacity(LIMIT)
     for number in range(1000):
         capacity.reserve(ExecutionID(f"e-{number}"), Resources(cpu=0.001))

@@ -129,7 +129,7 @@ async def test_a_node_for_local_data_takes_a_job_whose_inputs_it_has():
     assert found == Findings(input_bytes=10, local_input_bytes=10)
 
 
-async def test_a_node_for_local_data_refuses_and_names_what_it_lacks():
+async def test_a_node_for_local_data_names_the_inputs_that_are_missing():
     provider = FakeProvider({}, local={"a": True})
     inspection = inspector(provider, local_data_only=True)
     refusal = (await inspection.inspect(job("a", "b"))).refusal
@@ -143,13 +143,13 @@ async def test_a_node_for_local_data_takes_jobs_without_inputs():
     assert await inspector(FakeProvider({}), local_data_only=True).inspect(job()) == Findings()
 
 
-async def test_an_input_that_may_not_be_local_is_not_taken_for_local(autojump_clock):
+async def test_an_input_of_unknown_locality_is_a_refusal(autojump_clock):
     provider = FakeProvider({}, local={"a": trio.sleep_forever, "b": True})
     refusal = (await inspector(provider, local_data_only=True).inspect(job("a", "b"))).refusal
     assert refusal == "could not find out within 2 s whether /a is local"
 
 
-async def test_a_provider_that_fails_has_nothing():
+async def test_an_input_whose_provider_fails_is_not_local():
     provider = FakeProvider({}, local={"a": RuntimeError("a plug-in's bug")})
     refusal = (await inspector(provider, local_data_only=True).inspect(job("a"))).refusal
     assert refusal == "runs only jobs whose inputs are local; /a is missing"

@@ -1,4 +1,4 @@
-"""The table of an execution's transitions at its compute node, and the ledger under it."""
+"""The table of an execution's transitions at its compute node: `transitions` and `ledger`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bacalhau_p2p.components.transitions import InvalidTransition
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.model.state import ComputeState
-from tests.support.machines.compute_bench import FIRST, ComputeBench, about
+from tests.support.machines.compute_bench import FIRST, ComputeBench, message_about
 
 S = ComputeState
 
@@ -41,22 +41,22 @@ def test_every_row_that_ends_an_execution_cleans_up_and_keeps_no_room():
             assert transitions.release_room in row.actions
 
 
-def test_what_becomes_of_a_bid_is_stored_only_when_it_is_accepted(bid):
+def test_a_bid_is_stored_when_it_is_accepted(bid):
     assert [action for action in bid.done if isinstance(action, ev.Store)] == []
-    (stored,) = [a.record for a in bid.hear(about(say.BidAccepted)) if isinstance(a, ev.Store)]
+    (stored,) = [a.record for a in bid.receive(message_about(say.BidAccepted)) if isinstance(a, ev.Store)]
     assert (stored.id, stored.state) == (FIRST, S.PREPARING)
 
 
 def test_a_rejected_bid_is_not_stored(bid):
-    actions = bid.hear(about(say.BidRejected, reason="other bids were better"))
+    actions = bid.receive(message_about(say.BidRejected, reason="other bids were better"))
     assert [type(action) for action in actions] == [ev.CleanUp]
     assert bid.machine.executions[FIRST].message == "other bids were better"
 
 
-def test_room_that_is_gone_after_a_restart_fails_the_execution(bid):
-    (stored,) = [a.record for a in bid.hear(about(say.BidAccepted)) if isinstance(a, ev.Store)]
+def test_an_execution_without_room_after_a_restart_fails(bid):
+    (stored,) = [a.record for a in bid.receive(message_about(say.BidAccepted)) if isinstance(a, ev.Store)]
     again = ComputeBench(disk=1)
-    actions = again.give(ev.Resumed(stored.replace(input_disk=2)))
+    actions = again.handle(ev.Resumed(stored.replace(input_disk=2)))
     (failed,) = [action.message for action in actions if isinstance(action, ev.Send)]
     assert (failed.kind, failed.permanent) == ("execution_failed", False)
     assert again.state() is S.FAILED

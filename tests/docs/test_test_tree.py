@@ -17,7 +17,6 @@ UNTESTED_ALONE = frozenset({"__init__", "__main__", "interface"})
 INCOMPLETE_ROOMS = frozenset(
     {
         "bprotocol",
-        "components",
         "compute",
         "ipfs",
         "requester",

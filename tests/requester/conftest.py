@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.machines.requester_bench import Bench
+from tests.support.machines.requester_bench import RequesterBench
 
 
 @pytest.fixture
 def bench():
-    return Bench()
+    return RequesterBench()

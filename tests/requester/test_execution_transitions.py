@@ -19,7 +19,7 @@ def move(bench, event):
 
 @pytest.fixture
 def accepted(bench):
-    bench.know(A, B)
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
@@ -36,9 +36,9 @@ def test_a_terminal_state_has_no_row():
     assert [key for key in executions.TRANSITIONS if key[0] is not None and key[0].terminal] == []
 
 
-def test_a_proposal_that_cannot_be_opened_fails_the_execution_and_the_node_is_told_why(accepted):
+def test_an_invalid_proposal_fails_the_execution_and_the_node_gets_the_reason(accepted):
     garbage = say.ResultProposed(job_id=JOB, execution_id=execution_id(A), sealed=b"garbage")
-    actions = accepted.hear(A, garbage)
+    actions = accepted.receive(A, garbage)
     assert sent(actions) == [(A, "cancel_execution")]
     (cancel,) = [action.message for action in actions if sent([action])]
     assert cancel.reason.startswith("invalid proposal: ")
@@ -48,24 +48,24 @@ def test_a_proposal_that_cannot_be_opened_fails_the_execution_and_the_node_is_to
 
 def test_a_proposal_is_opened_only_while_one_is_expected(accepted):
     proposal = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy")
-    accepted.hear(A, proposed(A, proposal))
+    accepted.receive(A, proposed(A, proposal))
     assert accepted.states() == {A: S.RESULT_PROPOSED}
     garbage = say.ResultProposed(job_id=JOB, execution_id=execution_id(A), sealed=b"garbage")
-    assert accepted.hear(A, garbage) == []
+    assert accepted.receive(A, garbage) == []
     assert accepted.machine.ignored == {"ResultProposed in ResultProposed": 1}
 
 
-def test_a_drained_node_takes_no_attempt_from_the_slot(accepted):
+def test_an_execution_that_a_node_hands_back_is_no_attempt(accepted):
     drained = say.ExecutionFailed(
         job_id=JOB, execution_id=execution_id(A), reason="the node was stopped", drained=True
     )
-    accepted.hear(A, drained)
+    accepted.receive(A, drained)
     assert accepted.states() == {A: S.LOST}
     assert [(slot.execution, slot.attempts) for slot in accepted.machine.jobs[JOB].slots] == [(None, 0)]
 
 
-def test_a_bid_that_is_withdrawn_counts_as_no_attempt_and_as_no_trouble(bench):
-    bench.know(A, B)
+def test_a_withdrawn_bid_is_neither_an_attempt_nor_a_failure(bench):
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A)
     bench.fail(A, permanent=True)

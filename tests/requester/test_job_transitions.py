@@ -11,7 +11,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
-from tests.support.machines.requester_bench import JOB, A, B, Bench, S, execution_id, job, sent
+from tests.support.machines.requester_bench import JOB, A, B, RequesterBench, S, execution_id, job, sent
 
 
 def ledger_with(state: JobState) -> Ledger:
@@ -59,12 +59,12 @@ def test_a_time_out_shorter_than_the_first_round_ends_a_pending_job(bench, timeo
 @pytest.fixture
 def queued_while_judged(bench):
     """The verifier still judges the only result, and its node is lost meanwhile."""
-    bench.know(A, B)
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
     bench.propose(A)
-    bench.give(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(20)
     assert (bench.states(), bench.job.state) == ({A: S.LOST}, JobState.QUEUED)
     return bench
@@ -77,15 +77,15 @@ def test_a_verdict_without_an_accepted_result_ends_a_queued_job(queued_while_jud
 
 
 def test_a_verifier_that_fails_ends_a_queued_job(queued_while_judged):
-    actions = queued_while_judged.give(ev.VerifierFailed(JOB, "out of memory"))
+    actions = queued_while_judged.handle(ev.VerifierFailed(JOB, "out of memory"))
     assert queued_while_judged.job.state is JobState.FAILED
     assert "out of memory" in queued_while_judged.job.message
     assert closes(actions) == ["job_closed"]
 
 
-def resumed(*, attempts: int, permanent: bool = False) -> Bench:
+def resumed(*, attempts: int, permanent: bool = False) -> RequesterBench:
     """A requester that resumes a queued job, all of whose attempts failed."""
-    bench = Bench()
+    bench = RequesterBench()
     record = Job(id=JOB, spec=job(), state=JobState.QUEUED, requester_id=A, created=0, modified=0)
     failed = [
         Execution(
@@ -101,7 +101,7 @@ def resumed(*, attempts: int, permanent: bool = False) -> Bench:
         )
         for number in range(attempts)
     ]
-    bench.give(ev.Resumed(record, failed))
+    bench.handle(ev.Resumed(record, failed))
     return bench
 
 
@@ -122,10 +122,10 @@ def closes(actions: list[ev.Action]) -> list[str]:
 
 
 def test_the_end_of_a_job_cancels_its_executions_and_closes_bidding(bench):
-    bench.know(A)
+    bench.add_nodes(A)
     bench.submit(job(2))
     bench.bid(A)
-    actions = bench.give(ev.CancelRequested(JOB, ""))
+    actions = bench.handle(ev.CancelRequested(JOB, ""))
     assert sent(actions) == [(A, "cancel_execution")]
     assert closes(actions) == ["job_closed"]
     assert (bench.job.state, bench.job.message) == (JobState.STOPPED, "cancelled by the user")
@@ -133,9 +133,9 @@ def test_the_end_of_a_job_cancels_its_executions_and_closes_bidding(bench):
 
 
 def test_the_end_of_a_job_rejects_the_bids_on_it(bench):
-    bench.know(A, B)
+    bench.add_nodes(A, B)
     bench.submit(job(Deal={"MinBids": 2}))
     bench.bid(A)
-    actions = bench.give(ev.CancelRequested(JOB, "changed my mind"))
+    actions = bench.handle(ev.CancelRequested(JOB, "changed my mind"))
     assert sent(actions) == [(A, "bid_rejected")]
     assert bench.states() == {A: S.BID_REJECTED}

@@ -1,3 +1,5 @@
+"""Which bids are best."""
+
 from __future__ import annotations
 
 import itertools
@@ -27,34 +29,34 @@ class Counting:
 
 
 def order(*bids: tuple[str, float, int], tried: tuple[str, ...] = ()) -> str:
-    """The nodes' names, best first; by lot, an earlier one wins."""
+    """The names of the nodes, best first; at random, an earlier one wins."""
     rng = Counting()
     made = [RankedBid(ExecutionID(name), PeerID(name), load, local) for name, load, local in bids]
     ranked = rank(made, tried={PeerID(name) for name in tried}, rng=rng)
     return "".join(bid.node for bid in ranked)
 
 
-def test_the_idlest_comes_first_where_there_are_no_inputs():
+def test_the_least_loaded_node_comes_first_if_there_are_no_inputs():
     assert order(("a", 0.9, 0), ("b", 0.02, 0), ("c", 0.2, 0), ("d", 0.26, 0)) == "bcda"
 
 
-def test_nodes_of_about_the_same_load_are_ranked_by_what_they_have_of_the_inputs():
+def test_nodes_of_similar_load_are_ranked_by_their_local_inputs():
     assert order(("a", 0.05, 0), ("b", 0.2, 10), ("c", 0.1, 99)) == "cba"
 
 
-def test_a_much_busier_node_does_not_win_by_its_data():
+def test_local_inputs_do_not_outweigh_a_much_higher_load():
     assert order(("a", 0.8, 99), ("b", 0.1, 0)) == "ba"
 
 
-def test_nodes_that_have_as_much_are_ranked_by_their_load_and_then_by_lot():
+def test_nodes_with_equal_inputs_are_ranked_by_load_and_then_at_random():
     assert order(("a", 0.2, 5), ("b", 0.1, 5), ("c", 0.1001, 5)) == "bca"
 
 
-def test_a_node_that_failed_the_job_comes_last_whatever_it_has():
+def test_a_node_that_failed_the_job_comes_last():
     assert order(("a", 0.0, 99), ("b", 0.9, 0), tried=("a",)) == "ba"
 
 
-def test_bids_tell_what_nodes_have_and_the_one_with_the_data_is_accepted():
+def test_the_bid_of_the_node_with_the_inputs_is_accepted():
     machine = RequesterMachine(
         Environment(peer_id=PeerID("me"), addresses=(), open_proposal=decode_proposal, rng=Counting())
     )
@@ -91,7 +93,7 @@ def test_bids_tell_what_nodes_have_and_the_one_with_the_data_is_accepted():
     }
 
 
-def test_a_bid_without_a_word_of_inputs_is_understood_and_an_impossible_one_is_not():
+def test_a_bid_may_omit_its_inputs_but_not_lie_about_their_range():
     plain = {"job_id": "j", "execution_id": "e", "reserved_for": 30.0}
     bid = say.Bid.model_validate(plain)
     assert (bid.input_bytes, bid.local_input_bytes) == (0, 0)

@@ -1,4 +1,4 @@
-"""When a requester gives up waiting for a node, and when it does not."""
+"""When an execution is lost because its node is silent: `liveness` and `supervision`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tests.support.machines.requester_bench import (
     JOB,
     A,
     B,
-    Bench,
+    RequesterBench,
     S,
     announced,
-    beat,
     execution_id,
+    heartbeat_of,
     job,
     restarted,
     sent,
 )
 
 
-def test_a_silent_node_loses_its_execution(bench):
-    bench.know(A, B)
+def test_an_execution_is_lost_when_its_node_sends_no_heartbeats(bench):
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
     for _ in range(10):
         bench.wait(5)
-        bench.hear(A, beat(A))
+        bench.receive(A, heartbeat_of(A))
     assert bench.states() == {A: S.BID_ACCEPTED}
     actions = bench.wait(21)
     assert bench.states()[A] is S.LOST
@@ -42,74 +42,74 @@ def test_a_silent_node_loses_its_execution(bench):
     assert announced(actions)
 
 
-def test_a_broken_connection_loses_it_sooner_unless_it_comes_back(bench):
-    bench.know(A, B)
+def test_a_broken_connection_loses_the_execution_sooner_unless_it_comes_back(bench):
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
-    bench.give(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(LOST_AFTER_DISCONNECT / 2)
-    bench.give(ev.NodeConnected(A))
+    bench.handle(ev.NodeConnected(A))
     bench.wait(LOST_AFTER_DISCONNECT)
     assert bench.states() == {A: S.BID_ACCEPTED}
-    bench.give(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(LOST_AFTER_DISCONNECT + 0.1)
     assert bench.states() == {A: S.LOST}
 
 
-def test_a_node_is_waited_for_longer_while_no_other_can_take_its_place(bench):
-    bench.know(A, B)
+def test_an_execution_is_kept_longer_while_no_other_node_can_run_it(bench):
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A)
     bench.wait(1)
-    bench.give(ev.NodeDisconnected(A))
-    bench.give(ev.NodeDisconnected(B))
+    bench.handle(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(B))
     bench.wait(LOST_WITHOUT_REPLACEMENT - 5)
     assert bench.states() == {A: S.BID_ACCEPTED}
     assert bench.job.message == (
         f"waiting for node {A[-8:]}, which is unreachable: no other node can run the job"
     )
-    bench.give(ev.NodeConnected(A))
-    bench.hear(A, beat(A))
+    bench.handle(ev.NodeConnected(A))
+    bench.receive(A, heartbeat_of(A))
     assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
-    bench.give(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(LOST_WITHOUT_REPLACEMENT + 1)
     assert bench.states() == {A: S.LOST}
     assert bench.job.state is JobState.QUEUED
     assert "lost contact" in bench.job.message
 
 
-def test_a_node_that_is_waited_for_is_replaced_by_the_first_that_comes(bench):
-    bench.know(A)
+def test_the_first_new_node_replaces_one_that_is_waited_for(bench):
+    bench.add_nodes(A)
     bench.submit(job())
     bench.bid(A)
-    bench.give(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(LOST_AFTER_DISCONNECT + 5)
     assert bench.states() == {A: S.BID_ACCEPTED}
-    bench.know(B)
+    bench.add_nodes(B)
     assert announced(bench.wait(0.1))
     assert bench.states() == {A: S.LOST}
 
 
-def lose_contact(bench: Bench, *, outlives: bool = True) -> None:
+def lose_contact(bench: RequesterBench, *, outlives: bool = True) -> None:
     """A runs the job, B could, and the connection to A breaks."""
-    bench.know(A, B)
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A, outlives=outlives)
     bench.wait(1)
-    bench.hear(A, beat(A))
-    bench.give(ev.NodeDisconnected(A))
+    bench.receive(A, heartbeat_of(A))
+    bench.handle(ev.NodeDisconnected(A))
 
 
-def test_a_node_whose_run_outlives_it_is_waited_for_though_another_could_take_its_place(bench):
+def test_a_run_that_outlives_its_node_is_kept_though_another_node_could_run_it(bench):
     lose_contact(bench)
     assert announced(bench.wait(LOST_AFTER_SURVIVING - 1)) == []
     assert bench.states() == {A: S.BID_ACCEPTED}
     assert bench.job.message == (
         f"waiting for node {A[-8:]}, which is unreachable: what it runs continues without it"
     )
-    bench.give(ev.NodeConnected(A))
-    bench.hear(A, beat(A))
+    bench.handle(ev.NodeConnected(A))
+    bench.receive(A, heartbeat_of(A))
     assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED}, "")
     bench.propose(A)
     bench.judge(accepted=[A])
@@ -125,20 +125,20 @@ def test_a_run_that_outlives_its_node_is_lost_when_the_node_stays_away(bench):
     assert announced(actions)
 
 
-def test_silence_without_a_broken_connection_is_borne_as_long(bench):
+def test_missing_heartbeats_on_an_open_connection_are_tolerated_as_long(bench):
     lose_contact(bench)
-    bench.give(ev.NodeConnected(A))
+    bench.handle(ev.NodeConnected(A))
     bench.wait(LOST_AFTER_SURVIVING - 1)
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.wait(1)
     assert bench.states() == {A: S.LOST}
 
 
-def test_a_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
+def test_the_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
     lose_contact(bench)
-    bench.give(ev.NodeConnected(A))
+    bench.handle(ev.NodeConnected(A))
     bench.propose(A)
-    bench.give(ev.NodeDisconnected(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(40)
     assert bench.states() == {A: S.RESULT_PROPOSED}
     bench.judge(accepted=[A])
@@ -149,15 +149,15 @@ def test_a_result_of_a_run_that_outlives_its_node_is_waited_for_as_long(bench):
 
 
 @pytest.mark.parametrize("drained", [False, True])
-def test_a_node_that_says_itself_that_its_run_is_gone_is_replaced_at_once(bench, drained):
+def test_a_node_that_reports_its_run_as_gone_is_replaced_at_once(bench, drained):
     lose_contact(bench)
     bench.wait(30)
-    actions = bench.give(ev.NodeConnected(A))
+    actions = bench.handle(ev.NodeConnected(A))
     assert sent(actions) == [(A, "reconcile")]
     unknown = say.ExecutionFailed(
         job_id=JOB, execution_id=execution_id(A), reason="unknown on the node", drained=drained
     )
-    assert announced(bench.hear(A, unknown))
+    assert announced(bench.receive(A, unknown))
     assert bench.states() == {A: S.LOST if drained else S.FAILED}
 
 
@@ -171,13 +171,13 @@ def test_a_restarted_requester_still_knows_which_runs_outlive_their_nodes(bench)
 
 
 def test_waiting_for_runs_that_outlive_their_nodes_can_be_turned_off():
-    bench = Bench(lost_after_surviving=0.0)
+    bench = RequesterBench(lost_after_surviving=0.0)
     lose_contact(bench)
     bench.wait(LOST_AFTER_DISCONNECT + 0.1)
     assert bench.states() == {A: S.LOST}
 
 
-def test_a_run_that_dies_with_its_node_is_replaced_as_soon_as_its_node_is_missed(bench):
+def test_a_run_that_ends_with_its_node_is_replaced_as_soon_as_the_node_is_unreachable(bench):
     lose_contact(bench, outlives=False)
     bench.wait(LOST_AFTER_DISCONNECT + 0.1)
     assert bench.states() == {A: S.LOST}
@@ -186,8 +186,8 @@ def test_a_run_that_dies_with_its_node_is_replaced_as_soon_as_its_node_is_missed
 def test_a_heartbeat_that_arrives_late_counts_from_its_arrival(bench):
     lose_contact(bench)
     bench.wait(LOST_AFTER_SURVIVING / 2)
-    bench.hear(A, beat(A))
-    bench.give(ev.NodeDisconnected(A))
+    bench.receive(A, heartbeat_of(A))
+    bench.handle(ev.NodeDisconnected(A))
     bench.wait(LOST_AFTER_SURVIVING - 1)
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.wait(1)

@@ -1,4 +1,4 @@
-"""A compute node's machine on a bench, and the requester that speaks to it."""
+"""A compute node's machine with a clock, and the requester that sends messages to it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class ComputeBench(MachineBench):
         )
         super().__init__(ComputeMachine(environment))
 
-    def hear(self, message: say.Message, author: PeerID = ALICE) -> list[ev.Action]:
-        return self.give(ev.MessageReceived(author, message))
+    def receive(self, message: say.Message, author: PeerID = ALICE) -> list[ev.Action]:
+        return self.handle(ev.MessageReceived(author, message))
 
     def announce(
         self,
@@ -58,12 +58,12 @@ class ComputeBench(MachineBench):
         values = {"bids_wanted": 3, "round": 1, "deadline": 3600.0, "answers_wanted": True, **terms}
         message = say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values)
         assessed = assessment or Assessment(needs_inspection=bool(spec.task.input_sources))
-        return self.give(ev.AnnouncementReceived(ALICE, message, assessed))
+        return self.handle(ev.AnnouncementReceived(ALICE, message, assessed))
 
     def state(self, execution_id: str = FIRST) -> ComputeState:
         return self.machine.executions[ExecutionID(execution_id)].state
 
 
-def about(kind: type[say.Message], execution_id: str = FIRST, **fields: object) -> say.Message:
+def message_about(kind: type[say.Message], execution_id: str = FIRST, **fields: object) -> say.Message:
     """A message about an execution of the job."""
     return kind(job_id=JOB, execution_id=ExecutionID(execution_id), **fields)

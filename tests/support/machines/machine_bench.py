@@ -1,4 +1,4 @@
-"""A machine on a bench: it is pure, so a test is its clock and its surroundings."""
+"""A machine and its clock: a test is everything around it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class FixedRandom:
 
 
 class MachineBench:
-    """A machine, the clock, and everything that it asked for."""
+    """A machine, its clock, and every action that it has asked for."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.now = 0.0
         self.done: list[Any] = []
 
-    def give(self, event: Any) -> list[Any]:
-        """What the machine asks for upon this event."""
+    def handle(self, event: Any) -> list[Any]:
+        """Handle an event now, and return the actions."""
         actions = list(self.machine.handle(event, self.now))
         self.done += actions
         return actions
@@ -38,11 +38,11 @@ class MachineBench:
         end, actions = self.now + seconds, []
         while (due := self.machine.next_deadline()) is not None and due <= end:
             self.now = max(self.now, due)
-            actions += self.give(TimePassed())
+            actions += self.handle(TimePassed())
         self.now = end
         return actions
 
 
-def said(actions: Iterable[Any]) -> list[Message]:
+def messages_in(actions: Iterable[Any]) -> list[Message]:
     """The messages to single peers, in order."""
     return [action.message for action in actions if isinstance(action, Send)]

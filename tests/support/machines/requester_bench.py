@@ -1,4 +1,4 @@
-"""A requester's machine on a bench: its clock, what it asked for, and the nodes that speak to it."""
+"""A requester's machine with a clock, and the nodes that send messages to it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
 from tests.support.machines.machine_bench import FixedRandom, MachineBench
@@ -25,36 +26,37 @@ ROOM = Resources(cpu=8, memory=2**34, disk=2**40)
 
 
 def job(count: int = 1, *, verifier: str = "noop", **extra: object) -> JobSpec:
+    """A noop job; `extra` is put into it as users write it."""
     return job_from_mapping(
         {"Count": count, "Verifier": {"Type": verifier}, "Tasks": [{"Engine": {"Type": "noop"}}], **extra}
     )
 
 
-class Bench(MachineBench):
-    """A machine that proposals are sent to unsealed."""
+class RequesterBench(MachineBench):
+    """A machine whose nodes send proposals unsealed. Its only job is `JOB`."""
 
-    def __init__(self, **of_host: float) -> None:
-        host = Environment(
+    def __init__(self, *, lost_after_surviving: float = LOST_AFTER_SURVIVING) -> None:
+        environment = Environment(
             peer_id=PeerID("me"),
             addresses=(),
             open_proposal=decode_proposal,
             rng=FixedRandom(0.5),
-            **of_host,
+            lost_after_surviving=lost_after_surviving,
         )
-        super().__init__(RequesterMachine(host))
+        super().__init__(RequesterMachine(environment))
 
-    def hear(self, author: PeerID, message: say.Message) -> list[ev.Action]:
-        return self.give(ev.MessageReceived(author, message))
+    def receive(self, author: PeerID, message: say.Message) -> list[ev.Action]:
+        return self.handle(ev.MessageReceived(author, message))
 
-    def know(self, *nodes: PeerID) -> None:
+    def add_nodes(self, *nodes: PeerID) -> None:
         for node in nodes:
             compute = ComputeInfo(
                 engines=("noop",), publishers=("ipfs",), max_capacity=ROOM, available_capacity=ROOM
             )
-            self.give(ev.NodeInfoReceived(NodeInfo(id=node, compute=compute)))
+            self.handle(ev.NodeInfoReceived(NodeInfo(id=node, compute=compute)))
 
     def submit(self, spec: JobSpec) -> list[ev.Action]:
-        return self.give(ev.Submitted(JOB, spec))
+        return self.handle(ev.Submitted(JOB, spec))
 
     def bid(
         self, node: PeerID, load: float = 0.0, attempt: int = 1, *, outlives: bool = False
@@ -66,21 +68,21 @@ class Bench(MachineBench):
             load=load,
             outlives_node=outlives,
         )
-        return self.hear(node, message)
+        return self.receive(node, message)
 
     def propose(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
         proposal = Proposal(
             job_id=JOB, execution_id=execution_id(node, attempt), node_id=node, result_cid=cid
         )
-        return self.hear(node, proposed(node, proposal, attempt))
+        return self.receive(node, proposed(node, proposal, attempt))
 
     def publish(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
         result = PublishedResult(cid=cid, location=SpecConfig(type="ipfs"))
         message = say.ResultPublished(job_id=JOB, execution_id=execution_id(node, attempt), result=result)
-        return self.hear(node, message)
+        return self.receive(node, message)
 
     def fail(self, node: PeerID, *, permanent: bool = False, attempt: int = 1) -> list[ev.Action]:
-        return self.hear(
+        return self.receive(
             node,
             say.ExecutionFailed(
                 job_id=JOB,
@@ -91,7 +93,7 @@ class Bench(MachineBench):
         )
 
     def judge(self, accepted: Iterable[PeerID], rejected: Iterable[PeerID] = (), reason: str = "") -> None:
-        self.give(
+        self.handle(
             ev.Verified(
                 JOB,
                 Verdict(
@@ -122,7 +124,7 @@ def proposed(node: PeerID, proposal: Proposal, attempt: int = 1) -> say.ResultPr
 
 
 def sent(actions: Iterable[ev.Action]) -> list[tuple[PeerID, str]]:
-    """Who was told what."""
+    """The messages to single nodes: to whom, and of which kind."""
     return [(action.to, action.message.kind) for action in actions if isinstance(action, ev.Send)]
 
 
@@ -134,33 +136,34 @@ def announced(actions: Iterable[ev.Action]) -> list[say.JobAnnounced]:
     ]
 
 
-def run_to_proposals(bench: Bench, spec: JobSpec, *nodes: PeerID) -> None:
-    bench.know(*nodes)
+def run_on(bench: RequesterBench, spec: JobSpec, *nodes: PeerID) -> None:
+    """Submit the job and accept a bid of each node."""
+    bench.add_nodes(*nodes)
     bench.submit(spec)
     for node in nodes:
         bench.bid(node)
 
 
-def beat(node: PeerID) -> say.Heartbeat:
+def heartbeat_of(node: PeerID) -> say.Heartbeat:
     running = say.ExecutionProgress(execution_id=execution_id(node), state=ComputeState.RUNNING)
     return say.Heartbeat(executions=(running,))
 
 
-def restarted(bench: Bench, known: Iterable[PeerID] = (A, B, C, D)) -> Bench:
-    """The requester killed and started again, from what it had asked to be kept; it meets `known` at once."""
-    kept: dict[str, Execution] = {}
+def restarted(bench: RequesterBench, known: Iterable[PeerID] = (A, B, C, D)) -> RequesterBench:
+    """The requester killed and started again with what it had stored. It knows the nodes in `known`."""
+    stored: dict[str, Execution] = {}
     for action in bench.done:
         if isinstance(action, ev.Store) and isinstance(action.record, Execution):
-            kept[action.record.id] = action.record
-    again = Bench()
+            stored[action.record.id] = action.record
+    again = RequesterBench()
     again.now, again.done = bench.now, list(bench.done)
-    again.know(*known)
-    again.give(ev.Resumed(bench.job, tuple(kept.values())))
+    again.add_nodes(*known)
+    again.handle(ev.Resumed(bench.job, tuple(stored.values())))
     return again
 
 
-def refill(bench: Bench, node: PeerID) -> None:
-    """The open slot of the job goes to this node."""
+def place_on(bench: RequesterBench, node: PeerID) -> None:
+    """Fill the open slot of the job with an execution on this node."""
     bench.wait(40)
     bench.bid(node)
     bench.wait(1)

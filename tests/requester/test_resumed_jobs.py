@@ -1,4 +1,4 @@
-"""What a requester still knows of its jobs after it was killed."""
+"""What a requester still knows about its jobs after it was killed (`record`)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.support.machines.requester_bench import (
     announced,
     execution_id,
     job,
-    refill,
+    place_on,
     restarted,
-    run_to_proposals,
+    run_on,
 )
 
 
-def test_attempts_are_counted_over_all_lives_of_the_requester(bench):
-    bench.know(A, B, C, D)
+def test_attempts_count_across_restarts_of_the_requester(bench):
+    bench.add_nodes(A, B, C, D)
     bench.submit(job())
     for node in (A, B, C):
-        refill(bench, node)
+        place_on(bench, node)
         bench = restarted(bench)
         assert bench.job.state is JobState.RUNNING
         bench.fail(node)
@@ -34,13 +34,13 @@ def test_attempts_are_counted_over_all_lives_of_the_requester(bench):
 
 
 def test_attempts_are_counted_for_each_slot(bench):
-    run_to_proposals(bench, job(2), A, B)
+    run_on(bench, job(2), A, B)
     bench.fail(A)
-    refill(bench, C)
+    place_on(bench, C)
     bench.fail(C)
     bench = restarted(bench)
     assert [slot.attempts for slot in bench.machine.jobs[JOB].slots] == [2, 1]
-    refill(bench, D)
+    place_on(bench, D)
     bench.fail(B)
     bench.wait(1)
     assert bench.job.state is JobState.RUNNING
@@ -48,20 +48,20 @@ def test_attempts_are_counted_for_each_slot(bench):
     assert bench.job.state is JobState.FAILED
 
 
-def test_what_a_node_handed_back_is_no_attempt_after_a_restart_either(bench):
-    bench.know(A, B, C, D)
+def test_an_execution_that_was_handed_back_is_no_attempt_after_a_restart_either(bench):
+    bench.add_nodes(A, B, C, D)
     bench.submit(job())
-    refill(bench, A)
+    place_on(bench, A)
     back = say.ExecutionFailed(
         job_id=JOB, execution_id=execution_id(A), reason="the node was stopped", drained=True
     )
-    bench.hear(A, back)
+    bench.receive(A, back)
     bench = restarted(bench)
     assert [slot.attempts for slot in bench.machine.jobs[JOB].slots] == [0]
 
 
-def test_a_second_witness_ends_the_job_though_the_requester_was_restarted_after_the_first(bench):
-    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+def test_reports_that_no_node_can_run_the_job_count_across_restarts(bench):
+    run_on(bench, job(2, verifier="deterministic"), A, B)
     bench.fail(A, permanent=True)
     bench = restarted(bench)
     assert bench.job.state is JobState.RUNNING
@@ -69,10 +69,10 @@ def test_a_second_witness_ends_the_job_though_the_requester_was_restarted_after_
     assert (bench.job.state, bench.job.message) == (JobState.FAILED, "no such image")
 
 
-def test_nodes_that_failed_a_job_are_tried_last_after_a_restart_too(bench):
-    bench.know(A, B)
+def test_nodes_that_failed_a_job_are_ranked_last_after_a_restart_too(bench):
+    bench.add_nodes(A, B)
     bench.submit(job())
-    refill(bench, A)
+    place_on(bench, A)
     bench.fail(A)
     bench = restarted(bench)
     bench.bid(A, attempt=2, load=0.0)
@@ -81,8 +81,8 @@ def test_nodes_that_failed_a_job_are_tried_last_after_a_restart_too(bench):
     assert bench.states()[B] is S.BID_ACCEPTED
 
 
-def test_a_restart_does_not_run_again_what_a_twin_publishes(bench):
-    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+def test_a_restart_does_not_repeat_a_run_whose_result_another_node_publishes(bench):
+    run_on(bench, job(2, verifier="deterministic"), A, B)
     bench.propose(A)
     bench.propose(B)
     bench.judge(accepted=[A, B])
@@ -93,8 +93,8 @@ def test_a_restart_does_not_run_again_what_a_twin_publishes(bench):
     assert again.job.state is JobState.COMPLETED
 
 
-def test_a_restart_resumes_where_the_store_stood(bench):
-    run_to_proposals(bench, job(2), A, B)
+def test_a_job_completes_after_a_restart(bench):
+    run_on(bench, job(2), A, B)
     again = restarted(bench)
     again.propose(A)
     again.propose(B)

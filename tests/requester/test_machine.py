@@ -1,4 +1,4 @@
-"""The requester's promises, without trio, clock or network."""
+"""A job from its submission to its end: `machine`, `progress`, `ledger`, `record` and `events`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.machines.requester_bench import (
     execution_id,
     job,
     proposed,
-    run_to_proposals,
+    run_on,
     sent,
 )
 
@@ -34,8 +34,8 @@ def test_a_job_is_stored_before_it_is_announced(bench):
     assert bench.job.state is JobState.PENDING
 
 
-def test_a_job_travels_from_bid_to_completed(bench):
-    bench.know(A)
+def test_a_job_goes_from_bid_to_completed(bench):
+    bench.add_nodes(A)
     bench.submit(job())
     assert sent(bench.bid(A)) == [(A, "bid_accepted")]
     assert bench.job.state is JobState.RUNNING
@@ -48,7 +48,7 @@ def test_a_job_travels_from_bid_to_completed(bench):
 
 
 def test_one_wrong_result_of_three_is_rejected_and_the_job_completes(bench):
-    run_to_proposals(bench, job(3, verifier="deterministic"), A, B, C)
+    run_on(bench, job(3, verifier="deterministic"), A, B, C)
     bench.propose(A)
     bench.propose(B, "bafy-wrong")
     assert any(isinstance(action, ev.Verify) for action in bench.propose(C))
@@ -62,7 +62,7 @@ def test_one_wrong_result_of_three_is_rejected_and_the_job_completes(bench):
 
 
 def test_no_agreement_fails_the_job_with_the_verifiers_reason(bench):
-    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    run_on(bench, job(2, verifier="deterministic"), A, B)
     bench.propose(A)
     bench.propose(B, "bafy-other")
     bench.judge(accepted=[], rejected=[A, B], reason="no 2 of 2 results agree")
@@ -73,7 +73,7 @@ def test_no_agreement_fails_the_job_with_the_verifiers_reason(bench):
 
 
 def test_a_failed_execution_is_replaced_on_another_node(bench):
-    bench.know(A, B)
+    bench.add_nodes(A, B)
     bench.submit(job())
     bench.bid(A, load=0)
     bench.bid(B, load=0.5)
@@ -83,7 +83,7 @@ def test_a_failed_execution_is_replaced_on_another_node(bench):
 
 
 def test_a_permanent_failure_ends_the_job_at_once_with_its_cause(bench):
-    bench.know(A)
+    bench.add_nodes(A)
     bench.submit(job())
     bench.bid(A)
     bench.fail(A, permanent=True)
@@ -91,7 +91,7 @@ def test_a_permanent_failure_ends_the_job_at_once_with_its_cause(bench):
 
 
 def test_one_untrusted_node_cannot_end_a_verified_job(bench):
-    run_to_proposals(bench, job(3, verifier="deterministic"), A, B, C)
+    run_on(bench, job(3, verifier="deterministic"), A, B, C)
     bench.fail(A, permanent=True)
     assert bench.job.state is JobState.RUNNING
     bench.fail(B, permanent=True)
@@ -99,7 +99,7 @@ def test_one_untrusted_node_cannot_end_a_verified_job(bench):
 
 
 def test_a_slot_gets_three_attempts(bench):
-    bench.know(A)
+    bench.add_nodes(A)
     bench.submit(job())
     for attempt in range(1, MAX_ATTEMPTS + 1):
         bench.bid(A, attempt=attempt)
@@ -108,8 +108,8 @@ def test_a_slot_gets_three_attempts(bench):
     assert bench.job.message == "no such image (attempt 3 of 3)"
 
 
-def test_a_node_is_told_when_it_works_on_what_is_over_here(bench):
-    bench.know(A)
+def test_a_node_that_works_on_an_ended_execution_is_told_to_stop(bench):
+    bench.add_nodes(A)
     bench.submit(job())
     bench.bid(A)
     bench.wait(LOST_WITHOUT_REPLACEMENT + 1)
@@ -117,18 +117,18 @@ def test_a_node_is_told_when_it_works_on_what_is_over_here(bench):
     unknown = say.Heartbeat(
         executions=(say.ExecutionProgress(execution_id=ExecutionID("e-9"), state=ComputeState.RUNNING),)
     )
-    assert sent(bench.hear(A, unknown)) == [(A, "cancel_execution")]
+    assert sent(bench.receive(A, unknown)) == [(A, "cancel_execution")]
 
 
 def test_cancelling_stops_every_execution(bench):
-    run_to_proposals(bench, job(2), A, B)
-    actions = bench.give(ev.CancelRequested(JOB, "changed my mind"))
+    run_on(bench, job(2), A, B)
+    actions = bench.handle(ev.CancelRequested(JOB, "changed my mind"))
     assert sorted(sent(actions)) == [(A, "cancel_execution"), (B, "cancel_execution")]
     assert (bench.job.state, bench.job.message) == (JobState.STOPPED, "changed my mind")
 
 
 def test_the_total_time_out_ends_the_job(bench):
-    bench.know(A)
+    bench.add_nodes(A)
     bench.submit(job(Tasks=[{"Engine": {"Type": "noop"}, "Timeouts": {"TotalTimeout": 60}}]))
     bench.bid(A)
     beat = say.Heartbeat(
@@ -137,7 +137,7 @@ def test_the_total_time_out_ends_the_job(bench):
     for _ in range(13):
         bench.wait(5)
         if not bench.job.state.terminal:
-            bench.hear(A, beat)
+            bench.receive(A, beat)
     assert bench.job.state is JobState.FAILED
     assert "total time-out of 60 s" in bench.job.message
 
@@ -145,14 +145,14 @@ def test_the_total_time_out_ends_the_job(bench):
 # --- lies -----------------------------------------------------------------------------------
 
 
-def test_only_the_node_of_an_execution_speaks_for_it(bench):
-    bench.know(A)
+def test_only_the_node_of_an_execution_can_report_about_it(bench):
+    bench.add_nodes(A)
     bench.submit(job())
     bench.bid(A)
     before = (bench.job, bench.states())
     proposal = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-forged")
-    assert bench.hear(B, proposed(A, proposal)) == []
-    assert bench.hear(B, say.ExecutionFailed(job_id=JOB, execution_id=execution_id(A), reason="x")) == []
+    assert bench.receive(B, proposed(A, proposal)) == []
+    assert bench.receive(B, say.ExecutionFailed(job_id=JOB, execution_id=execution_id(A), reason="x")) == []
     assert (bench.job, bench.states()) == before
     assert bench.machine.ignored == {
         "ResultProposed from another node": 1,
@@ -160,30 +160,30 @@ def test_only_the_node_of_an_execution_speaks_for_it(bench):
     }
 
 
-def test_nobody_can_bid_under_the_id_of_anothers_execution(bench):
-    run_to_proposals(bench, job(), A)
+def test_a_bid_with_the_id_of_another_execution_is_ignored(bench):
+    run_on(bench, job(), A)
     other = JobID("j-2")
-    bench.give(ev.Submitted(other, job()))
+    bench.handle(ev.Submitted(other, job()))
     stolen = say.Bid(job_id=other, execution_id=execution_id(A), reserved_for=30)
-    assert bench.hear(B, stolen) == []
+    assert bench.receive(B, stolen) == []
     assert bench.machine.jobs[other].executions == {}
     line = say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.RUNNING)
     for _ in range(5):
         bench.wait(15)
-        bench.hear(A, say.Heartbeat(executions=(line,)))
+        bench.receive(A, say.Heartbeat(executions=(line,)))
     assert bench.states() == {A: S.BID_ACCEPTED}
 
 
 def test_a_proposal_of_another_node_cannot_be_replayed(bench):
-    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+    run_on(bench, job(2, verifier="deterministic"), A, B)
     honest = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-right")
-    bench.hear(A, proposed(A, honest))
-    bench.hear(B, proposed(B, honest))
+    bench.receive(A, proposed(A, honest))
+    bench.receive(B, proposed(B, honest))
     assert bench.states() == {A: S.RESULT_PROPOSED, B: S.FAILED}
 
 
-def test_publishing_something_else_than_was_verified_fails_the_execution(bench):
-    bench.know(A)
+def test_publishing_another_result_than_the_verified_one_fails_the_execution(bench):
+    bench.add_nodes(A)
     bench.submit(job())
     bench.bid(A)
     bench.propose(A)
@@ -193,8 +193,8 @@ def test_publishing_something_else_than_was_verified_fails_the_execution(bench):
     assert bench.job.state is JobState.RUNNING
 
 
-def test_a_node_that_dies_after_acceptance_does_not_matter_if_a_twin_publishes(bench):
-    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+def test_a_job_completes_if_one_of_several_equal_results_is_published(bench):
+    run_on(bench, job(2, verifier="deterministic"), A, B)
     bench.propose(A)
     bench.propose(B)
     bench.judge(accepted=[A, B])
@@ -204,8 +204,8 @@ def test_a_node_that_dies_after_acceptance_does_not_matter_if_a_twin_publishes(b
     assert bench.job.state is JobState.COMPLETED
 
 
-def test_if_every_twin_dies_the_job_runs_again(bench):
-    run_to_proposals(bench, job(2, verifier="deterministic"), A, B)
+def test_a_job_runs_again_if_none_of_the_equal_results_is_published(bench):
+    run_on(bench, job(2, verifier="deterministic"), A, B)
     bench.propose(A)
     bench.propose(B)
     bench.judge(accepted=[A, B])
@@ -213,12 +213,12 @@ def test_if_every_twin_dies_the_job_runs_again(bench):
     assert announced(bench.fail(B))
 
 
-def test_a_late_refill_is_judged_beside_those_accepted_before(bench):
-    run_to_proposals(bench, job(3, verifier="deterministic"), A, B, C)
+def test_a_late_result_is_judged_together_with_those_accepted_before(bench):
+    run_on(bench, job(3, verifier="deterministic"), A, B, C)
     for node in (A, B, C):
         bench.propose(node)
     bench.fail(C)
-    bench.know(D)
+    bench.add_nodes(D)
     bench.judge(accepted=[A, B], rejected=[C])
     bench.wait(5)
     bench.bid(D)
@@ -227,7 +227,7 @@ def test_a_late_refill_is_judged_beside_those_accepted_before(bench):
 
 
 def test_messages_after_the_end_change_nothing(bench):
-    test_a_job_travels_from_bid_to_completed(bench)
+    test_a_job_goes_from_bid_to_completed(bench)
     before = (bench.job, bench.states())
     bench.publish(A)
     bench.propose(A)
@@ -237,7 +237,7 @@ def test_messages_after_the_end_change_nothing(bench):
 
 
 def test_an_ended_job_is_forgotten_after_a_while(bench):
-    test_a_job_travels_from_bid_to_completed(bench)
+    test_a_job_goes_from_bid_to_completed(bench)
     bench.wait(1000)
     assert bench.machine.jobs == {}
     assert bench.machine.next_deadline() is None
