@@ -96,7 +96,7 @@ class Executor(Protocol):
 
         A non-zero exit code is a result. Raises RunTimedOut after `request.timeout` seconds, and
         ExecutorError when the engine could not start it.
-        Cancelled: the container or process is gone before this returns.
+        Cancelled: the container or process has ended before this returns.
         """
         ...
 

@@ -129,7 +129,7 @@ class Service:
     async def _attempt(
         self, client: httpx.AsyncClient, request: httpx.Request
     ) -> tuple[httpx.Response | None, str]:
-        """The answer, read whole, if there was one; and what is wrong with it."""
+        """The whole answer, if there was one, and what is wrong with it."""
         try:
             response = await client.send(request, stream=True)
             try:
@@ -156,7 +156,7 @@ class Service:
     async def stream(
         self, method: str, path: str, *, query: Mapping[str, str], headers: Mapping[str, str], limit: int
     ) -> AsyncGenerator[bytes, None]:
-        """The body of an answer as it comes, without retries. Raises ServiceError, half-way too."""
+        """The body of an answer as it comes, without retries. Raises ServiceError, also after some pieces."""
         async with self._client() as client:
             try:
                 async with client.stream(

@@ -1,4 +1,4 @@
-"""What a storage provider does for one type of input source."""
+"""The interface of storage providers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bacalhau_p2p.model.job import SpecConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedInput:
-    """An input on this machine's disk. `owned` says that `cleanup` must remove it."""
+    """An input on this machine's disk. If `owned`, `cleanup` removes it."""
 
     path: Path
     read_only: bool = True
@@ -23,8 +23,8 @@ class PreparedInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSize:
-    """What an input amounts to: bytes of its files, how many of them are on this machine already, and
-    how many bytes of its disk preparing the input will take."""
+    """Bytes of an input: of all its files, of those that are on this machine already, and of the disk that
+    preparing it will take."""
 
     total: int
     local: int = 0
@@ -32,7 +32,7 @@ class InputSize:
 
     @classmethod
     def as_blocks(cls, total: int) -> Self:
-        """Content that is not here: it takes room as blocks, and as the files that a job sees."""
+        """Content that is not here: it takes disk as blocks, and again as the files of the job."""
         return cls(total=total, disk=2 * total)
 
 
@@ -70,10 +70,10 @@ class StorageProvider(Protocol):
         ...
 
     async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
-        """What preparing it would amount to, without fetching it; None when that cannot be told soon.
+        """The size of the input, without fetching it; None when that cannot be found out soon.
 
-        Called before a bid, by a caller that cancels it after a second or two, for sources without
-        faults. Raises StorageError when it is certain that this node would not take so much.
+        Called before a bid, for sources without faults, by a caller that cancels it after a second or two.
+        Raises StorageError when this node certainly cannot take so much.
         """
         ...
 
@@ -83,11 +83,11 @@ class StorageProvider(Protocol):
         """Bring the data to disk, inside the empty `folder` or elsewhere. `hints` are peers that
         may have it: the requester first.
 
-        Raises StorageError, the cause first; `permanent` when no other node could do better.
-        Cancelled: what was half fetched is removed by `cleanup` or never seen.
+        Raises StorageError; `permanent` when every node would fail in the same way.
+        Cancelled: no incomplete input is left where a job would see it.
         """
         ...
 
     async def cleanup(self, prepared: PreparedInput) -> None:
-        """Give back what `prepare` took. Never fails on what is already gone."""
+        """Remove what `prepare` made, if it still exists."""
         ...

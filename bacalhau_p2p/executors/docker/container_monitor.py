@@ -1,4 +1,4 @@
-"""Follows a container to its end, and tells how one fared that nobody followed."""
+"""Follows a container to its end, and looks up the history of one from an earlier process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_FILE_SIZE = 32 * 1024**2
 """Bytes of a container's output that the engine keeps for a node that is killed and starts again."""
 
 REMOVAL_TIMEOUT = 20.0
-"""Seconds for the engine to kill and remove one container, which takes 0.1 s as a rule."""
+"""Seconds for the engine to kill and remove one container, which usually takes 0.1 s."""
 
 KILLED = 137
 """Exit status of a process that was ended by SIGKILL."""
@@ -61,7 +61,7 @@ class ContainerMonitor:
         assert self.output is not None
         for stream, data in self.output:
             (self.results.stderr if stream == STDERR else self.results.stdout).write(data)
-        # As a rule the container has ended by now, unless the job closed its output and continued.
+        # Usually the container has ended by now, unless the job closed its output and continued.
         status = int(self.client.wait(self.name, timeout=None)["StatusCode"])
         if status == KILLED:
             container = self.client.inspect_container(self.name)
@@ -75,7 +75,7 @@ class ContainerMonitor:
         return status
 
     async def stop(self) -> None:
-        """To be called once the container is gone: ends the thread, and closes the connection."""
+        """To be called after the container was removed: ends the thread, and closes the connection."""
         if self.output is None:
             return
         if not self.ended.is_set():

@@ -28,7 +28,7 @@ async def run_container(
 ) -> int:
     """The exit status of a new container, or without `config` of an existing one.
 
-    Raises ExecutorError. However this ends, the container is gone.
+    Raises ExecutorError. The container is removed in every case.
     """
     client, name = monitor.client, monitor.name
     failure: ExecutorError | None = None

@@ -26,7 +26,7 @@ class JobUser:
 
     @classmethod
     def of_this_process(cls) -> Self:
-        """Those of this process, so that it owns what jobs write; nobody's where it is root."""
+        """Those of this process, so that it owns what jobs write; those of `nobody` if it is root."""
         return cls(os.geteuid(), os.getegid()) if os.geteuid() != 0 else cls(NOBODY, NOBODY)
 
     @classmethod

@@ -118,7 +118,7 @@ class CompiledCache:
 
 
 def _is_private(path: Path) -> bool:
-    """Whether this is a complete secret that nobody else can read."""
+    """Whether this is a complete secret that no other user can read."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -130,7 +130,7 @@ def _modules(params: WasmParams, request: RunRequest) -> Sequence[LocatedModule]
 def run_spec(
     params: WasmParams, request: RunRequest, modules: Sequence[Mapping[str, Any]], mounts: Mounts
 ) -> dict[str, Any]:
-    """What the process of a run is told."""
+    """The spec for the process of a run."""
     environment = {**request.environment, **params.environment_variables}
     return {
         "op": "run",

@@ -35,7 +35,7 @@ _CLIENT_CAUSES = {
     "ParamValidationError": "invalid request",
     "InvalidRegionError": "invalid region",
 }
-"""By the names of botocore's errors, whose texts contain URLs and more."""
+"""By the class names of botocore's errors. Their texts are not used: they contain URLs and more."""
 
 
 class S3Error(Exception):

@@ -33,7 +33,7 @@ class CachedInput:
 
     key: str
     fingerprint: Mapping[str, str]
-    """What tells whether the source has changed since: an ETag, a commit id."""
+    """By which a change of the source is recognised: an ETag, a commit id."""
     size: int
     """Bytes of its files."""
 

@@ -68,7 +68,7 @@ class GitStorage(FetchingProvider[GitSource]):
         return f"git {params.url} {params.ref}"
 
     async def _remote_size(self, params: GitSource) -> int | None:
-        """None: no Git server tells the size of a commit."""
+        """None: Git servers do not offer the size of a commit."""
         return None
 
     async def _fetch(

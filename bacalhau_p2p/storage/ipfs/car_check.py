@@ -1,4 +1,4 @@
-"""Passes on a CAR from a server that is not trusted, and stops at the first block that nobody asked for."""
+"""Checks a CAR from an untrusted server, block by block, and stops at the first that was not requested."""
 
 from __future__ import annotations
 

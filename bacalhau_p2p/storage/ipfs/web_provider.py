@@ -74,7 +74,7 @@ class IpfsWebStorage(StorageProvider):
             nonlocal found, failure
             try:
                 found = await measure() or found
-            except ContentError as error:  # counts only if nobody else knows the size
+            except ContentError as error:  # counts only if the size is found nowhere
                 failure = error
             if found is not None:
                 nursery.cancel_scope.cancel()
@@ -99,7 +99,7 @@ class IpfsWebStorage(StorageProvider):
     ) -> PreparedInput:
         """As `StorageProvider.prepare`; the error has the reasons of the peers and of each source."""
         if self.faults(source):
-            return await self._peers.prepare(source, folder, hints=hints)  # raises what is wrong
+            return await self._peers.prepare(source, folder, hints=hints)  # raises the fault
         cid = requested_cid(source)
         with self._content.holding(cid):
             if not await self._content.has(cid):

@@ -13,6 +13,7 @@ import trio
 from bacalhau_p2p.errors import Fault, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 from bacalhau_p2p.storage.local.allowed_paths import AllowedPath
 
@@ -44,8 +45,8 @@ class LocalStorage(StorageProvider):
         """
         self._allowed = tuple(AllowedPath.parse(text) for text in allowed)
         self._source = source
-        # Looks at the disk that nobody waits for any more, when it hangs, hold up to two threads.
-        self._looking = trio.CapacityLimiter(2)
+        # A disk that hangs holds at most two threads, which their callers have abandoned.
+        self._threads = Threads(2)
 
     @property
     def source(self) -> str:
@@ -67,7 +68,7 @@ class LocalStorage(StorageProvider):
         if asked is None:
             return []
         try:
-            await trio.to_thread.run_sync(self._resolve, asked, abandon_on_cancel=True, limiter=self._looking)
+            await self._threads.run_abandonable(self._resolve, asked)
         except _Forbidden as error:
             return [error.fault]
         return []
@@ -88,9 +89,7 @@ class LocalStorage(StorageProvider):
         if asked is None:
             return None
         # Abandoned when cancelled: a dead network drive may hold the thread for minutes.
-        total = await trio.to_thread.run_sync(
-            self._measure, asked, abandon_on_cancel=True, limiter=self._looking
-        )
+        total = await self._threads.run_abandonable(self._measure, asked)
         return None if total is None else InputSize(total=total, local=total)
 
     def _measure(self, asked: _Source) -> int | None:

@@ -32,8 +32,8 @@ _CONCURRENT_DOWNLOADS = 4
 class S3Storage(FetchingProvider[S3Source]):
     """`{Type: s3, Params: {Bucket, Key, VersionID, ChecksumSHA256, Endpoint, Region, Anonymous}}`.
 
-    A folder, read-only. A `Key` that is empty or ends in `/` or `*` is a prefix: it stands for all objects
-    whose keys start with it, and each is named by its key without the part up to the prefix's last slash.
+    A folder, read-only. A `Key` that is empty or ends in `/` or `*` is a prefix and stands for all objects
+    with it. Each is named by its key without the part up to the prefix's last slash.
     Any other `Key` is one object, named by the last part of its key. Objects whose ETags have not
     changed since the last download are not downloaded again.
     """

@@ -67,7 +67,7 @@ class Programs(Protocol):
         ...
 
     def spin(self, path: str) -> Program:
-        """Opens a named pipe for writing, writes nothing, and uses the CPU for ever."""
+        """Opens a named pipe for writing, writes nothing, and uses the CPU without end."""
         ...
 
 
@@ -122,7 +122,7 @@ class ExecutorKit:
         return await self.executor.run(request)
 
     def input_folder(self, target: str, files: Mapping[str, str], *, read_only: bool = True) -> MountedInput:
-        """A folder with these files, readable by everybody, to be mounted at `target`."""
+        """A folder with these files, readable by all users, to be mounted at `target`."""
         path = self.folder / f"input-{next(self._numbers)}"
         path.mkdir()
         for name, text in files.items():

@@ -1,4 +1,4 @@
-"""A container is gone when its run has ended, however it ended."""
+"""Containers are removed when their run ends, and by sweeps."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Outlived:
             give_to_job(results.outputs.values(), self._executor._user)
             options = self._executor._config(client, self.request, _usable_params(self.request), results)
             await trio.to_thread.run_sync(lambda: client.create_container(**options))
-            results.stdout.write(b"what its node had of the output")
+            results.stdout.write(b"the output until its node was killed")
         return self
 
     async def start(self) -> Outlived:
@@ -96,7 +96,7 @@ async def test_a_running_container_is_followed_to_its_end(executor, kit):
 
 async def grown(path: Path, content: bytes) -> None:
     with trio.fail_after(30):
-        while path.read_bytes() != content:  # noqa: ASYNC110, ASYNC240 - files tell nobody
+        while path.read_bytes() != content:  # noqa: ASYNC110, ASYNC240 - a file has no event
             await trio.sleep(0.01)
 
 

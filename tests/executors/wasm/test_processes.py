@@ -67,7 +67,7 @@ async def test_when_the_warm_process_dies_its_jobs_end_and_a_new_one_starts(kit:
 
 
 async def test_a_run_that_is_cancelled_at_any_moment_leaves_no_process(kit: ExecutorKit) -> None:
-    """Cancelled at the first step, then at the second, and so on, until one comes to its end."""
+    """Cancelled at the first step, then at the second, and so on, until one is not cancelled."""
     await kit.run(kit.request(probe("exit", "0")))
     (warm,) = children(os.getpid())
     before = open_files()
@@ -142,7 +142,7 @@ async def test_jobs_end_when_their_node_is_killed(
         far_node.send_signal(how)
         os.set_blocking(alive, False)
         await trio.lowlevel.wait_readable(alive)
-        assert os.read(alive, 1) == b""  # nobody holds it any more: the job is gone
+        assert os.read(alive, 1) == b""  # no process holds it: the job has ended
         await trio.lowlevel.wait_readable(watched)  # and so is the warm process
     os.close(alive)
     os.close(watched)
@@ -200,7 +200,7 @@ async def child_fails(processes: Processes) -> str:
 async def test_a_warm_process_that_cannot_fork_reports_it_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real one, whose fork fails."""
+    """The real warm process, with a fork that fails."""
     script = tmp_path / "failing_fork.py"
     script.write_text(
         "import os, runpy\n"

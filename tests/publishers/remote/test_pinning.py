@@ -102,7 +102,7 @@ async def test_malformed_delegates_are_ignored(pinning, content, result, delegat
 
 async def test_the_delegates_of_an_existing_pin_are_not_dialled(pinning, content, result):
     async def connect(address):
-        raise AssertionError("nobody needs it")
+        raise AssertionError("dialled")
 
     pinning.states = ["pinned"]
     await publish(pinning.publisher(content, LIMITS, connect=connect), result)

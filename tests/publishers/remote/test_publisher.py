@@ -128,7 +128,7 @@ async def test_the_node_also_keeps_the_result(service, content, result):
     assert pins == {"execution": None, "published:e-1": 1500.0}
 
 
-# --- what is each service's own ---------------------------------------------------------------
+# --- single services ---------------------------------------------------------------
 
 
 async def test_content_that_estuary_failed_on_is_an_error(content, result):

@@ -103,11 +103,11 @@ def test_plain_hosts_are_accepted(storage, host):
 
 
 @pytest.mark.parametrize(
-    ("said", "works"), [("git version 2.37.0", True), ("git version 2.36.9", False), ("nonsense", False)]
+    ("version", "works"), [("git version 2.37.0", True), ("git version 2.36.9", False), ("nonsense", False)]
 )
-def test_an_old_git_is_not_used(tmp_path, monkeypatch, said, works):
+def test_an_old_git_is_not_used(tmp_path, monkeypatch, version, works):
     program = tmp_path / "git"
-    program.write_text(f"#!/bin/sh\necho {said}\n")
+    program.write_text(f"#!/bin/sh\necho {version}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert GitStorage.installed() is works

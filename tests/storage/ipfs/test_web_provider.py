@@ -167,7 +167,7 @@ def damaged(car: bytes, how: str) -> bytes:
     return {
         "cut short inside a block": car[:-10],
         "cut short between blocks": car[: -len(section(EMPTY_FOLDER, b"\n\x02\x08\x01"))],
-        "with a block nobody asked for": header([CID.of(RAW, STRAY)]) + stray + car,
+        "with an unrequested block": header([CID.of(RAW, STRAY)]) + stray + car,
         "tampered with": car[:-1] + bytes([car[-1] ^ 1]),
         "empty": b"",
         "no CAR": b"<html>not here</html>",
@@ -180,7 +180,7 @@ def damaged(car: bytes, how: str) -> bytes:
     [
         ("cut short inside a block", "truncated"),
         ("cut short between blocks", "blocks are missing, among them"),
-        ("with a block nobody asked for", "invalid data"),
+        ("with an unrequested block", "invalid data"),
         ("tampered with", "does not match its hash"),
         ("empty", "truncated"),
         ("no CAR", "invalid data"),

@@ -22,7 +22,7 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class Registry(ThreadingHTTPServer):
-    """Serves what is in `files`, by path. A path in `stalled` is answered by silence."""
+    """Serves what is in `files`, by path. Requests for a path in `stalled` get no answer."""
 
     daemon_threads = True
 
@@ -32,7 +32,7 @@ class Registry(ThreadingHTTPServer):
         self.stalled: set[str] = set()
         self.asked: list[str] = []
         self.reached = threading.Event()
-        """Set when a stalled path was asked for."""
+        """Set when a stalled path was requested."""
         self.closing = threading.Event()
 
     @property

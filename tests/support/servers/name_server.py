@@ -6,7 +6,7 @@ import trio
 
 
 class Names(trio.abc.HostnameResolver):
-    """A name server: each answer is used once, the last one for ever."""
+    """A name server: each answer is used once, and the last one repeated."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)

@@ -1,4 +1,4 @@
-"""A server that speaks S3, in this process, for the tests of storage and of publishing."""
+"""An S3 server in this process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from moto.server import ThreadedMotoServer
 KEY_ID, SECRET = "AKIAEXAMPLE", "tell-nobody-0123456789"
 
 SESSION = boto3.Session(aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET, region_name="us-east-1")
-"""One for all tests: each new one reads megabytes of descriptions of AWS."""
+"""Shared by all tests: a new session reads megabytes of descriptions of AWS."""
 
 
 @contextmanager
 def s3_server() -> Iterator[tuple[str, Any]]:
-    """Its URL, and a client of it."""
+    """Its URL, and a client for it."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

@@ -80,7 +80,7 @@ def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]]) -> in
     jobs[pidfd] = (pid, job)
     try:
         socket.send_fds(job, [json.dumps({"pid": pid}).encode()], [pidfd])
-    except OSError:  # the node is gone, and nobody else could end the job
+    except OSError:  # the node has died, so nothing else could end the job
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     return pidfd
 

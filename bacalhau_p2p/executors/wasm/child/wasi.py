@@ -14,12 +14,12 @@ WASI = "wasi_snapshot_preview1"
 START_TIME = 1_000_000_000 * 1_000_000_000
 """Nanoseconds since 1970 at which the deterministic clock starts (9 September 2001)."""
 CLOCK_STEP = 1000
-"""Nanoseconds by which each reading moves the deterministic clock, so that no loop waits for ever."""
+"""Nanoseconds by which each reading moves the deterministic clock, so that every waiting loop ends."""
 LAST_TIME = 2**62
 """Nanoseconds at which the deterministic clock stops, because a timestamp has 64 bits."""
 _RANDOM_CHUNK = 65536
 _READY_BYTES = 65536
-"""Bytes that a file is said to have ready."""
+"""Bytes that are reported as ready for every file."""
 
 _EFAULT = 21
 _EINVAL = 28
