@@ -45,7 +45,7 @@ class LocalStorage(StorageProvider):
         """
         self._allowed = tuple(AllowedPath.parse(text) for text in allowed)
         self._source = source
-        # A disk that hangs holds at most two threads, which their callers have abandoned.
+        # For calls that are abandoned when cancelled: a dead network drive may hold a thread for minutes.
         self._threads = Threads(2)
 
     @property
@@ -77,18 +77,19 @@ class LocalStorage(StorageProvider):
         asked, _ = _read(source.params)
         if asked is None:
             return False
+        return await self._threads.run_abandonable(self._exists, asked)
+
+    def _exists(self, asked: _Source) -> bool:
         try:
-            path = await trio.to_thread.run_sync(self._resolve, asked)
+            return self._resolve(asked).exists() or asked.create_as != "nocreate"
         except _Forbidden:
             return False
-        return path.exists() or asked.create_as != "nocreate"
 
     async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
         """None for a folder of more than `MAX_COUNTED` entries, and for a path that does not exist."""
         asked, _ = _read(source.params)
         if asked is None:
             return None
-        # Abandoned when cancelled: a dead network drive may hold the thread for minutes.
         total = await self._threads.run_abandonable(self._measure, asked)
         return None if total is None else InputSize(total=total, local=total)
 

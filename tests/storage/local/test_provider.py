@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import trio
@@ -166,12 +167,24 @@ async def test_a_path_that_will_be_created_has_size_zero(data):
     assert await storage.size(source) == InputSize(total=0)
 
 
-async def test_measuring_on_a_hanging_disk_can_be_cancelled(data, monkeypatch):
-    awake = threading.Event()
-    monkeypatch.setattr("bacalhau_p2p.storage.local.provider._bytes_below", lambda path: awake.wait(30))
+@pytest.mark.parametrize("question", ["has_locally", "size", "input_faults"])
+async def test_every_question_about_a_hanging_disk_can_be_cancelled(data, monkeypatch, question):
+    asked, awake, token = trio.Event(), threading.Event(), trio.lowlevel.current_trio_token()
+    main_thread = threading.current_thread()
+
+    def hang(*args, **kwargs):
+        assert threading.current_thread() is not main_thread
+        token.run_sync_soon(asked.set)
+        awake.wait(30)
+        return Path("/")
+
+    storage = LocalStorage([f"{data}/**"])
+    monkeypatch.setattr(Path, "exists" if question == "has_locally" else "resolve", hang)
     try:
-        with trio.fail_after(10), trio.move_on_after(0.2) as scope:
-            await LocalStorage([f"{data}/**"]).size(local(data))
-        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(getattr(storage, question), local(data))
+            await asked.wait()
+            nursery.cancel_scope.cancel()
+        assert not awake.is_set(), "the disk was waited for"
     finally:
         awake.set()
