@@ -103,21 +103,20 @@ class DagWriter:
     # --- kinds of blocks
 
     def _entry(self, pending: _Pending, node: Node) -> Extent | None:
-        match node:
-            case File():
-                file = self._tree.create_file(pending.output, pending.name)
-                extent = self._content(pending, node, file, 0)
-                self._tree.close_if_done(file)
-                return extent
-            case Symlink():
-                self._symlink(pending, node)
-            case Folder() | Shard():
-                folder = self._tree.create_folder(pending.output, pending.name)
-                if isinstance(node, Folder):
-                    self._folder(pending, node, folder)
-                else:
-                    self._shard(pending, node, folder, ())
-                self._tree.close_if_done(folder)
+        if isinstance(node, File):
+            if not node.parts:
+                self.bytes += node.size
+                return self._tree.write_file(pending.output, pending.name, node.data)
+            return self._content(pending, node, self._tree.create_file(pending.output, pending.name), 0)
+        if isinstance(node, Symlink):
+            self._symlink(pending, node)
+            return None
+        folder = self._tree.create_folder(pending.output, pending.name)
+        if isinstance(node, Folder):
+            self._folder(pending, node, folder)
+        else:
+            self._shard(pending, node, folder, ())
+        self._tree.close_if_done(folder)
         return None
 
     def _symlink(self, pending: _Pending, node: Symlink) -> None:

@@ -63,6 +63,15 @@ class OutputTree:
         descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=self._descriptor(parent))
         return self._opened(Output(TreePath(parent.path, name), descriptor, is_file=True))
 
+    def write_file(self, parent: Output, name: str, data: bytes) -> Extent:
+        """Create a file of one block, and close it."""
+        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=self._descriptor(parent))
+        try:
+            _write(descriptor, data, 0)
+        finally:
+            os.close(descriptor)
+        return Extent(TreePath(parent.path, name), 0, len(data))
+
     def create_folder(self, parent: Output, name: str) -> Output:
         above = self._descriptor(parent)
         os.mkdir(name, 0o755, dir_fd=above)
@@ -72,11 +81,7 @@ class OutputTree:
         os.symlink(target, name, dir_fd=self._descriptor(parent))
 
     def write(self, file: Output, data: bytes, offset: int) -> Extent:
-        descriptor = self._descriptor(file)
-        rest, at = memoryview(data), offset
-        while rest:
-            written = os.pwrite(descriptor, rest, at)
-            rest, at = rest[written:], at + written
+        _write(self._descriptor(file), data, offset)
         return Extent(file.path, offset, len(data))
 
     def read(self, extent: Extent) -> bytes:
@@ -121,3 +126,10 @@ class OutputTree:
             finally:
                 os.close(above)
         return descriptor
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
