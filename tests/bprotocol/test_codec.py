@@ -1,4 +1,4 @@
-"""What goes over the wire comes back the same, and nothing malformed gets in."""
+"""A message decodes to what was encoded, and malformed ones are rejected. Covers also `messages`."""
 
 from __future__ import annotations
 

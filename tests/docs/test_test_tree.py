@@ -16,12 +16,10 @@ UNTESTED_ALONE = frozenset({"__init__", "__main__", "interface"})
 
 INCOMPLETE_ROOMS = frozenset(
     {
-        "bprotocol",
         "compute",
         "ipfs",
         "requester",
         "testing",
-        "transports",
     }
 )
 """Rooms in which some modules are neither mirrored nor named by a test module yet."""
@@ -32,10 +30,8 @@ MAY_SLEEP = {
     "executors/docker/test_reattach.py": "waits for a file that the engine writes",
     "support/networks/dht_net.py": "its tests run on a clock that jumps",
     "support/blocks/content_net.py": "its tests run on a clock that jumps",
-    "support/peers/hostile_peers.py": "a process of its own that waits for the heartbeats of a hub",
     "support/waiting.py": "the one place that polls other processes",
     "simulation/power/town.py": "its clock is simulated",
-    "transports/libp2p/test_yamux.py": "blocks the thread, as a busy processor does",
 }
 """Files that sleep without a clock that jumps, and why."""
 

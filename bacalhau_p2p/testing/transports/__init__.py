@@ -1,11 +1,11 @@
-"""What every transport must do: run each of `CHECKS` on yours.
+"""The conformance suite of transports: run each of `CHECKS` on yours.
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     async def test_my_transport(check):
         await check(open_my_transport)
 
-`open_my_transport(identity)` opens a transport that knows nobody yet. A check raises AssertionError,
-or trio.TooSlowError when something that must happen did not within `PATIENCE` seconds.
+`open_my_transport(identity)` opens a transport that knows no other peer yet. A check raises AssertionError,
+or trio.TooSlowError when something that must happen does not within `PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from bacalhau_p2p.testing.transports.bench import (
     PATIENCE,
     TOPIC,
     OpenTransport,
-    broadcast_until_heard,
+    broadcast_until_received,
     echo,
     expect,
     hold,
     open_connected,
+    raises,
     read_all,
-    refused,
 )
 
 __all__ = [
@@ -36,19 +36,19 @@ __all__ = [
     "PATIENCE",
     "TOPIC",
     "OpenTransport",
-    "broadcast_until_heard",
+    "broadcast_until_received",
     "echo",
     "expect",
     "hold",
     "open_connected",
+    "raises",
     "read_all",
-    "refused",
 ]
 
 CHECKS: Final[Sequence[Callable[[OpenTransport], object]]] = tuple(
     value
-    for promises in (broadcasts, frames, peers, streams, lifetimes)
-    for name, value in vars(promises).items()
+    for module in (broadcasts, frames, peers, streams, lifetimes)
+    for name, value in vars(module).items()
     if name.startswith("check_")
 )
 """Every check of these modules; each is a coroutine function that takes an `OpenTransport`."""

@@ -1,4 +1,4 @@
-"""What checks of transports are made of: peers in a line, and what waits for an arrival."""
+"""Shared parts of the checks: connected peers, and functions that wait for arrivals."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from bacalhau_p2p.transports.interface import Broadcast, Incoming, PeerConnected
 PATIENCE: Final = 20.0
 """Seconds that a check waits for something that must happen."""
 
+STUCK_INTERVAL: Final = 0.5
+"""Seconds without progress after which a sender is taken to wait for its reader."""
+
 TOPIC: Final = "/bacalhau/1/conformance/jobs"
 ECHO: Final = "/bacalhau/conformance/echo/1.0.0"
 HOLD: Final = "/bacalhau/conformance/hold/1.0.0"
@@ -28,7 +31,7 @@ _Arrival = TypeVar("_Arrival", bound=Incoming)
 
 
 async def expect(transport: Transport, kind: type[_Arrival]) -> _Arrival:
-    """The next arrival of this kind; others are passed over. Raises trio.TooSlowError."""
+    """The next arrival of this kind; others are ignored. Raises trio.TooSlowError."""
     with trio.fail_after(PATIENCE):
         async for arrival in transport.incoming:
             if isinstance(arrival, kind):
@@ -38,7 +41,7 @@ async def expect(transport: Transport, kind: type[_Arrival]) -> _Arrival:
 
 @asynccontextmanager
 async def open_connected(open_transport: OpenTransport, count: int = 2) -> AsyncIterator[Sequence[Transport]]:
-    """Transports in a line: each is connected to the next, and every end has been told."""
+    """Transports in a line: each is connected to the next, and both sides know it."""
     async with AsyncExitStack() as stack:
         line = [await stack.enter_async_context(open_transport(Identity.generate())) for _ in range(count)]
         for transport in line:
@@ -52,7 +55,7 @@ async def open_connected(open_transport: OpenTransport, count: int = 2) -> Async
 
 
 @contextmanager
-def refused(error: type[Exception]) -> Iterator[None]:
+def raises(error: type[Exception]) -> Iterator[None]:
     """The block must raise this error."""
     try:
         yield
@@ -61,10 +64,10 @@ def refused(error: type[Exception]) -> Iterator[None]:
     raise AssertionError(f"{error.__name__} was not raised")
 
 
-async def broadcast_until_heard(
+async def broadcast_until_received(
     author: Transport, listener: Transport, payload: bytes, topic: str = TOPIC
 ) -> Broadcast:
-    """Repeat a broadcast, as broadcasts may be lost while subscriptions spread, until it is heard."""
+    """Repeat a broadcast until it arrives, since it may be lost while subscriptions spread."""
 
     async def repeat() -> None:
         while True:
@@ -73,24 +76,32 @@ async def broadcast_until_heard(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(repeat)
-        heard = await expect(listener, Broadcast)
-        while heard.payload != payload:
-            heard = await expect(listener, Broadcast)
+        received = await expect(listener, Broadcast)
+        while received.payload != payload:
+            received = await expect(listener, Broadcast)
         nursery.cancel_scope.cancel()
-    return heard
+    return received
 
 
 async def read_all(stream: HalfCloseableStream) -> bytes:
-    """What comes until the end of the stream."""
+    """All bytes until the end of the stream."""
     content = bytearray()
     while chunk := await stream.receive_some():
         content += chunk
     return bytes(content)
 
 
-def noise(size: int) -> bytes:
-    """That many bytes which no compression shortens, always the same."""
-    return Random(size).randbytes(size)  # noqa: S311 - no secret
+def incompressible(size: int) -> bytes:
+    """So many bytes that cannot be compressed, always the same."""
+    return Random(size).randbytes(size)  # noqa: S311 - not a secret
+
+
+async def until_stuck(progress: Callable[[], int]) -> None:
+    """Wait until `progress` stays the same: a sender waits for its reader."""
+    before = None
+    while before != (now := progress()):
+        before = now
+        await trio.sleep(STUCK_INTERVAL)
 
 
 async def echo(peer: PeerID, stream: HalfCloseableStream) -> None:

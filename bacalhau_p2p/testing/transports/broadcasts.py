@@ -1,4 +1,4 @@
-"""Broadcasts reach whoever subscribed and name their author; what nobody reads is dropped."""
+"""Broadcasts reach the subscribers and name their author; broadcasts that nobody reads are dropped."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from bacalhau_p2p.testing.transports.bench import (
     PATIENCE,
     TOPIC,
     OpenTransport,
-    broadcast_until_heard,
+    broadcast_until_received,
     expect,
-    noise,
+    incompressible,
     open_connected,
-    refused,
+    raises,
 )
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast, DirectFrame, Incoming
 
 
-async def check_a_broadcast_names_its_author_not_who_passed_it_on(open_transport: OpenTransport) -> None:
+async def check_a_broadcast_names_its_author_not_its_forwarder(open_transport: OpenTransport) -> None:
     async with open_connected(open_transport, 3) as (author, _, listener):
-        heard = await broadcast_until_heard(author, listener, b"for everybody")
-        assert heard == Broadcast(author.peer_id, TOPIC, b"for everybody")
+        received = await broadcast_until_received(author, listener, b"for everybody")
+        assert received == Broadcast(author.peer_id, TOPIC, b"for everybody")
 
 
 async def check_the_first_broadcast_after_peer_connected_arrives(open_transport: OpenTransport) -> None:
@@ -30,7 +30,7 @@ async def check_the_first_broadcast_after_peer_connected_arrives(open_transport:
         assert (await expect(listener, Broadcast)).payload == b"first"
 
 
-async def check_only_subscribed_topics_arrive_and_not_ones_own(open_transport: OpenTransport) -> None:
+async def check_only_subscribed_topics_arrive_and_no_own_broadcasts(open_transport: OpenTransport) -> None:
     async with open_connected(open_transport) as (author, listener):
         await author.broadcast(TOPIC + "-other", b"not subscribed")
         await author.broadcast(TOPIC, b"subscribed")
@@ -39,13 +39,13 @@ async def check_only_subscribed_topics_arrive_and_not_ones_own(open_transport: O
         assert (await expect(author, Broadcast)).payload == b"answer"
 
 
-async def check_a_subscription_takes_effect_on_standing_connections(open_transport: OpenTransport) -> None:
+async def check_a_subscription_applies_to_existing_connections(open_transport: OpenTransport) -> None:
     async with open_connected(open_transport) as (author, listener):
         topic = TOPIC + "-late"
         await author.subscribe(topic)
         await listener.subscribe(topic)
-        heard = await broadcast_until_heard(author, listener, b"late", topic)
-        assert heard == Broadcast(author.peer_id, topic, b"late")
+        received = await broadcast_until_received(author, listener, b"late", topic)
+        assert received == Broadcast(author.peer_id, topic, b"late")
 
 
 async def check_a_burst_of_broadcasts_arrives(open_transport: OpenTransport) -> None:
@@ -53,28 +53,28 @@ async def check_a_burst_of_broadcasts_arrives(open_transport: OpenTransport) -> 
         sent = [b"burst %d" % number for number in range(50)]
         for payload in sent:
             await author.broadcast(TOPIC, payload)
-        heard = [(await expect(listener, Broadcast)).payload for _ in sent]
-        assert sorted(heard) == sorted(sent)
+        received = [(await expect(listener, Broadcast)).payload for _ in sent]
+        assert sorted(received) == sorted(sent)
 
 
-async def check_the_largest_broadcast_arrives_and_a_larger_one_is_refused(
+async def check_the_largest_broadcast_arrives_and_a_larger_one_is_rejected(
     open_transport: OpenTransport,
 ) -> None:
     async with open_connected(open_transport) as (author, listener):
-        payload = noise(MAX_BROADCAST)
+        payload = incompressible(MAX_BROADCAST)
         await author.broadcast(TOPIC, payload)
         assert (await expect(listener, Broadcast)).payload == payload
-        with refused(MessageTooLarge):
+        with raises(MessageTooLarge):
             await author.broadcast(TOPIC, payload + b"x")
 
 
-async def check_broadcasts_nobody_reads_are_dropped_and_counted(open_transport: OpenTransport) -> None:
+async def check_unread_broadcasts_are_dropped_and_counted(open_transport: OpenTransport) -> None:
     async with open_connected(open_transport) as (author, listener):
         with trio.fail_after(PATIENCE * 3):
             while not listener.counters.get("broadcasts_dropped"):
                 for _ in range(100):
                     await author.broadcast(TOPIC, b"again")
-                await trio.sleep(0.05)
+                await trio.sleep(0.05)  # which lets them arrive
         with trio.fail_after(PATIENCE):
             while True:
                 assert isinstance(await listener.incoming.receive(), Incoming)

@@ -1,4 +1,4 @@
-"""Nothing that is cancelled or fails harms the transport, and nothing outlives its block."""
+"""Cancelled or failed calls do not harm the transport, and nothing outlives its block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bacalhau_p2p.testing.transports.bench import (
     expect,
     hold,
     open_connected,
-    refused,
+    raises,
 )
 from bacalhau_p2p.transports.interface import DirectFrame
 
@@ -30,10 +30,10 @@ async def check_cancelling_leaves_the_transport_usable(open_transport: OpenTrans
                 await stream.receive_some()
             assert waiting.cancelled_caught
             for operation in (
-                lambda: a.send(b.peer_id, b"may go"),
+                lambda: a.send(b.peer_id, b"may arrive"),
                 lambda: a.open_stream(b.peer_id, ECHO),
                 lambda: a.connect(b.addresses[0].replace(b.peer_id, stranger)),
-                lambda: a.broadcast(TOPIC, b"may go"),
+                lambda: a.broadcast(TOPIC, b"may arrive"),
             ):
                 with trio.CancelScope() as scope:
                     scope.cancel()
@@ -46,13 +46,13 @@ async def check_cancelling_leaves_the_transport_usable(open_transport: OpenTrans
             pass
 
 
-async def check_an_error_of_the_block_comes_out_as_it_was_raised(open_transport: OpenTransport) -> None:
-    with refused(LookupError):
+async def check_an_error_in_the_block_comes_out_as_it_was_raised(open_transport: OpenTransport) -> None:
+    with raises(LookupError):
         async with open_transport(Identity.generate()):
             raise LookupError("the caller's own")
 
 
-async def check_nothing_runs_after_the_block(open_transport: OpenTransport) -> None:
+async def check_no_task_is_left_after_the_block(open_transport: OpenTransport) -> None:
     before = trio.lowlevel.current_statistics().tasks_living
     async with open_connected(open_transport) as (a, b):
         b.handle_streams(HOLD, hold)
@@ -61,8 +61,8 @@ async def check_nothing_runs_after_the_block(open_transport: OpenTransport) -> N
         incoming = a.incoming
     assert trio.lowlevel.current_statistics().tasks_living == before
     with trio.fail_after(PATIENCE):
-        with refused(trio.EndOfChannel):
+        with raises(trio.EndOfChannel):
             while True:
                 await incoming.receive()
-        with refused(trio.BrokenResourceError):
+        with raises(trio.BrokenResourceError):
             await stream.receive_some()

@@ -29,7 +29,7 @@ def parse_peer_address(address: str) -> PeerID:
     return PeerID(peer_id.to_base58())
 
 
-def check_bootstrap_address(address: str) -> PeerID:
+def parse_bootstrap_address(address: str) -> PeerID:
     """The peer at a bootstrap address. Raises SettingsError."""
     try:
         return parse_peer_address(address)
@@ -37,12 +37,12 @@ def check_bootstrap_address(address: str) -> PeerID:
         raise SettingsError(f"bootstrap peer: {fault}") from fault
 
 
-def check_announced_address(address: str) -> Multiaddr:
+def parse_announced_address(address: str) -> Multiaddr:
     """A TCP multiaddr to announce to other peers. Raises SettingsError."""
     return _parse_tcp(address, "announced", ("ip4", "ip6", "dns", "dns4", "dns6"))
 
 
-def check_listen_address(address: str) -> Multiaddr:
+def parse_listen_address(address: str) -> Multiaddr:
     """A TCP multiaddr on which this process can listen now. Raises SettingsError."""
     parsed = _parse_tcp(address, "listen", ("ip4", "ip6"))
     port = int(parsed.value_for_protocol("tcp"))

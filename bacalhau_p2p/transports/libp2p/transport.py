@@ -34,9 +34,9 @@ from bacalhau_p2p.transports.interface import (
 )
 from bacalhau_p2p.transports.libp2p.addresses import (
     address_text,
-    check_announced_address,
-    check_bootstrap_address,
-    check_listen_address,
+    parse_announced_address,
+    parse_bootstrap_address,
+    parse_listen_address,
     parse_peer_address,
 )
 from bacalhau_p2p.transports.libp2p.admission import BAN_DURATION, Admission
@@ -79,9 +79,9 @@ async def open_libp2p(
     seconds to leave. Raises SettingsError for addresses that are malformed or that it cannot listen on. A
     fault in any task arrives as an ExceptionGroup.
     """
-    listen_addresses = [check_listen_address(address) for address in listen]
-    announced = [check_announced_address(address) for address in announce]
-    bootstrap_peers = [(check_bootstrap_address(address), address) for address in bootstrap]
+    listen_addresses = [parse_listen_address(address) for address in listen]
+    announced = [parse_announced_address(address) for address in announce]
+    bootstrap_peers = [(parse_bootstrap_address(address), address) for address in bootstrap]
     silence_libp2p()
     send_incoming, incoming = trio.open_memory_channel[Incoming](incoming_size)
     error = CarriedError()

@@ -1,6 +1,6 @@
-"""Peers in processes of their own, told what to do over a socket, one JSON object a line.
+"""Peers in processes of their own, controlled over a socket with one JSON object per line.
 
-A fork server that has libp2p loaded starts each in about 50 ms instead of 1.2 s.
+A fork server with libp2p loaded starts each in about 50 ms instead of 1.2 s.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ class Lines:
 
 
 def run_child(sock: socket.socket, main: Callable[..., Any], config: dict[str, Any]) -> None:
-    """What a child process does: `main(lines, config)` until that ends or the parent is gone."""
+    """Run `main(lines, config)` until it ends."""
 
     if main.__module__ == "tests.support.peers.hostile_peers":
-        logging.disable(logging.CRITICAL)  # what they do is supposed to fail
+        logging.disable(logging.CRITICAL)  # what they do should fail
 
     async def run() -> None:
         await main(Lines(trio.SocketStream(trio.socket.from_stdlib_socket(sock))), config)
 
     try:
         trio.run(run)
-    except BaseException:  # noqa: BLE001 - a child's last words; the parent sees its exit status
+    except BaseException:  # noqa: BLE001 - printed; the parent gets the exit status
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
@@ -76,7 +76,7 @@ def run_child(sock: socket.socket, main: Callable[..., Any], config: dict[str, A
 
 
 async def node(lines: Lines, config: dict[str, Any]) -> None:
-    """Our transport. `without` names a guard to take away, which shows what it is there for."""
+    """Our transport. `without` names a guard to remove, which shows that it is needed."""
     from bacalhau_p2p.transports.libp2p.transport import open_libp2p
     from tests.support.peers.guards_removed import prepare, remove
 
@@ -87,6 +87,7 @@ async def node(lines: Lines, config: dict[str, Any]) -> None:
     prepare(without)
     async with open_libp2p(identity, **config) as transport:
         remove(without, transport)
+        count_heartbeats(transport)
         transport.handle_streams(ECHO, echo)
         transport.handle_streams(HOLD, hold)
         for topic in topics:
@@ -95,7 +96,7 @@ async def node(lines: Lines, config: dict[str, Any]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_report, lines, transport)
             while (command := await lines.read()) is not None:
-                nursery.start_soon(_obey, lines, transport, command)
+                nursery.start_soon(_execute, lines, transport, command)
             nursery.cancel_scope.cancel()
 
 
@@ -111,7 +112,7 @@ async def _report(lines: Lines, transport: Any) -> None:
         await lines.write(event)
 
 
-async def _obey(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
+async def _execute(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
     from libp2p.peer.id import ID
     from multiaddr import Multiaddr
 
@@ -126,10 +127,9 @@ async def _obey(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
                     await transport.broadcast(command.get("topic", "t"), payload.encode())
             case "send":
                 await transport.send(command["peer"], command["payload"].encode())
-            case "flood":
-                with trio.move_on_after(1):
-                    for _ in range(command["count"]):
-                        await transport.send(command["peer"], bytes(command["size"]))
+            case "fill":
+                while transport.send_now(command["peer"], bytes(command["size"])):
+                    await trio.lowlevel.checkpoint()
             case "connect":
                 answer = await transport.connect(command["address"])
             case "learn":
@@ -149,13 +149,26 @@ async def _obey(lines: Lines, transport: Any, command: dict[str, Any]) -> None:
     await lines.write({"event": "answer", "id": command["id"], "answer": answer, "fault": fault})
 
 
+def count_heartbeats(transport: Any) -> None:
+    """Count the heartbeats of gossip in `transport.heartbeats`."""
+    heartbeat = transport._router.mesh_heartbeat
+    transport.heartbeats = 0
+
+    def counting() -> Any:
+        transport.heartbeats += 1
+        return heartbeat()
+
+    transport._router.mesh_heartbeat = counting
+
+
 def inspect(transport: Any) -> dict[str, Any]:
-    """What a node knows of itself."""
+    """The state of a node."""
     return {
         "peers": sorted(transport.peers),
         "addresses": list(transport.addresses),
         "counters": transport.counters,
         "mesh": len(transport._router.mesh.get("t", ())),
+        "heartbeats": transport.heartbeats,
         "borrowed": transport._swarm._inbound_limiter.borrowed_tokens,
         "sockets": sum(path.is_socket() for path in Path("/proc/self/fd").iterdir()),
     }
@@ -165,7 +178,7 @@ def inspect(transport: Any) -> dict[str, Any]:
 
 
 class Child:
-    """A child process: events in the order of their arrival, questions answered by number."""
+    """A child process: its events in order of arrival, and answers to questions by number."""
 
     def __init__(self, process: Any, lines: Lines) -> None:
         self.process = process
@@ -188,16 +201,35 @@ class Child:
         for done, _ in self._answers.values():
             done.set()
 
-    async def event(self, kind: str, patience: float = PATIENCE, **wanted: Any) -> dict[str, Any]:
-        """The next event of this kind with these values; others are passed over."""
-        with trio.fail_after(patience):
+    async def event(self, kind: str, timeout: float = PATIENCE, **wanted: Any) -> dict[str, Any]:
+        """The next event of this kind with these values; others are ignored."""
+        with trio.fail_after(timeout):
             async for event in self._events:
                 if event["event"] == kind and wanted.items() <= event.items():
                     return event
         raise AssertionError(f"the process ended before a {kind}; status {self.process.exitcode}")
 
+    async def next_event(self) -> dict[str, Any]:
+        """The next event, whatever it is."""
+        with trio.fail_after(PATIENCE):
+            return await self._events.receive()
+
+    def events_so_far(self, kind: str, **wanted: Any) -> list[dict[str, Any]]:
+        """The events of this kind with these values that have arrived and nobody took; others are dropped."""
+        arrived = []
+        while self._events.statistics().current_buffer_used:
+            arrived.append(self._events.receive_nowait())
+        return [event for event in arrived if event["event"] == kind and wanted.items() <= event.items()]
+
+    async def wait_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask the process for its state until the condition holds; returns that state."""
+        with trio.fail_after(PATIENCE):
+            while not condition(state := await self.ask("inspect")):
+                pass
+        return state
+
     async def ask(self, do: str, **arguments: Any) -> Any:
-        """The answer to a command. Raises RuntimeError with the fault's text."""
+        """The answer to a command. Raises RuntimeError with the text of a fault."""
         self._number += 1
         done, answer = self._answers[self._number] = (trio.Event(), [])
         await self._lines.write({"do": do, "id": self._number, **arguments})
@@ -209,7 +241,7 @@ class Child:
         return answer[0]["answer"]
 
     async def ended(self) -> int:
-        """Wait until the process has ended by itself; its exit status."""
+        """Wait until the process ends by itself; returns its exit status."""
         with trio.fail_after(PATIENCE):
             await trio.to_thread.run_sync(self.process.join, abandon_on_cancel=True)
         return int(self.process.exitcode)
@@ -220,7 +252,7 @@ class Child:
 
 @asynccontextmanager
 async def start(main: Callable[..., Any], **config: Any) -> AsyncIterator[Child]:
-    """Run `main` in a process of its own for the length of the block, which kills it at the end."""
+    """Run `main` in a process of its own for the length of the block; then kill it."""
     ours, theirs = socket.socketpair()
     process = _context.Process(target=run_child, args=(theirs, main, config), daemon=True)
     await trio.to_thread.run_sync(process.start)

@@ -1,3 +1,5 @@
+"""The checks that every transport must pass, with nodes in this process."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,7 @@
-"""Losing and finding peers, and what one peer can take from the others, on real processes."""
+"""Losing and finding peers, and limits on what one peer can use, with real processes.
+
+Covers `sessions` and `dialer`.
+"""
 
 from __future__ import annotations
 
@@ -23,33 +26,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_a_killed_peer_is_missed_within_a_second():
-    async with start_node() as node, start_node(bootstrap=node.addresses) as peer:
+async def test_a_killed_peer_is_disconnected_without_waiting_for_a_ping():
+    async with start_node(without="pings") as node, start_node(bootstrap=node.addresses) as peer:
         await node.event("PeerConnected", peer=peer.peer)
         peer.signal(signal.SIGKILL)
-        await node.event("PeerDisconnected", peer=peer.peer, patience=1)
+        await node.event("PeerDisconnected", peer=peer.peer)
 
 
-async def test_a_frozen_peer_is_given_up_and_comes_back_when_it_thaws():
+async def test_a_frozen_peer_is_disconnected_and_reconnects_when_it_resumes():
     async with start_node() as node, start_node(bootstrap=node.addresses) as peer:
         await node.event("PeerConnected", peer=peer.peer)
         peer.signal(signal.SIGSTOP)
-        await node.event("PeerDisconnected", peer=peer.peer, patience=8)
+        await node.event("PeerDisconnected", peer=peer.peer)
         peer.signal(signal.SIGCONT)
         await node.event("PeerConnected", peer=peer.peer)
-        await node.ask("send", peer=peer.peer, payload="awake?")
-        await peer.event("DirectFrame", payload="awake?")
+        await node.ask("send", peer=peer.peer, payload="resumed")
+        await peer.event("DirectFrame", payload="resumed")
 
 
-async def test_a_frozen_peer_that_owes_us_reading_is_given_up_too():
-    # Its socket is full, so that a polite farewell could never be written.
+async def test_a_frozen_peer_that_does_not_read_is_disconnected_too():
+    # The frames that wait for it must not delay that.
     async with start_node() as node, start_node(bootstrap=node.addresses) as peer:
         await node.event("PeerConnected", peer=peer.peer)
         await node.ask("send", peer=peer.peer, payload="opens the stream")
         await peer.event("DirectFrame")
         peer.signal(signal.SIGSTOP)
-        await node.ask("flood", peer=peer.peer, size=500_000, count=40)
-        await node.event("PeerDisconnected", peer=peer.peer, patience=10)
+        await node.ask("fill", peer=peer.peer, size=500_000)
+        await node.event("PeerDisconnected", peer=peer.peer)
 
 
 async def test_a_bootstrap_peer_that_starts_later_is_found_and_start_up_does_not_wait():
@@ -71,7 +74,7 @@ async def test_a_bootstrap_peer_that_restarts_is_found_again():
             await node.event("PeerDisconnected", peer=first)
 
 
-async def test_a_list_of_bootstrap_peers_may_contain_ourselves():
+async def test_the_bootstrap_peers_may_include_the_node_itself():
     port = free_port()
     own = Identity.generate(bytes.fromhex(SEED)).peer_id
     address = f"/ip4/127.0.0.1/tcp/{port}"
@@ -112,9 +115,9 @@ async def test_a_banned_peer_stays_out_and_others_do_not():
         await bad.event("PeerDisconnected", peer=node.peer)
         await bad.ask("learn", peer=node.peer, addresses=node.addresses)
         with pytest.raises(RuntimeError, match="PeerUnreachable"):
-            await bad.ask("send", peer=node.peer, payload="let me in")
+            await bad.ask("send", peer=node.peer, payload="banned")
         with pytest.raises(RuntimeError, match="banned"):
-            await node.ask("send", peer=bad.peer, payload="no")
+            await node.ask("send", peer=bad.peer, payload="banned too")
         await good.ask("send", peer=node.peer, payload="hello")
         await node.event("DirectFrame", peer=good.peer, payload="hello")
 
@@ -137,20 +140,20 @@ async def test_one_peer_cannot_take_all_streams():
         assert 50 <= (await hog.event("finished"))["kept"] <= 64
         async with start_node(bootstrap=node.addresses) as other:
             await other.event("PeerConnected", peer=node.peer)
-            await other.ask("send", peer=node.peer, payload="room for me?")
-            await node.event("DirectFrame", peer=other.peer, payload="room for me?")
+            await other.ask("send", peer=node.peer, payload="hello")
+            await node.event("DirectFrame", peer=other.peer, payload="hello")
 
 
 async def test_one_peer_cannot_take_many_connections():
     async with start_node() as node:
         config = {"address": node.addresses[0], "count": 12}
         async with start(hostile_peers.connection_hog, **config) as hog:
-            assert (await hog.event("finished"))["kept"] <= 4
+            for _ in range(config["count"] - 4):
+                await hog.event("closed")
 
 
 async def test_half_open_connections_do_not_keep_newcomers_out():
-    async with start_node() as node, start_node() as newcomer:
+    async with start_node(without="handshake timeout") as node, start_node() as newcomer:
         async with start(hostile_peers.half_open, address=node.addresses[0], count=200):
-            with trio.fail_after(3):
-                await newcomer.ask("connect", address=node.addresses[0])
+            await newcomer.ask("connect", address=node.addresses[0])
         assert (await node.ask("inspect"))["counters"]["handshakes_dropped"] > 0

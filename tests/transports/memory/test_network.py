@@ -1,4 +1,7 @@
-"""The in-memory transport: covers every module of `bacalhau_p2p/transports/memory`."""
+"""The in-memory transport.
+
+Covers also `connections`, `delivery_queue`, `endpoint`, `links`, `streams` and `memory.transport`.
+"""
 
 from __future__ import annotations
 

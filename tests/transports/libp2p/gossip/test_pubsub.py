@@ -1,0 +1,198 @@
+"""Gossip between our nodes, and with py-libp2p's own gossipsub. Covers also `router` and `writer`."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.tools.anyio_service import background_trio_service
+from multiaddr import Multiaddr
+
+from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.testing.transports import TOPIC, broadcast_until_received, expect, open_connected
+from bacalhau_p2p.transports.interface import Broadcast, PeerConnected
+from bacalhau_p2p.transports.libp2p.gossip import pubsub
+from bacalhau_p2p.transports.libp2p.gossip.pubsub import PAUSE_AFTER
+from bacalhau_p2p.transports.libp2p.gossip.writer import encode_rpc
+from bacalhau_p2p.transports.libp2p.transport import open_libp2p
+from tests.support.peers.gossip_messages import signed_message
+from tests.support.peers.stock_peers import stream_on
+
+pytestmark = pytest.mark.network
+
+PATIENCE = 20
+
+
+async def test_messages_of_one_author_arrive_in_order():
+    payloads = [b"%d" % number for number in range(5 * PAUSE_AFTER)]
+    async with open_connected(open_libp2p) as (author, listener):
+        for payload in payloads:
+            await author.broadcast(TOPIC, payload)
+        assert [(await expect(listener, Broadcast)).payload for _ in payloads] == payloads
+
+
+async def test_passing_on_a_message_with_a_wrong_signature_is_an_offence():
+    pair = create_new_key_pair()
+    forged = signed_message(pair, b"forged", seqno=1)
+    forged.signature = bytes(64)
+    good = signed_message(pair, b"good", seqno=2)
+    async with open_libp2p(Identity.generate()) as transport:
+        await transport.subscribe(TOPIC)
+        async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
+            for message in (forged, good):
+                await stream.write(encode_rpc(rpc_pb2.RPC(publish=[message])))
+            heard = await expect(transport, Broadcast)
+        assert heard == Broadcast(ID.from_pubkey(pair.public_key).to_base58(), TOPIC, b"good")
+        assert transport.counters["offences"] == transport.counters["gossip_faults"] == 1
+
+
+async def test_a_message_in_the_nodes_own_name_is_not_delivered():
+    pair = create_new_key_pair(bytes(31) + b"1")
+    async with open_libp2p(Identity.generate(bytes(31) + b"1")) as transport:
+        await transport.subscribe(TOPIC)
+        async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
+            ours, another = signed_message(pair, b"ours"), signed_message(create_new_key_pair(), b"another")
+            for message in (ours, another):
+                await stream.write(encode_rpc(rpc_pb2.RPC(publish=[message])))
+            assert (await expect(transport, Broadcast)).payload == b"another"
+
+
+async def test_a_repeated_message_is_delivered_once():
+    pair = create_new_key_pair()
+    async with open_libp2p(Identity.generate()) as transport:
+        await transport.subscribe(TOPIC)
+        async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
+            for number in (1, 1, 2):
+                await stream.write(
+                    encode_rpc(rpc_pb2.RPC(publish=[signed_message(pair, b"%d" % number, seqno=number)]))
+                )
+            assert [(await expect(transport, Broadcast)).payload for _ in range(2)] == [b"1", b"2"]
+
+
+async def test_a_flood_of_gossip_does_not_starve_other_tasks():
+    """Even when it arrives in one read."""
+    pair = create_new_key_pair()
+    count = 20 * PAUSE_AFTER
+    flood = rpc_pb2.RPC(publish=[signed_message(pair, b"x", seqno=number) for number in range(count)])
+    async with open_libp2p(Identity.generate()) as transport:
+        await transport.subscribe(TOPIC)
+        batches = []
+        async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
+            await stream.write(encode_rpc(flood))
+            with trio.fail_after(PATIENCE):
+                while sum(batches) < count:
+                    await transport.incoming.receive()
+                    batches.append(1 + transport.incoming.statistics().current_buffer_used)
+                    for _ in range(batches[-1] - 1):
+                        transport.incoming.receive_nowait()
+        assert max(batches) <= 2 * PAUSE_AFTER
+
+
+async def test_large_and_small_broadcasts_to_one_neighbour_are_not_mixed():
+    """Small ones are written at once and large ones wait for the window; none may split another."""
+    sizes = [300_000, 10, 500_000, 20, 30, 400_000, 40]
+    payloads = [secrets.token_bytes(size) for size in sizes]
+    async with open_connected(open_libp2p) as (author, listener):
+        for payload in payloads:
+            await author.broadcast(TOPIC, payload)
+            await author.send(listener.peer_id, b"a frame between")
+        heard = {(await expect(listener, Broadcast)).payload for _ in payloads}
+        assert heard == set(payloads)
+        assert "gossip_faults" not in listener.counters
+
+
+async def test_large_messages_replayed_to_a_newcomer_do_not_garble_those_sent_meanwhile():
+    payloads = [bytes([number]) * 400_000 for number in range(6)]
+    async with open_libp2p(Identity.generate()) as author, open_libp2p(Identity.generate()) as listener:
+        await author.subscribe(TOPIC)
+        for payload in payloads[:3]:
+            await author.broadcast(TOPIC, payload)
+        await listener.subscribe(TOPIC)
+        await listener.connect(author.addresses[0])
+        await expect(author, PeerConnected)
+        for payload in payloads[3:]:
+            await author.broadcast(TOPIC, payload)
+        heard = {(await expect(listener, Broadcast)).payload for _ in payloads}
+        assert heard == set(payloads)
+
+
+async def test_gossip_moves_to_another_connection_when_its_own_is_lost():
+    async with open_connected(open_libp2p) as (one, other):
+        swarm, peer = one._swarm, ID.from_base58(other.peer_id)
+        first = swarm.get_connections(peer)[0]
+        await swarm.dial_addr(Multiaddr(other.addresses[0]), peer)
+        assert len(swarm.get_connections(peer)) == 2
+        await first.close()
+        for author, listener in ((one, other), (other, one)):
+            heard = await broadcast_until_received(author, listener, b"still there")
+            assert heard.author == author.peer_id
+        assert set(one.peers) == {other.peer_id}
+
+
+async def test_messages_of_a_neighbour_above_its_rate_are_dropped(monkeypatch):
+    monkeypatch.setattr(pubsub, "BURST", 5.0)
+    monkeypatch.setattr(pubsub, "RATE", 0.0)
+    pair = create_new_key_pair()
+    flood = [signed_message(pair, b"%d" % number, seqno=number) for number in range(8)]
+    async with open_libp2p(Identity.generate()) as transport:
+        await transport.subscribe(TOPIC)
+        async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
+            await stream.write(encode_rpc(rpc_pb2.RPC(publish=flood)))
+            received = [(await expect(transport, Broadcast)).payload for _ in range(5)]
+            assert received == [b"0", b"1", b"2", b"3", b"4"]
+            with trio.fail_after(PATIENCE):
+                while transport.counters.get("broadcasts_refused", 0) < 3:
+                    await trio.lowlevel.checkpoint()
+
+
+# --- with py-libp2p's own ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def stock_gossip():
+    """A py-libp2p host that is subscribed to TOPIC, its pubsub and its subscription."""
+    host = new_host(create_new_key_pair(secrets.token_bytes(32)))
+    gossip = GossipSub(["/meshsub/1.1.0"], 6, 4, 12, heartbeat_interval=1)
+    stock_pubsub = Pubsub(host, gossip)
+    async with background_trio_service(stock_pubsub), background_trio_service(gossip):
+        await stock_pubsub.wait_until_ready()
+        subscription = await stock_pubsub.subscribe(TOPIC)
+        async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+            yield host, stock_pubsub, subscription
+
+
+@pytest.mark.parametrize("we_dial", [True, False])
+async def test_gossip_with_a_stock_peer_goes_both_ways(we_dial):
+    async with (
+        stock_gossip() as (host, stock_pubsub, subscription),
+        open_libp2p(Identity.generate()) as transport,
+    ):
+        await transport.subscribe(TOPIC)
+        with trio.fail_after(PATIENCE):
+            if we_dial:
+                await transport.connect(str(host.get_addrs()[0]))
+            else:
+                await host.connect(info_from_p2p_addr(Multiaddr(transport.addresses[0])))
+            our_id = ID.from_base58(transport.peer_id)
+            await stock_pubsub.wait_for_peer(our_id, PATIENCE)
+            await stock_pubsub.wait_for_subscription(our_id, TOPIC, PATIENCE)
+            heard = None
+            while heard is None:  # a publish before its heartbeat has added us to its mesh is lost
+                await stock_pubsub.publish(TOPIC, b"from py-libp2p")
+                with trio.move_on_after(0.5):
+                    heard = await expect(transport, Broadcast)
+            assert heard == Broadcast(host.get_id().to_base58(), TOPIC, b"from py-libp2p")
+            await transport.broadcast(TOPIC, b"from us")
+            while (message := await subscription.get()).data != b"from us":
+                pass
+            assert message.from_id == our_id.to_bytes()
+        await transport.disconnect(host.get_id().to_base58())
