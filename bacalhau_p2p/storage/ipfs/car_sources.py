@@ -41,10 +41,8 @@ class CarSource(Protocol):
         ...
 
 
-class KuboSource:
-    """A kubo node by its RPC. Content that it does not hold it searches for in the IPFS network."""
-
-    kind = "kubo"
+class _ServiceSource:
+    """A source behind an HTTP service of the operator's choice."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -52,6 +50,12 @@ class KuboSource:
     @property
     def host(self) -> str:
         return self._service.host
+
+
+class KuboSource(_ServiceSource):
+    """A kubo node by its RPC. Content that it does not hold it searches for in the IPFS network."""
+
+    kind = "kubo"
 
     async def has(self, cid: CID) -> bool:
         query = {"arg": str(cid), "offline": "true"}
@@ -73,17 +77,10 @@ class KuboSource:
         return self._service.stream("POST", "/api/v0/dag/export", query=query, headers={}, limit=limit)
 
 
-class GatewaySource:
+class GatewaySource(_ServiceSource):
     """A trustless gateway."""
 
     kind = "gateway"
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @property
-    def host(self) -> str:
-        return self._service.host
 
     async def has(self, cid: CID) -> bool:
         """False: a gateway does not say what it holds."""
