@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -11,15 +13,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bacalhau_p2p.api.error_responses import error_response
 from bacalhau_p2p.errors import ApiError
 
-_LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
+_OWN_PAGES = frozenset({"", "none", "same-origin"})
+"""Values of `Sec-Fetch-Site` without a foreign page: no browser, its address bar, and the API itself."""
 
 
 class AccessControl:
     """Passes on requests with the API token or, when there is no token, requests to this machine.
 
-    Requests of web pages are refused even when a browser on this machine sends them: they have a
-    foreign `Origin`, or after DNS rebinding a foreign `Host`. With `gateway`, everybody may read
-    content: such a request is marked as `public` and gets only what is stored on the node.
+    Requests of web pages are refused even when a browser on this machine sends them: they have a foreign
+    `Sec-Fetch-Site` or `Origin`, or after DNS rebinding a foreign `Host`. With `gateway`, everybody may
+    read content: such a request is marked as `public` and gets only what is stored on the node.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, gateway: bool = False) -> None:
@@ -43,11 +47,29 @@ class AccessControl:
                 return ApiError("missing or wrong API token; set BACALHAU_P2P_API_TOKEN", status=401)
         elif not _is_local(host):
             return ApiError(f"host {host!r} is not allowed; without a token only local hosts are", status=403)
-        if origin and urlsplit(origin).netloc != host:
+        if origin and _netloc(origin) != host:
             return ApiError(f"requests from web pages of {origin} are not allowed", status=403)
+        if headers.get("sec-fetch-site", "").lower() not in _OWN_PAGES:
+            return ApiError("requests from pages of other web sites are not allowed", status=403)
         return None
 
 
 def _is_local(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    return name in _LOCAL_NAMES or name.startswith("127.")
+    """Whether this is `localhost` or a loopback address; names that merely look like one are not."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match[1] or match[2]
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return ""

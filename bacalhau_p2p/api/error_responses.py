@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -24,6 +26,7 @@ from bacalhau_p2p.errors import (
 )
 from bacalhau_p2p.model.api_errors import error_to_json
 from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.text import printable
 
 log = get_logger(__name__)
 
@@ -43,11 +46,22 @@ _STATUS: dict[type[BacalhauError], int] = {
 
 
 def error_response(error: BacalhauError) -> Response:
-    """The response for an error: an ApiError's own status, else the one of its class, else 500."""
+    """The response for an error: an ApiError's own status, else the one of its class, else 500.
+
+    Errors quote what they were given, so their text is made printable: it may not even be encodable.
+    """
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if isinstance(error, ApiError) and error.status:
         status = error.status
-    return JSONResponse(error_to_json(error), status_code=status)
+    return JSONResponse(_printable(error_to_json(error)), status_code=status)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value, keep_lines=True)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def add_error_handlers(app: FastAPI) -> None:

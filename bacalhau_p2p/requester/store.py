@@ -137,6 +137,8 @@ class RequesterStore:
         """The id that begins so. Raises UnknownJob, AmbiguousID."""
         if not prefix:
             raise UnknownJob("no job id given")
+        if not prefix.isascii():  # as all ids are; an ASCII ceiling can always be stored
+            raise UnknownJob(f"no job {prefix!r}")
         ceiling = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         with closing(
             self.db.execute(

@@ -47,6 +47,64 @@ async def test_web_pages_and_foreign_hosts_are_refused(headers, message):
         assert (answer.status_code, answer.json()) == (403, {"Error": message, "Code": "ApiError"})
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.evil.com",
+        "127.0.0.1.evil.com:1234",
+        "localhost.evil.com",
+        "evil.com@127.0.0.1:1234",
+        "127.0.0.1:1234@evil.com",
+        "127.0.0.1:x",
+        "[127.0.0.1",
+        "[::1",
+        "[::1%lo]",
+        "0.0.0.0",
+        "2130706433",
+        "127.1",
+        "",
+    ],
+)
+async def test_a_host_that_only_looks_local_is_refused(host):
+    async with client() as http:
+        answer = await http.put("/", headers={"Host": host, "Origin": f"http://{host}"})
+        assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://127.0.0.1:1234@evil.com", "//"])
+async def test_an_origin_that_is_no_url_is_refused(origin):
+    async with client() as http:
+        assert (await http.get("/", headers={"Origin": origin})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [
+        ("cross-site", 403),
+        ("same-site", 403),
+        ("Cross-Site", 403),
+        ("x", 403),
+        ("same-origin", 200),
+        ("none", 200),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("token", ["", "secret"])
+async def test_pages_of_other_sites_may_not_even_read(site, status, method, token):
+    """An `<img>` sends no Origin, and `/ipfs/CID?provider=` or `?wait=` would make the node work."""
+    headers = {"Sec-Fetch-Site": site, "Authorization": f"Bearer {token}"}
+    async with client(token) as http:
+        answer = await http.request(method, "/ipfs/bafy?provider=/ip4/192.0.2.1/tcp/1", headers=headers)
+        assert answer.status_code == status
+
+
+async def test_an_open_gateway_shows_stored_content_to_pages_of_other_sites():
+    async with client(gateway=True) as http:
+        headers = {"Sec-Fetch-Site": "cross-site"}
+        assert (await http.get("/ipfs/bafy", headers=headers)).text == "public"
+        assert (await http.get("/api/v1/agent/node", headers=headers)).status_code == 403
+
+
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "secret", "Basic secret"])
 async def test_a_wrong_token_is_refused(authorization):
     async with client("secret") as http:

@@ -5,6 +5,7 @@ Covers `app` and `error_responses`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -12,6 +13,8 @@ import pytest
 from httpx import ASGITransport
 
 from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.api.error_responses import error_response
+from bacalhau_p2p.errors import Fault, InvalidJob
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.testing.network import open_network
 
@@ -40,12 +43,49 @@ async def http(node) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", f"{JOBS}/x?wait=soon", 422, "parameter wait: Input should be a valid number"),
         ("GET", f"{JOBS}?next_token=-1", 400, "invalid next_token '-1'"),
         ("GET", f"{JOBS}?next_token={'9' * 19}", 400, "invalid next_token"),
+        ("GET", f"{JOBS}?next_token=%D9%A1", 400, "invalid next_token"),
     ],
 )
 async def test_a_wrong_request_says_what_is_wrong(http, method, path, status, message):
     answer = await http.request(method, path)
     assert (answer.status_code, answer.json()["Code"]) == (status, "ApiError")
     assert answer.json()["Error"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    "job_id", ["%ED%9F%BF", "%F4%8F%BF%BF", "a%00b", "%25", "'%20OR%201=1--", "a" * 60_000]
+)
+@pytest.mark.parametrize("suffix", ["", "/executions", "/results"])
+async def test_any_text_may_be_asked_for_as_a_job(http, job_id, suffix):
+    answer = await http.get(f"{JOBS}/{job_id}{suffix}")
+    assert (answer.status_code, answer.json()["Code"]) == (404, "UnknownJob")
+    assert (await http.get(f"{JOBS}?id_prefix={job_id}")).json()["Items"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"\ud800": 1}',
+        rb'{"IdempotencyToken": "\ud800", "Job": {"Tasks": [{"Engine": {"Type": "noop"}}]}}',
+        rb'{"Job": {"Tasks": [{"Engine": {"Type": "\ud800"}}]}}',
+        rb'{"Job": {"Name": "\udfff", "Tasks": [{"Engine": {"Type": "noop"}}]}}',
+        rb'{"Job": {"Labels": {"\ud800": "x"}, "Tasks": [{"Engine": {"Type": "noop"}}]}}',
+    ],
+)
+async def test_a_lone_surrogate_is_a_fault_of_the_request(http, body):
+    answer = await http.put(JOBS, content=body)
+    assert (answer.status_code, answer.json()["Code"]) == (400, "InvalidJob")
+
+
+async def test_the_text_of_an_error_obeys_no_terminal():
+    fault = Fault("Labels.\ud800", "\x1b[2J\u202ex\ny")
+    answer = error_response(InvalidJob([fault]))
+    shown = "Labels.\ufffd: \ufffd[2J\ufffdx\ny"
+    assert json.loads(answer.body) == {
+        "Error": shown,
+        "Code": "InvalidJob",
+        "Faults": [{"Path": "Labels.\ufffd", "Problem": "\ufffd[2J\ufffdx\ny"}],
+    }
 
 
 async def test_a_method_that_is_not_allowed_names_those_that_are(http):
