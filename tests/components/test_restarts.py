@@ -1,4 +1,7 @@
-"""Nodes that stop and start again: nothing that was promised is forgotten, and nothing is done twice."""
+"""Nodes that stop and start again forget nothing that they promised, and do nothing twice.
+
+Covers the services of both components, `requester.service` and `compute.service`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
@@ -22,7 +26,7 @@ JOB = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}}]}
 
 
 class Held(NoopExecutor):
-    """Waits for `go` before it runs."""
+    """Runs when `go` is set."""
 
     def __init__(self, *, going: bool = False, survives: bool = False) -> None:
         self.started, self.go = trio.Event(), trio.Event()
@@ -46,8 +50,8 @@ class Held(NoopExecutor):
         return await super().run(request) if self.survives else None
 
 
-class Lives:
-    """Nodes by name, each with its identity and folder over all its lives."""
+class Network:
+    """Starts nodes by name. A node keeps its identity and data directory when it starts again."""
 
     def __init__(self, folder: Path) -> None:
         self.memory_network = MemoryNetwork(notice_after=0.1)
@@ -68,114 +72,117 @@ class Lives:
 
 
 @pytest.fixture
-def lives(tmp_path):
-    return Lives(tmp_path)
+def network(tmp_path):
+    return Network(tmp_path)
 
 
-async def test_a_restarted_compute_node_runs_its_execution_again_and_delivers(lives):
+async def test_a_restarted_compute_node_runs_its_execution_again_and_delivers(network):
     first, second = Held(), Held(going=True)
     with trio.fail_after(30):
-        async with lives.node("requester", requester=True) as requester:
-            async with lives.node("compute", first):
+        async with network.node("requester", requester=True) as requester:
+            async with network.node("compute", first):
                 await requester.wait_for_compute_nodes(1)
                 job = await requester.submit(JOB)
                 await first.started.wait()
-            async with lives.node("compute", second):
+            async with network.node("compute", second):
                 result = await job.wait_result()
             assert (result.stdout, len(requester.requester.executions(job.id))) == (b"hello\n", 1)
             assert (first.runs, second.runs) == (1, 1)
 
 
-async def test_a_run_that_outlived_its_node_is_not_run_again(lives):
+async def test_a_run_that_outlived_its_node_is_not_repeated(network):
     first, second = Held(), Held(survives=True)
     with trio.fail_after(30):
-        async with lives.node("requester", requester=True) as requester:
-            async with lives.node("compute", first) as compute:
+        async with network.node("requester", requester=True) as requester:
+            async with network.node("compute", first) as compute:
                 await requester.wait_for_compute_nodes(1)
                 job = await requester.submit(JOB)
                 await first.started.wait()
                 executions = compute.settings.data_dir / "executions"
                 (folder,) = executions.iterdir()
-            # The node took its folders away in order; a killed one would have left them for the container.
+            # The node stopped in order and removed its folders; a killed one leaves them to the container.
             (folder / "results").mkdir(parents=True)
-            async with lives.node("compute", second):
+            async with network.node("compute", second):
                 result = await job.wait_result()
             assert result.stdout == b"hello\n"
             assert (second.reattached, second.runs) == (1, 0)
 
 
-async def test_a_result_waits_for_a_requester_that_is_away(lives):
+async def test_a_result_waits_for_a_requester_that_is_away(network):
     held = Held()
     with trio.fail_after(30):
-        async with lives.node("compute", held) as compute:
-            async with lives.node("requester", requester=True) as requester:
+        async with network.node("compute", held) as compute:
+            async with network.node("requester", requester=True) as requester:
                 await requester.wait_for_compute_nodes(1)
                 job_id = (await requester.submit(JOB)).id
                 await held.started.wait()
             held.go.set()
             machine = compute._compute.machine
-            while not any(e.sealed for e in machine.executions.values()):  # noqa: ASYNC110
-                await trio.sleep(0.01)
-            async with lives.node("requester", requester=True) as requester:
+            while not any(e.sealed for e in machine.executions.values()):
+                await compute._compute._ticked.wait()
+            async with network.node("requester", requester=True) as requester:
                 result = await requester.job(job_id).wait_result()
                 assert result.stdout == b"hello\n"
                 assert held.runs == 1
 
 
-async def test_pins_of_executions_that_are_gone_are_given_back(lives, tmp_path):
+async def test_pins_of_forgotten_executions_are_removed_at_the_start(network, tmp_path):
     (tmp_path / "result").write_text("of an execution that was forgotten\n")
-    async with lives.node("compute") as node:
+    async with network.node("compute") as node:
         added = await node.content.add(tmp_path / "result", pin_owner="execution:e-gone")
         await node.content.pin(added.cid, "published:e-gone")
-    async with lives.node("compute") as node:
+    async with network.node("compute") as node:
         assert [pin.owner for pin in await node.content.pins(added.cid)] == ["published:e-gone"]
 
 
-async def test_a_drained_node_gives_its_work_to_others_at_once(lives):
+async def test_a_drained_node_hands_its_work_to_others_at_once(network):
     held, other = Held(), Held(going=True)
     with trio.fail_after(30):
-        async with lives.node("requester", requester=True) as requester:
-            async with lives.node("held", held) as stopping:
+        async with network.node("requester", requester=True) as requester:
+            async with network.node("held", held) as stopping:
                 await requester.wait_for_compute_nodes(1)
                 job = await requester.submit(JOB)
                 await held.started.wait()
-                async with lives.node("other", other):
+                async with network.node("other", other):
                     await requester.wait_for_compute_nodes(2)
                     await stopping.drain(0)
                     result = await job.wait_result()
             states = {e.node_id: e.state for e in requester.requester.executions(job.id)}
             assert states == {
-                lives.identities["held"].peer_id: ExecutionState.LOST,
-                lives.identities["other"].peer_id: ExecutionState.COMPLETED,
+                network.identities["held"].peer_id: ExecutionState.LOST,
+                network.identities["other"].peer_id: ExecutionState.COMPLETED,
             }
             assert result.stdout == b"hello\n"
 
 
-async def test_draining_waits_for_what_runs(lives):
+async def test_draining_waits_for_what_runs(network):
     held = Held()
     with trio.fail_after(30):
-        async with lives.node("requester", requester=True) as requester, lives.node("held", held) as stopping:
+        async with (
+            network.node("requester", requester=True) as requester,
+            network.node("held", held) as stopping,
+        ):
             await requester.wait_for_compute_nodes(1)
             job = await requester.submit(JOB)
             await held.started.wait()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stopping.drain, 20)
-                await trio.sleep(0.05)
+                await trio.testing.wait_all_tasks_blocked()
                 held.go.set()
             assert (await job.wait_result()).stdout == b"hello\n"
 
 
-async def test_a_submission_said_again_is_one_job_and_answered_when_it_is_kept(lives):
-    async with lives.node("requester", requester=True) as requester:
+async def test_a_repeated_submission_is_one_job_and_is_answered_when_it_is_committed(network):
+    async with network.node("requester", requester=True) as requester:
         answers: list[str] = []
 
         async def submit() -> None:
             job = await requester.submit(JOB, idempotency_token="token")
-            assert requester.requester.job(job.id).id == job.id, "answered before it was kept"
+            assert requester.requester.job(job.id).id == job.id, "answered before it was committed"
             answers.append(job.id)
 
-        with trio.CancelScope() as broken_off:
-            broken_off.cancel()
+        with trio.CancelScope() as cancelled:
+            cancelled.cancel()
             await submit()
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -184,12 +191,12 @@ async def test_a_submission_said_again_is_one_job_and_answered_when_it_is_kept(l
         assert answers == [job.id] * 3
 
 
-async def test_submissions_said_twice_at_once_are_answered_when_the_job_is_kept(lives):
-    async with lives.node("requester", requester=True) as requester:
+async def test_two_submissions_at_once_with_one_token_are_answered_when_the_job_is_committed(network):
+    async with network.node("requester", requester=True) as requester:
 
         async def submit() -> None:
             job = await requester.submit(JOB, idempotency_token="token")
-            assert requester.requester.job(job.id).id == job.id, "answered before it was kept"
+            assert requester.requester.job(job.id).id == job.id, "answered before it was committed"
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(submit)
@@ -197,11 +204,11 @@ async def test_submissions_said_twice_at_once_are_answered_when_the_job_is_kept(
         assert len(requester.requester.jobs(limit=10).jobs) == 1
 
 
-async def test_nothing_is_left_in_the_mail_when_all_is_said(lives):
+async def test_no_message_is_left_in_flight_after_a_job(network):
     with trio.fail_after(30):
         async with (
-            lives.node("requester", requester=True) as requester,
-            lives.node("compute", Held(going=True)) as compute,
+            network.node("requester", requester=True) as requester,
+            network.node("compute", Held(going=True)) as compute,
         ):
             await requester.wait_for_compute_nodes(1)
             await (await requester.submit(JOB)).wait_result()

@@ -1,4 +1,4 @@
-"""How long people wait for a simulation; nothing inside one knows of it."""
+"""Real time, for reports. Nothing inside a simulation reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from time import perf_counter
 
 
 class Stopwatch:
-    """Runs from its making."""
+    """Starts when it is made."""
 
     def __init__(self) -> None:
         self._since = perf_counter()

@@ -1,6 +1,6 @@
-"""Every run of the suite also tries seeds that nobody has tried, so that nothing is fitted to known ones.
+"""Every run of the suite also tries fresh seeds, so that nothing is fitted to known ones.
 
-A seed that fails here belongs into `regressions.txt`. The terminal summary prints the seeds.
+The terminal summary prints the seeds. Add a seed that fails to `regressions.txt`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fresh(record_property):
     return draw
 
 
-def test_every_promise_is_kept_in_worlds_that_nobody_has_seen(fresh):
+def test_every_promise_is_kept_in_fresh_worlds(fresh):
     tally = campaign(fresh("scripts/simulate", MACHINES), MACHINES)
     assert [f"scripts/simulate --seed {seed}: {what}" for seed, what in tally.violations] == []
 
@@ -45,20 +45,20 @@ def test_every_promise_is_kept_in_worlds_that_nobody_has_seen(fresh):
     ],
     ids=["with inputs", "returning"],
 )
-def test_every_promise_is_kept_in_other_worlds_that_nobody_has_seen(fresh, kind, plan_of, runs):
+def test_every_promise_is_kept_in_fresh_worlds_of_a_special_kind(fresh, kind, plan_of, runs):
     first = fresh(kind, runs)
     for seed in range(first, first + runs):
         outcome = World(plan_of(seed)).run()
         assert outcome.violation is None, f"{kind} with seed {seed}: {outcome.violation}\n{outcome.plan}"
 
 
-def test_every_promise_is_kept_by_whole_nodes_in_worlds_that_nobody_has_seen(fresh):
+def test_every_promise_is_kept_by_whole_nodes_in_fresh_worlds(fresh):
     first = fresh("scripts/simulate --services", SERVICES)
     for seed in range(first, first + SERVICES):
         run_world(seed)
 
 
-def test_every_promise_is_kept_after_power_cuts_that_nobody_has_seen(fresh, tmp_path):
+def test_every_promise_is_kept_after_fresh_power_cuts(fresh, tmp_path):
     seed = fresh("tests.simulation.power")
     findings = cut(record(seed, tmp_path / "work"), CUTS, resume=2)
     assert findings.cuts == CUTS

@@ -1,4 +1,4 @@
-"""Nodes whose machines lose power: what was told is kept, and a store that is careless is noticed."""
+"""Nodes whose machines lose power keep what they promised, and a careless store is noticed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.simulation.power.recording import record
 from tests.simulation.power.trace import Kind, Operation
 
 
-def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_path):
+def test_after_a_power_cut_anywhere_promises_hold_and_the_network_goes_on(tmp_path):
     findings = cut(record(1, tmp_path / "work"), 200, resume=6)
     assert (findings.cuts, findings.resumed) == (200, 6)
     assert findings.kinds.keys() == {loss.value for loss in Loss}
@@ -24,7 +24,7 @@ def test_after_a_power_cut_anywhere_what_was_told_is_there_and_all_goes_on(tmp_p
 
 
 def careless(level):
-    """In place of `Connection.execute`: every commit that should be power safe is at this level."""
+    """Every commit that should be power safe is at this level of `PRAGMA synchronous`."""
     execute = Connection.execute
 
     def instead(self, statement, *rest, **named):

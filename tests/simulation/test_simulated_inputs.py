@@ -1,4 +1,4 @@
-"""Networks whose jobs have inputs: nodes look before they bid, and no promise is broken by it."""
+"""Networks whose jobs have inputs: nodes inspect them before they bid, and no promise is broken by it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tests.simulation.worlds.world import World
 WORLDS = range(1, 41)
 
 
-def test_every_promise_is_kept_where_nodes_look_before_they_bid():
+def test_every_promise_is_kept_where_nodes_inspect_inputs_before_they_bid():
     struck: Counter[str] = Counter()
     ends: Counter[str] = Counter()
-    looks = 0
+    inspected = 0
     for seed in WORLDS:
         world = World(with_inputs(expand(seed)))
         outcome = world.run()
         assert outcome.violation is None, f"{outcome.violation}\n{outcome.plan}"
         struck += outcome.struck
         ends += Counter(world.users.ends())
-        looks += sum(node.engine.inspections for node in world.nodes.values())
-    assert looks >= 200
+        inspected += sum(node.engine.inspections for node in world.nodes.values())
+    assert inspected >= 200
     assert struck["inspect: hang"] >= 5
     assert ends["Completed"] >= 40

@@ -1,4 +1,4 @@
-"""Whole networks of the real machines keep every promise, and the simulator would notice if they did not."""
+"""Networks of the real machines keep every promise, and the simulator notices code that does not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 from tests.simulation.__main__ import main
 from tests.simulation.checks import jobs as job_checks
 from tests.simulation.mutants import MUTANTS, mutated
-from tests.simulation.plans.expand import POINTS, expand, returning
+from tests.simulation.plans.expand import expand, returning
+from tests.simulation.plans.faults import POINTS
 from tests.simulation.plans.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
 from tests.simulation.plans.rng import rng_for
 from tests.simulation.worlds.campaign import campaign
@@ -27,7 +28,7 @@ from tests.simulation.worlds.world import World
 
 RUNS = 100
 RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519)
-"""Seeds that take rows which few others take."""
+"""Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Preparing + DeadlinePassed",
     "compute Preparing + RoomLost",
@@ -45,7 +46,7 @@ NOT_TAKEN_HERE = {
 }
 """Rows that no world takes, or none that is quick to run; `tests/requester` and `tests/compute` test each."""
 RARE = {"compute Expired"}
-"""States that take a day of a world's time: not in every handful of seeds."""
+"""States that are reached only after a day of a world's time."""
 WHOLE_DAY = 688
 """The seed of a world whose requester leaves for good while its job runs."""
 REGRESSIONS = [
@@ -83,9 +84,9 @@ CAUGHT_BY = {
     "run again what still runs": 33,
     "send no heartbeats": 18,
 }
-"""A seed that is known to show the mutant; others show it in the first seed or two."""
+"""A seed that shows the mutant. The others are shown by seed 1."""
 SOONER_OR_LATER = 1000
-"""Worlds within which each mutant must be found."""
+"""Number of worlds within which each mutant must be found."""
 
 
 SMALL = Plan(
@@ -95,7 +96,7 @@ SMALL = Plan(
     heal_at=60.0,
     mild=True,
 )
-"""One job that a short absence of anybody is no excuse for."""
+"""One job that must complete whichever node is away for a short time."""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_jobs_come_to_every_end(tally):
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)
-def test_what_failed_once_does_not_fail_again(seed):
+def test_a_seed_that_failed_once_passes(seed):
     assert World(expand(seed)).run().violation is None
 
 
@@ -131,7 +132,7 @@ RETURNING = range(1, 41)
 
 
 def test_a_container_whose_node_is_back_within_a_minute_runs_once():
-    """Other nodes are at hand, and jobs complete with what the first runs gave."""
+    """Other nodes are free, and the jobs complete with the results of the first runs."""
     struck: Counter[str] = Counter()
     for seed in RETURNING:
         world = World(returning(seed, rng_for(seed, "plan")))
@@ -144,7 +145,7 @@ def test_a_container_whose_node_is_back_within_a_minute_runs_once():
 
 def test_a_container_that_is_run_again_too_soon_is_noticed():
     def without_its_other_promise(seed):
-        """Whether it is noticed at the end of the world, and not only as it happens."""
+        """Whether it is noticed at the end of the world, and not only when it happens."""
         with (
             mutated("give up containers as anything else"),
             mock.patch.object(job_checks, "LOST_CONTACT", "?"),
@@ -157,7 +158,7 @@ def test_a_container_that_is_run_again_too_soon_is_noticed():
 
 @pytest.mark.parametrize("power", [False, True])
 def test_a_job_completes_wherever_in_a_commit_a_node_dies(power):
-    """Every place on the way of one job, one after the other; no execution is lost by it."""
+    """At every place on the way of one job, one after the other. No execution is lost."""
     struck = 0
     for node, point, commit in itertools.product(("r0", "c1"), POINTS, range(1, 12)):
         fault = CrashPoint(node=node, commit=commit, point=point, down=1.0, power=power)
@@ -168,7 +169,7 @@ def test_a_job_completes_wherever_in_a_commit_a_node_dies(power):
     assert struck >= 40
 
 
-def test_a_result_that_nobody_asks_for_is_given_up_after_a_day():
+def test_a_result_expires_after_a_day_if_its_requester_does_not_return():
     world = World(expand(WHOLE_DAY))
     outcome = world.run()
     assert outcome.violation is None
@@ -201,7 +202,7 @@ def test_a_seed_gives_the_same_world_in_every_process():
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_fault_in_the_code_is_noticed(name):
+def test_each_mutant_is_noticed(name):
     hint = CAUGHT_BY.get(name, 1)
     with mutated(name):
         found = World(expand(hint)).run().violation or _first_violation()
@@ -213,7 +214,7 @@ def _first_violation():
     return tally.violations[0] if tally.violations else None
 
 
-def test_a_failing_plan_shrinks_to_what_it_takes():
+def test_a_failing_plan_shrinks_to_what_is_needed():
     with mutated("let bids steal ids"):
         outcome = World(expand(CAUGHT_BY["let bids steal ids"])).run()
         assert outcome.violation is not None
@@ -238,7 +239,7 @@ def test_the_story_of_a_failing_world_ends_with_the_broken_promise():
     assert last.endswith(str(outcome.violation))
 
 
-def test_the_command_reports_and_says_by_its_status_whether_all_went_well(capsys):
+def test_the_command_reports_and_its_exit_status_tells_whether_promises_were_kept(capsys):
     assert main(["--runs", "3", "--first-seed", "1", "--processes", "1"]) == 0
     assert "violations  0" in capsys.readouterr().out
     with mutated("drop the dedupe"):

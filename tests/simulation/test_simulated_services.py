@@ -82,7 +82,7 @@ def test_the_command_says_which_world_broke_which_promise(capsys):
     assert "scripts/simulate --services --seed 2: nothing is left: " in which
 
 
-def test_what_only_the_machines_alone_have_is_refused(capsys):
+def test_options_for_machines_alone_are_refused(capsys):
     with pytest.raises(SystemExit) as status:
         main(["--services", "--seed", "2", "--shrink"])
     assert status.value.code == 2

@@ -112,7 +112,7 @@ class Ending:
                 require(not overdue, "give up", f"{node.peer} never gives up {message.envelope.message.kind}")
 
     def _check_waiting(self, node: SimulatedNode, running: RunningNode) -> None:
-        """Long after healing, when everybody is up who ever will be: nobody is waited for in vain."""
+        """Long after healing, when all nodes are up that ever will be: no execution is waited for in vain."""
         if running.requester is None:
             return
         machine = running.requester.machine

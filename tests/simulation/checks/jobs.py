@@ -124,5 +124,5 @@ def _check_attempts(job: Job, executions: Iterable[Execution]) -> None:
     require(most <= MAX_ATTEMPTS, "attempts", f"{job.id}: a slot has {most} attempts")
     witnesses = {e.node_id for e in executions if e.permanent}
     enough = min(2, job.spec.count) if job.spec.deterministic else 1
-    said = f"{job.id} goes on, though {sorted(witnesses)} say that nobody can run it"
+    said = f"{job.id} goes on, though {sorted(witnesses)} report that no node can run it"
     require(len(witnesses) < enough or job.state.terminal, "permanent", said)

@@ -1,4 +1,4 @@
-"""A promise that a simulated world broke."""
+"""A promise that was broken."""
 
 from __future__ import annotations
 

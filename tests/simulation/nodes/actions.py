@@ -24,7 +24,7 @@ def perform_for_requester(
     outcome = engine.outcome_of("verify")
     answer: rv.Event
     if outcome in ("retryable", "permanent"):
-        answer = rv.VerifierFailed(action.job_id, "the verifier fell over")
+        answer = rv.VerifierFailed(action.job_id, "the verifier failed")
     elif action.spec.deterministic:
         confidence = int(action.spec.verifier.params.get("Confidence") or 0)
         answer = rv.Verified(action.job_id, judge(action.proposals, confidence=confidence))

@@ -1,4 +1,4 @@
-"""A node's executor, storage and publisher: steps that take their time, fail, hang or lie as planned."""
+"""A node's executor, storage and publisher. Steps take time, fail, hang or give wrong results as planned."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Report = Callable[[ev.Event], None]
 
 
 def _inspection_of(job: ev.Inspect | ev.StopInspection) -> ExecutionID:
-    """What an inspection goes by: there is no execution yet."""
+    """The key of an inspection: there is no execution yet."""
     return ExecutionID(f"inspection of {job.job_id} of {job.requester}")
 
 
 @dataclass(slots=True)
 class _Run:
-    """A container: it goes on without its node's process. `outcome` is None if it never ends."""
+    """A container. It goes on without its node's process. `outcome` is None if it never ends."""
 
     ends: float
     outcome: ev.RunFinished | ev.StepFailed | None
@@ -38,7 +38,7 @@ class _Run:
 
 
 class Engine:
-    """The machine under a node: outlives the node's process, but not its power."""
+    """The machine under a node. It outlives the node's processes, but not a power cut."""
 
     def __init__(
         self, plan: NodePlan, jobs: Mapping[str, JobPlan], faults: Iterable[StepFault], timeline: Timeline
@@ -54,7 +54,7 @@ class Engine:
         self.results: dict[ExecutionID, str] = {}
         """Pinned results by execution."""
         self.truth: dict[ExecutionID, str] = {}
-        """What each run really gave."""
+        """The result of each run."""
         self.started: Counter[ExecutionID] = Counter()
         self.inspections = 0
         """Jobs that were inspected before a bid."""
@@ -67,7 +67,7 @@ class Engine:
         outcome = self.outcome_of("inspect")
         size = job.input_disk
         findings = Findings(
-            refusal="an input cannot be looked at" if outcome in ("retryable", "permanent") else None,
+            refusal="the inspection of an input failed" if outcome in ("retryable", "permanent") else None,
             input_bytes=size,
             local_input_bytes=size if self._plan.holds_data else 0,
             disk=0 if self._plan.holds_data else size,
@@ -86,7 +86,7 @@ class Engine:
         outlives = execution.spec.task.engine.type == OUTLIVING
         answer: ev.Event | None = ev.Prepared(execution.id, outlives)
         if outcome in ("retryable", "permanent"):
-            answer = ev.StepFailed(execution.id, "an input cannot be had", outcome == "permanent")
+            answer = ev.StepFailed(execution.id, "an input cannot be fetched", outcome == "permanent")
         takes = self._job(execution).prepare
         self._later(process, report, execution.id, takes, None if outcome == "hang" else answer)
 
@@ -99,7 +99,7 @@ class Engine:
         if outcome == "hang":
             answer = None
         elif outcome in ("retryable", "permanent"):
-            answer = ev.StepFailed(execution.id, "the engine fell over", outcome == "permanent")
+            answer = ev.StepFailed(execution.id, "the engine failed", outcome == "permanent")
         elif takes > limit:
             takes, answer = limit, ev.StepFailed(execution.id, f"still running after {limit:g} s", False)
         self.started[execution.id] += 1
@@ -119,7 +119,7 @@ class Engine:
         cid = self.results.get(execution.id)
         answer: ev.Event | None
         if cid is None or outcome in ("retryable", "permanent"):
-            answer = ev.StepFailed(execution.id, "the publisher is out of reach", outcome == "permanent")
+            answer = ev.StepFailed(execution.id, "the publisher cannot be reached", outcome == "permanent")
         else:
             cid += "-swapped" if outcome == "wrong" else ""
             answer = ev.Published(execution.id, PublishedResult(cid=cid, location=SpecConfig(type="ipfs")))
@@ -141,7 +141,7 @@ class Engine:
         self.runs = {name: run for name, run in self.runs.items() if run.survives and not power}
 
     def sweep(self, resumed: Iterable[ComputeExecution]) -> None:
-        """What a start does: remove what belongs to no living execution."""
+        """Remove what belongs to no active execution, as every start of a node does."""
         living = {e.id: e.state for e in resumed if not e.state.terminal}
         keeps_result = (ComputeState.PROPOSED, ComputeState.PUBLISHING)
         self.runs = {name: run for name, run in self.runs.items() if living.get(name) == ComputeState.RUNNING}
@@ -194,7 +194,7 @@ class Engine:
             process.at(next_step(self._timeline.now + takes), end)
 
     def outcome_of(self, step: Step) -> StepOutcome | None:
-        """What is planned to happen to the next step of this kind, if anything."""
+        """The planned fault of the next step of this kind, if any."""
         self._steps[step] += 1
         outcome = None if self._timeline.healed else self._faults.get((step, self._steps[step]))
         if outcome is not None:

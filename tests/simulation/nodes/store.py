@@ -52,7 +52,7 @@ class SimulatedStore:
             self._unsynced.append(undo)
 
     def forget(self, keys: Sequence[Hashable]) -> None:
-        """Delete records that nobody asks for any more."""
+        """Delete records."""
         for key in keys:
             del self.records[key]
 

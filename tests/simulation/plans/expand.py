@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
+from tests.simulation.plans.faults import CLASSES, Faults, Nodes, mild_faults, repetition
 from tests.simulation.plans.plan import (
     Crash,
-    CrashPoint,
     Delay,
-    Drain,
-    Fault,
-    Forgery,
-    FullDisk,
     JobPlan,
     Leave,
-    Loss,
     NodePlan,
     Partition,
     Plan,
-    Point,
-    Reordering,
-    Repetition,
-    SlowDisk,
-    Step,
     StepFault,
-    StepOutcome,
 )
 from tests.simulation.plans.rng import rng_for
 
-Nodes = tuple[NodePlan, ...]
-FORGERIES = (
-    "bid_accepted",
-    "result_accepted",
-    "result_rejected",
-    "cancel_execution",
-    "reconcile",
-    "result_proposed",
-    "result_published",
-    "execution_failed",
-    "heartbeat",
-    "bid",
-)
-POINTS: tuple[Point, ...] = (
-    "before commit",
-    "after commit",
-    "amid effects",
-    "before settling",
-    "after settling",
-)
-
 
 def expand(seed: int) -> Plan:
-    """The plan of this seed; always the same one."""
+    """The plan of this seed. It is always the same."""
     rng = rng_for(seed, "plan")
     kind = rng.random()
     if kind < 0.08:
@@ -67,9 +35,9 @@ def expand(seed: int) -> Plan:
     heal_at = rng.uniform(40, 120)
     jobs = _jobs(rng, nodes, heal_at)
     if kind < 0.25:
-        faults = _mild_faults(rng, nodes, heal_at)
+        faults = mild_faults(rng, nodes, heal_at)
         room = rng.choice((2.0, 8.0, 8.0))
-        nodes = tuple(_but(node, lie="", joins=0.0, cpu=room) for node in nodes)
+        nodes = tuple(replace(node, lie="", joins=0.0, cpu=room) for node in nodes)
         jobs = tuple(_patient(job, nodes) for job in jobs)
         return Plan(
             seed=seed,
@@ -81,15 +49,10 @@ def expand(seed: int) -> Plan:
             encoded=rng.random() < 0.1,
         )
     faults = ()
-    on = [make for make in _CLASSES if rng.random() < 0.3] or [rng.choice(_CLASSES)]
+    on = [make for make in CLASSES if rng.random() < 0.3] or [rng.choice(CLASSES)]
     for make in on:
         faults += make(rng, nodes, heal_at)
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, encoded=rng.random() < 0.1)
-
-
-def _but(node: NodePlan, **changes: object) -> NodePlan:
-    fields = {name: getattr(node, name) for name in NodePlan.__dataclass_fields__}
-    return NodePlan(**{**fields, **changes})
 
 
 def _nodes(rng: Random) -> Nodes:
@@ -182,7 +145,7 @@ def _calm(seed: int, rng: Random) -> Plan:
 
 
 def _whole_day(seed: int, rng: Random) -> Plan:
-    """A requester that never comes back: its nodes keep results for a day, and then no longer."""
+    """A requester that never comes back. Its nodes keep results for a day."""
     nodes = (NodePlan(name="r0", requester=True, compute=False), NodePlan(name="c1"))
     job = JobPlan(name="j0", requester="r0", at=3.0, run=4.0)
     leave = Leave(at=round(rng.uniform(4, 9), 2), node="r0")
@@ -190,7 +153,7 @@ def _whole_day(seed: int, rng: Random) -> Plan:
 
 
 def returning(seed: int, rng: Random) -> Plan:
-    """Containers whose nodes are killed or cut off for up to a minute, each once, with others at hand."""
+    """Containers whose nodes are killed or cut off once, for up to a minute, while other nodes are free."""
     computes = rng.choice((3, 3, 4, 5))
     heal_at = 150.0
     nodes = (
@@ -213,7 +176,7 @@ def returning(seed: int, rng: Random) -> Plan:
         )
         for number in range(rng.randint(1, 3))
     )
-    faults: tuple[Fault, ...] = ()
+    faults: Faults = ()
     for node in rng.sample(nodes[1:], rng.randint(1, computes - 1)):
         at, away = round(rng.uniform(4, 80), 2), round(rng.uniform(1, 60), 2)
         if rng.random() < 0.75:
@@ -224,13 +187,13 @@ def returning(seed: int, rng: Random) -> Plan:
         down = round(rng.uniform(0.1, 8), 2)
         faults += (Crash(at=round(rng.uniform(4, 100), 2), node="r0", down=down),)
     if rng.random() < 0.5:
-        faults += (Delay(start=0.0, end=heal_at, most=0.5), *_repetition(rng, nodes, heal_at))
+        faults += (Delay(start=0.0, end=heal_at, most=0.5), *repetition(rng, nodes, heal_at))
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, mild=True, returning=True)
 
 
 def _hopeless(seed: int, rng: Random) -> Plan:
-    """Jobs of which most nodes say, one after the other, that nobody can run them; and a requester that is
-    killed in between and must remember who said so."""
+    """Jobs that most nodes, one after the other, report as impossible to run. The requester is killed in
+    between and must remember which nodes did."""
     nodes = (
         NodePlan(name="r0", requester=True, compute=False),
         *(
@@ -250,7 +213,7 @@ def _hopeless(seed: int, rng: Random) -> Plan:
         )
         for number in range(2)
     )
-    faults: tuple[Fault, ...] = tuple(
+    faults: Faults = tuple(
         StepFault(node=node.name, step="prepare", number=number, outcome="permanent")
         for node in nodes[1:]
         for number in range(1, 5)
@@ -263,184 +226,18 @@ def _hopeless(seed: int, rng: Random) -> Plan:
 
 
 def _patient(job: JobPlan, nodes: Nodes) -> JobPlan:
-    """The same job with nothing in it that would excuse it from completing."""
+    """The same job without anything that would excuse it from completing."""
     computes = sum(node.compute for node in nodes)
-    fields = {name: getattr(job, name) for name in JobPlan.__dataclass_fields__}
     count = min(job.count, computes)
     deterministic = job.verifier == "deterministic" and count > 1
-    return JobPlan(
-        **{
-            **fields,
-            "count": count,
-            "verifier": "deterministic" if deterministic else "noop",
-            "confidence": min(job.confidence, count) if deterministic else 0,
-            "min_bids": min(job.min_bids, computes),
-            "execution_timeout": 300.0,
-            "queue_timeout": 1000.0,
-            "total_timeout": 2000.0,
-            "cancel_at": None,
-        }
+    return replace(
+        job,
+        count=count,
+        verifier="deterministic" if deterministic else "noop",
+        confidence=min(job.confidence, count) if deterministic else 0,
+        min_bids=min(job.min_bids, computes),
+        execution_timeout=300.0,
+        queue_timeout=1000.0,
+        total_timeout=2000.0,
+        cancel_at=None,
     )
-
-
-# --- classes of faults --------------------------------------------------------------------------
-
-
-def _span(rng: Random, heal_at: float) -> tuple[float, float]:
-    start = round(rng.uniform(0, heal_at * 0.8), 2)
-    return start, round(min(heal_at, start + rng.choice((1, 5, 20, 60)) * rng.random()), 2)
-
-
-def _some(rng: Random, most: int) -> range:
-    return range(rng.randint(1, most))
-
-
-def _loss(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, _ = _span(rng, heal_at)
-    return (Loss(start=start, end=heal_at, rate=rng.choice((0.02, 0.1, 0.3, 0.6))),)
-
-
-def _delay(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, _ = _span(rng, heal_at)
-    return (Delay(start=start, end=heal_at, most=rng.choice((0.1, 1.0, 5.0, 30.0))),)
-
-
-def _repetition(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    return (Repetition(start=0.0, end=heal_at, rate=rng.choice((0.05, 0.3))),)
-
-
-def _reordering(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    return (Reordering(start=0.0, end=heal_at),)
-
-
-def _partitions(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    if len(nodes) < 2:
-        return ()
-    names = [node.name for node in nodes]
-    found = []
-    for _ in _some(rng, 3):
-        start, end = _span(rng, heal_at)
-        group = tuple(sorted(rng.sample(names, rng.randint(1, len(names) - 1))))
-        found.append(Partition(start=start, end=end, group=group, one_way=rng.random() < 0.3))
-    return tuple(found)
-
-
-def _crashes(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    return tuple(
-        Crash(
-            at=round(rng.uniform(0.5, heal_at), 2),
-            node=rng.choice(nodes).name,
-            down=round(rng.choice((0.2, 2, 10, 60)) * rng.random(), 2),
-            power=rng.random() < 0.3,
-        )
-        for _ in _some(rng, 5)
-    )
-
-
-def _crash_points(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    return tuple(
-        CrashPoint(
-            node=rng.choice(nodes).name,
-            commit=rng.randint(1, 25),
-            point=rng.choice(POINTS),
-            down=round(rng.choice((0.1, 2, 10, 40)) * rng.random(), 2),
-            power=rng.random() < 0.3,
-        )
-        for _ in _some(rng, 5)
-    )
-
-
-def _leaves(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    leavers = [node.name for node in nodes if not node.requester]
-    if not leavers:
-        return ()
-    return (Leave(at=round(rng.uniform(1, heal_at), 2), node=rng.choice(leavers)),)
-
-
-def _drains(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    computes = [node.name for node in nodes if node.compute]
-    return tuple(
-        Drain(
-            at=round(rng.uniform(1, heal_at), 2),
-            node=rng.choice(computes),
-            grace=round(rng.choice((0.0, 2.0, 15.0)) * rng.random(), 2),
-            down=round(rng.choice((0.5, 10.0)) * rng.random(), 2),
-        )
-        for _ in _some(rng, 2)
-    )
-
-
-def _slow_disks(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, end = _span(rng, heal_at)
-    node = rng.choice(nodes).name
-    return (SlowDisk(start=start, end=end, node=node, seconds=rng.choice((0.05, 0.5, 3.0, 25.0))),)
-
-
-def _full_disks(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    start, end = _span(rng, heal_at)
-    return (FullDisk(start=start, end=end, node=rng.choice(nodes).name),)
-
-
-def _step_faults(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    computes = [node.name for node in nodes if node.compute]
-    steps: tuple[Step, ...] = ("prepare", "run", "run", "publish", "verify")
-    found = []
-    for _ in _some(rng, 6):
-        step = rng.choice(steps)
-        outcomes: tuple[StepOutcome, ...] = ("retryable", "retryable", "permanent", "hang", "wrong", "wrong")
-        outcome = rng.choice(outcomes)
-        if outcome == "wrong" and step in ("prepare", "verify"):
-            outcome = "retryable"  # only a run and a publisher can say something that is not so
-        node = nodes[0].name if step == "verify" else rng.choice(computes)
-        found.append(StepFault(node=node, step=step, number=rng.randint(1, 4), outcome=outcome))
-    return tuple(found)
-
-
-def _forgeries(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    return tuple(
-        Forgery(at=round(rng.uniform(1, heal_at), 2), kind=rng.choice(FORGERIES), pick=rng.randint(0, 99))
-        for _ in _some(rng, 40)
-    )
-
-
-_CLASSES: tuple[Callable[[Random, Nodes, float], tuple[Fault, ...]], ...] = (
-    _loss,
-    _delay,
-    _repetition,
-    _reordering,
-    _partitions,
-    _crashes,
-    _crash_points,
-    _leaves,
-    _drains,
-    _slow_disks,
-    _full_disks,
-    _step_faults,
-    _forgeries,
-)
-
-
-def _mild_faults(rng: Random, nodes: Nodes, heal_at: float) -> tuple[Fault, ...]:
-    """What a job must survive without excuse: a rough network, strangers, and short absences."""
-    faults: tuple[Fault, ...] = ()
-    if rng.random() < 0.5:
-        faults += (Loss(start=0.0, end=heal_at, rate=0.05),)
-    if rng.random() < 0.5:
-        faults += (Delay(start=0.0, end=heal_at, most=0.5),)
-    if rng.random() < 0.5:
-        faults += _repetition(rng, nodes, heal_at)
-    if rng.random() < 0.5:
-        faults += _reordering(rng, nodes, heal_at)
-    if rng.random() < 0.5:
-        faults += _forgeries(rng, nodes, heal_at)
-    if rng.random() < 0.6:
-        for _ in _some(rng, 3):
-            power, chosen = rng.random() < 0.3, rng.choice(nodes)
-            node, down = chosen.name, round(rng.uniform(0.1, 1.5 if chosen.compute else 8.0), 2)
-            if rng.random() < 0.5:
-                at = round(rng.uniform(0.5, heal_at), 2)
-                faults += (Crash(at=at, node=node, down=down, power=power),)
-            else:
-                commit, point = rng.randint(1, 25), rng.choice(POINTS)
-                faults += (CrashPoint(node=node, commit=commit, point=point, down=down, power=power),)
-    return faults

@@ -1,4 +1,4 @@
-"""Any world again, with jobs that have inputs: nodes look at them before they bid, and disk is short."""
+"""Gives the jobs of any world inputs: nodes inspect them before they bid, and disk space is short."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _GB = 1000**3
 
 
 def with_inputs(plan: Plan) -> Plan:
-    """The plan with inputs for most of its jobs, of up to 4 GB; each fits on any idle node.
+    """The plan with inputs for most of its jobs, of up to 4 GB. Each fits on any idle node.
 
-    Looks take from nothing to four seconds, and some fail or hang. One node in three has all inputs.
+    Inspections take up to four seconds, and some fail or hang. One node in three has all inputs.
     """
     rng = rng_for(plan.seed, "inputs")
     jobs = tuple(
@@ -42,5 +42,5 @@ def with_inputs(plan: Plan) -> Plan:
             if node.compute and rng.random() < 0.5
         )
     )
-    # There may be no room for a job at a time, and a bid that waits for a look is no exact figure.
+    # Not calm: a node may have no room for a job, and the time of a bid depends on the inspection.
     return replace(plan, jobs=jobs, nodes=nodes, faults=plan.faults + faults, calm=False)

@@ -1,4 +1,4 @@
-"""What happens in one simulated world: explicit data, so that a failing one can be read and made smaller."""
+"""What happens in one simulated world, as explicit data: a failing plan can be read, and made smaller."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTLIVING = "container"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
-    """One node. `skew` is its clock's advance in seconds, `speed` divides the time that its steps take."""
+    """One node. `skew` is how far its clock is ahead, in seconds. `speed` divides the time of its steps."""
 
     name: str
     requester: bool = False
@@ -28,14 +28,14 @@ class NodePlan:
     joins: float = 0.0
     disk: int = 2**42
     holds_data: bool = False
-    """Whether it has the inputs of all jobs; it says so in its bids."""
+    """Whether it has the inputs of all jobs. Its bids say so."""
     lie: str = ""
-    """What it adds to every result CID; nodes with the same lie agree with each other."""
+    """A suffix that it adds to every result CID. Nodes with the same one agree with each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
-    """One job and its user. Times are seconds; `at` and `cancel_at` count from the world's beginning."""
+    """One job and its user. Times are seconds; `at` and `cancel_at` from the world's beginning."""
 
     name: str
     requester: str
@@ -53,12 +53,12 @@ class JobPlan:
     queue_timeout: float = 200.0
     total_timeout: float = 600.0
     survives: bool = True
-    """Whether a run outlives its node's process, as a container does and a wasm child does not."""
+    """Whether a run outlives its node's process. A container does, a WebAssembly child does not."""
     cancel_at: float | None = None
     inspection: float | None = None
     """Seconds for which a node inspects its inputs before a bid; None: it has none."""
     input_disk: int = 0
-    """Bytes that its inputs take of a node's disk."""
+    """Bytes of disk that its inputs take."""
 
 
 # --- faults; `start` and `end` are seconds from the world's beginning ---------------------------
@@ -93,7 +93,7 @@ class Reordering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """Nothing goes from `group` to the others, and unless `one_way` nothing comes from them."""
+    """Nothing gets from `group` to the others or, unless `one_way`, back."""
 
     start: float
     end: float
@@ -103,7 +103,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
-    """kill -9, or with `power` a power cut, which takes runs and the commits that were not synced."""
+    """kill -9, or with `power` a power cut, which ends all runs and may undo commits that were not synced."""
 
     at: float
     node: str
@@ -113,7 +113,7 @@ class Crash:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashPoint:
-    """The same at a chosen step of the node's commit of that number."""
+    """The same at one point of the node's commit of this number."""
 
     node: str
     commit: int
@@ -124,7 +124,7 @@ class CrashPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """A node goes and never comes back."""
+    """A node stops and never comes back."""
 
     at: float
     node: str
@@ -132,7 +132,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
-    """No more bids; `grace` seconds later all is handed back, and the node stops for `down` seconds."""
+    """A node stops bidding, hands back its executions after `grace` seconds, and stops for `down` seconds."""
 
     at: float
     node: str
@@ -146,12 +146,12 @@ class SlowDisk:
     end: float
     node: str
     seconds: float
-    """For which one commit stops everything on the node."""
+    """How long each commit holds up the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullDisk:
-    """A commit fails, and with it the node; it is started again and again."""
+    """Every commit fails and ends the process. The node is started again each time."""
 
     start: float
     end: float
@@ -160,7 +160,7 @@ class FullDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFault:
-    """The node's step of this kind and number does not do what it should."""
+    """The node's step of this kind and number fails, hangs or gives a wrong result."""
 
     node: str
     step: Step
@@ -170,7 +170,7 @@ class StepFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgery:
-    """A stranger who knows everything says something of somebody else's execution."""
+    """A stranger who knows every id sends a message about an execution of others."""
 
     at: float
     kind: str
@@ -196,7 +196,7 @@ Fault = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A world. After `heal_at` no fault strikes any more, and who is down comes back."""
+    """A world. At `heal_at` all faults end, and nodes that are down start again."""
 
     seed: int
     nodes: tuple[NodePlan, ...]
@@ -204,16 +204,15 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     heal_at: float = 60.0
     mild: bool = False
-    """Nothing in it excuses a job that does not complete."""
+    """Every job must complete."""
     calm: bool = False
-    """Nothing goes wrong at all, and there is room for every job: the world's figures are exact."""
+    """Nothing goes wrong, and there is room for every job: the number of messages and the times are exact."""
     returning: bool = False
-    """Every run outlives its node, and a node that is killed or cut off is back within a minute: no
-    container is run a second time."""
+    """Every run outlives its node's process, and nodes are back within a minute: no container runs twice."""
     whole_day: bool = False
-    """Go on until whatever is kept for a day has been given up."""
+    """Go on until everything that is kept for a day has expired."""
     encoded: bool = False
-    """Every message really becomes bytes on its way."""
+    """Every message is encoded and decoded on its way."""
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}, healed at {self.heal_at:g} s"]

@@ -1,4 +1,4 @@
-"""Seeded randomness, one stream for each purpose; and seeds that nobody has seen before."""
+"""Seeded randomness, one stream for each purpose, and fresh seeds."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from random import Random
 from tests.simulation.power.trace import Kind, Operation
 
 SECTOR = 512
-"""Bytes that a disk writes wholly or not at all."""
+"""Bytes that a disk writes as a whole or not at all."""
 
 
 class Loss(Enum):
@@ -29,7 +29,7 @@ class Loss(Enum):
 
 @dataclass(slots=True)
 class Disk:
-    """The files of a machine: what is safe of each, and what was done to it since."""
+    """The files of a machine: what was synced of each, and what was done to it since."""
 
     _safe: dict[str, bytearray | None] = field(default_factory=dict)
     _since: dict[str, list[Operation]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Disk:
                 del since[:end]
 
     def after_cut(self, loss: Loss, rng: Random) -> Iterator[tuple[str, bytes]]:
-        """The files, by path, as they may lie there when the power is back."""
+        """The files as they may be found when the power is back, by path."""
         for path in sorted({*self._safe, *self._since}):
             safe, since = self._safe.get(path), self._since.get(path, [])
             left = _applied(None if safe is None else bytearray(safe), _survivors(since, loss, rng))
@@ -61,7 +61,7 @@ class Disk:
 
 
 def _applied(content: bytearray | None, operations: Iterable[Operation]) -> bytearray | None:
-    """A file, None where there is none, after these operations."""
+    """A file after these operations; None stands for no file."""
     for operation in operations:
         match operation.kind:
             case Kind.DELETE:

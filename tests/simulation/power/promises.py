@@ -15,12 +15,12 @@ from bacalhau_p2p.model.state import ComputeState, JobState
 from tests.simulation.power.trace import State, rows_of
 
 _HARMLESS = (say.Bid,)
-"""Messages that are sent before they are kept: after a crash nothing hangs on them."""
+"""Messages that need no commit before they are sent: nothing depends on them after a crash."""
 
 
 class Promise(Protocol):
     def kept_in(self, state: State) -> bool:
-        """Whether a store in this state holds what was told."""
+        """Whether a store in this state keeps the promise."""
         ...
 
 
@@ -58,7 +58,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Everybody was told of the job."""
+    """The job was announced to everybody."""
 
     job_id: JobID
 
@@ -68,7 +68,7 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that will be repeated until it has arrived."""
+    """A message that is repeated until it is acknowledged."""
 
     message_id: MessageID
     kind: str
@@ -79,7 +79,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A message of this peer was dealt with: it need not be said again."""
+    """A message of this peer was processed: the peer need not send it again."""
 
     author: PeerID
     message_id: MessageID
@@ -89,7 +89,7 @@ class Acknowledged:
 
 
 def takes_effect(message: Message, state: State) -> bool:
-    """Whether a store in this state, where the message counts as dealt with, shows what it was to change."""
+    """Whether a store in this state, in which the message is marked as processed, shows its effect."""
     effect = _EFFECTS.get(type(message))
     return effect is None or effect(message, state)
 
@@ -135,7 +135,7 @@ def promises_of_frame(to: PeerID, frame: bytes) -> Iterator[tuple[Promise, Envel
 
 
 def promises_of_broadcast(payload: bytes) -> Iterator[tuple[Promise, Envelope]]:
-    """What a broadcast promises; mail of others' is none."""
+    """What a broadcast promises. Mail that is passed on for others promises nothing."""
     for envelope in decode_broadcast(payload):
         if isinstance(envelope.message, say.JobAnnounced | say.JobClosed):
             yield Announced(envelope.message.job_id), envelope

@@ -24,13 +24,13 @@ class Operation:
     path: str
     kind: Kind
     offset: int = 0
-    """Of a write; of a truncation the new size."""
+    """Where a write begins, or the new size after a truncation."""
     data: bytes = b""
 
 
 Row = tuple[object, ...]
 State = tuple[tuple[str, tuple[Row, ...]], ...]
-"""What a database holds: its tables that are not empty, each with its rows, in order."""
+"""What a database holds: its non-empty tables, each with its rows in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Committed:
 
 
 class Trace:
-    """Operations, commits, and whatever else its user puts between them."""
+    """Operations, commits, and whatever else is added between them."""
 
     def __init__(self) -> None:
         self.entries: list[Any] = []

@@ -1,4 +1,4 @@
-"""Many worlds, one after the other or in several processes, and what they add up to."""
+"""Many worlds, one after the other or in several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a failing plan smaller: fewer faults, jobs and nodes that still break the same promise."""
+"""Makes a failing plan smaller: fewer faults, jobs and nodes, and the same broken promise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = NodePlan | JobPlan | Fault
 
 
 def shrunk(plan: Plan, promise: str) -> Plan:
-    """The smallest plan that this finds which still breaks `promise`."""
+    """The smallest plan found that still breaks `promise`."""
 
     def still_fails(items: list[Item]) -> bool:
         smaller = _plan_of(plan, items)
@@ -28,7 +28,7 @@ def shrunk(plan: Plan, promise: str) -> Plan:
 
 
 def ddmin(items: list[Item], still_fails: Callable[[list[Item]], bool]) -> list[Item]:
-    """Zeller's delta debugging: leave out ever smaller parts, as long as it still fails."""
+    """Zeller's delta debugging: leave out smaller and smaller parts, as long as it still fails."""
     parts = 2
     while len(items) >= 2:
         size = -(-len(items) // parts)
@@ -45,7 +45,7 @@ def ddmin(items: list[Item], still_fails: Callable[[list[Item]], bool]) -> list[
 
 
 def _plan_of(plan: Plan, items: list[Item]) -> Plan | None:
-    """The plan with only these items, if it is one."""
+    """The plan with these items only; None if that is no valid plan."""
     nodes = tuple(item for item in items if isinstance(item, NodePlan))
     jobs = tuple(item for item in items if isinstance(item, JobPlan))
     faults = tuple(item for item in items if not isinstance(item, NodePlan | JobPlan))

@@ -1,4 +1,4 @@
-"""The story of a job: what was noted in a world about it, in order, for people to read."""
+"""The story of a world or of one of its jobs: what happened, in order, for people to read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.simulation.plans.plan import StepFault
 from tests.simulation.worlds.world import START, Outcome
 
 _UNTOLD = (rv.NodeInfoReceived, TimePassed, say.NodeInfoPublished)
-"""Too frequent to be part of anybody's story."""
+"""Too frequent to be part of a story."""
 
 
 def story(outcome: Outcome, job: str | None = None) -> Iterator[str]:
-    """Line by line; with `job` only what concerns the job of that name, and every node's life."""
+    """Line by line. With `job`: only what concerns this job, and starts and stops of nodes."""
     yield str(outcome.plan)
     executions = _executions_of(outcome, job)
     told: dict[str, str | None] = {}
@@ -37,7 +37,7 @@ def story(outcome: Outcome, job: str | None = None) -> Iterator[str]:
 
 
 def jobs_in(text: str, outcome: Outcome) -> list[str]:
-    """The jobs that a violation names, itself or by their executions."""
+    """The jobs that a violation names, directly or by their executions."""
     return [
         job.name
         for job in outcome.plan.jobs
@@ -47,7 +47,7 @@ def jobs_in(text: str, outcome: Outcome) -> list[str]:
 
 
 def fingerprint(outcome: Outcome) -> str:
-    """Equal for two runs in which the same happened at the same times."""
+    """Equal for two worlds in which the same happened at the same times."""
     digest = hashlib.sha256()
     for when, who, what, _, about in outcome.notes:
         digest.update(f"{when!r} {who} {what} {_words(about)}\n".encode())

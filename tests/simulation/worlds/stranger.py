@@ -64,7 +64,7 @@ class Stranger:
         return found[forgery.pick % len(found)] if found else None
 
     def _bid(self, receiver: PeerID, record: Execution, forgery: Forgery) -> None:
-        """With an id that is in use, for any job: bidders make the ids, so anybody may use a known one."""
+        """With an id that is in use, for any job: bidders choose the ids of their executions."""
         records = self._nodes[receiver].disk.requester_store.records.values()
         jobs = [each for each in records if isinstance(each, Job)]
         job = jobs[forgery.pick // 7 % len(jobs)]

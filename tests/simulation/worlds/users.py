@@ -1,4 +1,4 @@
-"""Users: each submits one job, again with the same token until there is an answer, and may cancel it."""
+"""Users. Each submits one job, repeats it with the same token until there is an answer, and may cancel it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Users:
 
 
 def spec_of(job: JobPlan) -> JobSpec:
-    """The job as its user would write it."""
+    """The job as a user would write it."""
     verifier: dict[str, object] = {"Type": job.verifier}
     if job.confidence:
         verifier["Params"] = {"Confidence": job.confidence}
