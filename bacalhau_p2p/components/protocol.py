@@ -1,4 +1,4 @@
-"""What the machines of both components have in common: pure, with events in and actions out."""
+"""What both machines have in common: they are pure, and take in events and give out actions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COMMIT_DELAY = 0.02
 
 
 class Machine(Protocol):
-    """Deterministic: the same events at the same times give the same actions."""
+    """A deterministic state machine: the same events at the same times give the same actions."""
 
     def handle(self, event: Any, now: UnixSeconds) -> Sequence[Any]:
-        """Take in one event; what is to be done comes back, in order.
+        """Take in one event, and return the actions to perform, in order.
 
-        Whatever it says to store must be kept before anything else of it is done.
+        Records must be stored before any other action is performed.
         """
         ...
 
@@ -38,20 +38,20 @@ class Random(Protocol):
 
 
 def rests_on_records(action: Any) -> bool:
-    """Whether what has changed is to be kept before this action begins.
+    """Whether the records must be stored before this action begins, which is the default.
 
-    Not when a crash amid it leaves nothing that matters: then it is done again, or not at all. An action
-    says so by an attribute of this name.
+    They need not if a crash during the action does no harm, because the action is then repeated or not
+    needed. An action says so with an attribute of this name.
     """
     return bool(getattr(action, "rests_on_records", True))
 
 
-# --- events that both know ------------------------------------------------------------------
+# --- events of both machines ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """`author` is authenticated by the carrier."""
+    """A message arrived. Its carrier has authenticated the `author`."""
 
     author: PeerID
     message: Message
@@ -59,24 +59,25 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """`next_deadline()` has come."""
+    """The time of `next_deadline()` has come."""
 
 
-# --- actions that both ask for ---------------------------------------------------------------
+# --- actions of both machines ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Keep this record; it replaces the one with its id."""
+    """Store this record, in place of an earlier one with its id."""
 
     record: Model
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """To one peer: until acknowledged or `give_up_at`, or once if its carrier is best effort.
+    """Send a message to one peer: until it is acknowledged or `give_up_at`, or once if its carrier is best
+    effort.
 
-    One that is not `durable` is not said again after a crash, because nothing hangs on it.
+    If it is not `durable`, it is not sent again after a crash, because nothing depends on it.
     """
 
     to: PeerID
@@ -87,4 +88,6 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
+    """Send a message to every peer that listens to its topic."""
+
     message: Message

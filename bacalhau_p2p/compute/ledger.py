@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
-from heapq import heappop, heappush
 
+from bacalhau_p2p.components import ledger as components
+from bacalhau_p2p.components.ledger import Deadlines
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -18,32 +18,19 @@ WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 """States that heartbeats report to the requester."""
 
 
-class Ledger:
-    """Shared by the parts of the compute machine, which change it. It makes no decisions itself."""
+class Ledger(components.Ledger[ev.Action]):
+    """The executions of one compute node, and what its machine asks for."""
 
     def __init__(self, capacity: Capacity) -> None:
+        super().__init__()
         self.capacity = capacity
         self.executions: dict[ExecutionID, ComputeExecution] = {}
-        self.actions: list[ev.Action] = []
-        """What to do, in order."""
-        self.ignored: Counter[str] = Counter()
-        """Events that changed nothing, by kind and state: `ResultAccepted in Expired`."""
+        self.expiries: Deadlines[ExecutionID] = Deadlines()
+        """When the state of each execution has lasted too long."""
         self.heartbeat_due: UnixSeconds | None = None
         """When the next heartbeat is sent; None while there is nothing to send."""
         self._working: set[ExecutionID] = set()
         self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = {}
-        self._heap: list[tuple[UnixSeconds, ExecutionID]] = []
-
-    def take_actions(self) -> list[ev.Action]:
-        """The actions asked for since the last call."""
-        actions, self.actions = self.actions, []
-        return actions
-
-    def ignore(self, event: object, where: str) -> None:
-        """Count an event that changes nothing. `where` is one of a few phrases, never a text from a peer."""
-        self.ignored[f"{type(event).__name__} {where}"] += 1
-
-    # --- executions -------------------------------------------------------------------------
 
     @property
     def working(self) -> Collection[ExecutionID]:
@@ -71,28 +58,8 @@ class Ledger:
             self._by_job[key] = execution.id
         elif self._by_job.get(key) == execution.id:
             del self._by_job[key]
-        heappush(self._heap, (execution.expires, execution.id))
+        self.expiries.set(execution.id, execution.expires)
 
     def forget(self, execution: ComputeExecution) -> None:
         """Drop an ended execution from memory."""
         del self.executions[execution.id]
-
-    # --- deadlines --------------------------------------------------------------------------
-
-    def next_expiry(self) -> UnixSeconds | None:
-        """When the state of some execution has lasted too long."""
-        while self._heap:
-            due, execution_id = self._heap[0]
-            execution = self.executions.get(execution_id)
-            if execution is not None and execution.expires == due:
-                return due
-            heappop(self._heap)
-        return None
-
-    def pop_expired(self, now: UnixSeconds) -> ComputeExecution | None:
-        """The next execution whose state has lasted too long by `now`."""
-        due = self.next_expiry()
-        if due is None or due > now:
-            return None
-        _, execution_id = heappop(self._heap)
-        return self.executions[execution_id]

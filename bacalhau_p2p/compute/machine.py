@@ -61,7 +61,7 @@ class ComputeMachine:
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
-        due = self._ledger.next_expiry()
+        due = self._ledger.expiries.next()
         for other in (self._ledger.heartbeat_due, self._announcements.next_deadline()):
             if other is not None and (due is None or other < due):
                 due = other
@@ -201,7 +201,8 @@ class ComputeMachine:
 
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
         self._announcements.check(now)
-        while (execution := self._ledger.pop_expired(now)) is not None:
+        while (execution_id := self._ledger.expiries.pop(now)) is not None:
+            execution = self._ledger.executions[execution_id]
             if execution.state.terminal:
                 self._ledger.forget(execution)
             else:

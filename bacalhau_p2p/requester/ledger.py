@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components import ledger as components
+from bacalhau_p2p.components.ledger import Deadlines
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.requester import events as ev
@@ -18,26 +18,15 @@ REPEAT_STRAY_CANCEL_FOR = 60.0
 """Seconds for which a node is told to stop an execution that has ended here or was never known."""
 
 
-class Ledger:
-    """Shared by the parts of the requester's machine, which change it. It makes no decisions itself."""
+class Ledger(components.Ledger[ev.Action]):
+    """The jobs of one requester, and what its machine asks for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.jobs: dict[JobID, JobEntry] = {}
         self.job_of: dict[ExecutionID, JobID] = {}
-        self.actions: list[ev.Action] = []
-        """What to do, in order."""
-        self.ignored: Counter[str] = Counter()
-        """Events that changed nothing, by kind and state: `ResultProposed in Lost`."""
-        self._heap: list[tuple[UnixSeconds, JobID]] = []
-
-    def take_actions(self) -> list[ev.Action]:
-        """The actions asked for since the last call."""
-        actions, self.actions = self.actions, []
-        return actions
-
-    def ignore(self, event: object, where: str) -> None:
-        """Count an event that changes nothing. `where` is one of a few phrases, never a text from a peer."""
-        self.ignored[f"{type(event).__name__} {where}"] += 1
+        self.deadlines: Deadlines[JobID] = Deadlines()
+        """When the machine looks at each job again."""
 
     # --- jobs -------------------------------------------------------------------------------
 
@@ -65,34 +54,6 @@ class Ledger:
         del self.jobs[entry.job.id]
         for execution_id in entry.executions:
             self.job_of.pop(execution_id, None)
-
-    # --- deadlines --------------------------------------------------------------------------
-
-    def schedule(self, entry: JobEntry, due: UnixSeconds) -> None:
-        """Set when this job is due next."""
-        if due != entry.due:
-            entry.due = due
-            heappush(self._heap, (due, entry.job.id))
-
-    def next_deadline(self) -> UnixSeconds | None:
-        """When the first job is due."""
-        while self._heap:
-            due, job_id = self._heap[0]
-            entry = self.jobs.get(job_id)
-            if entry is not None and entry.due == due:
-                return due
-            heappop(self._heap)
-        return None
-
-    def pop_due(self, now: UnixSeconds) -> JobEntry | None:
-        """The next job that is due by `now`; its caller schedules it again."""
-        due = self.next_deadline()
-        if due is None or due > now:
-            return None
-        _, job_id = heappop(self._heap)
-        entry = self.jobs[job_id]
-        entry.due = None
-        return entry
 
     # --- messages ---------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class RequesterMachine:
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
-        return self._ledger.next_deadline()
+        return self._ledger.deadlines.next()
 
     @property
     def jobs(self) -> dict[JobID, JobEntry]:
@@ -202,7 +202,8 @@ class RequesterMachine:
     # --- time -------------------------------------------------------------------------------
 
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
-        while (entry := self._ledger.pop_due(now)) is not None:
+        while (job_id := self._ledger.deadlines.pop(now)) is not None:
+            entry = self._ledger.jobs[job_id]
             if entry.job.state.terminal:
                 self._ledger.forget(entry)
                 continue
@@ -219,10 +220,10 @@ class RequesterMachine:
     def _schedule(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Set when this job is due next."""
         if entry.job.state.terminal:
-            self._ledger.schedule(entry, entry.job.modified + REMEMBER_ENDED_FOR)
+            self._ledger.deadlines.set(entry.job.id, entry.job.modified + REMEMBER_ENDED_FOR)
             return
         due = min(entry.next_clock(), self._supervision.next_check(entry, now))
-        self._ledger.schedule(entry, due)
+        self._ledger.deadlines.set(entry.job.id, due)
 
     def _ongoing(self) -> list[JobEntry]:
         return [entry for entry in self._ledger.jobs.values() if not entry.job.state.terminal]

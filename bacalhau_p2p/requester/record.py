@@ -82,8 +82,6 @@ class JobEntry:
     """Since when some slot has been open."""
     verifying: bool = False
     """The verifier has been asked, and has not answered."""
-    due: UnixSeconds | None = None
-    """When the machine looks at the job again."""
 
     @property
     def open_slots(self) -> list[Slot]:

@@ -24,6 +24,7 @@ S = ExecutionState
 RECONCILE_INTERVAL = 60.0
 """Seconds without a change of an execution after which its node is told how the requester sees it."""
 LOST_CONTACT = "lost contact with node"
+"""The message of an execution that is lost begins with this."""
 
 _PROGRESS = {ComputeState.PREPARING: "preparing", ComputeState.RUNNING: "running"}
 """The message of an execution while its node works on it."""
@@ -73,8 +74,8 @@ class Supervision:
         due = inf
         for execution in entry.executions.values():
             if execution.state in ACTIVE:
-                missed = self._liveness.unreachable_at(entry, execution)
-                silent = missed if missed > now else self._liveness.lost_at(entry, execution)
+                unreachable = self._liveness.unreachable_at(entry, execution)
+                silent = unreachable if unreachable > now else self._liveness.lost_at(entry, execution)
                 due = min(due, silent, _reconcile_at(entry, execution))
             elif execution.state == S.BID_RECEIVED:
                 due = min(due, entry.bids[execution.id].expires)
