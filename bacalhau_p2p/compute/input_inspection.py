@@ -30,13 +30,13 @@ _T = TypeVar("_T")
 ANSWER_TIMEOUT = 2.0
 """Seconds for all inputs of a job together, for each of two questions: are they local, how large are they."""
 MAX_CONCURRENT = 32
-"""Jobs whose inputs are looked at side by side; another one waits for its turn, within its own time."""
+"""Jobs whose inputs are inspected at the same time; further ones wait, within their own time limit."""
 MAX_REMEMBERED = 1000
-"""Inputs that are not local whose size is remembered."""
+"""Inputs in the cache of sizes."""
 REMEMBER_SIZE_FOR = 60.0
-"""Seconds for which a size is not asked for again; the data may change."""
+"""Seconds for which a size is cached; the data may change."""
 REMEMBER_UNKNOWN_FOR = 5.0
-"""Seconds for which a size that is unknown is not asked for again."""
+"""Seconds for which an unknown size is cached."""
 
 
 class InputInspector:
@@ -50,7 +50,7 @@ class InputInspector:
         self._turns = trio.Semaphore(MAX_CONCURRENT)
 
     async def why_not_local(self, inputs: Sequence[InputSource]) -> str | None:
-        """Why a node refuses the job that runs only jobs whose inputs are local, or None."""
+        """Why a node for local data refuses the job, or None if all inputs are local."""
         local: dict[int, bool] = {}
 
         async def ask(index: int, source: SpecConfig, provider: StorageProvider) -> None:
@@ -92,7 +92,7 @@ class InputInspector:
         try:
             known = await _answer(partial(_ask_for_size, provider, source, requester), source) or _UNKNOWN
         except trio.Cancelled:
-            if self._clock() - began > ANSWER_TIMEOUT / 2:  # otherwise the answer is not wanted any more
+            if self._clock() - began > ANSWER_TIMEOUT / 2:  # otherwise the inspection was stopped
                 self._sizes.put(key, _UNKNOWN)
             raise
         self._sizes.put(key, known)
@@ -152,7 +152,7 @@ _UNKNOWN = _Known(None)
 
 
 class _SizeCache:
-    """Sizes that others had to be asked for, for a while; the oldest go first."""
+    """The sizes of inputs that are not local, for a while; the oldest go first."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

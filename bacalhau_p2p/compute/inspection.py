@@ -48,7 +48,7 @@ class Inspector:
         nursery.start_soon(self._run, asked, scope, report)
 
     def stop(self, unwanted: StopInspection) -> None:
-        """Cancel an inspection whose findings are not wanted any more."""
+        """Cancel an inspection."""
         scope = self._running.pop((unwanted.requester, unwanted.job_id), None)
         if scope is not None:
             scope.cancel()

@@ -47,7 +47,7 @@ class Ledger(components.Ledger[ev.Action]):
         return (requester, job_id) in self._by_job
 
     def remember(self, execution: ComputeExecution) -> None:
-        """Take an execution into memory, or replace what is known of it. Nothing is stored."""
+        """Add an execution, or replace its record in memory. This stores nothing."""
         self.executions[execution.id] = execution
         if execution.state in WORKING:
             self._working.add(execution.id)

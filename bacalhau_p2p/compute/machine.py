@@ -1,8 +1,8 @@
 """The compute component's state machine: every execution of this node, from bid to end.
 
 Pure: events and the time go in, actions come out. `transitions` holds every transition. An event without a
-row changes nothing and is counted in `ignored`. A requester that accepts an execution which has ended is told
-so, with the reason.
+row changes nothing and is counted in `ignored`. If a requester accepts an execution that has ended, it gets
+the reason.
 
 `docs/states.md` describes the states in prose.
 """

@@ -40,7 +40,7 @@ class ExecutionEvent:
 
     @property
     def cancel_reason(self) -> str:
-        """What the node is told when this event makes it stop."""
+        """The reason in the cancellation that the node gets, if it gets one."""
         return self.message
 
 

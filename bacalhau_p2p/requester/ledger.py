@@ -15,7 +15,7 @@ from bacalhau_p2p.requester.record import JobEntry, Slot
 REPEAT_FOR = 3600.0
 """Seconds for which a verdict or a cancellation is repeated to a node that does not acknowledge it."""
 REPEAT_STRAY_CANCEL_FOR = 60.0
-"""Seconds for which a node is told to stop an execution that has ended here or was never known."""
+"""The same for the cancellation of an execution that has ended at the requester or is unknown there."""
 
 
 class Ledger(components.Ledger[ev.Action]):
@@ -75,6 +75,6 @@ class Ledger(components.Ledger[ev.Action]):
     def send_stray_cancel(
         self, node: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
     ) -> None:
-        """Tell a node to stop an execution that has ended here or was never known."""
+        """Cancel an execution on a node that has ended at the requester or is unknown there."""
         cancel = say.CancelExecution(job_id=job_id, execution_id=execution_id, reason=reason)
         self.actions.append(ev.Send(node, cancel, now + REPEAT_STRAY_CANCEL_FOR))

@@ -16,12 +16,12 @@ LOST_AFTER_SILENCE = 20.0
 LOST_AFTER_DISCONNECT = 5.0
 """Seconds after the connection to its node broke, if it has not come back."""
 LOST_WITHOUT_REPLACEMENT = 60.0
-"""Seconds without contact after which an execution is lost that no other node could run. To give it up sooner
+"""Seconds without contact after which an execution is lost if no other node could run it. Losing it sooner
 gains nothing, and its run may continue when the node is restarted."""
 
 LOST_AFTER_SURVIVING = 75.0
-"""Seconds without contact after which an execution is lost whose run outlives the process of its node: a
-minute to restart the node, and the time until its first message arrives."""
+"""Seconds without contact after which an execution that outlives its node is lost: a minute to restart the
+node, and the time until its first message arrives."""
 
 
 class Liveness:

@@ -26,7 +26,7 @@ class Progress:
         self._rounds = rounds
 
     def advance(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Do whatever the states of the job's executions ask for."""
+        """Do what follows from the states of the job's executions."""
         if entry.job.state.terminal:
             return
         if (hopeless := _hopeless(entry)) is not None:

@@ -71,7 +71,7 @@ class JobEntry:
     last_contact: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
     """When the node of an active execution was last in contact about it."""
     reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
-    """When the node of an active execution was last told how the requester sees it."""
+    """When an active execution was last reconciled with its node."""
     declined: dict[PeerID, str] = field(default_factory=dict)
     """Why nodes did not bid, for the user to read."""
     failures: dict[PeerID, str] = field(default_factory=dict)

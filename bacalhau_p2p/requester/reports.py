@@ -14,7 +14,7 @@ Report = say.ResultProposed | say.ResultPublished | say.ExecutionFailed
 
 
 class Reports:
-    """Turns a message about an execution into an event of it.
+    """Turns a message about an execution into an event.
 
     `open_proposal` opens a sealed proposal and raises RemoteProtocolError. It is a pure function, and it is
     called here and not before the machine, because only the machine knows whether a proposal is wanted:

@@ -22,7 +22,7 @@ from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 S = ExecutionState
 
 RECONCILE_INTERVAL = 60.0
-"""Seconds without a change of an execution after which its node is told how the requester sees it."""
+"""Seconds without a change of an execution after which it is reconciled with its node."""
 LOST_CONTACT = "lost contact with node"
 """The message of an execution that is lost begins with this."""
 
