@@ -1,4 +1,4 @@
-"""What an execution leaves on disk is removed, whatever the job made of it."""
+"""What an execution leaves on disk is removed, whatever the job made of it: `folders`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the requester's store keeps, and how it reads what earlier versions wrote."""
+"""What the requester's `store` keeps, and how it reads what earlier versions wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What DAGs add up to, read block by block and, where a `BulkBlockSource` allows it, many at once."""
+"""What DAGs add up to, read block by block and, where a `BulkBlockSource` allows it, many at once.
+
+Covers also `block_source`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The checks that every transport must pass, with nodes in this process."""
+"""The checks that every transport must pass, with nodes in this process.
+
+They are in `testing.transports`: `testing.transports.bench`, `testing.transports.broadcasts`,
+`testing.transports.frames`, `testing.transports.lifetimes`, `testing.transports.peers` and
+`testing.transports.streams`.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.messages import BidAccepted
+from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.store import FORGET_ENDED, ComputeStore
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.requester.store import RequesterStore
+
+SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
+REQUESTER = PeerID("requester")
+
+
+def execution(
+    name: str, state: ComputeState = ComputeState.RUNNING, modified: float = 1.0, **fields: object
+) -> ComputeExecution:
+    return ComputeExecution(
+        id=ExecutionID(name),
+        job_id=JobID("j-1"),
+        requester_id=REQUESTER,
+        spec=SPEC,
+        state=state,
+        created=1.0,
+        modified=modified,
+        expires=99.0,
+        **fields,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "compute.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[ComputeStore]:
+    store = ComputeStore(path)
+    yield store
+    store.close()
+
+
+def ids(executions: list[ComputeExecution]) -> list[str]:
+    return [each.id for each in executions]
+
+
+def test_an_execution_is_read_back_by_the_next_run(path, store):
+    location = SpecConfig(type="ipfs", params={"CID": "bafy"})
+    stored = execution(
+        "a",
+        ComputeState.PUBLISHING,
+        message="publishing",
+        input_disk=7,
+        result_cid="bafy",
+        sealed=b"\x00\xff",
+        published=PublishedResult(cid="bafy", location=location),
+    )
+    store.commit(Commit(records=(stored,)), delivered=())
+    store.close()
+    again = ComputeStore(path)
+    assert again.active() == [stored]
+    again.close()
+
+
+def test_the_latest_version_of_an_execution_replaces_earlier_ones(store):
+    store.commit(Commit(records=(execution("a", ComputeState.PREPARING),)), delivered=())
+    latest = execution("a", ComputeState.RUNNING, modified=2.0)
+    store.commit(Commit(records=(latest,)), delivered=())
+    assert store.active() == [latest]
+
+
+def test_active_executions_are_ordered_by_their_last_change(store):
+    records = (execution("late", modified=3.0), execution("early", modified=2.0))
+    store.commit(Commit(records=records), delivered=())
+    assert ids(store.active()) == ["early", "late"]
+
+
+@pytest.mark.parametrize("state", list(ComputeState))
+def test_an_execution_is_either_active_or_ended(store, state):
+    store.commit(Commit(records=(execution("a", state),)), delivered=())
+    assert ids(store.active()) == ([] if state.terminal else ["a"])
+    assert ids(store.ended_since(0.0)) == (["a"] if state.terminal else [])
+
+
+def test_ended_executions_are_forgotten_after_a_day_and_active_ones_never(store):
+    records = (
+        execution("old", ComputeState.FAILED, modified=1.0),
+        execution("recent", ComputeState.COMPLETED, modified=2.0),
+        execution("running", modified=1.0),
+    )
+    store.commit(Commit(records=records), delivered=())
+    assert ids(store.ended_since(2.0)) == ["recent"]
+    store.forget_ended(1.5 + FORGET_ENDED)
+    assert ids(store.ended_since(0.0)) == ["recent"]
+    assert ids(store.active()) == ["running"]
+
+
+def test_messages_are_stored_with_the_executions_and_removed_once_delivered(store):
+    message_id = MessageID(b"m" * 16)
+    envelope = Envelope(
+        id=message_id, message=BidAccepted(job_id=JobID("j-1"), execution_id=ExecutionID("a")), to=REQUESTER
+    )
+    sent = OutboxMessage(REQUESTER, envelope, give_up_at=50.0)
+    received = ProcessedMessage(REQUESTER, MessageID(b"r" * 16), since=1.0)
+    store.commit(Commit(records=(execution("a"),), outbox=(sent,), processed=(received,)), delivered=())
+    outbox, processed = store.load_messages(now=2.0)
+    assert [(each.to, each.envelope.id) for each in outbox] == [(REQUESTER, message_id)]
+    assert processed == [received]
+    store.commit(Commit(), delivered=[message_id])
+    assert store.load_messages(now=2.0)[0] == []
+
+
+def test_the_database_of_another_component_is_rejected(tmp_path):
+    path = tmp_path / "requester.db"
+    RequesterStore(path).close()
+    with pytest.raises(SettingsError, match=str(path)):
+        ComputeStore(path)
