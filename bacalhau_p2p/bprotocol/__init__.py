@@ -1,1 +1,1 @@
-"""What peers say to each other: messages, their strict codec, and delivery."""
+"""The protocol between peers: messages, their strict codec, and delivery."""

@@ -1,8 +1,8 @@
-"""Messages to bytes and back: plain CBOR maps, decoded as strictly as CBOR can be.
+"""The encoding of messages: plain CBOR maps, decoded strictly.
 
-A direct frame holds one envelope, a broadcast an array of them, so that announcements which wait
-together travel as one. Anything malformed is a RemoteProtocolError; an envelope of a kind that we
-do not know decodes to None, because later versions may add kinds.
+A direct frame contains one envelope, a broadcast an array of them, so that announcements that wait at the
+same time travel as one. Malformed data raises RemoteProtocolError. An envelope of an unknown kind decodes to
+None, because later versions may add kinds.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 VERSION = 1
 MAX_DEPTH = 24
-"""Nested maps and arrays; a job with parameters needs about 10."""
+"""Nested maps and arrays. A job with parameters has about 10."""
 MAX_BROADCAST_ENVELOPES = 1_000
 MESSAGE_ID_BYTES = 16
-MAX_RIDING = 1_000
-"""Acknowledgements that ride on one envelope at most."""
+MAX_ACKS = 1_000
+"""Maximum acknowledgements on one envelope."""
 
 MessageID = NewType("MessageID", bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A message on its way. `to` is None in a broadcast. `sent` is the sender's clock, for logs only.
-    `acks` are acknowledgements that ride along, as an `Ack` of their own would say."""
+    """A message with its id and addressee.
+
+    `to` is None in a broadcast. `sent` is the sender's clock, for logs only. `acks` are acknowledgements that
+    go along, with the meaning of an `Ack` message.
+    """
 
     id: MessageID
     message: Message
@@ -57,7 +60,7 @@ class _WireEnvelope(BaseModel):
     execution: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     sent: float = 0.0
     body: dict[str, Any]
-    acks: Annotated[list[_WireID], Field(max_length=MAX_RIDING)] = []
+    acks: Annotated[list[_WireID], Field(max_length=MAX_ACKS)] = []
 
 
 def encode_frame(envelope: Envelope) -> bytes:
@@ -71,37 +74,37 @@ def encode_broadcast(envelopes: Sequence[Envelope]) -> bytes:
 
 
 def with_acks(frame: bytes, acks: Sequence[MessageID]) -> bytes:
-    """A frame of `encode_frame`, with up to MAX_RIDING acknowledgements to ride on it.
+    """A frame of `encode_frame` with up to MAX_ACKS acknowledgements.
 
-    The frame is kept and repeated as it is; these go along once.
+    The frame itself is stored and repeated without them.
     """
-    if not 0xA0 <= frame[0] < 0xB7 or len(acks) > MAX_RIDING:
-        raise ValueError("no map of fewer than 23 entries, or too many acknowledgements")
-    return bytes([frame[0] + 1]) + frame[1:] + _ACKS + dumps(list(acks))  # one more entry of a CBOR map
+    if not 0xA0 <= frame[0] < 0xB7:
+        raise ValueError("not a frame: it is no CBOR map of fewer than 23 entries")
+    if len(acks) > MAX_ACKS:
+        raise ValueError(f"too many acknowledgements: {len(acks)}; the limit is {MAX_ACKS}")
+    return bytes([frame[0] + 1]) + frame[1:] + _ACKS + dumps(list(acks))  # adds an entry to a CBOR map
 
 
 def join_frames(frames: Sequence[bytes]) -> bytes:
-    """The broadcast that carries these direct frames, at most 23, as they are."""
+    """A broadcast that contains these direct frames unchanged, at most 23."""
     if not 0 < len(frames) < 24:
-        raise ValueError(f"{len(frames)} frames")
+        raise ValueError(f"{len(frames)} frames; a broadcast carries 1 to 23")
     return bytes([0x80 + len(frames)]) + b"".join(frames)  # the header of a CBOR array
 
 
 def decode_frame(payload: bytes) -> Envelope | None:
-    """The envelope of a direct frame, None if it is of a kind we do not know.
-
-    Raises RemoteProtocolError.
-    """
+    """The envelope of a direct frame, or None for an unknown kind. Raises RemoteProtocolError."""
     return _from_wire(strict_loads(payload, max_depth=MAX_DEPTH))
 
 
 def decode_broadcast(payload: bytes) -> list[Envelope]:
-    """The envelopes of a broadcast, those of unknown kinds left out. Raises RemoteProtocolError."""
+    """The envelopes of a broadcast, without those of unknown kinds. Raises RemoteProtocolError."""
     value = strict_loads(payload, max_depth=MAX_DEPTH)
     if not isinstance(value, list):
         raise RemoteProtocolError("a broadcast is not an array of envelopes")
     if len(value) > MAX_BROADCAST_ENVELOPES:
-        raise RemoteProtocolError(f"a broadcast of {len(value)} envelopes")
+        limit = MAX_BROADCAST_ENVELOPES
+        raise RemoteProtocolError(f"a broadcast of {len(value)} envelopes; the limit is {limit}")
     return [envelope for item in value if (envelope := _from_wire(item)) is not None]
 
 
@@ -123,7 +126,7 @@ def _from_wire(value: object) -> Envelope | None:
     try:
         wire = _WireEnvelope.model_validate(value)
         if wire.v != VERSION:
-            raise RemoteProtocolError(f"an envelope of version {wire.v}")
+            raise RemoteProtocolError(f"an envelope of version {wire.v}, not {VERSION}")
         cls = KINDS.get(wire.kind)
         if cls is None:
             return None
@@ -149,5 +152,5 @@ _ACKS = dumps("acks")
 
 @cache
 def _lifted(cls: type[Message]) -> frozenset[str]:
-    """The fields that travel in the envelope, where a relay can see them, and not in the body."""
+    """The fields that are in the envelope, where a relay can see them, and not in the body."""
     return frozenset({"job_id", "execution_id"} & set(cls.model_fields))

@@ -1,7 +1,7 @@
-"""Everything that peers say to each other. `docs/bprotocol.md` is the specification.
+"""All messages between peers. `docs/bprotocol.md` is the specification.
 
-Kinds are append-only: a kind never changes its meaning and a field never changes its type; new
-fields have defaults. A message names no author: that is the peer whom the carrier authenticated.
+Kinds are append-only: a kind never changes its meaning and a field never changes its type; new fields have
+defaults. A message does not name its author, which is the peer that the transport authenticated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 
 MAX_REASON = 4096
-"""Characters of a reason, an error's text or a state's message."""
+"""Maximum characters of a reason, the text of an error, or the message of a state."""
 
 Reason = Annotated[str, Field(max_length=MAX_REASON)]
 
@@ -46,7 +46,7 @@ BROADCAST_CARRIERS = (Carrier.JOBS, Carrier.NODES)
 
 
 class Message(BaseModel):
-    """Base of all messages: frozen, strictly typed; fields that we do not know are ignored."""
+    """Base of all messages: frozen and strictly typed. Unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -54,8 +54,15 @@ class Message(BaseModel):
     carrier: ClassVar[Carrier]
 
 
+class ExecutionMessage(Message):
+    """Base of messages about one execution."""
+
+    job_id: JobID
+    execution_id: ExecutionID
+
+
 KINDS: dict[str, type[Message]] = {}
-"""Every kind that this version understands, by its name on the wire."""
+"""All kinds that this version understands, by their names on the wire."""
 
 M = TypeVar("M", bound=type[Message])
 
@@ -65,7 +72,7 @@ def message(kind: str, carrier: Carrier) -> Callable[[M], M]:
 
     def register(cls: M) -> M:
         if kind in KINDS:
-            raise TypeError(f"two messages of kind {kind!r}")
+            raise TypeError(f"message kind {kind!r} is defined twice")
         cls.kind = kind
         cls.carrier = carrier
         KINDS[kind] = cls
@@ -84,12 +91,11 @@ def topic(network: str, carrier: Carrier) -> str:
 
 @message("job_announced", Carrier.JOBS)
 class JobAnnounced(Message):
-    """Requester -> everybody: who wants to run this?
+    """Requester -> everybody: asks for bids on a job.
 
-    A node that may bid answers directly, at `addresses` if it has no connection yet. With
-    `answers_wanted` a node that will not bid says so, once a round, so that nobody waits for it.
-    `eligible` is about how many nodes the requester thinks could bid; with it a node finds the
-    probability with which it should.
+    A node that bids answers directly, at `addresses` if it has no connection yet. With `answers_wanted` a
+    node that does not bid declines, once per round, so that the requester does not wait for it. `eligible` is
+    roughly the number of nodes that could bid; a node derives from it the probability with which it bids.
     """
 
     job_id: JobID
@@ -100,7 +106,7 @@ class JobAnnounced(Message):
     eligible: int = Field(default=0, ge=0)
     answers_wanted: bool = False
     deadline: UnixSeconds
-    """The job is over by then, by the requester's clock."""
+    """When the job ends at the latest, by the requester's clock."""
 
 
 @message("job_closed", Carrier.JOBS)
@@ -113,7 +119,7 @@ class JobClosed(Message):
 
 @message("node_info", Carrier.NODES)
 class NodeInfoPublished(Message):
-    """A node -> everybody: who I am and what I offer. Only the author's own info is believed."""
+    """Node -> everybody: what this node is and what it offers. Infos about other nodes are ignored."""
 
     info: NodeInfo
 
@@ -122,27 +128,25 @@ class NodeInfoPublished(Message):
 
 
 @message("bid", Carrier.DIRECT)
-class Bid(Message):
-    """Accept me and I will run this job. The bidder mints the execution's id: one attempt, one id."""
+class Bid(ExecutionMessage):
+    """Offers to run a job. The bidder creates the execution's id, a new one for each attempt."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     round: int = Field(default=1, ge=1)
     reserved_for: float = Field(gt=0)
-    """Seconds for which room is kept; without an answer it is given to others after that."""
+    """Seconds for which resources are reserved; without an answer they are then released."""
     load: float = Field(default=0.0, ge=0.0)
-    """The part of this node that is reserved, 0 to 1: requesters prefer idle nodes."""
+    """The share of this node's resources that is reserved, 0 to 1: requesters prefer idle nodes."""
     outlives_node: bool = False
-    """The run will go on if this node's process dies, and be taken up again when it is back: wait for it."""
+    """The run goes on if this node's process dies, and the node resumes it when it is back: wait for it."""
     input_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
-    """Bytes of the job's inputs, as far as this node could find them out."""
+    """Bytes of the job's inputs, as far as this node knows."""
     local_input_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
-    """Those that it has already: requesters prefer nodes that have more, and the rest would be fetched."""
+    """Bytes of the inputs that are local. Requesters prefer nodes with more, which have less to fetch."""
 
 
 @message("bid_declined", Carrier.BEST_EFFORT)
 class BidDeclined(Message):
-    """I will not run this job in this round. `busy` says that I might later."""
+    """Declines to run a job in this round. With `busy` the node may bid later."""
 
     job_id: JobID
     round: int = Field(ge=1)
@@ -151,37 +155,31 @@ class BidDeclined(Message):
 
 
 @message("result_proposed", Carrier.DIRECT)
-class ResultProposed(Message):
+class ResultProposed(ExecutionMessage):
     """The run ended. `sealed` is a Proposal that only the requester can open."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     sealed: bytes = Field(max_length=256 * 1024)
 
 
 @message("result_published", Carrier.DIRECT)
-class ResultPublished(Message):
-    """The accepted result is published, and where."""
+class ResultPublished(ExecutionMessage):
+    """The accepted result is published at this location."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     result: PublishedResult
 
 
 @message("execution_failed", Carrier.DIRECT)
-class ExecutionFailed(Message):
-    """This execution gave no result. `permanent`: another node would fail alike. `drained`: nothing is
-    wrong with it, the node stops."""
+class ExecutionFailed(ExecutionMessage):
+    """The execution failed. `permanent`: it would fail on other nodes too. `drained`: the node stops, and
+    nothing is wrong with the execution."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     reason: Reason
     permanent: bool = False
     drained: bool = False
 
 
 class ExecutionProgress(BaseModel):
-    """One line of a heartbeat."""
+    """The state of one execution in a heartbeat."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -192,7 +190,7 @@ class ExecutionProgress(BaseModel):
 
 @message("heartbeat", Carrier.BEST_EFFORT)
 class Heartbeat(Message):
-    """These executions of yours are alive here. One message for all of them."""
+    """Reports the states of all executions of this requester on this node."""
 
     executions: tuple[ExecutionProgress, ...] = Field(strict=False, max_length=10_000)
 
@@ -201,50 +199,38 @@ class Heartbeat(Message):
 
 
 @message("bid_accepted", Carrier.DIRECT)
-class BidAccepted(Message):
-    """Run it."""
-
-    job_id: JobID
-    execution_id: ExecutionID
+class BidAccepted(ExecutionMessage):
+    """Accepts a bid: the node runs the job."""
 
 
 @message("bid_rejected", Carrier.DIRECT)
-class BidRejected(Message):
-    """Others run it; give the room to somebody else."""
+class BidRejected(ExecutionMessage):
+    """Rejects a bid: the node releases its resources."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     reason: Reason = ""
 
 
 @message("result_accepted", Carrier.DIRECT)
-class ResultAccepted(Message):
-    """Your result was verified: publish it."""
-
-    job_id: JobID
-    execution_id: ExecutionID
+class ResultAccepted(ExecutionMessage):
+    """The result was verified: the node publishes it."""
 
 
 @message("result_rejected", Carrier.DIRECT)
-class ResultRejected(Message):
-    """Your result was not accepted: forget it."""
+class ResultRejected(ExecutionMessage):
+    """The result was rejected: the node drops it."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     reason: Reason = ""
 
 
 @message("cancel_execution", Carrier.DIRECT)
-class CancelExecution(Message):
-    """Stop this execution, whatever it does."""
+class CancelExecution(ExecutionMessage):
+    """Stops an execution in any state."""
 
-    job_id: JobID
-    execution_id: ExecutionID
     reason: Reason = ""
 
 
 class ExecutionView(BaseModel):
-    """One line of a reconciliation: what an execution is to its requester."""
+    """The state of one execution as its requester sees it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -255,9 +241,10 @@ class ExecutionView(BaseModel):
 
 @message("reconcile", Carrier.DIRECT)
 class Reconcile(Message):
-    """I think this of these executions of yours: do what follows from it, or say again what I missed.
+    """Tells a node how the requester sees its executions. The node acts on that, or repeats what the
+    requester missed.
 
-    Sent after a restart, when a connection is back, and when nothing was heard for a minute.
+    Sent after a restart, when a connection is restored, and when nothing has changed for a minute.
     """
 
     executions: tuple[ExecutionView, ...] = Field(strict=False, max_length=10_000)
@@ -268,12 +255,12 @@ class Reconcile(Message):
 
 @message("ack", Carrier.BEST_EFFORT)
 class Ack(Message):
-    """What these messages changed is kept; do not repeat them."""
+    """The effects of these messages are durable: their sender need not repeat them."""
 
     ids: tuple[bytes, ...] = Field(strict=False, max_length=10_000)
 
 
-# --- who listens to what --------------------------------------------------------------------
+# --- who handles what -----------------------------------------------------------------------
 
 TO_REQUESTER: tuple[type[Message], ...] = (
     Bid,

@@ -221,7 +221,7 @@ class Messenger:
         acks = self._delivery.take_acks(peer)
         if not acks:
             return [] if frame is None else [frame]
-        if frame is not None and len(acks) <= codec.MAX_RIDING and len(frame) <= MAX_ACK_CARRIER:
+        if frame is not None and len(acks) <= codec.MAX_ACKS and len(frame) <= MAX_ACK_CARRIER:
             return [codec.with_acks(frame, acks)]
         alone = codec.encode_frame(self._envelope(peer, Ack(ids=acks)))
         return [alone] if frame is None else [alone, frame]

@@ -1,4 +1,4 @@
-"""What is inside a sealed proposal: one CBOR map, the Proposal of the model."""
+"""The plaintext of a sealed proposal: the model's Proposal as one CBOR map."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bacalhau_p2p.model.execution import Proposal
 
 
 def encode_proposal(proposal: Proposal) -> bytes:
-    """The plaintext to be sealed."""
+    """The plaintext to seal."""
     return dumps(proposal.to_wire())
 
 
 def decode_proposal(plaintext: bytes) -> Proposal:
-    """The inverse. Raises RemoteProtocolError."""
+    """The proposal in a plaintext. Raises RemoteProtocolError."""
     try:
         return Proposal.from_wire(strict_loads(plaintext, max_depth=MAX_DEPTH))
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""How bprotocol's messages and content's streams get from peer to peer."""
+"""Transports carry broadcasts, direct frames and streams between peers."""

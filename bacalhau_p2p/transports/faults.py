@@ -1,4 +1,4 @@
-"""The one place where a fault of a guest is contained: handlers and libraries that peers can provoke."""
+"""The one place where exceptions are contained that peers can cause in handlers and libraries."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _log = logging.getLogger(__name__)
 
 
 class FaultBarrier:
-    """A `with` block that an `Exception` does not leave: it is counted under `counter` and logged.
+    """A `with` block that contains an `Exception`: it is counted under `counter` and logged.
 
-    What is not an `Exception` (cancellation, Ctrl-C) passes, also within an exception group. What is
-    `expected`, or a group of nothing else, is contained without a word. `fault` is what was contained.
-    The default level is for what strangers provoke as often as they like, and a peer that breaks the rules or
-    is idle is logged at no other; a fault of ours is a warning.
+    Other exceptions (cancellation, Ctrl-C) pass, also within an exception group. `expected` exceptions, and
+    groups of only these, are contained without count and log. `fault` is the contained exception. The default
+    level is for faults that any peer can cause as often as it likes. A peer that breaks the protocol or times
+    out is always logged at that level, so that it cannot fill the log with warnings.
     """
 
     def __init__(
@@ -53,6 +53,6 @@ class FaultBarrier:
             return True
         self._counters[self._counter] += 1
         level = logging.INFO if isinstance(fault, RemoteProtocolError | trio.TooSlowError) else self._level
-        _log.log(level, "%s failed and was contained: %s: %s", self._what, type(fault).__name__, fault)
+        _log.log(level, "%s failed: %s: %s", self._what, type(fault).__name__, fault)
         _log.debug("%s", self._what, exc_info=fault)
         return True

@@ -1,8 +1,8 @@
-"""What a transport offers to a node: broadcasts, direct frames, streams, and who is there.
+"""The interface of transports: broadcasts, direct frames, streams, and which peers are connected.
 
-A transport authenticates: the author of everything it delivers is a peer that holds that key.
-It neither repeats nor acknowledges: frames are lost when a connection breaks, broadcasts whenever
-they like. bprotocol's delivery (`bprotocol/delivery.py`) makes up for it.
+A transport authenticates peers: the author of everything that it delivers holds that peer's key. It neither
+repeats nor acknowledges: frames are lost when a connection breaks, and broadcasts may be lost at any time.
+bprotocol's delivery (`bprotocol/delivery.py`) makes up for it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from bacalhau_p2p.errors import MessageTooLarge
 from bacalhau_p2p.model.base import PeerID
 
 MAX_BROADCAST = 512 * 1024
-"""Bytes. libp2p's pubsub drops a message of 1 MiB in silence; half of it leaves room for framing."""
+"""Bytes. libp2p's pubsub silently drops messages of 1 MiB; half of that leaves room for framing."""
 
 MAX_FRAME = 1024 * 1024
-"""Bytes of one direct frame."""
+"""Maximum bytes of one direct frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A message published on `topic` by `author` (who signed it), not by the peer that passed it on."""
+    """A message on `topic`, published and signed by `author`; other peers may have passed it on."""
 
     author: PeerID
     topic: str
@@ -35,7 +35,7 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class DirectFrame:
-    """A frame that `author` sent to us alone."""
+    """A frame that `author` sent to this node."""
 
     author: PeerID
     payload: bytes
@@ -48,7 +48,7 @@ class PeerConnected:
 
 @dataclass(frozen=True, slots=True)
 class PeerDisconnected:
-    """The last connection to this peer is gone."""
+    """The last connection to this peer is lost."""
 
     peer: PeerID
 
@@ -58,9 +58,9 @@ Incoming = Broadcast | DirectFrame | PeerConnected | PeerDisconnected
 StreamHandler = Callable[[PeerID, HalfCloseableStream], Awaitable[None]]
 """Serves one inbound stream of an authenticated peer.
 
-When it returns, the transport ends the stream: what was sent arrives, then EOF. An exception that
-escapes resets the stream, is counted and logged, and harms nothing else; trio.BrokenResourceError,
-which says that the peer is gone, is not counted.
+When it returns, the transport ends the stream: the peer reads what was sent, then EOF. An exception resets
+the stream, is counted and logged, and harms nothing else. trio.BrokenResourceError, which means that the peer
+is gone, is not counted.
 """
 
 
@@ -78,63 +78,63 @@ def check_frames(payloads: Sequence[bytes]) -> None:
 
 
 class Transport(Protocol):
-    """One node's access to the network. Opened by an async context manager of its module."""
+    """One node's access to the network. Each implementation has an async context manager that opens it."""
 
     @property
     def peer_id(self) -> PeerID: ...
 
     @property
     def addresses(self) -> Sequence[str]:
-        """Multiaddrs at which others can dial us, each ending in `/p2p/<our peer id>`."""
+        """Multiaddrs at which other peers can dial this node, each ending in `/p2p/<peer id>`."""
         ...
 
     @property
     def incoming(self) -> trio.MemoryReceiveChannel[Incoming]:
-        """Everything that arrives. Its reader must keep up and never awaits work.
+        """Everything that arrives. Its reader must keep up and never wait for other work.
 
-        When it is full, broadcasts are dropped and counted; direct frames hold their sender back.
+        When it is full, broadcasts are dropped and counted, and senders of direct frames have to wait.
         """
         ...
 
     @property
     def peers(self) -> Collection[PeerID]:
-        """Peers to whom a connection stands now."""
+        """The connected peers."""
         ...
 
     @property
     def counters(self) -> dict[str, int]:
-        """How often what went wrong was survived: `handler_faults`, `broadcasts_dropped`, ..."""
+        """How often faults were survived: `handler_faults`, `broadcasts_dropped`, ..."""
         ...
 
     async def subscribe(self, topic: str) -> None:
-        """From now on broadcasts of this topic arrive, our own excepted."""
+        """From now on broadcasts on this topic arrive, except this node's own."""
         ...
 
     async def broadcast(self, topic: str, payload: bytes) -> None:
-        """Publish to whoever is subscribed. Returning means handed to the network, no more.
+        """Publish to all subscribers. When this returns, the network has the message; it may still get lost.
 
         Raises MessageTooLarge above MAX_BROADCAST.
         """
         ...
 
     async def send(self, peer: PeerID, *payloads: bytes) -> None:
-        """Put frames on the long-lived direct stream to `peer`, opening it when there is none.
+        """Send frames on the long-lived direct stream to `peer`, which is opened when there is none.
 
-        Frames to one peer arrive in order, or not at all. Dials the peer's known addresses when
-        there is no connection. Returning means handed over, not arrived.
-        Raises PeerUnreachable, MessageTooLarge above MAX_FRAME. Cancelled: the frames may still go.
+        Frames to one peer arrive in order, or not at all. Dials the peer's known addresses when it is not
+        connected. When this returns, the frames may still get lost. Raises PeerUnreachable, MessageTooLarge
+        above MAX_FRAME. Cancelled: the frames may still be sent.
         """
         ...
 
     def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
-        """As `send`, if that needs no waiting: the direct stream stands and has space for the frames.
+        """As `send`, if that does not wait: the direct stream is open and has space for the frames.
 
-        False otherwise, and then nothing was sent. Raises MessageTooLarge above MAX_FRAME.
+        Otherwise False, and nothing was sent. Raises MessageTooLarge above MAX_FRAME.
         """
         ...
 
     def learn_addresses(self, peer: PeerID, addresses: Sequence[str]) -> None:
-        """Remember where `peer` can be dialled; replaces what was known of it."""
+        """Remember the addresses of `peer`; they replace the known ones."""
         ...
 
     async def connect(self, address: str) -> PeerID:
@@ -152,7 +152,7 @@ class Transport(Protocol):
     async def open_stream(self, peer: PeerID, protocol: str) -> HalfCloseableStream:
         """A new stream to `peer`. `aclose` without `send_eof` resets it; EOF reads as b"".
 
-        Raises PeerUnreachable, also when the peer does not speak the protocol.
+        Raises PeerUnreachable, also when the peer does not support the protocol.
         Reads and writes raise trio.BrokenResourceError when the connection is lost.
         """
         ...

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacalhau_p2p.bprotocol import codec
-from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol import codec, messages
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
@@ -25,40 +24,44 @@ JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
 OF_EXECUTION = {"job_id": JOB, "execution_id": EXECUTION}
 SPEC = JobSpec(count=3, tasks=(Task(engine=SpecConfig(type="noop", params={"ExitCode": 3})),))
 
-EXAMPLES: list[say.Message] = [
-    say.JobAnnounced(
+EXAMPLES: list[messages.Message] = [
+    messages.JobAnnounced(
         job_id=JOB, spec=SPEC, addresses=("/ip4/1.2.3.4/tcp/5",), bids_wanted=9, round=2, deadline=1.5e9
     ),
-    say.JobClosed(job_id=JOB, reason="placed"),
-    say.NodeInfoPublished(
+    messages.JobClosed(job_id=JOB, reason="placed"),
+    messages.NodeInfoPublished(
         info=NodeInfo(
             id=PeerID("p"),
             labels={"a": "b"},
             compute=ComputeInfo(engines=("wasm",), max_capacity=Resources(cpu=2, memory=2**40)),
         )
     ),
-    say.Bid(**OF_EXECUTION, round=1, reserved_for=30, load=0.25),
-    say.BidDeclined(job_id=JOB, round=1, reason="is busy", busy=True),
-    say.ResultProposed(**OF_EXECUTION, sealed=b"\x00\xff"),
-    say.ResultPublished(
+    messages.Bid(**OF_EXECUTION, round=1, reserved_for=30, load=0.25),
+    messages.BidDeclined(job_id=JOB, round=1, reason="is busy", busy=True),
+    messages.ResultProposed(**OF_EXECUTION, sealed=b"\x00\xff"),
+    messages.ResultPublished(
         **OF_EXECUTION,
         result=PublishedResult(cid="bafy", location=SpecConfig(type="ipfs", params={"Providers": ["/x"]})),
     ),
-    say.ExecutionFailed(**OF_EXECUTION, reason="no such image", permanent=True),
-    say.Heartbeat(executions=(say.ExecutionProgress(execution_id=EXECUTION, state=ComputeState.RUNNING),)),
-    say.BidAccepted(**OF_EXECUTION),
-    say.BidRejected(**OF_EXECUTION, reason="others were better"),
-    say.ResultAccepted(**OF_EXECUTION),
-    say.ResultRejected(**OF_EXECUTION, reason="differs"),
-    say.CancelExecution(**OF_EXECUTION, reason="the job is Stopped"),
-    say.Reconcile(
-        executions=(say.ExecutionView(job_id=JOB, execution_id=EXECUTION, state=ExecutionState.BID_ACCEPTED),)
+    messages.ExecutionFailed(**OF_EXECUTION, reason="no such image", permanent=True),
+    messages.Heartbeat(
+        executions=(messages.ExecutionProgress(execution_id=EXECUTION, state=ComputeState.RUNNING),)
     ),
-    say.Ack(ids=(b"0" * 16, b"1" * 16)),
+    messages.BidAccepted(**OF_EXECUTION),
+    messages.BidRejected(**OF_EXECUTION, reason="others were better"),
+    messages.ResultAccepted(**OF_EXECUTION),
+    messages.ResultRejected(**OF_EXECUTION, reason="differs"),
+    messages.CancelExecution(**OF_EXECUTION, reason="the job is Stopped"),
+    messages.Reconcile(
+        executions=(
+            messages.ExecutionView(job_id=JOB, execution_id=EXECUTION, state=ExecutionState.BID_ACCEPTED),
+        )
+    ),
+    messages.Ack(ids=(b"0" * 16, b"1" * 16)),
 ]
 
 
-def envelope(message: say.Message) -> Envelope:
+def envelope(message: messages.Message) -> Envelope:
     return Envelope(id=MessageID(b"i" * 16), message=message, to=PeerID("bob"), sent=12.5)
 
 
@@ -68,13 +71,13 @@ def wire(**changes: object) -> bytes:
 
 
 def test_examples_cover_every_kind():
-    assert {example.kind for example in EXAMPLES} == set(say.KINDS)
+    assert {example.kind for example in EXAMPLES} == set(messages.KINDS)
 
 
-def test_every_kind_has_listeners():
-    of_nodes = (say.NodeInfoPublished, say.Ack)
-    heard = [*say.TO_REQUESTER, *say.TO_COMPUTE, *of_nodes]
-    assert sorted(kind.kind for kind in heard) == sorted(say.KINDS)
+def test_a_component_handles_every_kind():
+    of_nodes = (messages.NodeInfoPublished, messages.Ack)
+    handled = [*messages.TO_REQUESTER, *messages.TO_COMPUTE, *of_nodes]
+    assert sorted(kind.kind for kind in handled) == sorted(messages.KINDS)
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind)
@@ -88,15 +91,15 @@ def test_a_broadcast_carries_several_messages_in_order():
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind)
-@pytest.mark.parametrize("count", [1, 30, codec.MAX_RIDING])
-def test_acknowledgements_ride_on_a_frame_that_is_encoded_already(message, count):
+@pytest.mark.parametrize("count", [1, 30, codec.MAX_ACKS])
+def test_acknowledgements_are_added_to_an_encoded_frame(message, count):
     acks = tuple(codec.MessageID(number.to_bytes(16, "big")) for number in range(count))
     frame = codec.with_acks(codec.encode_frame(envelope(message)), acks)
     assert codec.decode_frame(frame) == replace(envelope(message), acks=acks)
 
 
-def test_more_acknowledgements_than_may_ride_are_refused():
-    many = [codec.MessageID(bytes(16))] * (codec.MAX_RIDING + 1)
+def test_too_many_acknowledgements_on_a_frame_are_rejected():
+    many = [codec.MessageID(bytes(16))] * (codec.MAX_ACKS + 1)
     with pytest.raises(ValueError, match="too many acknowledgements"):
         codec.with_acks(wire(), many)
     with pytest.raises(RemoteProtocolError, match="acks"):
@@ -105,13 +108,13 @@ def test_more_acknowledgements_than_may_ride_are_refused():
         codec.decode_frame(wire(acks=[b"short"]))
 
 
-def test_direct_frames_travel_as_mail_unchanged():
+def test_direct_frames_are_mailed_unchanged():
     envelopes = [envelope(message) for message in EXAMPLES[:5]]
     mail = codec.join_frames([codec.encode_frame(one) for one in envelopes])
     assert codec.decode_broadcast(mail) == envelopes
 
 
-def test_ids_travel_in_the_envelope_and_not_twice():
+def test_ids_are_in_the_envelope_and_not_in_the_body():
     plain = cbor2.loads(codec.encode_frame(envelope(EXAMPLES[3])))
     assert (plain["job"], plain["execution"], plain["kind"]) == (JOB, EXECUTION, "bid")
     assert "job_id" not in plain["body"]
@@ -167,7 +170,7 @@ def test_a_malformed_envelope_is_the_peers_fault(changes):
     ],
     ids=lambda payload: payload[:8].hex() or "empty",
 )
-def test_what_is_not_plain_cbor_of_ours_is_refused(payload):
+def test_anything_but_plain_cbor_is_rejected(payload):
     with pytest.raises(RemoteProtocolError):
         codec.decode_frame(payload)
 

@@ -1,12 +1,12 @@
-"""At least once on the wire, at most once in effect."""
+"""Delivery: at least once on the wire, at most once in effect."""
 
 from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import ACK_DELAY, FIRST_REPEAT, LONGEST_REPEAT, Delivery, Recognition
+from bacalhau_p2p.bprotocol.messages import Bid
 from bacalhau_p2p.model.base import PeerID
 
 ALICE, BOB = PeerID("alice"), PeerID("bob")
@@ -14,11 +14,11 @@ ALICE, BOB = PeerID("alice"), PeerID("bob")
 
 @pytest.fixture
 def delivery():
-    return Delivery(rng=lambda: 0.5)  # no jitter: waits are exactly doubled
+    return Delivery(rng=lambda: 0.5)  # no jitter: intervals double exactly
 
 
 def bid(number: int) -> Envelope:
-    message = say.Bid(job_id="j", execution_id=f"e-{number}", reserved_for=30)
+    message = Bid(job_id="j", execution_id=f"e-{number}", reserved_for=30)
     return Envelope(id=MessageID(number.to_bytes(16, "big")), message=message, to=BOB)
 
 
@@ -42,7 +42,7 @@ def test_only_the_addressee_can_acknowledge(delivery):
     assert delivery.in_flight == 1
 
 
-def test_a_message_is_given_up_when_its_purpose_is_over(delivery):
+def test_a_message_expires(delivery):
     delivery.post(BOB, bid(1), give_up_at=2.5, now=0)
     assert delivery.repeats(1.0) == [(BOB, bid(1))]
     assert delivery.next_deadline() == 2.5
@@ -50,14 +50,14 @@ def test_a_message_is_given_up_when_its_purpose_is_over(delivery):
     assert (delivery.in_flight, delivery.given_up, delivery.next_deadline()) == (0, 1, None)
 
 
-def test_a_peer_that_is_back_gets_everything_at_once(delivery):
+def test_everything_for_a_peer_that_reconnects_is_due_at_once(delivery):
     delivery.post(BOB, bid(1), give_up_at=1000, now=0)
     delivery.post(ALICE, bid(2), give_up_at=1000, now=0)
     delivery.peer_reconnected(BOB, now=0.1)
     assert delivery.repeats(0.1) == [(BOB, bid(1))]
 
 
-def test_a_repeat_is_recognised_before_and_after_its_effect_is_kept(delivery):
+def test_a_repeat_is_recognised_before_and_after_it_is_processed(delivery):
     assert delivery.recognise(ALICE, bid(1).id, 0) is Recognition.NEW
     assert delivery.recognise(ALICE, bid(1).id, 1) is Recognition.PENDING
     delivery.mark_processed(ALICE, bid(1).id, 2)
@@ -69,13 +69,13 @@ def test_two_authors_may_use_the_same_id(delivery):
     assert delivery.recognise(BOB, bid(1).id, 0) is Recognition.NEW
 
 
-def test_nothing_is_acknowledged_before_it_is_settled(delivery):
+def test_a_message_is_not_acknowledged_before_it_is_processed(delivery):
     delivery.recognise(ALICE, bid(1).id, 0)
     assert delivery.acks_due(10) == []
     assert delivery.take_acks(ALICE) == ()
 
 
-def test_acknowledgements_wait_a_moment_and_go_together(delivery):
+def test_acknowledgements_wait_a_moment_and_are_sent_together(delivery):
     for number in (1, 2):
         delivery.recognise(ALICE, bid(number).id, 0)
         delivery.mark_processed(ALICE, bid(number).id, 0)
@@ -86,7 +86,7 @@ def test_acknowledgements_wait_a_moment_and_go_together(delivery):
     assert delivery.next_deadline() is None
 
 
-def test_what_an_earlier_life_had_under_way_is_due_at_once(delivery):
+def test_messages_from_before_a_restart_are_due_at_once(delivery):
     delivery.resume(BOB, bid(1), give_up_at=1000, now=50)
     assert delivery.next_deadline() == 50
     assert delivery.repeats(50) == [(BOB, bid(1))]
@@ -97,6 +97,6 @@ def test_what_an_earlier_life_had_under_way_is_due_at_once(delivery):
     assert delivery.take_finished() == []
 
 
-def test_what_an_earlier_life_dealt_with_is_recognised(delivery):
+def test_messages_processed_before_a_restart_are_recognised(delivery):
     delivery.remember(ALICE, bid(1).id, since=10)
     assert delivery.recognise(ALICE, bid(1).id, 20) is Recognition.PROCESSED

@@ -112,7 +112,7 @@ class Connections:
             raise PeerUnreachable(f"lost the connection to peer {target}")
         endpoint = self._endpoints[target]
         if protocol not in endpoint.handlers:
-            raise PeerUnreachable(f"peer {target} does not speak {protocol}")
+            raise PeerUnreachable(f"peer {target} does not support {protocol}")
         here, there = memory_stream_pair(
             lambda: self.links.transit(source, target), lambda: self.links.transit(target, source)
         )
