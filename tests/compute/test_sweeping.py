@@ -1,4 +1,4 @@
-"""How the compute service has executors remove what runs left behind (`leftovers`)."""
+"""The compute service: executors remove what runs left behind (`service`, `leftovers`)."""
 
 from __future__ import annotations
 
