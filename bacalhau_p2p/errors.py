@@ -142,6 +142,9 @@ class InvalidContent(ContentError):
 class ContentTooLarge(ContentError):
     """The content exceeds a limit of this node."""
 
+    size: int | None = None
+    """Bytes that the content has at least, if these are too many."""
+
 
 class NoRoom(ContentError):
     """The block store has no room for the content."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bacalhau_p2p.cli.options import API_HOST, API_PORT, connect, node_options
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.version import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def node_id(connection: BlockingConnection) -> None:
     """Print the peer id of the node."""
     from bacalhau_p2p.client import calls
 
-    click.echo(connection.call(calls.get_node().then(lambda node: calls.text(node, "ID"))))
+    print_line(connection.call(calls.get_node().then(lambda node: calls.text(node, "ID"))))
 
 
 @click.command()
@@ -28,9 +29,9 @@ def node_id(connection: BlockingConnection) -> None:
 @API_PORT
 def version(server: bool, api_host: str | None, api_port: int | None) -> None:
     """Print the version."""
-    click.echo(f"bacalhau-p2p v{__version__}")
+    print_line(f"bacalhau-p2p v{__version__}")
     if server:
         from bacalhau_p2p.client import calls
 
         with connect(api_host, api_port) as connection:
-            click.echo(f"node {connection.call(calls.get_version())}")
+            print_line(f"node {connection.call(calls.get_version())}")

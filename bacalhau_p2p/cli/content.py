@@ -10,6 +10,7 @@ import click
 
 from bacalhau_p2p.cli.formatting import day_and_minute, size_text, table
 from bacalhau_p2p.cli.options import node_options, output_format
+from bacalhau_p2p.cli.printing import print_line, print_text
 from bacalhau_p2p.client import calls
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add(connection: BlockingConnection, path: Path, profile: str) -> None:
     from bacalhau_p2p.client.upload import upload
     from bacalhau_p2p.ipfs.format.profiles import PROFILES
 
-    click.echo(connection.call(upload(path, profile=PROFILES[profile])))
+    print_line(connection.call(upload(path, profile=PROFILES[profile])))
 
 
 @click.command()
@@ -52,7 +53,7 @@ def cid(path: Path, profile: str) -> None:
     from bacalhau_p2p.ipfs.files.importer import cid_of
     from bacalhau_p2p.ipfs.format.profiles import PROFILES
 
-    click.echo(str(cid_of(path, profile=PROFILES[profile])))
+    print_line(str(cid_of(path, profile=PROFILES[profile])))
 
 
 @click.group()
@@ -71,12 +72,12 @@ def list_content(connection: BlockingConnection, output: str) -> None:
     """
     content = connection.call(calls.list_content())
     if output == "json":
-        click.echo(json.dumps(content, indent=2))
+        print_text(json.dumps(content, indent=2))
         return
     rows = [("CID", "SIZE", "OWNER", "UNTIL"), *map(_row, content["Items"])]
     for line in table(rows):
-        click.echo(line)
-    click.echo(f"{size_text(content.get('Used'))} of {size_text(content.get('Quota'))} used", err=True)
+        print_line(line)
+    print_line(f"{size_text(content.get('Used'))} of {size_text(content.get('Quota'))} used", err=True)
 
 
 @content.command()
@@ -87,7 +88,7 @@ def list_content(connection: BlockingConnection, output: str) -> None:
 @node_options
 def pin(connection: BlockingConnection, cid: str, keep: str) -> None:
     """Pin a CID on the node, which fetches it from peers if needed."""
-    click.echo(connection.call(calls.pin_content(cid, keep=keep)))
+    print_line(connection.call(calls.pin_content(cid, keep=keep)))
 
 
 @content.command()
@@ -107,7 +108,7 @@ def gc(connection: BlockingConnection) -> None:
     The node also does this by itself when it runs out of space, oldest first.
     """
     removed = connection.call(calls.collect_garbage())
-    click.echo(f"{removed.get('Blocks', 0)} blocks, {size_text(removed.get('Bytes', 0))} removed")
+    print_line(f"{removed.get('Blocks', 0)} blocks, {size_text(removed.get('Bytes', 0))} removed")
 
 
 def _row(pin: calls.JSON) -> tuple[str, ...]:

@@ -30,11 +30,13 @@ import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
 from bacalhau_p2p.cli.options import ENV_HOST, ENV_PORT
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_LEVEL, report_to, run_node
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import BacalhauError, NodeUnavailable
 from bacalhau_p2p.runtime import logs
+from bacalhau_p2p.runtime.text import printable
 from bacalhau_p2p.settings import Settings, load_settings
 
 START_TIMEOUT = 60.0
@@ -148,9 +150,10 @@ class DevStack:
         """Print the addresses of the nodes and wait until one of them ends. Raises ClickException."""
         host, port = self.api
         for child in self._children:
-            click.echo(f"{child.name:<12} {child.addresses['Swarm'][0]}")
-        click.echo(f"\nexport {ENV_HOST}={host} {ENV_PORT}={port}")
-        click.echo("Running; stop with Ctrl-C.")
+            print_line(f"{child.name:<12} {child.addresses['Swarm'][0]}")
+        print_line("")
+        print_line(f"export {ENV_HOST}={host} {ENV_PORT}={port}")
+        print_line("Running; stop with Ctrl-C.")
         sys.stdout.flush()
         pid, _ = os.wait()
         ended = next((child for child in self._children if child.pid == pid), None)
@@ -267,7 +270,7 @@ def _last_line(log: Path) -> str:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "no output"
+    return printable(lines[-1]) if lines else "no output"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

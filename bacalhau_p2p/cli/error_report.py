@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import TracebackType
 
-import click
-
+from bacalhau_p2p.cli.printing import print_line, print_text
 from bacalhau_p2p.errors import BacalhauError, InvalidJob
 
 FAILED = 1
@@ -25,8 +25,15 @@ def report_error(error: BaseException) -> int | None:
     if first is None:
         return INTERRUPTED
     for line in _lines(first) or ():
-        click.echo(line, err=True)
+        print_line(line, err=True)
     return FAILED
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a bug, as `sys.excepthook`: its message may quote anybody."""
+    import traceback
+
+    print_text("".join(traceback.format_exception(kind, error, trace)), err=True)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bacalhau_p2p.cli.options import FollowOptions, follow_options, node_options
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.documents import MAX_DOCUMENT
@@ -45,7 +46,7 @@ def validate(file: Path) -> None:
     from bacalhau_p2p.model.parsing import parse_job
 
     parse_job(_read(file))
-    click.echo("The job is valid.")
+    print_line("The job is valid.")
 
 
 def _read(file: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bacalhau_p2p.errors import JobFailed, JobNotFinished
+from bacalhau_p2p.errors import InvalidCID, JobFailed, JobNotFinished
 
 JSON = dict[str, Any]
 
@@ -51,7 +51,10 @@ def executions_of(job: JSON) -> list[JSON]:
 
 
 def published_results(executions: Sequence[JSON]) -> dict[str, list[str]]:
-    """The distinct CIDs that executions published, in order, each with the multiaddrs of its providers."""
+    """The distinct CIDs that executions published, in order, each with the multiaddrs of its providers.
+
+    What a node calls a CID but is none is left out.
+    """
     published = [execution.get("PublishedResult") for execution in executions]
     return providers_by_cid([result for result in published if isinstance(result, dict)])
 
@@ -60,9 +63,21 @@ def providers_by_cid(results: Sequence[JSON]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for result in results:
         params: JSON = result.get("Params") or {}
-        if isinstance(cid := params.get("CID"), str) and cid:
+        if cid := cid_of_text(params.get("CID")):
             found.setdefault(cid, []).extend(map(str, params.get("Providers") or []))
     return found
+
+
+def cid_of_text(value: object) -> str:
+    """A CID in its canonical form; empty for anything else."""
+    if not isinstance(value, str):
+        return ""
+    from bacalhau_p2p.ipfs.format.cid import CID
+
+    try:
+        return str(CID.parse(value))
+    except InvalidCID:
+        return ""
 
 
 def summary(job: JSON) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from bacalhau_p2p.cli.formatting import exact_time, shortened, table, time_of_da
 from bacalhau_p2p.cli.job_view import (
     ENDED,
     JSON,
+    cid_of_text,
     executions_of,
     id_of,
     published_results,
@@ -21,7 +23,8 @@ from bacalhau_p2p.cli.job_view import (
     summary,
     verified,
 )
-from bacalhau_p2p.cli.options import OUTPUT_DIR, node_options, output_format
+from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, output_format
+from bacalhau_p2p.cli.printing import print_line, print_text
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -41,12 +44,12 @@ def list_jobs(connection: BlockingConnection, id_filter: str, number: int, outpu
     """List the latest jobs, newest first."""
     jobs = connection.call(calls.list_jobs(limit=number, id_prefix=id_filter, executions=True))
     if output == "json":
-        click.echo(json.dumps(jobs, indent=2))
+        print_text(json.dumps(jobs, indent=2))
         return
     now = datetime.now()
     rows = [_row(job, now, wide=wide) for job in jobs]
     for line in table([HEADER, *rows]):
-        click.echo(line)
+        print_line(line)
 
 
 @click.command()
@@ -60,12 +63,12 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
     """
     job, executions = connection.call(calls.get_job_with_executions(job_id))
     if output == "json":
-        click.echo(json.dumps({"Job": job, "Executions": {"Items": executions}}, indent=2))
+        print_text(json.dumps({"Job": job, "Executions": {"Items": executions}}, indent=2))
         return
     import yaml
 
     readable = {"Job": _readable(job), "Executions": [_readable(execution) for execution in executions]}
-    click.echo(yaml.safe_dump(readable, sort_keys=False, allow_unicode=True), nl=False)
+    print_text(yaml.safe_dump(readable, sort_keys=False, allow_unicode=True))
 
 
 @click.command()
@@ -75,14 +78,23 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
     "--all", "each", is_flag=True, help="Write one folder per execution, even if results are equal."
 )
 @click.option("--raw", is_flag=True, help="Write one folder per CID, even if there is only one.")
+@MAX_SIZE
 @node_options
-def get(connection: BlockingConnection, wanted: str, output_dir: str | None, each: bool, raw: bool) -> None:
+def get(
+    connection: BlockingConnection,
+    wanted: str,
+    output_dir: str | None,
+    max_size: int,
+    *,
+    each: bool,
+    raw: bool,
+) -> None:
     """Fetch the results of a job, or the content of any CID, and verify every block against its CID.
 
     ID may be a prefix of a job's id, as `list` shows it. Equal results of several executions are written
     once, different ones side by side. Content of a CID is written to a file or folder named after it.
-    Nothing is overwritten. After an interruption, run the command again: the node keeps what it has
-    received.
+    Nothing is overwritten. More than --max-size is written only after you confirm it. After an
+    interruption, run the command again: the node keeps what it has received.
     """
     from bacalhau_p2p.cli.results import (
         Layout,
@@ -94,14 +106,14 @@ def get(connection: BlockingConnection, wanted: str, output_dir: str | None, eac
     if (content := content_path_or_none(wanted)) is not None:
         if each or raw:
             raise click.UsageError("--all and --raw apply to the results of jobs, not to CIDs")
-        fetch_content(connection, *content, output_dir)
+        fetch_content(connection, *content, output_dir, max_size=max_size)
         return
     if each and raw:
         raise click.UsageError("--all and --raw exclude each other")
     job, executions = connection.call(calls.get_job_with_executions(wanted))
     require_completed(job)
     layout = Layout.EXECUTIONS if each else Layout.CIDS if raw else Layout.MERGED
-    fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout)
+    fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout, max_size=max_size)
 
 
 @click.command()
@@ -119,10 +131,10 @@ def cancel(connection: BlockingConnection, job_id: str, reason: str) -> None:
     full_id = id_of(job)
     state, _ = state_of(job)
     if state in ENDED:
-        click.echo(f"Job '{short_id(full_id)}' has already ended: {state.lower()}.")
+        print_line(f"Job '{short_id(full_id)}' has already ended: {state.lower()}.")
         return
     connection.call(calls.cancel_job(full_id, reason=reason))
-    click.echo(f"Job '{short_id(full_id)}' cancelled.")
+    print_line(f"Job '{short_id(full_id)}' cancelled.")
 
 
 def _row(job: JSON, now: datetime, *, wide: bool) -> tuple[str, ...]:
@@ -139,13 +151,24 @@ def _row(job: JSON, now: datetime, *, wide: bool) -> tuple[str, ...]:
 
 
 def _readable(item: Any) -> Any:
-    """With times as text, and without empty values."""
+    """With times as text, without empty values, and only what parses as CIDs."""
     if isinstance(item, list):
         return [_readable(value) for value in item]
     if not isinstance(item, dict):
         return item
     shown = {
-        key: exact_time(value) if key in {"CreateTime", "ModifyTime"} else _readable(value)
-        for key, value in item.items()
+        key: _CONVERTED[key](value) if key in _CONVERTED else _readable(value) for key, value in item.items()
     }
     return {key: value for key, value in shown.items() if value not in (None, "", [], {})}
+
+
+def _cid_or_remark(value: Any) -> str:
+    return cid_of_text(value) or "not a CID" if value else ""
+
+
+_CONVERTED: dict[str, Callable[[Any], object]] = {
+    "CreateTime": exact_time,
+    "ModifyTime": exact_time,
+    "CID": _cid_or_remark,
+    "ResultCID": _cid_or_remark,
+}

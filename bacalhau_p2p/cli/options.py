@@ -83,6 +83,27 @@ OUTPUT_DIR = click.option(
 )
 
 
+DEFAULT_MAX_SIZE = 2 * 1024**3
+"""Bytes that a command writes without asking: results are data of strangers."""
+
+
+def _size_in_bytes(context: click.Context, parameter: click.Parameter, text: str | None) -> int:
+    from bacalhau_p2p.model.quantities import parse_bytes
+
+    try:
+        return DEFAULT_MAX_SIZE if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+MAX_SIZE = click.option(
+    "--max-size",
+    metavar="SIZE",
+    callback=_size_in_bytes,
+    help="Ask before more than this is written, or fail if there is no terminal [default: 2Gi].",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class FollowOptions:
     """The flags of `follow_options`."""

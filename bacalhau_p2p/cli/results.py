@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
 import click
 
+from bacalhau_p2p.cli.formatting import size_text
 from bacalhau_p2p.cli.job_view import JSON, id_of, providers_by_cid, published_results, short_id
+from bacalhau_p2p.cli.options import DEFAULT_MAX_SIZE
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
-from bacalhau_p2p.errors import ContentError, InvalidCID, JobNotFinished
+from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, JobNotFinished
 
 
 class Layout(Enum):
@@ -32,6 +37,7 @@ def fetch_results(
     *,
     quiet: bool,
     layout: Layout = Layout.MERGED,
+    max_size: int = DEFAULT_MAX_SIZE,
 ) -> None:
     """Write the results of a completed job to a folder. Raises ContentError."""
     job_id = id_of(job)
@@ -41,19 +47,25 @@ def fetch_results(
         published = providers_by_cid(listed)
     if not published:
         raise JobNotFinished(f"job {short_id(job_id)} has no published result")
-    folder = Path(output_dir or f"job-{short_id(job_id)}")
+    folder = Path(output_dir or folder_name(f"job-{short_id(job_id)}"))
     _require_free(folder)
     if not quiet:
-        click.echo(f"Fetching results of job '{short_id(job_id)}'...")
+        print_line(f"Fetching results of job '{short_id(job_id)}'...")
+    allowance = Allowance(max_size)
     for cid, target in _targets(list(published), executions, folder, layout):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(connection, cid, target, providers=published[cid], quiet=quiet)
+        _fetch(connection, cid, target, allowance, providers=published[cid], quiet=quiet)
     if not quiet:
-        click.echo(f"Results for job '{short_id(job_id)}' have been written to {folder.absolute()}")
+        print_line(f"Results for job '{short_id(job_id)}' have been written to {folder.absolute()}")
 
 
 def fetch_content(
-    connection: BlockingConnection, cid: str, path: Sequence[str], output_dir: str | None
+    connection: BlockingConnection,
+    cid: str,
+    path: Sequence[str],
+    output_dir: str | None,
+    *,
+    max_size: int = DEFAULT_MAX_SIZE,
 ) -> None:
     """Write the content at a path below a CID to `output_dir`, or to its own name in the current folder.
 
@@ -62,9 +74,9 @@ def fetch_content(
     target = Path(output_dir or (path[-1] if path else cid))
     _require_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    click.echo(f"Fetching {'/'.join((cid, *path))}...")
-    _fetch(connection, cid, target, path=path)
-    click.echo(f"Content has been written to {target.absolute()}")
+    print_line(f"Fetching {'/'.join((cid, *path))}...")
+    _fetch(connection, cid, target, Allowance(max_size), path=path)
+    print_line(f"Content has been written to {target.absolute()}")
 
 
 def content_path_or_none(text: str) -> tuple[str, Sequence[str]] | None:
@@ -91,32 +103,89 @@ def _targets(
         return [(cids[0], folder)]
     if layout is Layout.EXECUTIONS:
         by_execution = [
-            (cid, folder / _folder_name(id_of(execution)))
+            (cid, folder / folder_name(id_of(execution)))
             for execution in executions
             for cid in published_results([execution])
         ]
         if by_execution:
             return by_execution
-    return [(cid, folder / cid) for cid in cids]
+    return [(cid, folder / folder_name(cid)) for cid in cids]
 
 
-def _folder_name(execution_id: str) -> str:
-    """Ids come from the node: the name of a folder must not lead out of its parent."""
-    return "".join(char if char.isalnum() or char in "-_" else "_" for char in execution_id)[:100] or "_"
+def folder_name(text: str) -> str:
+    """A folder for this id or CID. These come from nodes: the name must not lead out of its parent."""
+    allowed = (char if (char.isascii() and char.isalnum()) or char in "-_" else "_" for char in text)
+    return "".join(allowed)[:100] or "_"
+
+
+class Allowance:
+    """The bytes that a command may write before it asks."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self._confirmed = False
+
+    @property
+    def left(self) -> int:
+        return max(self._left, 0)
+
+    def spend(self, written: int) -> None:
+        self._left -= written
+
+    def extend(self, error: ContentTooLarge) -> None:
+        """Ask whether the content that is too large is wanted. Raises the error if not."""
+        from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS
+
+        if self._confirmed or error.size is None:
+            raise error
+        if not _is_terminal():
+            raise ContentTooLarge(f"{error}; to fetch more, use --max-size") from None
+        size = size_text(error.size)
+        if not click.confirm(f"The content has at least {size}. Fetch all of it?", err=True):
+            raise error
+        self._left, self._confirmed = DEFAULT_LIMITS.bytes, True
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _fetch(
     connection: BlockingConnection,
     cid: str,
     target: Path,
+    allowance: Allowance,
     *,
     path: Sequence[str] = (),
     providers: Sequence[str] = (),
     quiet: bool = False,
 ) -> None:
-    """Write content to a new path or an empty folder."""
+    """Write content to a new path or an empty folder. Asks before it writes more than the allowance."""
+    while True:
+        try:
+            written = _fetch_at_most(
+                allowance.left, connection, cid, target, path=path, providers=providers, quiet=quiet
+            )
+        except ContentTooLarge as error:
+            allowance.extend(error)
+        else:
+            return allowance.spend(written)
+
+
+def _fetch_at_most(
+    limit: int,
+    connection: BlockingConnection,
+    cid: str,
+    target: Path,
+    *,
+    path: Sequence[str],
+    providers: Sequence[str],
+    quiet: bool,
+) -> int:
+    """Write content; the result is its bytes. Raises ContentTooLarge beyond the limit."""
     from bacalhau_p2p.client.download import Download
     from bacalhau_p2p.ipfs.format.cid import CID
+    from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS
 
     with (
         ProgressLine(quiet=quiet) as progress,
@@ -125,10 +194,11 @@ def _fetch(
             target,
             path=path,
             providers=providers,
+            limits=replace(DEFAULT_LIMITS, bytes=min(limit, DEFAULT_LIMITS.bytes)),
             existing="merge" if target.is_dir() else "refuse",
         ) as download,
     ):
-        connection.download(download, progress=progress.update)
+        return connection.download(download, progress=progress.update).bytes
 
 
 def _require_free(target: Path) -> None:

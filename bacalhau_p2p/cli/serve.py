@@ -16,6 +16,7 @@ import trio
 
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli.options import repeatable
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime import logs
@@ -178,10 +179,10 @@ async def _cancel_on_eof(lifeline: int, scope: trio.CancelScope) -> None:
 
 
 def _print_addresses(node: Node, url: str) -> None:
-    click.echo(f"Peer ID: {node.peer_id}")
+    print_line(f"Peer ID: {node.peer_id}")
     for address in node.addresses:
-        click.echo(f"Swarm:   {address}")
-    click.echo(f"API:     {url}")
+        print_line(f"Swarm:   {address}")
+    print_line(f"API:     {url}")
     sys.stdout.flush()
 
 

@@ -10,6 +10,7 @@ import click
 from bacalhau_p2p.cli.error_report import INTERRUPTED
 from bacalhau_p2p.cli.job_view import ENDED, JSON, first_output, require_completed, short_id, state_of
 from bacalhau_p2p.cli.options import FollowOptions
+from bacalhau_p2p.cli.printing import print_line, print_output, print_text
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -28,14 +29,15 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
     if options.dry_run:
         return _print_job(job)
     job_id = connection.call(calls.submit_job(job))
-    click.echo(job_id)  # at once, so that the job is not lost if waiting fails
+    print_line(job_id)  # at once, so that the job is not lost if waiting fails
     if not options.waits:
         return None
     try:
         ended, executions = wait_for_job(connection, job_id, quiet=options.id_only)
     except KeyboardInterrupt:
         short = short_id(job_id)
-        click.echo(f"\nJob {short} continues; to stop it: bacalhau-p2p cancel {short}", err=True)
+        print_line("", err=True)
+        print_line(f"Job {short} continues; to stop it: bacalhau-p2p cancel {short}", err=True)
         click.get_current_context().exit(INTERRUPTED)
     require_completed(ended)
     if options.download:
@@ -62,7 +64,7 @@ def wait_for_job(
         job, executions = connection.call(calls.get_job_with_executions(job_id, wait=poll))
         state, message = state_of(job)
         if not quiet and state != shown:
-            click.echo(f"  {state}{f': {message}' if message and state not in _FAILED else ''}", err=True)
+            print_line(f"  {state}{f': {message}' if message and state not in _FAILED else ''}", err=True)
             shown = state
         if state in ENDED:
             return job, executions
@@ -77,7 +79,7 @@ def _print_job(job: JSON) -> None:
     from bacalhau_p2p.model.parsing import job_from_mapping
 
     normal = job_from_mapping(job).model_dump(mode="json", by_alias=True)
-    click.echo(yaml.safe_dump(normal, sort_keys=False, allow_unicode=True), nl=False)
+    print_text(yaml.safe_dump(normal, sort_keys=False, allow_unicode=True))
 
 
 def _print_output(job_id: str, executions: Sequence[JSON]) -> None:
@@ -87,14 +89,15 @@ def _print_output(job_id: str, executions: Sequence[JSON]) -> None:
         _print_stream(output.get("Stdout"), err=False)
         _print_stream(output.get("Stderr"), err=True)
         if output.get("ExitCode"):
-            click.echo(f"exit code: {output['ExitCode']}", err=True)
+            print_line(f"exit code: {output['ExitCode']}", err=True)
         if output.get("StdoutTruncated") or output.get("StderrTruncated"):
-            click.echo("(output truncated; the results have all of it)", err=True)
+            print_line("(output truncated; the results have all of it)", err=True)
     short = short_id(job_id)
-    click.echo(f"\nTo get the results:  bacalhau-p2p get {short}", err=True)
-    click.echo(f"To see the details:  bacalhau-p2p describe {short}", err=True)
+    print_line("", err=True)
+    print_line(f"To get the results:  bacalhau-p2p get {short}", err=True)
+    print_line(f"To see the details:  bacalhau-p2p describe {short}", err=True)
 
 
 def _print_stream(text: object, *, err: bool) -> None:
     if isinstance(text, str) and text:
-        click.echo(text, nl=not text.endswith("\n"), err=err)
+        print_output(text, err=err)

@@ -21,6 +21,7 @@ from bacalhau_p2p.errors import ApiError, BacalhauError
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.download import Download
+    from bacalhau_p2p.ipfs.files.export import Exported
 
 _IDLE_LIMIT = 2.0
 """Seconds after which the node may have closed an idle connection, so that a new one is opened."""
@@ -62,18 +63,20 @@ class BlockingConnection:
                 return call.result(response.status, response.read(), url=self.url)
         raise AssertionError("the last attempt returns or raises")
 
-    def download(self, download: Download, *, progress: Progress = lambda done, total: None) -> None:
-        """Fetch content and put it in place. Raises ContentError."""
+    def download(self, download: Download, *, progress: Progress = lambda done, total: None) -> Exported:
+        """Fetch content and put it in place; the result says what was written. Raises ContentError."""
         call = download.call
         with self._response(call) as response:
             if response.status != http.client.OK:
                 raise call.error(response.status, response.read())
             size = response.headers.get("X-Content-Size", "")
-            total = int(size) if size.isascii() and size.isdigit() else None
+            total = int(size) if size.isascii() and size.isdigit() and len(size) < 19 else None
+            if total is not None:
+                download.expect(total)
             for piece in _pieces(response):
                 download.feed(piece)
                 progress(download.received, total)
-        download.finish()
+        return download.finish()
 
     @contextmanager
     def _response(self, call: Call[_T]) -> Iterator[http.client.HTTPResponse]:

@@ -96,6 +96,10 @@ class Download:
             read=lambda response: None,
         )
 
+    def expect(self, size: int) -> None:
+        """Take the size that the node announces. Raises ContentTooLarge before anything is transferred."""
+        self._limits.check_bytes(size)
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next piece of the CAR.
 

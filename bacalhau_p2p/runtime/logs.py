@@ -12,6 +12,8 @@ from typing import cast
 
 import structlog
 
+from bacalhau_p2p.runtime.text import printable
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -32,9 +34,19 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     )
 
 
+class PrintableFormatter(logging.Formatter):
+    """Makes lines that cannot command a terminal, or imitate other lines: they quote strangers."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in `logging`
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep_lines=True)  # with the lines of a traceback
+
+
 def configure(level: str) -> None:
     """For programs: write events of this package from `level` on, and errors of libraries, to stderr."""
-    logging.basicConfig(
-        level=logging.ERROR, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("bacalhau_p2p").setLevel(level.upper())

@@ -12,6 +12,7 @@ from bacalhau_p2p.cli.job_view import (
     summary,
     verified,
 )
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 
 
 def execution(state: str, **fields: object) -> dict[str, object]:
@@ -58,8 +59,17 @@ def test_equal_results_are_one_with_all_providers():
         params = {"CID": cid, "Providers": list(providers)}
         return execution("Completed", PublishedResult={"Type": "ipfs", "Params": params})
 
-    executions = [published("b", "/x"), published("a"), execution("Lost"), published("b", "/y")]
-    assert published_results(executions) == {"b": ["/x", "/y"], "a": []}
+    a, b = (str(CID.of(RAW, data)) for data in (b"a", b"b"))
+    executions = [published(b, "/x"), published(a), execution("Lost"), published(b, "/y")]
+    assert published_results(executions) == {b: ["/x", "/y"], a: []}
+
+
+@pytest.mark.parametrize(
+    "text", ["../../ESCAPED/dir/x", "\x1b[2J", "", 7, None, ["bafy"], "bafy", "a" * 5000]
+)
+def test_what_is_no_cid_is_not_a_result(text):
+    result = {"Type": "ipfs", "Params": {"CID": text}}
+    assert published_results([execution("Completed", PublishedResult=result)]) == {}
 
 
 def test_the_output_of_a_job_is_that_of_its_first_completed_execution():

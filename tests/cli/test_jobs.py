@@ -10,10 +10,15 @@ import pytest
 import yaml
 
 from bacalhau_p2p.cli import jobs
+from bacalhau_p2p.cli import results as results_module
+from bacalhau_p2p.cli.results import folder_name
 from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
+from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory, encode_file
 from bacalhau_p2p.model.api_json import execution_to_json, job_to_json
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from tests.support.servers import fake_node as fake
 
 ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
 OTHER = "09f00000-7c4e-4b6f-9d2e-000000000002"
@@ -146,6 +151,109 @@ def test_all_writes_a_folder_per_execution_and_raw_a_folder_per_cid(run, fake_no
     assert [path.name for path in (tmp_path / "job-095be3fd").iterdir()] == [str(cid)]
     assert run("get", ID, "--output-dir", "once").exit_code == 0
     assert cid_of(tmp_path / "once") == cid
+
+
+@pytest.fixture
+def published(fake_node, results, monkeypatch):
+    """Makes a completed job whose two executions published this instead of a CID, and then a real result."""
+
+    def make(cid: str) -> str:
+        original = fake.execution_to_json
+
+        def altered(execution):
+            item = original(execution)
+            if execution.message == "altered":
+                item["ResultCID"] = item["PublishedResult"]["Params"]["CID"] = cid
+            return item
+
+        monkeypatch.setattr(fake, "execution_to_json", altered)
+        fake_node.add_job(ID, DOCKER)
+        real = str(fake_node.complete(ID, results))
+        (first,) = fake_node.executions[ID]
+        fake_node.executions[ID].insert(0, first.replace(message="altered", id="e-0"))
+        return real
+
+    return make
+
+
+@pytest.mark.parametrize("flags", [(), ("--raw",), ("--all",)])
+@pytest.mark.parametrize("cid", ["../../ESCAPED/dir/x", "/ESCAPED", "..", "a/b", "\x1b[2J"])
+def test_a_result_that_is_no_cid_makes_no_folder(run, published, tmp_path, flags, cid):
+    real = published(cid)
+    target = tmp_path / "home" / "user" / "results"
+    assert run("get", *flags, ID, "--output-dir", str(target)).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"of-the-node", "home"}
+    expected = {"--raw": [real], "--all": [f"e-{ID}"]}
+    assert sorted(path.name for path in target.iterdir()) == expected.get(
+        "".join(flags), ["exitCode", "outputs", "stderr", "stdout"]
+    )
+
+
+def test_only_cids_are_shown_as_results(run, published):
+    real = published("../../ESCAPED")
+    assert f"ipfs://{real}" in run("list", "--wide").stdout
+    shown = yaml.safe_load(run("describe", ID).stdout)["Executions"]
+    assert [item["ResultCID"] for item in shown] == ["not a CID", real]
+    assert [item["PublishedResult"]["Params"]["CID"] for item in shown] == ["not a CID", real]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", "", "a" * 300, "\ud800", "ﬁ/x"])
+def test_the_folder_of_an_id_is_below_its_parent(name):
+    folder = folder_name(name)
+    assert re.fullmatch("[A-Za-z0-9_-]{1,100}", folder)
+
+
+def lying_folder(leaf: int, width: int) -> tuple[CID, dict[CID, bytes], int]:
+    """A folder that claims 10 bytes, and has width * width times one block."""
+    content = bytes(leaf)
+    cid, size = CID.of(RAW, content), leaf
+    blocks = {cid: content}
+    for _ in range(2):
+        block = encode_block([PBLink(cid, b"", size)] * width, encode_file(size * width, [size] * width))
+        cid, size = CID.of(DAG_PB, block), size * width
+        blocks[cid] = block
+    root = encode_block([PBLink(cid, b"f", 10)], encode_directory())
+    return CID.of(DAG_PB, root), {**blocks, CID.of(DAG_PB, root): root}, size
+
+
+def test_more_than_the_allowed_size_is_not_written_without_a_terminal(run, fake_node, tmp_path):
+    root, blocks, size = lying_folder(1024 * 1024, 55)
+    fake_node.blocks.update(blocks)
+    result = run("get", str(root), "--output-dir", "got")
+    assert result.exit_code == 1
+    limit = "the limit is 2147483648; to fetch more, use --max-size\n"
+    assert result.stderr.endswith(f"has at least {size} bytes; {limit}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_allowed_size_can_be_set(run, fake_node, tmp_path):
+    root, blocks, size = lying_folder(1000, 10)
+    fake_node.blocks.update(blocks)
+    assert run("get", str(root), "--output-dir", "got", "--max-size", "99kB").exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+    assert run("get", str(root), "--output-dir", "got", "--max-size", "100kB").exit_code == 0
+    assert (tmp_path / "got" / "f").stat().st_size == size
+    assert run("get", str(root), "--max-size", "much").exit_code == 2
+
+
+def test_the_allowed_size_is_that_of_all_results_together(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, {**DOCKER, "Count": 2})
+    fake_node.complete(ID, results)
+    (results / "stdout").write_bytes(b"other\n")
+    fake_node.complete(ID, results)
+    assert run("get", ID, "--max-size", "1mb").exit_code == 1
+    assert run("get", ID, "--max-size", "2mb", "--output-dir", "both").exit_code == 0
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 1), ("", 1)])
+def test_a_terminal_is_asked_before_more_is_written(run, fake_node, tmp_path, monkeypatch, answer, status):
+    monkeypatch.setattr(results_module, "_is_terminal", lambda: True)
+    root, blocks, _ = lying_folder(1000, 10)
+    fake_node.blocks.update(blocks)
+    result = run("get", str(root), "--output-dir", "got", "--max-size", "1kB", input=answer)
+    assert result.exit_code == status
+    assert "The content has at least " in result.stderr
+    assert (tmp_path / "got").exists() == (status == 0)
 
 
 @pytest.mark.parametrize(

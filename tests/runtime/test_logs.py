@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from bacalhau_p2p.runtime.logs import configure, get_logger
+from bacalhau_p2p.runtime.logs import PrintableFormatter, configure, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +34,29 @@ def test_configuration_sets_the_level_of_this_package_only(caplog):
     get_logger("bacalhau_p2p.test").info("started")
     logging.getLogger("library").info("noise")
     assert caplog.messages == ["event='started'"]
+
+
+def test_a_line_of_the_log_commands_no_terminal_and_imitates_no_other():
+    formatter = PrintableFormatter("%(levelname)s %(name)s %(message)s")
+    try:
+        raise ValueError("\x1b[2J\u202e")
+    except ValueError as error:
+        raised = (type(error), error, error.__traceback__)
+    text = "gone: %s\nERROR forged"
+    record = logging.LogRecord("li\x07b", logging.ERROR, "", 1, text, ("\x1b]52;c;eA==\x07",), raised)
+    first, *trace = formatter.format(record).splitlines()
+    assert first == "ERROR li\ufffdb gone: \ufffd]52;c;eA==\ufffd\ufffdERROR forged"
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "ValueError: \ufffd[2J\ufffd"
+
+
+def test_programs_log_through_the_formatter(monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    configure("info")
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler.formatter, PrintableFormatter)
+
+
+def test_values_of_an_event_are_escaped(caplog):
+    get_logger("bacalhau_p2p.test").warning("failed", reason="\x1b[2J\u202e\n")
+    assert caplog.messages == [r"event='failed' reason='\x1b[2J\u202e\n'"]

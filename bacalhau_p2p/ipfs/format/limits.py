@@ -34,7 +34,9 @@ class Limits:
     def check_bytes(self, size: int, what: str = "the content") -> None:
         """Raises ContentTooLarge. `size` may be a running total."""
         if size > self.bytes:
-            raise ContentTooLarge(f"{what} has at least {size} bytes; the limit is {self.bytes}")
+            error = ContentTooLarge(f"{what} has at least {size} bytes; the limit is {self.bytes}")
+            error.size = size
+            raise error
 
     def check_transfer(self, received: int) -> None:
         """Raises ContentTooLarge when a stream brought more bytes of blocks than any accepted DAG has.
@@ -42,7 +44,9 @@ class Limits:
         Blocks with links come on top of the content: a small part of it, and some hundred bytes an entry.
         """
         if received > self.bytes + self.bytes // 8 + self.entries * 512:
-            raise ContentTooLarge(f"the content has more than {self.bytes} bytes")
+            error = ContentTooLarge(f"the content has more than {self.bytes} bytes")
+            error.size = self.bytes + 1
+            raise error
 
     def check_entries(self, count: int) -> None:
         """Raises ContentTooLarge."""
