@@ -67,10 +67,10 @@ class Inbox:
             self._listeners.setdefault(kind.kind, []).append(listener)
 
     def forget(self, peer: PeerID) -> None:
-        """The peer disconnected; its rate limit starts anew."""
+        """The peer disconnected; its rate limit is reset."""
         self._limits.forget(peer)
 
-    def take_frame(self, author: PeerID, payload: bytes) -> None:
+    def receive_frame(self, author: PeerID, payload: bytes) -> None:
         """A direct frame arrived."""
         if not self._within_rate(author):
             return
@@ -82,9 +82,9 @@ class Inbox:
         if envelope is None or envelope.to != self._own_peer:
             self._counters["unheard"] += 1
             return
-        self.take_direct(author, envelope)
+        self.receive_envelope(author, envelope)
 
-    def take_broadcast(self, author: PeerID, topic_name: str, payload: bytes) -> None:
+    def receive_broadcast(self, author: PeerID, topic_name: str, payload: bytes) -> None:
         """A broadcast arrived. Mail to this node counts as direct; mail to others is ignored."""
         if not self._within_rate(author):
             return
@@ -96,25 +96,25 @@ class Inbox:
         for envelope in envelopes:
             if topic_name == self._mail_topic:
                 if envelope.to == self._own_peer:
-                    self.take_direct(author, envelope)
+                    self.receive_envelope(author, envelope)
             elif envelope.message.carrier in BROADCAST_CARRIERS:
-                self.hand_over(Arrival(author, envelope.message))
+                self.deliver(Arrival(author, envelope.message))
             else:
                 self._counters["unheard"] += 1
 
-    def take_direct(self, author: PeerID, envelope: Envelope) -> None:
+    def receive_envelope(self, author: PeerID, envelope: Envelope) -> None:
         """An envelope addressed to this node arrived: directly, by mail, or from this node itself."""
         message = envelope.message
         if envelope.acks:
-            self.take_acks(author, envelope.acks)
+            self.receive_acks(author, envelope.acks)
         if isinstance(message, Ack):
-            self.take_acks(author, message.ids)
+            self.receive_acks(author, message.ids)
         elif message.carrier is Carrier.BEST_EFFORT:
-            self.hand_over(Arrival(author, message))
+            self.deliver(Arrival(author, message))
         elif message.carrier is Carrier.DIRECT:
             match self._delivery.recognise(author, envelope.id, self._clock()):
                 case Recognition.NEW:
-                    self.hand_over(Arrival(author, message, envelope.id))
+                    self.deliver(Arrival(author, message, envelope.id))
                 case Recognition.PROCESSED:
                     self._counters["repeats"] += 1
                     self._mark_processed(Arrival(author, message, envelope.id))
@@ -123,8 +123,8 @@ class Inbox:
         else:
             self._counters["unheard"] += 1
 
-    def hand_over(self, arrival: Arrival) -> None:
-        """Give a message to whoever listens to its kind."""
+    def deliver(self, arrival: Arrival) -> None:
+        """Give a message to the listeners of its kind."""
         listeners = self._listeners.get(arrival.message.kind)
         if not listeners:
             # No component will act on it: acknowledge it, or the sender repeats it for hours.
@@ -134,7 +134,7 @@ class Inbox:
         for listener in listeners:
             listener(arrival)
 
-    def take_acks(self, author: PeerID, ids: Sequence[bytes]) -> None:
+    def receive_acks(self, author: PeerID, ids: Sequence[bytes]) -> None:
         """`author` acknowledged these messages."""
         self._delivery.acknowledged(author, ids)
         self.acknowledged.fire()

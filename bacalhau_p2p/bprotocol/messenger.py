@@ -33,7 +33,7 @@ MAX_ACK_CARRIER = 256 * 1024
 """Bytes of the longest frame that takes acknowledgements along."""
 
 ConnectionListener = Callable[[PeerID, bool], None]
-"""Told that a peer connected (True) or disconnected (False)."""
+"""Called when a peer connects (True) or disconnects (False)."""
 
 
 class Messenger:
@@ -82,7 +82,7 @@ class Messenger:
         self._inbox.listen(kinds, listener)
 
     def watch_connections(self, listener: ConnectionListener) -> None:
-        """Tell `listener` of every peer that connects or disconnects, from now on."""
+        """Call `listener` for every peer that connects or disconnects, from now on."""
         self._connection_listeners.append(listener)
 
     def compose(self, to: PeerID, message: Message, give_up_at: UnixSeconds) -> OutboxMessage:
@@ -127,7 +127,7 @@ class Messenger:
         """Send to every node, this one included, soon, together with other messages that wait."""
         envelope = Envelope(id=self._new_message_id(), message=message, sent=self._clock())
         self._broadcasts[message.carrier].put(envelope)
-        self._inbox.hand_over(Arrival(self._transport.peer_id, message))
+        self._inbox.deliver(Arrival(self._transport.peer_id, message))
 
     def mark_processed(self, arrival: Arrival) -> None:
         """The effect of this message is durable: acknowledge it."""
@@ -135,7 +135,7 @@ class Messenger:
             return
         self._delivery.mark_processed(arrival.author, arrival.id, self._clock())
         if arrival.author == self._transport.peer_id:
-            self._inbox.take_acks(arrival.author, self._delivery.take_acks(arrival.author))
+            self._inbox.receive_acks(arrival.author, self._delivery.take_acks(arrival.author))
         self._set_alarm()
 
     @property
@@ -168,9 +168,9 @@ class Messenger:
         async for incoming in self._transport.incoming:
             match incoming:
                 case DirectFrame(author, payload):
-                    self._inbox.take_frame(author, payload)
+                    self._inbox.receive_frame(author, payload)
                 case Broadcast(author, name, payload):
-                    self._inbox.take_broadcast(author, name, payload)
+                    self._inbox.receive_broadcast(author, name, payload)
                 case PeerConnected(peer):
                     self._delivery.peer_reconnected(peer, self._clock())
                     self._set_alarm()
@@ -212,7 +212,7 @@ class Messenger:
 
     def _transmit(self, to: PeerID, envelope: Envelope, frame: bytes | None = None) -> None:
         if to == self._transport.peer_id:
-            self._inbox.take_direct(to, envelope)
+            self._inbox.receive_envelope(to, envelope)
         else:
             self._lanes.put(to, frame or codec.encode_frame(envelope))
 

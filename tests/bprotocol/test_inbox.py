@@ -52,18 +52,18 @@ def envelope(message=ACCEPTED, to=ALICE, name=b"i", **more):
 
 
 def test_a_frame_reaches_who_listens_to_its_kind(bench):
-    bench.inbox.take_frame(BOB, encode_frame(envelope()))
+    bench.inbox.receive_frame(BOB, encode_frame(envelope()))
     assert [(a.author, a.message, a.id) for a in bench.received] == [(BOB, ACCEPTED, b"i" * 16)]
 
 
 def test_a_repeat_reaches_nobody_and_is_acknowledged_once_processed(bench):
     frame = encode_frame(envelope())
-    bench.inbox.take_frame(BOB, frame)
-    bench.inbox.take_frame(BOB, frame)
+    bench.inbox.receive_frame(BOB, frame)
+    bench.inbox.receive_frame(BOB, frame)
     assert (len(bench.received), bench.processed) == (1, [])
     bench._mark_processed(bench.received[0])
     assert bench.delivery.take_acks(BOB) == (b"i" * 16,)
-    bench.inbox.take_frame(BOB, frame)
+    bench.inbox.receive_frame(BOB, frame)
     assert len(bench.received) == 1
     assert bench.delivery.take_acks(BOB) == (b"i" * 16,)
     assert bench.counters["repeats"] == 2
@@ -71,7 +71,7 @@ def test_a_repeat_reaches_nobody_and_is_acknowledged_once_processed(bench):
 
 def test_a_message_that_no_component_handles_is_acknowledged(bench):
     frame = encode_frame(envelope(Heartbeat(executions=())))
-    bench.inbox.take_frame(BOB, frame)
+    bench.inbox.receive_frame(BOB, frame)
     assert (bench.received, bench.counters["unheard"]) == ([], 1)
     assert len(bench.processed) == 1
 
@@ -79,16 +79,16 @@ def test_a_message_that_no_component_handles_is_acknowledged(bench):
 def test_acknowledgements_count_alone_and_on_other_messages(bench):
     for name in (b"1", b"2"):
         bench.delivery.post(BOB, envelope(to=BOB, name=name), give_up_at=100, now=0)
-    bench.inbox.take_frame(BOB, encode_frame(envelope(Ack(ids=(b"1" * 16,)))))
+    bench.inbox.receive_frame(BOB, encode_frame(envelope(Ack(ids=(b"1" * 16,)))))
     assert bench.delivery.in_flight == 1
-    bench.inbox.take_frame(BOB, encode_frame(envelope(acks=(b"2" * 16,))))
-    bench.inbox.take_direct(BOB, envelope(acks=(MessageID(b"2" * 16),)))
+    bench.inbox.receive_frame(BOB, encode_frame(envelope(acks=(b"2" * 16,))))
+    bench.inbox.receive_envelope(BOB, envelope(acks=(MessageID(b"2" * 16),)))
     assert bench.delivery.in_flight == 0
 
 
 def test_mail_counts_as_direct_and_only_for_its_addressee(bench):
     mail = encode_broadcast([envelope(), envelope(to=CAROL, name=b"c")])
-    bench.inbox.take_broadcast(BOB, MAIL, mail)
+    bench.inbox.receive_broadcast(BOB, MAIL, mail)
     assert [a.id for a in bench.received] == [b"i" * 16]
 
 
@@ -103,7 +103,7 @@ def test_mail_counts_as_direct_and_only_for_its_addressee(bench):
     ids=["empty", "garbage", "to another peer", "a broadcast kind"],
 )
 def test_a_wrong_frame_is_counted_and_changes_nothing(bench, frame, counter):
-    bench.inbox.take_frame(BOB, frame)
+    bench.inbox.receive_frame(BOB, frame)
     assert bench.received == bench.processed == []
     assert bench.counters == {counter: 1}
 
@@ -114,7 +114,7 @@ def test_a_wrong_frame_is_counted_and_changes_nothing(bench, frame, counter):
     ids=["garbage", "a direct kind"],
 )
 def test_a_wrong_broadcast_is_counted_and_changes_nothing(bench, payload, counter):
-    bench.inbox.take_broadcast(BOB, JOBS, payload)
+    bench.inbox.receive_broadcast(BOB, JOBS, payload)
     assert bench.received == bench.processed == []
     assert bench.counters == {counter: 1}
 
@@ -122,11 +122,11 @@ def test_a_wrong_broadcast_is_counted_and_changes_nothing(bench, payload, counte
 def test_messages_of_one_peer_beyond_its_rate_are_dropped(bench):
     burst = 4 * MAX_MESSAGES_PER_SECOND
     for _ in range(burst + 1_000):
-        bench.inbox.take_frame(BOB, b"")
+        bench.inbox.receive_frame(BOB, b"")
     assert bench.counters == {"malformed": burst, "over_rate": 1_000}
-    bench.inbox.take_frame(CAROL, encode_frame(envelope()))
+    bench.inbox.receive_frame(CAROL, encode_frame(envelope()))
     assert len(bench.received) == 1
     bench.now += 0.1
     for _ in range(burst):
-        bench.inbox.take_frame(BOB, b"")
+        bench.inbox.receive_frame(BOB, b"")
     assert bench.counters["malformed"] == burst + MAX_MESSAGES_PER_SECOND // 10

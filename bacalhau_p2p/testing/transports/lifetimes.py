@@ -21,7 +21,7 @@ from bacalhau_p2p.transports.interface import DirectFrame
 
 
 async def check_cancelling_leaves_the_transport_usable(open_transport: OpenTransport) -> None:
-    stranger = Identity.generate().peer_id
+    unknown = Identity.generate().peer_id
     async with open_connected(open_transport) as (a, b):
         b.handle_streams(ECHO, echo)
         with trio.fail_after(PATIENCE):
@@ -32,7 +32,7 @@ async def check_cancelling_leaves_the_transport_usable(open_transport: OpenTrans
             for operation in (
                 lambda: a.send(b.peer_id, b"may arrive"),
                 lambda: a.open_stream(b.peer_id, ECHO),
-                lambda: a.connect(b.addresses[0].replace(b.peer_id, stranger)),
+                lambda: a.connect(b.addresses[0].replace(b.peer_id, unknown)),
                 lambda: a.broadcast(TOPIC, b"may arrive"),
             ):
                 with trio.CancelScope() as scope:

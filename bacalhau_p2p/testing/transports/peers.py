@@ -19,16 +19,16 @@ from bacalhau_p2p.transports.interface import DirectFrame, PeerConnected, PeerDi
 
 
 async def check_unreachable_peers_raise_peer_unreachable(open_transport: OpenTransport) -> None:
-    stranger = Identity.generate().peer_id
+    unknown = Identity.generate().peer_id
     async with open_connected(open_transport) as (a, b):
         with trio.fail_after(PATIENCE):
             with raises(PeerUnreachable):
-                await a.send(stranger, b"unknown peer")
+                await a.send(unknown, b"unknown peer")
             with raises(PeerUnreachable):
-                await a.open_stream(stranger, ECHO)
+                await a.open_stream(unknown, ECHO)
             with raises(PeerUnreachable):
                 await a.open_stream(b.peer_id, "/unknown/protocol")
-            for address in ("", "nonsense", f"/p2p/{stranger}", a.addresses[0].partition("/p2p/")[0]):
+            for address in ("", "nonsense", f"/p2p/{unknown}", a.addresses[0].partition("/p2p/")[0]):
                 with raises(PeerUnreachable):
                     await a.connect(address)
         assert set(a.peers) == {b.peer_id}
@@ -47,11 +47,11 @@ async def check_a_peer_does_not_reach_itself(open_transport: OpenTransport) -> N
 
 
 async def check_a_different_peer_at_an_address_is_rejected(open_transport: OpenTransport) -> None:
-    stranger = Identity.generate().peer_id
+    unknown = Identity.generate().peer_id
     async with open_transport(Identity.generate()) as a, open_transport(Identity.generate()) as b:
         with trio.fail_after(PATIENCE), raises(PeerUnreachable):
-            await a.connect(b.addresses[0].replace(b.peer_id, stranger))
-        assert stranger not in a.peers
+            await a.connect(b.addresses[0].replace(b.peer_id, unknown))
+        assert unknown not in a.peers
 
 
 async def check_sending_dials_the_learned_addresses(open_transport: OpenTransport) -> None:

@@ -54,7 +54,7 @@ class Admission:
         """Count a breach of the protocol; True when it is one too many and the peer must be banned."""
         self._counters["offences"] += 1
         if len(self._offences) >= MAX_OFFENDERS:
-            self._offences.clear()  # identities are free, and repeat offenders are counted anew
+            self._offences.clear()  # identities are free, and repeat offenders are counted again
         self._offences[peer] += 1
         _log.info("peer %s: %s", peer, what)
         if self._offences[peer] < MAX_OFFENCES:
@@ -63,5 +63,5 @@ class Admission:
         return True
 
     def close(self) -> None:
-        """Admit nobody any more."""
+        """Admit no more peers."""
         self._closed = True

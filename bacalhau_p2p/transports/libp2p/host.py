@@ -17,7 +17,7 @@ from bacalhau_p2p.transports.libp2p.swarm import GuardedSwarm
 class Host(BasicHost):  # type: ignore[misc]
     """A host that announces `announced`, or else the addresses on which it listens.
 
-    py-libp2p's computes its addresses anew for every message.
+    py-libp2p's computes its addresses again for every message.
     """
 
     _fixed: tuple[Multiaddr, ...] | None = None

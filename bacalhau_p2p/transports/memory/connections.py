@@ -70,7 +70,7 @@ class Connections:
         return pair(one, other) in self._connections
 
     def connect(self, one: PeerID, other: PeerID) -> None:
-        """Connect two endpoints and tell both."""
+        """Connect two endpoints; both get PeerConnected."""
         if self.are_connected(one, other):
             return
         self._connections[pair(one, other)] = Connection(pair(one, other))
@@ -80,7 +80,7 @@ class Connections:
             endpoint.put_event(PeerConnected(there), self.links.transit(there, here) or 0.0)
 
     def drop(self, one: PeerID, other: PeerID) -> None:
-        """Disconnect two peers, break the streams between them, and tell both."""
+        """Disconnect two peers and break the streams between them; both get PeerDisconnected."""
         connection = self._connections.pop(pair(one, other), None)
         if connection is None:
             return

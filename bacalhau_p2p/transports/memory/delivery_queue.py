@@ -70,6 +70,6 @@ class DeliveryQueue:
                 await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Deliver nothing more; whoever waits for space gets PeerUnreachable."""
+        """Deliver nothing more; tasks that wait for space get PeerUnreachable."""
         self._closed = True
         self._delivered.unpark_all()

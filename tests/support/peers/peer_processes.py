@@ -215,7 +215,7 @@ class Child:
             return await self._events.receive()
 
     def events_so_far(self, kind: str, **wanted: Any) -> list[dict[str, Any]]:
-        """The events of this kind with these values that have arrived and nobody took; others are dropped."""
+        """The waiting events of this kind with these values; all waiting events are removed."""
         arrived = []
         while self._events.statistics().current_buffer_used:
             arrived.append(self._events.receive_nowait())

@@ -1,4 +1,4 @@
-"""py-libp2p as it comes, with no code of ours: the other end in tests, and what our guards are for."""
+"""py-libp2p without any code of ours: the other side in tests, and the reason for our guards."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def tcp(address: str) -> AsyncIterator[Any]:
 
 
 def stock_upgrader() -> TransportUpgrader:
-    """Noise and Yamux as py-libp2p makes them, for a fresh identity: no code of ours at this end."""
+    """py-libp2p's own Noise and Yamux, for a new identity."""
     noise = NoiseTransport(
         create_new_key_pair(secrets.token_bytes(32)), noise_privkey=create_new_noise_key_pair().private_key
     )
@@ -55,7 +55,7 @@ def stock_upgrader() -> TransportUpgrader:
 async def secured(
     address: str, upgrader: TransportUpgrader | None = None
 ) -> AsyncIterator[tuple[Any, TransportUpgrader]]:
-    """An authenticated connection, of a fresh identity unless the upgrader has one."""
+    """An authenticated connection, with a new identity unless the upgrader has one."""
     upgrader = upgrader or stock_upgrader()
     async with tcp(address) as raw:
         yield await upgrader.upgrade_security(raw, True, ID.from_base58(address.rpartition("/")[2])), upgrader
@@ -73,7 +73,7 @@ async def muxed(address: str, upgrader: TransportUpgrader | None = None) -> Asyn
 
 
 class _InMemory:
-    """One end of a connection without a network, as much of it as Yamux asks for."""
+    """One side of a connection without a network, with the methods that Yamux uses."""
 
     def __init__(self, stream: Any, is_initiator: bool) -> None:
         self.stream = stream
@@ -91,7 +91,7 @@ class _InMemory:
 
 @asynccontextmanager
 async def yamux_pair() -> AsyncIterator[tuple[Yamux, Yamux]]:
-    """Both ends of a connection; there is no network, so that time may be made to jump."""
+    """Both sides of a connection without a network, so that the clock can jump."""
     ends = trio.testing.memory_stream_pair()
     pair = [
         Yamux(_InMemory(end, initiator), ID(b"somebody"))
@@ -107,7 +107,7 @@ async def yamux_pair() -> AsyncIterator[tuple[Yamux, Yamux]]:
 
 @asynccontextmanager
 async def stream_on(address: str, protocol: str) -> AsyncIterator[Any]:
-    """A stream that speaks this protocol with whoever listens at an address."""
+    """A stream of this protocol to the node at an address."""
     async with muxed(address) as yamux:
         stream = await yamux.open_stream()
         await stream.write(select(protocol))

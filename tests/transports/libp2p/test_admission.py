@@ -21,7 +21,7 @@ async def test_a_peer_is_banned_after_so_many_offences(mock_clock, counters):
         *[False] * (MAX_OFFENCES - 1),
         True,
     ]
-    assert not peers.record_offence("bob", "garbage"), "it is counted anew"
+    assert not peers.record_offence("bob", "garbage"), "counting starts again"
     assert counters["offences"] == MAX_OFFENCES + 1
 
 

@@ -109,17 +109,17 @@ async def test_releasing_inbound_slots_is_still_needed():
 
 async def test_plaintext_is_refused():
     async with start_node() as node:
-        async with start(hostile_peers.plaintext, address=node.addresses[0]) as stranger:
-            assert (await stranger.event("finished"))["accepted"] is False
+        async with start(hostile_peers.plaintext, address=node.addresses[0]) as other:
+            assert (await other.event("finished"))["accepted"] is False
         await works(node)
 
 
 async def test_refusing_plaintext_is_still_needed():
     async with (
         start(hostile_peers.stock_host) as stock,
-        start(hostile_peers.plaintext, address=stock.addresses[0]) as stranger,
+        start(hostile_peers.plaintext, address=stock.addresses[0]) as other,
     ):
-        assert (await stranger.event("finished"))["accepted"] is True
+        assert (await other.event("finished"))["accepted"] is True
 
 
 # --- 4. order of start ----------------------------------------------------------------------------

@@ -166,11 +166,11 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
             self._counters["broadcasts_refused"] += 1
             return
         with FaultBarrier(self._counters, "gossip_faults", "a message from a peer") as barrier:
-            await self._take(msg_forwarder, msg)
+            await self._verify_and_deliver(msg_forwarder, msg)
         if barrier.fault is not None:
             self._offence(peer_id_text(msg_forwarder.to_bytes()), "malformed gossip message")
 
-    async def _take(self, forwarder: ID, msg: Any) -> None:
+    async def _verify_and_deliver(self, forwarder: ID, msg: Any) -> None:
         if msg.from_id == self._own_id or self._is_msg_seen(msg):
             return
         if self.blacklisted_peers & {forwarder, ID(msg.from_id)}:

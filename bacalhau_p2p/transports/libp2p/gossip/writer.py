@@ -25,7 +25,7 @@ def encode_rpc(rpc: Any) -> bytes:
 
 
 class _Outbound:
-    """A neighbour's stream, and the lock of whoever writes to it."""
+    """The stream to a neighbour, and a lock for the tasks that write to it."""
 
     def __init__(self, net_stream: Any) -> None:
         self.stream = Libp2pStream(net_stream)

@@ -178,7 +178,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
     async def close(self) -> None:
         """Send GO_AWAY, after what was written if that leaves soon, and close the socket.
 
-        The swarm must not be cancelled in here: it would tell nobody that the connection ended.
+        The swarm must not be cancelled in here, or it would not notify anybody that the connection ended.
         """
         if not self.event_shutting_down.is_set():
             with trio.move_on_after(CLOSE_FLUSH_TIMEOUT):

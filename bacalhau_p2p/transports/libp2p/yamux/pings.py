@@ -52,5 +52,5 @@ class Pings:
             self._answered.unpark_all()
 
     def close(self) -> None:
-        """Whoever waits for an answer gets none."""
+        """The connection is closed: a ping that waits for its answer ends."""
         self._answered.unpark_all()

@@ -1,4 +1,4 @@
-"""What a stream received and nobody has read yet."""
+"""The received and unread bytes of a stream."""
 
 from __future__ import annotations
 

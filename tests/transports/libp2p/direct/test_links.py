@@ -55,6 +55,18 @@ class RecordingStream:
     async def aclose(self) -> None: ...
 
 
+def direct_links(nursery, open_stream, counters: Counter[str] | None = None) -> DirectLinks:
+    """Direct links on which nothing arrives."""
+    return DirectLinks(
+        nursery,
+        open_stream=open_stream,
+        deliver=None,
+        reading=lambda peer: nullcontext(),
+        offence=None,
+        counters=Counter() if counters is None else counters,
+    )
+
+
 @asynccontextmanager
 async def link(stream: RecordingStream, counters: Counter[str] | None = None):
     """Direct links with a stream to "peer", on which nothing was written yet."""
@@ -63,14 +75,7 @@ async def link(stream: RecordingStream, counters: Counter[str] | None = None):
         return stream
 
     async with trio.open_nursery() as nursery:
-        links = DirectLinks(
-            nursery,
-            open_stream=open_stream,
-            deliver=None,
-            reading=lambda peer: nullcontext(),
-            offence=None,
-            counters=Counter() if counters is None else counters,
-        )
+        links = direct_links(nursery, open_stream, counters)
         with trio.fail_after(20):
             await links.send("peer", b"first")
             await links.flush()
@@ -136,14 +141,7 @@ async def test_several_senders_wait_for_one_stream():
         return RecordingStream()
 
     async with trio.open_nursery() as nursery:
-        links = DirectLinks(
-            nursery,
-            open_stream=open_stream,
-            deliver=None,
-            reading=lambda peer: nullcontext(),
-            offence=None,
-            counters=Counter(),
-        )
+        links = direct_links(nursery, open_stream)
         async with trio.open_nursery() as senders:
             for number in range(5):
                 senders.start_soon(links.send, "peer", b"%d" % number)
@@ -158,14 +156,7 @@ async def test_every_sender_learns_that_the_peer_is_unreachable():
         raise PeerUnreachable("no answer")
 
     async with trio.open_nursery() as nursery:
-        links = DirectLinks(
-            nursery,
-            open_stream=open_stream,
-            deliver=None,
-            reading=lambda peer: nullcontext(),
-            offence=None,
-            counters=Counter(),
-        )
+        links = direct_links(nursery, open_stream)
         for _ in range(2):
             with pytest.raises(PeerUnreachable, match="no answer"):
                 await links.send("peer", b"frame")

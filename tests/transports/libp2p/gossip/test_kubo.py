@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
 
 async def receives(kubo: Kubo, peer: str, text: str) -> None:
     """Wait until kubo receives this text from this peer; its own messages are ignored."""
-    while (heard := await kubo.ask("next")) is None or heard["from"] != peer:
+    while (received := await kubo.ask("next")) is None or received["from"] != peer:
         pass
-    assert base64.b64decode(heard["data"]).decode() == text
-    assert heard["topicID"] == TOPIC
+    assert base64.b64decode(received["data"]).decode() == text
+    assert received["topicID"] == TOPIC
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ async def test_gossip_with_kubo_goes_both_ways(kubo, we_dial):
                 await transport.broadcast(TOPIC, b"from us, %d" % number)
                 await receives(kubo, transport.peer_id, f"from us, {number}")
                 assert await kubo.ask("publish", f"from kubo, {number}") == 0
-                heard = await expect(transport, Broadcast)
-                assert heard == Broadcast(kubo.peer, TOPIC, b"from kubo, %d" % number)
+                received = await expect(transport, Broadcast)
+                assert received == Broadcast(kubo.peer, TOPIC, b"from kubo, %d" % number)
         await transport.disconnect(kubo.peer)
         assert (await expect(transport, PeerDisconnected)).peer == kubo.peer
         assert transport.counters == {}

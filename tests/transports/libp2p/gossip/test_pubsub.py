@@ -50,8 +50,8 @@ async def test_passing_on_a_message_with_a_wrong_signature_is_an_offence():
         async with stream_on(transport.addresses[0], "/meshsub/1.1.0") as stream:
             for message in (forged, good):
                 await stream.write(encode_rpc(rpc_pb2.RPC(publish=[message])))
-            heard = await expect(transport, Broadcast)
-        assert heard == Broadcast(ID.from_pubkey(pair.public_key).to_base58(), TOPIC, b"good")
+            received = await expect(transport, Broadcast)
+        assert received == Broadcast(ID.from_pubkey(pair.public_key).to_base58(), TOPIC, b"good")
         assert transport.counters["offences"] == transport.counters["gossip_faults"] == 1
 
 
@@ -105,8 +105,8 @@ async def test_large_and_small_broadcasts_to_one_neighbour_are_not_mixed():
         for payload in payloads:
             await author.broadcast(TOPIC, payload)
             await author.send(listener.peer_id, b"a frame between")
-        heard = {(await expect(listener, Broadcast)).payload for _ in payloads}
-        assert heard == set(payloads)
+        received = {(await expect(listener, Broadcast)).payload for _ in payloads}
+        assert received == set(payloads)
         assert "gossip_faults" not in listener.counters
 
 
@@ -121,8 +121,8 @@ async def test_large_messages_replayed_to_a_newcomer_do_not_garble_those_sent_me
         await expect(author, PeerConnected)
         for payload in payloads[3:]:
             await author.broadcast(TOPIC, payload)
-        heard = {(await expect(listener, Broadcast)).payload for _ in payloads}
-        assert heard == set(payloads)
+        received = {(await expect(listener, Broadcast)).payload for _ in payloads}
+        assert received == set(payloads)
 
 
 async def test_gossip_moves_to_another_connection_when_its_own_is_lost():
@@ -133,8 +133,8 @@ async def test_gossip_moves_to_another_connection_when_its_own_is_lost():
         assert len(swarm.get_connections(peer)) == 2
         await first.close()
         for author, listener in ((one, other), (other, one)):
-            heard = await broadcast_until_received(author, listener, b"still there")
-            assert heard.author == author.peer_id
+            received = await broadcast_until_received(author, listener, b"still there")
+            assert received.author == author.peer_id
         assert set(one.peers) == {other.peer_id}
 
 
@@ -185,12 +185,12 @@ async def test_gossip_with_a_stock_peer_goes_both_ways(we_dial):
             our_id = ID.from_base58(transport.peer_id)
             await stock_pubsub.wait_for_peer(our_id, PATIENCE)
             await stock_pubsub.wait_for_subscription(our_id, TOPIC, PATIENCE)
-            heard = None
-            while heard is None:  # a publish before its heartbeat has added us to its mesh is lost
+            received = None
+            while received is None:  # a publish before its heartbeat has added us to its mesh is lost
                 await stock_pubsub.publish(TOPIC, b"from py-libp2p")
                 with trio.move_on_after(0.5):
-                    heard = await expect(transport, Broadcast)
-            assert heard == Broadcast(host.get_id().to_base58(), TOPIC, b"from py-libp2p")
+                    received = await expect(transport, Broadcast)
+            assert received == Broadcast(host.get_id().to_base58(), TOPIC, b"from py-libp2p")
             await transport.broadcast(TOPIC, b"from us")
             while (message := await subscription.get()).data != b"from us":
                 pass
