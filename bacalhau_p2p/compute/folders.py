@@ -1,4 +1,4 @@
-"""Removing the folders of executions, whatever the jobs made of them."""
+"""Removes the folders of executions, whatever their jobs have done to them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-FEW_ENTRIES = 32
-"""Entries of a folder, at any depth, up to which it is removed at once: a thread would cost more."""
-SMALL_FILE = 64 * 1024
-"""Bytes of a file that is removed at once; the file system takes its time for a large one."""
+MAX_ENTRIES_INLINE = 32
+"""Entries, at any depth, up to which a folder is removed without a thread: that is faster."""
+MAX_FILE_INLINE = 64 * 1024
+"""Bytes up to which a file is removed without a thread. The file system may take long for a larger one."""
 
 
 async def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it, if it is there; what cannot be removed is logged."""
+    """Remove a folder and everything in it, if it exists. What cannot be removed is logged."""
     try:
-        gone = _remove_few(os.fspath(folder), FEW_ENTRIES) is not None
+        gone = _remove_few(os.fspath(folder), MAX_ENTRIES_INLINE) is not None
     except OSError:
         gone = False
     if not gone:
@@ -31,10 +31,10 @@ async def remove_folder(folder: Path) -> None:
 
 
 def remove_large_folder(folder: Path) -> None:
-    """As `remove_folder`, for a thread or for a start."""
+    """As `remove_folder`, but blocking."""
 
     def make_removable(function: Callable[..., object], path: str, error: object) -> None:
-        # A job may leave folders that even their owner may not change.
+        # A job may leave folders that not even their owner may change.
         parent = Path(path).parent
         parent.chmod(0o700)
         if Path(path).is_dir() and not Path(path).is_symlink():
@@ -50,8 +50,8 @@ def remove_large_folder(folder: Path) -> None:
 
 
 def _remove_few(folder: str, left: int) -> int | None:
-    """Remove a folder of at most `left` entries, and say how many more it might have had; None, with a
-    part of it removed, when there is more or a file is large. Raises OSError."""
+    """Remove a folder of at most `left` entries, and return how many more it could have had. None if it has
+    more entries, or a large file; a part of it may be removed then. Raises OSError."""
     try:
         with os.scandir(folder) as found:
             entries = list(islice(found, left + 1))
@@ -66,7 +66,7 @@ def _remove_few(folder: str, left: int) -> int | None:
             if remaining is None:
                 return None
             left = remaining
-        elif entry.stat(follow_symlinks=False).st_size > SMALL_FILE:
+        elif entry.stat(follow_symlinks=False).st_size > MAX_FILE_INLINE:
             return None
         else:
             os.unlink(entry.path)  # noqa: PTH108 - a path object a file costs more than this

@@ -1,4 +1,4 @@
-"""A component's SQLite file: made, checked and opened in one way."""
+"""Opens a component's SQLite database, migrates it, and writes to it in transactions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from bacalhau_p2p.errors import SettingsError, StoreFailed
 
 Migration = str | Callable[[sqlite3.Connection], None]
-"""Statements, or a function, that take the schema from one version to the next."""
+"""SQL statements, or a function, that bring the schema from one version to the next."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -19,10 +19,10 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Open or make the file, and bring its schema to version `len(migrations)`.
+    """Open or create the file, and bring its schema to version `len(migrations)`.
 
-    The connection is in autocommit mode, its journal in WAL mode; write within `transaction`.
-    Raises SettingsError when the file is not a database of ours, or of a later version; StoreFailed.
+    The connection is in autocommit mode, and the journal in WAL mode. Write within `transaction`.
+    Raises SettingsError if the file is no database of this program or of a later version, StoreFailed.
     """
     try:
         db = connect(path)
@@ -43,7 +43,7 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
                 db.execute(f"PRAGMA user_version={number}")
     except sqlite3.DatabaseError as error:
         db.close()
-        if _is_of_the_disk(error):
+        if _is_disk_failure(error):
             raise StoreFailed(f"{path} cannot be used: {error}") from error
         raise SettingsError(f"{path} is not a database of this program: {error}") from error
     except (SettingsError, StoreFailed):
@@ -54,18 +54,18 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
 
 @contextmanager
 def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[None]:
-    """All that the block writes is kept, or with an exception none of it.
+    """Commit everything that the block writes, or nothing if it raises.
 
-    A transaction that is not `power_safe` survives a crash of this process, but a power cut only once a
-    later one that is power safe has been committed; it costs a thirtieth.
-    Raises StoreFailed when the disk refuses, most often because it is full: then nothing is kept.
+    A transaction that is not `power_safe` survives a crash of this process. It survives a power cut only
+    once a later, power-safe one is committed. It takes a thirtieth of the time.
+    Raises StoreFailed if the disk fails, most often because it is full. Then nothing is committed.
     """
     try:
         db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
         with all_or_nothing(db):
             yield
     except sqlite3.OperationalError as error:
-        if not _is_of_the_disk(error):
+        if not _is_disk_failure(error):
             raise
         (_, _, path) = db.execute("PRAGMA database_list").fetchone()
         raise StoreFailed(f"{path} cannot be written: {error}") from error
@@ -73,7 +73,7 @@ def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[
 
 @contextmanager
 def all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
-    """All that the block writes is kept, or with an exception none of it. Raises sqlite3.Error."""
+    """Commit everything that the block writes, or nothing if it raises. Raises sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -84,17 +84,17 @@ def all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _is_of_the_disk(error: sqlite3.Error) -> bool:
-    """Whether it is not what we asked for that is wrong."""
+def _is_disk_failure(error: sqlite3.Error) -> bool:
+    """Whether the disk failed. SQLITE_ERROR means that our own statement is wrong."""
     return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
 
 
 def write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
-    """Run a statement for each row, if there are any: most commits touch few of the tables."""
+    """Run a statement for each row. Most commits write to few of the tables."""
     if rows:
         db.executemany(statement, rows)
 
 
 def _statements(script: str) -> Iterator[str]:
-    """`executescript` would commit on its own."""
+    """Not `executescript`, which would commit on its own."""
     return (statement for statement in script.split(";") if statement.strip())

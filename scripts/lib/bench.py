@@ -1,4 +1,4 @@
-"""The cases of scripts/bench. Each prints one line a figure, so that two runs can be compared by eye."""
+"""The cases of scripts/bench. Each prints one line per figure, so that two runs are easy to compare."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 
 
 class Api:
-    """One kept-alive connection to the requester of the devstack that runs this script."""
+    """One keep-alive connection to the requester of the devstack that runs this script."""
 
     def __init__(self) -> None:
         host, port = os.environ["BACALHAU_P2P_API_HOST"], int(os.environ["BACALHAU_P2P_API_PORT"])
         self._connection = http.client.HTTPConnection(host, port, timeout=120)
 
-    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         self._connection.request(method, path, None if body is None else json.dumps(body))
         response = self._connection.getresponse()
         answer = json.load(response)
@@ -37,10 +37,10 @@ class Api:
         return dict(answer)
 
     def run(self, job: dict[str, Any]) -> float:
-        """Seconds from the submission of a job to the news that it has completed."""
+        """Seconds from the submission of a job to the answer that it has completed."""
         started = time.perf_counter()
-        job_id = self.ask("PUT", "/api/v1/orchestrator/jobs", {"Job": job})["JobID"]
-        state = self.ask("GET", f"/api/v1/orchestrator/jobs/{job_id}?wait=60")["Job"]["State"]
+        job_id = self.request("PUT", "/api/v1/orchestrator/jobs", {"Job": job})["JobID"]
+        state = self.request("GET", f"/api/v1/orchestrator/jobs/{job_id}?wait=60")["Job"]["State"]
         if state["StateType"] != "Completed":
             raise SystemExit(f"job {job_id} is {state}")
         return time.perf_counter() - started
@@ -52,7 +52,7 @@ WARM_UP = 20
 
 
 def noop(jobs: int) -> None:
-    """One job after the other: what a user waits for."""
+    """One job after the other: the time that a user waits."""
     api = Api()
     for count in (1, 3):
         job = {**JOB, "Count": count}
@@ -69,7 +69,7 @@ def noop(jobs: int) -> None:
 
 
 def noop_burst(jobs: int) -> None:
-    """Many users at once: what the network carries, with room for all of them on every node."""
+    """Many users at once: the throughput of the network, with room for all of them on every node."""
     task = {**JOB["Tasks"][0], "Resources": {"CPU": "10m", "Memory": "1Mb"}}
     for count in (1, 3):
         job = {"Tasks": [task], "Count": count}
@@ -96,24 +96,25 @@ def noop_burst(jobs: int) -> None:
 
 @contextmanager
 def processor_time(title: str, jobs: int) -> Iterator[None]:
-    """Print what the block costs each node, which repeats better than wall time on a busy machine."""
+    """Print the processor time that the block takes on each node. It varies less than wall time on a busy
+    machine."""
     nodes = _nodes()
     before = [_milliseconds(pid) for pid in nodes]
     yield
     spent = [(_milliseconds(pid) - old) / jobs for pid, old in zip(nodes, before, strict=True)]
     computes = " ".join(f"{ms:5.1f}" for ms in spent[1:])
-    say(title, f"requester {spent[0]:5.1f}", f"compute nodes {computes}", "ms of processor time a job")
+    say(title, f"requester {spent[0]:5.1f}", f"compute nodes {computes}", "ms of processor time per job")
 
 
 def _nodes() -> list[int]:
-    """The devstack's processes, the requester first: our siblings, in the order of their making."""
+    """The processes of the devstack, in the order of their start: the requester is the first."""
     parent = os.getppid()
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return sorted(int(pid) for pid in children if int(pid) != os.getpid())
 
 
 def _milliseconds(pid: int) -> float:
-    """Processor time of a process so far, in the kernel and outside."""
+    """User and kernel time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
@@ -123,10 +124,10 @@ def say(title: str, *figures: str) -> None:
 
 
 CASES = {
-    "noop": ("latency of a job that does nothing, through the API, 3 compute nodes", noop, ["noop"]),
-    "noop-burst": (f"the same, {IN_FLIGHT} jobs in flight: jobs a second", noop_burst, ["noop"]),
+    "noop": ("latency of a no-op job through the API, with 3 compute nodes", noop, ["noop"]),
+    "noop-burst": (f"the same with {IN_FLIGHT} jobs in flight: jobs per second", noop_burst, ["noop"]),
     "small-files": (
-        "a folder of 10,000 files of 1 KiB, from one node to files at another",
+        "a folder of 10,000 files of 1 KiB: added to one node, fetched with `get` from another",
         lambda jobs: bench_content.small_files(say),
         None,
     ),
@@ -141,7 +142,7 @@ CASES = {
         None,
     ),
 }
-"""What is measured, by what, and with which engines the devstack runs in which it is; None: without one."""
+"""Description, function, and the engines of the devstack that it runs in; None: it needs no devstack."""
 
 
 def main() -> int:
@@ -151,8 +152,8 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"cases:\n{listing}",
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: everything)")
-    parser.add_argument("--jobs", type=int, default=200, help="how often (default: %(default)s)")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: all cases)")
+    parser.add_argument("--jobs", type=int, default=200, help="number of jobs (default: %(default)s)")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if unknown := set(chosen.cases) - CASES.keys():

@@ -1,4 +1,4 @@
-"""Content between two nodes on this machine: added on one, then fetched with `get` at the other, to files."""
+"""Content between two nodes on this machine: added to one, then fetched to files from the other."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Say = Callable[..., None]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, its seconds, those that it computed, and its peak memory in bytes."""
+    """The output of a command, its wall time and processor time in seconds, and its peak memory in bytes."""
 
     output: str
     seconds: float
-    computed: float
+    processor_time: float
     memory: int
 
 
 @dataclass(frozen=True)
 class Served:
-    """A node in a process of its own."""
+    """A node in its own process."""
 
     pid: int
     port: str
     address: str
 
     def run(self, *arguments: object, cwd: Path) -> Ran:
-        """One command against this node."""
+        """Run a command against this node."""
         environ = {**os.environ, "BACALHAU_P2P_API_HOST": "127.0.0.1", "BACALHAU_P2P_API_PORT": self.port}
         started = time.perf_counter()
         command = [COMMAND, *map(str, arguments)]
@@ -55,12 +55,12 @@ class Served:
         return Ran(output.strip(), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
     def processor_time(self) -> float:
-        """Seconds that the node has computed so far, user and kernel."""
+        """Seconds of user and kernel time so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_memory(self) -> int:
-        """Bytes of resident memory that the node has had at most."""
+        """The most resident memory so far, in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
@@ -87,10 +87,10 @@ def served(folder: Path, *flags: str) -> Iterator[Served]:
 
 @contextmanager
 def two_nodes(rounds: Path) -> Iterator[tuple[Path, Served, Served]]:
-    """A fresh folder below `rounds`, a node, and a second one that is its peer.
+    """A new folder in `rounds`, a node, and a second node that is its peer.
 
     Folders stay until all rounds are over: for some minutes after many files were removed, ext4 takes up
-    to ten times as long to make new ones.
+    to ten times as long to create new ones.
     """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(dir=rounds))
@@ -118,7 +118,7 @@ def small_files(say: Say) -> None:
                 added = near.run("add", folder / "data", cwd=folder)
                 before = near.processor_time(), far.processor_time()
                 got = far.run("get", added.output, cwd=folder)
-                computed = _computed(before, near, far, got)
+                times = _processor_times(before, near, far, got)
                 seconds.append(got.seconds)
                 if len(list((folder / added.output).iterdir())) != 10_000:
                     raise SystemExit("files are missing")
@@ -127,12 +127,12 @@ def small_files(say: Say) -> None:
                 f"add {added.seconds:5.2f} s",
                 f"get {seconds[-1]:5.2f} s",
                 f"(best {min(seconds):5.2f} s)",
-                f"processor time of get, s: {computed}",
+                f"processor time of get, s: {times}",
             )
 
 
 def large_file(say: Say, size: int = 256) -> None:
-    """One file of 256 MiB, or of 1 GiB: how fast, and how much memory each process needs at most."""
+    """One file of 256 MiB, or of 1 GiB: the speed, and the peak memory of each process."""
     title, fastest = f"one file of {size} MiB", 0.0
     with all_rounds() as rounds:
         for round_ in range(REPEAT if size < 1024 else 1):
@@ -146,7 +146,7 @@ def large_file(say: Say, size: int = 256) -> None:
                 touch_memory(folder, 4 * size * MIB)
                 before = near.processor_time(), far.processor_time()
                 got = far.run("get", added.output, cwd=folder)
-                computed = _computed(before, near, far, got)
+                times = _processor_times(before, near, far, got)
                 if (folder / added.output).stat().st_size != size * MIB:
                     raise SystemExit("the file has the wrong size")
                 memory = [near.peak_memory(), far.peak_memory(), added.memory, got.memory]
@@ -157,7 +157,7 @@ def large_file(say: Say, size: int = 256) -> None:
                 title,
                 f"add {size * MIB / added.seconds / 1e6:5.0f} MB/s",
                 f"get {speed:5.0f} MB/s (best {fastest:5.0f})",
-                f"processor time of get, s: {computed}",
+                f"processor time of get, s: {times}",
                 f"peak memory, MB: nodes and commands {peaks}",
             )
             for large in (folder / "data", folder / added.output):
@@ -165,11 +165,10 @@ def large_file(say: Say, size: int = 256) -> None:
 
 
 def touch_memory(folder: Path, size: int) -> None:
-    """Have the machine hold so many free bytes of memory of the kind in which it keeps files, or half of
-    what is available.
+    """Make sure that the machine has this many bytes of free page cache, or half of the available memory.
 
-    The host of a virtual machine may take back what is free, and gives it again page by page as it is
-    touched: a second for 256 MiB, on one that was measured. That would be added to what is measured here.
+    The host of a virtual machine may take back free memory, and returns it page by page when it is touched:
+    one second for 256 MiB on a machine that was measured. That time would be part of the result.
     """
     available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
     piece, path = bytes(MIB), folder / "touched"
@@ -179,7 +178,7 @@ def touch_memory(folder: Path, size: int) -> None:
     path.unlink()
 
 
-def _computed(before: tuple[float, float], near: Served, far: Served, got: Ran) -> str:
-    """Of the giving node, of the taking node, and of the command."""
+def _processor_times(before: tuple[float, float], near: Served, far: Served, got: Ran) -> str:
+    """Of the node that has the content, of the node that fetches it, and of the command."""
     nodes = near.processor_time() - before[0], far.processor_time() - before[1]
-    return " ".join(f"{seconds:.2f}" for seconds in (*nodes, got.computed))
+    return " ".join(f"{seconds:.2f}" for seconds in (*nodes, got.processor_time))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bacalhau_p2p.compute.folders import FEW_ENTRIES, SMALL_FILE, remove_folder
+from bacalhau_p2p.compute.folders import MAX_ENTRIES_INLINE, MAX_FILE_INLINE, remove_folder
 
 
 def _few(folder: Path) -> None:
@@ -16,18 +16,18 @@ def _few(folder: Path) -> None:
 
 
 def _many(folder: Path) -> None:
-    for number in range(FEW_ENTRIES + 1):
+    for number in range(MAX_ENTRIES_INLINE + 1):
         (folder / str(number)).write_text("")
 
 
 def _many_in_a_folder_below(folder: Path) -> None:
     (folder / "a").mkdir()
-    for number in range(FEW_ENTRIES):
+    for number in range(MAX_ENTRIES_INLINE):
         (folder / "a" / str(number)).write_text("")
 
 
 def _large(folder: Path) -> None:
-    (folder / "file").write_bytes(bytes(SMALL_FILE + 1))
+    (folder / "file").write_bytes(bytes(MAX_FILE_INLINE + 1))
 
 
 def _locked(folder: Path) -> None:

@@ -24,15 +24,15 @@ ECHO, OTHER = 3, 4
 
 
 @asynccontextmanager
-async def wires():
+async def links():
     """Two nodes that echo what they receive, and this process as a third one."""
     with trio.fail_after(20):
         async with chaos_proxies.open_proxies() as proxies:
-            proxies.belongs_to(HERE, os.getpid)
-            proxies.belongs_to(STRANGER, os.getppid)
+            proxies.set_process(HERE, os.getpid)
+            proxies.set_process(STRANGER, os.getppid)
             for number in (ECHO, OTHER):
-                proxies.plug(number)
-                host, _, swarm = proxies.place(number)
+                proxies.add_node(number)
+                host, _, swarm = proxies.listen_address(number)
                 await proxies.nursery.start(partial(trio.serve_tcp, echo, swarm, host=host))
             yield proxies
 
@@ -44,7 +44,7 @@ async def echo(stream):
 
 
 async def dial(proxies, number):
-    return await trio.open_tcp_stream(*proxies.dialled(number))
+    return await trio.open_tcp_stream(*proxies.dial_address(number))
 
 
 async def echoed(stream, sent):
@@ -60,7 +60,7 @@ async def received(stream, length):
 
 
 async def test_data_and_its_end_arrive():
-    async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
+    async with links() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
         assert await echoed(stream, b"x" * 1_000_000) == b"x" * 1_000_000
         await stream.send_eof()
         assert await stream.receive_some() == b""
@@ -68,7 +68,7 @@ async def test_data_and_its_end_arrive():
 
 @pytest.mark.parametrize("whom", [(ECHO,), (HERE,), (HERE, ECHO)], ids=["one end", "other end", "both"])
 async def test_a_silent_cut_delays_data_until_it_heals(whom):
-    async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
+    async with links() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
         assert await echoed(stream, b"before") == b"before"
         cut(proxies, whom, "silent")
         await stream.send_all(b"during")
@@ -81,7 +81,7 @@ async def test_a_silent_cut_delays_data_until_it_heals(whom):
 
 @pytest.mark.parametrize("whom", [(ECHO,), (HERE,), (HERE, ECHO)], ids=["one end", "other end", "both"])
 async def test_a_reset_closes_connections_and_refuses_new_ones_until_it_heals(whom):
-    async with wires() as proxies:
+    async with links() as proxies:
         async with aclosing(await dial(proxies, ECHO)) as stream:
             assert await echoed(stream, b"before") == b"before"
             cut(proxies, whom, "reset")
@@ -95,26 +95,26 @@ async def test_a_reset_closes_connections_and_refuses_new_ones_until_it_heals(wh
             assert await echoed(stream, b"after") == b"after"
 
 
-@pytest.mark.parametrize("manner", ["silent", "reset"])
-async def test_a_cut_between_two_nodes_does_not_affect_others(manner):
-    async with wires() as proxies, aclosing(await dial(proxies, OTHER)) as stream:
-        proxies.isolate(HERE, ECHO, manner)
-        proxies.isolate(STRANGER, OTHER, manner)
+@pytest.mark.parametrize("mode", ["silent", "reset"])
+async def test_a_cut_between_two_nodes_does_not_affect_others(mode):
+    async with links() as proxies, aclosing(await dial(proxies, OTHER)) as stream:
+        proxies.separate(HERE, ECHO, mode)
+        proxies.separate(STRANGER, OTHER, mode)
         assert await echoed(stream, b"still here") == b"still here"
 
 
 async def test_a_connection_that_bypasses_the_proxies_is_reported():
-    async with wires() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
+    async with links() as proxies, aclosing(await dial(proxies, ECHO)) as stream:
         assert await echoed(stream, b"x") == b"x"
-        assert proxies.past_the_wires() == []
-        host, _, swarm = proxies.place(ECHO)
+        assert proxies.unproxied_connections() == []
+        host, _, swarm = proxies.listen_address(ECHO)
         async with aclosing(await trio.open_tcp_stream(host, swarm)) as direct:
             port = direct.socket.getsockname()[1]
-            assert proxies.past_the_wires() == [f"{port} to node {ECHO}"]
+            assert proxies.unproxied_connections() == [f"{port} to node {ECHO}"]
 
 
-def cut(proxies, whom, manner):
+def cut(proxies, whom, mode):
     if len(whom) == 2:
-        proxies.isolate(*whom, manner)
+        proxies.separate(*whom, mode)
     else:
-        proxies.cut(*whom, manner)
+        proxies.cut(*whom, mode)

@@ -1,4 +1,4 @@
-"""A Docker engine of our own, which may be restarted under the nodes."""
+"""A Docker engine of our own, which can be restarted under the nodes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import docker
 import trio
 
-ANSWERS_WITHIN = 60.0
+START_TIMEOUT = 60.0
 NODE_LABEL = "bacalhau-p2p.node"
 
 
 class OwnEngine:
-    """A dockerd in a folder of its own, with an image busybox:latest. Needs root."""
+    """A dockerd in a folder of its own, with the image busybox:latest. Needs root."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="bacalhau-chaos-engine-", dir="/tmp"))
@@ -30,8 +30,8 @@ class OwnEngine:
     async def start(self) -> None:
         """Returns once it answers. Raises TooSlowError, OSError."""
         self._launch()
-        with trio.fail_after(ANSWERS_WITHIN):
-            while not engine_answers(self.host):  # noqa: ASYNC110 - an engine tells nobody
+        with trio.fail_after(START_TIMEOUT):
+            while not engine_answers(self.host):  # noqa: ASYNC110 - an engine does not say when it is ready
                 await trio.sleep(0.1)
 
     def _launch(self) -> None:
@@ -50,19 +50,19 @@ class OwnEngine:
                 start_new_session=True,
             )
 
-    def bring_image(self) -> None:
+    def load_image(self) -> None:
         script = Path(__file__).parents[1] / "busybox_image.py"
         environment = {**os.environ, "DOCKER_HOST": self.host}
         subprocess.run([sys.executable, script], env=environment, check=True)
 
     async def restart(self, *, kill: bool) -> None:
-        """As its operator would, or after a crash."""
+        """Stop it in order, or `kill` it, and start it again."""
         self._end(signal.SIGKILL if kill else signal.SIGTERM)
         self._end_containerd()
         await self.start()
 
     def _end_containerd(self) -> None:
-        """The child of a killed engine, which would keep the next one from starting its own."""
+        """End the child of a killed engine, which would keep the next one from starting its own."""
         folder = self._folder / "exec" / "containerd"
         with suppress(OSError, ValueError):
             os.kill(int((folder / "containerd.pid").read_text()), signal.SIGKILL)
@@ -71,7 +71,7 @@ class OwnEngine:
         (self._folder / "docker.pid").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Nothing of the engine is left: no process, no mount, no folder."""
+        """Remove everything: processes, mounts and the folder."""
         self._end(signal.SIGTERM)
         for process in Path("/proc").iterdir():
             with suppress(OSError):
@@ -95,7 +95,7 @@ class OwnEngine:
 
 
 def engine_answers(host: str | None = None) -> bool:
-    """Whether an engine answers, which has the image that the jobs need."""
+    """Whether an engine answers."""
     try:
         client = docker.DockerClient(host, timeout=5) if host else docker.from_env(timeout=5)
         with suppress(docker.errors.ImageNotFound):
@@ -107,7 +107,7 @@ def engine_answers(host: str | None = None) -> bool:
 
 
 def containers_of(host: str | None, peers: set[str]) -> list[str]:
-    """Containers, running or not, that belong to these nodes."""
+    """Containers of these nodes, running or not."""
     client = docker.DockerClient(host, timeout=30) if host else docker.from_env(timeout=30)
     found = client.containers.list(all=True, filters={"label": NODE_LABEL})
     return [str(c.name) for c in found if c.labels[NODE_LABEL] in peers]

@@ -1,4 +1,4 @@
-"""Users: submit jobs, wait for them, and compare what they fetch with what it must be."""
+"""Users: submit jobs, wait for them, and compare the results with what they must be."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import trio
 
 from bacalhau_p2p.client.client import Client
-from bacalhau_p2p.client.jobs import Result
+from bacalhau_p2p.client.jobs import JobHandle
 from bacalhau_p2p.errors import ApiError, BacalhauError, ContentError, UnknownJob
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.runtime.events import BroadcastEvent
 
-ASK_AGAIN = 0.3
-FETCH_WITHIN = 60.0
+RETRY_DELAY = 0.3
+FETCH_TIMEOUT = 60.0
 
 
 @dataclass
@@ -27,24 +28,29 @@ class Submission:
     token: str
     kind: str
     spec: Mapping[str, Any]
-    wanted: Mapping[str, bytes | None]
-    """Files of the results folder, by their paths in it; None where anything will do."""
-    job_id: str = ""
+    expected: Mapping[str, bytes | None]
+    """The files of the results folder by their paths in it. None stands for any content."""
+    handle: JobHandle | None = None
     """Once the submission was answered."""
     repeats: int = 0
-    """Times that it was said again because the answer was lost."""
+    """How often it was repeated because the answer was lost."""
     job: Job | None = None
-    """As it ended."""
+    """The job when it had ended."""
     lost: str = ""
-    """Why its requester knows nothing of it."""
-    fault: str = ""
+    """The error if its requester does not know it any more."""
+    mismatch: str = ""
     """What is wrong with its results."""
     executions: int = 0
     fetched: bool = False
 
+    @property
+    def job_id(self) -> str:
+        """Empty until the submission was answered."""
+        return self.handle.id if self.handle is not None else ""
+
 
 class Jobs:
-    """What users submit, from a seed."""
+    """The jobs that users submit, from a seed."""
 
     def __init__(self, rng: random.Random, engines: tuple[str, ...], module: str) -> None:
         """`module` is the CID of the wasm probe."""
@@ -57,10 +63,10 @@ class Jobs:
         self._number += 1
         kind = self._rng.choice(self._engines)
         text = f"{kind} {self._number} {self._rng.getrandbits(64):x}"
-        spec, wanted = getattr(self, f"_{kind}")(text)
+        spec, expected = getattr(self, f"_{kind}")(text)
         token = f"chaos-{self._number}-{self._rng.getrandbits(64):x}"
-        wanted = {"exitCode": b"0", "stderr": b"", **wanted}
-        return Submission(token, kind, {"Name": token, **spec}, wanted)
+        expected = {"exitCode": b"0", "stderr": b"", **expected}
+        return Submission(token, kind, {"Name": token, **spec}, expected)
 
     def _noop(self, text: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         task = {"Engine": {"Type": "noop", "Params": {"Stdout": text}}}
@@ -68,13 +74,13 @@ class Jobs:
 
     def _wasm(self, text: str) -> tuple[dict[str, Any], dict[str, bytes | None]]:
         verb: list[str] = ["say", text, ""]
-        wanted: bytes | None = text.encode()
+        expected: bytes | None = text.encode()
         if self._rng.random() < 0.3:
-            verb, wanted = ["doze", str(self._rng.randint(1, 3))], None  # says how long it took
+            verb, expected = ["doze", str(self._rng.randint(1, 3))], None  # prints how long it took
         engine = {"Type": "wasm", "Params": {"EntryModule": "/app/probe.wasm", "Parameters": verb}}
         source = {"Target": "/app/probe.wasm", "Source": {"Type": "ipfs", "Params": {"CID": self._module}}}
         task = {"Engine": engine, "InputSources": [source], "Resources": {"Memory": "64mb"}}
-        return {"Count": self._rng.choice((1, 1, 2)), "Tasks": [task]}, {"stdout": wanted}
+        return {"Count": self._rng.choice((1, 1, 2)), "Tasks": [task]}, {"stdout": expected}
 
     def _docker(self, text: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         seconds = self._rng.choice((0, 0.5, 2, 4, 8))
@@ -93,21 +99,21 @@ class Jobs:
 
 
 class Users:
-    """Submit at a steady pace, whatever happens to the requester meanwhile."""
+    """Submit at a steady pace, whatever happens to the requester."""
 
     def __init__(self, client: Client, jobs: Jobs) -> None:
         self._client = client
         self._jobs = jobs
         self.submissions: list[Submission] = []
-        self.answered = trio.Event()
-        """Set, and made anew, whenever a submission was answered."""
+        self.answered = BroadcastEvent()
+        """Fired whenever a submission is answered."""
 
     @property
     def ended(self) -> int:
         return sum(s.job is not None for s in self.submissions)
 
     async def submit(self, apart: float, nursery: trio.Nursery) -> None:
-        """Until cancelled: one job every `apart` seconds, each watched to its end in the nursery."""
+        """Submit a job every `apart` seconds, and follow each to its end in the nursery. Until cancelled."""
         due = trio.current_time()
         while True:
             submission = self._jobs.next()
@@ -117,37 +123,36 @@ class Users:
             await trio.sleep_until(due)
 
     async def _follow(self, submission: Submission) -> None:
-        while not submission.job_id:
+        while submission.handle is None:
             try:
-                handle = await self._client.submit(submission.spec, idempotency_token=submission.token)
-                submission.job_id = handle.id
+                submission.handle = await self._client.submit(
+                    submission.spec, idempotency_token=submission.token
+                )
             except ApiError:
                 submission.repeats += 1
-                await trio.sleep(ASK_AGAIN)
-        self.answered.set()
-        self.answered = trio.Event()
+                await trio.sleep(RETRY_DELAY)
+        self.answered.fire()
         while submission.job is None and not submission.lost:
             try:
-                job = await self._client.backend.wait(submission.job_id, None)  # type: ignore[arg-type]
-                submission.job = job if job.state.terminal else None
+                submission.job = await submission.handle.wait()
             except UnknownJob as error:
                 submission.lost = str(error)
             except ApiError:
-                await trio.sleep(ASK_AGAIN)
+                await trio.sleep(RETRY_DELAY)
 
     async def wait(self, patience: float) -> None:
-        """Until every job has ended, or for `patience` seconds."""
+        """Returns when every job has ended, or after `patience` seconds."""
         with trio.move_on_after(patience):
             while any(s.job is None and not s.lost for s in self.submissions):  # noqa: ASYNC110
                 await trio.sleep(0.2)
 
     async def fetch_all(self, folder: Path) -> None:
-        """Fetch the results of every job that completed, and say in each what is wrong with them."""
+        """Fetch the results of every completed job, and note what is wrong with them."""
         limit = trio.CapacityLimiter(4)
 
         async def fetch(submission: Submission) -> None:
             async with limit:
-                submission.fault = await self._check(submission, folder / submission.token)
+                submission.mismatch = await self._check(submission, folder / submission.token)
 
         async with trio.open_nursery() as nursery:
             for submission in self.submissions:
@@ -155,23 +160,21 @@ class Users:
                     nursery.start_soon(fetch, submission)
 
     async def _check(self, submission: Submission, target: Path) -> str:
-        job = submission.job
-        assert job is not None
+        assert submission.handle is not None
         try:
-            executions = await self._client.backend.executions(job.id)
-            submission.executions = len(executions)
-            with trio.fail_after(FETCH_WITHIN):
-                await Result(self._client.backend, job, executions).fetch(target)
+            submission.executions = len(await submission.handle.executions())
+            with trio.fail_after(FETCH_TIMEOUT):
+                await (await submission.handle.wait_result()).fetch(target)
         except (BacalhauError, ContentError) as error:
-            return f"cannot be fetched: {error}"
+            return f"fetch failed: {error}"
         except trio.TooSlowError:
-            return f"cannot be fetched within {FETCH_WITHIN:g} s"
+            return f"not fetched within {FETCH_TIMEOUT:g} s"
         submission.fetched = True
         found = _files(target)
-        same = found.keys() == submission.wanted.keys() and all(
-            wanted in (None, found[name]) for name, wanted in submission.wanted.items()
+        same = found.keys() == submission.expected.keys() and all(
+            content in (None, found[name]) for name, content in submission.expected.items()
         )
-        return "" if same else f"{found} instead of {submission.wanted}"
+        return "" if same else f"{found} instead of {submission.expected}"
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Node processes that are killed, stopped and started again, each with its data directory."""
+"""Node processes that are killed, stopped and started again, each with its own data directory."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 
 import httpx
 import trio
-from wires import Wires
+from links import Links
 
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 MARK = "BACALHAU_P2P_CHAOS"
-"""In the environment of every node: by it, what a node leaves running is found."""
-START_WITHIN = 90.0
-STOP_WITHIN = 60.0
+"""An environment variable of every node. It identifies processes that a node leaves running."""
+START_TIMEOUT = 90.0
+STOP_TIMEOUT = 60.0
 
 
 class Node:
-    """One node over all its lives."""
+    """One node, over all its processes."""
 
     def __init__(
         self,
         number: int,
-        wires: Wires,
+        links: Links,
         folder: Path,
         token: str,
         flags: Sequence[str],
@@ -37,11 +37,11 @@ class Node:
         self.number = number
         self.name = "requester" if number == 0 else f"compute-{number}"
         self.busy = False
-        """Whether some fault has it in hand."""
+        """Whether a fault is being injected into it."""
         self.peer_id = ""
         self.data = folder / self.name
         self.log = folder / f"{self.name}.log"
-        host, api, swarm = wires.place(number)
+        host, api, swarm = links.listen_address(number)
         self.url = f"http://{host}:{api}"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._environment = {
@@ -50,23 +50,23 @@ class Node:
             MARK: str(folder),
             "BACALHAU_P2P_API_TOKEN": token,
         }
-        self.dialled = "/ip4/{}/tcp/{}".format(*wires.dialled(number))
-        """The multiaddr at which other nodes dial it."""
-        wires.belongs_to(number, lambda: self._process.pid if self._process is not None else None)
+        self.address = "/ip4/{}/tcp/{}".format(*links.dial_address(number))
+        """The multiaddr at which other nodes dial it, without its peer id."""
+        links.set_process(number, lambda: self._process.pid if self._process is not None else None)
         self._command = [
-            *wires.prefix(number),
+            *links.command_prefix(number),
             *(COMMAND, "serve", "--data-dir", str(self.data), "--drain", "2"),
             *("--swarm-host", host, "--swarm-port", str(swarm), "--api-host", host, "--api-port", str(api)),
-            *("--announce", self.dialled, "--log-level", "info", *flags),
+            *("--announce", self.address, "--log-level", "info", *flags),
         ]
         self._process: trio.Process | None = None
 
     def join(self, address: str) -> None:
-        """Stay connected to the peer at this multiaddr, from the next start on."""
+        """Connect to the peer at this multiaddr, from the next start on."""
         self._command += ["--peer", address]
 
     async def start(self) -> None:
-        """Returns once its API answers. Raises TooSlowError, RuntimeError when it ends at once."""
+        """Returns when its API answers. Raises TooSlowError, RuntimeError if the process ends."""
         with self.log.open("ab") as log:
             self._process = await trio.lowlevel.open_process(
                 self._command,
@@ -76,15 +76,15 @@ class Node:
                 env=self._environment,
                 start_new_session=True,
             )
-        with trio.fail_after(START_WITHIN):
+        with trio.fail_after(START_TIMEOUT):
             while not (info := await self.info()):
                 if self._process.poll() is not None:
-                    raise RuntimeError(f"{self.name} ended: {self.last_words()}")
+                    raise RuntimeError(f"{self.name} ended: {self.last_log_line()}")
                 await trio.sleep(0.1)
         self.peer_id = str(info["ID"])
 
     async def info(self) -> dict[str, Any] | None:
-        """What it says of itself, or None where it does not answer."""
+        """What its API says about it; None if it does not answer."""
         try:
             async with httpx.AsyncClient(trust_env=False, headers=self._headers, timeout=5) as http:
                 answer = await http.get(f"{self.url}/api/v1/agent/node")
@@ -92,9 +92,9 @@ class Node:
             return None
         return dict(answer.json()) if answer.status_code == 200 else None
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it has logged nothing"
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -102,17 +102,17 @@ class Node:
             self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """As a crash: SIGKILL to this one process."""
+        """Send SIGKILL to the node's process only."""
         self.signal(signal.SIGKILL)
         assert self._process is not None
         await self._process.wait()
 
     async def stop(self) -> int:
-        """As an operator: SIGTERM; gives the exit status, killed after STOP_WITHIN."""
+        """Send SIGTERM, and SIGKILL after STOP_TIMEOUT. Returns the exit status."""
         if self._process is None:
             return 0
         self.signal(signal.SIGTERM)
-        with trio.move_on_after(STOP_WITHIN):
+        with trio.move_on_after(STOP_TIMEOUT):
             await self._process.wait()
         if self._process.returncode is None:
             await self.kill()
@@ -120,7 +120,7 @@ class Node:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Every process that descends from a node of this folder, by its command line."""
+    """The command lines of all processes that descend from a node of this folder."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():

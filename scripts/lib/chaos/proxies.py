@@ -1,7 +1,7 @@
-"""Wires for users who may not make networks: every connection between two nodes passes a proxy of ours.
+"""Links for users who may not create networks: every connection between two nodes goes through a proxy.
 
-A node tells its peers to dial the proxy before it. Who dials is found by the process that holds the other
-end of the connection, so that a cut can be told to concern two nodes only.
+A node announces the address of its proxy. The node that dials is identified by the process at the other end
+of the connection, so that two nodes can be separated from each other only.
 """
 
 from __future__ import annotations
@@ -17,42 +17,44 @@ from random import randint
 
 import trio
 
+from bacalhau_p2p.runtime.events import BroadcastEvent
+
 GULP = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER for an end without goodbye."""
+"""SO_LINGER that resets the connection when it is closed."""
 _ESTABLISHED = "01"
 
 
 @dataclass(eq=False)
 class _Connection:
-    """One connection between two nodes, in two halves."""
+    """One connection between two nodes, in two halves: to the proxy, and from it."""
 
     ends: tuple[int | None, int]
-    """Who dialled, None for one whom we do not know, and who listens."""
+    """The node that dialled, None if it is unknown, and the node that listens."""
     halves: tuple[trio.SocketStream, trio.SocketStream]
     scope: trio.CancelScope
 
 
 @dataclass
 class Proxies:
-    """Nodes on loopback, each with a proxy before it. Open with `open_proxies`."""
+    """Nodes on loopback, each behind a proxy. Open with `open_proxies`."""
 
     nursery: trio.Nursery
-    manners: Sequence[str] = ("silent", "reset")
+    cut_modes: Sequence[str] = ("silent", "reset")
     _host: str = field(default_factory=lambda: f"127.{randint(1, 250)}.{randint(0, 250)}.{randint(1, 250)}")
-    """On loopback, and nobody else's: a node that is down for a while finds its ports free."""
+    """A loopback address that nothing else uses, so that a node that restarts finds its ports free."""
     _places: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Each node's API and swarm port."""
     _listeners: dict[int, trio.SocketListener] = field(default_factory=dict)
     _cuts: dict[int, str] = field(default_factory=dict)
     _pairs: dict[frozenset[int], str] = field(default_factory=dict)
-    _moved: trio.Event = field(default_factory=trio.Event)
+    _changed: BroadcastEvent = field(default_factory=BroadcastEvent)
     _connections: set[_Connection] = field(default_factory=set)
     _process_of: dict[int, Callable[[], int | None]] = field(default_factory=dict)
 
-    # --- as Wires ---------------------------------------------------------------------------------
+    # --- as Links ---------------------------------------------------------------------------------
 
-    def plug(self, number: int) -> None:
+    def add_node(self, number: int) -> None:
         with socket.socket() as api, socket.socket() as swarm:
             api.bind((self._host, 0))
             swarm.bind((self._host, 0))
@@ -62,34 +64,34 @@ class Proxies:
         self._listeners[number] = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
         self.nursery.start_soon(self._serve, number)
 
-    def prefix(self, number: int) -> Sequence[str]:
+    def command_prefix(self, number: int) -> Sequence[str]:
         return ()
 
-    def place(self, number: int) -> tuple[str, int, int]:
+    def listen_address(self, number: int) -> tuple[str, int, int]:
         return self._host, *self._places[number]
 
-    def dialled(self, number: int) -> tuple[str, int]:
+    def dial_address(self, number: int) -> tuple[str, int]:
         return self._host, self._listeners[number].socket.getsockname()[1]
 
-    def belongs_to(self, number: int, process: Callable[[], int | None]) -> None:
+    def set_process(self, number: int, process: Callable[[], int | None]) -> None:
         self._process_of[number] = process
 
-    def cut(self, number: int, manner: str) -> None:
-        self._cuts[number] = manner
-        self._changed()
+    def cut(self, number: int, mode: str) -> None:
+        self._cuts[number] = mode
+        self._apply()
 
-    def isolate(self, first: int, second: int, manner: str) -> None:
-        self._pairs[frozenset((first, second))] = manner
-        self._changed()
+    def separate(self, first: int, second: int, mode: str) -> None:
+        self._pairs[frozenset((first, second))] = mode
+        self._apply()
 
     def heal(self, *numbers: int) -> None:
         for number in numbers:
             self._cuts.pop(number, None)
         self._pairs.pop(frozenset(numbers), None)
-        self._changed()
+        self._apply()
 
-    def past_the_wires(self) -> list[str]:
-        """Connections between nodes that no proxy carries; there must be none."""
+    def unproxied_connections(self) -> list[str]:
+        """Connections between nodes that no proxy carries. There must be none."""
         ours = {half.socket.getsockname()[1] for c in self._connections for half in c.halves}
         return [
             f"{source} to node {number}"
@@ -100,15 +102,14 @@ class Proxies:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
+    def _apply(self) -> None:
         for connection in list(self._connections):
-            if self._manner(connection.ends) == "reset":
+            if self._cut_mode(connection.ends) == "reset":
                 _break(connection)
-        self._moved.set()
-        self._moved = trio.Event()
+        self._changed.fire()
 
-    def _manner(self, ends: tuple[int | None, int]) -> str | None:
-        """How these two are cut off from each other, if they are."""
+    def _cut_mode(self, ends: tuple[int | None, int]) -> str | None:
+        """How these two are disconnected from each other; None if they are not."""
         cuts = [self._cuts[end] for end in ends if end is not None and end in self._cuts]
         pair = self._pairs.get(frozenset(end for end in ends if end is not None))
         return next(iter(cuts), pair)
@@ -121,7 +122,7 @@ class Proxies:
         )
 
     async def _carry(self, number: int, inner: trio.SocketStream) -> None:
-        """Everything that passes over one connection to this node, until either side ends it."""
+        """Carry one connection to this node until either side ends it."""
         source = inner.socket.getpeername()[1]
         ends = self._owner(source, inner.socket.getsockname()[1]), number
         if not await self._passage(ends):
@@ -157,18 +158,18 @@ class Proxies:
                     await sink.send_eof()
                     return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            if not await self._passage(connection.ends):  # a cut line does not carry the news of an end
+            if not await self._passage(connection.ends):  # nor does the end of a connection pass a cut link
                 return
         _break(connection)
 
     async def _passage(self, ends: tuple[int | None, int]) -> bool:
-        """Wait while the line is silent; whether it can be used then, or else is to be reset."""
-        while (manner := self._manner(ends)) == "silent":
-            await self._moved.wait()
-        return manner is None
+        """Wait while the link is silent. Returns whether it works then, or else is to be reset."""
+        while (mode := self._cut_mode(ends)) == "silent":
+            await self._changed.wait()
+        return mode is None
 
     def _owner(self, source: int, target: int) -> int | None:
-        """The node whose process dialled from port `source` to port `target`."""
+        """The node whose process dialled from port `source` to port `target`; None if it is no node."""
         inode = next((inode for s, t, inode in _connections() if (s, t) == (source, target)), None)
         if inode is None:
             return None
@@ -193,14 +194,14 @@ def _break(connection: _Connection) -> None:
 
 
 def _reset(stream: trio.SocketStream) -> None:
-    """The peer sees a reset."""
+    """Close so that the peer sees a reset."""
     with suppress(OSError):
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     stream.socket.close()
 
 
 def _connections() -> list[tuple[int, int, str]]:
-    """Established TCP connections over IPv4: both ports, and the inode of the end that has the first."""
+    """Established TCP connections over IPv4: both ports, and the inode of the socket at the first one."""
     found = []
     for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
         words = line.split()

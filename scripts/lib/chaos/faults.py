@@ -1,4 +1,4 @@
-"""Faults, from a seed: kills, stops, cuts and engine restarts, each healed after a while."""
+"""Faults, from a seed: kills, stops, cuts and engine restarts. Each is healed after a while."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from functools import partial
 
 import trio
 from engine import OwnEngine
+from links import Links
 from load import Users
 from nodes import Node
-from wires import Wires
 
 KILL = "kill -9"
 AFTER_ANSWER = "kill -9 of the requester as it answers a submit"
 STOP = "SIGSTOP"
 CUT = "network cut"
-ISOLATE = "cut between two"
+SEPARATE = "cut between two"
 RESET = ", by a reset"
 ENGINE = "engine restart"
 
 
-class Tormentor:
-    """Does something to somebody all the time; whoever is in its hand is left alone until healed."""
+class FaultInjector:
+    """Injects one fault after the other. A node has one fault at a time."""
 
     def __init__(
         self,
         rng: random.Random,
         nodes: Sequence[Node],
-        wires: Wires,
+        links: Links,
         users: Users,
         engine: OwnEngine | None,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._rng = rng
         self._nodes = nodes
-        self._wires = wires
+        self._links = links
         self._users = users
         self._engine = engine
-        self._tell = tell
+        self._log = log
         self.faults: Counter[str] = Counter()
         self.killed: Counter[str] = Counter()
 
@@ -49,10 +49,11 @@ class Tormentor:
         return sum(self.killed.values())
 
     async def run(self, seconds: float, kills: int) -> None:
-        """For so long, with at least so many kills spread over it; every fault is healed on return."""
-        begun = trio.current_time()
+        """Inject faults for so many seconds, with at least so many kills spread over them. On return every
+        fault is healed."""
+        started = trio.current_time()
         async with trio.open_nursery() as nursery:
-            while (passed := trio.current_time() - begun) < seconds or self.kills < kills:
+            while (passed := trio.current_time() - started) < seconds or self.kills < kills:
                 behind = self.kills < kills * min(1.0, passed / seconds * 1.1)
                 self._next(nursery, kill=behind)
                 await trio.sleep(self._rng.uniform(0.5, 1.5) * seconds / kills * 0.6)
@@ -65,12 +66,12 @@ class Tormentor:
         others: list[tuple[str, Callable[..., Awaitable[None]], tuple[Node, ...]]] = [
             (STOP, self._stop, (victim,))
         ]
-        for manner in self._wires.manners:
-            suffix = RESET if manner == "reset" else ""
-            others.append((CUT + suffix, partial(self._cut, manner), (victim,)))
+        for mode in self._links.cut_modes:
+            suffix = RESET if mode == "reset" else ""
+            others.append((CUT + suffix, partial(self._cut, mode), (victim,)))
             if len(free) >= 2:
                 pair = tuple(self._rng.sample(free, 2))
-                others.append((ISOLATE + suffix, partial(self._isolate, manner), pair))
+                others.append((SEPARATE + suffix, partial(self._separate, mode), pair))
         if self._engine is not None and self._rng.random() < 0.5:
             others = [(ENGINE, self._restart_engine, ())]
         name, fault, victims = self._rng.choice(others)
@@ -80,13 +81,13 @@ class Tormentor:
                 name, fault = AFTER_ANSWER, self._kill_after_answer
         for node in victims:
             node.busy = True
-        nursery.start_soon(self._inflict, name, fault, victims)
+        nursery.start_soon(self._inject, name, fault, victims)
 
-    async def _inflict(
+    async def _inject(
         self, name: str, fault: Callable[..., Awaitable[None]], victims: Sequence[Node]
     ) -> None:
         self.faults[name] += 1
-        self._tell(f"{name}: {', '.join(node.name for node in victims)}")
+        self._log(f"{name}: {', '.join(node.name for node in victims)}")
         try:
             await fault(*victims)
         finally:
@@ -96,9 +97,8 @@ class Tormentor:
     async def _kill(self, node: Node) -> None:
         await node.kill()
         self.killed[node.name] += 1
-        # Mostly back before it is given up as lost, sometimes well after.
-        away = self._rng.choice((0, 0.5, 2, 4, 12))
-        await trio.sleep(away)
+        # Mostly shorter than the time after which a silent node is given up, sometimes longer.
+        await trio.sleep(self._rng.choice((0, 0.5, 2, 4, 12)))
         await node.start()
 
     async def _kill_after_answer(self, node: Node) -> None:
@@ -111,15 +111,15 @@ class Tormentor:
         await trio.sleep(self._rng.uniform(0.5, 12))
         node.signal(signal.SIGCONT)
 
-    async def _cut(self, manner: str, node: Node) -> None:
-        self._wires.cut(node.number, manner)
+    async def _cut(self, mode: str, node: Node) -> None:
+        self._links.cut(node.number, mode)
         await trio.sleep(self._rng.uniform(1, 15))
-        self._wires.heal(node.number)
+        self._links.heal(node.number)
 
-    async def _isolate(self, manner: str, first: Node, second: Node) -> None:
-        self._wires.isolate(first.number, second.number, manner)
+    async def _separate(self, mode: str, first: Node, second: Node) -> None:
+        self._links.separate(first.number, second.number, mode)
         await trio.sleep(self._rng.uniform(1, 15))
-        self._wires.heal(first.number, second.number)
+        self._links.heal(first.number, second.number)
 
     async def _restart_engine(self) -> None:
         assert self._engine is not None
