@@ -111,7 +111,7 @@ async def check_a_handler_that_raises_harms_only_its_stream(open_transport: Open
             await bad.send_all(b"go")
             with raises(trio.BrokenResourceError):
                 await bad.receive_some()
-            assert b.counters["handler_faults"] == 1
+            assert b.counters.get("handler_faults") == 1
             await good.send_all(b"still here")
             assert await good.receive_some() == b"still here"
             await good.aclose()
