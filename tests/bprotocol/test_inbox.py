@@ -51,12 +51,12 @@ def envelope(message=ACCEPTED, to=ALICE, name=b"i", **more):
     return Envelope(id=MessageID(name * 16), message=message, to=to, **more)
 
 
-def test_a_frame_reaches_who_listens_to_its_kind(bench):
+def test_a_frame_reaches_the_listeners_of_its_kind(bench):
     bench.inbox.receive_frame(BOB, encode_frame(envelope()))
     assert [(a.author, a.message, a.id) for a in bench.received] == [(BOB, ACCEPTED, b"i" * 16)]
 
 
-def test_a_repeat_reaches_nobody_and_is_acknowledged_once_processed(bench):
+def test_a_repeat_is_not_delivered_and_is_acknowledged_once_processed(bench):
     frame = encode_frame(envelope())
     bench.inbox.receive_frame(BOB, frame)
     bench.inbox.receive_frame(BOB, frame)

@@ -18,7 +18,7 @@ from bacalhau_p2p.transports.faults import FaultBarrier
         (ValueError("of ours"), logging.WARNING),
     ],
 )
-def test_strangers_cannot_fill_the_log_with_warnings(caplog, fault, level):
+def test_peers_cannot_fill_the_log_with_warnings(caplog, fault, level):
     counters = Counter[str]()
     with caplog.at_level(logging.INFO, logger="bacalhau_p2p"):
         for _ in range(3):
@@ -29,7 +29,7 @@ def test_strangers_cannot_fill_the_log_with_warnings(caplog, fault, level):
     assert counters == {"handler_faults": 3}
 
 
-def test_what_is_expected_is_neither_counted_nor_logged(caplog):
+def test_expected_exceptions_are_neither_counted_nor_logged(caplog):
     counters = Counter[str]()
     with FaultBarrier(counters, "handler_faults", "a handler", expected=trio.BrokenResourceError):
         raise ExceptionGroup("", [trio.BrokenResourceError(), trio.BrokenResourceError()])

@@ -103,7 +103,7 @@ async def test_callers_for_one_peer_share_a_call(nursery):
     assert call.begun == 2
 
 
-async def test_who_waits_when_the_transport_closes_learns_that():
+async def test_a_caller_that_waits_when_the_transport_closes_gets_peer_unreachable():
     call = Call()
 
     async def wait(calls):
