@@ -125,7 +125,7 @@ def test_a_job_that_fills_the_disk_fails_and_its_node_keeps_running(disk, tmp_pa
             ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "flood", "200000")  # of 64 bytes each
             _, executions = network.job(ran.stdout.strip(), wait=60)
             assert executions[0]["ComputeState"]["StateType"] == "Failed"
-            assert "could not be written" in executions[0]["ComputeState"]["Message"]
+            assert "cannot be written" in executions[0]["ComputeState"]["Message"]
             fine = submit(requester, noop("fine")).json()["JobID"]
             assert network.job(fine, wait=30)[0]["State"]["StateType"] == "Completed"
             assert node.stop() == ""
