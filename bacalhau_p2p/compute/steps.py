@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from bacalhau_p2p.bprotocol.proposals import encode_proposal
+from bacalhau_p2p.bprotocol.proposals import MAX_ROOT, encode_proposal
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.folders import remove_folder
@@ -128,6 +128,8 @@ class Steps:
         self, execution: ComputeExecution, place: Workplace, output: RunOutput, started: UnixSeconds
     ) -> ev.Event:
         added = await self._content.add(place.results, pin_owner=pin_owners.execution(execution.id))
+        if len(added.root) > MAX_ROOT:
+            raise ExecutionError("the results folder has too many entries", permanent=True)
         proposal = Proposal(
             job_id=execution.job_id,
             execution_id=execution.id,
@@ -138,7 +140,7 @@ class Steps:
             started=started,
             ended=self._clock(),
         )
-        sealed = self._seal(execution.requester_id, encode_proposal(proposal))
+        sealed = self._seal(execution.requester_id, encode_proposal(proposal, added.root))
         return ev.RunFinished(execution.id, proposal.result_cid, sealed)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from bacalhau_p2p.model.base import ExecutionID, JobID, Model, OpenModel, PeerID, UnixSeconds
+from bacalhau_p2p.model.fields import CIDText
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
@@ -34,8 +35,8 @@ class Proposal(OpenModel):
     job_id: JobID
     execution_id: ExecutionID
     node_id: PeerID
-    result_cid: str
-    entries: Mapping[str, str] = Field(default_factory=dict)
+    result_cid: CIDText
+    entries: Mapping[str, CIDText] = Field(default_factory=dict)
     output: RunOutput = RunOutput()
     started: UnixSeconds = 0
     ended: UnixSeconds = 0
@@ -48,7 +49,7 @@ class PublishedResult(OpenModel):
     multiaddrs of the `Providers`; local: `CID` and `URL`).
     """
 
-    cid: str
+    cid: CIDText
     location: SpecConfig
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
+from bacalhau_p2p.encoding.cids import binary_of_text, text_of_binary
+from bacalhau_p2p.errors import InvalidCID
 from bacalhau_p2p.model.quantities import parse_duration
 
 MAX_COUNT = 1000
@@ -62,6 +64,16 @@ def _no_nul(text: str) -> str:
         raise ValueError("must not contain NUL")
     return text
 
+
+def _cid(text: str) -> str:
+    try:
+        return text_of_binary(binary_of_text(text))
+    except InvalidCID as error:
+        raise ValueError(str(error)) from None
+
+
+CIDText = Annotated[str, AfterValidator(_cid)]
+"""A CID in its usual text, whichever form it had: letters and digits only, safe to print and in a path."""
 
 Line = Annotated[str, StringConstraints(max_length=256)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]

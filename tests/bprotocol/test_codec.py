@@ -19,6 +19,7 @@ from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from tests.support.results import result_cid
 
 JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
 OF_EXECUTION = {"job_id": JOB, "execution_id": EXECUTION}
@@ -41,7 +42,9 @@ EXAMPLES: list[messages.Message] = [
     messages.ResultProposed(**OF_EXECUTION, sealed=b"\x00\xff"),
     messages.ResultPublished(
         **OF_EXECUTION,
-        result=PublishedResult(cid="bafy", location=SpecConfig(type="ipfs", params={"Providers": ["/x"]})),
+        result=PublishedResult(
+            cid=result_cid("result"), location=SpecConfig(type="ipfs", params={"Providers": ["/x"]})
+        ),
     ),
     messages.ExecutionFailed(**OF_EXECUTION, reason="no such image", permanent=True),
     messages.Heartbeat(

@@ -13,9 +13,11 @@ from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResu
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from tests.support.results import result_cid
 
 NOOP = {"Tasks": [{"Engine": {"Type": "noop"}}]}
 NODE = PeerID("12D3KooWa")
+FIRST, SECOND = result_cid("first"), result_cid("second")
 
 
 def an_execution(
@@ -23,9 +25,11 @@ def an_execution(
 ) -> Execution:
     execution_id = ExecutionID(f"e-{number}")
     output = RunOutput(exit_code=number, stdout=f"out {number}".encode(), stderr=b"err")
-    proposal = Proposal(
-        job_id=JobID("j"), execution_id=execution_id, node_id=NODE, result_cid=cid, output=output
-    )
+    proposal = None
+    if cid:
+        proposal = Proposal(
+            job_id=JobID("j"), execution_id=execution_id, node_id=NODE, result_cid=cid, output=output
+        )
     return Execution(
         id=execution_id,
         job_id=JobID("j"),
@@ -33,7 +37,7 @@ def an_execution(
         state=state,
         created=0,
         modified=0,
-        proposal=proposal if cid else None,
+        proposal=proposal,
         published=published,
     )
 
@@ -83,32 +87,30 @@ def test_an_invalid_job_is_an_error():
 
 
 async def test_the_result_is_that_of_the_first_completed_execution():
-    location = SpecConfig(type="ipfs", params={"CID": "bafy2", "Providers": ["/ip4/1.2.3.4/tcp/1", 5]})
+    location = SpecConfig(type="ipfs", params={"CID": SECOND, "Providers": ["/ip4/1.2.3.4/tcp/1", 5]})
     backend = RecordingBackend(
         JobState.COMPLETED,
         executions=(
-            an_execution(1, ExecutionState.RESULT_REJECTED, "bafy1"),
-            an_execution(
-                2, ExecutionState.COMPLETED, "bafy2", PublishedResult(cid="bafy2", location=location)
-            ),
-            an_execution(3, ExecutionState.COMPLETED, "bafy2"),
+            an_execution(1, ExecutionState.RESULT_REJECTED, FIRST),
+            an_execution(2, ExecutionState.COMPLETED, SECOND, PublishedResult(cid=SECOND, location=location)),
+            an_execution(3, ExecutionState.COMPLETED, SECOND),
         ),
     )
     result = await JobHandle(backend, JobID("j")).wait_result(timeout=7)
     assert [execution.id for execution in result.executions] == ["e-2", "e-3"]
-    assert (result.cid, result.exit_code, result.stdout, result.stderr) == ("bafy2", 2, b"out 2", b"err")
+    assert (result.cid, result.exit_code, result.stdout, result.stderr) == (SECOND, 2, b"out 2", b"err")
     assert await result.fetch("folder") == Path("folder")
-    assert backend.calls == [("wait", "j", 7), ("export", "bafy2", Path("folder"), ["/ip4/1.2.3.4/tcp/1"])]
+    assert backend.calls == [("wait", "j", 7), ("export", SECOND, Path("folder"), ["/ip4/1.2.3.4/tcp/1"])]
 
 
 async def test_an_unpublished_result_has_the_cid_of_its_proposal():
-    execution = an_execution(0, ExecutionState.COMPLETED, "bafy1")
+    execution = an_execution(0, ExecutionState.COMPLETED, FIRST)
     result = Result(
         RecordingBackend(JobState.COMPLETED),
         await RecordingBackend(JobState.COMPLETED).job(JobID("j")),
         [execution],
     )
-    assert (result.cid, result.published) == ("bafy1", None)
+    assert (result.cid, result.published) == (FIRST, None)
 
 
 @pytest.mark.parametrize(

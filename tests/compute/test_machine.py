@@ -23,10 +23,11 @@ from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState
 from tests.support.machines.compute_bench import FIRST, JOB, ComputeBench, message_about, small_job
 from tests.support.machines.machine_bench import messages_in
+from tests.support.results import result_cid
 
 S = ComputeState
 MALLORY = PeerID("mallory")
-RESULT = PublishedResult(cid="bafy", location=SpecConfig(type="ipfs"))
+RESULT = PublishedResult(cid=result_cid("result"), location=SpecConfig(type="ipfs"))
 
 
 def sent(actions: Iterable[ev.Action]) -> list[str]:

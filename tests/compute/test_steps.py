@@ -18,6 +18,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.storage.interface import PreparedInput
+from tests.support.results import result_cid
 
 ALICE, ME = PeerID("alice"), PeerID("me")
 
@@ -145,8 +146,9 @@ async def test_a_run_whose_engine_is_gone_has_vanished(steps, place):
 
 
 async def test_the_accepted_result_is_published(steps, place):
-    published = await steps.publish(execution(result_cid="bafy"), place)
-    assert published.published.cid == "bafy"
+    cid = result_cid("result")
+    published = await steps.publish(execution(result_cid=cid), place)
+    assert published.published.cid == cid
 
 
 @pytest.mark.parametrize(

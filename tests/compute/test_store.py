@@ -18,6 +18,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.requester.store import RequesterStore
+from tests.support.results import result_cid
 
 SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
 REQUESTER = PeerID("requester")
@@ -64,7 +65,7 @@ def test_an_execution_is_read_back_by_the_next_run(path, store):
         input_disk=7,
         result_cid="bafy",
         sealed=b"\x00\xff",
-        published=PublishedResult(cid="bafy", location=location),
+        published=PublishedResult(cid=result_cid("result"), location=location),
     )
     store.commit(Commit(records=(stored,)), delivered=())
     store.close()

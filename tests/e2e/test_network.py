@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.networks.networks import (
     COMMAND,
+    FALSE_ROOT,
     LIAR,
     REPOSITORY,
     Network,
@@ -222,6 +223,32 @@ def test_a_result_that_differs_from_two_equal_ones_is_rejected(tmp_path):
             nodes[1].peer_id: "ResultRejected",
             nodes[2].peer_id: "Completed",
         }
+
+
+def test_a_result_whose_entries_are_not_those_of_its_cid_is_not_delivered(tmp_path):
+    with network_of(tmp_path, [(sys.executable, str(FALSE_ROOT), "serve")]) as (network, _):
+        file = tmp_path / "job.json"
+        file.write_text(
+            json.dumps(
+                {
+                    "Verifier": {
+                        "Type": "deterministic",
+                        "Params": {"Confidence": 1, "Entries": ["stdout"]},
+                    },
+                    "Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "truth\n"}}}],
+                }
+            )
+        )
+        job_id = network.cli("job", "run", "--id-only", file).stdout.strip()
+
+        def ended() -> list[dict[str, str]]:
+            states = [execution["ComputeState"] for execution in network.job(job_id)[1]]
+            return [state for state in states if state["StateType"] in ("Completed", "Failed")]
+
+        first = eventually(ended)[0]
+        assert first["StateType"] == "Failed"
+        assert "its entries are not those of the folder" in first["Message"]
+        assert network.get(f"/api/v1/orchestrator/jobs/{job_id}/results")["Items"] == []
 
 
 def test_a_killed_node_is_replaced_by_another(tmp_path):

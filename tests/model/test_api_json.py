@@ -26,8 +26,10 @@ from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from tests.support.results import result_cid
 
 JOB, EXECUTION, NODE = JobID("j-1"), ExecutionID("e-1"), PeerID("12D3KooWa")
+CID = result_cid("result")
 
 SPEC = job_from_mapping(
     {"Name": "hello", "Tasks": [{"Engine": {"Type": "docker", "Params": {"Image": "busybox"}}}]}
@@ -59,12 +61,12 @@ def an_execution() -> Execution:
             job_id=JOB,
             execution_id=EXECUTION,
             node_id=NODE,
-            result_cid="bafyresult",
+            result_cid=CID,
             output=RunOutput(exit_code=3, stdout="grüße\n".encode(), stdout_truncated=True),
         ),
         published=PublishedResult(
-            cid="bafyresult",
-            location=SpecConfig(type="ipfs", params={"CID": "bafyresult", "Providers": ["/x"]}),
+            cid=CID,
+            location=SpecConfig(type="ipfs", params={"CID": CID, "Providers": ["/x"]}),
         ),
     )  # fmt: skip
 
@@ -120,9 +122,9 @@ def test_output_that_is_not_utf8_is_shown_with_replacement_characters():
 
 
 def test_a_result_always_contains_its_cid():
-    result = PublishedResult(cid="bafy", location=SpecConfig(type="s3", params={"Bucket": "b"}))
-    assert result_to_json(result) == {"Type": "s3", "Params": {"Bucket": "b", "CID": "bafy"}}
-    assert result_from_json(result_to_json(result)).cid == "bafy"
+    result = PublishedResult(cid=CID, location=SpecConfig(type="s3", params={"Bucket": "b"}))
+    assert result_to_json(result) == {"Type": "s3", "Params": {"Bucket": "b", "CID": CID}}
+    assert result_from_json(result_to_json(result)).cid == CID
 
 
 def test_a_node_survives_the_round_trip():

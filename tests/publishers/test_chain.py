@@ -13,6 +13,7 @@ from bacalhau_p2p.publishers.chain import ChainPublisher
 from bacalhau_p2p.publishers.ipfs import IpfsPublisher
 from bacalhau_p2p.publishers.local import LocalPublisher
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
+from tests.support.results import result_cid
 
 JOB, EXECUTION = JobID("j-1"), ExecutionID("e-1")
 
@@ -32,7 +33,7 @@ class Broken:
 
     async def publish(self, publisher, job_id, execution_id, cid) -> PublishedResult:
         if self.type == "lies":
-            return PublishedResult(cid="bafyother", location=SpecConfig(type="lies"))
+            return PublishedResult(cid=result_cid("other"), location=SpecConfig(type="lies"))
         if self.type == "hangs":
             try:
                 await trio.sleep_forever()
@@ -100,7 +101,7 @@ async def test_fanout_lists_all_locations_in_the_order_of_the_job(node, result):
     ("link", "words"),
     [
         ("fails", "fails: fails for a reason"),
-        ("lies", "lies: published bafyother instead of"),
+        ("lies", f"lies: published {result_cid('other')} instead of"),
         ("off", "switched off"),
     ],
 )

@@ -6,7 +6,6 @@ import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.transitions import InvalidTransition
-from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.requester import execution_transitions as executions
 from tests.support.machines.requester_bench import JOB, A, B, S, execution_id, job, proposed, sent
 
@@ -47,8 +46,7 @@ def test_an_invalid_proposal_fails_the_execution_and_the_node_gets_the_reason(ac
 
 
 def test_a_proposal_is_opened_only_while_one_is_expected(accepted):
-    proposal = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy")
-    accepted.receive(A, proposed(A, proposal))
+    accepted.receive(A, proposed(A))
     assert accepted.states() == {A: S.RESULT_PROPOSED}
     garbage = say.ResultProposed(job_id=JOB, execution_id=execution_id(A), sealed=b"garbage")
     assert accepted.receive(A, garbage) == []

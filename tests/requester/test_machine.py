@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import ExecutionID, JobID
-from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
@@ -50,7 +49,7 @@ def test_a_job_goes_from_bid_to_completed(bench):
 def test_one_wrong_result_of_three_is_rejected_and_the_job_completes(bench):
     run_on(bench, job(3, verifier="deterministic"), A, B, C)
     bench.propose(A)
-    bench.propose(B, "bafy-wrong")
+    bench.propose(B, "wrong")
     assert any(isinstance(action, ev.Verify) for action in bench.propose(C))
     bench.judge(accepted=[A, C], rejected=[B], reason="differs from 2 others")
     assert bench.states() == {A: S.RESULT_ACCEPTED, B: S.RESULT_REJECTED, C: S.RESULT_ACCEPTED}
@@ -64,7 +63,7 @@ def test_one_wrong_result_of_three_is_rejected_and_the_job_completes(bench):
 def test_no_agreement_fails_the_job_with_the_verifiers_reason(bench):
     run_on(bench, job(2, verifier="deterministic"), A, B)
     bench.propose(A)
-    bench.propose(B, "bafy-other")
+    bench.propose(B, "other")
     bench.judge(accepted=[], rejected=[A, B], reason="no 2 of 2 results agree")
     assert (bench.job.state, bench.job.message) == (JobState.FAILED, "no 2 of 2 results agree")
 
@@ -150,8 +149,7 @@ def test_only_the_node_of_an_execution_can_report_about_it(bench):
     bench.submit(job())
     bench.bid(A)
     before = (bench.job, bench.states())
-    proposal = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-forged")
-    assert bench.receive(B, proposed(A, proposal)) == []
+    assert bench.receive(B, proposed(A, "forged")) == []
     assert bench.receive(B, say.ExecutionFailed(job_id=JOB, execution_id=execution_id(A), reason="x")) == []
     assert (bench.job, bench.states()) == before
     assert bench.machine.ignored == {
@@ -176,9 +174,8 @@ def test_a_bid_with_the_id_of_another_execution_is_ignored(bench):
 
 def test_a_proposal_of_another_node_cannot_be_replayed(bench):
     run_on(bench, job(2, verifier="deterministic"), A, B)
-    honest = Proposal(job_id=JOB, execution_id=execution_id(A), node_id=A, result_cid="bafy-right")
-    bench.receive(A, proposed(A, honest))
-    bench.receive(B, proposed(B, honest))
+    bench.receive(A, proposed(A))
+    bench.receive(B, proposed(B, made_by=A))
     assert bench.states() == {A: S.RESULT_PROPOSED, B: S.FAILED}
 
 
@@ -188,7 +185,7 @@ def test_publishing_another_result_than_the_verified_one_fails_the_execution(ben
     bench.bid(A)
     bench.propose(A)
     bench.judge(accepted=[A])
-    bench.publish(A, "bafy-swapped")
+    bench.publish(A, "swapped")
     assert bench.states() == {A: S.FAILED}
     assert bench.job.state is JobState.RUNNING
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester.reports import Reports
 from tests.support.machines.requester_bench import JOB, A, B, S, execution_id
+from tests.support.results import result_cid
 
 ID = execution_id(A)
-VERIFIED = Proposal(job_id=JOB, execution_id=ID, node_id=A, result_cid="bafy")
+RIGHT, SWAPPED = result_cid("right"), result_cid("swapped")
+VERIFIED = Proposal(job_id=JOB, execution_id=ID, node_id=A, result_cid=RIGHT)
 
 
 def execution(state: S) -> Execution:
@@ -31,7 +32,7 @@ def event_of(state: S, message, opened=VERIFIED) -> executions.ExecutionEvent | 
 
 
 def proposed() -> say.ResultProposed:
-    return say.ResultProposed(job_id=JOB, execution_id=ID, sealed=encode_proposal(VERIFIED))
+    return say.ResultProposed(job_id=JOB, execution_id=ID, sealed=b"sealed")
 
 
 def published(cid: str) -> say.ResultPublished:
@@ -66,17 +67,17 @@ def test_a_proposal_is_not_opened_unless_one_is_expected():
 
 
 def test_only_the_verified_result_counts_as_published():
-    event = event_of(S.RESULT_ACCEPTED, published("bafy"))
-    assert event == executions.Published(published=published("bafy").result)
-    event = event_of(S.RESULT_ACCEPTED, published("bafy-swapped"))
+    event = event_of(S.RESULT_ACCEPTED, published(RIGHT))
+    assert event == executions.Published(published=published(RIGHT).result)
+    event = event_of(S.RESULT_ACCEPTED, published(SWAPPED))
     assert event == executions.WrongResultPublished(
-        message="published bafy-swapped instead of the verified result"
+        message=f"published {SWAPPED} instead of the verified result"
     )
 
 
 def test_a_publication_is_expected_of_accepted_results_only():
     for state in set(S) - {S.RESULT_ACCEPTED}:
-        assert event_of(state, published("bafy")) is None
+        assert event_of(state, published(RIGHT)) is None
 
 
 @pytest.mark.parametrize("state", [S.BID_ACCEPTED, S.RESULT_PROPOSED, S.RESULT_ACCEPTED])

@@ -16,6 +16,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.store import _MIGRATIONS, RequesterStore
 from bacalhau_p2p.runtime.database import open_database
+from tests.support.results import result_cid
 
 S = ExecutionState
 JOB = JobID("j-1")
@@ -74,7 +75,7 @@ def test_all_that_is_known_of_an_attempt_is_kept(path):
 
 def test_slots_are_numbered_in_what_an_earlier_version_wrote(path):
     proposal = Proposal(
-        job_id=JOB, execution_id=ExecutionID("c"), node_id=PeerID("node-c"), result_cid="bafy"
+        job_id=JOB, execution_id=ExecutionID("c"), node_id=PeerID("node-c"), result_cid=result_cid("result")
     )
     write_version_1(
         path,

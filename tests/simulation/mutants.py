@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol import proposals
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
 from bacalhau_p2p.components.commit_plan import (
     Acknowledge,
@@ -133,6 +134,10 @@ def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any
 
 
 _ACCEPT = Rounds._accept
+
+
+def _believes_any_root(proposal: Any, root: object) -> None:
+    return None
 
 
 def _believes_what_is_published(execution: Any, message: Any) -> executions.ExecutionEvent:
@@ -316,6 +321,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         cv.RunFinished,
         lambda state, row: Row(row.to, *row.actions, compute_transitions.publish),
     ),
+    "believe any root": ((proposals, "_check_root", _believes_any_root),),
     "believe what is published": ((reports, "_published", _believes_what_is_published),),
     "accept what the verifier rejected": ((_HANDLERS, rv.Verified, _takes_every_result),),
     "never refill a slot": (

@@ -42,7 +42,6 @@ NOT_TAKEN_HERE = {
     "job Queued + JobImpossible",
     "job Queued + ResultsRejected",
     "job Queued + VerificationFailed",
-    "requester BidAccepted + ProposalInvalid",
 }
 """Rows that no world takes, or none that is quick to run; `tests/requester` and `tests/compute` test each."""
 RARE = {"compute Expired"}

@@ -11,6 +11,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.verifiers.deterministic import DeterministicVerifier, judge
+from tests.support.results import result_cid
 
 
 def job(count: int = 3, **params: Any) -> JobSpec:
@@ -21,13 +22,13 @@ def job(count: int = 3, **params: Any) -> JobSpec:
     )
 
 
-def proposal(number: int, cid: str, node: str = "", entries: dict[str, str] | None = None) -> Proposal:
+def proposal(number: int, result: str, node: str = "", entries: dict[str, str] | None = None) -> Proposal:
     return Proposal(
         job_id=JobID("j"),
         execution_id=ExecutionID(f"e-{number}"),
         node_id=PeerID(node or f"node-{number}"),
-        result_cid=cid,
-        entries=entries or {},
+        result_cid=result_cid(result),
+        entries={name: result_cid(content) for name, content in (entries or {}).items()},
     )
 
 
@@ -58,7 +59,7 @@ async def test_which_proposals_are_accepted(
     given_ = proposals(nodes, bad)
     verdict = await DeterministicVerifier().verify(job(nodes or 1, Confidence=confidence), given_)
     assert (len(verdict.accepted), len(verdict.rejected)) == (accepted, rejected)
-    assert verdict.accepted <= {p.execution_id for p in given_ if p.result_cid == "right"}
+    assert verdict.accepted <= {p.execution_id for p in given_ if p.result_cid == result_cid("right")}
     assert bool(verdict.reason) == (rejected > 0 or nodes == 0)
 
 

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,13 +36,15 @@ class Added:
     """An imported file or folder.
 
     `size` is the bytes of all files; `entries` are the CIDs of the top-level entries of a folder, by name;
-    `skipped` are the paths below the root of what cannot be imported.
+    `skipped` are the paths below the root of what cannot be imported; `root` is the root block, if it was
+    kept.
     """
 
     cid: CID
     size: int
     entries: dict[str, CID] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    root: bytes = b""
 
 
 def build(
@@ -54,19 +56,21 @@ def build(
     profile: Profile = DEFAULT_PROFILE,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Added:
-    """Pass every block of the file, folder or symlink at `path` to `sink`, the root last.
+    """Pass every block of the file, folder or symlink at `path` to `sink`, the root last, which is kept.
 
     A block that occurs twice is passed twice. Raises ContentError for what cannot be read, a name that is
     not UTF-8 and a symlink under "refuse", ContentTooLarge for content above `limits`, and what `sink`
     raises.
     """
     blocks = iterate_blocks(path, symlinks=symlinks, hidden=hidden, profile=profile, limits=limits)
+    block = b""
     try:
         while True:
-            sink(*next(blocks))
+            cid, block = next(blocks)
+            sink(cid, block)
     except StopIteration as end:
         added: Added = end.value
-        return added
+        return replace(added, root=block)
 
 
 def cid_of(

@@ -92,8 +92,11 @@ class JobChecks:
                 f"{execution.id}: published is not what was verified",
             )
             assert proposal is not None
-            truth = self._nodes[execution.node_id].engine.truth.get(execution.id)
+            engine = self._nodes[execution.node_id].engine
+            truth = engine.truth.get(execution.id)
             require(truth == proposal.result_cid, "result", f"{execution.id} gave {truth}")
+            delivered = engine.contents[proposal.result_cid]
+            require(delivered == proposal.entries, "result", f"{execution.id} delivers {delivered}")
             if not job.spec.deterministic:
                 continue
             agreed = {

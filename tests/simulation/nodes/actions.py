@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bacalhau_p2p.compute import events as cv
+from bacalhau_p2p.model.params import DeterministicParams
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.verifiers.deterministic import judge
 from bacalhau_p2p.verifiers.interface import Verdict
@@ -26,8 +28,9 @@ def perform_for_requester(
     if outcome in ("retryable", "permanent"):
         answer = rv.VerifierFailed(action.job_id, "the verifier failed")
     elif action.spec.deterministic:
-        confidence = int(action.spec.verifier.params.get("Confidence") or 0)
-        answer = rv.Verified(action.job_id, judge(action.proposals, confidence=confidence))
+        params = read_params(DeterministicParams, action.spec.verifier)
+        verdict = judge(action.proposals, confidence=params.confidence, entries=params.entries)
+        answer = rv.Verified(action.job_id, verdict)
     else:
         everybody = frozenset(proposal.execution_id for proposal in action.proposals)
         answer = rv.Verified(action.job_id, Verdict(accepted=everybody, rejected=frozenset()))

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, PeerID
-from bacalhau_p2p.model.execution import Proposal, PublishedResult
+from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState
 from tests.simulation.nodes.network import next_step
 from tests.simulation.nodes.process import Process
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import OUTLIVING, JobPlan, NodePlan, Step, StepFault, StepOutcome
+from tests.support.results import plaintext_of, result_cid, results_folder
 
 Report = Callable[[ev.Event], None]
 """Gives the component of the process what a step came to."""
@@ -55,6 +55,8 @@ class Engine:
         """Pinned results by execution."""
         self.truth: dict[ExecutionID, str] = {}
         """The result of each run."""
+        self.contents: dict[str, dict[str, str]] = {}
+        """The entries of each results folder that it made, by CID."""
         self.started: Counter[ExecutionID] = Counter()
         self.inspections = 0
         """Jobs that were inspected before a bid."""
@@ -121,7 +123,7 @@ class Engine:
         if cid is None or outcome in ("retryable", "permanent"):
             answer = ev.StepFailed(execution.id, "the publisher cannot be reached", outcome == "permanent")
         else:
-            cid += "-swapped" if outcome == "wrong" else ""
+            cid = result_cid("swapped") if outcome == "wrong" else cid
             answer = ev.Published(execution.id, PublishedResult(cid=cid, location=SpecConfig(type="ipfs")))
         takes = self._job(execution).publish
         self._later(process, report, execution.id, takes, None if outcome == "hang" else answer)
@@ -151,14 +153,14 @@ class Engine:
 
     def _finished(self, execution: ComputeExecution, outcome: StepOutcome | None) -> ev.RunFinished:
         wrong = self._plan.lie or ("-garbled" if outcome == "wrong" else "")
-        cid = f"bafy-{execution.job_id}{wrong}"
-        proposal = Proposal(
-            job_id=execution.job_id,
-            execution_id=execution.id,
-            node_id=PeerID(self._plan.name),
-            result_cid=cid,
-        )
-        return ev.RunFinished(execution.id, cid, encode_proposal(proposal))
+        folder = results_folder(f"result of {execution.job_id}{wrong}")
+        self.contents[folder.cid] = folder.entries
+        if self._plan.false_root:
+            false = results_folder(f"lie about {execution.job_id}")
+            self.contents[false.cid] = false.entries
+            folder = folder._replace(cid=false.cid, root=false.root)
+        plaintext = plaintext_of(folder, execution.job_id, execution.id, PeerID(self._plan.name))
+        return ev.RunFinished(execution.id, folder.cid, plaintext)
 
     def _watch_run(self, process: Process, report: Report, execution_id: ExecutionID, run: _Run) -> None:
         takes = max(0.0, run.ends - self._timeline.now)

@@ -48,11 +48,20 @@ def expand(seed: int) -> Plan:
             mild=True,
             encoded=rng.random() < 0.1,
         )
+    nodes, jobs = _false_roots(rng_for(seed, "false roots"), nodes, jobs)
     faults = ()
     on = [make for make in CLASSES if rng.random() < 0.3] or [rng.choice(CLASSES)]
     for make in on:
         faults += make(rng, nodes, heal_at)
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, encoded=rng.random() < 0.1)
+
+
+def _false_roots(rng: Random, nodes: Nodes, jobs: tuple[JobPlan, ...]) -> tuple[Nodes, tuple[JobPlan, ...]]:
+    """In some worlds verifiers compare single entries, and nodes lie about where these entries are."""
+    if rng.random() < 0.85:
+        return nodes, jobs
+    nodes = tuple(replace(node, false_root=rng.random() < 0.4) for node in nodes)
+    return nodes, tuple(replace(job, compared=("stdout",) * (rng.random() < 0.7)) for job in jobs)
 
 
 def _nodes(rng: Random) -> Nodes:

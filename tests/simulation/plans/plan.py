@@ -30,7 +30,9 @@ class NodePlan:
     holds_data: bool = False
     """Whether it has the inputs of all jobs. Its bids say so."""
     lie: str = ""
-    """A suffix that it adds to every result CID. Nodes with the same one agree with each other."""
+    """What it adds to every result; nodes with the same lie agree with each other."""
+    false_root: bool = False
+    """Whether it proposes the entries of its result together with the CID of another folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class JobPlan:
     count: int = 1
     verifier: str = "noop"
     confidence: int = 0
+    compared: tuple[str, ...] = ()
+    """The entries of the results that the verifier compares; all if empty."""
     min_bids: int = 0
     priority: int = 0
     cpu: float = 0.5

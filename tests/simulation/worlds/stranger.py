@@ -8,10 +8,9 @@ from typing import TypeVar
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.messages import Message
-from bacalhau_p2p.bprotocol.proposals import encode_proposal
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult
+from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from tests.simulation.checks.messages import STRANGER
@@ -20,6 +19,7 @@ from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.store import SimulatedStore
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import Forgery
+from tests.support.results import plaintext_of, result_cid, results_folder
 
 _Record = TypeVar("_Record", ComputeExecution, Execution)
 
@@ -89,14 +89,12 @@ def _reconcile(record: ComputeExecution) -> Message:
 
 
 def _proposed(record: Execution) -> Message:
-    proposal = Proposal(
-        job_id=record.job_id, execution_id=record.id, node_id=record.node_id, result_cid="bafy-forged"
-    )
-    return say.ResultProposed(job_id=record.job_id, execution_id=record.id, sealed=encode_proposal(proposal))
+    plaintext = plaintext_of(results_folder("forged"), record.job_id, record.id, record.node_id)
+    return say.ResultProposed(job_id=record.job_id, execution_id=record.id, sealed=plaintext)
 
 
 def _published(record: Execution) -> Message:
-    cid = record.proposal.result_cid if record.proposal else "bafy-forged"
+    cid = record.proposal.result_cid if record.proposal else result_cid("forged")
     result = PublishedResult(cid=cid, location=SpecConfig(type="ipfs"))
     return say.ResultPublished(job_id=record.job_id, execution_id=record.id, result=result)
 

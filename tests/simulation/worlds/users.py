@@ -101,8 +101,8 @@ class Users:
 def spec_of(job: JobPlan) -> JobSpec:
     """The job as a user would write it."""
     verifier: dict[str, object] = {"Type": job.verifier}
-    if job.confidence:
-        verifier["Params"] = {"Confidence": job.confidence}
+    if job.verifier == "deterministic":
+        verifier["Params"] = {"Confidence": job.confidence, "Entries": list(job.compared)}
     task: dict[str, object] = {
         "Engine": {"Type": OUTLIVING if job.survives else "noop"},
         "Publisher": {"Type": "ipfs"},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.bprotocol.proposals import decode_proposal, encode_proposal
+from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
+from bacalhau_p2p.model.execution import Execution, PublishedResult
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -18,6 +18,7 @@ from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
 from tests.support.machines.machine_bench import FixedRandom, MachineBench
+from tests.support.results import plaintext_of, result_cid, results_folder
 
 S = ExecutionState
 JOB = JobID("j-1")
@@ -70,15 +71,12 @@ class RequesterBench(MachineBench):
         )
         return self.receive(node, message)
 
-    def propose(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
-        proposal = Proposal(
-            job_id=JOB, execution_id=execution_id(node, attempt), node_id=node, result_cid=cid
-        )
-        return self.receive(node, proposed(node, proposal, attempt))
+    def propose(self, node: PeerID, result: str = "right", attempt: int = 1) -> list[ev.Action]:
+        return self.receive(node, proposed(node, result, attempt))
 
-    def publish(self, node: PeerID, cid: str = "bafy-right", attempt: int = 1) -> list[ev.Action]:
-        result = PublishedResult(cid=cid, location=SpecConfig(type="ipfs"))
-        message = say.ResultPublished(job_id=JOB, execution_id=execution_id(node, attempt), result=result)
+    def publish(self, node: PeerID, result: str = "right", attempt: int = 1) -> list[ev.Action]:
+        published = PublishedResult(cid=result_cid(result), location=SpecConfig(type="ipfs"))
+        message = say.ResultPublished(job_id=JOB, execution_id=execution_id(node, attempt), result=published)
         return self.receive(node, message)
 
     def fail(self, node: PeerID, *, permanent: bool = False, attempt: int = 1) -> list[ev.Action]:
@@ -117,10 +115,13 @@ def execution_id(node: PeerID, attempt: int = 1) -> ExecutionID:
     return ExecutionID(f"e-{node}-{attempt}")
 
 
-def proposed(node: PeerID, proposal: Proposal, attempt: int = 1) -> say.ResultProposed:
-    return say.ResultProposed(
-        job_id=JOB, execution_id=execution_id(node, attempt), sealed=encode_proposal(proposal)
-    )
+def proposed(
+    node: PeerID, result: str = "right", attempt: int = 1, *, made_by: PeerID | None = None
+) -> say.ResultProposed:
+    """The proposal of a job that printed `result`; `made_by` another node than the one that sends it."""
+    author = made_by or node
+    plaintext = plaintext_of(results_folder(result), JOB, execution_id(author, attempt), author)
+    return say.ResultProposed(job_id=JOB, execution_id=execution_id(node, attempt), sealed=plaintext)
 
 
 def sent(actions: Iterable[ev.Action]) -> list[tuple[PeerID, str]]:
