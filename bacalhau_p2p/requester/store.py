@@ -25,13 +25,14 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
 from bacalhau_p2p.runtime.database import Migration, open_database, transaction, write_rows
+from bacalhau_p2p.runtime.text import printable
 
 
 def _number_slots(db: sqlite3.Connection) -> None:
     """Version 2: an execution has the number of the slot that it fills or filled.
 
-    Before that, whoever was active or had settled took the first free slot after a restart, in the order of
-    their bids; so they do here. Earlier attempts that gave no result stay forgotten.
+    An earlier program gave free slots to the active and settled executions at each restart, in the order of
+    their bids. The migration does the same. Earlier attempts without a result get no slot.
     """
     for job_id, job in db.execute("SELECT id, record FROM job").fetchall():
         rows = [
@@ -123,22 +124,22 @@ class RequesterStore:
         """Raises UnknownJob."""
         row = self._one("SELECT record FROM job WHERE id = ?", job_id)
         if row is None:
-            raise UnknownJob(f"no job {job_id!r}")
+            raise _unknown(job_id)
         return Job.model_validate_json(row[0])
 
     def has_ended(self, job_id: JobID) -> bool:
         """Raises UnknownJob."""
         row = self._one("SELECT state FROM job WHERE id = ?", job_id)
         if row is None:
-            raise UnknownJob(f"no job {job_id!r}")
+            raise _unknown(job_id)
         return JobState(row[0]).terminal
 
     def resolve(self, prefix: str) -> JobID:
-        """The id that begins so. Raises UnknownJob, AmbiguousID."""
+        """The id with this prefix. Raises UnknownJob, AmbiguousID."""
         if not prefix:
-            raise UnknownJob("no job id given")
-        if not prefix.isascii():  # as all ids are; an ASCII ceiling can always be stored
-            raise UnknownJob(f"no job {prefix!r}")
+            raise UnknownJob("the job id is missing")
+        if not prefix.isascii():  # all ids are ASCII, and SQLite takes no lone surrogates
+            raise _unknown(prefix)
         ceiling = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         with closing(
             self.db.execute(
@@ -147,10 +148,10 @@ class RequesterStore:
         ) as rows:
             found = [JobID(row[0]) for row in rows]
         if not found:
-            raise UnknownJob(f"no job {prefix!r}")
+            raise _unknown(prefix)
         if len(found) > 1 and found[0] != prefix:
             shown = ", ".join(job_id[: len(prefix) + 8] for job_id in found[:2])
-            raise AmbiguousID(f"several jobs begin with {prefix!r}: {shown}, ...")
+            raise AmbiguousID(f"several jobs match the prefix {printable(prefix)}: {shown}, ...")
         return found[0]
 
     def by_token(self, token: str) -> JobID | None:
@@ -191,6 +192,10 @@ class RequesterStore:
         with closing(self.db.execute(query, values)) as rows:
             row: tuple[Any] | None = rows.fetchone()
         return row
+
+
+def _unknown(job_id: str) -> UnknownJob:
+    return UnknownJob(f"no job has the id {printable(job_id)}")
 
 
 def _json(record: Job | Execution) -> bytes:

@@ -1,4 +1,4 @@
-"""Tasks that live as long as a block, or as a call."""
+"""Tasks that end with a block or a call, and errors that leave nurseries unwrapped."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def _has_cancelled(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def background() -> AsyncIterator[trio.Nursery]:
-    """A nursery for tasks beside the block; when the block ends they are cancelled and waited for.
+    """A nursery for tasks beside the block. They are cancelled when the block ends.
 
-    What the block raises comes out as it was raised, so that its callers can catch it by its type. A
-    fault in a task ends the block and comes out as an ExceptionGroup.
+    What the block raises comes out as it is, so that callers can catch it by its type. An exception in a task
+    ends the block and comes out in an ExceptionGroup.
     """
     error = CarriedError()
     async with trio.open_nursery() as nursery:
@@ -67,10 +67,10 @@ async def background() -> AsyncIterator[trio.Nursery]:
 async def all_or_first_fault(
     steps: Sequence[Callable[[], Awaitable[_T]]], *faults: type[Exception]
 ) -> list[_T]:
-    """What steps give that run side by side, in the order of the steps.
+    """Run steps concurrently. Returns their results, in the order of the steps.
 
-    At the first of these faults the other steps are cancelled and waited for, and it comes out as it was
-    raised; any other comes out as an ExceptionGroup.
+    The first of these `faults` cancels the other steps and comes out as it is. Any other exception comes out
+    in an ExceptionGroup.
     """
     results: dict[int, _T] = {}
     failure: Exception | None = None
@@ -92,7 +92,7 @@ async def all_or_first_fault(
 
 
 class ReadAhead(AsyncIterator[_T]):
-    """The items that `read_ahead` gives; iterate over it once."""
+    """The items of `read_ahead`. Iterate over it once."""
 
     def __init__(self, source: AsyncGenerator[_T, None], limit: int) -> None:
         self._source = source
@@ -104,7 +104,7 @@ class ReadAhead(AsyncIterator[_T]):
             try:
                 async for item in self._source:
                     await self._send.send(item)
-            except Exception as error:  # noqa: BLE001 - it is raised again, after the items before it
+            except Exception as error:  # noqa: BLE001 - raised again after the items before it
                 self._failure = error
 
     async def __anext__(self) -> _T:

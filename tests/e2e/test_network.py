@@ -170,7 +170,7 @@ def test_an_ambiguous_prefix_of_an_id_is_rejected(network):
         ids.append(network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "x", "").stdout.strip())
     ran = network.cli("describe", ids[-1][0])
     assert ran.returncode == 1
-    assert ran.stderr.startswith(f"Error: several jobs begin with '{ids[-1][0]}'")
+    assert ran.stderr.startswith(f"Error: several jobs match the prefix {ids[-1][0]}: ")
 
 
 def test_the_example_of_a_wasm_job_works(network):
