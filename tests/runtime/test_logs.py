@@ -10,11 +10,10 @@ from bacalhau_p2p.runtime.logs import PrintableFormatter, configure, get_logger
 @pytest.fixture(autouse=True)
 def levels():
     """Restores what `configure` changes."""
-    package, root = logging.getLogger("bacalhau_p2p"), logging.getLogger()
-    level, handlers = package.level, list(root.handlers)
+    package = logging.getLogger("bacalhau_p2p")
+    level = package.level
     yield
     package.setLevel(level)
-    root.handlers[:] = handlers
 
 
 def test_an_event_is_a_line_with_its_values(caplog):
@@ -50,10 +49,15 @@ def test_a_line_of_the_log_commands_no_terminal_and_imitates_no_other():
     assert trace[-1] == "ValueError: \ufffd[2J\ufffd"
 
 
-def test_programs_log_through_the_formatter(monkeypatch):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    configure("info")
-    (handler,) = logging.getLogger().handlers
+def test_programs_log_through_the_formatter():
+    handlers = logging.getLogger().handlers
+    kept = handlers.copy()
+    handlers.clear()  # those of pytest
+    try:
+        configure("info")
+        (handler,) = handlers
+    finally:
+        handlers[:] = kept
     assert isinstance(handler.formatter, PrintableFormatter)
 
 
