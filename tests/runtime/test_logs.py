@@ -10,10 +10,11 @@ from bacalhau_p2p.runtime.logs import PrintableFormatter, configure, get_logger
 @pytest.fixture(autouse=True)
 def levels():
     """Restores what `configure` changes."""
-    package = logging.getLogger("bacalhau_p2p")
-    level = package.level
+    loggers = [logging.getLogger(), logging.getLogger("bacalhau_p2p")]
+    before = [logger.level for logger in loggers]
     yield
-    package.setLevel(level)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def test_an_event_is_a_line_with_its_values(caplog):
