@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,7 +15,7 @@ from bacalhau_p2p.version import __version__
 JSON = dict[str, Any]
 
 
-def agent_routes(node: Node) -> APIRouter:
+def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/alive")
@@ -37,7 +38,7 @@ def agent_routes(node: Node) -> APIRouter:
         return {
             **node_to_json(node.info()),
             "ConnectedPeers": sorted(node.transport.peers),
-            "Counters": {**node.transport.counters, **node.messenger.counters},
+            "Counters": {**node.transport.counters, **node.messenger.counters, **counters},
             "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
         }
 

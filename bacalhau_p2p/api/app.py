@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -15,10 +17,11 @@ from bacalhau_p2p.node import Node
 from bacalhau_p2p.version import __version__
 
 
-def create_app(node: Node) -> ASGIApp:
+def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp:
+    """`counters` are those of the server, for `/api/v1/agent/node`."""
     app = FastAPI(title="bacalhau_p2p", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
-    app.include_router(agent_routes(node), prefix="/api/v1/agent")
+    app.include_router(agent_routes(node, counters or {}), prefix="/api/v1/agent")
     app.include_router(content_routes(node), prefix="/api/v1/content")
     app.include_router(gateway_routes(node))
     add_error_handlers(app)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from starlette.types import ASGIApp
 
 from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.api.connections import MAX_CONNECTIONS, ConnectionServer, ConnectionTable
+from bacalhau_p2p.api.deadlines import Deadlines
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.runtime.tasks import background
 
 SHUTDOWN_GRACE = 0.5
@@ -33,14 +33,12 @@ async def serve_api(node: Node) -> AsyncIterator[str]:
     listener = _listen(settings.api_host, settings.api_port)
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
-    config.errorlog = None
-    config.graceful_timeout = SHUTDOWN_GRACE
+    counters: Counter[str] = Counter()
+    table = ConnectionTable(min(MAX_CONNECTIONS, shares().api), counters)
+    server = ConnectionServer(Deadlines(create_app(node, counters), table), table, counters)
     stop, stopped = trio.Event(), trio.Event()
     async with background() as nursery:
-        await nursery.start(_serve, create_app(node), config, stop, stopped)
+        nursery.start_soon(_serve, server, listener, stop, stopped)
         node.api_url = url
         try:
             yield url
@@ -52,14 +50,9 @@ async def serve_api(node: Node) -> AsyncIterator[str]:
 
 
 async def _serve(
-    app: ASGIApp,
-    config: Config,
-    stop: trio.Event,
-    stopped: trio.Event,
-    *,
-    task_status: trio.TaskStatus[list[str]],
+    server: ConnectionServer, listener: socket.socket, stop: trio.Event, stopped: trio.Event
 ) -> None:
-    await serve(cast(Any, app), config, shutdown_trigger=stop.wait, task_status=task_status)
+    await server.run(trio.SocketListener(trio.socket.from_stdlib_socket(listener)), stop, SHUTDOWN_GRACE)
     stopped.set()
     if not stop.is_set():
         raise RuntimeError("the HTTP server has ended by itself")

@@ -20,6 +20,7 @@ from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime import logs
+from bacalhau_p2p.runtime.descriptors import raise_limit
 from bacalhau_p2p.settings import Settings, load_settings
 
 Ready = Callable[[Node, str], None]
@@ -137,6 +138,7 @@ def run_node(
 
     An `ephemeral` node removes its data directory at the end. Raises BacalhauError.
     """
+    raise_limit()
     # Everything loaded by now stays, and a node makes few cycles: collect them a tenth as often.
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)

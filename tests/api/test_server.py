@@ -49,10 +49,10 @@ async def test_an_error_in_the_block_comes_out_as_it_was_raised(node):
 
 
 async def test_a_server_that_ends_by_itself_is_an_error(node, monkeypatch):
-    async def end_at_once(*args: object, task_status: trio.TaskStatus, **options: object) -> None:
-        task_status.started([])
+    async def end_at_once(*args: object) -> None:
+        pass
 
-    monkeypatch.setattr(server, "serve", end_at_once)
+    monkeypatch.setattr(server.ConnectionServer, "run", end_at_once)
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="ended by itself")):
         async with serve_api(node):
             await trio.sleep_forever()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
@@ -16,6 +17,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.addresses import parse_peer_address
 from bacalhau_p2p.transports.libp2p.detached_calls import SharedCalls
@@ -27,6 +29,10 @@ DIAL_TIMEOUT: Final = 5.0
 
 MAX_ADDRESSES: Final = 16
 """Addresses that are kept of a peer and tried in turn."""
+
+MAX_DIALS: Final = 64
+"""Addresses that are dialled at the same time; beyond, the oldest is given up. Fewer when this process may
+open few files. Anybody can announce addresses that never answer."""
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
@@ -52,6 +58,8 @@ class Dialer:
         self._own = PeerID(swarm.self_id.to_base58())
         self._addresses: dict[PeerID, tuple[str, ...]] = {}
         self._dials = SharedCalls(nursery)
+        self._most_dials = min(MAX_DIALS, shares().dials)
+        self._dialling: dict[trio.CancelScope, None] = {}
 
     def learn(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """Remember the addresses of a peer; they replace the known ones."""
@@ -105,12 +113,32 @@ class Dialer:
     async def _try_address(self, peer: PeerID, address: str) -> None:
         expected = (BaseLibp2pError, MultiaddrError, ValueError, OSError)
         with FaultBarrier(self._counters, "dial_faults", f"dialling {address}", expected=expected) as barrier:
-            with trio.move_on_after(DIAL_TIMEOUT) as dialling:
+            with self._slot() as dialling:
+                await trio.lowlevel.checkpoint()  # opens nothing if this one of many at once is given up
                 await self._swarm.dial_addr(Multiaddr(address), ID.from_base58(peer))
             if not dialling.cancelled_caught:
                 return
-        cause = f"no answer within {DIAL_TIMEOUT:.0f} s" if barrier.fault is None else _cause(barrier.fault)
-        raise PeerUnreachable(cause)
+        if barrier.fault is not None:
+            raise PeerUnreachable(_cause(barrier.fault))
+        if trio.current_time() < dialling.deadline:
+            raise PeerUnreachable("given up for later dials")
+        raise PeerUnreachable(f"no answer within {DIAL_TIMEOUT:.0f} s")
+
+    @contextmanager
+    def _slot(self) -> Iterator[trio.CancelScope]:
+        """Limit the time of a dial, and how many there are: the oldest is given up first."""
+        scope = trio.CancelScope(deadline=trio.current_time() + DIAL_TIMEOUT)
+        self._dialling[scope] = None
+        if len(self._dialling) > self._most_dials:
+            oldest = next(iter(self._dialling))
+            del self._dialling[oldest]
+            oldest.cancel()
+            self._counters["dials_given_up"] += 1
+        try:
+            with scope:
+                yield scope
+        finally:
+            self._dialling.pop(scope, None)
 
     def _known(self, peer: PeerID) -> Sequence[str]:
         """The addresses given to `learn`, or else those that the peer announced while it was connected."""

@@ -26,6 +26,7 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.transport.upgrader import TransportUpgrader
 
+from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.contained_tasks import CLOSE_TIMEOUT, ContainedTasks, abort
 from bacalhau_p2p.transports.libp2p.noise import NoiseSecurity
@@ -33,6 +34,8 @@ from bacalhau_p2p.transports.libp2p.tcp import TCPStream, TCPTransport
 from bacalhau_p2p.transports.libp2p.yamux.connection import YamuxConnection
 
 MAX_CONNECTIONS: Final = 1024
+"""Established connections; fewer when this process may open few files."""
+
 MAX_CONNECTIONS_PER_PEER: Final = 4
 """Two arise when both sides dial at once; more only waste sockets."""
 
@@ -171,11 +174,12 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, key_pair)
     noise = NoiseSecurity(key_pair, noise_privkey=create_new_noise_key_pair().private_key)
+    most = min(MAX_CONNECTIONS, shares().swarm)
     config = ConnectionConfig(
-        max_connections=MAX_CONNECTIONS,
+        max_connections=most,
         min_connections=0,
         low_watermark=0,
-        high_watermark=MAX_CONNECTIONS,
+        high_watermark=most,
         max_connections_per_peer=1,  # with more, every dial waits 0.25 s for a second address
         inbound_upgrade_timeout=HANDSHAKE_TIMEOUT,
         outbound_upgrade_timeout=HANDSHAKE_TIMEOUT,

@@ -1,6 +1,6 @@
 """Losing and finding peers, and limits on what one peer can use, with real processes.
 
-Covers `sessions` and `dialer`.
+Covers `sessions`, and `dialer` with `test_dialer`.
 """
 
 from __future__ import annotations

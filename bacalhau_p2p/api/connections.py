@@ -1,0 +1,226 @@
+"""Connections to the API: how many there may be, and how long each may be silent.
+
+Whoever can reach the port can connect, also without a token. So connections are limited by address and in
+all; beyond, one that has no request under way makes room. `hypercorn.trio.serve` has no place for that: it
+accepts by itself. Here its connection handler gets streams that were counted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp
+
+from bacalhau_p2p.errors import ApiError
+from bacalhau_p2p.model.api_errors import error_to_json
+from bacalhau_p2p.transports.faults import FaultBarrier
+
+MAX_CONNECTIONS = 512
+"""Connections to the API in all; fewer when this process may open few files."""
+MAX_CONNECTIONS_PER_ADDRESS = 64
+"""Connections from one IPv4 address or IPv6 /64 network. Programs on this machine may have all."""
+LOCAL_SHARE = 4
+"""One in so many connections is kept for programs on this machine."""
+SEND_TIMEOUT = 30.0
+"""Seconds for a client to take the next SEND_PIECE of a response."""
+SEND_PIECE = 64 * 1024
+"""Bytes."""
+IDLE_TIMEOUT = 5.0
+"""Seconds for a request line and headers to arrive, and for a connection to be kept after a response."""
+MAX_STREAMS = 16
+"""Requests at the same time on one HTTP/2 connection."""
+
+Client = tuple[str, int]
+"""Address and port."""
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """One connection, with the number of requests that it has under way."""
+
+    client: Client
+    origin: str | None
+    """The network that its address is counted under; None for this machine."""
+    stream: trio.SocketStream
+    requests: int = 0
+
+
+class ConnectionTable:
+    """The connections to the API, oldest first."""
+
+    def __init__(self, most: int, counters: Counter[str]) -> None:
+        self._most = most
+        self._counters = counters
+        self._connections: dict[Client, Connection] = {}
+        self._by_origin: Counter[str | None] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @contextmanager
+    def counted(self, stream: trio.SocketStream) -> Iterator[bool]:
+        """Count a connection for the length of the block; False when it must be refused."""
+        client = cast("Client", tuple(stream.socket.getpeername()[:2]))
+        connection = Connection(client, _origin(client[0]), stream)
+        if not self._make_room(connection.origin):
+            self._counters["api_connections_refused"] += 1
+            yield False
+            return
+        self._connections[client] = connection
+        self._by_origin[connection.origin] += 1
+        try:
+            yield True
+        finally:
+            self._remove(connection)
+
+    @contextmanager
+    def requesting(self, client: Client | None) -> Iterator[None]:
+        """Keep the connection of a client for the length of the block: it has a request under way."""
+        connection = None if client is None else self._connections.get(client)
+        if connection is None:
+            yield
+            return
+        connection.requests += 1
+        try:
+            yield
+        finally:
+            connection.requests -= 1
+
+    def close_all(self) -> None:
+        """Close the sockets of all connections, also under tasks that are sending."""
+        for connection in self._connections.values():
+            connection.stream.socket.close()
+
+    def _make_room(self, origin: str | None) -> bool:
+        if origin is None:
+            return len(self._connections) < self._most or self._drop_idle()
+        if self._by_origin[origin] >= MAX_CONNECTIONS_PER_ADDRESS:
+            return self._drop_idle(origin)
+        remote = len(self._connections) - self._by_origin[None]
+        if remote >= self._most - self._most // LOCAL_SHARE or len(self._connections) >= self._most:
+            return self._drop_idle(*filter(None, self._by_origin))
+        return True
+
+    def _drop_idle(self, *origins: str) -> bool:
+        """Close the oldest connection without a request, of these origins if any are given."""
+        for connection in self._connections.values():
+            if not connection.requests and (not origins or connection.origin in origins):
+                self._counters["api_connections_dropped"] += 1
+                self._remove(connection)
+                connection.stream.socket.close()
+                return True
+        return False
+
+    def _remove(self, connection: Connection) -> None:
+        if self._connections.get(connection.client) is connection:
+            del self._connections[connection.client]
+            self._by_origin[connection.origin] -= 1
+            if not self._by_origin[connection.origin]:
+                del self._by_origin[connection.origin]
+
+
+def _origin(host: str) -> str | None:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+class _TimedStream:
+    """A TCP stream whose peer must take what is sent within SEND_TIMEOUT, piece by piece."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.socket = stream.socket
+        self.receive_some = stream.receive_some
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+        self._stream = stream
+
+    async def send_all(self, data: bytes) -> None:
+        """Raises trio.BrokenResourceError, also when the peer does not read."""
+        for start in range(0, len(data), SEND_PIECE):
+            with trio.move_on_after(SEND_TIMEOUT) as sending:
+                await self._stream.send_all(memoryview(data)[start : start + SEND_PIECE])
+            if sending.cancelled_caught:
+                self.socket.close()
+                raise trio.BrokenResourceError("the client does not read the response")
+
+
+class ConnectionServer:
+    """Accepts connections and speaks HTTP on them, with hypercorn."""
+
+    def __init__(self, app: ASGIApp, table: ConnectionTable, counters: Counter[str]) -> None:
+        self._table = table
+        self._counters = counters
+        config = Config()
+        config.accesslog = config.errorlog = None
+        config.keep_alive_timeout = IDLE_TIMEOUT
+        config.h2_max_concurrent_streams = MAX_STREAMS
+        self._context = WorkerContext(None)
+        self._speak = partial(TCPServer, ASGIWrapper(cast(Any, app)), config, self._context)
+
+    async def run(self, listener: trio.SocketListener, stop: trio.Event, grace: float) -> None:
+        """Serve until `stop` is set. Open requests then get `grace` seconds to finish."""
+        async with trio.open_nursery() as closing:
+            async with trio.open_nursery() as connections:
+                try:
+                    await self._accept(listener, connections, stop)
+                    await self._context.terminated.set()  # hypercorn closes connections that are idle
+                finally:
+                    connections.cancel_scope.deadline = trio.current_time() + grace
+                    closing.start_soon(self._close_after, grace)
+            closing.cancel_scope.cancel()
+
+    async def _accept(
+        self, listener: trio.SocketListener, connections: trio.Nursery, stop: trio.Event
+    ) -> None:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(
+                partial(trio.serve_listeners, self._serve, [listener], handler_nursery=connections)
+            )
+            await stop.wait()
+            accepting.cancel_scope.cancel()
+
+    async def _close_after(self, grace: float) -> None:
+        """End also what cannot be cancelled: hypercorn shields its sending."""
+        try:
+            await trio.sleep(grace)
+        finally:
+            self._table.close_all()
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        with (
+            FaultBarrier(self._counters, "api_faults", "an API connection", expected=OSError),
+            self._table.counted(stream) as admitted,
+        ):
+            if admitted:
+                await self._speak(ConnectionState({}), cast(Any, _TimedStream(stream)))
+            else:
+                await _refuse(stream)
+
+
+async def _refuse(stream: trio.SocketStream) -> None:
+    body = json.dumps(error_to_json(ApiError("too many connections; try again later"))).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with trio.move_on_after(1):
+        await stream.send_all(head.encode() + body)
