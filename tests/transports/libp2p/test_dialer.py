@@ -65,7 +65,7 @@ async def test_addresses_that_never_answer_do_not_take_all_descriptors(autojump_
             await trio.testing.wait_all_tasks_blocked()
             await connect(11, GOOD)
         assert swarm.connected == [peer(11)]
-        assert swarm.most == 3 + 1  # the oldest ends while the next begins
+        assert swarm.most in (3, 4)  # the oldest may end while the next begins
         assert trio.current_time() == pytest.approx(DIAL_TIMEOUT)
         assert counters == {"dials_given_up": 8}
         assert Counter(reasons) == {
