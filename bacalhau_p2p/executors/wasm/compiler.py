@@ -1,10 +1,18 @@
-"""Compiles the modules of jobs, each once, in a process of its own."""
+"""Compiles the modules of jobs, each once and one at a time, in a process of its own.
+
+How long a compiler runs and how much memory it takes depends on the module, which is a stranger's. So its
+memory and its time are limited. A module over a limit fails permanently, and its failure is remembered:
+it is not compiled a second time.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import signal
 import stat
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +29,23 @@ _THREAD_SIZE = 256 * 1024
 """Bytes of a module from which hashing it would delay everything else on the node without a thread."""
 _KNOWN_HASHES = 256
 """Modules whose hash is remembered."""
+_KNOWN_FAILURES = 256
+"""Modules of which it is remembered that they cannot be compiled."""
+
+MODULE_SIZE_LIMIT = 64 * 1024**2
+"""Bytes of a module; programs of the compilers that we know have at most 30 MB."""
+COMPILE_MEMORY = 1024**3
+"""Bytes of memory for the compiler; a module of 26 MB needs about 400 MB."""
+COMPILED_SIZE_LIMIT = 512 * 1024**2
+"""Bytes of compiled code."""
+COMPILE_TIME = 10.0
+"""CPU seconds for compiling any module."""
+COMPILE_TIME_PER_MB = 5.0
+"""More CPU seconds for each MB of the module; about 1 is needed."""
+_OUT_OF_MEMORY = frozenset({-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXFSZ})
+"""How a compiler ends that gets no more memory: it aborts, or its stack cannot grow."""
+WALL_CLOCK_FACTOR = 4
+"""A compiler is killed when it takes this many times longer than its CPU seconds: it waits for the CPU."""
 
 
 class ModuleCompiler:
@@ -30,7 +55,8 @@ class ModuleCompiler:
         self._cache = CompiledCache(folder)
         self._processes = processes
         self._hashes: dict[tuple[int, ...], str] = {}
-        self._compiling: dict[str, trio.Lock] = {}
+        self._failures: dict[str, ExecutorError] = {}
+        self._compiling = trio.Lock()  # one compiler at a time
         self._compiler = f"wasmtime-{version('wasmtime')}-{platform.machine()}"
 
     def open(self) -> None:
@@ -68,6 +94,11 @@ class ModuleCompiler:
             raise ExecutorError(f"{module.name} cannot be read: {error.strerror}") from error
         if not stat.S_ISREG(found.st_mode):
             raise ExecutorError(f"{module.name} is not a file", permanent=True)
+        if found.st_size > MODULE_SIZE_LIMIT:
+            raise ExecutorError(
+                f"{module.name} has {found.st_size} bytes; a module has at most {MODULE_SIZE_LIMIT}",
+                permanent=True,
+            )
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if identity not in self._hashes:
             if found.st_size < _THREAD_SIZE:
@@ -87,31 +118,58 @@ class ModuleCompiler:
             self._cache.open()
             if found := self._cache.get(key):
                 return found
-            lock = self._compiling.setdefault(key, trio.Lock())
-            try:
-                async with lock:  # several jobs with one module compile it once
-                    return self._cache.get(key) or await self._compile(module, sha256, key, deterministic)
-            finally:
-                if not lock.locked():
-                    self._compiling.pop(key, None)
+            async with self._compiling:
+                if failure := self._failures.get(key):
+                    raise ExecutorError(str(failure), permanent=True)
+                # Another job with this module may have compiled it meanwhile.
+                return self._cache.get(key) or await self._compile(module, sha256, key, deterministic)
         except OSError as error:
             raise ExecutorError(f"compiling {module.name} failed: {error}") from error
 
     async def _compile(
         self, module: LocatedModule, sha256: str, key: str, deterministic: bool
     ) -> CompiledModule:
+        cpu_seconds = compile_seconds(module.path.stat().st_size)
         spec = {
             "op": "compile",
             "deterministic": deterministic,
             "module": {"name": module.name, "path": str(module.path), "sha256": sha256},
+            "memory": COMPILE_MEMORY,
+            "disk": COMPILED_SIZE_LIMIT,
+            "cpu_seconds": cpu_seconds,
         }
+        report: Mapping[str, Any] | None = None
         with self._cache.writing() as file:
             null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 async with self._processes.process(spec, file, null) as process:
-                    report = await process.report()
+                    with trio.move_on_after(cpu_seconds * WALL_CLOCK_FACTOR):
+                        report = await process.report()
             finally:
                 os.close(null)
-            if "compiled" not in report:
-                raise run_failed(report, f"compiling {module.name}", stopping=self._processes.closed)
-            return self._cache.put(key, file, report["compiled"])
+            if report is not None and "compiled" in report:
+                return self._cache.put(key, file, report["compiled"])
+        failure = _over_limit(module.name, report, cpu_seconds) or run_failed(
+            report or {}, f"compiling {module.name}", stopping=self._processes.closed
+        )
+        if failure.permanent:
+            while len(self._failures) >= _KNOWN_FAILURES:
+                del self._failures[next(iter(self._failures))]
+            self._failures[key] = failure
+        raise failure
+
+
+def compile_seconds(size: int) -> int:
+    """CPU seconds in which a module of this many bytes must be compiled."""
+    return math.ceil(COMPILE_TIME + COMPILE_TIME_PER_MB * size / 1_000_000)
+
+
+def _over_limit(name: str, report: Mapping[str, Any] | None, cpu_seconds: int) -> ExecutorError | None:
+    """The error for a compiler that reached a limit: it would on every node."""
+    if report is None or report.get("status") == -signal.SIGXCPU:
+        return ExecutorError(f"compiling {name} takes more than {cpu_seconds} s", permanent=True)
+    if "failed" not in report and report.get("status") in _OUT_OF_MEMORY:
+        return ExecutorError(
+            f"compiling {name} takes more than {COMPILE_MEMORY // 1024**2} MiB of memory", permanent=True
+        )
+    return None

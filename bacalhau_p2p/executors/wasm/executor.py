@@ -23,6 +23,9 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
+LOAD_ATTEMPTS = 2
+"""How often a run starts: a compiled module that was changed on disk is compiled again once."""
+
 
 class WasmExecutor(Executor):
     """Runs WASI preview 1 modules.
@@ -66,19 +69,24 @@ class WasmExecutor(Executor):
         """As `Executor.run`. A missing entry point or import is an ExecutorError, permanent."""
         params = _usable_params(request.engine)
         modules = _modules(params, request)
-        described = await self._described(modules, request)
+        used = {id(module.source) for module in modules if not module.source.path.is_dir()}
+        shown = [source for source in request.inputs if id(source) not in used]
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
-            used = {id(module.source) for module in modules if not module.source.path.is_dir()}
-            shown = [source for source in request.inputs if id(source) not in used]
-            spec = run_spec(params, request, described, plan_mounts(shown, results.outputs, request.work))
-            report = await self._run_process(spec, results, request.timeout)
-            if report is None:
-                raise request.timed_out()
-            for key in report.get("stale", ()):
-                self._compiler.discard(key)
-            if "exit" not in report:
-                raise run_failed(report, "running the job", stopping=self._processes.closed)
-            return results.finish(report["exit"])
+            mounts = plan_mounts(shown, results.outputs, request.work)
+            for _ in range(LOAD_ATTEMPTS):
+                described = await self._described(modules, request)
+                report = await self._run_process(
+                    run_spec(params, request, described, mounts), results, request.timeout
+                )
+                if report is None:
+                    raise request.timed_out()
+                if "exit" in report:
+                    return results.finish(report["exit"])
+                if "stale" not in report:
+                    raise run_failed(report, "running the job", stopping=self._processes.closed)
+                for key in report["stale"]:
+                    self._compiler.discard(key)
+            raise ExecutorError("the compiled module cannot be loaded on this node")
 
     async def aclose(self) -> None:
         await self._processes.aclose()

@@ -6,7 +6,7 @@ each job; the node itself has threads and never forks. All sockets are SOCK_SEQP
 - Node to warm process, one message for each job: `run`, with four descriptors: the job's socket, its
   stdout, its stderr, and a memory file with the spec (JSON: `run_spec` and `ModuleCompiler` make it).
 - To the node on the job's socket, each a JSON object: `{"pid"}` with a pidfd, or `{"refused"}`, from
-  the warm process; the job's report (`{"exit", "stale"}`, `{"compiled"}` or `{"failed", "permanent"}`);
+  the warm process; the job's report (`{"exit"}`, `{"stale"}`, `{"compiled"}` or `{"failed", "permanent"}`);
   `{"status"}` when the job's process has ended: negative for a signal. Then the socket is closed.
 """
 

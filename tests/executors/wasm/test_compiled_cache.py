@@ -1,4 +1,4 @@
-"""Compiled modules are native code: one that this node did not write is never loaded. Covers `compiler`."""
+"""Compiled modules are native code: one that this node did not write is never loaded."""
 
 from __future__ import annotations
 

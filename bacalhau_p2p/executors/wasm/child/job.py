@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 TRAPPED = 134
 """Exit code of a run that trapped: that of a process ended by SIGABRT, as the `wasmtime` command has it."""
-COMPILE_MEMORY = 4 * 1024**3
-"""Bytes that compiling may use; a module of 26 MB needs about a tenth."""
 OWN_MEMORY = 256 * 1024**2
 """Bytes that a process may use besides the memory of its guest."""
+COMPILE_NICENESS = 10
+"""Compiling comes after everything else that the node does."""
 MESSAGE_LIMIT = 8192
 """Characters of an error that are reported."""
 
@@ -37,13 +37,16 @@ def perform(spec: dict[str, Any]) -> dict[str, Any]:
         return compile_module(spec) if spec["op"] == "compile" else run(spec)
     except StartFailed as failure:
         return {"failed": str(failure)[:MESSAGE_LIMIT], "permanent": failure.permanent}
+    except MemoryError:
+        return {"failed": "more memory is needed than the limit allows", "permanent": True}
     except OSError as error:
         return {"failed": f"{error.filename or 'wasm'}: {error.strerror}", "permanent": False}
 
 
 def compile_module(spec: dict[str, Any]) -> dict[str, Any]:
     """Compile one module to stdout, which is a file of the node."""
-    _set_limits(memory=COMPILE_MEMORY, disk=0)
+    _set_limits(memory=spec["memory"], disk=spec["disk"], cpu_seconds=spec["cpu_seconds"])
+    os.nice(COMPILE_NICENESS)
     compiled = _compile(_engine(spec["deterministic"]), spec["module"]).serialize()
     digest = hashlib.sha256(compiled).hexdigest()
     _write_all(1, memoryview(compiled))
@@ -54,12 +57,14 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Run one guest to its end."""
     import wasmtime
 
-    stale: list[str] = []
     engine = _engine(spec["deterministic"])
-    modules = [_load(engine, module, stale) for module in spec["modules"]]
+    stale: list[str] = []
+    modules = [module for each in spec["modules"] if (module := _load(engine, each, stale))]
+    if stale:
+        return {"stale": stale}
     for source, target in spec["links"]:
         _link(source, target)
-    _set_limits(memory=spec["memory"] + OWN_MEMORY if spec["memory"] else 0, disk=spec["disk"])
+    _set_limits(memory=spec["memory"] + OWN_MEMORY if spec["memory"] else 0, disk=spec["disk"], cpu_seconds=0)
     linker = _linker(engine, spec)
     store = wasmtime.Store(engine)
     if spec["memory"]:
@@ -74,7 +79,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     except (wasmtime.Trap, wasmtime.WasmtimeError) as trap:
         _write_all(2, memoryview(f"{str(trap).strip()[:MESSAGE_LIMIT]}\n".encode()))
         code = TRAPPED
-    return {"exit": code, "stale": stale}
+    return {"exit": code}
 
 
 def _engine(deterministic: bool) -> wasmtime.Engine:
@@ -87,9 +92,9 @@ def _engine(deterministic: bool) -> wasmtime.Engine:
     return wasmtime.Engine(config)
 
 
-def _load(engine: wasmtime.Engine, module: dict[str, Any], stale: list[str]) -> wasmtime.Module:
+def _load(engine: wasmtime.Engine, module: dict[str, Any], stale: list[str]) -> wasmtime.Module | None:
     """The module, from what the node compiled earlier if that is unchanged: it is native code, so a byte
-    that the node did not write must never be loaded."""
+    that the node did not write must never be loaded. Otherwise its key is added to the `stale` ones."""
     import wasmtime
 
     try:
@@ -101,7 +106,7 @@ def _load(engine: wasmtime.Engine, module: dict[str, Any], stale: list[str]) -> 
     except (OSError, wasmtime.WasmtimeError):
         pass  # removed, or compiled for a processor with other features
     stale.append(module["key"])
-    return _compile(engine, module)
+    return None
 
 
 def _compile(engine: wasmtime.Engine, module: dict[str, Any]) -> wasmtime.Module:
@@ -126,9 +131,11 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _set_limits(*, memory: int, disk: int) -> None:
-    """Limits of this process, in bytes; 0 is none. A second barrier behind that of the store."""
+def _set_limits(*, memory: int, disk: int, cpu_seconds: int) -> None:
+    """Limits of this process, in bytes and seconds; 0 is none. A second barrier behind that of the store."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if cpu_seconds:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))  # SIGXCPU, then SIGKILL
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     if disk:

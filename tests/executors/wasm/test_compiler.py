@@ -1,0 +1,118 @@
+"""What compiling a stranger's module may take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.wasm import compiler
+from bacalhau_p2p.executors.wasm.executor import WasmExecutor
+from bacalhau_p2p.executors.wasm.processes import Processes
+from bacalhau_p2p.model.execution import RunOutput
+from tests.support.programs.wasm_programs import MB, PROBE, refused, wasm_request, wat
+from tests.support.programs.wasm_slow_compile import slow_module
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What each process was started for; fails when two compile at one time."""
+    names: list[str] = []
+    compiling = 0
+    process = Processes.process
+
+    def watched(self, spec, stdout, stderr):  # type: ignore[no-untyped-def]
+        names.append(spec["op"])
+        nonlocal compiling
+        compiling += spec["op"] == "compile"
+        assert compiling <= 1, "two compilers at one time"
+        manager = process(self, spec, stdout, stderr)
+
+        class Watched:
+            async def __aenter__(self):  # type: ignore[no-untyped-def]
+                return await manager.__aenter__()
+
+            async def __aexit__(self, *error):  # type: ignore[no-untyped-def]
+                nonlocal compiling
+                compiling -= spec["op"] == "compile"
+                return await manager.__aexit__(*error)
+
+        return Watched()
+
+    monkeypatch.setattr(Processes, "process", watched)
+    return names
+
+
+async def test_one_compiler_runs_at_a_time_and_compiles_equal_modules_once(
+    executor: WasmExecutor, tmp_path: Path, started: list[str]
+) -> None:
+    modules = [wat(tmp_path, f'(module (func (export "f{n % 3}")))', f"{n}.wasm") for n in range(6)]
+    async with trio.open_nursery() as nursery:
+        for module in modules:
+            nursery.start_soon(executor.prepare, wasm_request(tmp_path, module))
+    assert started == ["compile"] * 3
+
+
+def few_seconds(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(compiler, "compile_seconds", lambda size: 1)
+    return "takes more than 1 s"
+
+
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(compiler, "COMPILE_MEMORY", 100 * MB)
+    return "takes more than 100 MiB of memory"
+
+
+def small_size(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(compiler, "MODULE_SIZE_LIMIT", 1000)
+    return "a module has at most 1000"
+
+
+@pytest.mark.parametrize("limit", [few_seconds, little_memory, small_size])
+async def test_a_module_over_a_limit_fails_for_good_and_is_compiled_once(
+    limit: Callable[[pytest.MonkeyPatch], str],
+    executor: WasmExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started: list[str],
+) -> None:
+    reason = limit(monkeypatch)
+    module = tmp_path / "slow.wasm"
+    module.write_bytes(slow_module(20_000))
+    for _ in range(2):
+        assert reason in await refused(executor, wasm_request(tmp_path, module))
+    assert len(started) == (0 if limit is small_size else 1)
+
+
+async def test_a_compiler_that_is_given_no_processor_is_killed(
+    executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "WALL_CLOCK_FACTOR", 0.001)
+    with pytest.raises(ExecutorError, match="takes more than"):
+        await executor.prepare(wasm_request(tmp_path, PROBE))
+
+
+async def test_the_process_of_a_job_does_not_compile(
+    executor: WasmExecutor, tmp_path: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiled module that vanishes between the start of a run and its loading."""
+    asked = wasm_request(tmp_path, PROBE, "say", "fine", "")
+    await executor.prepare(asked)
+    described = WasmExecutor._described
+    vanished = False
+
+    async def vanishes(self, modules, request):  # type: ignore[no-untyped-def]
+        nonlocal vanished
+        found = await described(self, modules, request)
+        if not vanished:
+            os.unlink(found[0]["compiled"])  # noqa: PTH108
+            vanished = True
+        return found
+
+    monkeypatch.setattr(WasmExecutor, "_described", vanishes)
+    assert await executor.run(asked) == RunOutput(stdout=b"fine")
+    assert started == ["compile", "run", "compile", "run"]
