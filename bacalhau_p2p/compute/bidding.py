@@ -43,6 +43,8 @@ class Findings:
     """Bytes of the inputs that are on this node already."""
     disk: int = 0
     """Bytes of this node's disk that the inputs will take, beyond what they take now."""
+    unsized: bool = False
+    """Whether there are inputs of unknown size."""
 
 
 NOTHING_FOUND = Findings()

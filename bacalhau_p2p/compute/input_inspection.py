@@ -80,6 +80,7 @@ class InputInspector:
             input_bytes=_total(size.total for size in sizes),
             local_input_bytes=_total(size.local for size in sizes),
             disk=_total(size.disk for size in sizes),
+            unsized=len(sizes) < len(inputs),
         )
 
     async def _size(self, provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:

@@ -90,6 +90,7 @@ class Inspector:
             input_bytes=sum(each.input_bytes for each in found),
             local_input_bytes=sum(each.local_input_bytes for each in found),
             disk=disk,
+            unsized=any(each.unsized for each in found),
         )
 
     async def _ask(self, probe: Probe, asked: Inspect) -> Findings:

@@ -24,6 +24,8 @@ class ComputeExecution(Model):
     """When its state has lasted too long."""
     input_disk: int = 0
     """Bytes of disk that are reserved for its inputs, in addition to what the job requests."""
+    unsized_inputs: bool = False
+    """It has inputs of unknown size, for which nothing is reserved."""
     result_cid: str | None = None
     sealed: bytes = b""
     """The proposal, encrypted for the requester."""

@@ -54,13 +54,15 @@ class Steps:
         peer_id: PeerID,
         seal: Callable[[PeerID, bytes], bytes],
         clock: Callable[[], UnixSeconds],
+        disk_limit: int,
     ) -> None:
-        """`seal` encrypts a proposal for its requester."""
+        """`seal` encrypts a proposal for its requester. `disk_limit`: bytes of disk for jobs."""
         self.adapters = adapters
         self._content = content
         self._peer_id = peer_id
         self._seal = seal
         self._clock = clock
+        self._disk_limit = disk_limit
 
     async def prepare(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
         """Fetch the inputs, and have the executor get what it needs."""
@@ -118,7 +120,12 @@ class Steps:
         provider = self.adapters.storage_provider(source.source.type)
         folder = place.folder / "inputs" / str(index)
         folder.mkdir(mode=0o700)
-        prepared = await provider.prepare(source.source, folder, hints=(execution.requester_id,))
+        prepared = await provider.prepare(
+            source.source,
+            folder,
+            hints=(execution.requester_id,),
+            max_bytes=self._disk_limit if execution.unsized_inputs else execution.reserves.disk,
+        )
         place.inputs.append((provider, prepared))
         return MountedInput(
             path=prepared.path, target=source.target, alias=source.alias, read_only=prepared.read_only

@@ -222,6 +222,7 @@ def begin(ledger: Ledger, execution_id: ExecutionID, event: BidPlaced, now: Unix
         modified=now,
         expires=now + RESERVED_FOR,
         input_disk=event.findings.disk,
+        unsized_inputs=event.findings.unsized,
     )
     ledger.remember(execution)
     for action in row.actions:

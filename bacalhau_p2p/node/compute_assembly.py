@@ -93,14 +93,22 @@ def _service(
 ) -> ComputeService:
     peer_id = networking.identity.peer_id
     shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
-    steps = Steps(adapters, content, peer_id=peer_id, seal=seal, clock=networking.clock)
+    machine = _machine(settings, rng)
+    steps = Steps(
+        adapters,
+        content,
+        peer_id=peer_id,
+        seal=seal,
+        clock=networking.clock,
+        disk_limit=machine.capacity.limit.disk,
+    )
 
     def learn_addresses(peer: PeerID, addresses: tuple[str, ...]) -> None:
         if peer != peer_id:
             networking.transport.learn_addresses(peer, addresses)
 
     return ComputeService(
-        _machine(settings, rng),
+        machine,
         store,
         networking.messenger,
         StepRunner(steps, content, settings.data_dir / "executions"),

@@ -69,7 +69,12 @@ class InlineStorage(StorageProvider):
         return InputSize(total=total, local=total, disk=total)
 
     async def prepare(
-        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
     ) -> PreparedInput:
         """As `StorageProvider.prepare`; a malformed URL or archive is a permanent failure."""
         return PreparedInput(path=await trio.to_thread.run_sync(_write, source, folder))

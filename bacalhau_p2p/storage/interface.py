@@ -78,10 +78,16 @@ class StorageProvider(Protocol):
         ...
 
     async def prepare(
-        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
     ) -> PreparedInput:
         """Bring the data to disk, inside the empty `folder` or elsewhere. `hints` are peers that
-        may have it: the requester first.
+        may have it: the requester first. `max_bytes` of disk are reserved for files; `size` may have relied
+        on a false claim, so a provider counts what it writes.
 
         Raises StorageError; `permanent` when every node would fail in the same way.
         Cancelled: no incomplete input is left where a job would see it.

@@ -31,7 +31,7 @@ async def test_the_sizes_of_all_inputs_are_added_up():
 )
 async def test_an_input_of_unknown_size_counts_as_nothing(answer):
     provider = FakeProvider({"a": answer, "b": InputSize(total=7, disk=7)})
-    assert await inspector(provider).inspect(job("a", "b")) == Findings(input_bytes=7, disk=7)
+    assert await inspector(provider).inspect(job("a", "b")) == Findings(input_bytes=7, disk=7, unsized=True)
 
 
 async def test_impossible_sizes_are_kept_within_what_a_bid_can_say():
@@ -47,7 +47,7 @@ async def test_slow_answers_are_not_waited_for_and_quick_ones_count(autojump_clo
         {"a": trio.sleep_forever, "b": InputSize(total=7, disk=7), "c": trio.sleep_forever}
     )
     found = await inspector(provider).inspect(job("a", "b", "c"))
-    assert found == Findings(input_bytes=7, disk=7)
+    assert found == Findings(input_bytes=7, disk=7, unsized=True)
     assert trio.current_time() == pytest.approx(ANSWER_TIMEOUT)
 
 
@@ -83,7 +83,7 @@ async def test_an_unknown_size_is_asked_for_again_sooner(autojump_clock):
     provider = FakeProvider({"a": trio.sleep_forever})
     inspection = inspector(provider)
     await inspection.inspect(job("a"))
-    assert await inspection.inspect(job("a")) == Findings()
+    assert await inspection.inspect(job("a")) == Findings(unsized=True)
     assert trio.current_time() == pytest.approx(ANSWER_TIMEOUT)
     await trio.sleep(REMEMBER_UNKNOWN_FOR)
     provider.sizes["a"] = InputSize(total=9)

@@ -57,8 +57,8 @@ class Provider:
     def __init__(self, error=None):
         self.error, self.hints = error, None
 
-    async def prepare(self, source, folder, *, hints=()):
-        self.hints = hints
+    async def prepare(self, source, folder, *, hints=(), max_bytes=None):
+        self.hints, self.max_bytes = hints, max_bytes
         if self.error is not None:
             raise self.error
         (folder / "data").write_text("data")
@@ -87,7 +87,14 @@ def steps(content, executor):
         storage={"fine": Provider(), "broken": Provider(StorageError("no such bucket", permanent=True))},
         publishers={"ipfs": Publisher()},
     )
-    return Steps(adapters, content, peer_id=ME, seal=lambda to, proposal: proposal, clock=lambda: 5.0)
+    return Steps(
+        adapters,
+        content,
+        peer_id=ME,
+        seal=lambda to, proposal: proposal,
+        clock=lambda: 5.0,
+        disk_limit=10**12,
+    )
 
 
 async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned_result(
@@ -110,6 +117,15 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
 async def test_the_requester_is_a_hint_for_fetching_inputs(steps, place):
     await steps.prepare(execution(inputs=[("/a", "fine")]), place)
     assert steps.adapters.storage["fine"].hints == (ALICE,)
+
+
+@pytest.mark.parametrize(("unsized", "limit"), [(False, 700), (True, 10**12)])
+async def test_an_input_may_take_what_was_reserved_and_of_unknown_size_what_jobs_may_have(
+    steps, place, unsized, limit
+):
+    record = execution(inputs=[("/a", "fine")], input_disk=700, unsized_inputs=unsized)
+    await steps.prepare(record, place)
+    assert steps.adapters.storage["fine"].max_bytes == limit
 
 
 async def test_an_input_that_cannot_be_prepared_fails_the_step_and_the_others_stay_to_be_cleaned_up(

@@ -8,13 +8,16 @@ from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.publishers.noop import NoopPublisher
 from bacalhau_p2p.testing.publishers import PUBLISHER_CHECKS, PublisherKit
+from tests.support.results import result_cid
 
 CHECKS = {check.__name__.removeprefix("check_"): check for check in PUBLISHER_CHECKS}
 
 
 class PublishesAnotherResult(NoopPublisher):
     async def publish(self, publisher, job_id, execution_id, cid):
-        return PublishedResult(cid="another", location=SpecConfig(type="noop", params={"CID": cid}))
+        return PublishedResult(
+            cid=result_cid("another"), location=SpecConfig(type="noop", params={"CID": cid})
+        )
 
 
 class IsUnavailable(NoopPublisher):
@@ -36,8 +39,8 @@ async def test_a_broken_publisher_fails(publisher, check):
         publisher=publisher(),
         valid=SpecConfig(type="noop"),
         invalid=[(SpecConfig(type="noop", params={"Bucket": "b"}), "Params.Bucket")],
-        cid="cid",
-        unknown="other",
+        cid=result_cid("result"),
+        unknown=result_cid("other"),
     )
     with pytest.raises(AssertionError):
         await CHECKS[check](kit)

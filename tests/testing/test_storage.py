@@ -36,7 +36,7 @@ class FindsFaultsInEverything(InlineStorage):
 
 
 class DamagesData(InlineStorage):
-    async def prepare(self, source, folder, *, hints=()):
+    async def prepare(self, source, folder, *, hints=(), max_bytes=None):
         prepared = await super().prepare(source, folder, hints=hints)
         prepared.path.write_bytes(b"damaged")
         return prepared
@@ -48,7 +48,7 @@ class NeverCleansUp(InlineStorage):
 
 
 class ClaimsNotToOwn(InlineStorage):
-    async def prepare(self, source, folder, *, hints=()):
+    async def prepare(self, source, folder, *, hints=(), max_bytes=None):
         return dataclasses.replace(await super().prepare(source, folder, hints=hints), owned=False)
 
 

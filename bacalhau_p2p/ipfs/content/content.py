@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -157,18 +158,22 @@ class Content:
         *,
         symlinks: Literal["skip", "keep"] = "skip",
         existing: Existing = "refuse",
+        max_bytes: int | None = None,
     ) -> Exported:
         """Write the file or folder below `cid`, which must be in the store, to `target`.
 
-        Raises as `files.export.export`.
+        Raises as `files.export.export`; ContentTooLarge for more than `max_bytes` before anything is written.
         """
+        limits = self._blocks.limits
+        if max_bytes is not None:
+            limits = replace(limits, bytes=min(limits.bytes, max_bytes))
 
         def write(stat: DagStat) -> Exported:
             return export(
                 cid,
                 target,
                 self._blocks,
-                limits=self._blocks.limits,
+                limits=limits,
                 symlinks=symlinks,
                 existing=existing,
                 checkpoint=trio.from_thread.check_cancelled,

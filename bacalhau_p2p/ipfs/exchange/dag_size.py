@@ -29,6 +29,8 @@ class StoredBlocks(BlockSource, BulkBlockSource, Protocol):
 AskForBlock = Callable[[PeerID, CID], Awaitable[bytes]]
 """Gets one block from a peer and checks its hash. Raises PeerFault."""
 
+_EMPTY_FILE = CID.of(RAW, b"")
+
 ROOT_BLOCK_CONCURRENCY = 6
 """Peers that are asked for a root block at the same time."""
 
@@ -46,11 +48,12 @@ def claimed_size(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> in
         return node.size
     if isinstance(node, Symlink):
         return 0
-    sizes = [link.tsize for link in decode_block(root, block).links]
-    if not all(sizes):
+    links = decode_block(root, block).links
+    if not all(link.tsize or link.cid == _EMPTY_FILE for link in links):
         return None
-    limits.check_bytes(sum(sizes))
-    return sum(sizes)
+    size = sum(link.tsize for link in links)
+    limits.check_bytes(size)
+    return size
 
 
 def stored_size(

@@ -105,7 +105,7 @@ class DagWriter:
     def _entry(self, pending: _Pending, node: Node) -> Extent | None:
         if isinstance(node, File):
             if not node.parts:
-                self.bytes += node.size
+                self._count_bytes(node.size)
                 return self._tree.write_file(pending.output, pending.name, node.data)
             return self._content(pending, node, self._tree.create_file(pending.output, pending.name), 0)
         if isinstance(node, Symlink):
@@ -159,8 +159,8 @@ class DagWriter:
 
     def _content(self, pending: _Pending, node: File, file: Output, offset: int) -> Extent:
         """Write a file or a part of one from `offset` on, and expect its parts."""
+        self._count_bytes(len(node.data))
         extent = self._tree.write(file, node.data, offset)
-        self.bytes += extent.size
         at = offset + extent.size
         parts = []
         for part, (_, depth) in zip(node.parts, links_of(node, pending.depth, self._limits), strict=True):
@@ -181,6 +181,10 @@ class DagWriter:
     def _done(self, pending: _Pending) -> None:
         pending.output.pending -= 1
         self._tree.close_if_done(pending.output)
+
+    def _count_bytes(self, size: int) -> None:
+        self.bytes += size
+        self._limits.check_bytes(self.bytes)
 
     def _count(self, entries: int) -> None:
         self.entries += entries

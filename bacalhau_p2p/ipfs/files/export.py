@@ -42,12 +42,14 @@ def export(
 
     Files get mode 0644 and folders 0755, less the umask. With `symlinks="keep"`, those that cannot lead out
     of the folder are written; all others are left out and reported. `checkpoint` is called before each block
-    and may raise to cancel. `stat` is the complete `dag_stat` of this root under these limits, computed
-    unless it is given.
+    and may raise to cancel. `stat` is the complete `dag_stat` of this root, computed unless it is given.
+    Content above the limits is refused before anything is written, and bytes are counted while they are.
     Raises ContentNotFound when a block is not in `source`, InvalidContent, ContentTooLarge, and
     ContentError when the target exists or cannot be written.
     """
-    require_complete(root, source, limits, stat)
+    stat = require_complete(root, source, limits, stat)
+    limits.check_bytes(stat.bytes, str(root))
+    limits.check_entries(stat.entries)
     with StagingFolder(target, existing) as staging:
         writer = DagWriter(root, staging.folder, limits=limits, keep_symlinks=symlinks == "keep")
         with write_errors(target), closing(writer):

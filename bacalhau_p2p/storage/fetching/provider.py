@@ -76,7 +76,12 @@ class FetchingProvider(StorageProvider, Generic[P]):
         return None if total is None else self._fetcher.size_to_fetch(total)
 
     async def prepare(
-        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
     ) -> PreparedInput:
         """As `StorageProvider.prepare`; permanent for data that does not exist or has another hash."""
         if faults := self.faults(source):

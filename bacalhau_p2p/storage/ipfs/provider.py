@@ -7,11 +7,12 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.errors import ContentError, Fault, InvalidCID, InvalidContent, StorageError
+from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 from bacalhau_p2p.storage.trees import remove_tree
 
@@ -57,17 +58,30 @@ class IpfsStorage(StorageProvider):
         return InputSize(total=claimed, local=held, disk=2 * claimed - held)
 
     async def prepare(
-        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
     ) -> PreparedInput:
-        """As `StorageProvider.prepare`; content that contradicts itself is a permanent failure."""
+        """As `StorageProvider.prepare`; content that contradicts itself is a permanent failure.
+
+        Nothing is written of content that expands to more than `max_bytes`.
+        """
         path = folder / _NAME
         try:
             cid = requested_cid(source)
             with self._content.holding(cid):
                 await self._content.fetch(cid, hints=hints, timeout=self._timeout)
-                await self._content.export(cid, path, symlinks="keep")
+                await self._content.export(cid, path, symlinks="keep", max_bytes=max_bytes)
         except (InvalidCID, InvalidContent) as error:
             raise StorageError(f"invalid ipfs input: {error}", permanent=True) from error
+        except ContentTooLarge as error:
+            if max_bytes is None or error.size is None or error.size <= max_bytes:
+                raise StorageError(str(error)) from error
+            needed, reserved = format_bytes(error.size), format_bytes(max_bytes)
+            raise StorageError(f"{cid} needs {needed} of disk; {reserved} is reserved for inputs") from error
         except ContentError as error:
             raise StorageError(str(error)) from error
         return PreparedInput(path=path)

@@ -95,11 +95,16 @@ class IpfsWebStorage(StorageProvider):
         return found
 
     async def prepare(
-        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
     ) -> PreparedInput:
         """As `StorageProvider.prepare`; the error has the reasons of the peers and of each source."""
         if self.faults(source):
-            return await self._peers.prepare(source, folder, hints=hints)  # raises the fault
+            return await self._peers.prepare(source, folder)  # raises the fault
         cid = requested_cid(source)
         with self._content.holding(cid):
             if not await self._content.has(cid):
@@ -107,14 +112,14 @@ class IpfsWebStorage(StorageProvider):
                     if await holder.has(cid) and await self._import(cid, holder) is None:
                         break
             try:
-                return await self._peers.prepare(source, folder, hints=hints)
+                return await self._peers.prepare(source, folder, hints=hints, max_bytes=max_bytes)
             except StorageError as error:
                 if error.permanent:
                     raise
                 reasons = [str(error)]
             if not await self._import_from_any(cid, reasons):
                 raise StorageError("; ".join(reasons))
-            return await self._peers.prepare(source, folder, hints=hints)
+            return await self._peers.prepare(source, folder, hints=hints, max_bytes=max_bytes)
 
     async def cleanup(self, prepared: PreparedInput) -> None:
         await self._peers.cleanup(prepared)

@@ -103,7 +103,12 @@ class LocalStorage(StorageProvider):
             return None
 
     async def prepare(
-        self, source: SpecConfig, folder: Path, *, hints: Sequence[PeerID] = ()
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
     ) -> PreparedInput:
         """As `StorageProvider.prepare`; the prepared path is the real one, without symlinks."""
         asked, found = _read(source.params)

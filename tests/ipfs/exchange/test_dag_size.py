@@ -17,13 +17,14 @@ from bacalhau_p2p.ipfs.exchange.dag_size import (
 )
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
-from bacalhau_p2p.ipfs.files.importer import cid_of
+from bacalhau_p2p.ipfs.files.importer import build, cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.testing.network import open_network
+from tests.support.blocks.dag_makers import fill
 
 
 @pytest.fixture
@@ -87,6 +88,13 @@ def test_counting_the_stored_size_can_be_stopped(store):
 def test_a_folder_whose_links_claim_no_size_has_none():
     block = encode_block([PBLink(CID.of(RAW, b"x"), b"a", 0)], encode_directory())
     assert claimed_size(CID.of(DAG_PB, block), block) is None
+
+
+def test_an_empty_file_claims_nothing_and_hides_no_other_claim(tmp_path):
+    fill(tmp_path, 2)
+    (tmp_path / "data").write_bytes(bytes(1000))
+    added = build(tmp_path, lambda cid, block: None)
+    assert claimed_size(added.cid, added.root) == 1000
 
 
 def test_a_claim_above_the_limit_is_refused():

@@ -15,7 +15,7 @@ from bacalhau_p2p.ipfs.files.output_tree import Extent, OutputTree
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.ipfs.format.traversal import Walk
-from tests.support.blocks.dag_makers import MemoryBlocks, names, tree
+from tests.support.blocks.dag_makers import MemoryBlocks, expanding_folder, names, tree
 
 
 @contextmanager
@@ -163,3 +163,13 @@ def test_a_write_that_the_disk_takes_in_parts_is_whole(out, monkeypatch):
     output.close()
     os.close(folder)
     assert (out / "file").read_bytes() == b"\0\0" + b"0123456789"
+
+
+def test_bytes_are_counted_before_they_are_written(out):
+    root, blocks = expanding_folder(levels=1, width=10, leaf=1000, claim=10)
+    with writing(root, out, limits=Limits(bytes=3500)) as writer:
+        for _ in range(4):
+            writer.write(blocks[writer.expected])
+        with pytest.raises(ContentTooLarge):
+            writer.write(blocks[writer.expected])
+    assert sum(path.stat().st_size for path in (out / CONTENT).iterdir()) == 3000

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.errors import ContentError, ContentNotFound
+from bacalhau_p2p.errors import ContentError, ContentNotFound, ContentTooLarge
 from bacalhau_p2p.ipfs.files.export import export
-from tests.support.blocks.dag_makers import blob, names, results_folder, tree
+from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
+from bacalhau_p2p.ipfs.format.limits import Limits
+from tests.support.blocks.dag_makers import MemoryBlocks, blob, expanding_folder, names, results_folder, tree
 
 
 def test_an_exported_folder_is_equal_to_the_imported_one(blocks, tmp_path, out):
@@ -83,3 +85,14 @@ def test_a_cancelled_export_leaves_nothing_behind(blocks, out):
     with pytest.raises(Stop):
         export(cid, out / "copy", blocks, checkpoint=checkpoint)
     assert names(out) == []
+
+
+def test_content_above_the_limit_is_refused_before_anything_is_written(out):
+    root, blocks = expanding_folder(levels=3, width=10, leaf=1000, claim=10)
+    source = MemoryBlocks()
+    source.blocks = blocks
+    with pytest.raises(ContentTooLarge, match="has at least 1000000 bytes; the limit is 999999") as caught:
+        export(root, out / "copy", source, limits=Limits(bytes=999_999), stat=dag_stat(root, source))
+    assert caught.value.size == 1_000_000
+    assert names(out) == []
+    assert export(root, out / "copy", source, limits=Limits(bytes=1_000_000)).bytes == 1_000_000

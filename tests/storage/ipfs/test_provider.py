@@ -11,6 +11,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.ipfs.provider import IpfsStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
+from tests.support.blocks.dag_makers import expanding_folder
 
 NOWHERE = CID.of(RAW, b"nobody has this")
 
@@ -92,3 +93,22 @@ async def test_symlinks_inside_an_input_are_kept_and_others_left_out(content, tm
     prepared = await IpfsStorage(content).prepare(ipfs(added.cid), tmp_path / "input")
     assert sorted(path.name for path in prepared.path.iterdir()) == ["a", "good"]
     assert (prepared.path / "good").read_text() == "a"
+
+
+async def test_content_that_expands_to_more_than_was_reserved_is_not_written(content, block_store, tmp_path):
+    root, blocks = expanding_folder(levels=2, width=60, leaf=1_000_000, claim=1)  # 3.6 GB of 1 MB
+    block_store.put_all_verified(blocks.items())
+    storage = IpfsStorage(content)
+    assert (await content.claimed_size(root)) == 60
+    reason = f"{root} needs 3.6 GB of disk; 1 MB is reserved for inputs"
+    with pytest.raises(StorageError, match=reason) as caught:
+        await storage.prepare(ipfs(root), tmp_path / "input", max_bytes=1_000_000)
+    assert not caught.value.permanent
+    assert not (tmp_path / "input").exists()
+
+
+async def test_an_input_may_fill_what_was_reserved(content, samples, tmp_path):
+    size = await IpfsStorage(content).size(samples[1].source)
+    assert size is not None
+    prepared = await IpfsStorage(content).prepare(samples[1].source, tmp_path, max_bytes=size.disk)
+    assert prepared.path.read_bytes() == b"content"

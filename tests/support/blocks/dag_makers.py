@@ -66,6 +66,20 @@ class MemoryBlocks:
         return cid
 
 
+def expanding_folder(levels: int, width: int, leaf: int, claim: int) -> tuple[CID, dict[CID, bytes]]:
+    """A folder of `width ** levels` files that are all one block of `leaf` bytes; each of its links claims
+    `claim` bytes. Returns its root and its few blocks."""
+    data = bytes(leaf)
+    root = CID.of(RAW, data)
+    blocks = {root: data}
+    for _ in range(levels):
+        links = [PBLink(root, f"{number:04d}".encode(), claim) for number in range(width)]
+        block = encode_block(links, encode_directory())
+        root = CID.of(DAG_PB, block)
+        blocks[root] = block
+    return root, blocks
+
+
 def blob(size: int, seed: int) -> bytes:
     """The same random bytes for the same seed, drawn in pieces of 1 MiB."""
     generator = random.Random(seed)
