@@ -94,7 +94,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Do what the machine asked for: a broadcast, a message that is not kept, or a step of the component."""
+    """Do what the machine asked for: broadcast, send without the outbox, or begin a step."""
 
     action: Any
 

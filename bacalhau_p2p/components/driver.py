@@ -6,14 +6,12 @@ What is committed when is planned in `commit_plan`; the driver of both component
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
-from bacalhau_p2p.bprotocol.codec import MessageID
-from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import Carrier
 from bacalhau_p2p.bprotocol.messenger import Messenger
@@ -29,25 +27,11 @@ from bacalhau_p2p.components.commit_plan import (
     QueuedEvent,
 )
 from bacalhau_p2p.components.protocol import Broadcast, Machine, MessageReceived, Send, TimePassed
+from bacalhau_p2p.components.store import ComponentStore
 from bacalhau_p2p.errors import StoreFailed
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.runtime.alarm import Alarm
 from bacalhau_p2p.runtime.events import AutoResetEvent
-
-
-class ComponentStore(Protocol):
-    """A component's records, outbox and inbox on disk."""
-
-    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
-        """Write the commit in one transaction, and remove what was `delivered` from the outbox.
-
-        Raises StoreFailed: then nothing of it was written.
-        """
-        ...
-
-    def load_messages(self, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
-        """The outbox and the inbox, without what has expired."""
-        ...
 
 
 class Driver(ABC):

@@ -84,7 +84,7 @@ class ComputeService(Driver):
     async def drain(self, patience: float) -> None:
         """Bid no more, let executions go on for `patience` seconds, and hand the rest back.
 
-        On return every execution has ended or is handed back, durably; its requester is being told.
+        On return every execution has ended or is durably handed back, and its requester is being told.
         """
         self.stop_bidding()
         with trio.move_on_after(patience):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bacalhau_p2p.bprotocol.codec import MessageID
-from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
-from bacalhau_p2p.components.outbox import load_messages, write_messages
+from bacalhau_p2p.components.store import ComponentStore
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
-from bacalhau_p2p.runtime.database import open_database, transaction, write_rows
+from bacalhau_p2p.runtime.database import transaction, write_rows
 
 FORGET_ENDED = 24 * 3600.0
 """Seconds after which an ended execution is deleted. Until then the node's owner can look at it."""
@@ -32,33 +29,20 @@ _ENDED = tuple(str(state) for state in ComputeState if state.terminal)
 _MARKS = ", ".join("?" for _ in _ENDED)
 
 
-class ComputeStore:
-    """For one thread. Raises SettingsError when the file is not ours, StoreFailed."""
+class ComputeStore(ComponentStore):
+    """Holds ComputeExecution records."""
 
     def __init__(self, path: Path) -> None:
-        self.db = open_database(path, _MIGRATIONS)
+        super().__init__(path, _MIGRATIONS)
 
-    def close(self) -> None:
-        self.db.close()
-
-    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
-        """Write the commit in one transaction, and remove what was `delivered` from the outbox.
-
-        Raises StoreFailed: then nothing of it was written.
-        """
+    def _write(self, commit: Commit) -> None:
         executions = [record for record in commit.records if isinstance(record, ComputeExecution)]
-        with transaction(self.db, power_safe=commit.power_safe):
-            write_rows(
-                self.db,
-                "INSERT INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO "
-                "UPDATE SET state = excluded.state, modified = excluded.modified, record = excluded.record",
-                [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
-            )
-            write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
-
-    def load_messages(self, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
-        """The outbox and the inbox, without what has expired."""
-        return load_messages(self.db, now)
+        write_rows(
+            self.db,
+            "INSERT INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO "
+            "UPDATE SET state = excluded.state, modified = excluded.modified, record = excluded.record",
+            [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
+        )
 
     def active(self) -> list[ComputeExecution]:
         """Executions that have not ended, the one that changed longest ago first."""

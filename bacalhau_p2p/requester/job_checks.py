@@ -1,4 +1,4 @@
-"""Checks a job at its submission, with what this node's own adapters can tell about it."""
+"""Checks a job at its submission, with this node's own adapters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class JobChecks:
         self._storage = storage
 
     async def faults(self, spec: JobSpec) -> list[Fault]:
-        """All faults, by their paths in the job. What an adapter cannot tell in time is no fault."""
+        """All faults, by their paths in the job. An adapter that fails or takes too long finds none."""
         found = self._type_faults(spec)
         verifier = self._verifiers.get(spec.verifier.type)
         if verifier is not None:

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacalhau_p2p.bprotocol.codec import MessageID
-from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
-from bacalhau_p2p.components.outbox import load_messages, write_messages
+from bacalhau_p2p.components.store import ComponentStore
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
-from bacalhau_p2p.model.base import JobID, UnixSeconds
+from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
-from bacalhau_p2p.runtime.database import Migration, open_database, transaction, write_rows
+from bacalhau_p2p.runtime.database import Migration, write_rows
 from bacalhau_p2p.runtime.text import printable
 
 
@@ -84,41 +82,28 @@ class SubmissionToken:
     token: str
 
 
-class RequesterStore:
-    """For one thread. Raises SettingsError when the file is not ours, StoreFailed."""
+class RequesterStore(ComponentStore):
+    """Holds Job and Execution records, and the idempotency tokens of jobs."""
 
     def __init__(self, path: Path) -> None:
-        self.db = open_database(path, _MIGRATIONS)
+        super().__init__(path, _MIGRATIONS)
 
-    def close(self) -> None:
-        self.db.close()
-
-    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
-        """Write the commit in one transaction, and remove what was `delivered` from the outbox.
-
-        Raises StoreFailed: then nothing of it was written.
-        """
+    def _write(self, commit: Commit) -> None:
         jobs = [record for record in commit.records if isinstance(record, Job)]
         executions = [record for record in commit.records if isinstance(record, Execution)]
         tokens = {note.job_id: note.token for note in commit.notes if isinstance(note, SubmissionToken)}
-        with transaction(self.db, power_safe=commit.power_safe):
-            write_rows(
-                self.db,
-                "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
-                [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
-            )
-            write_rows(
-                self.db,
-                "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (job_id, id) DO UPDATE SET record = excluded.record",
-                [(e.id, e.job_id, e.created, _json(e)) for e in executions],
-            )
-            write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
-
-    def load_messages(self, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
-        """The outbox and the inbox, without what has expired."""
-        return load_messages(self.db, now)
+        write_rows(
+            self.db,
+            "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+            [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
+        )
+        write_rows(
+            self.db,
+            "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (job_id, id) DO UPDATE SET record = excluded.record",
+            [(e.id, e.job_id, e.created, _json(e)) for e in executions],
+        )
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""

@@ -33,7 +33,7 @@ SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
 ACCEPTED = BidAccepted(job_id="j", execution_id="e")
 SEND = Send(BOB, ACCEPTED, give_up_at=200.0)
 STEP = "begin a step"
-"""An action that rests on records, as any that does not say otherwise."""
+"""An action that rests on records, which is the default."""
 
 
 def compose(to, message, give_up_at):
@@ -56,7 +56,7 @@ def execution(job_id="j", state=ExecutionState.BID_ACCEPTED):
 
 def message(number=1):
     """A message that arrived and must be acknowledged."""
-    return QueuedEvent("came", Arrival(BOB, ACCEPTED, MessageID(bytes([number]) * 16)))
+    return QueuedEvent("received", Arrival(BOB, ACCEPTED, MessageID(bytes([number]) * 16)))
 
 
 def handled(*actions, queued=None):
@@ -169,7 +169,7 @@ def test_a_message_that_is_not_kept_needs_no_commit(planner):
 
 
 def test_an_event_that_came_by_no_acknowledged_message_leaves_no_trace(planner):
-    heartbeat = QueuedEvent("came", Arrival(BOB, Heartbeat(executions=()), None))
+    heartbeat = QueuedEvent("received", Arrival(BOB, Heartbeat(executions=()), None))
     assert planner.plan([handled(queued=heartbeat)], NOW) == []
     assert planner.due is None
 

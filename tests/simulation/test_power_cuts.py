@@ -36,11 +36,11 @@ def careless(level):
 @pytest.mark.parametrize(
     ("mutant", "promise"),
     [
-        (careless("OFF"), "what was told is kept"),
-        (careless("NORMAL"), "what was told is kept"),
-        (mutated("commit without power safety"), "what was told is kept"),
-        (mutated("acknowledge before the commit"), "kept before it is told"),
-        (mutated("send before the commit"), "kept before it is told"),
+        (careless("OFF"), "promises survive"),
+        (careless("NORMAL"), "promises survive"),
+        (mutated("commit without power safety"), "promises survive"),
+        (mutated("acknowledge before the commit"), "committed before it is promised"),
+        (mutated("send before the commit"), "committed before it is promised"),
         (mutated("mark messages as processed before their effects"), "what is acknowledged has its effect"),
     ],
     ids=[

@@ -188,7 +188,7 @@ def test_a_seed_gives_the_same_world_in_every_process():
         "from tests.simulation.worlds.world import World\n"
         "for line in story(World(expand(10)).run()): print(line)"
     )
-    told = {
+    stories = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
@@ -197,7 +197,7 @@ def test_a_seed_gives_the_same_world_in_every_process():
         ).stdout
         for hash_seed in ("1", "2")
     }
-    assert len(told) == 1
+    assert len(stories) == 1
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -227,7 +227,7 @@ def test_a_failing_plan_shrinks_to_what_is_needed():
 
 
 def test_delta_debugging_finds_the_two_that_matter():
-    assert ddmin(list(range(20)), lambda kept: {3, 17} <= set(kept)) == [3, 17]
+    assert ddmin(list(range(20)), lambda items: {3, 17} <= set(items)) == [3, 17]
 
 
 def test_the_story_of_a_failing_world_ends_with_the_broken_promise():

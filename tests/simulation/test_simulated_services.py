@@ -56,20 +56,20 @@ def test_a_broken_part_is_noticed(where, name, broken, promise):
 
 def test_the_command_tells_the_story_of_one_world(capsys):
     assert main(["--services", "--seed", "2"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[-1].endswith("all is well")
-    moved = [line for line in told if " moved " in line]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].endswith("all is well")
+    moved = [line for line in printed if " moved " in line]
     assert {"Running", "Proposed", "Completed"} <= {line.split("state='")[1].split("'")[0] for line in moved}
-    assert sum(" ended " in line for line in told) == JOBS
+    assert sum(" ended " in line for line in printed) == JOBS
 
 
 def test_the_command_reports_on_many_worlds(capsys):
     assert main(["--services", "--runs", "2", "--first-seed", "3", "--processes", "1"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "first seed  3"
-    assert told[1].startswith("runs        2 in ")
-    assert sum(int(count) for count in re.findall(r"\b(?:Completed|Failed) (\d+)", told[3])) == 2 * JOBS
-    assert told[-1] == "violations  0"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "first seed  3"
+    assert printed[1].startswith("runs        2 in ")
+    assert sum(int(count) for count in re.findall(r"\b(?:Completed|Failed) (\d+)", printed[3])) == 2 * JOBS
+    assert printed[-1] == "violations  0"
 
 
 def test_the_command_says_which_world_broke_which_promise(capsys):

@@ -32,7 +32,7 @@ CALM_OVERHEAD = 1.0
 
 
 class Submission(Protocol):
-    """What a user wants, and has been told."""
+    """What a user wants, and was answered."""
 
     @property
     def plan(self) -> JobPlan: ...
@@ -102,14 +102,18 @@ class Ending:
         return True
 
     def _check_outboxes(self, node: SimulatedNode, running: RunningNode) -> None:
-        """No message is kept beyond its time."""
+        """No message stays in an outbox after it has expired."""
         process, now = running.process, self._timeline.now
         if now - process.began < SLACK or now < process.busy_until:
             return
         for store in node.disk.stores:
             for message in store.outbox.values():
                 overdue = process.clock() > message.give_up_at + SLACK
-                require(not overdue, "give up", f"{node.peer} never gives up {message.envelope.message.kind}")
+                require(
+                    not overdue,
+                    "give up",
+                    f"{node.peer} never drops the expired {message.envelope.message.kind}",
+                )
 
     def _check_waiting(self, node: SimulatedNode, running: RunningNode) -> None:
         """Long after healing, when all nodes are up that ever will be: no execution is waited for in vain."""
@@ -134,8 +138,8 @@ class Ending:
         lost_by = last_sign + LOST_AFTER_SURVIVING + CHECK_INTERVAL
         late = self._nodes[execution.node_id].gone and self._timeline.now > lost_by
         require(not late, "silence", f"{execution.id} is {execution.state}, and its node left long ago")
-        told = max(execution.modified, entry.reconciled_at.get(execution.id, 0.0))
-        silent = running.process.clock() - told > RECONCILE_INTERVAL + CHECK_INTERVAL
+        asked_at = max(execution.modified, entry.reconciled_at.get(execution.id, 0.0))
+        silent = running.process.clock() - asked_at > RECONCILE_INTERVAL + CHECK_INTERVAL
         require(not silent, "reconcile", f"{execution.node_id} was not asked about {execution.id} for long")
 
     # --- at the end -------------------------------------------------------------------------------
@@ -150,7 +154,7 @@ class Ending:
         for store in node.disk.stores:
             for message in store.outbox.values():
                 if message.to in self._nodes and not self._nodes[message.to].gone:
-                    yield f"{node.peer} still says {message.envelope.message.kind} to {message.to}"
+                    yield f"{node.peer} still sends {message.envelope.message.kind} to {message.to}"
         if node.running.compute is not None:
             machine = node.running.compute.machine
             assert isinstance(machine, ComputeMachine)
@@ -177,7 +181,7 @@ class Ending:
             self._check_calm()
 
     def _jobs(self) -> Iterator[Job]:
-        """As the users were told of them, at the end of a world in which no requester leaves."""
+        """The jobs of all users, in a world in which no requester leaves for good."""
         for submission in self._submissions:
             assert submission.answer is not None
             store = self._nodes[PeerID(submission.plan.requester)].disk.requester_store

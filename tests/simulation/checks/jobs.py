@@ -72,7 +72,7 @@ class JobChecks:
         filling = [e for e in executions.values() if e.state in ACTIVE or e.state == S.COMPLETED]
         require(len(filling) <= job.spec.count, "count", f"{job.id}: {len(filling)} executions at one time")
         nodes = [e.node_id for e in filling]
-        require(len(set(nodes)) == len(nodes), "one say", f"{job.id}: two executions on one node")
+        require(len(set(nodes)) == len(nodes), "one per node", f"{job.id}: two executions on one node")
         _check_attempts(job, executions.values())
         if job.state.terminal:
             self.ended.setdefault(job.id, self._timeline.now)

@@ -17,7 +17,7 @@ from tests.simulation.nodes.store import SimulatedStore
 from tests.simulation.nodes.timeline import Timeline
 
 STRANGER = PeerID("stranger")
-"""A peer that knows every id and may say anything about it, but only under its own name."""
+"""A peer that knows every id and sends any message about it, but only under its own name."""
 
 
 class MessageChecks:
@@ -60,7 +60,7 @@ class MessageChecks:
                 )
 
     def dispatching(self, store: SimulatedStore, envelope: Envelope) -> None:
-        require(envelope.id in store.outbox, "outbox", f"{envelope.message.kind} is sent and not kept")
+        require(envelope.id in store.outbox, "outbox", f"{envelope.message.kind} is sent before its commit")
 
     def acknowledged(self, peer: PeerID, author: PeerID, ids: Iterable[bytes]) -> None:
         """Whoever acknowledges a message has committed its effect."""
@@ -74,7 +74,9 @@ class MessageChecks:
             outboxes = [store.outbox for store in self._nodes[peer].disk.stores]
             sent = next((outbox[message_id] for outbox in outboxes if message_id in outbox), None)
             what = sent.envelope.message.kind if sent else "a message"
-            raise Violation("acknowledgement", f"{author} acknowledged {what} of {peer} and has not kept it")
+            raise Violation(
+                "acknowledgement", f"{author} acknowledged {what} of {peer} before it committed the effect"
+            )
 
     def stopped(self, node: SimulatedNode) -> None:
         stores = node.disk.stores

@@ -127,13 +127,13 @@ class Component:
         before = steps[number - 1] if number > 0 else None
         step = steps[number] if number < len(steps) else None
         commits = [each for each in steps[:number] if isinstance(each, Commit)]
-        settles = bool(commits) and commits[-1].power_safe
-        if settles and before is commits[-1]:
-            self._process.crash_point("before settling")
+        acknowledges = bool(commits) and commits[-1].power_safe
+        if acknowledges and before is commits[-1]:
+            self._process.crash_point("before acknowledging")
         if isinstance(step, Acknowledge | Confirm):
             return
-        if settles and isinstance(before, Commit | Acknowledge | Confirm):
-            self._process.crash_point("after settling")
+        if acknowledges and isinstance(before, Commit | Acknowledge | Confirm):
+            self._process.crash_point("after acknowledging")
         effects = [each for each in steps[:number] if isinstance(each, Dispatch | Perform)]
         if isinstance(step, Dispatch | Perform) and len(effects) == 1:
             self._process.crash_point("amid effects")

@@ -205,7 +205,7 @@ class RunningNode:
             if component is not None:
                 component.clean_up()
 
-    # --- what this node knows of others, and says of itself -------------------------------------
+    # --- node infos -----------------------------------------------------------------------------
 
     def _expire_known_nodes(self) -> None:
         for peer in self._known_nodes.expire(self.process.clock()):

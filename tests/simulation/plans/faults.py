@@ -44,8 +44,8 @@ POINTS: tuple[Point, ...] = (
     "before commit",
     "after commit",
     "amid effects",
-    "before settling",
-    "after settling",
+    "before acknowledging",
+    "after acknowledging",
 )
 
 

@@ -7,7 +7,9 @@ from typing import Literal
 
 Step = Literal["inspect", "prepare", "run", "publish", "verify"]
 StepOutcome = Literal["retryable", "permanent", "hang", "wrong"]
-Point = Literal["before commit", "after commit", "amid effects", "before settling", "after settling"]
+Point = Literal[
+    "before commit", "after commit", "amid effects", "before acknowledging", "after acknowledging"
+]
 
 DATA = "data"
 """The type of every input source."""

@@ -125,7 +125,7 @@ def _check(history: NodeHistory, path: Path, place: int) -> int:
         floor = history.relied_on(place)
         if number < floor:
             gone = [str(p) for p, f in history.floors.items() if number < f <= floor and not p.kept_in(state)]
-            raise Violation("what was told is kept", f"{history.node} has lost {gone[:3]}")
+            raise Violation("promises survive", f"{history.node} has lost {gone[:3]}")
         store.load_messages(now=0.0)
         if isinstance(store, RequesterStore):
             for job in store.jobs(limit=100).jobs:

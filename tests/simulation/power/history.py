@@ -45,7 +45,7 @@ class NodeHistory:
     def _add(self, promise: Promise, place: int) -> None:
         floor = next((n for n, state in enumerate(self.states) if promise.kept_in(state)), None)
         if floor is None:
-            raise Violation("kept before it is told", f"{self.node} has not kept {promise}")
+            raise Violation("committed before it is promised", f"{self.node} has not committed {promise}")
         self.floors[promise] = floor
         self._promise_places.append(place)
         self._promise_floors.append(max(floor, *self._promise_floors[-1:], 0))

@@ -145,7 +145,9 @@ class SmallNetwork:
             for name in _COUNTS:
                 job_id = await self.submit(requester, name)
                 require(
-                    answered.get(name, job_id) == job_id, "an answered submission is kept", f"{name} was lost"
+                    answered.get(name, job_id) == job_id,
+                    "an answered submission survives",
+                    f"{name} was lost",
                 )
                 ending = await self.ending(requester, job_id)
                 fine = {JobState.COMPLETED, JobState.STOPPED} if name == CANCELLED else {JobState.COMPLETED}
@@ -163,16 +165,16 @@ class SmallNetwork:
         left = []
         for name, node in nodes.items():
             if node.messenger.in_flight:
-                left.append(f"{name} has {node.messenger.in_flight} messages under way")
+                left.append(f"{name} has {node.messenger.in_flight} messages in flight")
             if node._compute is not None and node._compute.machine.capacity.reserved != Resources():
-                left.append(f"{name} holds room")
+                left.append(f"{name} holds a reservation")
             if any((self._folder / name / "executions").glob("*")):
-                left.append(f"{name} keeps folders")
+                left.append(f"{name} has folders left")
         return left
 
 
 class _Sleeper(NoopExecutor):
-    """Takes as long as the job says."""
+    """Runs take the time that the job asks for."""
 
     async def run(self, request: RunRequest) -> RunOutput:
         await trio.sleep(float(request.environment["SECONDS"]))

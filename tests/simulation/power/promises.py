@@ -1,4 +1,4 @@
-"""What a node tells others, and what must be on its disk from then on."""
+"""What a node promises to others, and what must be on its disk from then on."""
 
 from __future__ import annotations
 

@@ -81,14 +81,14 @@ class Nodes:
         left = [f"{name} is down" for name in NAMES if name not in self.running]
         for name, node in self.running.items():
             if node.messenger.in_flight:
-                left.append(f"{name} has {node.messenger.in_flight} messages under way")
+                left.append(f"{name} has {node.messenger.in_flight} messages in flight")
             if node._compute is not None:
                 if node._compute.machine.capacity.reserved != Resources():
-                    left.append(f"{name} holds room")
+                    left.append(f"{name} holds a reservation")
                 if node._compute.machine.active:
-                    left.append(f"{name} works")
+                    left.append(f"{name} has active executions")
                 if any((node.settings.data_dir / "executions").iterdir()):
-                    left.append(f"{name} keeps folders")
+                    left.append(f"{name} has folders left")
         return left
 
     async def _run(self, name: str) -> None:

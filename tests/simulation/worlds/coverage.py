@@ -49,12 +49,12 @@ def every_row() -> list[str]:
 
 
 def every_state() -> list[str]:
-    """The names of all states that are ever kept, as the watch counts them."""
+    """The names of all states that are committed, as the watch counts them."""
     # Bids are not stored: one that a crash forgets is made again.
-    kept = [state for state in ExecutionState if state is not ExecutionState.BID_RECEIVED]
+    committed = [state for state in ExecutionState if state is not ExecutionState.BID_RECEIVED]
     return [
         *(f"job {state}" for state in JobState),
-        *(f"execution {state}" for state in kept),
+        *(f"execution {state}" for state in committed),
         *(f"compute {state}" for state in ComputeState if state is not ComputeState.BID),
     ]
 

@@ -54,5 +54,5 @@ def _plan_of(plan: Plan, items: list[Item]) -> Plan | None:
         return None
     if plan.mild and not any(node.compute for node in nodes):
         return None
-    kept = tuple(fault for fault in faults if getattr(fault, "node", None) in (names | {None}))
-    return replace(plan, nodes=nodes, jobs=jobs, faults=kept)
+    left = tuple(fault for fault in faults if getattr(fault, "node", None) in (names | {None}))
+    return replace(plan, nodes=nodes, jobs=jobs, faults=left)

@@ -15,7 +15,7 @@ from bacalhau_p2p.requester import events as rv
 from tests.simulation.plans.plan import StepFault
 from tests.simulation.worlds.world import START, Outcome
 
-_UNTOLD = (rv.NodeInfoReceived, TimePassed, say.NodeInfoPublished)
+_LEFT_OUT = (rv.NodeInfoReceived, TimePassed, say.NodeInfoPublished)
 """Too frequent to be part of a story."""
 
 
@@ -23,13 +23,13 @@ def story(outcome: Outcome, job: str | None = None) -> Iterator[str]:
     """Line by line. With `job`: only what concerns this job, and starts and stops of nodes."""
     yield str(outcome.plan)
     executions = _executions_of(outcome, job)
-    told: dict[str, str | None] = {}
+    last_heartbeats: dict[str, str | None] = {}
     for note in outcome.notes:
         when, who, what, _, about = note
         words = _words(about)
-        if isinstance(about, _UNTOLD) or ("heartbeat" in words and words == told.get(who)):
+        if isinstance(about, _LEFT_OUT) or ("heartbeat" in words and words == last_heartbeats.get(who)):
             continue
-        told[who] = words if "heartbeat" in words else told.get(who)
+        last_heartbeats[who] = words if "heartbeat" in words else last_heartbeats.get(who)
         subjects = _subjects(about)
         if job is None or not subjects or any(s in executions or _is_of(s, job) for s in subjects):
             yield f"{when - START:9.3f}  {who:<5} {what:<10} {words}"
