@@ -131,7 +131,7 @@ async def test_a_small_archive_that_unpacks_to_too_much_is_refused():
 
 
 def test_the_parameters_are_checked_without_decoding_the_data(monkeypatch):
-    for decoder in ("b64decode", "unquote_to_bytes", "gzip", "tarfile"):
+    for decoder in ("b64decode", "unquote_to_bytes", "read_archive"):
         monkeypatch.setattr(f"bacalhau_p2p.storage.inline.{decoder}", None)
     assert InlineStorage().faults(BOMB) == []
 
