@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -14,8 +15,8 @@ from trio.abc import HalfCloseableStream
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.ipfs.dht.limits import ANSWER_TIMEOUT, IDLE_TIMEOUT, SLOT_TIMEOUT, STREAMS_PER_PEER
 from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
-from bacalhau_p2p.ipfs.dht.routing_table import RoutingTable
-from bacalhau_p2p.ipfs.dht.wire import Contact, Message, read_message, usable
+from bacalhau_p2p.ipfs.dht.routing_table import RoutingTable, SortedContacts
+from bacalhau_p2p.ipfs.dht.wire import Contact, Message, read_message
 from bacalhau_p2p.ipfs.exchange.interface import OpenStream
 from bacalhau_p2p.model.base import PeerID
 
@@ -23,6 +24,10 @@ UNRESPONSIVE_BACKOFF = 120.0
 """Seconds until a node that did not answer is asked again."""
 MAX_UNRESPONSIVE = 10_000
 """Unresponsive nodes that are remembered; with more, all are forgotten."""
+MAX_ALWAYS_CURRENT = 200
+"""Nodes up to which every question sees what the peer store has just learned."""
+REFRESH_INTERVAL_PER_NODE = 0.001
+"""Seconds for each known node, beyond that number, until the peer store is read again."""
 
 _T = TypeVar("_T")
 
@@ -47,18 +52,25 @@ class DhtClient:
         self._clock = clock
         self._counters = counters
         self._routing_table = RoutingTable(own)
+        self._contacts = SortedContacts()
+        self._refresh_at = -inf
         self._slots: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
         self._unresponsive: dict[PeerID, float] = {}
 
-    def contacts(self) -> list[Contact]:
+    def contacts(self) -> SortedContacts:
         """All known nodes but this one, without those that recently failed to answer."""
         now = self._clock()
-        known = {contact.peer: contact for contact in self._routing_table.contacts()}
-        for contact in usable(self._peerstore.bootstrap()):
-            if self._unresponsive.get(contact.peer, 0) <= now:
-                known[contact.peer] = contact
-        known.pop(self.own, None)
-        return list(known.values())
+        if now >= self._refresh_at:
+            bootstrap = [
+                contact
+                for contact in self._peerstore.bootstrap()
+                if self._unresponsive.get(contact.peer, 0) <= now
+            ]
+            self._contacts = SortedContacts((*self._routing_table.contacts(), *bootstrap))
+            self._contacts.remove(self.own)
+            known = len(self._contacts)
+            self._refresh_at = now + known * REFRESH_INTERVAL_PER_NODE if known > MAX_ALWAYS_CURRENT else now
+        return self._contacts
 
     async def ask(self, contact: Contact, request: Message) -> Message | None:
         """The answer of a node; None when there is none."""
@@ -128,11 +140,14 @@ class DhtClient:
             self._failed(contact.peer)
             return None
         self._routing_table.add(contact)
+        if contact.peer != self.own:
+            self._contacts.add(contact)
         return result
 
     def _failed(self, peer: PeerID) -> None:
         self._counters["unresponsive_nodes"] += 1
         self._routing_table.remove(peer)
+        self._contacts.remove(peer)
         if len(self._unresponsive) > MAX_UNRESPONSIVE:
             self._unresponsive.clear()
         self._unresponsive[peer] = self._clock() + UNRESPONSIVE_BACKOFF

@@ -31,7 +31,7 @@ class Lookup:
         self._request = request
         self._on_answer = on_answer
         self._candidates = {
-            contact.peer: contact for contact in nearest(request.key, client.contacts(), BUCKET_SIZE)
+            contact.peer: contact for contact in client.contacts().nearest(request.key, BUCKET_SIZE)
         }
         self._asked: set[PeerID] = set()
         self._answered: list[Contact] = []

@@ -10,7 +10,7 @@ import trio
 
 from bacalhau_p2p.ipfs.dht.client import DhtClient
 from bacalhau_p2p.ipfs.dht.lookup import Lookup
-from bacalhau_p2p.ipfs.dht.routing_table import BUCKET_SIZE, nearest
+from bacalhau_p2p.ipfs.dht.routing_table import BUCKET_SIZE, SortedContacts
 from bacalhau_p2p.ipfs.dht.wire import Contact, Message, MessageType, key_of
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
@@ -149,7 +149,7 @@ class Reprovider:
         """The nodes to send announcements to, each with its keys."""
         targets: dict[PeerID, tuple[Contact, list[bytes]]] = {}
         known, connected = self._client.contacts(), self._connected()
-        candidates = [contact for contact in known if contact.peer in connected]
+        candidates = SortedContacts(contact for contact in known if contact.peer in connected)
         if len(known) > BUCKET_SIZE or not candidates:  # in a small network a lookup asks every node anyway
             candidates = known
         for key in keys:
@@ -157,7 +157,7 @@ class Reprovider:
                 request = Message(type=MessageType.FIND_NODE, key=key)
                 closest = await Lookup(self._client, request).run()
             else:
-                closest = nearest(key, candidates, REPLICATION)
+                closest = candidates.nearest(key, REPLICATION)
             for contact in closest[:REPLICATION]:
                 targets.setdefault(contact.peer, (contact, []))[1].append(key)
             await trio.lowlevel.checkpoint()

@@ -18,7 +18,7 @@ from bacalhau_p2p.ipfs.dht.limits import (
     WAITING_STREAMS_PER_PEER,
 )
 from bacalhau_p2p.ipfs.dht.provider_store import ProviderStore
-from bacalhau_p2p.ipfs.dht.routing_table import BUCKET_SIZE, nearest
+from bacalhau_p2p.ipfs.dht.routing_table import BUCKET_SIZE
 from bacalhau_p2p.ipfs.dht.wire import Contact, Message, MessageType, read_message
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.rate_limit import RateLimits
@@ -98,8 +98,8 @@ class DhtServer:
             providers = tuple(self.records.get(key, self._clock()))
             if self._provides(key):
                 providers = (self._own_contact(), *providers)
-        others = [contact for contact in self._client.contacts() if contact.peer != peer]
-        closer = tuple(nearest(key, others, BUCKET_SIZE))
+        closest = self._client.contacts().nearest(key, BUCKET_SIZE + 1)
+        closer = tuple(contact for contact in closest if contact.peer != peer)[:BUCKET_SIZE]
         return Message(type=kind, key=key, closer=closer, providers=providers)
 
     def _add_providers(self, peer: PeerID, request: Message) -> None:

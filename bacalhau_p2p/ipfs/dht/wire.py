@@ -6,7 +6,6 @@ decoded within bounds, and parts that cannot be used are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -161,8 +160,3 @@ def peer_key(peer: PeerID) -> bytes | None:
         return base58.b58decode(peer)
     except ValueError:
         return None
-
-
-def usable(contacts: Iterable[Contact]) -> list[Contact]:
-    """The contacts whose peer id can be encoded in a message."""
-    return [contact for contact in contacts if peer_key(contact.peer)]

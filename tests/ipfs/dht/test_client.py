@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import trio
 
+from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.ipfs.dht.client import MAX_ALWAYS_CURRENT, REFRESH_INTERVAL_PER_NODE, DhtClient
 from bacalhau_p2p.ipfs.dht.limits import ANSWER_TIMEOUT, STREAMS_PER_PEER
+from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
+from bacalhau_p2p.ipfs.dht.wire import Contact, Message, MessageType
 from bacalhau_p2p.model.base import PeerID
-from tests.support.networks.dht_net import PROTOCOL, cid, opened, until
+from tests.support.networks.dht_net import PROTOCOL, cid, identity, opened, until
 
 
 async def silent(peer, stream):
@@ -58,3 +64,57 @@ async def test_an_unresponsive_node_delays_one_lookup_and_is_left_out_of_the_nex
         began = trio.current_time()
         assert await net.find(0, cid(2)) == (set(), "DHT lookup (1 node)")
         assert trio.current_time() == began
+
+
+class CountingPeerstore:
+    """Knows many nodes, and counts how often it is read."""
+
+    def __init__(self, nodes: int) -> None:
+        self.known = [Contact(identity(number).peer_id) for number in range(1, nodes + 1)]
+        self.reads = 0
+        self.now = 0.0
+
+    def client(self) -> DhtClient:
+        def bootstrap() -> list[Contact]:
+            self.reads += 1
+            return self.known
+
+        async def unreachable(peer, protocol):
+            raise PeerUnreachable("nobody is there")
+
+        peerstore = Peerstore(
+            bootstrap=bootstrap, add_addresses=lambda peer, addresses: None, own_addresses=tuple
+        )
+        own = identity(0).peer_id
+        return DhtClient(own, PROTOCOL, unreachable, peerstore, lambda: self.now, Counter())
+
+
+def test_the_nodes_of_a_large_network_are_not_sorted_again_for_each_question():
+    peerstore = CountingPeerstore(MAX_ALWAYS_CURRENT + 1)
+    client = peerstore.client()
+    for _ in range(50):
+        assert len(client.contacts()) == MAX_ALWAYS_CURRENT + 1
+    assert peerstore.reads == 1
+    peerstore.known.pop()
+    peerstore.now = MAX_ALWAYS_CURRENT * REFRESH_INTERVAL_PER_NODE
+    assert len(client.contacts()) == MAX_ALWAYS_CURRENT + 1
+    peerstore.now += 2 * REFRESH_INTERVAL_PER_NODE
+    assert len(client.contacts()) == MAX_ALWAYS_CURRENT
+
+
+def test_what_a_small_network_learns_is_used_at_once():
+    peerstore = CountingPeerstore(2)
+    client = peerstore.client()
+    assert [contact.peer for contact in client.contacts()] == [contact.peer for contact in peerstore.known]
+    peerstore.known.append(Contact(identity(0).peer_id))
+    peerstore.known.append(Contact(identity(3).peer_id))
+    assert len(client.contacts()) == 3
+
+
+async def test_a_node_that_fails_is_left_out_at_once_in_a_large_network_too():
+    peerstore = CountingPeerstore(MAX_ALWAYS_CURRENT + 1)
+    client = peerstore.client()
+    failing = next(iter(client.contacts()))
+    assert await client.ask(failing, Message(type=MessageType.PING)) is None
+    assert failing not in list(client.contacts())
+    assert peerstore.reads == 1

@@ -1,7 +1,15 @@
 from __future__ import annotations
 
-from bacalhau_p2p.ipfs.dht.routing_table import BUCKET_SIZE, RoutingTable, nearest, position
+from bacalhau_p2p.ipfs.dht.routing_table import (
+    BUCKET_SIZE,
+    RoutingTable,
+    SortedContacts,
+    nearest,
+    peer_position,
+    position,
+)
 from bacalhau_p2p.ipfs.dht.wire import Contact, peer_key
+from bacalhau_p2p.model.base import PeerID
 from tests.support.networks.dht_net import identity
 
 
@@ -18,6 +26,34 @@ def test_the_nearest_contacts_are_those_at_the_smallest_distance():
     found = nearest(b"key", contacts, 10)
     distances = sorted(distance(each, b"key") for each in contacts)
     assert [distance(each, b"key") for each in found] == distances[:10]
+
+
+def test_sorted_contacts_find_the_same_nearest_as_a_comparison_with_all():
+    contacts = [contact(number) for number in range(300)]
+    in_order = SortedContacts(contacts[:200])
+    for each in contacts[200:]:
+        in_order.add(each)
+    for each in contacts[:100]:
+        in_order.remove(each.peer)
+    assert len(in_order) == len(list(in_order)) == 200
+    for number in range(50):
+        key = bytes((number,))
+        for count in (1, 3, BUCKET_SIZE, 200, 500):
+            assert in_order.nearest(key, count) == nearest(key, contacts[100:], count)
+    assert SortedContacts().nearest(b"key", 5) == []
+
+
+def test_sorted_contacts_have_each_node_once_and_none_without_a_peer_id():
+    old, new = contact(1), Contact(contact(1).peer, ("/memory/1",))
+    malformed = Contact(PeerID("0OIl"))
+    assert peer_position(malformed.peer) is None
+    sorted_contacts = SortedContacts((old, malformed, new))
+    sorted_contacts.add(malformed)
+    sorted_contacts.remove(malformed.peer)
+    sorted_contacts.remove(contact(2).peer)
+    assert list(sorted_contacts) == [new]
+    sorted_contacts.add(old)
+    assert sorted_contacts.nearest(b"key", 5) == [old]
 
 
 def test_a_full_bucket_keeps_its_old_nodes_until_they_fail():
