@@ -108,10 +108,8 @@ Compose = Callable[[PeerID, Message, UnixSeconds], OutboxMessage]
 class CommitPlanner:
     """Plans tick after tick, and remembers what still waits for a commit."""
 
-    def __init__(self, compose: Compose, *, power_safe: bool = True) -> None:
-        """Not `power_safe`: no commit waits for the disk, and a power cut may undo what was promised."""
+    def __init__(self, compose: Compose) -> None:
         self._compose = compose
-        self._power_safe = power_safe
         self._events: list[QueuedEvent] = []
         self._records: dict[Hashable, Model] = {}
         self.due: UnixSeconds | None = None
@@ -169,7 +167,6 @@ class CommitPlanner:
                 outbox=tuple(outbox),
                 processed=tuple(ProcessedMessage(a.author, a.id, now) for a in arrivals if a.id is not None),
                 notes=tuple(each.note for each in events if each.note is not None),
-                power_safe=self._power_safe,
             ),
             *(Acknowledge(arrival) for arrival in arrivals),
             *(Confirm(each) for each in events if each.confirm is not None),

@@ -44,14 +44,12 @@ class Driver(ABC):
         messenger: Messenger,
         *,
         clock: Callable[[], UnixSeconds],
-        power_safe: bool = True,
     ) -> None:
-        """Not `power_safe`: no commit waits for the disk, and a power cut may undo what was promised."""
         self._machine = machine
         self._store = store
         self._messenger = messenger
         self._clock = clock
-        self._planner = CommitPlanner(messenger.compose, power_safe=power_safe)
+        self._planner = CommitPlanner(messenger.compose)
         self._queue: list[QueuedEvent] = []
         self._wake = AutoResetEvent()
         self._alarm = Alarm()

@@ -17,9 +17,11 @@ from bacalhau_p2p.runtime.database import Migration, open_database, transaction
 class ComponentStore(ABC):
     """For one thread. Raises SettingsError when the file is not ours, StoreFailed."""
 
-    def __init__(self, path: Path, migrations: Sequence[Migration]) -> None:
-        """The tables of the outbox and inbox are part of the migrations."""
+    def __init__(self, path: Path, migrations: Sequence[Migration], *, power_safe: bool) -> None:
+        """The migrations contain the tables of the outbox and inbox. Without `power_safe` no commit waits for
+        the disk, and a power cut may undo what was promised."""
         self.db = open_database(path, migrations)
+        self._power_safe = power_safe
 
     def close(self) -> None:
         self.db.close()
@@ -29,7 +31,7 @@ class ComponentStore(ABC):
 
         Raises StoreFailed: then nothing of it was written.
         """
-        with transaction(self.db, power_safe=commit.power_safe):
+        with transaction(self.db, power_safe=commit.power_safe and self._power_safe):
             self._write(commit)
             write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
 

@@ -46,10 +46,9 @@ class ComputeService(Driver):
         learn_addresses: Callable[[PeerID, tuple[str, ...]], None],
         changed: Callable[[], None],
         clock: Callable[[], UnixSeconds],
-        power_safe: bool = True,
     ) -> None:
         """`changed` is called when the capacity that is free has changed."""
-        super().__init__(machine, store, messenger, clock=clock, power_safe=power_safe)
+        super().__init__(machine, store, messenger, clock=clock)
         self._machine: ComputeMachine = machine
         self._store: ComputeStore = store
         self._runner = runner

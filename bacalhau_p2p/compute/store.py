@@ -32,8 +32,8 @@ _MARKS = ", ".join("?" for _ in _ENDED)
 class ComputeStore(ComponentStore):
     """Holds ComputeExecution records."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _MIGRATIONS)
+    def __init__(self, path: Path, *, power_safe: bool = True) -> None:
+        super().__init__(path, _MIGRATIONS, power_safe=power_safe)
 
     def _write(self, commit: Commit) -> None:
         executions = [record for record in commit.records if isinstance(record, ComputeExecution)]

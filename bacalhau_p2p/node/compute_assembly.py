@@ -74,7 +74,7 @@ async def open_compute(
         )
         for executor in adapters.executors.values():
             stack.push_async_callback(executor.aclose)
-        store = ComputeStore(settings.data_dir / "compute.db")
+        store = ComputeStore(settings.data_dir / "compute.db", power_safe=settings.power_safe)
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
         service = _service(settings, networking, content, adapters, store, offers, rng)
@@ -128,7 +128,6 @@ def _service(
         learn_addresses=learn_addresses,
         changed=networking.info_exchange.publish_soon,
         clock=networking.clock,
-        power_safe=settings.power_safe,
     )
 
 

@@ -43,7 +43,7 @@ def open_requester(
             lost_after_surviving=settings.lost_after_surviving,
         )
     )
-    store = RequesterStore(settings.data_dir / "requester.db")
+    store = RequesterStore(settings.data_dir / "requester.db", power_safe=settings.power_safe)
     try:
         yield RequesterService(
             machine,
@@ -52,7 +52,6 @@ def open_requester(
             verifiers=verifiers,
             checks=JobChecks(KnownTypes(networking.known_nodes, verifiers).faults, verifiers, storage),
             clock=networking.clock,
-            power_safe=settings.power_safe,
             new_job_id=lambda: JobID(random_uuid(rng)),
             resource_shortage=lambda: shortage(0),
         )

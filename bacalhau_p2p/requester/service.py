@@ -43,12 +43,11 @@ class RequesterService(Driver):
         verifiers: Mapping[str, Verifier],
         checks: JobChecks,
         clock: Callable[[], UnixSeconds],
-        power_safe: bool = True,
         new_job_id: Callable[[], JobID],
         resource_shortage: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`resource_shortage` says why this node takes no jobs now, or None."""
-        super().__init__(machine, store, messenger, clock=clock, power_safe=power_safe)
+        super().__init__(machine, store, messenger, clock=clock)
         self._machine: RequesterMachine = machine
         self._store: RequesterStore = store
         self._verifiers = verifiers

@@ -85,8 +85,8 @@ class SubmissionToken:
 class RequesterStore(ComponentStore):
     """Holds Job and Execution records, and the idempotency tokens of jobs."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _MIGRATIONS)
+    def __init__(self, path: Path, *, power_safe: bool = True) -> None:
+        super().__init__(path, _MIGRATIONS, power_safe=power_safe)
 
     def _write(self, commit: Commit) -> None:
         jobs = [record for record in commit.records if isinstance(record, Job)]

@@ -197,12 +197,6 @@ def test_what_was_discarded_is_never_committed(planner):
     assert planner.due is None
 
 
-def test_no_commit_waits_for_the_disk_where_the_owner_does_not_want_it():
-    planner = CommitPlanner(compose, power_safe=False)
-    commit, *_ = planner.plan([handled(SEND)], NOW)
-    assert not commit.power_safe
-
-
 @pytest.mark.parametrize("cause", list(itertools.permutations([Store(job()), SEND, STEP])))
 def test_nothing_happens_before_the_commit_whatever_the_order_of_actions(planner, cause):
     commit, *rest = planner.plan([handled(*cause)], NOW)

@@ -28,8 +28,8 @@ BOTH = Commit(records=("record",), outbox=(SENT,), processed=(RECEIVED,))
 class Notes(ComponentStore):
     """Its records are texts."""
 
-    def __init__(self, path):
-        super().__init__(path, ["CREATE TABLE record (text TEXT)", SCHEMA])
+    def __init__(self, path, *, power_safe=True):
+        super().__init__(path, ["CREATE TABLE record (text TEXT)", SCHEMA], power_safe=power_safe)
 
     def _write(self, commit):
         for record in commit.records:
@@ -67,7 +67,12 @@ def test_a_commit_that_does_not_fit_writes_nothing(store):
     assert store.contents == ([], [], [])
 
 
-@pytest.mark.parametrize(("power_safe", "level"), [(True, 2), (False, 1)])
-def test_a_power_safe_commit_waits_for_the_disk(store, power_safe, level):
-    store.commit(Commit(power_safe=power_safe), delivered=())
-    assert store.db.execute("PRAGMA synchronous").fetchone() == (level,)
+@pytest.mark.parametrize(
+    ("commit_is", "store_is", "level"), [(True, True, 2), (False, True, 1), (True, False, 1)]
+)
+def test_a_power_safe_commit_waits_for_the_disk_if_the_store_is_power_safe(
+    tmp_path, commit_is, store_is, level
+):
+    with closing(Notes(tmp_path / "x.db", power_safe=store_is)) as store:
+        store.commit(Commit(power_safe=commit_is), delivered=())
+        assert store.db.execute("PRAGMA synchronous").fetchone() == (level,)
