@@ -1,8 +1,8 @@
 """Connections to the API: how many there may be, and how long each may be silent.
 
 Whoever can reach the port can connect, also without a token. So connections are limited by address and in
-all; beyond, one that has no request under way makes room. `hypercorn.trio.serve` has no place for that: it
-accepts by itself. Here its connection handler gets streams that were counted.
+all; beyond, the one that has kept us waiting longest makes room. `hypercorn.trio.serve` has no place for
+that: it accepts by itself. Here its connection handler gets streams that were counted.
 """
 
 from __future__ import annotations
@@ -49,17 +49,47 @@ Client = tuple[str, int]
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """One connection, with the number of requests that it has under way."""
+    """One connection. Either we wait for its client (for a request, a body, or to take a response), or the
+    client waits for us."""
 
     client: Client
     origin: str | None
     """The network that its address is counted under; None for this machine."""
     stream: trio.SocketStream
-    requests: int = 0
+    waiting_since: float
+    """When we last began to wait for the client."""
+    working: int = 0
+    """Requests for which the client waits for us."""
+
+    @contextmanager
+    def client_waits(self) -> Iterator[None]:
+        """For the length of the block the client waits for us."""
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
+
+    @contextmanager
+    def we_wait(self) -> Iterator[None]:
+        """For the length of the block, within `client_waits`, we wait for the client."""
+        self._end()
+        try:
+            yield
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.working += 1
+
+    def _end(self) -> None:
+        self.working -= 1
+        if not self.working:
+            self.waiting_since = trio.current_time()
 
 
 class ConnectionTable:
-    """The connections to the API, oldest first."""
+    """The connections to the API."""
 
     def __init__(self, most: int, counters: Counter[str]) -> None:
         self._most = most
@@ -74,7 +104,7 @@ class ConnectionTable:
     def counted(self, stream: trio.SocketStream) -> Iterator[bool]:
         """Count a connection for the length of the block; False when it must be refused."""
         client = cast("Client", tuple(stream.socket.getpeername()[:2]))
-        connection = Connection(client, _origin(client[0]), stream)
+        connection = Connection(client, _origin(client[0]), stream, trio.current_time())
         if not self._make_room(connection.origin):
             self._counters["api_connections_refused"] += 1
             yield False
@@ -86,18 +116,9 @@ class ConnectionTable:
         finally:
             self._remove(connection)
 
-    @contextmanager
-    def requesting(self, client: Client | None) -> Iterator[None]:
-        """Keep the connection of a client for the length of the block: it has a request under way."""
-        connection = None if client is None else self._connections.get(client)
-        if connection is None:
-            yield
-            return
-        connection.requests += 1
-        try:
-            yield
-        finally:
-            connection.requests -= 1
+    def get(self, client: Client | None) -> Connection | None:
+        """The connection of a client that is still counted."""
+        return None if client is None else self._connections.get(client)
 
     def close_all(self) -> None:
         """Close the sockets of all connections, also under tasks that are sending."""
@@ -106,23 +127,28 @@ class ConnectionTable:
 
     def _make_room(self, origin: str | None) -> bool:
         if origin is None:
-            return len(self._connections) < self._most or self._drop_idle()
+            return len(self._connections) < self._most or self._drop_waiting()
         if self._by_origin[origin] >= MAX_CONNECTIONS_PER_ADDRESS:
-            return self._drop_idle(origin)
+            return self._drop_waiting(origin)
         remote = len(self._connections) - self._by_origin[None]
         if remote >= self._most - self._most // LOCAL_SHARE or len(self._connections) >= self._most:
-            return self._drop_idle(*filter(None, self._by_origin))
+            return self._drop_waiting(*filter(None, self._by_origin))
         return True
 
-    def _drop_idle(self, *origins: str) -> bool:
-        """Close the oldest connection without a request, of these origins if any are given."""
-        for connection in self._connections.values():
-            if not connection.requests and (not origins or connection.origin in origins):
-                self._counters["api_connections_dropped"] += 1
-                self._remove(connection)
-                connection.stream.socket.close()
-                return True
-        return False
+    def _drop_waiting(self, *origins: str) -> bool:
+        """Close the connection that has kept us waiting longest, of these origins if any are given."""
+        waiting = [
+            connection
+            for connection in self._connections.values()
+            if not connection.working and (not origins or connection.origin in origins)
+        ]
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda connection: connection.waiting_since)
+        self._counters["api_connections_dropped"] += 1
+        self._remove(longest)
+        longest.stream.socket.close()
+        return True
 
     def _remove(self, connection: Connection) -> None:
         if self._connections.get(connection.client) is connection:

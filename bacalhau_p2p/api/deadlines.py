@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bacalhau_p2p.api.connections import ConnectionTable
+from bacalhau_p2p.api.connections import Connection, ConnectionTable
 from bacalhau_p2p.errors import ApiError
 
 TRANSFER_GRACE = 30.0
@@ -15,7 +15,7 @@ MIN_RATE = 8192
 
 
 class Deadlines:
-    """Ends requests of clients that stop sending or reading, and counts requests by connection."""
+    """Ends requests of clients that stop sending or reading, and tells their connections who waits."""
 
     def __init__(self, app: ASGIApp, connections: ConnectionTable) -> None:
         self._app = app
@@ -25,41 +25,52 @@ class Deadlines:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._connections.requesting(scope.get("client")), trio.CancelScope() as request:
-            await self._app(scope, _TimedBody(receive).receive, _timed(send, request))
+        connection = self._connections.get(scope.get("client"))
+        if connection is None:
+            return  # it has made room for another
+        with trio.CancelScope() as ended, connection.client_waits():
+            request = _TimedRequest(receive, send, connection, ended)
+            await self._app(scope, request.receive, request.send)
 
 
-class _TimedBody:
+class _TimedRequest:
     """Counts only the time that we wait for the client, not that in which we are busy with what came."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, send: Send, connection: Connection, ended: trio.CancelScope) -> None:
         self._receive = receive
+        self._send = send
+        self._connection = connection
+        self._ended = ended
         self._received = 0
         self._waited = 0.0
-        self._ended = False
+        self._complete = False
 
     async def receive(self) -> Message:
-        """The next part. Raises ApiError (408) when it is late."""
-        if self._ended:
+        """The next part of the body. Raises ApiError (408) when it is late."""
+        if self._complete:
             return await self._receive()
         started = trio.current_time()
         message: Message | None = None
-        with trio.move_on_after(TRANSFER_GRACE + self._received / MIN_RATE - self._waited):
+        with (
+            self._connection.we_wait(),
+            trio.move_on_after(TRANSFER_GRACE + self._received / MIN_RATE - self._waited),
+        ):
             message = await self._receive()
         if message is None:
             raise ApiError(f"request body too slow: {self._received} bytes in time", status=408)
         self._waited += trio.current_time() - started
         self._received += len(message.get("body", b""))
-        self._ended = not message.get("more_body", False)
+        self._complete = not message.get("more_body", False)
         return message
 
-
-def _timed(send: Send, request: trio.CancelScope) -> Send:
-    async def send_in_time(message: Message) -> None:
-        with trio.move_on_after(TRANSFER_GRACE + len(message.get("body", b"")) / MIN_RATE) as sending:
-            await send(message)
+    async def send(self, message: Message) -> None:
+        """Send a part of the response. When the client does not take it, the request is cancelled, which
+        closes the connection, because the response is not complete."""
+        with (
+            self._connection.we_wait(),
+            trio.move_on_after(TRANSFER_GRACE + len(message.get("body", b"")) / MIN_RATE) as sending,
+        ):
+            await self._send(message)
         if sending.cancelled_caught:
-            request.cancel()  # the connection is closed, because the response is not complete
+            self._ended.cancel()
             await trio.lowlevel.checkpoint()
-
-    return send_in_time

@@ -132,8 +132,10 @@ async def _json_body(request: Request) -> JSON:
             raise ApiError(f"request body too large: more than {MAX_BODY} bytes", status=413)
     try:
         value = json.loads(body)
-        if b"\\u" in body:  # a lone half of a surrogate pair is no text, and could be neither stored nor sent
+        if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # it could be neither stored nor sent
+        raise InvalidJob([Fault("", "text with a lone half of a surrogate pair")]) from error
     except (ValueError, RecursionError) as error:
         raise InvalidJob([Fault("", f"request body is not JSON: {error}")]) from error
     if not isinstance(value, dict):

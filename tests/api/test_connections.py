@@ -47,12 +47,13 @@ class Waiting:
 
 
 class Endless:
-    """An application that sends for ever. `ended` is set when it is stopped."""
+    """An application that sends for ever."""
 
     def __init__(self) -> None:
-        self.ended = trio.Event()
+        self.began, self.ended = trio.Event(), trio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.began.set()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             async with trio.open_nursery() as nursery:
@@ -95,7 +96,8 @@ class Served:
             await trio.lowlevel.checkpoint()
 
     def requests(self) -> int:
-        return sum(connection.requests for connection in self.table._connections.values())
+        """Requests for which a client waits."""
+        return sum(connection.working for connection in self.table._connections.values())
 
     def seen(self) -> tuple[int, int, int]:
         refused = self.counters["api_connections_refused"]
@@ -159,7 +161,7 @@ async def test_a_connection_is_kept_for_further_requests_and_then_closed(monkeyp
         assert await everything(stream) == b""
 
 
-async def test_idle_connections_make_room_oldest_first():
+async def test_idle_connections_make_room_the_longest_idle_first():
     async with serving(hello, most=3) as served:
         idle = [await served.connect_counted() for _ in range(5)]
         assert await one_answer(await served.connect(REQUEST))
@@ -185,15 +187,38 @@ async def test_a_connection_is_refused_while_all_are_in_use():
         await one_answer(await served.connect(REQUEST))
 
 
+async def test_clients_that_do_not_send_or_read_make_room():
+    """A body that never comes, and a response that nobody reads."""
+
+    async def read_body(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/endless":
+            await Endless()(scope, receive, send)
+        while scope["method"] == "PUT" and (await receive())["type"] != "http.disconnect":
+            pass
+        await hello(scope, receive, send)
+
+    async with serving(read_body, most=4) as served:
+        put = b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+        kept = [await served.connect_counted(put) for _ in range(4)]
+        await served.until(lambda: served.requests() == 0)
+        for number in range(4):
+            kept.append(await served.connect(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            dropped = number + 1
+            await served.until(lambda: served.counters["api_connections_dropped"] == dropped)  # noqa: B023
+        await one_answer(await served.connect(REQUEST))
+        assert served.counters["api_connections_refused"] == 0
+
+
 async def test_connections_of_one_address_are_limited_and_those_of_this_machine_are_not(monkeypatch):
     monkeypatch.setattr(connections, "MAX_CONNECTIONS_PER_ADDRESS", 2)
     monkeypatch.setattr(connections, "_origin", lambda host: None if host == "127.0.0.1" else host)
-    app = Waiting()
+    app, kept = Waiting(), []
     async with serving(app, most=8) as served:
 
         async def connect_from(host: str) -> trio.SocketStream:
             stream = await trio.open_tcp_stream("127.0.0.1", served.port, local_address=host)
             await stream.send_all(REQUEST)
+            kept.append(stream)
             return stream
 
         for number, host in enumerate(["127.0.0.2"] * 2 + ["127.0.0.3"] * 2):
@@ -206,7 +231,7 @@ async def test_connections_of_one_address_are_limited_and_those_of_this_machine_
             await app.until_asked(5 + number)
         assert b" 503 " in await everything(await connect_from("127.0.0.5"))  # a quarter is kept
         for number in range(2):
-            await served.connect(REQUEST)
+            kept.append(await served.connect(REQUEST))
             await app.until_asked(7 + number)
 
 
@@ -222,19 +247,21 @@ async def test_a_client_that_does_not_read_loses_its_connection(monkeypatch):
 async def test_a_client_that_does_not_read_does_not_delay_the_end():
     app = Endless()
     async with serving(app) as served:
-        await served.connect(REQUEST)
-        await served.until(lambda: served.requests() == 1)
+        stream = await served.connect(REQUEST)
+        await served.until(app.began.is_set)
         served.stop.set()
         await served.stopped.wait()
     assert app.ended.is_set()
     assert len(served.table) == 0
+    await stream.aclose()
 
 
 async def test_a_server_that_is_cancelled_closes_what_does_not_read():
     app = Endless()
     async with serving(app) as served:
-        await served.connect_counted(REQUEST)
+        stream = await served.connect_counted(REQUEST)
     await app.ended.wait()
+    await stream.aclose()
 
 
 async def test_a_fault_of_one_connection_is_counted_and_the_others_go_on():

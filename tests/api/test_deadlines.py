@@ -13,11 +13,24 @@ from bacalhau_p2p.api.connections import ConnectionTable
 from bacalhau_p2p.api.deadlines import MIN_RATE, TRANSFER_GRACE, Deadlines
 from bacalhau_p2p.errors import ApiError
 
-SCOPE = {"type": "http", "client": ("127.0.0.1", 1)}
+CLIENT = ("127.0.0.1", 1)
+SCOPE = {"type": "http", "client": CLIENT}
 
 
-def limited(app: ASGIApp) -> Deadlines:
-    return Deadlines(app, ConnectionTable(1, Counter()))
+class Socket:
+    """The socket of the client, and the stream on it."""
+
+    def __init__(self) -> None:
+        self.socket = self
+
+    def getpeername(self) -> tuple[str, int]:
+        return CLIENT
+
+
+async def call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    table = ConnectionTable(1, Counter())
+    with table.counted(Socket()):
+        await Deadlines(app, table)(scope, receive, send)
 
 
 def sending(parts: Iterable[tuple[float, bytes]], *, ends: bool) -> Receive:
@@ -57,7 +70,7 @@ async def body_of(receive: Receive, *, busy: float = 0.0) -> int:
             more = message["more_body"]
             await trio.sleep(busy)
 
-    await limited(app)(SCOPE, receive, read)
+    await call(app, SCOPE, receive, read)
     return size
 
 
@@ -103,7 +116,7 @@ async def test_after_the_body_the_client_may_wait_as_long_as_the_job(autojump_cl
         return {"type": "http.request", "body": b"", "more_body": False}
 
     receive_calls: list[int] = []
-    await limited(app)(SCOPE, receive, read)
+    await call(app, SCOPE, receive, read)
 
 
 @pytest.mark.parametrize("size", [0, 100, MIN_RATE * 10])
@@ -112,7 +125,7 @@ async def test_a_response_that_nobody_reads_ends_the_request(autojump_clock, siz
         await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
         raise AssertionError("goes on")
 
-    await limited(app)(SCOPE, sending([], ends=False), unread)
+    await call(app, SCOPE, sending([], ends=False), unread)
     assert trio.current_time() == pytest.approx(TRANSFER_GRACE + size / MIN_RATE)
 
 
@@ -123,5 +136,44 @@ async def test_what_is_no_request_passes():
         passed.append((receive, send))
 
     receive = sending([], ends=True)
-    await limited(app)({"type": "websocket"}, receive, read)
+    await call(app, {"type": "websocket"}, receive, read)
     assert passed == [(receive, read)]
+
+
+async def test_a_connection_knows_who_waits_for_whom(autojump_clock):
+    table = ConnectionTable(1, Counter())
+    states = []
+
+    def state() -> tuple[int, float]:
+        connection = table.get(CLIENT)
+        assert connection is not None
+        return connection.working, connection.waiting_since
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            states.append(state())
+        await trio.sleep(100)
+        await send({"type": "http.response.body", "body": b""})
+        states.append(state())
+
+    async def receive() -> Message:
+        states.append(state())
+        await trio.sleep(10)
+        return {"type": "http.request", "body": b"x", "more_body": len(states) < 3}
+
+    async def send(message: Message) -> None:
+        states.append(state())
+        await trio.sleep(10)
+
+    with table.counted(Socket()):
+        assert state() == (0, 0)
+        await Deadlines(app, table)(SCOPE, receive, send)
+        assert state() == (0, 130)
+    assert states == [(0, 0), (1, 0), (0, 10), (0, 120), (1, 120)]
+
+
+async def test_a_request_of_a_connection_that_made_room_is_not_begun():
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("begun")
+
+    await Deadlines(app, ConnectionTable(1, Counter()))(SCOPE, sending([], ends=True), read)
