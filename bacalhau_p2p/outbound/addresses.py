@@ -7,6 +7,7 @@ the connection goes to a checked address: a name that resolves differently a mom
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterable
 from functools import cache
@@ -18,9 +19,16 @@ import httpx
 import trio
 
 from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.outbound.urls import InvalidWebURL, join_web_url
+from bacalhau_p2p.runtime.threads import Threads
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _SHARED = ip_network("100.64.0.0/10")
+
+
+LOOKUPS = 8
+"""Host names that are looked up at the same time. A name server that does not answer holds a thread for half
+a minute, which must be none of trio's own."""
 
 
 class AddressRefused(Exception):
@@ -32,6 +40,7 @@ class AddressGuard:
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         """Raises SettingsError for a text that is not a network."""
+        self._threads = Threads(LOOKUPS)
         try:
             self._allowed = tuple(ip_network(text.strip()) for text in allowed)
         except ValueError as error:
@@ -48,10 +57,23 @@ class AddressGuard:
     def _is_allowed(self, ip: IPv4Address | IPv6Address) -> bool:
         return any(ip in network for network in self._allowed if network.version == ip.version)
 
+    async def look_up(self, host: str, port: int) -> list[str]:
+        """The addresses of a host, not checked. Raises OSError. Cancelled: returns at once."""
+        try:
+            # As bytes: the codec for names in text refuses some with an error of its own.
+            name = host.encode("ascii")
+        except UnicodeError:
+            raise OSError("not a host name") from None
+
+        def ask() -> list[str]:
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            return [str(address[0]) for *_, address in found]
+
+        return await self._threads.run_abandonable(ask)
+
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses of a host, each of them permitted. Raises AddressRefused, OSError."""
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+        addresses = list(dict.fromkeys(await self.look_up(host, port)))
         for address in addresses:
             if not self.permits(address):
                 named = host if host == address else f"{address} (of {host})"
@@ -118,6 +140,17 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
             ssl_context=tls_context(), network_backend=_GuardedBackend(guard), max_connections=8
         )
 
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises InvalidWebURL for a redirect to what is not a URL, which httpx would parse itself."""
+        response = await super().handle_async_request(request)
+        if response.has_redirect_location:
+            try:
+                join_web_url(request.url, response.headers["location"])
+            except InvalidWebURL:
+                await response.aclose()
+                raise
+        return response
+
 
 @cache  # reading the certificates takes tens of milliseconds
 def tls_context() -> ssl.SSLContext:
@@ -128,7 +161,7 @@ def tls_context() -> ssl.SSLContext:
 def guarded_client(guard: AddressGuard, *, idle: float) -> httpx.AsyncClient:
     """A client for URLs from jobs: every connection, that of a redirect too, passes the guard.
 
-    Uses no proxy, cookie or password of the environment. Redirects are left to the caller.
-    `idle`: seconds without a byte.
+    Uses no proxy, cookie or password of the environment. Redirects are left to the caller; a request whose
+    answer redirects to what is not a URL raises InvalidWebURL. `idle`: seconds without a byte.
     """
     return httpx.AsyncClient(transport=_GuardedTransport(guard), timeout=httpx.Timeout(idle), trust_env=False)

@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from bacalhau_p2p.outbound.urls import InvalidWebURL, parse_web_url
+
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts at a request, unless the server asks for a longer pause."""
 MAX_PAUSE = 120.0
@@ -62,7 +64,7 @@ def describe_error(error: Exception, idle: float) -> str:
         return "connection closed early, or not an HTTP server"
     if isinstance(error, httpx.NetworkError):
         return "connection lost"
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | InvalidWebURL):
         return "not an HTTP URL"
     return "request failed"
 
@@ -77,6 +79,7 @@ def _certificate_problem(error: BaseException) -> str | None:
 
 
 def redacted(url: httpx.URL | str) -> str:
-    """A URL for messages: without password, fragment, and query, which may hold a signature."""
-    url = httpx.URL(url)
+    """A URL for messages: without password, fragment, and query, which may hold a signature. Raises
+    InvalidWebURL for a text that is none."""
+    url = parse_web_url(url) if isinstance(url, str) else url
     return str(url.copy_with(query=None, fragment=None, username=None, password=None))

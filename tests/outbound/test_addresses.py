@@ -64,3 +64,9 @@ def test_only_allowed_networks_are_permitted():
 def test_an_invalid_network_is_a_settings_error(text):
     with pytest.raises(SettingsError, match="allow_private_networks"):
         AddressGuard([text])
+
+
+@pytest.mark.parametrize("host", ["xn--a", "a..b", "x" * 300, "caf\u00e9", "\ud800"])
+async def test_a_name_that_cannot_be_looked_up_is_an_unknown_host(host):
+    with pytest.raises(OSError):
+        await AddressGuard().resolve(host, 80)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
+from bacalhau_p2p.outbound.addresses import AddressGuard
 from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, FetchLimits
 from bacalhau_p2p.storage.fetching.input_cache import InputCache
@@ -30,12 +30,12 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def names():
-    """Has trio resolve every host name to the given addresses."""
+def names(monkeypatch):
+    """Resolves every host name to the given addresses."""
 
     def use(*answers):
         resolver = Names(*answers)
-        trio.socket.set_custom_hostname_resolver(resolver)
+        monkeypatch.setattr(AddressGuard, "look_up", resolver.look_up)
         return resolver
 
     return use

@@ -19,6 +19,7 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
 from bacalhau_p2p.outbound.http import describe_error, describe_status, redacted
+from bacalhau_p2p.outbound.urls import InvalidWebURL, parse_web_url
 
 IDLE_TIMEOUT = 15.0
 """Seconds without a byte until a gateway is given up."""
@@ -68,7 +69,7 @@ class PeerGateway:
     async def _request(self, client: httpx.AsyncClient, cid: CID, timeout: float) -> httpx.Response:
         request = client.build_request(
             "GET",
-            f"{self._url}/ipfs/{cid.v1}",
+            parse_web_url(f"{self._url}/ipfs/{cid.v1}"),
             params={"format": "car", "dag-scope": "all"},
             headers={"Accept": CAR_MEDIA_TYPE_DEPTH_FIRST, "Accept-Encoding": "identity"},
         )
@@ -84,7 +85,7 @@ def _http_faults() -> Iterator[None]:
         yield
     except AddressRefused as error:
         raise PeerFault(str(error)) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, InvalidWebURL) as error:
         raise PeerFault(describe_error(error, IDLE_TIMEOUT)) from None
 
 
@@ -92,7 +93,7 @@ def _shown(url: str) -> str:
     """A URL for error messages, without credentials."""
     try:
         return redacted(url)
-    except httpx.InvalidURL:
+    except InvalidWebURL:
         return "with a malformed URL"
 
 

@@ -17,6 +17,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import GitSource
 from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused
+from bacalhau_p2p.outbound.urls import InvalidWebURL, parse_web_url
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
 from bacalhau_p2p.storage.fetching.provider import FetchingProvider
@@ -60,6 +61,10 @@ class GitStorage(FetchingProvider[GitSource]):
         name, and would look up any other name itself."""
         params = read_params(GitSource, source)
         host = urlsplit(params.url).hostname or ""
+        try:
+            parse_web_url(params.url)
+        except InvalidWebURL as error:
+            raise InvalidJob([Fault("Params.URL", str(error))]) from None
         if not _HOST.fullmatch(host) and not _is_address(host):
             raise InvalidJob([Fault("Params.URL", "must have a plain host name or an IP address")])
         return params

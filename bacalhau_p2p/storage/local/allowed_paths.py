@@ -66,6 +66,34 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 
 def _name_regex(name: str) -> str:
+    """The regular expression of one name of a pattern."""
+    if "{" in name:
+        return _wildcards_regex(name)
+    # The path comes from a stranger, so nothing is tried twice: between two `*` the first place that fits is
+    # as good as any later one.
+    first, *middle = [_wildcards_regex(part) for part in _split_at_stars(name)]
+    if not middle:
+        return first
+    *middle, last = middle
+    return first + "".join(f"(?>[^/]*?{part})" for part in middle if part) + "[^/]*" + last
+
+
+def _split_at_stars(name: str) -> list[str]:
+    """The parts of a name between its `*`, except those inside of `[...]`."""
+    parts, index = [""], 0
+    while index < len(name):
+        end = name.find("]", index + 2) if name[index] == "[" else -1
+        if name[index] == "*":
+            parts.append("")
+            index += 1
+        else:
+            stop = end + 1 if end > 0 else index + 1
+            parts[-1] += name[index:stop]
+            index = stop
+    return parts
+
+
+def _wildcards_regex(name: str) -> str:
     out, index, depth = "", 0, 0
     while index < len(name):
         char = name[index]

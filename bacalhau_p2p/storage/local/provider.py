@@ -20,7 +20,11 @@ from bacalhau_p2p.storage.local.allowed_paths import AllowedPath
 MAX_COUNTED = 100_000
 """Entries of a folder up to which its size is added up."""
 MAX_PATH = 4096
-"""Bytes of a path, as in Linux. Bounds the work of matching it, too."""
+"""Bytes of a path, as in Linux."""
+MAX_DEPTH = 128
+"""Names in a path. With `MAX_NAME` it bounds the work of matching a path with a pattern."""
+MAX_NAME = 255
+"""Bytes of a name, as in Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +195,21 @@ def _read(params: Any) -> tuple[_Source | None, list[Fault]]:
     found = []
     if not isinstance(path, str) or not path:
         found.append(Fault("Params.SourcePath", "missing"))
-    elif not path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts:
-        found.append(Fault("Params.SourcePath", "must be absolute, without '..'"))
     elif len(path) > MAX_PATH:
         found.append(Fault("Params.SourcePath", f"is longer than {MAX_PATH} characters"))
-    if isinstance(read_write, str):
+    elif not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        found.append(Fault("Params.SourcePath", "must be absolute, without '..'"))
+    elif path.count("/") > MAX_DEPTH or any(len(name) > MAX_NAME for name in path.split("/")):
+        found.append(Fault("Params.SourcePath", "is too deep, or has a name that is too long"))
+    if isinstance(read_write, str) and len(read_write) <= len("false"):
         read_write = {"true": True, "false": False}.get(read_write.lower())
     if not isinstance(read_write, bool):
         found.append(Fault("Params.ReadWrite", "must be true or false"))
-    if not isinstance(create_as, str) or create_as.lower() not in ("dir", "file", "nocreate"):
+    if (
+        not isinstance(create_as, str)
+        or len(create_as) > 16
+        or create_as.lower() not in ("dir", "file", "nocreate")
+    ):
         found.append(Fault("Params.CreateAs", "must be dir, file or noCreate"))
     elif create_as.lower() != "nocreate" and read_write is False:
         found.append(Fault("Params.CreateAs", "needs ReadWrite"))

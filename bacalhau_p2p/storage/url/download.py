@@ -23,6 +23,7 @@ from bacalhau_p2p.outbound.http import (
     pause_before_retry,
     redacted,
 )
+from bacalhau_p2p.outbound.urls import InvalidWebURL, parse_web_url
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.hashed_file import HashedFile
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
@@ -74,7 +75,7 @@ class Download:
         raise AssertionError("the last attempt gives up")
 
     async def _attempt(self, client: httpx.AsyncClient) -> Mapping[str, str] | None:
-        url = httpx.URL(self._params.url)
+        url = parse_web_url(self._params.url)
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 async with client.stream("GET", url, headers=self._headers()) as response:
@@ -83,6 +84,8 @@ class Download:
                     url = redirect_target(self._params.url, url, response)
         except AddressRefused as error:
             raise self._failure(str(error)) from None
+        except InvalidWebURL:
+            raise self._failure("redirect to an invalid URL", permanent=True) from None
         except TEMPORARY_ERRORS as error:
             raise _TemporaryFailure(describe_error(error, self._fetcher.limits.idle)) from error
         raise self._failure(f"more than {MAX_REDIRECTS} redirects", permanent=True)

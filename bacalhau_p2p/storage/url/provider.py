@@ -14,6 +14,7 @@ from bacalhau_p2p.model.params import UrlSource
 from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused, guarded_client
 from bacalhau_p2p.outbound.http import redacted
+from bacalhau_p2p.outbound.urls import InvalidWebURL, parse_web_url
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
@@ -40,13 +41,13 @@ class UrlStorage(FetchingProvider[UrlSource]):
     def _params(self, source: SpecConfig) -> UrlSource:
         params = read_params(UrlSource, source)
         try:
-            httpx.URL(params.url)
-        except httpx.InvalidURL:
-            raise InvalidJob([Fault("Params.URL", "is not a URL")]) from None
+            parse_web_url(params.url)
+        except InvalidWebURL as error:
+            raise InvalidJob([Fault("Params.URL", str(error))]) from None
         return params
 
     def _setting_faults(self, params: UrlSource) -> list[Fault]:
-        host = httpx.URL(params.url).host
+        host = parse_web_url(params.url).host
         is_address = re.fullmatch(r"[0-9.]+|.*:.*", host)
         if is_address and not self._guard.permits(host):
             return [
@@ -61,7 +62,7 @@ class UrlStorage(FetchingProvider[UrlSource]):
         """What the server answers to HEAD; None when it does not say. Fetching reports any failure."""
         try:
             async with guarded_client(self._guard, idle=self._fetcher.limits.idle) as client:
-                url = httpx.URL(params.url)
+                url = parse_web_url(params.url)
                 for _ in range(MAX_REDIRECTS + 1):
                     response = await client.head(url, headers=HEADERS)
                     if not response.has_redirect_location:
@@ -69,7 +70,7 @@ class UrlStorage(FetchingProvider[UrlSource]):
                         known = response.status_code == 200 and re.fullmatch(r"[0-9]{1,18}", length)
                         return int(length) if known else None
                     url = redirect_target(params.url, url, response)
-        except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, StorageError) as error:
+        except (AddressRefused, httpx.HTTPError, InvalidWebURL, StorageError) as error:
             log.debug("size_unknown", url=redacted(params.url), reason=type(error).__name__)
         return None
 

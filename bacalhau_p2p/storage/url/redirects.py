@@ -6,6 +6,7 @@ import httpx
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.outbound.http import redacted
+from bacalhau_p2p.outbound.urls import InvalidWebURL, join_web_url
 
 MAX_REDIRECTS = 10
 
@@ -16,10 +17,10 @@ def redirect_target(asked: str, url: httpx.URL, response: httpx.Response) -> htt
     Raises StorageError, permanent, for one that is not followed.
     """
     try:
-        target = url.join(response.headers["location"])
-    except httpx.InvalidURL:
+        target = join_web_url(url, response.headers["location"])
+    except InvalidWebURL:
         raise _refused(asked, "an invalid URL") from None
-    if target.scheme not in ("http", "https") or not target.host:
+    if target.scheme not in ("http", "https"):
         raise _refused(asked, f"{target.scheme}, not http or https")
     if url.scheme == "https" and target.scheme == "http":
         raise _refused(asked, "http, from https")

@@ -124,3 +124,10 @@ def test_the_gateways_of_the_given_peers_come_first_and_each_once():
     names = [gateway.name for gateway in Gateways(lambda: urls, AddressGuard()).of([BOB, ALICE])]
     assert names[0] == "gateway http://gate-9.example"
     assert len(names) == len(set(names)) == MAX_GATEWAYS
+
+
+@pytest.mark.parametrize("url", ["http://xn--a", "http://xn--ls8h.la/x", "ftp://host", "http://h:99999"])
+async def test_a_gateway_of_a_malformed_url_is_passed_over(store, dag, url):
+    gateways = Gateways(lambda: {ALICE: url}, LOOPBACK)
+    with pytest.raises(ContentNotFound):
+        await Exchange(store, unreachable).fetch(dag[1], Sources(gateways=gateways.of))

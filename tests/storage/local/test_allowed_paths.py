@@ -53,3 +53,26 @@ def test_the_suffix_decides_whether_jobs_may_write(text, allowed):
 def test_a_malformed_pattern_is_a_settings_error(text):
     with pytest.raises(SettingsError, match="allowed local path"):
         AllowedPath.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("/*a*b*", "/xaxbx", True),
+        ("/*a*b*", "/ba", False),
+        ("/*ab*b", "/abb", True),
+        ("/*ab*b", "/ab", False),
+        ("/*?b", "/ab", True),
+        ("/*a?*a", "/aaxa", True),
+        ("/*[*]*x", "/a*bx", True),
+        ("/*[*]*x", "/abx", False),
+        ("/**a", "/xa", True),
+    ],
+)
+def test_several_wildcards_in_one_name_match_as_one_expects(pattern, path, matches):
+    assert AllowedPath.parse(pattern).matches(path) is matches
+
+
+def test_a_name_that_nearly_matches_many_wildcards_is_refused_at_once():
+    # Backtracking over twelve of them would take longer than the age of the universe.
+    assert not AllowedPath.parse("/" + "*a" * 12 + "*b").matches("/" + "a" * 255)

@@ -9,7 +9,7 @@ import trio
 from bacalhau_p2p.errors import SettingsError, StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.storage.interface import InputSize
-from bacalhau_p2p.storage.local.provider import MAX_PATH, LocalStorage
+from bacalhau_p2p.storage.local.provider import MAX_DEPTH, MAX_PATH, LocalStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
 
 
@@ -47,6 +47,11 @@ async def test_local_storage_conforms(check, tmp_path, data):
             (local(data, CreateAs="pipe"), "Params.CreateAs"),
             (local(data, CreateAs="dir"), "Params.CreateAs"),
             (local(f"{data}/{'x' * MAX_PATH}"), "Params.SourcePath"),
+            (local(f"{data}/{'x' * 256}"), "Params.SourcePath"),
+            (local(f"{data}{'/x' * MAX_DEPTH}"), "Params.SourcePath"),
+            (local(f"{data}{'/x' * 100_000}"), "Params.SourcePath"),
+            (local(data, CreateAs="x" * 200_000), "Params.CreateAs"),
+            (local(data, ReadWrite="x" * 200_000), "Params.ReadWrite"),
         ],
         unusable=[
             (local(data / "way-out"), "Params.SourcePath"),

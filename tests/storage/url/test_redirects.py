@@ -21,6 +21,11 @@ async def test_redirects_are_followed_without_changing_the_file_name(site, stora
         ("file:///etc/passwd", "redirect to file, not http or https"),
         ("gopher://x/", "redirect to gopher, not http or https"),
         ("/loop", "more than 10 redirects"),
+        ("http://xn--a/", "redirect to an invalid URL"),
+        ("//xn--ls8h.la/x", "redirect to an invalid URL"),
+        ("http://h:99999/", "redirect to an invalid URL"),
+        ("http://" + "a" * 300 + "/", "redirect to an invalid URL"),
+        ("/" + "a" * 5000, "redirect to an invalid URL"),
     ],
 )
 async def test_a_forbidden_redirect_is_a_permanent_failure(site, storage, place, location, words):
