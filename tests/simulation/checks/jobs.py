@@ -14,6 +14,7 @@ from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.requester.supervision import LOST_CONTACT
+from tests.simulation.checks.messages import STRANGER
 from tests.simulation.checks.violation import require
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.timeline import Timeline
@@ -58,7 +59,9 @@ class JobChecks:
 
     def execution_committed(self, node: SimulatedNode, execution: Execution) -> None:
         self._executions.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
-        if execution.state == S.LOST and LOST_CONTACT in execution.message:
+        # A stranger may bid under an id that the requester has forgotten, and its bid may say anything.
+        honest = execution.node_id != STRANGER
+        if honest and execution.state == S.LOST and LOST_CONTACT in execution.message:
             job = node.disk.requester_store.records[execution.job_id]
             silent = self._timeline.now - self._last_word(node.peer, execution.id)
             require(
