@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import shutil
+from contextlib import suppress
 from pathlib import Path
+
+from bacalhau_p2p.runtime import removal
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or folder if it exists. Symlinks are not followed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or folder, as far as it exists and the system allows it. Symlinks are not followed."""
+    with suppress(OSError):
+        removal.remove_tree(path)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -20,17 +21,23 @@ def link_tree(source: Path, target: Path) -> None:
 
     Symlinks are recreated as they are. Raises OSError; FileNotFoundError when `source` does not exist.
     """
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-    elif source.is_dir():
-        target.mkdir(mode=0o755)
-        for entry in source.iterdir():
-            link_tree(entry, target / entry.name)
-    else:
-        try:
-            target.hardlink_to(source)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
-                raise
-            shutil.copyfile(source, target)
-            shutil.copymode(source, target)
+    pending = [(source, target)]
+    while pending:
+        old, new = pending.pop()
+        if old.is_symlink():
+            new.symlink_to(old.readlink())
+        elif old.is_dir():
+            new.mkdir(mode=0o755)
+            pending += [(entry, new / entry.name) for entry in old.iterdir()]
+        else:
+            _link_file(old, new)
+
+
+def _link_file(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            raise
+        shutil.copyfile(source, target)
+        shutil.copymode(source, target)

@@ -43,3 +43,16 @@ def test_removing_follows_no_symlink_and_a_missing_tree_is_no_error(tree, tmp_pa
     remove_tree(tree)
     remove_tree(tree)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_may_be_as_deep_as_a_path_is_long(tmp_path):
+    deep = bottom = tmp_path / "deep"
+    bottom.mkdir()
+    for _ in range(1200):
+        bottom /= "d"
+        bottom.mkdir()
+    link_tree(deep, tmp_path / "copy")
+    assert (tmp_path / "copy" / bottom.relative_to(deep)).is_dir()
+    remove_tree(deep)
+    remove_tree(tmp_path / "copy")
+    assert list(tmp_path.iterdir()) == []
