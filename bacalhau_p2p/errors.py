@@ -30,6 +30,10 @@ class DiskFull(BacalhauError):
     """The disk of this node is full."""
 
 
+class EventDropped(BacalhauError):
+    """This node could not carry out the request. Its log says why."""
+
+
 class StoreFailed(BacalhauError):
     """The database of this node cannot be read or written.
 

@@ -36,6 +36,8 @@ class QueuedEvent:
     """The message that the event came with. It is acknowledged."""
     confirm: Callable[[], None] | None = None
     """Called when a power cut no longer undoes the changes. The event is committed without delay."""
+    refuse: Callable[[str], None] | None = None
+    """Called instead of `confirm`, with the reason, if the event was dropped or cannot be stored."""
     note: Any = None
     """Committed with the changes; only the component's store knows its meaning."""
 

@@ -6,7 +6,9 @@ What is committed when is planned in `commit_plan`; the driver of both component
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -25,13 +27,52 @@ from bacalhau_p2p.components.commit_plan import (
     Perform,
     PlanStep,
     QueuedEvent,
+    record_key,
 )
-from bacalhau_p2p.components.protocol import Broadcast, Machine, MessageReceived, Send, TimePassed
+from bacalhau_p2p.components.event_faults import EventFaults, ids_of, shown
+from bacalhau_p2p.components.protocol import (
+    Broadcast,
+    Machine,
+    MessageReceived,
+    NotStored,
+    Send,
+    TimePassed,
+)
+from bacalhau_p2p.components.storable import storable
 from bacalhau_p2p.components.store import ComponentStore
-from bacalhau_p2p.errors import StoreFailed
-from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.errors import EventDropped, StoreFailed
+from bacalhau_p2p.model.base import Model, UnixSeconds
 from bacalhau_p2p.runtime.alarm import Alarm
 from bacalhau_p2p.runtime.events import AutoResetEvent
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+MAX_REFUSED = 1000
+"""Records that are remembered because they could not be stored."""
+
+
+class Outcome:
+    """What became of an event that somebody waits for."""
+
+    def __init__(self) -> None:
+        self._ended = trio.Event()
+        self._refusal: str | None = None
+
+    def confirm(self) -> None:
+        """Its changes are durable."""
+        self._ended.set()
+
+    def refuse(self, reason: str) -> None:
+        """It was dropped, or cannot be stored."""
+        self._refusal = reason
+        self._ended.set()
+
+    async def wait(self) -> None:
+        """Raises EventDropped."""
+        await self._ended.wait()
+        if self._refusal is not None:
+            raise EventDropped(f"this node could not carry out the request: {self._refusal}")
 
 
 class Driver(ABC):
@@ -53,6 +94,9 @@ class Driver(ABC):
         self._queue: list[QueuedEvent] = []
         self._wake = AutoResetEvent()
         self._alarm = Alarm()
+        self._faults = EventFaults()
+        self._refused: dict[Hashable, None] = {}
+        """Keys of records that could not be stored."""
 
     # --- for the subclass -----------------------------------------------------------------------
 
@@ -64,6 +108,11 @@ class Driver(ABC):
     def _committed(self, commit: Commit) -> None:
         """The transaction is in the store."""
 
+    @property
+    def dropped(self) -> Counter[tuple[str, str]]:
+        """Events that were dropped because they raised, by kind and author."""
+        return self._faults.counts
+
     def _enqueue(self, event: Any) -> None:
         """Handle the event in the next tick."""
         self._enqueue_all(QueuedEvent(event))
@@ -73,13 +122,18 @@ class Driver(ABC):
         self._wake.set()
 
     async def _enqueue_and_confirm(self, event: Any, *, note: Any = None) -> None:
-        """Returns when a power cut no longer undoes what the event changed."""
-        confirmed = trio.Event()
-        self._enqueue_all(QueuedEvent(event, confirm=confirmed.set, note=note))
-        await confirmed.wait()
+        """Returns when a power cut no longer undoes what the event changed. Raises EventDropped."""
+        outcome = Outcome()
+        self._enqueue_all(QueuedEvent(event, confirm=outcome.confirm, refuse=outcome.refuse, note=note))
+        await outcome.wait()
 
     def _receive(self, arrival: Arrival) -> None:
-        self._enqueue_all(QueuedEvent(self._event_of(arrival), arrival))
+        try:
+            event = self._event_of(arrival)
+        except Exception as error:  # noqa: BLE001 - a stranger's message must not end this node
+            self._faults.dropped(arrival, arrival.author, "", error)
+            event = None
+        self._enqueue_all(QueuedEvent(event, arrival))
 
     def _event_of(self, arrival: Arrival) -> Any:
         """The machine's event for a message."""
@@ -120,28 +174,97 @@ class Driver(ABC):
         """Handle everything that has arrived, and carry out what follows from it."""
         queue, self._queue = self._queue, []
         now = self._clock()
-        handled = [Handled(queued, self._machine.handle(queued.event, now)) for queued in queue]
+        handled = [self._handle(queued, now) for queued in queue]
         deadline = self._machine.next_deadline()
         if deadline is not None and deadline <= now:
-            passed = TimePassed()
-            handled.append(Handled(QueuedEvent(passed), self._machine.handle(passed, now)))
+            handled.append(self._handle(QueuedEvent(TimePassed()), now))
+            for name, error in self._machine.take_faults():
+                self._faults.dropped(TimePassed(), "", name, error)
         self._carry_out(self._planner.plan(handled, now), nursery)
 
+    def _handle(self, queued: QueuedEvent, now: UnixSeconds) -> Handled:
+        """The actions for an event. One that raises has changed nothing, and is dropped: its message is
+        acknowledged all the same, so that it does not come again."""
+        event = queued.event
+        if event is None:
+            return Handled(queued, ())
+        try:
+            actions = self._machine.handle(event, now)
+        except Exception as error:  # noqa: BLE001 - the fault of one event, or of one stranger
+            self._drop(queued, error)
+            return Handled(replace(queued, confirm=None, refuse=None, note=None), ())
+        self._faults.handled(event, now)
+        return Handled(queued, actions)
+
+    def _drop(self, queued: QueuedEvent, error: Exception) -> None:
+        try:
+            state = self._machine.state_of(queued.event)
+        except Exception:  # noqa: BLE001 - it is for the log only
+            state = "unknown"
+        author = queued.arrival.author if queued.arrival is not None else ""
+        self._faults.dropped(queued.event, author, state, error)
+        if queued.refuse is not None:
+            queued.refuse(f"{type(error).__name__}: {shown(error)}")
+
     def _carry_out(self, steps: Iterable[PlanStep], nursery: trio.Nursery) -> None:
+        refused: dict[str, str] = {}
         for step in steps:
             match step:
                 case Commit():
-                    self._store.commit(step, self._messenger.take_finished(self))
-                    self._committed(step)
+                    refused |= self._commit(step)
                 case Acknowledge(arrival):
                     self._messenger.mark_processed(arrival)
                 case Confirm(queued):
-                    assert queued.confirm is not None
-                    queued.confirm()
+                    self._confirm(queued, refused)
                 case Dispatch(message):
-                    self._messenger.dispatch(message, owner=self)
+                    self._isolated(self._messenger.dispatch, message, owner=self)
                 case Perform(action):
-                    self._act(action, nursery)
+                    self._isolated(self._act, action, nursery)
+
+    def _commit(self, commit: Commit) -> dict[str, str]:
+        """Commit; if what a record contains makes that impossible, without this record. Returns the ids of
+        such records with the reasons. Raises StoreFailed."""
+        delivered = self._messenger.take_finished(self)
+        refused: dict[str, str] = {}
+        try:
+            self._store.commit(commit, delivered)
+        except StoreFailed:
+            raise
+        except Exception:  # noqa: BLE001 - whatever a record of a stranger's making causes
+            commit, left_out = storable(commit, self._store.rehearse)
+            for part, error in left_out:
+                reason = f"it cannot be stored: {type(error).__name__}: {shown(error)}"
+                log.error("not_stored", what=type(part).__name__, part=shown(part), error=reason)
+                self._faults.count(f"stored {type(part).__name__}")
+                if isinstance(part, Model):
+                    refused[str(getattr(part, "id", ""))] = reason
+                    self._fail(part, reason)
+            self._store.commit(commit, delivered)
+        self._committed(commit)
+        return refused
+
+    def _fail(self, record: Model, reason: str) -> None:
+        """Tell the machine once that it has a record that cannot be stored."""
+        key = record_key(record)
+        if key not in self._refused:
+            self._refused[key] = None
+            if len(self._refused) > MAX_REFUSED:
+                del self._refused[next(iter(self._refused))]
+            self._enqueue(NotStored(record, reason))
+
+    def _confirm(self, queued: QueuedEvent, refused: dict[str, str]) -> None:
+        reason = next((refused[each] for each in ids_of(queued.event) if each in refused), None)
+        if reason is not None and queued.refuse is not None:
+            queued.refuse(reason)
+        elif queued.confirm is not None:
+            queued.confirm()
+
+    def _isolated(self, call: Callable[..., None], what: Any, *args: Any, **named: Any) -> None:
+        """Carry out one action; one that raises is counted, logged and skipped."""
+        try:
+            call(what, *args, **named)
+        except Exception as error:  # noqa: BLE001 - for example a message that cannot be encoded
+            self._faults.dropped(what, "", "", error)
 
     def _act(self, action: Any, nursery: trio.Nursery) -> None:
         match action:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
+from bacalhau_p2p.components.undo import Undoable, on_undo, undone_on_error
 from bacalhau_p2p.model.base import UnixSeconds
 
 A = TypeVar("A")
 K = TypeVar("K")
 
+RETRY_FAULTY_DEADLINE = 60.0
+"""Seconds after which a deadline whose handling raised is handled again."""
+MAX_FAULTS = 100
+"""Exceptions at deadlines that wait for the driver to log them; further ones are not kept."""
 
-class Ledger(Generic[A]):
+
+class Ledger(Undoable, Generic[A]):
     """Shared by the parts of a machine, which change it. It makes no decisions itself."""
 
     def __init__(self) -> None:
@@ -20,6 +28,37 @@ class Ledger(Generic[A]):
         """What to do, in order."""
         self.ignored: Counter[str] = Counter()
         """Events that changed nothing, by kind and state: `ResultProposed in Lost`."""
+
+        self.faults: list[tuple[str, Exception]] = []
+        """What raised when its deadline had come: a name, and the exception."""
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """If the block raises, the machine is as it was before it, and the block asked for no action."""
+        asked = len(self.actions)
+        try:
+            with undone_on_error():
+                yield
+        except BaseException:
+            del self.actions[asked:]
+            raise
+
+    @contextmanager
+    def isolated(self, name: str) -> Iterator[None]:
+        """One of several things that are due. If it raises, nothing of it is done, and the others go on."""
+        try:
+            with self.all_or_nothing():
+                yield
+        except Exception as error:  # noqa: BLE001 - the driver logs it with its traceback
+            if len(self.faults) < MAX_FAULTS:
+                self.faults.append((name, error))
+
+    def take_faults(self) -> list[tuple[str, Exception]]:
+        """The faults since the last call."""
+        if not self.faults:
+            return []
+        faults, self.faults = self.faults, []
+        return faults
 
     def take_actions(self) -> list[A]:
         """The actions asked for since the last call."""
@@ -40,9 +79,20 @@ class Deadlines(Generic[K]):
 
     def set(self, key: K, due: UnixSeconds) -> None:
         """Set when this thing is due."""
-        if self._due.get(key) != due:
+        before = self._due.get(key)
+        if before != due:
+            on_undo(lambda: self._restore(key, before))
             self._due[key] = due
             heappush(self._heap, (due, key))
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._due
+
+    def drop(self, key: K) -> None:
+        """This thing has no deadline any more."""
+        before = self._due.pop(key, None)
+        if before is not None:
+            on_undo(lambda: self._restore(key, before))
 
     def next(self) -> UnixSeconds | None:
         """The first deadline."""
@@ -59,5 +109,13 @@ class Deadlines(Generic[K]):
         if due is None or due > now:
             return None
         _, key = heappop(self._heap)
+        on_undo(lambda: self._restore(key, due))
         del self._due[key]
         return key
+
+    def _restore(self, key: K, due: UnixSeconds | None) -> None:
+        if due is None:
+            self._due.pop(key, None)
+        else:
+            self._due[key] = due
+            heappush(self._heap, (due, key))

@@ -20,12 +20,22 @@ class Machine(Protocol):
     def handle(self, event: Any, now: UnixSeconds) -> Sequence[Any]:
         """Take in one event, and return the actions to perform, in order.
 
-        Records must be stored before any other action is performed.
+        Records must be stored before any other action is performed. If this raises, the machine is as it was
+        before the event.
         """
         ...
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
+        ...
+
+    def take_faults(self) -> list[tuple[str, Exception]]:
+        """What raised when its deadline had come, since the last call: a name, and the exception. It has
+        changed nothing, and its deadline is set anew."""
+        ...
+
+    def state_of(self, event: Any) -> str:
+        """The state of what an event concerns, for the log."""
         ...
 
 
@@ -60,6 +70,14 @@ class MessageReceived:
 @dataclass(frozen=True, slots=True)
 class TimePassed:
     """The time of `next_deadline()` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """A record of the machine cannot be stored: the store refuses what is in it."""
+
+    record: Model
+    reason: str
 
 
 # --- actions of both machines ---------------------------------------------------------------

@@ -11,7 +11,7 @@ from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import load_messages, write_messages
 from bacalhau_p2p.model.base import UnixSeconds
-from bacalhau_p2p.runtime.database import Migration, open_database, transaction
+from bacalhau_p2p.runtime.database import Migration, open_database, rehearsal, transaction
 
 
 class ComponentStore(ABC):
@@ -32,12 +32,20 @@ class ComponentStore(ABC):
         Raises StoreFailed: then nothing of it was written.
         """
         with transaction(self.db, power_safe=commit.power_safe and self._power_safe):
-            self._write(commit)
-            write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
+            self._write_all(commit, delivered)
+
+    def rehearse(self, commit: Commit) -> None:
+        """Write the commit and roll it back. Raises what `commit` would raise."""
+        with rehearsal(self.db):
+            self._write_all(commit, ())
 
     def load_messages(self, now: UnixSeconds) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
         """The outbox and the inbox, without what has expired."""
         return load_messages(self.db, now)
+
+    def _write_all(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
+        self._write(commit)
+        write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
 
     @abstractmethod
     def _write(self, commit: Commit) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bacalhau_p2p.bprotocol.messages import MAX_REASON, BidDeclined, JobAnnounced
 from bacalhau_p2p.components.protocol import Random
+from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.bidding import (
@@ -36,7 +37,7 @@ MAX_UNFINISHED = 10_000
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _Waiting(Undoable):
     """An announced job that is being inspected, or on which this node will bid a little later."""
 
     author: PeerID
@@ -50,7 +51,7 @@ class _Waiting:
     """When to bid, or to stop the inspection."""
 
 
-class Announcements:
+class Announcements(Undoable):
     """Answers announcements of jobs in which this node has no part yet."""
 
     def __init__(self, ledger: Ledger, *, execution_ids: Iterator[ExecutionID], rng: Random) -> None:
@@ -58,7 +59,7 @@ class Announcements:
         self._execution_ids = execution_ids
         self._rng = rng
         self._bidding = True
-        self._waiting: dict[tuple[PeerID, JobID], _Waiting] = {}
+        self._waiting: dict[tuple[PeerID, JobID], _Waiting] = UndoableDict()
 
     # --- events -----------------------------------------------------------------------------
 
@@ -111,11 +112,15 @@ class Announcements:
             if waiting.due > now:
                 continue
             self._drop(key)
-            if waiting.findings is not None:
-                self._answer(waiting, waiting.findings, now)
-            else:
-                reason = f"could not inspect the job within {INSPECTION_TIMEOUT:g} s"
-                self._decline(waiting.author, waiting.message, reason, busy=True, now=now)
+            with self._ledger.isolated(f"announcement of {waiting.message.job_id}"):
+                self._take_up(waiting, now)
+
+    def _take_up(self, waiting: _Waiting, now: UnixSeconds) -> None:
+        if waiting.findings is not None:
+            self._answer(waiting, waiting.findings, now)
+        else:
+            reason = f"could not inspect the job within {INSPECTION_TIMEOUT:g} s"
+            self._decline(waiting.author, waiting.message, reason, busy=True, now=now)
 
     def _drop(self, key: tuple[PeerID, JobID]) -> None:
         waiting = self._waiting.pop(key, None)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.resources import Resources
 
 
-class Capacity:
+class Capacity(Undoable):
     """Reservations within a limit. Each belongs to one execution."""
 
     def __init__(self, limit: Resources) -> None:
         self.limit = limit
-        self._held: dict[ExecutionID, Resources] = {}
+        self._held: dict[ExecutionID, Resources] = UndoableDict()
         self._reserved = Resources()
 
     @property

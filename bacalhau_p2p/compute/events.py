@@ -10,6 +10,9 @@ from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
 from bacalhau_p2p.components.protocol import (
+    NotStored as NotStored,
+)
+from bacalhau_p2p.components.protocol import (
     Send as Send,
 )
 from bacalhau_p2p.components.protocol import (
@@ -117,6 +120,7 @@ Event = (
     | StepEvent
     | StopBidding
     | HandBack
+    | NotStored
     | TimePassed
 )
 

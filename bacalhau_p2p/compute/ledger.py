@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from bacalhau_p2p.components import ledger as components
 from bacalhau_p2p.components.ledger import Deadlines
+from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -24,13 +25,13 @@ class Ledger(components.Ledger[ev.Action]):
     def __init__(self, capacity: Capacity) -> None:
         super().__init__()
         self.capacity = capacity
-        self.executions: dict[ExecutionID, ComputeExecution] = {}
+        self.executions: dict[ExecutionID, ComputeExecution] = UndoableDict()
         self.expiries: Deadlines[ExecutionID] = Deadlines()
         """When the state of each execution has lasted too long."""
         self.heartbeat_due: UnixSeconds | None = None
         """When the next heartbeat is sent; None while there is nothing to send."""
-        self._working: set[ExecutionID] = set()
-        self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = {}
+        self._working: set[ExecutionID] = UndoableSet()
+        self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = UndoableDict()
 
     @property
     def working(self) -> Collection[ExecutionID]:
@@ -63,3 +64,4 @@ class Ledger(components.Ledger[ev.Action]):
     def forget(self, execution: ComputeExecution) -> None:
         """Drop an ended execution from memory."""
         del self.executions[execution.id]
+        self.expiries.drop(execution.id)

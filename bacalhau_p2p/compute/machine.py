@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.ledger import RETRY_FAULTY_DEADLINE
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
@@ -55,8 +56,9 @@ class ComputeMachine:
     # --- the outside ------------------------------------------------------------------------
 
     def handle(self, event: ev.Event, now: UnixSeconds) -> list[ev.Action]:
-        """Take in one event, and return what to do, in order."""
-        _HANDLERS[type(event)](self, event, now)
+        """Take in one event, and return what to do, in order. If this raises, the event changed nothing."""
+        with self._ledger.all_or_nothing():
+            _HANDLERS[type(event)](self, event, now)
         return self._ledger.take_actions()
 
     def next_deadline(self) -> UnixSeconds | None:
@@ -81,6 +83,16 @@ class ComputeMachine:
     def active(self) -> int:
         """Executions that are prepared, run, proposed or published."""
         return len(self._ledger.working)
+
+    def state_of(self, event: Any) -> str:
+        """The state of the execution that an event names, for the log."""
+        concerned = getattr(event, "message", event)
+        execution = self._ledger.executions.get(getattr(concerned, "execution_id", ExecutionID("")))
+        return str(execution.state) if execution is not None else ""
+
+    def take_faults(self) -> list[tuple[str, Exception]]:
+        """What raised when its deadline had come, since the last call."""
+        return self._ledger.take_faults()
 
     @property
     def ignored(self) -> Counter[str]:
@@ -197,18 +209,35 @@ class ComputeMachine:
             if not execution.state.terminal:
                 transitions.move(self._ledger, execution, transitions.NodeStopped(), now)
 
+    def _not_stored(self, event: ev.NotStored, now: UnixSeconds) -> None:
+        """Fail the execution whose record cannot be stored."""
+        execution = self._ledger.executions.get(getattr(event.record, "id", ExecutionID("")))
+        failed = transitions.RecordRefused(f"the node failed: {event.reason}")
+        if execution is not None and transitions.expects(execution.state, failed):
+            transitions.move(self._ledger, execution, failed, now)
+        else:
+            self._ledger.ignore(event, f"in {execution.state}" if execution else "for an unknown execution")
+
     # --- time -------------------------------------------------------------------------------
 
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
         self._announcements.check(now)
         while (execution_id := self._ledger.expiries.pop(now)) is not None:
-            execution = self._ledger.executions[execution_id]
-            if execution.state.terminal:
-                self._ledger.forget(execution)
-            else:
-                transitions.move(self._ledger, execution, transitions.overdue(execution), now)
+            with self._ledger.isolated(f"execution {execution_id}"):
+                self._expire(execution_id, now)
+            if execution_id in self._ledger.executions and execution_id not in self._ledger.expiries:
+                self._ledger.expiries.set(execution_id, now + RETRY_FAULTY_DEADLINE)
         if self._ledger.heartbeat_due is not None and self._ledger.heartbeat_due <= now:
-            self._send_heartbeats(now)
+            self._ledger.heartbeat_due = now + transitions.HEARTBEAT_INTERVAL
+            with self._ledger.isolated("heartbeats"):
+                self._send_heartbeats(now)
+
+    def _expire(self, execution_id: ExecutionID, now: UnixSeconds) -> None:
+        execution = self._ledger.executions[execution_id]
+        if execution.state.terminal:
+            self._ledger.forget(execution)
+        else:
+            transitions.move(self._ledger, execution, transitions.overdue(execution), now)
 
     def _send_heartbeats(self, now: UnixSeconds) -> None:
         """Send each requester one message with all its executions on this node."""
@@ -239,5 +268,6 @@ _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], Non
     ev.StepFailed: ComputeMachine._step_ended,
     ev.StopBidding: ComputeMachine._stop_bidding,
     ev.HandBack: ComputeMachine._hand_back,
+    ev.NotStored: ComputeMachine._not_stored,
     ev.TimePassed: ComputeMachine._time_passed,
 }

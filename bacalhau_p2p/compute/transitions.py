@@ -67,6 +67,13 @@ class RoomLost:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordRefused:
+    """The store of the node refuses what is in its record."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStopped:
     """The node stops and hands the execution back."""
 
@@ -137,7 +144,7 @@ def send_result_published(ledger: Ledger, execution: ComputeExecution, event: An
 def send_failed(
     ledger: Ledger,
     execution: ComputeExecution,
-    event: ev.StepFailed | DeadlinePassed | RoomLost,
+    event: ev.StepFailed | DeadlinePassed | RecordRefused | RoomLost,
     now: UnixSeconds,
 ) -> None:
     failed = say.ExecutionFailed(
@@ -166,11 +173,13 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.BID, say.BidRejected): Row(S.REJECTED, release_room, clean_up),
     (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
     (S.BID, DeadlinePassed): Row(S.EXPIRED, release_room, clean_up),
+    (S.BID, RecordRefused): Row(S.EXPIRED, release_room, clean_up),
     (S.BID, NodeStopped): Row(S.CANCELLED, release_room, send_drained, clean_up),
     (S.PREPARING, ev.Prepared): Row(S.RUNNING, run),
     (S.PREPARING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
     (S.PREPARING, say.CancelExecution): Row(S.CANCELLED, stop_step, release_room, clean_up),
     (S.PREPARING, DeadlinePassed): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
+    (S.PREPARING, RecordRefused): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
     (S.PREPARING, RoomLost): Row(S.FAILED, send_failed, clean_up),
     (S.PREPARING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
     (S.RUNNING, ev.RunFinished): Row(S.PROPOSED, release_room, send_result_proposed),
@@ -178,17 +187,20 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.RUNNING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
     (S.RUNNING, say.CancelExecution): Row(S.CANCELLED, stop_step, release_room, clean_up),
     (S.RUNNING, DeadlinePassed): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
+    (S.RUNNING, RecordRefused): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
     (S.RUNNING, RoomLost): Row(S.FAILED, send_failed, clean_up),
     (S.RUNNING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
     (S.PROPOSED, say.ResultAccepted): Row(S.PUBLISHING, publish),
     (S.PROPOSED, say.ResultRejected): Row(S.REJECTED, clean_up),
     (S.PROPOSED, say.CancelExecution): Row(S.CANCELLED, clean_up),
     (S.PROPOSED, DeadlinePassed): Row(S.EXPIRED, clean_up),
+    (S.PROPOSED, RecordRefused): Row(S.FAILED, send_failed, clean_up),
     (S.PROPOSED, NodeStopped): Row(S.CANCELLED, send_drained, clean_up),
     (S.PUBLISHING, ev.Published): Row(S.COMPLETED, send_result_published, clean_up),
     (S.PUBLISHING, ev.StepFailed): Row(S.FAILED, send_failed, clean_up),
     (S.PUBLISHING, say.CancelExecution): Row(S.CANCELLED, stop_step, clean_up),
     (S.PUBLISHING, DeadlinePassed): Row(S.FAILED, stop_step, send_failed, clean_up),
+    (S.PUBLISHING, RecordRefused): Row(S.FAILED, stop_step, send_failed, clean_up),
     (S.PUBLISHING, NodeStopped): Row(S.CANCELLED, stop_step, send_drained, clean_up),
 }
 

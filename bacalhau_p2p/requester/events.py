@@ -13,6 +13,9 @@ from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
 from bacalhau_p2p.components.protocol import (
+    NotStored as NotStored,
+)
+from bacalhau_p2p.components.protocol import (
     Send as Send,
 )
 from bacalhau_p2p.components.protocol import (
@@ -109,6 +112,7 @@ Event = (
     | NodeConnected
     | Verified
     | VerifierFailed
+    | NotStored
     | TimePassed
 )
 

@@ -139,6 +139,11 @@ class WrongResultPublished(ExecutionEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRefused(ExecutionEvent):
+    """The requester's store refuses what its node reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnded(ExecutionEvent):
     """The job ended, and `cause` is its message."""
 
@@ -228,18 +233,21 @@ TRANSITIONS: dict[tuple[ExecutionState | None, type], Row[ExecutionState, Action
     (S.BID_ACCEPTED, FailureReported): Row(S.FAILED, open_slot),
     (S.BID_ACCEPTED, NodeDrained): Row(S.LOST, take_back_attempt, open_slot),
     (S.BID_ACCEPTED, NodeLost): Row(S.LOST, open_slot, send_cancel),
+    (S.BID_ACCEPTED, RecordRefused): Row(S.FAILED, open_slot, send_cancel),
     (S.BID_ACCEPTED, JobEnded): Row(S.CANCELLED, send_cancel),
     (S.RESULT_PROPOSED, VerdictAccepted): Row(S.RESULT_ACCEPTED, send_result_accepted),
     (S.RESULT_PROPOSED, VerdictRejected): Row(S.RESULT_REJECTED, send_result_rejected),
     (S.RESULT_PROPOSED, FailureReported): Row(S.FAILED, open_slot),
     (S.RESULT_PROPOSED, NodeDrained): Row(S.LOST, take_back_attempt, open_slot),
     (S.RESULT_PROPOSED, NodeLost): Row(S.LOST, open_slot, send_cancel),
+    (S.RESULT_PROPOSED, RecordRefused): Row(S.FAILED, open_slot, send_cancel),
     (S.RESULT_PROPOSED, JobEnded): Row(S.CANCELLED, send_cancel),
     (S.RESULT_ACCEPTED, Published): Row(S.COMPLETED),
     (S.RESULT_ACCEPTED, WrongResultPublished): Row(S.FAILED, open_slot, send_cancel),
     (S.RESULT_ACCEPTED, FailureReported): Row(S.FAILED, open_slot),
     (S.RESULT_ACCEPTED, NodeDrained): Row(S.LOST, take_back_attempt, open_slot),
     (S.RESULT_ACCEPTED, NodeLost): Row(S.LOST, open_slot, send_cancel),
+    (S.RESULT_ACCEPTED, RecordRefused): Row(S.FAILED, open_slot, send_cancel),
     (S.RESULT_ACCEPTED, JobEnded): Row(S.CANCELLED, send_cancel),
 }
 

@@ -96,6 +96,11 @@ class TotalTimedOut(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRefused(JobEvent):
+    """The requester's store refuses what is in the job's record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled(JobEvent):
     """The user cancelled the job."""
 
@@ -132,6 +137,7 @@ TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
     (S.PENDING, NothingPlaced): Row(S.QUEUED),
     (S.PENDING, QueueTimedOut): Row(S.FAILED, *_END),
     (S.PENDING, TotalTimedOut): Row(S.FAILED, *_END),
+    (S.PENDING, RecordRefused): Row(S.FAILED, *_END),
     (S.PENDING, Cancelled): Row(S.STOPPED, *_END),
     (S.QUEUED, SlotFilled): Row(S.RUNNING),
     (S.QUEUED, NothingPlaced): Row(S.QUEUED),
@@ -141,6 +147,7 @@ TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
     (S.QUEUED, JobImpossible): Row(S.FAILED, *_END),
     (S.QUEUED, QueueTimedOut): Row(S.FAILED, *_END),
     (S.QUEUED, TotalTimedOut): Row(S.FAILED, *_END),
+    (S.QUEUED, RecordRefused): Row(S.FAILED, *_END),
     (S.QUEUED, Cancelled): Row(S.STOPPED, *_END),
     (S.RUNNING, NothingPlaced): Row(S.QUEUED),
     (S.RUNNING, PartlyPlaced): Row(S.RUNNING),
@@ -153,6 +160,7 @@ TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
     (S.RUNNING, JobImpossible): Row(S.FAILED, *_END),
     (S.RUNNING, QueueTimedOut): Row(S.FAILED, *_END),
     (S.RUNNING, TotalTimedOut): Row(S.FAILED, *_END),
+    (S.RUNNING, RecordRefused): Row(S.FAILED, *_END),
     (S.RUNNING, Cancelled): Row(S.STOPPED, *_END),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components import ledger as components
 from bacalhau_p2p.components.ledger import Deadlines
+from bacalhau_p2p.components.undo import UndoableDict
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.requester import events as ev
@@ -23,8 +24,8 @@ class Ledger(components.Ledger[ev.Action]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.jobs: dict[JobID, JobEntry] = {}
-        self.job_of: dict[ExecutionID, JobID] = {}
+        self.jobs: dict[JobID, JobEntry] = UndoableDict()
+        self.job_of: dict[ExecutionID, JobID] = UndoableDict()
         self.deadlines: Deadlines[JobID] = Deadlines()
         """When the machine looks at each job again."""
 
@@ -39,7 +40,7 @@ class Ledger(components.Ledger[ev.Action]):
     def resume(self, job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobEntry:
         """Take a job into memory as the store holds it, with its executions."""
         entry = self.add(job)
-        self.job_of |= dict.fromkeys((execution.id for execution in executions), job.id)
+        self.job_of.update(dict.fromkeys((execution.id for execution in executions), job.id))
         entry.restore(executions, now)
         return entry
 
@@ -52,6 +53,7 @@ class Ledger(components.Ledger[ev.Action]):
     def forget(self, entry: JobEntry) -> None:
         """Drop an ended job from memory."""
         del self.jobs[entry.job.id]
+        self.deadlines.drop(entry.job.id)
         for execution_id in entry.executions:
             self.job_of.pop(execution_id, None)
 

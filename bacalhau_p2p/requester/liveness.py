@@ -5,6 +5,7 @@ Pure, as a part of the requester's machine. `docs/states.md` has the rules in pr
 
 from __future__ import annotations
 
+from bacalhau_p2p.components.undo import UndoableDict
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.node import NodeInfo
@@ -29,8 +30,8 @@ class Liveness:
 
     def __init__(self, lost_after_surviving: float = LOST_AFTER_SURVIVING) -> None:
         self._lost_after_surviving = lost_after_surviving
-        self.nodes: dict[PeerID, NodeInfo] = {}
-        self.disconnected_at: dict[PeerID, UnixSeconds] = {}
+        self.nodes: dict[PeerID, NodeInfo] = UndoableDict()
+        self.disconnected_at: dict[PeerID, UnixSeconds] = UndoableDict()
 
     def update(self, info: NodeInfo) -> tuple[bool, bool]:
         """Take in a node's info. Returns whether it is a new compute node, and whether it can run more than

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.ledger import RETRY_FAULTY_DEADLINE
 from bacalhau_p2p.components.protocol import Random
-from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.execution import Proposal
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Proposal
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -67,8 +68,9 @@ class RequesterMachine:
     # --- the outside ------------------------------------------------------------------------
 
     def handle(self, event: ev.Event, now: UnixSeconds) -> list[ev.Action]:
-        """Take in one event, and return what to do, in order."""
-        _HANDLERS[type(event)](self, event, now)
+        """Take in one event, and return what to do, in order. If this raises, the event changed nothing."""
+        with self._ledger.all_or_nothing():
+            _HANDLERS[type(event)](self, event, now)
         return self._ledger.take_actions()
 
     def next_deadline(self) -> UnixSeconds | None:
@@ -79,6 +81,19 @@ class RequesterMachine:
     def jobs(self) -> dict[JobID, JobEntry]:
         """The jobs in memory, for tests and invariants; not to be changed."""
         return self._ledger.jobs
+
+    def state_of(self, event: Any) -> str:
+        """The states of the job and of the execution that an event names, for the log."""
+        concerned = getattr(event, "message", event)
+        entry = self._ledger.jobs.get(getattr(concerned, "job_id", JobID("")))
+        if entry is None:
+            return ""
+        execution = entry.executions.get(getattr(concerned, "execution_id", ExecutionID("")))
+        return f"{entry.job.state}, {execution.state}" if execution is not None else str(entry.job.state)
+
+    def take_faults(self) -> list[tuple[str, Exception]]:
+        """What raised when its deadline had come, since the last call."""
+        return self._ledger.take_faults()
 
     @property
     def ignored(self) -> Counter[str]:
@@ -199,19 +214,53 @@ class RequesterMachine:
             return None
         return entry
 
+    # --- records ----------------------------------------------------------------------------
+
+    def _not_stored(self, event: ev.NotStored, now: UnixSeconds) -> None:
+        """Fail the job or the execution whose record cannot be stored."""
+        record, message = event.record, f"this node failed: {event.reason}"
+        job_id = record.job_id if isinstance(record, Execution) else getattr(record, "id", JobID(""))
+        entry = self._ledger.jobs.get(job_id)
+        if entry is None:
+            self._ledger.ignore(event, "for an ended job")
+            return
+        if isinstance(record, Execution):
+            self._strip(entry, record, message, now)
+        elif not entry.job.state.terminal:
+            jobs.move(self._ledger, entry, jobs.RecordRefused(message=message), now)
+        self._advance(entry, now)
+
+    def _strip(self, entry: JobEntry, record: Execution, message: str, now: UnixSeconds) -> None:
+        """Leave out of an execution what its node reported, and fail it if it has not ended."""
+        execution = entry.executions[record.id].replace(proposal=None, published=None)
+        entry.update(execution)
+        if executions.expects(execution.state, executions.RecordRefused):
+            refused = executions.RecordRefused(message=message)
+            executions.move(self._ledger, entry, execution, refused, now)
+        else:
+            stripped = execution.replace(message=message[: say.MAX_REASON])
+            entry.update(stripped)
+            self._ledger.actions.append(ev.Store(stripped))
+
     # --- time -------------------------------------------------------------------------------
 
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
         while (job_id := self._ledger.deadlines.pop(now)) is not None:
-            entry = self._ledger.jobs[job_id]
-            if entry.job.state.terminal:
-                self._ledger.forget(entry)
-                continue
-            self._progress.check_timeouts(entry, now)
-            if not entry.job.state.terminal:
-                self._supervision.check(entry, now)
-                self._rounds.check(entry, now)
-            self._advance(entry, now)
+            with self._ledger.isolated(f"job {job_id}"):
+                self._check(self._ledger.jobs[job_id], now)
+            if job_id in self._ledger.jobs and job_id not in self._ledger.deadlines:
+                self._ledger.deadlines.set(job_id, now + RETRY_FAULTY_DEADLINE)
+
+    def _check(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Do what is due for this job."""
+        if entry.job.state.terminal:
+            self._ledger.forget(entry)
+            return
+        self._progress.check_timeouts(entry, now)
+        if not entry.job.state.terminal:
+            self._supervision.check(entry, now)
+            self._rounds.check(entry, now)
+        self._advance(entry, now)
 
     def _advance(self, entry: JobEntry, now: UnixSeconds) -> None:
         self._progress.advance(entry, now)
@@ -240,5 +289,6 @@ _HANDLERS: dict[type[ev.Event], Callable[[RequesterMachine, Any, UnixSeconds], N
     ev.NodeConnected: RequesterMachine._connection_stands,
     ev.Verified: RequesterMachine._verified,
     ev.VerifierFailed: RequesterMachine._verifier_failed,
+    ev.NotStored: RequesterMachine._not_stored,
     ev.TimePassed: RequesterMachine._time_passed,
 }

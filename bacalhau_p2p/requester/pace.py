@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bacalhau_p2p.components.undo import Undoable
+
 FIRST_WINDOW = 0.3
 """Seconds that the first round of bids is open at most, where answers are quick; doubles each round."""
 LONGEST_FIRST_WINDOW = 2.0
@@ -10,7 +12,7 @@ LONGEST_WINDOW = 30.0
 """Seconds that any round is open at most."""
 
 
-class Pace:
+class Pace(Undoable):
     """A smoothed average of the time to an answer, and its deviation.
 
     Both are weighted as TCP does for its retransmissions, and doubled while nobody answers (RFC 6298): one

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState
@@ -22,7 +23,7 @@ GONE = frozenset({ExecutionState.FAILED, ExecutionState.LOST})
 
 
 @dataclass(slots=True)
-class Slot:
+class Slot(Undoable):
     """One of the job's `Count` places. Executions fill it one after the other, until one of them settles."""
 
     number: int
@@ -33,7 +34,7 @@ class Slot:
 
 
 @dataclass(slots=True)
-class Round:
+class Round(Undoable):
     """One announcement and the answers to it."""
 
     number: int = 0
@@ -46,7 +47,7 @@ class Round:
     """When the next round begins, if one is planned."""
     eligible: set[PeerID] = field(default_factory=set)
     """Nodes that could run the job when the round began."""
-    answered: set[PeerID] = field(default_factory=set)
+    answered: set[PeerID] = field(default_factory=UndoableSet)
 
 
 @dataclass(slots=True)
@@ -58,25 +59,25 @@ class BidTerms:
 
 
 @dataclass(slots=True)
-class JobEntry:
+class JobEntry(Undoable):
     """A job that this requester is responsible for."""
 
     job: Job
     slots: list[Slot]
     deadline: UnixSeconds
     """When its total time-out has passed."""
-    executions: dict[ExecutionID, Execution] = field(default_factory=dict)
-    bids: dict[ExecutionID, BidTerms] = field(default_factory=dict)
+    executions: dict[ExecutionID, Execution] = field(default_factory=UndoableDict)
+    bids: dict[ExecutionID, BidTerms] = field(default_factory=UndoableDict)
     round: Round = field(default_factory=Round)
-    last_contact: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
+    last_contact: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
     """When the node of an active execution was last in contact about it."""
-    reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=dict)
+    reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
     """When an active execution was last reconciled with its node."""
-    declined: dict[PeerID, str] = field(default_factory=dict)
+    declined: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Why nodes did not bid, for the user to read."""
-    failures: dict[PeerID, str] = field(default_factory=dict)
+    failures: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Nodes on which an execution of this job failed or was lost, and how."""
-    permanent_failures: set[PeerID] = field(default_factory=set)
+    permanent_failures: set[PeerID] = field(default_factory=UndoableSet)
     """Nodes that report that no node can run this job."""
     open_since: UnixSeconds | None = None
     """Since when some slot has been open."""
@@ -126,7 +127,7 @@ class JobEntry:
 
     def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
         """Take over what the store holds: which executions fill slots, and what became of earlier ones."""
-        self.executions = {execution.id: execution for execution in executions}
+        self.executions = UndoableDict({execution.id: execution for execution in executions})
         for execution in sorted(executions, key=lambda execution: execution.modified):
             if execution.slot is None:
                 continue
@@ -136,7 +137,7 @@ class JobEntry:
                 slot.execution = execution.id
             elif execution.state in GONE:
                 self.record_failure(execution, execution.message)
-        self.last_contact = {e.id: now for e in self.placed_executions() if e.state in ACTIVE}
+        self.last_contact = UndoableDict({e.id: now for e in self.placed_executions() if e.state in ACTIVE})
         for execution in executions:
             if execution.state in GONE and execution.slot is not None:
                 slot = self.slots[execution.slot]

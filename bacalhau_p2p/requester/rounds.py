@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.protocol import Random
+from bacalhau_p2p.components.undo import UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.node import NodeInfo
@@ -56,7 +57,7 @@ class Rounds:
         current.previous_began, current.began = current.began, now
         current.ends = now + self._pace.window(current.number)
         current.next_at = None
-        current.answered = set()
+        current.answered = UndoableSet()
         if entry.open_since is None:
             entry.open_since = now
         current.eligible = eligible = self._liveness.eligible(entry)

@@ -14,7 +14,7 @@ from bacalhau_p2p.bprotocol.messages import TO_REQUESTER
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.components.commit_plan import Commit, QueuedEvent
-from bacalhau_p2p.components.driver import Driver
+from bacalhau_p2p.components.driver import Driver, Outcome
 from bacalhau_p2p.errors import DiskFull, ExecutionError, InvalidJob
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
@@ -55,8 +55,8 @@ class RequesterService(Driver):
         self._new_job_id = new_job_id
         self._resource_shortage = resource_shortage
         self._changed: dict[JobID, trio.Event] = {}
-        self._tokens: dict[str, tuple[JobID, trio.Event]] = {}
-        """Submissions that are not committed yet, by idempotency token. The event is set when they are."""
+        self._tokens: dict[str, tuple[JobID, Outcome]] = {}
+        """Submissions that are not committed yet, by idempotency token."""
         messenger.listen(TO_REQUESTER, self._receive)
         messenger.watch_connections(self._connection_changed)
 
@@ -71,7 +71,7 @@ class RequesterService(Driver):
         """Accept a job. When this returns, no crash loses it.
 
         A `token` that was used before returns the job that was submitted with it. Cancelled: the job may
-        have been accepted. Raises InvalidJob, DiskFull.
+        have been accepted. Raises InvalidJob, DiskFull, EventDropped.
         """
         if faults := await self._checks.faults(spec):
             raise InvalidJob(faults)
@@ -85,14 +85,18 @@ class RequesterService(Driver):
             return job_id
         if token not in self._tokens:
             # Even if this call is cancelled, a second one with the token must find the job.
-            job_id, committed = self._tokens[token] = self._new_job_id(), trio.Event()
+            job_id, outcome = self._tokens[token] = self._new_job_id(), Outcome()
+
+            def refuse(reason: str) -> None:
+                self._tokens.pop(token, None)
+                outcome.refuse(reason)
+
+            note = SubmissionToken(job_id, token)
             self._enqueue_all(
-                QueuedEvent(
-                    ev.Submitted(job_id, spec), confirm=committed.set, note=SubmissionToken(job_id, token)
-                )
+                QueuedEvent(ev.Submitted(job_id, spec), confirm=outcome.confirm, refuse=refuse, note=note)
             )
-        job_id, committed = self._tokens[token]
-        await committed.wait()
+        job_id, outcome = self._tokens[token]
+        await outcome.wait()
         return job_id
 
     async def cancel(self, job_id: JobID, reason: str) -> None:

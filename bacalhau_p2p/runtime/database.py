@@ -72,6 +72,21 @@ def transaction(db: sqlite3.Connection, *, power_safe: bool = True) -> Iterator[
 
 
 @contextmanager
+def rehearsal(db: sqlite3.Connection) -> Iterator[None]:
+    """Undo what the block writes, whether it raises or not. Raises as `transaction`."""
+
+    class _Rehearsed(Exception):
+        """The block has ended well."""
+
+    try:
+        with transaction(db, power_safe=False):
+            yield
+            raise _Rehearsed
+    except _Rehearsed:
+        pass
+
+
+@contextmanager
 def all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
     """Commit everything that the block writes, or nothing if it raises. Raises sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")

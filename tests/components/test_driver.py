@@ -7,14 +7,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import ResultAccepted
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.components.driver import Driver
-from bacalhau_p2p.components.protocol import COMMIT_DELAY, MessageReceived, Store, TimePassed
-from bacalhau_p2p.errors import StoreFailed
+from bacalhau_p2p.components.protocol import COMMIT_DELAY, MessageReceived, NotStored, Store, TimePassed
+from bacalhau_p2p.components.transitions import InvalidTransition
+from bacalhau_p2p.errors import EventDropped, StoreFailed
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -38,23 +40,39 @@ class Scripted:
         self.seen.append(event)
         if isinstance(event, TimePassed):
             self.deadline = None
-        return self.answers.get(event if isinstance(event, str) else type(event), ())
+        answer = self.answers.get(event if isinstance(event, str) else type(event), ())
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def take_faults(self):
+        return [("job j", KeyError("late"))] if self.deadline is None else []
+
+    def state_of(self, event):
+        return "Running"
 
     def next_deadline(self):
         return self.deadline
 
 
 class Commits:
-    """A store that remembers its commits, and takes no records when it is full."""
+    """A store that remembers its commits. It takes no records when it is full, and never those of the ids
+    that it refuses."""
 
-    def __init__(self, *, full=False):
+    def __init__(self, *, full=False, refused=()):
         self.full = full
+        self.refused = refused
         self.commits = []
 
     def commit(self, commit, delivered):
+        self.rehearse(commit)
+        self.commits.append(commit)
+
+    def rehearse(self, commit):
         if self.full and commit.records:
             raise StoreFailed("full")
-        self.commits.append(commit)
+        if any(record.id in self.refused for record in commit.records):
+            raise OverflowError("too large to convert")
 
     def load_messages(self, now):
         return [], []
@@ -141,3 +159,81 @@ async def test_a_message_whose_effect_cannot_be_committed_does_not_count_as_proc
                 await trio.sleep_forever()
         assert caught.value.subgroup(StoreFailed)
         assert (driven.order, store.commits) == ([], [])
+
+
+# --- what raises ------------------------------------------------------------------------------
+
+
+BUG = InvalidTransition("e", "Running", "event")
+
+
+async def test_an_event_that_raises_is_dropped_and_the_node_goes_on(autojump_clock, caplog):
+    machine, store = Scripted({MessageReceived: BUG, "go": [Store(JOB)]}), Commits()
+    async with driver(machine, store) as driven, driving(driven):
+        driven._receive(MESSAGE)
+        await driven._enqueue_and_confirm("go")
+        (commit,) = store.commits
+        assert [processed.id for processed in commit.processed] == [MESSAGE.id]  # it does not come again
+        assert commit.records == (JOB,)
+        assert driven.dropped == {("ResultAccepted", OTHER): 1}
+    (line,) = [record.getMessage() for record in caplog.records if "event_dropped" in record.getMessage()]
+    assert "author='other'" in line
+    assert "state='Running'" in line
+    assert "InvalidTransition" in line
+
+
+async def test_whoever_waits_for_an_event_that_raises_learns_why():
+    async with driver(Scripted({"go": ValueError("no such thing")}), Commits()) as driven, driving(driven):
+        with pytest.raises(EventDropped, match="ValueError: no such thing"):
+            await driven._enqueue_and_confirm("go")
+
+
+async def test_a_deadline_that_raises_is_counted(autojump_clock):
+    machine = Scripted({TimePassed: ()}, deadline=trio.current_time() + 1.0)
+    async with driver(machine, Commits()) as driven, driving(driven):
+        await trio.sleep(2)
+        assert driven.dropped == {("TimePassed", ""): 1}
+
+
+async def test_a_message_that_cannot_be_made_an_event_is_dropped():
+    async with driver(Scripted({"go": ()}), Commits()) as driven, driving(driven):
+        driven._event_of = lambda arrival: {}["missing"]
+        driven._receive(MESSAGE)
+        await driven._enqueue_and_confirm("go")
+        assert sum(driven.dropped.values()) == 1
+
+
+async def test_an_action_that_raises_is_skipped():
+    async with driver(Scripted({"go": ["bad", "good"]}), Commits()) as driven, driving(driven):
+        perform = driven._perform
+
+        def failing(action, nursery):
+            if action == "bad":
+                raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+            perform(action, nursery)
+
+        driven._perform = failing
+        await driven._enqueue_and_confirm("go")
+        await trio.testing.wait_all_tasks_blocked()
+        assert driven.order == ["commit", "good"]
+
+
+async def test_a_record_that_cannot_be_stored_is_left_out_and_its_machine_learns_it():
+    poisoned = JOB.replace(id=JobID("bad"))
+    machine, store = Scripted({"go": [Store(JOB), Store(poisoned)]}), Commits(refused=["bad"])
+    async with driver(machine, store) as driven, driving(driven):
+        await driven._enqueue_and_confirm("go")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [commit.records for commit in store.commits] == [(JOB,)]
+        (failed,) = [event for event in machine.seen if isinstance(event, NotStored)]
+        assert (failed.record, "too large to convert" in failed.reason) == (poisoned, True)
+
+
+async def test_whoever_waits_for_a_job_that_cannot_be_stored_learns_why():
+    class Submitted:
+        job_id = "j"
+
+    machine, store = Scripted({Submitted: [Store(JOB)]}), Commits(refused=["j"])
+    async with driver(machine, store) as driven, driving(driven):
+        with pytest.raises(EventDropped, match="too large to convert"):
+            await driven._enqueue_and_confirm(Submitted())

@@ -298,3 +298,23 @@ def test_a_run_that_ended_while_its_node_was_down_is_collected(running):
     assert has(again.handle(ev.Resumed(execution)), ev.Reattach)
     assert not has(again.wait(RUN_GRACE - 1), ev.Stop)
     assert sent(again.handle(ev.RunFinished(FIRST, "bafy", b"sealed"))) == ["result_proposed"]
+
+
+# --- records that cannot be stored ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["preparing", "running", "proposed", "publishing"])
+def test_an_execution_whose_record_cannot_be_stored_fails_with_a_reason(bench, state):
+    bench.announce()
+    bench.receive(message_about(say.BidAccepted))
+    if state != "preparing":
+        bench.handle(ev.Prepared(FIRST))
+    if state in ("proposed", "publishing"):
+        bench.handle(ev.RunFinished(FIRST, "bafy", b"sealed"))
+    if state == "publishing":
+        bench.receive(message_about(say.ResultAccepted))
+    actions = bench.handle(ev.NotStored(bench.machine.executions[FIRST], "it cannot be stored: x"))
+    (failed,) = messages_in(actions)
+    assert (failed.kind, failed.reason) == ("execution_failed", "the node failed: it cannot be stored: x")
+    assert (bench.state(), bench.machine.capacity.holders) == (S.FAILED, frozenset())
+    assert bench.handle(ev.NotStored(bench.machine.executions[FIRST], "again")) == []

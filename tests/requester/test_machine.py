@@ -238,3 +238,36 @@ def test_an_ended_job_is_forgotten_after_a_while(bench):
     bench.wait(1000)
     assert bench.machine.jobs == {}
     assert bench.machine.next_deadline() is None
+
+
+# --- records that cannot be stored ------------------------------------------------------------
+
+
+def test_an_execution_whose_report_cannot_be_stored_fails_and_its_report_is_dropped(bench):
+    run_on(bench, job(), A)
+    bench.propose(A)
+    record = bench.machine.jobs[JOB].executions[execution_id(A)]
+    assert record.proposal is not None
+    actions = bench.handle(ev.NotStored(record, "it cannot be stored: x"))
+    stored = [action.record for action in actions if isinstance(action, ev.Store)]
+    failed = next(each for each in stored if each.id == record.id)
+    assert (failed.state, failed.proposal) == (S.FAILED, None)
+    assert failed.message == "this node failed: it cannot be stored: x"
+    assert (A, "cancel_execution") in sent(actions)
+
+
+def test_what_a_completed_execution_cannot_store_is_left_out(bench):
+    run_on(bench, job(), A)
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    bench.publish(A)
+    record = bench.machine.jobs[JOB].executions[execution_id(A)]
+    (stored,) = bench.handle(ev.NotStored(record, "x"))
+    assert (stored.record.state, stored.record.published) == (S.COMPLETED, None)
+
+
+def test_a_job_whose_record_cannot_be_stored_fails_with_a_reason(bench):
+    run_on(bench, job(), A)
+    bench.handle(ev.NotStored(bench.job, "x"))
+    assert (bench.job.state, bench.job.message) == (JobState.FAILED, "this node failed: x")
+    assert bench.handle(ev.NotStored(bench.job, "x")) == []
