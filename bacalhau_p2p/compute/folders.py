@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import trio
 
 from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.removal import remove_tree
 
 log = get_logger(__name__)
 
@@ -32,19 +31,10 @@ async def remove_folder(folder: Path) -> None:
 
 def remove_large_folder(folder: Path) -> None:
     """As `remove_folder`, but blocking."""
-
-    def make_removable(function: Callable[..., object], path: str, error: object) -> None:
-        # A job may leave folders that not even their owner may change.
-        parent = Path(path).parent
-        parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-        function(path)
-
-    if not folder.exists():
-        return
     try:
-        shutil.rmtree(folder, onerror=make_removable)
+        remove_tree(folder)
+    except FileNotFoundError:
+        return
     except OSError as error:
         log.warning("folder_left_behind", folder=str(folder), reason=str(error))
 

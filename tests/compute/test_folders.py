@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p.compute.folders import MAX_ENTRIES_INLINE, MAX_FILE_INLINE, remove_folder
+from tests.support.folders import nest
 
 
 def _few(folder: Path) -> None:
@@ -36,11 +37,15 @@ def _locked(folder: Path) -> None:
     (folder / "locked").chmod(0)
 
 
+def _nested(folder: Path) -> None:
+    nest(folder, 1500)
+
+
 def _left_in(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
 
-@pytest.mark.parametrize("make", [_few, _many, _many_in_a_folder_below, _large, _locked])
+@pytest.mark.parametrize("make", [_few, _many, _many_in_a_folder_below, _large, _locked, _nested])
 async def test_a_folder_is_removed_whatever_is_in_it(tmp_path: Path, make) -> None:
     folder = tmp_path / "e-1"
     folder.mkdir()

@@ -4,23 +4,11 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from bacalhau_p2p.runtime.removal import remove_tree
-
-
-def nest(folder: Path, depth: int) -> None:
-    """Folders in each other in an existing folder, far deeper than a path can be long; a file in each."""
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(depth):
-        os.mkdir("nested", dir_fd=at)
-        inner = os.open("nested", os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
-        os.close(at)
-        at = inner
-        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
-    os.close(at)
+from tests.support.folders import nest
 
 
 @contextmanager
