@@ -42,6 +42,8 @@ COMPILE_TIME = 10.0
 """CPU seconds for compiling any module."""
 COMPILE_TIME_PER_MB = 5.0
 """More CPU seconds for each MB of the module; about 1 is needed."""
+COMPILE_NICENESS = 10
+"""Compiling comes after everything else that the node does."""
 _OUT_OF_MEMORY = frozenset({-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXFSZ})
 """How a compiler ends that gets no more memory: it aborts, or its stack cannot grow."""
 WALL_CLOCK_FACTOR = 4
@@ -137,6 +139,7 @@ class ModuleCompiler:
             "memory": COMPILE_MEMORY,
             "disk": COMPILED_SIZE_LIMIT,
             "cpu_seconds": cpu_seconds,
+            "niceness": COMPILE_NICENESS,
         }
         report: Mapping[str, Any] | None = None
         with self._cache.writing() as file:

@@ -24,7 +24,7 @@ from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
 LOAD_ATTEMPTS = 2
-"""How often a run starts: a compiled module that was changed on disk is compiled again once."""
+"""How often a run starts for each module: one that was changed on disk is compiled again once."""
 
 
 class WasmExecutor(Executor):
@@ -73,7 +73,7 @@ class WasmExecutor(Executor):
         shown = [source for source in request.inputs if id(source) not in used]
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
             mounts = plan_mounts(shown, results.outputs, request.work)
-            for _ in range(LOAD_ATTEMPTS):
+            for _ in range(LOAD_ATTEMPTS * len(modules)):
                 described = await self._described(modules, request)
                 report = await self._run_process(
                     run_spec(params, request, described, mounts), results, request.timeout
@@ -84,8 +84,8 @@ class WasmExecutor(Executor):
                     return results.finish(report["exit"])
                 if "stale" not in report:
                     raise run_failed(report, "running the job", stopping=self._processes.closed)
-                for key in report["stale"]:
-                    self._compiler.discard(key)
+                if report["stale"] in {each["key"] for each in described}:
+                    self._compiler.discard(report["stale"])
             raise ExecutorError("the compiled module cannot be loaded on this node")
 
     async def aclose(self) -> None:
@@ -148,7 +148,10 @@ def run_spec(
         "env": sorted(environment.items()),
         "preopens": mounts.preopens,
         "links": mounts.links,
+        "outputs": mounts.outputs,
         "memory": request.resources.memory,
         "disk": request.resources.disk,
+        "cpu_seconds": 0,
+        "niceness": 0,
         "deterministic": request.deterministic,
     }

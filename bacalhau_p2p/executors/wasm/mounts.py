@@ -18,6 +18,8 @@ class Mounts:
     preopens: Sequence[tuple[str, str, bool]]
     """(folder on this machine, path inside the job, whether it may be changed)."""
     links: Sequence[tuple[str, str]]
+    outputs: Sequence[str]
+    """The folders on this machine that the job's user must own."""
 
 
 def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], work: Path) -> Mounts:
@@ -50,7 +52,11 @@ def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], wor
         if link in links:
             raise ExecutorError(f"two inputs have the target {target}", permanent=True)
         links[link] = str(source.path)
-    return Mounts(list(preopens.values()), [(source, link) for link, source in links.items()])
+    return Mounts(
+        list(preopens.values()),
+        [(source, link) for link, source in links.items()],
+        [str(folder) for folder in outputs.values()],
+    )
 
 
 def _claim(preopens: dict[str, tuple[str, str, bool]], target: str, folder: Path, mutable: bool) -> None:

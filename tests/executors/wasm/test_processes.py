@@ -123,6 +123,7 @@ def far_node(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """
     (tmp_path / "pipes").mkdir()
     os.mkfifo(tmp_path / "pipes" / "alive")
+    (tmp_path / "pipes" / "alive").chmod(0o666)  # the job runs as another user
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
     yield process
     process.kill()
@@ -203,10 +204,12 @@ async def test_a_warm_process_that_cannot_fork_reports_it_and_continues(
     """The real warm process, with a fork that fails."""
     script = tmp_path / "failing_fork.py"
     script.write_text(
-        "import os, runpy\n"
-        "def fork():\n"
+        "import runpy, sys\n"
+        "sys.path.append(sys.argv[1])\n"
+        "from bacalhau_p2p.executors.isolation.walls import Walls\n"
+        "def fork(walls):\n"
         "    raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
-        "os.fork = fork\n"
+        "Walls.fork = fork\n"
         f"runpy.run_path({str(wasm_processes._SCRIPT)!r}, run_name='__main__')\n"
     )
     monkeypatch.setattr(wasm_processes, "_SCRIPT", script)

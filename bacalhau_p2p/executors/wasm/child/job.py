@@ -13,12 +13,12 @@ from bacalhau_p2p.executors.wasm.child.wasi import DeterministicWasi, Exited, de
 if TYPE_CHECKING:
     import wasmtime
 
+    from bacalhau_p2p.executors.isolation.walls import Walls
+
 TRAPPED = 134
 """Exit code of a run that trapped: that of a process ended by SIGABRT, as the `wasmtime` command has it."""
 OWN_MEMORY = 256 * 1024**2
 """Bytes that a process may use besides the memory of its guest."""
-COMPILE_NICENESS = 10
-"""Compiling comes after everything else that the node does."""
 MESSAGE_LIMIT = 8192
 """Characters of an error that are reported."""
 
@@ -31,55 +31,78 @@ class StartFailed(Exception):
         self.permanent = permanent
 
 
-def perform(spec: dict[str, Any]) -> dict[str, Any]:
-    """Do what the spec asks for; the report."""
+def perform(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
+    """Do what the spec asks for, behind the walls; the report."""
     try:
-        return compile_module(spec) if spec["op"] == "compile" else run(spec)
+        return compile_module(spec, walls) if spec["op"] == "compile" else run(spec, walls)
     except StartFailed as failure:
         return {"failed": str(failure)[:MESSAGE_LIMIT], "permanent": failure.permanent}
     except MemoryError:
         return {"failed": "more memory is needed than the limit allows", "permanent": True}
     except OSError as error:
-        return {"failed": f"{error.filename or 'wasm'}: {error.strerror}", "permanent": False}
+        return {"failed": f"{error.filename or 'wasm'}: {error.strerror or error}", "permanent": False}
 
 
-def compile_module(spec: dict[str, Any]) -> dict[str, Any]:
+def compile_module(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
     """Compile one module to stdout, which is a file of the node."""
-    _set_limits(memory=spec["memory"], disk=spec["disk"], cpu_seconds=spec["cpu_seconds"])
-    os.nice(COMPILE_NICENESS)
-    compiled = _compile(_engine(spec["deterministic"]), spec["module"]).serialize()
+    module = spec["module"]
+    engine = _engine(spec["deterministic"])
+    with open(module["path"], "rb") as file:  # noqa: PTH123 - pathlib is needed for nothing else
+        _set_limits(spec)
+        walls.enter(readable=(), writable=())
+        wasm = file.read()
+    if hashlib.sha256(wasm).hexdigest() != module["sha256"]:
+        raise StartFailed(f"{module['name']} changed during its preparation", permanent=False)
+    compiled = _compile(engine, module["name"], wasm).serialize()
     digest = hashlib.sha256(compiled).hexdigest()
     _write_all(1, memoryview(compiled))
     return {"compiled": digest}
 
 
-def run(spec: dict[str, Any]) -> dict[str, Any]:
+def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
     """Run one guest to its end."""
     import wasmtime
 
     engine = _engine(spec["deterministic"])
-    stale: list[str] = []
-    modules = [module for each in spec["modules"] if (module := _load(engine, each, stale))]
-    if stale:
-        return {"stale": stale}
+    compiled: list[bytes] = []
+    for module in spec["modules"]:
+        code = _read(module)
+        if code is None:
+            return {"stale": module["key"]}
+        compiled.append(code)
     for source, target in spec["links"]:
         _link(source, target)
-    _set_limits(memory=spec["memory"] + OWN_MEMORY if spec["memory"] else 0, disk=spec["disk"], cpu_seconds=0)
+    user = walls.user()
+    if user is not None:
+        for folder in spec["outputs"]:
+            os.chown(folder, user, user)
+    wasi = _wasi_config(spec, other_user=user is not None)
+    _set_limits(spec)
+    walls.enter(
+        readable=[host for host, _, mutable in spec["preopens"] if not mutable],
+        writable=[host for host, _, mutable in spec["preopens"] if mutable],
+    )
+    modules = []
+    for module, code in zip(spec["modules"], compiled, strict=True):
+        try:
+            modules.append(wasmtime.Module.deserialize(engine, code))
+        except wasmtime.WasmtimeError:  # compiled for a processor with other features
+            return {"stale": module["key"]}
     linker = _linker(engine, spec)
     store = wasmtime.Store(engine)
     if spec["memory"]:
         store.set_limits(memory_size=spec["memory"])
-    store.set_wasi(_wasi_config(spec))
+    store.set_wasi(wasi)
     try:
         entry = _instantiate(linker, store, modules, spec)
         entry(store)
-        code = 0
+        exit_code = 0
     except (Exited, wasmtime.ExitTrap) as exited:
-        code = exited.code
+        exit_code = exited.code
     except (wasmtime.Trap, wasmtime.WasmtimeError) as trap:
         _write_all(2, memoryview(f"{str(trap).strip()[:MESSAGE_LIMIT]}\n".encode()))
-        code = TRAPPED
-    return {"exit": code}
+        exit_code = TRAPPED
+    return {"exit": exit_code}
 
 
 def _engine(deterministic: bool) -> wasmtime.Engine:
@@ -92,54 +115,56 @@ def _engine(deterministic: bool) -> wasmtime.Engine:
     return wasmtime.Engine(config)
 
 
-def _load(engine: wasmtime.Engine, module: dict[str, Any], stale: list[str]) -> wasmtime.Module | None:
-    """The module, from what the node compiled earlier if that is unchanged: it is native code, so a byte
-    that the node did not write must never be loaded. Otherwise its key is added to the `stale` ones."""
-    import wasmtime
-
+def _read(module: dict[str, Any]) -> bytes | None:
+    """What the node compiled earlier, if that is unchanged: it is native code, so a byte that the node did
+    not write must never be loaded."""
     try:
-        with open(module["compiled"], "rb") as file:  # noqa: PTH123 - pathlib is needed for nothing else
+        with open(module["compiled"], "rb") as file:  # noqa: PTH123
             file.seek(module["skip"])
             compiled = file.read()
-        if hashlib.sha256(compiled).hexdigest() == module["compiled_sha256"]:
-            return wasmtime.Module.deserialize(engine, compiled)
-    except (OSError, wasmtime.WasmtimeError):
-        pass  # removed, or compiled for a processor with other features
-    stale.append(module["key"])
-    return None
+    except OSError:  # removed
+        return None
+    return compiled if hashlib.sha256(compiled).hexdigest() == module["compiled_sha256"] else None
 
 
-def _compile(engine: wasmtime.Engine, module: dict[str, Any]) -> wasmtime.Module:
+def _compile(engine: wasmtime.Engine, name: str, wasm: bytes) -> wasmtime.Module:
     import wasmtime
 
-    with open(module["path"], "rb") as file:  # noqa: PTH123
-        wasm = file.read()
-    if hashlib.sha256(wasm).hexdigest() != module["sha256"]:
-        raise StartFailed(f"{module['name']} changed during its preparation", permanent=False)
     try:
         return wasmtime.Module(engine, wasm)
     except wasmtime.WasmtimeError as error:
-        raise StartFailed(f"{module['name']} is not a valid WebAssembly module: {_one_line(error)}") from None
+        raise StartFailed(f"{name} is not a valid WebAssembly module: {_one_line(error)}") from None
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file input. The guest gets its folder read-only, so the original is safe."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+    """A second name for a file input, which the job's user can read. The guest gets its folder read-only, so
+    the original is safe."""
+    folder = os.path.dirname(target)  # noqa: PTH120
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    os.chmod(folder, 0o755)  # noqa: PTH101, S103 - in a folder that only the node can enter
+    if os.path.lexists(target):  # from an earlier attempt to start
+        os.unlink(target)  # noqa: PTH108
     try:
+        if not os.stat(source).st_mode & 0o004:  # noqa: PTH116
+            raise PermissionError(source)
         os.link(source, target, follow_symlinks=True)
-    except OSError:  # on another file system, or owned by another user
+    except OSError:  # on another file system, owned by another user, or unreadable for the job
         shutil.copyfile(source, target)
+        os.chmod(target, 0o644)  # noqa: PTH101
 
 
-def _set_limits(*, memory: int, disk: int, cpu_seconds: int) -> None:
+def _set_limits(spec: dict[str, Any]) -> None:
     """Limits of this process, in bytes and seconds; 0 is none. A second barrier behind that of the store."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if cpu_seconds:
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))  # SIGXCPU, then SIGKILL
-    if memory:
+    if spec["memory"]:
+        memory = spec["memory"] + OWN_MEMORY
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    if disk:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
+    if spec["disk"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (spec["disk"], spec["disk"]))
+    if spec["cpu_seconds"]:  # SIGXCPU, then SIGKILL
+        resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_seconds"], spec["cpu_seconds"] + 1))
+    if spec["niceness"]:
+        os.nice(spec["niceness"])
 
 
 def _linker(engine: wasmtime.Engine, spec: dict[str, Any]) -> wasmtime.Linker:
@@ -154,7 +179,7 @@ def _linker(engine: wasmtime.Engine, spec: dict[str, Any]) -> wasmtime.Linker:
     return linker
 
 
-def _wasi_config(spec: dict[str, Any]) -> wasmtime.WasiConfig:
+def _wasi_config(spec: dict[str, Any], *, other_user: bool) -> wasmtime.WasiConfig:
     import wasmtime
 
     wasi = wasmtime.WasiConfig()
@@ -163,6 +188,10 @@ def _wasi_config(spec: dict[str, Any]) -> wasmtime.WasiConfig:
     wasi.inherit_stdout()
     wasi.inherit_stderr()
     for host, guest, mutable in spec["preopens"]:
+        if other_user and not mutable and os.stat(host).st_mode & 0o005 != 0o005:  # noqa: PTH116
+            raise StartFailed(
+                f"input {guest}: not readable for other users, and a job is one", permanent=False
+            )
         try:
             wasi.preopen_dir(host, guest, mutable)
         except wasmtime.WasmtimeError:

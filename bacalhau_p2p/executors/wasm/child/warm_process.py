@@ -6,7 +6,6 @@ the warm process (PR_SET_PDEATHSIG).
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -16,14 +15,11 @@ import signal
 import socket
 from typing import Any
 
+from bacalhau_p2p.executors.isolation.walls import Walls
 from bacalhau_p2p.executors.wasm.child.job import perform
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
 _SOFTWARE_FAILURE = 70
 """Exit status when the job's process did not report (EX_SOFTWARE)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def run(control_fd: int) -> None:
@@ -35,15 +31,16 @@ def run(control_fd: int) -> None:
     except (ImportError, OSError, RuntimeError) as error:
         control.send(json.dumps({"unavailable": f"wasmtime cannot be loaded: {error}"}).encode())
         return
-    control.send(json.dumps({"ready": True}).encode())
+    walls = Walls.build()
+    control.send(json.dumps({"ready": True, "walls": walls.names}).encode())
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each job takes two
     gc.collect()
     gc.freeze()  # these objects are shared with every fork: a collection there must not copy them
-    _serve(control)
+    _serve(control, walls)
 
 
-def _serve(control: socket.socket) -> None:
+def _serve(control: socket.socket, walls: Walls) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     jobs: dict[int, tuple[int, socket.socket]] = {}
@@ -56,19 +53,18 @@ def _serve(control: socket.socket) -> None:
             message, received, _, _ = socket.recv_fds(control, 64, 4)
             if not message:
                 return
-            pidfd = _fork(received, jobs)
+            pidfd = _fork(received, jobs, walls)
             if pidfd is not None:
                 poll.register(pidfd, select.POLLIN)
 
 
-def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]]) -> int | None:
+def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]], walls: Walls) -> int | None:
     """Start the process of one job; its pidfd, or None when no process could be started."""
     job = socket.socket(fileno=received[0])
-    warm = os.getpid()
     try:
-        pid = os.fork()
+        pid = walls.fork()
         if pid == 0:
-            _become_job(warm, *received)
+            _become_job(walls, *received)
     except OSError as error:
         _report(job, {"refused": f"no process could be started: {error.strerror}"})
         job.close()
@@ -102,21 +98,25 @@ def _report(job: socket.socket, message: dict[str, Any]) -> bool:
     return True
 
 
-def _become_job(warm: int, job_fd: int, out: int, err: int, spec_fd: int) -> None:
+def _become_job(walls: Walls, job_fd: int, out: int, err: int, spec_fd: int) -> None:
     """In the forked process: perform the job, report, and exit."""
     status = _SOFTWARE_FAILURE
     try:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != warm:
-            os._exit(status)  # the warm process died before the line above
+        walls.follow_parent()
         spec = json.loads(os.pread(spec_fd, os.fstat(spec_fd).st_size, 0))
         os.dup2(out, 1)
         os.dup2(err, 2)
-        os.dup2(job_fd, 3)
-        os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        job = socket.socket(fileno=3)
-        _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        if _report(job, perform(spec)):
-            status = 0
+        _close_all_except(job_fd, *walls.descriptors)
+        os.write(job_fd, json.dumps(perform(spec, walls)).encode())
+        status = 0
     finally:
         os._exit(status)
+
+
+def _close_all_except(*kept: int) -> None:
+    """Close all descriptors from 3 on, but not these."""
+    start = 3
+    for fd in sorted(kept):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -1,0 +1,1 @@
+"""Walls around the process of a job, built from what the kernel offers. Uses only the standard library."""
