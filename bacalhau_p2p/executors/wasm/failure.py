@@ -15,11 +15,11 @@ def run_failed(report: Mapping[str, Any], doing: str, *, stopping: bool) -> Exec
     `doing` says what it did; `stopping`: the executor is closed, which ends all processes.
     """
     if "failed" in report:
-        return ExecutorError(report["failed"], permanent=report["permanent"])
+        return ExecutorError(report["failed"], permanent=report.get("permanent", False))
     if stopping:
         return ExecutorError("this node is stopping")
     status = report.get("status", -signal.SIGKILL)
     if status < 0:
-        name = signal.Signals(-status).name
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
         return ExecutorError(f"WebAssembly process killed by {name} while {doing}; out of memory?")
     return ExecutorError(f"WebAssembly process exited with status {status} while {doing}")

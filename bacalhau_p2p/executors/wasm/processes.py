@@ -28,13 +28,15 @@ from typing import Any
 import trio
 
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.wasm.reports import REPORT_SIZE, read_report
 
 START_TIMEOUT = 4.5
 """Seconds for the warm process to get ready, and then to fork: it takes 0.1 and 0.002."""
 
 _SCRIPT = Path(__file__).parent / "child" / "__main__.py"
 _PACKAGE_FOLDER = Path(__file__).parents[3]
-_MESSAGE_SIZE = 65536
+REPORTS_LIMIT = 16
+"""Messages of one process that are read; two are sent."""
 
 
 class JobProcess:
@@ -49,14 +51,14 @@ class JobProcess:
     async def report(self) -> Mapping[str, Any]:
         """What it reported, with its exit status, once it has ended. Without `status`, the warm process
         ended too."""
-        while True:  # until the socket is closed: then the warm process has forgotten it, too
+        for _ in range(REPORTS_LIMIT):
             try:
-                message = await self._messages.recv(_MESSAGE_SIZE)
+                message = await self._messages.recv(REPORT_SIZE)
             except ConnectionError:
                 break
-            if not message:
+            if not message:  # the warm process has forgotten it, too
                 break
-            self._report |= json.loads(message)
+            self._report |= read_report(message)
         return self._report
 
     async def kill(self) -> None:
@@ -107,7 +109,7 @@ class WarmProcess:
         """Why it is not ready, empty if it is."""
         with trio.move_on_after(START_TIMEOUT):
             try:
-                message = json.loads(await self.control.recv(_MESSAGE_SIZE) or b"{}")
+                message = json.loads(await self.control.recv(REPORT_SIZE) or b"{}")
             except ConnectionError:
                 message = {}
             if message.get("ready"):
@@ -204,14 +206,14 @@ async def _fork(
             theirs.close()  # so that our end is closed when all others are
             while True:
                 message, ancillary, _, _ = await messages.recvmsg(
-                    _MESSAGE_SIZE, socket.CMSG_SPACE(rights.itemsize), socket.MSG_CMSG_CLOEXEC
+                    REPORT_SIZE, socket.CMSG_SPACE(rights.itemsize), socket.MSG_CMSG_CLOEXEC
                 )
                 if ancillary:
                     return array("i", ancillary[0][2])[0], received
                 if not message:
                     problem = "the warm process ended"
                     break
-                received |= json.loads(message)
+                received |= read_report(message)
                 if "refused" in received:
                     raise ExecutorError(f"WebAssembly cannot be run now: {received['refused']}")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A job that breaks out of WebAssembly into its process, on a whole executor."""
+"""A job that breaks out of WebAssembly into its process, on a whole executor. Covers `reports`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,41 @@ async def test_a_program_that_escapes_can_do_nothing(
     succeeded, opened = json.loads((asked.results / "stdout").read_text())
     assert succeeded == []
     assert opened == 2, "the socket for its report, and its output folder"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        b"no JSON",
+        b"[" * 10_000,
+        b'"text"',
+        b"{}",
+        b'{"exit": "text"}',
+        b'{"exit": 1e400}',
+        b'{"exit": -1}',
+        b'{"exit": true}',
+        b'{"stale": "../../secret"}',
+        b'{"stale": ["a"]}',
+        b'{"failed": 7, "permanent": true}',
+        b'{"failed": "x"}',
+        b'{"failed": "\\u001b]0;title\\u0007", "permanent": "yes"}',
+        b'{"status": -999}',
+        b'{"status": "text"}',
+        b'{"refused": {}, "pid": []}',
+        b"x" * 60_000,
+    ],
+)
+async def test_a_forged_report_is_the_failure_of_its_run(
+    report: bytes, executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_out(monkeypatch, tmp_path, f"os.write(open_descriptors()[0], {report!r})")
+    asked = wasm_request(tmp_path, PROBE)
+    with pytest.raises(ExecutorError) as caught:
+        await prepare_and_run(executor, asked)
+    assert "\x1b" not in str(caught.value)
+    assert not caught.value.permanent
+    monkeypatch.undo()
+    await executor.aclose()
 
 
 async def test_a_forged_exit_code_is_that_of_its_own_run(

@@ -1,4 +1,4 @@
-"""What happens to processes when one of them dies, with `child.warm_process` and `failure`."""
+"""What happens to processes when one of them dies. Covers `child.warm_process` and `failure`."""
 
 from __future__ import annotations
 
