@@ -13,6 +13,7 @@ from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.ipfs.exchange.flat_walk import write_flat_car
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits
 from bacalhau_p2p.ipfs.exchange.paced_sender import PacedSender
+from bacalhau_p2p.ipfs.exchange.want_budget import WantBudget
 from bacalhau_p2p.ipfs.exchange.wire import (
     HOLDS_ALL,
     HOLDS_NOTHING,
@@ -46,6 +47,7 @@ class BlockServer:
         self._limits = limits
         self._threads = threads
         self._requests: Counter[PeerID] = Counter()
+        self._budget = WantBudget()
 
     async def serve(self, peer: PeerID, stream: HalfCloseableStream) -> None:
         """Answer the request on an inbound stream.
@@ -60,6 +62,8 @@ class BlockServer:
                 elif request is None:
                     await self._answer(stream, Answer(status=Status.REFUSED, reason="unknown operation"))
                 elif request.operation is Operation.HAVE:
+                    await self._budget.wait(peer)
+                    self._budget.charge(peer, len(request.wanted) or 1)
                     await self._answer(stream, await self._threads.run(self._have, request))
                 else:
                     wanted = request.wanted or (request.cid,)
@@ -82,9 +86,9 @@ class BlockServer:
     def _have(self, request: Request) -> Answer:
         """Which parts are here is only said to those who ask for parts, or when some but not all are here."""
         wanted = request.wanted or (request.cid,)
-        searches, holds = MAX_SEARCHES, bytearray()
+        searches, holds, stored = MAX_SEARCHES, bytearray(), self._blocks.sizes(wanted)
         for cid in wanted:
-            if not cid.fetchable or not self._blocks.has(cid):
+            if cid not in stored:
                 holds.append(HOLDS_NOTHING)
             elif cid.codec == RAW or (searches > 0 and self._blocks.has_all(cid)):
                 holds.append(HOLDS_ALL)

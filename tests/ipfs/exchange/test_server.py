@@ -10,10 +10,12 @@ from trio.testing import memory_stream_pair
 from bacalhau_p2p.encoding.varint import encode_varint
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits
+from bacalhau_p2p.ipfs.exchange.want_budget import WANT_BURST, WANTS_PER_SECOND
 from bacalhau_p2p.ipfs.exchange.wire import (
     HOLDS_ALL,
     HOLDS_NOTHING,
     HOLDS_ROOT,
+    MAX_WANTED,
     Answer,
     Operation,
     Request,
@@ -153,3 +155,15 @@ async def test_a_peer_that_sends_nothing_is_given_up_after_the_idle_timeout(net,
     assert await converse(net, b"", end=False) == b""
     assert trio.current_time() - began == 7
     assert [type(fault) for fault in net.faults] == [trio.TooSlowError]
+
+
+async def test_a_peer_that_asks_about_too_many_blocks_is_answered_slowly(net, autojump_clock):
+    net.peer(ALICE)
+    wanted = tuple(CID.of(RAW, b"%d" % number) for number in range(MAX_WANTED))
+    request = Request(operation=Operation.HAVE, cid=wanted[0], wanted=wanted).encode()
+    began = trio.current_time()
+    requests = 2 * WANT_BURST // MAX_WANTED
+    for _ in range(requests):
+        await converse(net, request)
+    late = (requests - 1) * MAX_WANTED - WANT_BURST
+    assert trio.current_time() - began >= late / WANTS_PER_SECOND > 1

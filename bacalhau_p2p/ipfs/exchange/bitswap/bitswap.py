@@ -22,6 +22,7 @@ from bacalhau_p2p.ipfs.exchange.bitswap.streams import OutboundStreams
 from bacalhau_p2p.ipfs.exchange.bitswap.wire import PROTOCOL, Message, Want, take_message
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits, OpenStream
+from bacalhau_p2p.ipfs.exchange.want_budget import WantBudget
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
@@ -56,6 +57,7 @@ class Bitswap:
         self._pending = PendingWants()
         self._responder = Responder(blocks, streams, self._threads)
         self._sessions = SessionOpener(streams, self._pending, limits.idle)
+        self._budget = WantBudget()
         self._slots: WeakValueDictionary[PeerID, trio.Semaphore] = WeakValueDictionary()
 
     # --- serving
@@ -86,12 +88,14 @@ class Bitswap:
         while data := await stream.receive_some(_READ_SIZE):
             buffer += data
             while (body := take_message(buffer)) is not None:
+                await self._budget.wait(peer)
                 message = await self._threads.run(Message.decode, body)
+                self._budget.charge(peer, len(message.wants))
                 for cid, block in message.blocks:
                     self._pending.deliver(peer, cid, block)
                 for cid, has in message.presences:
                     self._pending.deliver(peer, cid.v1, has)
-                for want in message.wants:
+                for want in {want.cid: want for want in message.wants}.values():
                     if not want.cancel:
                         await wants.send(want)
 

@@ -14,6 +14,7 @@ from bacalhau_p2p.ipfs.exchange.bitswap.bitswap import (
     Bitswap,
 )
 from bacalhau_p2p.ipfs.exchange.bitswap.wire import Message, Want, take_message
+from bacalhau_p2p.ipfs.exchange.want_budget import WANT_BURST, WANTS_PER_SECOND
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from tests.support.blocks.bitswap_net import ALICE, BOB
 from tests.support.blocks.dag_makers import MemoryBlocks
@@ -81,7 +82,8 @@ async def test_a_peer_with_too_many_waiting_wants_is_not_read_any_further(net, n
     near, far = memory_stream_pair()
     stream = CountingStream(far)
     nursery.start_soon(Bitswap(net.stores[BOB], stuck, threads=InlineThreads()).serve, ALICE, stream)
-    message = Message(wants=[Want(cid=FAR, send_dont_have=True)] * 1000).encode()
+    absent = [CID.of(RAW, b"%d" % number) for number in range(1000)]
+    message = Message(wants=[Want(cid=cid, send_dont_have=True) for cid in absent]).encode()
     for _ in range(50):
         await near.send_all(message)
     await trio.testing.wait_all_tasks_blocked()
@@ -138,3 +140,39 @@ async def test_a_want_without_send_dont_have_gets_no_answer_for_a_missing_block(
         await stream.send_eof()
         assert await stream.receive_some() == b""
     assert net.faults == []
+
+
+async def test_a_peer_that_asks_for_too_many_blocks_is_read_slowly(net, autojump_clock):
+    lists = 4
+    wants = WANT_BURST // 2
+    began = trio.current_time()
+    async with await net.opener(ALICE)(BOB, PROTOCOL) as stream:
+        for number in range(lists):
+            absent = [Want(cid=CID.of(RAW, b"%d %d" % (number, want))) for want in range(wants)]
+            await stream.send_all(Message(wants=absent).encode())
+        await stream.send_eof()
+        assert await stream.receive_some() == b""
+    asked_late = (lists - 1) * wants - WANT_BURST  # what the last list itself costs is not waited for
+    assert trio.current_time() - began >= asked_late / WANTS_PER_SECOND > 1
+
+
+async def test_a_block_that_is_wanted_many_times_in_one_message_is_sent_once(net):
+    net.stores[BOB].put(CID_OF_DATA, DATA)
+    received = bytearray()
+    ended = trio.Event()
+
+    async def read_answer(peer, stream):
+        while data := await stream.receive_some():
+            received.extend(data)
+        ended.set()
+
+    net.handlers[ALICE] = read_answer
+    async with await net.opener(ALICE)(BOB, PROTOCOL) as stream:
+        wants = [Want(cid=CID_OF_DATA, have=True)] * 5000 + [Want(cid=CID_OF_DATA)] * 4000
+        await stream.send_all(Message(wants=wants).encode())
+        await stream.send_eof()
+        await ended.wait()
+    body = take_message(received)
+    assert body is not None
+    assert Message.decode(body).blocks == [(CID_OF_DATA, DATA)]
+    assert received == b""
