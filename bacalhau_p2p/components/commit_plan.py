@@ -47,7 +47,7 @@ class QueuedEvent:
         return self.confirm is not None or (self.arrival is not None and self.arrival.id is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handled:
     """An event, and the actions that the machine answered it with."""
 
@@ -56,9 +56,10 @@ class Handled:
 
 
 # --- steps ----------------------------------------------------------------------------------
+# They are not frozen: each tick makes some, and that would take three times as long.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """One transaction: all of it is in the store afterwards, or nothing."""
 
@@ -73,28 +74,28 @@ class Commit:
     """Whether it must survive a power cut; a crash of the process it survives anyway."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Acknowledge:
     """Tell the author that the message need not be sent again."""
 
     arrival: Arrival
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Confirm:
     """Tell whoever waits for the event that its changes are durable."""
 
     queued: QueuedEvent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dispatch:
     """Send a message that is in the outbox."""
 
     message: OutboxMessage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Perform:
     """Do what the machine asked for: broadcast, send without the outbox, or begin a step."""
 
@@ -167,12 +168,14 @@ class CommitPlanner:
             Commit(
                 records=tuple(records.values()),
                 outbox=tuple(outbox),
-                processed=tuple(ProcessedMessage(a.author, a.id, now) for a in arrivals if a.id is not None),
-                notes=tuple(each.note for each in events if each.note is not None),
+                processed=tuple(
+                    [ProcessedMessage(a.author, a.id, now) for a in arrivals if a.id is not None]
+                ),
+                notes=tuple([each.note for each in events if each.note is not None]),
             ),
-            *(Acknowledge(arrival) for arrival in arrivals),
-            *(Confirm(each) for each in events if each.confirm is not None),
-            *(Dispatch(message) for message in outbox),
+            *[Acknowledge(arrival) for arrival in arrivals],
+            *[Confirm(each) for each in events if each.confirm is not None],
+            *[Dispatch(message) for message in outbox],
         ]
 
     def _commit_records(self) -> Commit:
