@@ -99,6 +99,10 @@ class Settings(BaseModel):
     """The largest input that is downloaded from the web."""
     input_cache: Size = "10gb"
     """How much downloaded input is kept for later jobs."""
+    image_registries: tuple[str, ...] = ("docker.io", "ghcr.io", "quay.io")
+    """Registries (`HOST` or `HOST:PORT`) whose images jobs may use."""
+    keep_images: float = Field(default=7 * 86400.0, ge=0)
+    """Seconds that an image pulled for a job stays in the Docker engine after its last use."""
     kubo_api: str = ""
     """URL of the RPC of a kubo node: a source of content and a copy of published results."""
     kubo_token: Token = SecretStr("")

@@ -18,6 +18,7 @@ from bacalhau_p2p.model.fields import (
     Name,
     Value,
 )
+from bacalhau_p2p.model.image_names import image_name
 from bacalhau_p2p.model.job import Task
 
 
@@ -34,12 +35,6 @@ def _assignments(value: object) -> object:
     return pairs
 
 
-def _image_name(image: str) -> str:
-    if any(character.isspace() or character == "\0" for character in image):
-        raise ValueError("is not an image name")
-    return image
-
-
 Environment = Annotated[
     Mapping[EnvironmentName, EnvironmentValue], BeforeValidator(_assignments), Field(max_length=MAX_ENTRIES)
 ]
@@ -49,7 +44,7 @@ Arguments = Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)]
 class DockerParams(Model):
     """`Entrypoint` and `Parameters` replace those of the image; if they are empty, the image's are used."""
 
-    image: Annotated[Name, AfterValidator(_image_name)]
+    image: Annotated[Name, AfterValidator(image_name)]
     entrypoint: Arguments = ()
     parameters: Arguments = ()
     environment_variables: Environment = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.node.adapter_context import AdapterContext
 from bacalhau_p2p.publishers.interface import Publisher
 from bacalhau_p2p.storage.interface import StorageProvider
@@ -23,8 +24,16 @@ Factory = Callable[[AdapterContext], Any]
 
 def _docker(context: AdapterContext) -> Executor:
     from bacalhau_p2p.executors.docker.executor import DockerExecutor
+    from bacalhau_p2p.executors.docker.images import ImagePolicy
 
-    return DockerExecutor(context.peer_id)
+    settings = context.settings
+    policy = ImagePolicy(
+        registries=settings.image_registries,
+        keep=settings.keep_images,
+        # The node takes no jobs below `min_free_disk`, so that images must go before.
+        min_free=2 * parse_bytes(settings.min_free_disk),
+    )
+    return DockerExecutor(context.peer_id, images=policy, folder=context.folder)
 
 
 def _wasm(context: AdapterContext) -> Executor:

@@ -11,6 +11,7 @@ from bacalhau_p2p.executors.docker.ownership import JobUser
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.model.engine_params import DockerParams
+from bacalhau_p2p.model.image_names import ImageName
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -55,7 +56,7 @@ def container_config(
     """Arguments for the SDK's `create_container`."""
     full = request.network.type.lower() == "full"
     return {
-        "image": params.image,
+        "image": str(ImageName.parse(params.image)),
         "name": container_name(request.execution_id),
         "entrypoint": list(params.entrypoint) or None,
         "command": list(params.parameters) or None,

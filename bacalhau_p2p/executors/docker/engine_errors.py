@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 _WRAPPERS = re.compile(
     r"^(?:failed to create (?:shim )?task|failed to create shim|OCI runtime \w+ failed|runc \w+ failed"
@@ -22,6 +25,17 @@ _PERMANENT = re.compile(
     r"|^Cannot mkdir|is not a directory|Duplicate mount point|invalid reference format"
     r"|invalid mount path|invalid specification|not a valid"
 )
+MAX_CAUSE = 500
+"""Characters of the engine's words that are passed on or logged."""
+_FAILED = "the Docker engine failed"
+_CLASSES = {
+    "no space left on device": "the disk of this node's Docker engine is full",
+    "No such image": "the image was removed from this node",
+    "bind source path does not exist": "an input is missing on this node",
+    "is already in use": "a container of this execution exists already",
+    "docker-init": "the Docker engine has no init",
+}
+"""What is said for words of the engine."""
 
 
 @contextmanager
@@ -34,8 +48,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        message = root_cause(str(error.explanation or error))
-        raise ExecutorError(message, permanent=is_permanent(message)) from error
+        raise _failure(str(error.explanation or error)) from error
     except (
         DockerException,
         requests.exceptions.RequestException,
@@ -43,6 +56,16 @@ def translated() -> Iterator[None]:
         OSError,
     ) as error:
         raise ExecutorError(_unreachable(error)) from error
+
+
+def _failure(words: str) -> ExecutorError:
+    """The engine's words only where they are about the job: its command, its paths. Of others the class; the
+    words go to the log."""
+    cause = root_cause(words)
+    if is_permanent(cause):
+        return ExecutorError(cause[:MAX_CAUSE], permanent=True)
+    log.warning("docker_engine_failed", reason=cause[:MAX_CAUSE])
+    return ExecutorError(next((what for part, what in _CLASSES.items() if part in cause), _FAILED))
 
 
 def root_cause(message: str) -> str:
@@ -54,7 +77,7 @@ def root_cause(message: str) -> str:
     message = message.strip()
     while match := _WRAPPERS.match(message):
         message = message[match.end() :]
-    return _TRAILERS.sub("", message) or "the Docker engine failed"
+    return _TRAILERS.sub("", message) or _FAILED
 
 
 def is_permanent(message: str) -> bool:

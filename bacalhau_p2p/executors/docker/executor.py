@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -18,7 +19,7 @@ from bacalhau_p2p.executors.docker.container_output import log_is_complete
 from bacalhau_p2p.executors.docker.container_run import run_container
 from bacalhau_p2p.executors.docker.containers import Containers
 from bacalhau_p2p.executors.docker.engine import DockerEngine
-from bacalhau_p2p.executors.docker.images import ensure_image
+from bacalhau_p2p.executors.docker.images import ImagePolicy, Images, unusable
 from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job, take_from_job
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder
@@ -26,7 +27,7 @@ from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
-from bacalhau_p2p.model.validation import param_faults, read_params
+from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.runtime.logs import get_logger
 
 if TYPE_CHECKING:
@@ -48,12 +49,15 @@ class DockerExecutor:
         user: str | None = None,
         full_network: str = "bridge",
         stream_limit: int = STREAM_LIMIT,
+        images: ImagePolicy | None = None,
+        folder: Path | None = None,
     ) -> None:
         """`node_id` labels the containers, so that the node finds them after a restart.
 
         `user` is `UID` or `UID:GID`, numeric; by default that of this process, or nobody (65534) where
         this process is root. `full_network` is the engine's network for jobs that ask for `Full`.
-        `stream_limit` in bytes, of stdout and of stderr each. Raises SettingsError.
+        `stream_limit` in bytes, of stdout and of stderr each. `images` says which images are pulled and kept;
+        which they are is remembered in `folder`, or until the process ends. Raises SettingsError.
         """
         self._node_id = node_id
         self._user = JobUser.parse(user) if user is not None else JobUser.of_this_process()
@@ -61,22 +65,28 @@ class DockerExecutor:
         self._stream_limit = stream_limit
         self._engine = DockerEngine()
         self._containers = Containers(self._engine, node_id)
+        record = None if folder is None else folder / "docker-images.json"
+        self._images = Images(self._engine, images or ImagePolicy(), record)
 
     async def unavailable(self) -> str | None:
         return await self._engine.ping()
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
-        return param_faults(DockerParams, engine)
+        try:
+            params = read_params(DockerParams, engine)
+        except InvalidJob as error:
+            return list(error.faults)
+        return self._images.faults(params.image)
 
     async def prepare(self, request: RunRequest) -> None:
-        params = _usable_params(request)
+        params = self._usable_params(request)
         _check_network(request)
         client = await self._containers.client()
         await self._check_gpus(client, request)
-        await ensure_image(self._engine, params.image)
+        await self._images.ensure(params.image)
 
     async def run(self, request: RunRequest) -> RunOutput:
-        params = _usable_params(request)
+        params = self._usable_params(request)
         _check_network(request)
         client = await self._containers.client()
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
@@ -100,6 +110,7 @@ class DockerExecutor:
 
     async def sweep(self, alive: Collection[ExecutionID]) -> None:
         await self._containers.sweep(alive)
+        await self._images.collect()
 
     async def aclose(self) -> None:
         """As in `Executor`; runs that it ends raise ExecutorError."""
@@ -108,6 +119,11 @@ class DockerExecutor:
         finally:
             with trio.CancelScope(shield=True):
                 await self._engine.aclose()
+
+    def _usable_params(self, request: RunRequest) -> DockerParams:
+        if faults := self.faults(request.engine):
+            raise unusable(faults)
+        return read_params(DockerParams, request.engine)
 
     async def _check_gpus(self, client: APIClient, request: RunRequest) -> None:
         if request.resources.gpu:
@@ -170,13 +186,6 @@ class DockerExecutor:
         if limit.cancelled_caught:
             raise request.timed_out()
         return results.finish(status)
-
-
-def _usable_params(request: RunRequest) -> DockerParams:
-    try:
-        return read_params(DockerParams, request.engine)
-    except InvalidJob as error:
-        raise ExecutorError("; ".join(map(str, error.faults)), permanent=True) from None
 
 
 def _check_network(request: RunRequest) -> None:

@@ -1,62 +1,179 @@
-"""Pulls images that the engine does not have."""
+"""The images of jobs: which may be pulled, and how long they stay."""
 
 from __future__ import annotations
 
-import re
+import shutil
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
-from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.errors import ExecutorError, Fault, SettingsError
 from bacalhau_p2p.executors.docker.engine import DockerEngine
+from bacalhau_p2p.executors.docker.image_pull import pull
+from bacalhau_p2p.executors.docker.pulled_images import PulledImage, PulledImages
+from bacalhau_p2p.model.image_names import ImageName, is_registry
+from bacalhau_p2p.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-_NO_SUCH_IMAGE = re.compile(
-    r"not found|manifest unknown|name unknown|does not exist|access denied|unauthorized|no matching manifest"
-)
+log = get_logger(__name__)
+
+DEFAULT_REGISTRIES = ("docker.io", "ghcr.io", "quay.io")
+KEEP_UNUSED = 7 * 86400.0
+"""Seconds that a pulled image stays after its last use."""
+RECENT = 600.0
+"""Seconds after its last use in which no image is removed: an execution may be about to start."""
+COLLECT_INTERVAL = 60.0
+"""Seconds between two looks for images to remove."""
 
 
-async def ensure_image(engine: DockerEngine, image: str) -> None:
-    """Pull the image unless the engine has it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePolicy:
+    """What the operator of a node lets it pull and keep."""
 
-    Raises ExecutorError, permanent when the registry has no such image.
-    """
-    client = await engine.client()
-    if not await engine.call(_has_image, client, image):
-        await engine.long_call(_pull, client, image)
+    registries: Collection[str] = DEFAULT_REGISTRIES
+    """Hosts, with their ports if they have one: `docker.io`, `registry.example.org:5000`."""
+    keep: float = KEEP_UNUSED
+    """Seconds that a pulled image stays after its last use."""
+    min_free: int = 0
+    """Bytes of the engine's disk below which the least recently used ones are removed."""
+
+    def __post_init__(self) -> None:
+        for registry in self.registries:
+            if not is_registry(registry):
+                raise SettingsError(f"image_registries: {registry!r} is not HOST or HOST:PORT")
 
 
-def _has_image(client: APIClient, image: str) -> bool:
+class Images:
+    """The images of one engine, as far as this node has to do with them."""
+
+    def __init__(
+        self,
+        engine: DockerEngine,
+        policy: ImagePolicy,
+        record: Path | None,
+        *,
+        now: Callable[[], float] = time.time,
+        free: Callable[[str], int | None] | None = None,
+    ) -> None:
+        """`record` is where pulled images are remembered. `now` in UNIX seconds. `free` gives the free bytes
+        of the disk with a folder, None when it is not on this machine."""
+        self._engine = engine
+        self._policy = policy
+        self._registries = frozenset(registry.lower() for registry in policy.registries)
+        self._pulled = PulledImages(record, now)
+        self._now = now
+        self._free = free or _free_bytes
+        self._next_collection = 0.0
+
+    def faults(self, image: str) -> list[Fault]:
+        """Why this node does not take an image of this name."""
+        try:
+            name = ImageName.parse(image)
+        except ValueError as error:
+            return [Fault("Params.Image", str(error))]
+        if name.registry not in self._registries:
+            problem = f"is from {name.registry}, which is not among the registries of this node"
+            return [Fault("Params.Image", problem, this_node_only=True)]
+        return []
+
+    async def ensure(self, image: str) -> None:
+        """Pull the image unless the engine has it.
+
+        Raises ExecutorError, permanent when the registry has no such image.
+        """
+        name = ImageName.parse(image)
+        client = await self._engine.client()
+        if not await self._engine.call(self._use, client, str(name)):
+            await self._engine.long_call(pull, client, name)
+            await self._engine.call(self._add, client, str(name))
+
+    def _use(self, client: APIClient, name: str) -> bool:
+        """Whether the engine has the image, which counts as used now."""
+        if _image_id(client, name) is None:
+            return False
+        self._pulled.use(name)
+        return True
+
+    def _add(self, client: APIClient, name: str) -> None:
+        image_id = _image_id(client, name)
+        if image_id is not None:
+            self._pulled.add(name, image_id)
+
+    async def collect(self) -> None:
+        """Remove images that this node has pulled: those that were not used for long, and when the disk is
+        short, those that were not used longest. Those in use stay, and those of others.
+
+        Looks once in COLLECT_INTERVAL. Raises ExecutorError.
+        """
+        if self._now() < self._next_collection:
+            return
+        self._next_collection = self._now() + COLLECT_INTERVAL
+        pulled = await self._engine.call(self._pulled.least_recently_used)
+        if not pulled:
+            return
+        client = await self._engine.client()
+        folder = (await self._engine.call(client.info)).get("DockerRootDir", "")
+        for image in pulled:
+            unused = self._now() - image.last_used
+            if unused < RECENT:
+                return
+            free = self._free(folder)
+            if unused > self._policy.keep or (free is not None and free < self._policy.min_free):
+                await self._remove(client, image)
+
+    async def _remove(self, client: APIClient, image: PulledImage) -> None:
+        removed = await self._engine.call(_remove, client, image)
+        if removed is not None:
+            await self._engine.call(self._pulled.forget, image.name)
+            if removed:
+                log.info("image_removed", image=image.name)
+
+
+def _image_id(client: APIClient, name: str) -> str | None:
+    """The id of an image; None when the engine does not have it."""
     from docker.errors import ImageNotFound
 
     try:
-        client.inspect_image(image)  # type: ignore[no-untyped-call]
+        return str(client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
     except ImageNotFound:
+        return None
+
+
+def _remove(client: APIClient, image: PulledImage) -> bool | None:
+    """Remove an image of a pull; False when it is not that one any more, None when a container uses it."""
+    from docker.errors import APIError
+
+    if _image_id(client, image.name) != image.image_id:
         return False
+    if _is_used(client, image.image_id):
+        return None
+    try:
+        client.remove_image(image.name, force=False)
+    except APIError as error:
+        if error.response is not None and error.response.status_code == 409:
+            return None
+        raise
     return True
 
 
-def _pull(client: APIClient, image: str) -> None:
-    from docker.errors import APIError
-    from docker.utils import parse_repository_tag
+def _is_used(client: APIClient, image_id: str) -> bool:
+    """Whether any container, of whomever and in whatever state, is of this image."""
+    return bool(client.containers(all=True, filters={"ancestor": image_id}, limit=1))
 
-    repository, tag = parse_repository_tag(image)
+
+def _free_bytes(folder: str) -> int | None:
     try:
-        # Without a tag the engine would pull all tags.
-        for line in client.pull(repository, tag=tag or "latest", stream=True, decode=True):
-            trio.from_thread.check_cancelled()
-            if "error" in line:
-                raise _pull_failed(image, str(line["error"]))
-    except APIError as error:
-        raise _pull_failed(image, str(error.explanation or error)) from error
+        return shutil.disk_usage(folder).free if folder else None
+    except OSError:
+        return None
 
 
-def _pull_failed(image: str, message: str) -> ExecutorError:
-    message = message.strip()
-    if "invalid reference" in message or "invalid tag" in message:
-        return ExecutorError(f"image {image}: {message}", permanent=True)
-    if _NO_SUCH_IMAGE.search(message) and "lookup" not in message:
-        return ExecutorError(f"image {image}: not found ({message})", permanent=True)
-    return ExecutorError(f"image {image}: registry unreachable ({message})")
+def unusable(faults: list[Fault]) -> ExecutorError:
+    """The error for a job with these faults."""
+    return ExecutorError(
+        "; ".join(map(str, faults)), permanent=not all(fault.this_node_only for fault in faults)
+    )

@@ -27,7 +27,7 @@ async def prepare_and_run(executor: Executor, request: RunRequest) -> RunOutput:
         ({"Entrypoint": ["/etc/passwd"]}, r"^exec /etc/passwd failed: Permission denied$"),
         ({"WorkingDirectory": "/etc/passwd"}, r"^Cannot mkdir: /etc/passwd is not a directory$"),
         ({"Image": "Not A Name"}, r"^Params.Image: is not an image name$"),
-        ({"Image": "UPPER"}, r"UPPER: invalid reference format: repository name must be lowercase$"),
+        ({"Image": "UPPER"}, r"^Params.Image: is not an image name$"),
     ],
 )
 async def test_a_job_that_can_start_nowhere_fails_permanently_with_its_root_cause(

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 import requests
+from docker.errors import APIError
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.engine_errors import is_permanent, root_cause, translated
@@ -61,3 +62,26 @@ def test_a_socket_without_permission_is_reported(monkeypatch: pytest.MonkeyPatch
         translated(),
     ):
         raise buried
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "permanent"),
+    [
+        (f'{SHIM}exec: "x": permission denied: unknown', 'exec: "x": permission denied', True),
+        (
+            "write /var/lib/docker/x: no space left on device",
+            "the disk of this node's Docker engine is full",
+            False,
+        ),
+        ("invalid character 'T': password=hunter2", "the Docker engine failed", False),
+        ("Duplicate mount point: /" + "x" * 100_000, "Duplicate mount point: /" + "x" * 476, True),
+    ],
+)
+def test_the_engines_words_are_passed_on_only_where_they_are_about_the_job(
+    words: str, said: str, permanent: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ExecutorError) as caught, translated():
+        raise APIError("500 Server Error", explanation=words)
+    assert str(caught.value) == said
+    assert caught.value.permanent is permanent
+    assert permanent or words in caplog.text

@@ -12,7 +12,6 @@ import trio
 from bacalhau_p2p.errors import ExecutorError, RunTimedOut
 from bacalhau_p2p.executors.docker.executor import (
     DockerExecutor,
-    _usable_params,
     container_name,
 )
 from bacalhau_p2p.executors.docker.ownership import give_to_job
@@ -45,7 +44,9 @@ class Outlived:
         client = self._client = await self._executor._engine.client()
         with ResultsFolder(self.request.results, self.request.result_paths) as results:
             give_to_job(results.outputs.values(), self._executor._user)
-            options = self._executor._config(client, self.request, _usable_params(self.request), results)
+            options = self._executor._config(
+                client, self.request, self._executor._usable_params(self.request), results
+            )
             await trio.to_thread.run_sync(lambda: client.create_container(**options))
             results.stdout.write(b"the output until its node was killed")
         return self

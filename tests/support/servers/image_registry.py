@@ -30,6 +30,8 @@ class Registry(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), RegistryHandler)
         self.files: dict[str, tuple[str, bytes]] = {"/v2/": ("application/json", b"{}")}
         self.stalled: set[str] = set()
+        self.forbidden: bytes | None = None
+        """The body of a 403 that answers every request."""
         self.asked: list[str] = []
         self.reached = threading.Event()
         """Set when a stalled path was requested."""
@@ -41,7 +43,7 @@ class Registry(ThreadingHTTPServer):
 
     def add_image(self, name: str) -> str:
         """An image of one file, tagged `latest`; its full name."""
-        layer = layer_with("greeting", b"hello")
+        layer = layer_with("greeting", name.encode())  # no engine has it already, from another test
         config = json.dumps(
             {
                 "architecture": "amd64",
@@ -81,7 +83,10 @@ class RegistryHandler(BaseHTTPRequestHandler):
             self.server.reached.set()
             self.server.closing.wait()
         kind, data = self.server.files.get(self.path, ("", b""))
-        if kind:
+        if self.server.forbidden is not None:
+            kind, data = "text/plain", self.server.forbidden
+            self.send_response(HTTPStatus.FORBIDDEN)
+        elif kind:
             self.send_response(HTTPStatus.OK)
             self.send_header("Docker-Content-Digest", digest(data))
         else:
