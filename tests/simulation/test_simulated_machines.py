@@ -111,7 +111,9 @@ def test_every_promise_is_kept_in_every_world(tally):
 
 
 def test_every_row_of_the_tables_is_taken(tally):
-    assert {row for row in every_row() if not tally.rows[row]} == NOT_TAKEN_HERE
+    # A simulated store accepts every record; `tests/components` has those that are refused.
+    expected = {row for row in every_row() if not row.endswith(" + RecordRefused")}
+    assert {row for row in expected if not tally.rows[row]} == NOT_TAKEN_HERE
 
 
 def test_every_state_is_reached(tally):
