@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -163,10 +164,9 @@ class _Import:
         """The blocks of an open folder, which is closed; its entries are added to `children`."""
         try:
             if depth > self._limits.folder_depth:
-                raise ContentTooLarge(f"{where} is nested more than {self._limits.folder_depth} levels deep")
-            with _read_errors(where or "."), os.scandir(folder) as scan:
-                listed = sorted((os.fsencode(entry.name), entry.name) for entry in scan)
-            for raw, name in listed:
+                most = self._limits.folder_depth
+                raise ContentTooLarge(f"folders are nested more than {most} levels deep: {_shorten(where)}")
+            for raw, name in self._listed(folder, where):
                 if raw.startswith(b".") and not self._hidden:
                     continue
                 inner = f"{where}/{name}" if where else name
@@ -181,6 +181,14 @@ class _Import:
         finally:
             os.close(folder)
         return (yield from folder_blocks(children, self._profile))
+
+    def _listed(self, folder: int, where: str) -> list[tuple[bytes, str]]:
+        """The names in a folder, sorted. Raises ContentTooLarge before they take much memory."""
+        left = self._limits.entries - self._entries
+        with _read_errors(where or "."), os.scandir(folder) as scan:
+            names = [entry.name for entry in islice(scan, left + 1)]
+        self._limits.check_entries(self._entries + len(names))
+        return sorted((os.fsencode(name), name) for name in names)
 
     def _entry(
         self, parent: int, name: str, where: str, mode: int, depth: int
@@ -205,6 +213,9 @@ class _Import:
             with _read_errors(where):
                 file = os.open(name, flags, dir_fd=parent)
             try:
+                self._limits.check_bytes(
+                    self._size + os.fstat(file).st_size
+                )  # a sparse one costs time only when read
                 return (yield from file_blocks(self._chunks(file, where), self._profile))
             finally:
                 os.close(file)
@@ -231,7 +242,11 @@ class _Import:
         except UnicodeDecodeError:
             raise ContentError(f"the name of {where!r} is not UTF-8") from None
         if len(os.fsencode(where)) > self._limits.path:
-            raise ContentTooLarge(f"a path has more than {self._limits.path} bytes: {where[:100]!r}...")
+            raise ContentTooLarge(f"a path has more than {self._limits.path} bytes: {_shorten(where)}")
+
+
+def _shorten(path: str) -> str:
+    return repr(path) if len(path) <= 100 else f"{path[:100]!r}..."
 
 
 @contextmanager

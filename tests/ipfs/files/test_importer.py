@@ -13,7 +13,9 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
 from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.format.profiles import UNIXFS_V1_2025, Profile
+from bacalhau_p2p.runtime.removal import remove_tree
 from tests.support.blocks.dag_makers import MemoryBlocks, blob, fill, results_folder
+from tests.support.folders import nest
 
 EMPTY_FOLDER = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
 
@@ -130,6 +132,25 @@ def test_content_above_the_limits_is_refused(tmp_path):
     with pytest.raises(ContentTooLarge, match="entries"):
         MemoryBlocks().add(tmp_path, limits=Limits(entries=5))
     assert MemoryBlocks().add(tmp_path, limits=Limits(folder_depth=6, bytes=5, entries=6)).size == 5
+
+
+def test_folders_nested_deeper_than_any_path_are_refused(tmp_path):
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    nest(deep, 1500)
+    assert not is_small_folder(deep)
+    with pytest.raises(ContentTooLarge, match="nested more than 64 levels deep") as caught:
+        MemoryBlocks().add(deep)
+    remove_tree(deep)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_sparse_file_above_the_limit_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", 100 * 1024**3)
+    monkeypatch.setattr(os, "read", lambda *arguments: pytest.fail("it was read"))
+    with pytest.raises(ContentTooLarge, match="has at least 107374182400 bytes"):
+        MemoryBlocks().add(tmp_path)
 
 
 def test_a_path_that_does_not_exist_is_an_error(tmp_path):
