@@ -21,6 +21,7 @@ from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.runtime.descriptors import raise_limit
+from bacalhau_p2p.runtime.watchdog import watching
 from bacalhau_p2p.settings import Settings, load_settings
 
 Ready = Callable[[Node, str], None]
@@ -158,9 +159,10 @@ async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None
         if lifeline is not None:
             nursery.start_soon(_cancel_on_eof, lifeline, nursery.cancel_scope)
         async with open_node(settings) as node, serve_api(node) as url:
-            ready(node, url)
-            await shutdown.wait()
-            await node.drain(settings.drain)
+            with watching(counters=node.messenger.counters):
+                ready(node, url)
+                await shutdown.wait()
+                await node.drain(settings.drain)
         nursery.cancel_scope.cancel()
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,8 +31,15 @@ STACK_DEPTH = 12
 class EventLoopWatchdog(trio.abc.Instrument):
     """Use it with `watching`; `stalls` and `longest` are for reports and tests."""
 
-    def __init__(self, limit: float = HELD_TOO_LONG, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """For the thread that makes it. `limit` and `clock` in seconds."""
+    def __init__(
+        self,
+        limit: float = HELD_TOO_LONG,
+        *,
+        counters: Counter[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """For the thread that makes it. `limit` and `clock` in seconds. `counters` counts the stalls too."""
+        self._counters = Counter() if counters is None else counters
         self._limit = limit
         self._clock = clock
         self._busy_since: float | None = None
@@ -54,6 +62,7 @@ class EventLoopWatchdog(trio.abc.Instrument):
         held = self._clock() - since
         if held > self._limit:
             self.stalls += 1
+            self._counters["event_loop_stalls"] += 1
             self.longest = max(self.longest, held)
             log.warning("event_loop_held", seconds=round(held, 2), where=self._stack or "unknown")
             self._stack = ""
@@ -72,9 +81,11 @@ class EventLoopWatchdog(trio.abc.Instrument):
 
 
 @contextmanager
-def watching(limit: float = HELD_TOO_LONG) -> Iterator[EventLoopWatchdog]:
+def watching(
+    limit: float = HELD_TOO_LONG, *, counters: Counter[str] | None = None
+) -> Iterator[EventLoopWatchdog]:
     """Watch the running event loop for the length of the block."""
-    watchdog, ended = EventLoopWatchdog(limit), threading.Event()
+    watchdog, ended = EventLoopWatchdog(limit, counters=counters), threading.Event()
 
     def sample() -> None:
         while not ended.wait(min(SAMPLE_INTERVAL, limit / 2)):
