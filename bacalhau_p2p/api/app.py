@@ -21,7 +21,7 @@ def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp
     """`counters` are those of the server, for `/api/v1/agent/node`."""
     app = FastAPI(title="bacalhau_p2p", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
-    app.include_router(agent_routes(node, counters or {}), prefix="/api/v1/agent")
+    app.include_router(agent_routes(node, {} if counters is None else counters), prefix="/api/v1/agent")
     app.include_router(content_routes(node), prefix="/api/v1/content")
     app.include_router(gateway_routes(node))
     add_error_handlers(app)

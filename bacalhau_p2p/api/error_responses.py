@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from bacalhau_p2p.errors import (
     AmbiguousID,
@@ -69,6 +70,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BacalhauError, _bacalhau_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _client_disconnected)
     app.add_exception_handler(Exception, _internal_error)
 
 
@@ -90,6 +92,11 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     response = error_response(ApiError(message, status=error.status_code))
     response.headers.update(error.headers or {})
     return response
+
+
+async def _client_disconnected(request: Request, error: Exception) -> Response:
+    """Nobody gets this response. Not logged, because any client can disconnect as often as it likes."""
+    return error_response(ApiError("the client disconnected before the end of the request body", status=400))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

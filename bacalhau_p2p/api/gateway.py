@@ -53,7 +53,8 @@ _ITEM = '<li><a href="{link}">{name}</a>'
 def gateway_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
-    @routes.api_route("/ipfs/{path:path}", methods=["GET", "HEAD"])
+    @routes.head("/ipfs/{path:path}", operation_id="head_content")
+    @routes.get("/ipfs/{path:path}")
     async def get_content(
         path: str,
         request: Request,

@@ -92,6 +92,27 @@ async def test_a_method_that_is_not_allowed_names_those_that_are(http):
     assert (await http.post(f"{JOBS}/x")).headers["allow"] == "GET"
 
 
+@pytest.mark.parametrize("path", [JOBS, "/api/v1/content"])
+async def test_a_client_that_disconnects_is_not_logged(node, caplog, path):
+    scope = {
+        "type": "http",
+        "method": "PUT",
+        "path": path,
+        "headers": [(b"host", b"localhost")],
+        "query_string": b"",
+    }
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, object]:
+        return messages.pop(0)
+
+    async def send(message: dict[str, object]) -> None:
+        pass
+
+    await create_app(node)(scope, receive, send)
+    assert caplog.records == []
+
+
 async def test_an_unexpected_error_is_logged_and_its_details_stay_on_the_node(http, node, caplog):
     def fail(**options: object) -> None:
         raise ZeroDivisionError("secret")
