@@ -56,6 +56,8 @@ Size = Annotated[str, AfterValidator(_check_size)]
 class Limits(ResourceSpec):
     """Resources for all jobs together. Empty means most of the computer, and no GPU."""
 
+    model_config = ConfigDict(extra="forbid")
+
 
 class Settings(BaseModel):
     """All settings of a node."""

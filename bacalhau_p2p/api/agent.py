@@ -39,6 +39,7 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
             **node_to_json(node.info()),
             "ConnectedPeers": sorted(node.transport.peers),
             "Counters": {**node.transport.counters, **node.messenger.counters, **counters},
+            "WorstSenders": node.messenger.worst_senders(),
             "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
         }
 

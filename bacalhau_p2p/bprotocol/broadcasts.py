@@ -24,7 +24,8 @@ MAIL_INTERVAL = 0.2
 MAIL_FRAMES = 20
 """Maximum frames of one broadcast of mail."""
 MAIL_LENGTH = 10_000
-"""Frames that wait to be mailed; beyond, the oldest are dropped and left to repetition."""
+MAIL_BYTES = 32 * 1024 * 1024
+"""Frames that wait to be mailed, and their bytes; beyond, the oldest are dropped and left to repetition."""
 
 
 class BroadcastQueue:
@@ -72,12 +73,17 @@ class Mail:
         self._transport = transport
         self._topic = topic
         self._counters = counters
-        self._frames: deque[bytes] = deque(maxlen=MAIL_LENGTH)
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
         self._wake = AutoResetEvent()
 
     def put(self, frames: Iterable[bytes]) -> None:
         """Mail these frames soon."""
-        self._frames.extend(frames)
+        for frame in frames:
+            self._frames.append(frame)
+            self._bytes += len(frame)
+            while len(self._frames) > MAIL_LENGTH or self._bytes > MAIL_BYTES:
+                self._bytes -= len(self._frames.popleft())
         self._wake.set()
 
     async def run(self) -> None:
@@ -97,4 +103,5 @@ class Mail:
         while self._frames and len(frames) < MAIL_FRAMES and size < BROADCAST_BYTES:
             frames.append(self._frames.popleft())
             size += len(frames[-1])
+        self._bytes -= size
         return frames

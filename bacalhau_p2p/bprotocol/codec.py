@@ -1,8 +1,8 @@
 """The encoding of messages: plain CBOR maps, decoded strictly.
 
 A direct frame contains one envelope, a broadcast an array of them, so that announcements that wait at the
-same time travel as one. Malformed data raises RemoteProtocolError. An envelope of an unknown kind decodes to
-None, because later versions may add kinds.
+same time travel as one. Malformed data raises RemoteProtocolError. An envelope that is refused is a
+`RefusedEnvelope`, which tells whom to answer; in a broadcast it does not affect the other envelopes.
 """
 
 from __future__ import annotations
@@ -15,18 +15,30 @@ from typing import Annotated, Any, NewType
 from cbor2 import dumps
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bacalhau_p2p.bprotocol.messages import KINDS, Message
-from bacalhau_p2p.encoding.cbor import strict_loads
+from bacalhau_p2p.bprotocol.messages import (
+    KINDS,
+    MESSAGE_ID_BYTES,
+    JobAnnounced,
+    Message,
+    NodeInfoPublished,
+    WireMessageID,
+)
+from bacalhau_p2p.encoding.cbor import loads_unchecked, require_plain
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.fields import MAX_SPEC
+from bacalhau_p2p.model.node import MAX_NODE_INFO
+from bacalhau_p2p.model.validation import size_of
+from bacalhau_p2p.model.wire_types import MAX_ID
 
 VERSION = 1
 MAX_DEPTH = 24
 """Nested maps and arrays. A job with parameters has about 10."""
 MAX_BROADCAST_ENVELOPES = 1_000
-MESSAGE_ID_BYTES = 16
 MAX_ACKS = 1_000
 """Maximum acknowledgements on one envelope."""
+MAX_KIND = 64
+"""Characters of the name of a kind."""
 
 MessageID = NewType("MessageID", bytes)
 
@@ -46,21 +58,36 @@ class Envelope:
     acks: tuple[MessageID, ...] = ()
 
 
-_WireID = Annotated[bytes, Field(min_length=MESSAGE_ID_BYTES, max_length=MESSAGE_ID_BYTES)]
+class RefusedEnvelope(RemoteProtocolError):
+    """An envelope that this version cannot read. `id` and `to` are None where they are malformed."""
+
+    def __init__(self, reason: str, value: object) -> None:
+        super().__init__(reason)
+        fields = value if isinstance(value, dict) else {}
+        message_id, to, kind = fields.get("id"), fields.get("to"), fields.get("kind")
+        self.id: MessageID | None = None
+        if isinstance(message_id, bytes) and len(message_id) == MESSAGE_ID_BYTES:
+            self.id = MessageID(message_id)
+        self.to = PeerID(to) if isinstance(to, str) and len(to) <= MAX_ID else None
+        self.kind = kind if isinstance(kind, str) and len(kind) <= MAX_KIND else None
+
+
+class UnknownKind(RefusedEnvelope):
+    """An envelope of a kind that this version does not know: a later version may have added it."""
 
 
 class _WireEnvelope(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
 
     v: int
-    id: _WireID
-    kind: Annotated[str, Field(max_length=64)]
-    to: Annotated[str, Field(max_length=128)] | None = None
-    job: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    execution: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    id: WireMessageID
+    kind: Annotated[str, Field(max_length=MAX_KIND)]
+    to: Annotated[str, Field(max_length=MAX_ID)] | None = None
+    job: Annotated[str, Field(min_length=1, max_length=MAX_ID)] | None = None
+    execution: Annotated[str, Field(min_length=1, max_length=MAX_ID)] | None = None
     sent: float = 0.0
     body: dict[str, Any]
-    acks: Annotated[list[_WireID], Field(max_length=MAX_ACKS)] = []
+    acks: Annotated[list[WireMessageID], Field(max_length=MAX_ACKS)] = []
 
 
 def encode_frame(envelope: Envelope) -> bytes:
@@ -92,20 +119,26 @@ def join_frames(frames: Sequence[bytes]) -> bytes:
     return bytes([0x80 + len(frames)]) + b"".join(frames)  # the header of a CBOR array
 
 
-def decode_frame(payload: bytes) -> Envelope | None:
-    """The envelope of a direct frame, or None for an unknown kind. Raises RemoteProtocolError."""
-    return _from_wire(strict_loads(payload, max_depth=MAX_DEPTH))
+def decode_frame(payload: bytes) -> Envelope:
+    """The envelope of a direct frame. Raises RefusedEnvelope, other RemoteProtocolError."""
+    return _from_wire(loads_unchecked(payload, max_depth=MAX_DEPTH), len(payload))
 
 
-def decode_broadcast(payload: bytes) -> list[Envelope]:
-    """The envelopes of a broadcast, without those of unknown kinds. Raises RemoteProtocolError."""
-    value = strict_loads(payload, max_depth=MAX_DEPTH)
+def decode_broadcast(payload: bytes) -> list[Envelope | RefusedEnvelope]:
+    """The envelopes of a broadcast, each accepted or refused by itself. Raises RemoteProtocolError."""
+    value = loads_unchecked(payload, max_depth=MAX_DEPTH)
     if not isinstance(value, list):
         raise RemoteProtocolError("a broadcast is not an array of envelopes")
     if len(value) > MAX_BROADCAST_ENVELOPES:
         limit = MAX_BROADCAST_ENVELOPES
         raise RemoteProtocolError(f"a broadcast of {len(value)} envelopes; the limit is {limit}")
-    return [envelope for item in value if (envelope := _from_wire(item)) is not None]
+    envelopes: list[Envelope | RefusedEnvelope] = []
+    for item in value:
+        try:
+            envelopes.append(_from_wire(item, len(payload)))
+        except RefusedEnvelope as refused:
+            envelopes.append(refused)
+    return envelopes
 
 
 def _to_wire(envelope: Envelope) -> dict[str, Any]:
@@ -122,29 +155,58 @@ def _to_wire(envelope: Envelope) -> dict[str, Any]:
     return wire
 
 
-def _from_wire(value: object) -> Envelope | None:
+def _from_wire(value: object, payload_size: int) -> Envelope:
+    """`payload_size` is at least the size of the envelope. Raises RefusedEnvelope."""
     try:
-        wire = _WireEnvelope.model_validate(value)
-        if wire.v != VERSION:
-            raise RemoteProtocolError(f"an envelope of version {wire.v}, not {VERSION}")
-        cls = KINDS.get(wire.kind)
-        if cls is None:
-            return None
-        body = dict(wire.body)
-        for field, lifted in (("job_id", wire.job), ("execution_id", wire.execution)):
-            if field in _lifted(cls):
-                body[field] = lifted
-        return Envelope(
-            id=MessageID(wire.id),
-            message=cls.model_validate(body),
-            to=None if wire.to is None else PeerID(wire.to),
-            sent=wire.sent,
-            acks=tuple(MessageID(raw) for raw in wire.acks),
-        )
+        require_plain(value)
+        return _envelope(value, payload_size)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RemoteProtocolError(f"malformed message: {where}: {first['msg']}") from error
+        where = ".".join(str(part)[:MAX_ID] for part in first["loc"])
+        raise RefusedEnvelope(f"malformed message: {where}: {first['msg']}", value) from error
+    except RefusedEnvelope:
+        raise
+    except RemoteProtocolError as error:
+        raise RefusedEnvelope(str(error), value) from error
+
+
+def _envelope(value: object, payload_size: int) -> Envelope:
+    """Raises ValidationError, RemoteProtocolError."""
+    if isinstance(value, dict) and value.get("v") != VERSION:
+        raise RemoteProtocolError(f"an envelope of version {str(value.get('v'))[:20]}, not {VERSION}")
+    wire = _WireEnvelope.model_validate(value)
+    cls = KINDS.get(wire.kind)
+    if cls is None:
+        raise UnknownKind(f"unknown kind {wire.kind!r}", value)
+    body = dict(wire.body)
+    for field, lifted in (("job_id", wire.job), ("execution_id", wire.execution)):
+        if field in _lifted(cls):
+            body[field] = lifted
+    message = cls.model_validate(body)
+    _check_size(message, wire.body, payload_size)
+    return Envelope(
+        id=MessageID(wire.id),
+        message=message,
+        to=None if wire.to is None else PeerID(wire.to),
+        sent=wire.sent,
+        acks=tuple(MessageID(raw) for raw in wire.acks),
+    )
+
+
+def _check_size(message: Message, body: dict[str, Any], payload_size: int) -> None:
+    """Raises RemoteProtocolError for a job or a node info that is too large. Exact only if it must be."""
+    if isinstance(message, NodeInfoPublished) and payload_size > MAX_NODE_INFO:
+        size, limit = len(dumps(body)), MAX_NODE_INFO
+    elif isinstance(message, JobAnnounced) and payload_size * _JSON_GROWTH > MAX_SPEC:
+        size, limit = size_of(message.spec), MAX_SPEC
+    else:
+        return
+    if size > limit:
+        raise RemoteProtocolError(f"a {message.kind} of {size} bytes; the limit is {limit}")
+
+
+_JSON_GROWTH = 6
+"""How many bytes JSON takes at most for one byte of CBOR: a control character becomes \\u0000."""
 
 
 _ACKS = dumps("acks")

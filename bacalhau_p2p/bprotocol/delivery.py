@@ -8,7 +8,7 @@ frame that goes to the same peer anyway.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +16,7 @@ from functools import cached_property
 from heapq import heappop, heappush
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_frame
+from bacalhau_p2p.bprotocol.messages import MAX_REFUSALS, Refusal
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 FIRST_REPEAT = 1.0
@@ -28,6 +29,13 @@ REMEMBERED = 26 * 3600.0
 """Seconds for which an id is remembered: longer than any message is repeated."""
 REMEMBERED_IDS = 200_000
 """Maximum ids remembered, over all authors. The oldest are dropped first."""
+
+
+MAX_WAITING_ACKS = 20_000
+"""Acknowledgements that wait for one peer, which may have stopped reading. Further ones are left to the
+repeats of the peer."""
+MAX_ACKED_PEERS = 10_000
+"""Peers for which acknowledgements wait."""
 
 
 class Recognition(Enum):
@@ -80,7 +88,8 @@ class Delivery:
         self._in_flight: dict[MessageID, _InFlight] = {}
         self._heap: list[tuple[UnixSeconds, MessageID]] = []
         self._seen: OrderedDict[tuple[PeerID, MessageID], tuple[UnixSeconds, bool]] = OrderedDict()
-        self._acks: defaultdict[PeerID, list[MessageID]] = defaultdict(list)
+        self._acks: dict[PeerID, list[MessageID]] = {}
+        self._refusals: dict[PeerID, dict[MessageID, Refusal]] = {}
         self._acks_due: UnixSeconds | None = None
         self._finished: list[MessageID] = []
         self.given_up = 0
@@ -105,6 +114,11 @@ class Delivery:
             if message is not None and message.to == author:
                 del self._in_flight[message.envelope.id]
                 self._finished.append(message.envelope.id)
+
+    def in_flight_to(self, peer: PeerID, message_id: bytes) -> Envelope | None:
+        """The message with this id, if it is in flight to this peer."""
+        message = self._in_flight.get(MessageID(message_id))
+        return message.envelope if message is not None and message.to == peer else None
 
     def take_finished(self) -> list[MessageID]:
         """Ids that were acknowledged or expired since the last call. They no longer need to be stored."""
@@ -161,7 +175,25 @@ class Delivery:
     def mark_processed(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> None:
         """The effect of this message is durable: acknowledge it."""
         self._seen[(author, message_id)] = (now, True)
-        self._acks[author].append(message_id)
+        waiting = self._acks.get(author)
+        if waiting is None:
+            if len(self._acks) >= MAX_ACKED_PEERS:
+                return
+            waiting = self._acks[author] = []
+        if len(waiting) < MAX_WAITING_ACKS:
+            waiting.append(message_id)
+        if self._acks_due is None:
+            self._acks_due = now + ACK_DELAY
+
+    def refuse(self, author: PeerID, message_id: MessageID, reason: str, now: UnixSeconds) -> None:
+        """This message cannot be read: tell its author, who would repeat it otherwise."""
+        waiting = self._refusals.get(author)
+        if waiting is None:
+            if len(self._refusals) >= MAX_ACKED_PEERS:
+                return
+            waiting = self._refusals[author] = {}
+        if len(waiting) < MAX_REFUSALS:
+            waiting[message_id] = Refusal(id=message_id, reason=reason)
         if self._acks_due is None:
             self._acks_due = now + ACK_DELAY
 
@@ -172,16 +204,23 @@ class Delivery:
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
         """The acknowledgements that wait for a frame to `peer`. The caller must send them."""
         acks = tuple(self._acks.pop(peer, ()))
-        if not self._acks:
+        if not (self._acks or self._refusals):
             self._acks_due = None
         return acks
+
+    def take_refusals(self, peer: PeerID) -> tuple[Refusal, ...]:
+        """The refusals that wait for a frame to `peer`. The caller must send them."""
+        refusals = tuple(self._refusals.pop(peer, {}).values())
+        if not (self._acks or self._refusals):
+            self._acks_due = None
+        return refusals
 
     def acks_due(self, now: UnixSeconds) -> list[PeerID]:
         """The peers whose acknowledgements have waited long enough."""
         if self._acks_due is None or now < self._acks_due:
             return []
         self._acks_due = None
-        return list(self._acks)
+        return list(self._acks.keys() | self._refusals.keys())
 
     def next_deadline(self) -> UnixSeconds | None:
         """When `repeats` or `acks_due` next return something, unless something else happens first."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bacalhau_p2p.bprotocol import codec
-from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, RefusedEnvelope, UnknownKind
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
 from bacalhau_p2p.bprotocol.messages import BROADCAST_CARRIERS, Ack, Carrier, Message, topic
+from bacalhau_p2p.bprotocol.offences import Offences
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.runtime.events import BroadcastEvent
@@ -38,7 +39,11 @@ Listener = Callable[[Arrival], None]
 
 
 class Inbox:
-    """What arrives at one node. `mark_processed` acknowledges a message; `counters` count what is dropped."""
+    """What arrives at one node.
+
+    `mark_processed` acknowledges a message, `refuse` tells its author that it cannot be read; `counters` and
+    `offences` count what is dropped.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Inbox:
         *,
         clock: Callable[[], UnixSeconds],
         mark_processed: Callable[[Arrival], None],
+        refuse: Callable[[PeerID, MessageID, str], None],
         counters: Counter[str],
     ) -> None:
         self._own_peer = own_peer
@@ -55,9 +61,11 @@ class Inbox:
         self._delivery = delivery
         self._clock = clock
         self._mark_processed = mark_processed
+        self._refuse = refuse
         self._counters = counters
         self._listeners: dict[str, list[Listener]] = {}
         self._limits = RateLimits[PeerID](MAX_MESSAGES_PER_SECOND, MAX_MESSAGES_PER_SECOND * RATE_WINDOW)
+        self.offences = Offences()
         self.acknowledged = BroadcastEvent()
         """Fires when a peer acknowledges messages."""
 
@@ -76,10 +84,13 @@ class Inbox:
             return
         try:
             envelope = codec.decode_frame(payload)
-        except RemoteProtocolError as error:
-            self._drop_malformed(author, error)
+        except RefusedEnvelope as refused:
+            self._receive_refused(author, refused)
             return
-        if envelope is None or envelope.to != self._own_peer:
+        except RemoteProtocolError as error:
+            self.drop(author, "malformed", str(error))
+            return
+        if envelope.to != self._own_peer:
             self._counters["unheard"] += 1
             return
         self.receive_envelope(author, envelope)
@@ -91,10 +102,13 @@ class Inbox:
         try:
             envelopes = codec.decode_broadcast(payload)
         except RemoteProtocolError as error:
-            self._drop_malformed(author, error)
+            self.drop(author, "malformed", str(error))
             return
         for envelope in envelopes:
-            if topic_name == self._mail_topic:
+            if isinstance(envelope, RefusedEnvelope):
+                if topic_name != self._mail_topic or envelope.to == self._own_peer:
+                    self._receive_refused(author, envelope)
+            elif topic_name == self._mail_topic:
                 if envelope.to == self._own_peer:
                     self.receive_envelope(author, envelope)
             elif envelope.message.carrier in BROADCAST_CARRIERS:
@@ -108,6 +122,7 @@ class Inbox:
         if envelope.acks:
             self.receive_acks(author, envelope.acks)
         if isinstance(message, Ack):
+            self._receive_refusals(author, message)
             self.receive_acks(author, message.ids)
         elif message.carrier is Carrier.BEST_EFFORT:
             self.deliver(Arrival(author, message))
@@ -142,9 +157,27 @@ class Inbox:
     def _within_rate(self, author: PeerID) -> bool:
         if self._limits.take(author, self._clock()):
             return True
-        self._counters["over_rate"] += 1
+        self.drop(author, "over_rate", f"more than {MAX_MESSAGES_PER_SECOND} messages a second")
         return False
 
-    def _drop_malformed(self, author: PeerID, error: RemoteProtocolError) -> None:
-        self._counters["malformed"] += 1
-        log.debug("message_dropped", author=author, reason=str(error))
+    def drop(self, author: PeerID, counter: str, reason: str) -> None:
+        """A message was dropped, and its author is to blame."""
+        self._counters[counter] += 1
+        self.offences.note(author, counter, reason, self._clock())
+        log.debug("message_dropped", author=author, reason=reason)
+
+    def _receive_refused(self, author: PeerID, refused: RefusedEnvelope) -> None:
+        """An envelope arrived that this version cannot read: tell its author, if it waits for an answer."""
+        if isinstance(refused, UnknownKind):
+            self._counters["unheard"] += 1
+        else:
+            self.drop(author, "malformed", str(refused))
+        if refused.id is not None and refused.to == self._own_peer and refused.kind != Ack.kind:
+            self._refuse(author, refused.id, str(refused))
+
+    def _receive_refusals(self, author: PeerID, ack: Ack) -> None:
+        for refusal in ack.refused:
+            if (envelope := self._delivery.in_flight_to(author, refusal.id)) is not None:
+                self._counters["refused_by_peer"] += 1
+                kind = envelope.message.kind
+                log.warning("message_refused", peer=author, kind=kind, reason=refusal.reason)

@@ -20,7 +20,8 @@ log = get_logger(__name__)
 LANE_IDLE_TIMEOUT = 30.0
 """Seconds after which the writer task of an idle lane ends."""
 LANE_LENGTH = 10_000
-"""Frames that wait for one peer; beyond, the oldest are dropped and left to repetition."""
+LANE_BYTES = 16 * 1024 * 1024
+"""Frames that wait for one peer, and their bytes; beyond, the oldest are dropped and left to repetition."""
 
 
 @dataclass(slots=True)
@@ -28,9 +29,24 @@ class _Lane:
     """The frames that wait for one peer."""
 
     frames: deque[bytes] = field(default_factory=deque)
+    size: int = 0
+    """Bytes of these frames."""
     wake: AutoResetEvent = field(default_factory=AutoResetEvent)
     busy: bool = False
     """Whether the transport is sending frames, which may wait."""
+
+    def append(self, frame: bytes) -> None:
+        """Let a frame wait. The oldest are dropped when there are too many."""
+        self.frames.append(frame)
+        self.size += len(frame)
+        while len(self.frames) > LANE_LENGTH or self.size > LANE_BYTES:
+            self.size -= len(self.frames.popleft())
+
+    def take_all(self) -> list[bytes]:
+        frames = list(self.frames)
+        self.frames.clear()
+        self.size = 0
+        return frames
 
 
 class Lanes:
@@ -83,9 +99,7 @@ class Lanes:
             lane = self._lanes[peer] = _Lane()
             self._nursery.start_soon(self._write, peer, lane)
         for waiting in frames:
-            if len(lane.frames) >= LANE_LENGTH:
-                lane.frames.popleft()
-            lane.frames.append(waiting)
+            lane.append(waiting)
         lane.wake.set()
 
     async def _write(self, peer: PeerID, lane: _Lane) -> None:
@@ -97,18 +111,15 @@ class Lanes:
                     continue
                 del self._lanes[peer]
                 return
-            lane.frames.extendleft(self._with_acks(peer, None))
-            frames: list[bytes] = []
+            frames = self._with_acks(peer, None)
             lane.busy = True
             try:
-                while lane.frames:
-                    frames = list(lane.frames)
-                    lane.frames.clear()
+                while frames := [*frames, *lane.take_all()]:
                     await self._transport.send(peer, *frames)
+                    frames = []
             except PeerUnreachable as error:
                 self._counters["unreachable"] += 1
-                self._unreachable((*frames, *lane.frames))
-                lane.frames.clear()
+                self._unreachable((*frames, *lane.take_all()))
                 log.debug("peer_unreachable", peer=peer, reason=str(error))
             finally:
                 lane.busy = False

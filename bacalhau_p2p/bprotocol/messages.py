@@ -8,21 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from bacalhau_p2p.model.base import ExecutionID, JobID, UnixSeconds
+from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.quantities import MAX_BYTES
-from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
+from bacalhau_p2p.model.wire_types import (
+    MAX_REASON as MAX_REASON,
+)
+from bacalhau_p2p.model.wire_types import (
+    BoundedExecutionID,
+    BoundedJobID,
+    PeerAddresses,
+    Reason,
+    clamped,
+    usable_items,
+)
 
-MAX_REASON = 4096
-"""Maximum characters of a reason, the text of an error, or the message of a state."""
-
-Reason = Annotated[str, Field(max_length=MAX_REASON)]
+MAX_BIDS_WANTED = 10_000
+MAX_ROUND = 10_000_000
+"""More than a job has in a year. It counts the announcements of the job."""
+MAX_ELIGIBLE = 10_000_000
+"""Nodes of a network."""
+MAX_RESERVED_FOR = 60.0
+"""Seconds for which a requester relies on a reservation, whatever the bid says."""
+MAX_EXECUTIONS = 10_000
+"""Executions in one heartbeat or reconcile."""
+MAX_ACK_IDS = 10_000
+"""Ids in one ack."""
+MAX_REFUSALS = 100
+"""Refused messages in one ack."""
+MAX_SEALED = 256 * 1024
+"""Bytes of a sealed proposal."""
+MESSAGE_ID_BYTES = 16
 
 
 class Carrier(Enum):
@@ -48,7 +71,7 @@ BROADCAST_CARRIERS = (Carrier.JOBS, Carrier.NODES)
 class Message(BaseModel):
     """Base of all messages: frozen and strictly typed. Unknown fields are ignored."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
 
     kind: ClassVar[str]
     carrier: ClassVar[Carrier]
@@ -57,8 +80,8 @@ class Message(BaseModel):
 class ExecutionMessage(Message):
     """Base of messages about one execution."""
 
-    job_id: JobID
-    execution_id: ExecutionID
+    job_id: BoundedJobID
+    execution_id: BoundedExecutionID
 
 
 KINDS: dict[str, type[Message]] = {}
@@ -98,12 +121,12 @@ class JobAnnounced(Message):
     roughly the number of nodes that could bid; a node derives from it the probability with which it bids.
     """
 
-    job_id: JobID
+    job_id: BoundedJobID
     spec: JobSpec
-    addresses: tuple[str, ...] = Field(default=(), strict=False, max_length=64)
-    bids_wanted: int = Field(ge=1)
-    round: int = Field(ge=1)
-    eligible: int = Field(default=0, ge=0)
+    addresses: PeerAddresses = Field(default=(), strict=False)
+    bids_wanted: int = Field(ge=1, le=MAX_BIDS_WANTED)
+    round: int = Field(ge=1, le=MAX_ROUND)
+    eligible: int = Field(default=0, ge=0, le=MAX_ELIGIBLE)
     answers_wanted: bool = False
     deadline: UnixSeconds
     """When the job ends at the latest, by the requester's clock."""
@@ -113,7 +136,7 @@ class JobAnnounced(Message):
 class JobClosed(Message):
     """Requester -> everybody: no more bids on this job until it is announced again."""
 
-    job_id: JobID
+    job_id: BoundedJobID
     reason: Reason = ""
 
 
@@ -131,10 +154,10 @@ class NodeInfoPublished(Message):
 class Bid(ExecutionMessage):
     """Offers to run a job. The bidder creates the execution's id, a new one for each attempt."""
 
-    round: int = Field(default=1, ge=1)
-    reserved_for: float = Field(gt=0)
+    round: int = Field(default=1, ge=1, le=MAX_ROUND)
+    reserved_for: Annotated[float, clamped(0.0, MAX_RESERVED_FOR)] = Field(gt=0)
     """Seconds for which resources are reserved; without an answer they are then released."""
-    load: float = Field(default=0.0, ge=0.0)
+    load: Annotated[float, clamped(0.0, 1.0)] = Field(default=0.0, ge=0.0)
     """The share of this node's resources that is reserved, 0 to 1: requesters prefer idle nodes."""
     outlives_node: bool = False
     """The run goes on if this node's process dies, and the node resumes it when it is back: wait for it."""
@@ -148,8 +171,8 @@ class Bid(ExecutionMessage):
 class BidDeclined(Message):
     """Declines to run a job in this round. With `busy` the node may bid later."""
 
-    job_id: JobID
-    round: int = Field(ge=1)
+    job_id: BoundedJobID
+    round: int = Field(ge=1, le=MAX_ROUND)
     reason: Reason
     busy: bool = False
 
@@ -158,7 +181,7 @@ class BidDeclined(Message):
 class ResultProposed(ExecutionMessage):
     """The run ended. `sealed` is a Proposal that only the requester can open."""
 
-    sealed: bytes = Field(max_length=256 * 1024)
+    sealed: bytes = Field(max_length=MAX_SEALED)
 
 
 @message("result_published", Carrier.DIRECT)
@@ -178,13 +201,22 @@ class ExecutionFailed(ExecutionMessage):
     drained: bool = False
 
 
+def _known_state(states: type[ComputeState | ExecutionState]) -> BeforeValidator:
+    known = frozenset(state.value for state in states)
+
+    def check(value: Any) -> Any:
+        return UnknownState.UNKNOWN if isinstance(value, str) and value not in known else value
+
+    return BeforeValidator(check)
+
+
 class ExecutionProgress(BaseModel):
     """The state of one execution in a heartbeat."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    execution_id: ExecutionID
-    state: ComputeState
+    execution_id: BoundedExecutionID
+    state: Annotated[ComputeState | UnknownState, _known_state(ComputeState)]
     message: Reason = ""
 
 
@@ -192,7 +224,9 @@ class ExecutionProgress(BaseModel):
 class Heartbeat(Message):
     """Reports the states of all executions of this requester on this node."""
 
-    executions: tuple[ExecutionProgress, ...] = Field(strict=False, max_length=10_000)
+    executions: Annotated[tuple[ExecutionProgress, ...], usable_items(ExecutionProgress)] = Field(
+        strict=False, max_length=MAX_EXECUTIONS
+    )
 
 
 # --- requester -> compute -------------------------------------------------------------------
@@ -232,11 +266,11 @@ class CancelExecution(ExecutionMessage):
 class ExecutionView(BaseModel):
     """The state of one execution as its requester sees it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    job_id: JobID
-    execution_id: ExecutionID
-    state: ExecutionState
+    job_id: BoundedJobID
+    execution_id: BoundedExecutionID
+    state: Annotated[ExecutionState | UnknownState, _known_state(ExecutionState)]
 
 
 @message("reconcile", Carrier.DIRECT)
@@ -247,17 +281,39 @@ class Reconcile(Message):
     Sent after a restart, when a connection is restored, and when nothing has changed for a minute.
     """
 
-    executions: tuple[ExecutionView, ...] = Field(strict=False, max_length=10_000)
+    executions: Annotated[tuple[ExecutionView, ...], usable_items(ExecutionView)] = Field(
+        strict=False, max_length=MAX_EXECUTIONS
+    )
 
 
 # --- both ways ------------------------------------------------------------------------------
 
 
+WireMessageID = Annotated[bytes, Field(strict=True, min_length=MESSAGE_ID_BYTES, max_length=MESSAGE_ID_BYTES)]
+
+
+class Refusal(BaseModel):
+    """A message that has no effect and never will have: its receiver cannot read it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: WireMessageID
+    reason: Reason
+
+
 @message("ack", Carrier.BEST_EFFORT)
 class Ack(Message):
-    """The effects of these messages are durable: their sender need not repeat them."""
+    """The effects of these messages are durable, or will never come: their sender need not repeat them.
 
-    ids: tuple[bytes, ...] = Field(strict=False, max_length=10_000)
+    `refused` says which of them were refused for good, and why. They are in `ids` as well.
+    """
+
+    ids: Annotated[tuple[WireMessageID, ...], usable_items(WireMessageID)] = Field(
+        strict=False, max_length=MAX_ACK_IDS
+    )
+    refused: Annotated[tuple[Refusal, ...], usable_items(Refusal)] = Field(
+        default=(), strict=False, max_length=MAX_REFUSALS
+    )
 
 
 # --- who handles what -----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import Delivery, OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.inbox import Arrival, Inbox, Listener
 from bacalhau_p2p.bprotocol.lanes import Lanes
-from bacalhau_p2p.bprotocol.messages import BROADCAST_CARRIERS, Ack, Carrier, Message, topic
+from bacalhau_p2p.bprotocol.messages import BROADCAST_CARRIERS, MAX_ACK_IDS, Ack, Carrier, Message, topic
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.runtime.alarm import Alarm
 from bacalhau_p2p.transports.interface import (
@@ -49,7 +49,8 @@ class Messenger:
         new_message_id: Callable[[], MessageID],
     ) -> None:
         self.counters: Counter[str] = Counter()
-        """What went wrong and was survived: `malformed`, `over_rate`, `unheard`, `unreachable`."""
+        """What went wrong and was survived: `malformed`, `over_rate`, `unheard`, `unreachable`,
+        `refused_by_peer`."""
         self._transport = transport
         self._clock = clock
         self._new_message_id = new_message_id
@@ -62,6 +63,7 @@ class Messenger:
             self._delivery,
             clock=clock,
             mark_processed=self.mark_processed,
+            refuse=self._refuse,
             counters=self.counters,
         )
         self._broadcasts = {
@@ -138,6 +140,14 @@ class Messenger:
             self._inbox.receive_acks(arrival.author, self._delivery.take_acks(arrival.author))
         self._set_alarm()
 
+    def drop(self, author: PeerID, counter: str, reason: str) -> None:
+        """A component has dropped a message of this peer, which is to blame."""
+        self._inbox.drop(author, counter, reason)
+
+    def worst_senders(self) -> dict[PeerID, dict[str, int]]:
+        """The peers of which most messages were dropped, with the counters, worst first."""
+        return self._inbox.offences.worst()
+
     @property
     def in_flight(self) -> int:
         """The number of messages that are neither acknowledged nor expired."""
@@ -206,6 +216,10 @@ class Messenger:
     def _envelope(self, to: PeerID, message: Message) -> Envelope:
         return Envelope(id=self._new_message_id(), message=message, to=to, sent=self._clock())
 
+    def _refuse(self, author: PeerID, message_id: MessageID, reason: str) -> None:
+        self._delivery.refuse(author, message_id, reason, self._clock())
+        self._set_alarm()
+
     def _set_owner(self, message: OutboxMessage, owner: object) -> None:
         if owner is not None:
             self._owners[message.envelope.id] = id(owner)
@@ -218,10 +232,14 @@ class Messenger:
 
     def _with_acks(self, peer: PeerID, frame: bytes | None) -> list[bytes]:
         """The frame and the acknowledgements that wait for one to this peer, in as few frames as possible."""
-        acks = self._delivery.take_acks(peer)
-        if not acks:
-            return [] if frame is None else [frame]
-        if frame is not None and len(acks) <= codec.MAX_ACKS and len(frame) <= MAX_ACK_CARRIER:
-            return [codec.with_acks(frame, acks)]
-        alone = codec.encode_frame(self._envelope(peer, Ack(ids=acks)))
-        return [alone] if frame is None else [alone, frame]
+        refusals, acks = self._delivery.take_refusals(peer), self._delivery.take_acks(peer)
+        frames: list[bytes] = []
+        if refusals:
+            refused = Ack(ids=tuple(refusal.id for refusal in refusals), refused=refusals)
+            frames.append(codec.encode_frame(self._envelope(peer, refused)))
+        if acks and frame is not None and len(acks) <= codec.MAX_ACKS and len(frame) <= MAX_ACK_CARRIER:
+            return [*frames, codec.with_acks(frame, acks)]
+        for start in range(0, len(acks), MAX_ACK_IDS):
+            some = Ack(ids=acks[start : start + MAX_ACK_IDS])
+            frames.append(codec.encode_frame(self._envelope(peer, some)))
+        return frames if frame is None else [*frames, frame]

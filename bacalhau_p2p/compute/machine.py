@@ -24,7 +24,7 @@ from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.ledger import WORKING, Ledger
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 
 S = ComputeState
 
@@ -145,6 +145,8 @@ class ComputeMachine:
             self._send_failed(author, view.job_id, view.execution_id, UNKNOWN, now)
             return
         match (view.state, execution.state):
+            case (UnknownState(), _):
+                self._ledger.ignore(view, "with a state of a later version")
             case (ExecutionState.BID_ACCEPTED, S.BID):
                 accepted = say.BidAccepted(job_id=view.job_id, execution_id=execution.id)
                 transitions.move(self._ledger, execution, accepted, now)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bacalhau_p2p.model.base import ExecutionID, JobID, Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ClosedModel, ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState
 
 
-class ComputeExecution(Model):
+class ComputeExecution(ClosedModel):
     """An execution of a job on this node. Times are UNIX seconds of this node's clock."""
 
     id: ExecutionID

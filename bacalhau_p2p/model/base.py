@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NewType, Self
+from typing import Annotated, Any, NewType, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 JobID = NewType("JobID", str)
 ExecutionID = NewType("ExecutionID", str)
 PeerID = NewType("PeerID", str)
 """A libp2p peer id as its base58 text (`12D3Koo...`)."""
 
-UnixSeconds = float
+MAX_TIME = 2**34
+"""UNIX seconds of the latest time that is accepted, in the year 2514."""
+
+UnixSeconds = Annotated[float, Field(ge=0, le=MAX_TIME)]
 
 _INITIALISMS = {
     "id": "ID",
@@ -30,11 +33,15 @@ def wire_name(field: str) -> str:
 
 
 class Model(BaseModel):
-    """A frozen value. Its fields are snake_case in Python, and spelled like Bacalhau's in JSON and CBOR."""
+    """A frozen value. Its fields are snake_case in Python, and spelled like Bacalhau's in JSON and CBOR.
+
+    Unknown fields are ignored, because later versions may add some. Numbers are finite.
+    """
 
     model_config = ConfigDict(
         frozen=True,
-        extra="forbid",
+        extra="ignore",
+        allow_inf_nan=False,
         alias_generator=wire_name,
         validate_by_name=True,
         validate_by_alias=True,
@@ -56,7 +63,7 @@ class Model(BaseModel):
         return self.model_copy(update=changes)
 
 
-class OpenModel(Model):
-    """A value that later versions may extend: unknown fields are ignored."""
+class ClosedModel(Model):
+    """A value that must be understood completely, as `Params` of an engine: unknown fields are refused."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")

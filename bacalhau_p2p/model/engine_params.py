@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.base import ClosedModel
 from bacalhau_p2p.model.fields import (
     MAX_ARGUMENTS,
     MAX_ENTRIES,
@@ -41,7 +41,7 @@ Environment = Annotated[
 Arguments = Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)]
 
 
-class DockerParams(Model):
+class DockerParams(ClosedModel):
     """`Entrypoint` and `Parameters` replace those of the image; if they are empty, the image's are used."""
 
     image: Annotated[Name, AfterValidator(image_name)]
@@ -51,7 +51,7 @@ class DockerParams(Model):
     working_directory: AbsolutePath | None = None
 
 
-class WasmParams(Model):
+class WasmParams(ClosedModel):
     """`EntryModule` and `ImportModules` are targets of input sources; `Entrypoint` is an exported function.
 
     The entry module imports a module by the alias of its input source, or by its target if it has no alias.
@@ -64,7 +64,7 @@ class WasmParams(Model):
     import_modules: Annotated[tuple[Value, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
-class NoopParams(Model):
+class NoopParams(ClosedModel):
     """What the no-op engine returns as the result of a run."""
 
     exit_code: Annotated[int, Field(ge=0, le=255)] = 0

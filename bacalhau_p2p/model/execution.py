@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import Field
 
-from bacalhau_p2p.model.base import ExecutionID, JobID, Model, OpenModel, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ClosedModel, ExecutionID, JobID, Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.fields import CIDText
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.wire_types import BoundedExecutionID, BoundedJobID, BoundedPeerID
 
 INLINE_OUTPUT_LIMIT = 2048
 """Bytes of stdout, and of stderr, that messages carry."""
 
 
-class RunOutput(OpenModel):
+class RunOutput(Model):
     """How a run ended. The streams are cut at `INLINE_OUTPUT_LIMIT`; the results folder has all of them."""
 
-    exit_code: int = 0
+    exit_code: Annotated[int, Field(ge=-(2**31), le=2**32 - 1)] = 0
     stdout: bytes = b""
     stderr: bytes = b""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
 
 
-class Proposal(OpenModel):
+class Proposal(Model):
     """The result that a compute node proposes, bound to job, execution and node.
 
     `result_cid` is the root of the results folder. `entries` has the CID of each top-level entry, so that a
     job can choose which of them are compared.
     """
 
-    job_id: JobID
-    execution_id: ExecutionID
-    node_id: PeerID
+    job_id: BoundedJobID
+    execution_id: BoundedExecutionID
+    node_id: BoundedPeerID
     result_cid: CIDText
     entries: Mapping[str, CIDText] = Field(default_factory=dict)
     output: RunOutput = RunOutput()
@@ -42,7 +44,7 @@ class Proposal(OpenModel):
     ended: UnixSeconds = 0
 
 
-class PublishedResult(OpenModel):
+class PublishedResult(Model):
     """Where a published result is available.
 
     The location's `type` is the publisher's; its `params` depend on the publisher (ipfs: `CID`, and the
@@ -53,7 +55,7 @@ class PublishedResult(OpenModel):
     location: SpecConfig
 
 
-class Job(Model):
+class Job(ClosedModel):
     """A submitted job. Times are UNIX seconds of the requester's clock."""
 
     id: JobID
@@ -66,7 +68,7 @@ class Job(Model):
     revision: int = 1
 
 
-class Execution(Model):
+class Execution(ClosedModel):
     """One attempt at a job on one node. Times are UNIX seconds of the requester's clock."""
 
     id: ExecutionID

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -30,6 +30,7 @@ from bacalhau_p2p.model.fields import (
 )
 from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
+from bacalhau_p2p.model.wire_types import Params
 
 DEFAULT_CPU = "0.1"
 DEFAULT_MEMORY = "100mb"
@@ -44,7 +45,7 @@ class SpecConfig(Model):
     """Selects an engine, source, publisher or verifier: its `type` in lower case, and its parameters."""
 
     type: TypeName
-    params: Mapping[str, Any] = Field(default_factory=dict)
+    params: Params = Field(default_factory=dict)
 
 
 class InputSource(Model):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bacalhau_p2p.model.base import Model
+from bacalhau_p2p.model.base import ClosedModel
 from bacalhau_p2p.model.engine_params import DockerParams, NoopParams, WasmParams
 from bacalhau_p2p.model.fields import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
 from bacalhau_p2p.model.job import SpecConfig
@@ -50,21 +50,21 @@ def _matching(pattern: str, problem: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class NoParams(Model):
+class NoParams(ClosedModel):
     """For a type without parameters."""
 
 
-class IpfsSource(Model):
+class IpfsSource(ClosedModel):
     cid: Name = Field(alias="CID")
 
 
-class InlineSource(Model):
+class InlineSource(ClosedModel):
     """The data itself, as a `data:` URL."""
 
     url: Annotated[str, _starts_with("data:")]
 
 
-class LocalSource(Model):
+class LocalSource(ClosedModel):
     """A folder or file on the compute node. The node must allow it in its settings."""
 
     source_path: AbsolutePath
@@ -72,7 +72,7 @@ class LocalSource(Model):
     create_as: Line = ""
 
 
-class UrlSource(Model):
+class UrlSource(ClosedModel):
     """One file. If `SHA256` (in hex) is given, the content must match it."""
 
     url: Annotated[Value, _starts_with("http://", "https://"), AfterValidator(_web_address)]
@@ -94,7 +94,7 @@ def _only_empty(value: Any) -> Any:
     return value
 
 
-class S3Source(Model):
+class S3Source(ClosedModel):
     """An object; or all objects with a prefix, if `Key` ends in `/` or `*` or is empty."""
 
     bucket: _Bucket
@@ -126,7 +126,7 @@ class S3Source(Model):
         return self
 
 
-class GitSource(Model):
+class GitSource(ClosedModel):
     """`Ref` is a branch, a tag or a full commit id. If it is empty, the default branch is used."""
 
     url: Annotated[Value, _starts_with("http://", "https://"), AfterValidator(_web_address)]
@@ -136,7 +136,7 @@ class GitSource(Model):
     ] = ""
 
 
-class S3Publisher(Model):
+class S3Publisher(ClosedModel):
     """`Key` is a prefix. `{jobID}`, `{executionID}`, `{date}` and `{time}` in it are replaced."""
 
     bucket: _Bucket
@@ -155,7 +155,7 @@ def _no_nested_chain(publishers: tuple[SpecConfig, ...]) -> tuple[SpecConfig, ..
     return publishers
 
 
-class ChainParams(Model):
+class ChainParams(ClosedModel):
     """Several publishers: `fanout` uses all of them, `fallback` the first one that works."""
 
     publishers: Annotated[
@@ -163,7 +163,7 @@ class ChainParams(Model):
     ]
 
 
-class DeterministicParams(Model):
+class DeterministicParams(ClosedModel):
     """`Confidence` is how many equal proposals are enough; 0 means a majority of at least two. `Entries` are
     the top-level entries of the results folder that must be equal; if there are none, all must be."""
 
@@ -171,8 +171,8 @@ class DeterministicParams(Model):
     entries: Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
-ENGINES: Mapping[str, type[Model]] = {"docker": DockerParams, "wasm": WasmParams, "noop": NoopParams}
-SOURCES: Mapping[str, type[Model]] = {
+ENGINES: Mapping[str, type[ClosedModel]] = {"docker": DockerParams, "wasm": WasmParams, "noop": NoopParams}
+SOURCES: Mapping[str, type[ClosedModel]] = {
     "ipfs": IpfsSource,
     "inline": InlineSource,
     "localdirectory": LocalSource,
@@ -182,7 +182,7 @@ SOURCES: Mapping[str, type[Model]] = {
     "s3": S3Source,
     "git": GitSource,
 }
-PUBLISHERS: Mapping[str, type[Model]] = {
+PUBLISHERS: Mapping[str, type[ClosedModel]] = {
     "ipfs": NoParams,
     "local": NoParams,
     "noop": NoParams,
@@ -192,9 +192,9 @@ PUBLISHERS: Mapping[str, type[Model]] = {
     "estuary": NoParams,
     **dict.fromkeys(_CHAINS, ChainParams),
 }
-VERIFIERS: Mapping[str, type[Model]] = {"noop": NoParams, "deterministic": DeterministicParams}
+VERIFIERS: Mapping[str, type[ClosedModel]] = {"noop": NoParams, "deterministic": DeterministicParams}
 
-KNOWN_PARAMS: Mapping[str, Mapping[str, type[Model]]] = {
+KNOWN_PARAMS: Mapping[str, Mapping[str, type[ClosedModel]]] = {
     "Engine": ENGINES,
     "Source": SOURCES,
     "Publisher": PUBLISHERS,

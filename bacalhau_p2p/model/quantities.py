@@ -11,10 +11,14 @@ import re
 
 _CPU = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(m?)", re.ASCII)
 _BYTES = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([kmgtpe]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(?:(?:\d+(?:\.\d+)?|\.\d+)(?:ms|s|m|h|d))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 _PREFIXES = "kmgtpe"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+MAX_QUANTITY = 64
+"""Characters of an amount: every check of a text takes time that grows with its length."""
 
 MAX_CPU = 10_000.0
 """Cores. More than any machine has; bounds the rounding errors of sums."""
@@ -86,10 +90,9 @@ def _duration_text(text: str) -> float:
     compact = _without_spaces(text)
     if _NUMBER.fullmatch(compact):
         return float(compact)
-    parts = _DURATION_PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
+    if not _DURATION.fullmatch(compact):
         raise ValueError(f"{text!r} is not a duration, such as 90 (seconds), 30m or 1h30m")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(compact))
 
 
 def _bounded(seconds: float) -> float:
@@ -103,4 +106,6 @@ def _bounded(seconds: float) -> float:
 
 
 def _without_spaces(text: str) -> str:
+    if len(text) > MAX_QUANTITY:
+        raise ValueError(f"must have at most {MAX_QUANTITY} characters")
     return text.replace(" ", "").replace("\n", "")

@@ -46,6 +46,12 @@ class ExecutionState(StrEnum):
         return self in _TERMINAL_EXECUTION
 
 
+class UnknownState(StrEnum):
+    """A state of a later version of the protocol."""
+
+    UNKNOWN = "Unknown"
+
+
 class ComputeState(StrEnum):
     """The state of an execution at its compute node."""
 

@@ -41,9 +41,14 @@ def param_faults(model: type[Model], config: SpecConfig) -> list[Fault]:
     return []
 
 
+def size_of(spec: JobSpec) -> int:
+    """Characters of the job as JSON, which the limit MAX_SPEC is about."""
+    return len(spec.model_dump_json(by_alias=True))
+
+
 def size_faults(spec: JobSpec) -> list[Fault]:
     """One fault if the job is too large to be announced, else none."""
-    size = len(spec.model_dump_json(by_alias=True))
+    size = size_of(spec)
     if size <= MAX_SPEC:
         return []
     problem = (

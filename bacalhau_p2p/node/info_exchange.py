@@ -85,7 +85,7 @@ class NodeInfoExchange:
         assert isinstance(arrival.message, NodeInfoPublished)
         info = arrival.message.info
         if info.id != arrival.author:
-            self._messenger.counters["forged_info"] += 1
+            self._messenger.drop(arrival.author, "forged_info", "a node info about another node")
             return
         if not self._known_nodes.update(info, self._clock()):
             return

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bacalhau_p2p.bprotocol.codec import MESSAGE_ID_BYTES, MessageID
+from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.messages import MESSAGE_ID_BYTES
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.dht.peerstore import Peerstore

@@ -11,7 +11,7 @@ from math import inf
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
-from bacalhau_p2p.model.state import ComputeState, ExecutionState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
@@ -104,12 +104,12 @@ class Supervision:
                     self._ledger.send_stray_cancel(author, entry.job.id, execution.id, reason, now)
 
     def _note_alive(
-        self, entry: JobEntry, execution: Execution, state: ComputeState, now: UnixSeconds
+        self, entry: JobEntry, execution: Execution, state: ComputeState | UnknownState, now: UnixSeconds
     ) -> None:
         entry.last_contact[execution.id] = now
         if not entry.open_slots:
             jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
-        note = _PROGRESS.get(state)
+        note = _PROGRESS.get(state) if isinstance(state, ComputeState) else None
         if execution.state == S.BID_ACCEPTED and note is not None and execution.message != note:
             progress = executions.ProgressReported(message=note)
             executions.move(self._ledger, entry, execution, progress, now)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
-from bacalhau_p2p.bprotocol.delivery import ACK_DELAY, FIRST_REPEAT, LONGEST_REPEAT, Delivery, Recognition
-from bacalhau_p2p.bprotocol.messages import Bid
+from bacalhau_p2p.bprotocol.delivery import (
+    ACK_DELAY,
+    FIRST_REPEAT,
+    LONGEST_REPEAT,
+    MAX_WAITING_ACKS,
+    Delivery,
+    Recognition,
+)
+from bacalhau_p2p.bprotocol.messages import MAX_REFUSALS, Bid, Refusal
 from bacalhau_p2p.model.base import PeerID
 
 ALICE, BOB = PeerID("alice"), PeerID("bob")
@@ -100,3 +107,21 @@ def test_messages_from_before_a_restart_are_due_at_once(delivery):
 def test_messages_processed_before_a_restart_are_recognised(delivery):
     delivery.remember(ALICE, bid(1).id, since=10)
     assert delivery.recognise(ALICE, bid(1).id, 20) is Recognition.PROCESSED
+
+
+def test_acknowledgements_that_wait_are_bounded(delivery):
+    """A peer that sends much and reads nothing: it repeats what is not acknowledged."""
+    for number in range(MAX_WAITING_ACKS + 5):
+        delivery.mark_processed(ALICE, bid(number).id, now=0)
+    assert len(delivery.take_acks(ALICE)) == MAX_WAITING_ACKS
+    for number in range(MAX_REFUSALS + 5):
+        delivery.refuse(ALICE, bid(number).id, "unknown kind", now=0)
+    assert len(delivery.take_refusals(ALICE)) == MAX_REFUSALS
+
+
+def test_a_refusal_is_due_like_an_acknowledgement(delivery):
+    delivery.refuse(BOB, bid(1).id, "unknown kind", now=5)
+    assert delivery.next_deadline() == 5 + ACK_DELAY
+    assert delivery.acks_due(5 + ACK_DELAY) == [BOB]
+    assert delivery.take_refusals(BOB) == (Refusal(id=bid(1).id, reason="unknown kind"),)
+    assert delivery.next_deadline() is None

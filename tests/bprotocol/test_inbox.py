@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import cbor2
 import pytest
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_broadcast, encode_frame
 from bacalhau_p2p.bprotocol.delivery import Delivery
 from bacalhau_p2p.bprotocol.inbox import MAX_MESSAGES_PER_SECOND, Inbox
-from bacalhau_p2p.bprotocol.messages import Ack, BidAccepted, Heartbeat, JobClosed
+from bacalhau_p2p.bprotocol.messages import Ack, BidAccepted, Heartbeat, JobClosed, Refusal
 from bacalhau_p2p.model.base import PeerID
 
 ALICE, BOB, CAROL = PeerID("alice"), PeerID("bob"), PeerID("carol")
@@ -24,6 +25,7 @@ class Bench:
         self.now = 0.0
         self.received = []
         self.processed = []
+        self.refused = []
         self.counters = Counter()
         self.delivery = Delivery(rng=lambda: 0.5)
         self.inbox = Inbox(
@@ -32,6 +34,7 @@ class Bench:
             self.delivery,
             clock=lambda: self.now,
             mark_processed=self._mark_processed,
+            refuse=lambda author, name, reason: self.refused.append((author, name, reason)),
             counters=self.counters,
         )
         self.inbox.listen([BidAccepted, JobClosed], self.received.append)
@@ -84,6 +87,58 @@ def test_acknowledgements_count_alone_and_on_other_messages(bench):
     bench.inbox.receive_frame(BOB, encode_frame(envelope(acks=(b"2" * 16,))))
     bench.inbox.receive_envelope(BOB, envelope(acks=(MessageID(b"2" * 16),)))
     assert bench.delivery.in_flight == 0
+
+
+FUTURE = cbor2.dumps({**cbor2.loads(encode_frame(envelope())), "kind": "later"})
+MALFORMED = cbor2.dumps({**cbor2.loads(encode_frame(envelope())), "execution": ""})
+OTHER_VERSION = cbor2.dumps({**cbor2.loads(encode_frame(envelope())), "v": 2})
+
+
+@pytest.mark.parametrize(
+    ("frame", "counter"),
+    [(FUTURE, "unheard"), (MALFORMED, "malformed"), (OTHER_VERSION, "malformed")],
+    ids=["an unknown kind", "a malformed body", "another version"],
+)
+def test_who_sent_what_is_refused_for_good_is_told(bench, frame, counter):
+    bench.inbox.receive_frame(BOB, frame)
+    bench.inbox.receive_broadcast(BOB, MAIL, b"\x81" + frame)
+    assert [(author, name) for author, name, _ in bench.refused] == [(BOB, b"i" * 16)] * 2
+    assert bench.counters == {counter: 2}
+    assert bench.received == []
+
+
+def test_refused_messages_to_others_and_refused_acks_are_not_answered(bench):
+    to_carol = cbor2.dumps({**cbor2.loads(encode_frame(envelope(to=CAROL))), "kind": "later"})
+    bad_ack = cbor2.dumps({**cbor2.loads(encode_frame(envelope(Ack(ids=())))), "body": {}})
+    for frame in (to_carol, bad_ack):
+        bench.inbox.receive_frame(BOB, frame)
+        bench.inbox.receive_broadcast(BOB, MAIL, b"\x81" + frame)
+    assert bench.refused == []
+
+
+def test_a_refused_announcement_does_not_hide_its_neighbours(bench):
+    good = cbor2.loads(encode_frame(envelope(JobClosed(job_id="j"), to=None)))
+    bench.inbox.receive_broadcast(BOB, JOBS, cbor2.dumps([good, {**good, "body": []}, cbor2.undefined, good]))
+    assert len(bench.received) == 2
+    assert bench.counters == {"malformed": 2}
+
+
+def test_a_refusal_ends_the_repeats_and_is_logged(bench, caplog):
+    bench.delivery.post(BOB, envelope(to=BOB), give_up_at=100, now=0)
+    told = Ack(ids=(b"i" * 16,), refused=(Refusal(id=b"i" * 16, reason="malformed"),))
+    bench.inbox.receive_frame(CAROL, encode_frame(envelope(told)))
+    assert (bench.delivery.in_flight, caplog.records) == (1, [])
+    bench.inbox.receive_frame(BOB, encode_frame(envelope(told)))
+    assert bench.delivery.in_flight == 0
+    assert bench.counters["refused_by_peer"] == 1
+    assert "bid_accepted" in caplog.text
+
+
+def test_the_worst_senders_are_known(bench):
+    for _ in range(3):
+        bench.inbox.receive_frame(CAROL, b"garbage")
+    bench.inbox.receive_frame(BOB, MALFORMED)
+    assert bench.inbox.offences.worst() == {CAROL: {"malformed": 3}, BOB: {"malformed": 1}}
 
 
 def test_mail_counts_as_direct_and_only_for_its_addressee(bench):

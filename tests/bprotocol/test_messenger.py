@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_frame
-from bacalhau_p2p.bprotocol.delivery import ProcessedMessage
-from bacalhau_p2p.bprotocol.messages import BidAccepted, JobClosed
+from bacalhau_p2p.bprotocol.delivery import MAX_WAITING_ACKS, ProcessedMessage
+from bacalhau_p2p.bprotocol.messages import KINDS, BidAccepted, JobClosed
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.memory.links import LinkConditions
@@ -147,3 +147,44 @@ async def test_messages_announced_to_everybody_reach_the_node_itself(autojump_cl
         await trio.sleep(1)
         assert [a.message for a in alice.received] == [a.message for a in bob.received]
         assert len(alice.received) == 1
+
+
+async def test_a_peer_that_stops_reading_gets_its_acknowledgements_in_several_frames(
+    autojump_clock, monkeypatch
+):
+    """30,005 ids did not fit into one `ack`, which ended the node."""
+    network = MemoryNetwork()
+    async with open_messenger(network, ALICE) as alice, open_messenger(network, BOB) as bob:
+        reads_again = trio.Event()
+        send = alice.transport.send
+
+        async def stuck(peer: PeerID, *payloads: bytes) -> None:
+            await reads_again.wait()
+            await send(peer, *payloads)
+
+        monkeypatch.setattr(alice.transport, "send_now", lambda peer, *payloads: False)
+        monkeypatch.setattr(alice.transport, "send", stuck)
+        alice.dispatch(BOB)
+        await trio.sleep(0.1)
+        for number in range(30_005):
+            message = BidAccepted(job_id="j", execution_id=f"e-{number}")
+            envelope = Envelope(id=MessageID(number.to_bytes(16, "big")), message=message, to=ALICE)
+            alice.messenger._inbox.receive_envelope(BOB, envelope)
+        acknowledged = []
+        monkeypatch.setattr(bob.messenger._delivery, "acknowledged", lambda _, ids: acknowledged.extend(ids))
+        await trio.sleep(1)
+        reads_again.set()
+        await trio.sleep(5)
+        assert len(set(acknowledged)) >= MAX_WAITING_ACKS
+        assert len(alice.received) == 30_005
+
+
+async def test_a_sender_of_what_cannot_be_read_stops_repeating(autojump_clock, monkeypatch):
+    network = MemoryNetwork()
+    async with open_messenger(network, ALICE) as alice, open_messenger(network, BOB) as bob:
+        monkeypatch.delitem(KINDS, "bid_accepted")  # as for a version that does not know this kind
+        alice.dispatch(BOB)
+        await trio.sleep(5)
+        assert alice.messenger.in_flight == 0
+        assert alice.messenger.counters["refused_by_peer"] == 1
+        assert bob.received == []

@@ -113,7 +113,7 @@ async def test_parameters_that_json_cannot_hold_do_no_harm():
     odd = {"Name": "a", "odd": {1: b"\xff", "k": float("nan"), b"k": [None, {}]}}
     asked = job("a")
     task = asked.spec.task
-    source = task.input_sources[0].replace(source=SpecConfig(type="fake", params=odd))
+    source = task.input_sources[0].replace(source=SpecConfig.model_construct(type="fake", params=odd))
     spec = asked.spec.replace(tasks=(task.replace(input_sources=(source,)),))
     inspection = inspector(provider, probes=[FakeProbe(None)])
     assert (await inspection.inspect(Inspect(ALICE, JobID("j-1"), spec))).input_bytes == 9

@@ -23,6 +23,15 @@ def test_plain_data_is_decoded():
         (b"\xc1\x00", "tags are not allowed"),  # a time, which cbor2 would decode
         (b"\xd8\x1c\x80", "tags are not allowed"),  # a shared value
         (b"\xd9\x30\x39\x00", "tags are not allowed"),  # a tag that nobody knows
+        (b"\xf7", "simple values are not allowed"),  # undefined
+        (b"\x81\xf8\x63", "simple values are not allowed"),
+        (b"\xa1\x61a\xf9\x7c\x00", "not finite"),
+        (b"\xfb\x7f\xf8\0\0\0\0\0\0", "not finite"),
+        (b"\xa1\x01\x02", "key of a map is not text"),
+        (b"\xa1\x80\x02", "key of a map is not text"),
+        (b"\x81\x1b" + b"\xff" * 8, "more than 64 bits"),
+        (b"\x3b" + b"\xff" * 8, "more than 64 bits"),
+        (b"\x9a\x00\x03\x0d\x41" + b"\x00" * 200_001, "more than 200000 values"),
     ],
 )
 def test_whatever_is_not_plain_data_is_refused(payload, reason):

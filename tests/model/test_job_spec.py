@@ -83,7 +83,6 @@ def test_the_environment_of_the_engine_overrides_that_of_the_task():
         {"Tasks": []},
         {"Name": "n" * 300},
         {"Labels": {str(i): "" for i in range(300)}},
-        {"Unknown": 1},
     ],
 )
 def test_a_job_from_a_peer_follows_the_same_rules(change):

@@ -86,3 +86,11 @@ def test_anything_else_is_rejected(parse, value):
 )
 def test_bytes_are_formatted_for_people(amount, text):
     assert format_bytes(amount) == text
+
+
+@pytest.mark.parametrize("parse", [parse_cpu, parse_bytes, parse_duration, parse_gpu])
+@pytest.mark.parametrize("text", ["1" * 1_000_000 + "x", "1h" * 500_000, " " * 1_000_000, "9" * 65])
+def test_the_length_of_an_amount_is_checked_before_its_form(parse, text):
+    """Matching a pattern against 20,000 digits froze every node of the network for 14 seconds."""
+    with pytest.raises(ValueError, match="at most 64 characters"):
+        parse(text)

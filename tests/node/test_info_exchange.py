@@ -29,6 +29,9 @@ class Messenger:
         assert kinds == [NodeInfoPublished]
         self._receive = receive
 
+    def drop(self, author: PeerID, counter: str, reason: str) -> None:
+        self.counters[counter] += 1
+
     def broadcast(self, message: NodeInfoPublished) -> None:
         self.published.append(trio.current_time())
 

@@ -11,11 +11,10 @@ from enum import IntEnum
 
 import base58
 import trio
-from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 from trio.abc import ReceiveStream
 
 from bacalhau_p2p.encoding import framing
+from bacalhau_p2p.encoding.multiaddrs import address_of_binary, binary_of_address
 from bacalhau_p2p.encoding.protobuf import bytes_field, read_fields, varint_field
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.ipfs.format.cid import CID
@@ -31,9 +30,7 @@ MAX_ADDRESSES = 8
 """Addresses of one peer in a message."""
 
 _MAX_PEER_ID = 64
-_MAX_ADDRESS = 256
 _READ_SIZE = 16 * 1024
-_HOSTS = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
 
 
 class MessageType(IntEnum):
@@ -55,10 +52,8 @@ class Contact:
     def encode(self) -> bytes:
         parts = [bytes_field(1, base58.b58decode(self.peer))]
         for text in self.addresses[:MAX_ADDRESSES]:
-            try:
-                parts.append(bytes_field(2, Multiaddr(text.rpartition("/p2p/")[0] or text).to_bytes()))
-            except (MultiaddrError, ValueError):
-                continue
+            if (binary := binary_of_address(text)) is not None:
+                parts.append(bytes_field(2, binary))
         return b"".join(parts)
 
     @classmethod
@@ -69,24 +64,9 @@ class Contact:
             if number == 1 and isinstance(value, bytes) and 2 <= len(value) <= _MAX_PEER_ID:
                 peer = PeerID(base58.b58encode(value).decode("ascii"))
             elif number == 2 and isinstance(value, bytes) and len(addresses) < MAX_ADDRESSES:
-                addresses |= dict.fromkeys(_address(value))
+                text = address_of_binary(value)
+                addresses |= {text: None} if text else {}
         return cls(peer, tuple(f"{address}/p2p/{peer}" for address in addresses)) if peer else None
-
-
-def _address(data: bytes) -> list[str]:
-    """The address, if we can dial it: TCP at a host, without a relay."""
-    if len(data) > _MAX_ADDRESS:
-        return []
-    try:
-        address = Multiaddr(data)
-        names = [protocol.name for protocol in address.protocols()]
-        text = str(address)
-    except (MultiaddrError, ValueError):
-        return []
-    if names[-1:] == ["p2p"]:
-        names, text = names[:-1], text.rpartition("/p2p/")[0]
-    dialable = names == ["memory"] or (len(names) == 2 and names[0] in _HOSTS and names[1] == "tcp")
-    return [text] if dialable else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,18 +11,19 @@ from libp2p.utils.address_validation import get_available_interfaces
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr
+from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.model.base import PeerID
 
 
 def parse_peer_address(address: str) -> PeerID:
     """The peer in a TCP multiaddr that ends in `/p2p/<peer id>`. Raises ValueError."""
     try:
-        whole = Multiaddr(address)
+        whole = parse_multiaddr(address)
         peer = whole.value_for_protocol("p2p")
         protocols = [protocol.name for protocol in whole.protocols()]
         peer_id = ID.from_base58(peer)
-    except (MultiaddrError, ValueError, LookupError, TypeError) as fault:
+    except (RemoteProtocolError, MultiaddrError, ValueError, LookupError, TypeError) as fault:
         raise ValueError(f"not a multiaddr that ends in /p2p/<peer id>: {address!r}") from fault
     if protocols[-1] != "p2p" or "tcp" not in protocols:
         raise ValueError(f"not a TCP multiaddr that ends in /p2p/<peer id>: {address!r}")
@@ -62,9 +63,9 @@ def parse_listen_address(address: str) -> Multiaddr:
 
 def _parse_tcp(address: str, purpose: str, hosts: Sequence[str]) -> Multiaddr:
     try:
-        parsed = Multiaddr(address)
+        parsed = parse_multiaddr(address)
         names = [protocol.name for protocol in parsed.protocols()]
-    except (MultiaddrError, ValueError) as fault:
+    except RemoteProtocolError as fault:
         raise SettingsError(f"{purpose} address {address!r} is not a multiaddr: {fault}") from fault
     if len(names) < 2 or names[0] not in hosts or names[1] != "tcp" or set(names[2:]) - {"p2p"}:
         raise SettingsError(f"{purpose} address {address!r} is not of the form /ip4/<address>/tcp/<port>")

@@ -12,23 +12,20 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
-from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 
-from bacalhau_p2p.errors import PeerUnreachable
+from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr
+from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.addresses import parse_peer_address
 from bacalhau_p2p.transports.libp2p.detached_calls import SharedCalls
+from bacalhau_p2p.transports.libp2p.known_addresses import MAX_ADDRESSES, KnownAddresses
 from bacalhau_p2p.transports.libp2p.sessions import Sessions
 from bacalhau_p2p.transports.libp2p.swarm import GuardedSwarm
 
 DIAL_TIMEOUT: Final = 5.0
 """Seconds for one address to connect and authenticate."""
-
-MAX_ADDRESSES: Final = 16
-"""Addresses that are kept of a peer and tried in turn."""
 
 MAX_DIALS: Final = 64
 """Addresses that are dialled at the same time; beyond, the oldest is given up. Fewer when this process may
@@ -56,14 +53,14 @@ class Dialer:
         self._sessions = sessions
         self._admits = admits
         self._own = PeerID(swarm.self_id.to_base58())
-        self._addresses: dict[PeerID, tuple[str, ...]] = {}
+        self._addresses = KnownAddresses()
         self._dials = SharedCalls(nursery)
         self._most_dials = min(MAX_DIALS, shares().dials)
         self._dialling: dict[trio.CancelScope, None] = {}
 
     def learn(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """Remember the addresses of a peer; they replace the known ones."""
-        self._addresses[peer] = tuple(addresses[:MAX_ADDRESSES])
+        self._addresses.put(peer, addresses)
 
     async def connect(self, peer: PeerID, addresses: Sequence[str] = ()) -> None:
         """Connect to a peer, at `addresses` or at its known ones, unless it is connected.
@@ -106,16 +103,17 @@ class Dialer:
             except PeerUnreachable as fault:
                 reasons.append(f"{address}: {fault}")
             else:
-                self._addresses.setdefault(peer, (address,))
+                if self._addresses.of(peer) is None:
+                    self._addresses.put(peer, (address,))
                 return
         raise PeerUnreachable(f"cannot reach peer {peer} ({'; '.join(reasons)})")
 
     async def _try_address(self, peer: PeerID, address: str) -> None:
-        expected = (BaseLibp2pError, MultiaddrError, ValueError, OSError)
+        expected = (BaseLibp2pError, RemoteProtocolError, ValueError, OSError)
         with FaultBarrier(self._counters, "dial_faults", f"dialling {address}", expected=expected) as barrier:
             with self._slot() as dialling:
                 await trio.lowlevel.checkpoint()  # opens nothing if this one of many at once is given up
-                await self._swarm.dial_addr(Multiaddr(address), ID.from_base58(peer))
+                await self._swarm.dial_addr(parse_multiaddr(address), ID.from_base58(peer))
             if not dialling.cancelled_caught:
                 return
         if barrier.fault is not None:
@@ -142,8 +140,8 @@ class Dialer:
 
     def _known(self, peer: PeerID) -> Sequence[str]:
         """The addresses given to `learn`, or else those that the peer announced while it was connected."""
-        if peer in self._addresses:
-            return self._addresses[peer]
+        if (known := self._addresses.of(peer)) is not None:
+            return known
         try:
             announced: Sequence[Any] = self._swarm.peerstore.addrs(ID.from_base58(peer))
         except (PeerStoreError, ValueError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 
+import base58
 import pytest
 from libp2p.kad_dht.pb.kademlia_pb2 import Message as Oracle
 from multiaddr import Multiaddr
 
+from bacalhau_p2p.encoding.protobuf import bytes_field
 from bacalhau_p2p.encoding.varint import encode_varint
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.identity.identity import Identity
@@ -109,3 +111,10 @@ def test_a_message_that_is_too_long_is_refused_by_its_length_prefix():
     with pytest.raises(RemoteProtocolError, match="the limit is"):
         take_message(bytearray(encode_varint(MAX_MESSAGE + 1)))
     assert take_message(bytearray(encode_varint(MAX_MESSAGE))) is None
+
+
+@pytest.mark.parametrize("address", [b"\xbc", b"", b"\x04\x01", b"\x35\xff\xff\xff\xff\x0f", b"\x80" * 9])
+def test_malformed_addresses_of_strangers_are_left_out(address):
+    """libp2p's parser raised a TypeError for one byte 0xbc, which ended the node."""
+    body = bytes_field(1, base58.b58decode(ALICE)) + bytes_field(2, address)
+    assert Contact.decode(body) == Contact(ALICE)

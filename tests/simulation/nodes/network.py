@@ -144,7 +144,6 @@ class Network:
 def _through_bytes(envelope: Envelope) -> Envelope:
     if envelope.to is None:
         (decoded,) = codec.decode_broadcast(codec.encode_broadcast([envelope]))
+        assert isinstance(decoded, Envelope), decoded
         return decoded
-    frame = codec.decode_frame(codec.encode_frame(envelope))
-    assert frame is not None
-    return frame
+    return codec.decode_frame(codec.encode_frame(envelope))
