@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
+from bacalhau_p2p.encoding.framing import encode_frame
+from bacalhau_p2p.encoding.protobuf import bytes_field, varint_field
 from bacalhau_p2p.ipfs.dht.limits import ANSWER_TIMEOUT
 from bacalhau_p2p.ipfs.dht.lookup import MAX_NODES_PER_LOOKUP
-from bacalhau_p2p.ipfs.dht.wire import Contact, Message, take_message
+from bacalhau_p2p.ipfs.dht.wire import Contact, Message, MessageType, peer_key, take_message
 from tests.support.networks.dht_net import PROTOCOL, cid, identity, opened
 
 
@@ -61,3 +64,19 @@ async def test_a_lookup_ends_although_a_liar_names_more_and_more_nodes(autojump_
         net.transports[1].handle_streams(PROTOCOL, lie)
         with trio.fail_after(ANSWER_TIMEOUT * MAX_NODES_PER_LOOKUP):
             assert await net.find(0, cid(1)) == (set(), "DHT lookup (1 node)")
+
+
+@pytest.mark.parametrize("address", [b"\xbc", b"", b"\xff" * 200, b"\x04\x7f\x00\x00\x01", bytes(1000)])
+async def test_an_answer_with_bytes_that_are_no_address_is_as_good_as_one_without(autojump_clock, address):
+    async with opened(3, [(0, 1), (0, 2)]) as net:
+        await net.provide(2, cid(1))
+        contact = bytes_field(1, peer_key(identity(7).peer_id)) + bytes_field(2, address)
+        message = b"".join((varint_field(1, MessageType.GET_PROVIDERS), bytes_field(8, contact)))
+
+        async def answer(peer, stream):
+            await stream.receive_some()
+            await stream.send_all(encode_frame(message))
+            await stream.send_eof()
+
+        net.transports[1].handle_streams(PROTOCOL, answer)
+        assert (await net.find(0, cid(1)))[0] == {net.transports[2].peer_id}
