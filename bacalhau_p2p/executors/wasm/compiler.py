@@ -21,7 +21,7 @@ import trio
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.wasm.compiled_cache import HEADER, CompiledCache, CompiledModule
-from bacalhau_p2p.executors.wasm.failure import run_failed
+from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
 from bacalhau_p2p.executors.wasm.modules import LocatedModule, module_hash
 from bacalhau_p2p.executors.wasm.processes import Processes
 
@@ -169,7 +169,7 @@ def compile_seconds(size: int) -> int:
 
 def _over_limit(name: str, report: Mapping[str, Any] | None, cpu_seconds: int) -> ExecutorError | None:
     """The error for a compiler that reached a limit: it would on every node."""
-    if report is None or report.get("status") == -signal.SIGXCPU:
+    if report is None or used_up_cpu(report, cpu_seconds):
         return ExecutorError(f"compiling {name} takes more than {cpu_seconds} s", permanent=True)
     if "failed" not in report and report.get("status") in _OUT_OF_MEMORY:
         return ExecutorError(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from bacalhau_p2p.errors import ExecutorError, Fault, InvalidJob
+from bacalhau_p2p.errors import ExecutorError, Fault, InvalidJob, RunTimedOut
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, Executor, RunRequest
+from bacalhau_p2p.executors.output_limits import OutputLimits, take_outputs, watch_outputs
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.executors.wasm.compiler import ModuleCompiler
-from bacalhau_p2p.executors.wasm.failure import run_failed
+from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
 from bacalhau_p2p.executors.wasm.modules import LocatedModule, locate
 from bacalhau_p2p.executors.wasm.mounts import Mounts, plan_mounts
 from bacalhau_p2p.executors.wasm.processes import Processes
@@ -23,6 +25,10 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
+LEAST_CPU_SECONDS = 10
+"""Seconds of CPU time that every job has."""
+UNRESERVED_NICENESS = 10
+"""For jobs that reserved no CPU: as for 0.1 cores."""
 LOAD_ATTEMPTS = 2
 """How often a run starts for each module: one that was changed on disk is compiled again once."""
 
@@ -71,16 +77,23 @@ class WasmExecutor(Executor):
         modules = _modules(params, request)
         used = {id(module.source) for module in modules if not module.source.path.is_dir()}
         shown = [source for source in request.inputs if id(source) not in used]
-        with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
+        limits = OutputLimits.of_disk(request.resources.disk)
+        stream_limit = min(self._stream_limit, limits.size)
+        with ResultsFolder(request.results, request.result_paths, limit=stream_limit) as results:
             mounts = plan_mounts(shown, results.outputs, request.work)
             for _ in range(LOAD_ATTEMPTS * len(modules)):
                 described = await self._described(modules, request)
-                report = await self._run_process(
-                    run_spec(params, request, described, mounts), results, request.timeout
-                )
+                spec = run_spec(params, request, described, mounts)
+                report = await self._run_process(spec, results, limits, request.timeout)
                 if report is None:
                     raise request.timed_out()
+                if used_up_cpu(report, spec["cpu_seconds"]):
+                    raise RunTimedOut(
+                        f"the job used more than the {spec['cpu_seconds']} s of CPU it reserved"
+                    )
                 if "exit" in report:
+                    streams = results.stdout.kept + results.stderr.kept
+                    await take_outputs(results.outputs.values(), limits, streams=streams)
                     return results.finish(report["exit"])
                 if "stale" not in report:
                     raise run_failed(report, "running the job", stopping=self._processes.closed)
@@ -98,11 +111,14 @@ class WasmExecutor(Executor):
         return [await self._compiler.describe(each, deterministic=deterministic) for each in modules]
 
     async def _run_process(
-        self, spec: Mapping[str, Any], results: ResultsFolder, timeout: float
+        self, spec: Mapping[str, Any], results: ResultsFolder, limits: OutputLimits, timeout: float
     ) -> Mapping[str, Any] | None:
-        """The report of the process, None after the time-out; all its output is in the results by then."""
+        """The report of the process, None after the time-out; all its output is in the results by then.
+
+        Raises TooMuchOutput as soon as there is more than `limits` allow.
+        """
         report: Mapping[str, Any] | None = None
-        pipes = Pipes()
+        pipes, watching = Pipes(), trio.CancelScope()
         try:
             async with self._processes.process(spec, *pipes.writers) as process:
                 pipes.close_writers()
@@ -112,10 +128,24 @@ class WasmExecutor(Executor):
                     with trio.move_on_after(timeout):
                         report = await process.report()
                     await process.kill()  # which closes the pipes
+                    watching.cancel()
+
+                async def watch() -> None:
+                    with watching:
+                        await watch_outputs(
+                            results.outputs.values(),
+                            limits,
+                            lambda: results.stdout.kept + results.stderr.kept,
+                        )
 
                 stdout, stderr = pipes.readers
                 await all_or_first_fault(
-                    [wait, lambda: drain(stdout, results.stdout), lambda: drain(stderr, results.stderr)],
+                    [
+                        wait,
+                        watch,
+                        lambda: drain(stdout, results.stdout),
+                        lambda: drain(stderr, results.stderr),
+                    ],
                     ExecutorError,
                 )
         finally:
@@ -150,8 +180,21 @@ def run_spec(
         "links": mounts.links,
         "outputs": mounts.outputs,
         "memory": request.resources.memory,
-        "disk": request.resources.disk,
-        "cpu_seconds": 0,
-        "niceness": 0,
+        "disk": OutputLimits.of_disk(request.resources.disk).size,
+        "cpu_seconds": cpu_seconds(request.resources.cpu, request.timeout),
+        "niceness": niceness(request.resources.cpu),
         "deterministic": request.deterministic,
     }
+
+
+def cpu_seconds(cpu: float, timeout: float) -> int:
+    """Seconds of CPU time for a job that reserved this many cores; 0, no limit, when it reserved none."""
+    return max(LEAST_CPU_SECONDS, math.ceil(cpu * timeout)) if cpu else 0
+
+
+def niceness(cpu: float) -> int:
+    """How nice the process of such a job is: when there is not enough for all, the kernel shares the CPU by
+    what was reserved. Each step is a factor of 1.25."""
+    if not cpu:
+        return UNRESERVED_NICENESS
+    return max(0, min(19, round(math.log(1 / cpu, 1.25))))

@@ -8,6 +8,9 @@ from typing import Any
 
 from bacalhau_p2p.errors import ExecutorError
 
+TICKS = 0.1
+"""Seconds by which the kernel's two ways to count CPU time differ at most."""
+
 
 def run_failed(report: Mapping[str, Any], doing: str, *, stopping: bool) -> ExecutorError:
     """The error for a process that reported a failure, or ended without a report.
@@ -23,3 +26,12 @@ def run_failed(report: Mapping[str, Any], doing: str, *, stopping: bool) -> Exec
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
         return ExecutorError(f"WebAssembly process killed by {name} while {doing}; out of memory?")
     return ExecutorError(f"WebAssembly process exited with status {status} while {doing}")
+
+
+def used_up_cpu(report: Mapping[str, Any], limit: int) -> bool:
+    """Whether the process was ended because it reached its limit of CPU seconds.
+
+    The kernel ends it with SIGKILL then, and counts in ticks: its own sum may be a little smaller.
+    """
+    used = report.get("cpu_seconds", 0)
+    return report.get("status") in (-signal.SIGKILL, -signal.SIGXCPU) and used > limit - TICKS > 0

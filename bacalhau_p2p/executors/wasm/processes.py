@@ -7,7 +7,8 @@ each job; the node itself has threads and never forks. All sockets are SOCK_SEQP
   stdout, its stderr, and a memory file with the spec (JSON: `run_spec` and `ModuleCompiler` make it).
 - To the node on the job's socket, each a JSON object: `{"pid"}` with a pidfd, or `{"refused"}`, from
   the warm process; the job's report (`{"exit"}`, `{"stale"}`, `{"compiled"}` or `{"failed", "permanent"}`);
-  `{"status"}` when the job's process has ended: negative for a signal. Then the socket is closed.
+  `{"status", "cpu_seconds"}` when the job's process has ended; a negative status is a signal. Then the
+  socket is closed.
 """
 
 from __future__ import annotations

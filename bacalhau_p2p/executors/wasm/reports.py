@@ -10,6 +10,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from bacalhau_p2p.runtime.text import printable
@@ -54,5 +55,6 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "permanent": lambda value: isinstance(value, bool),
     "compiled": lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
     "refused": _text,
+    "cpu_seconds": lambda value: type(value) in (int, float) and 0 <= value < inf,
 }
 """Of each field, whether its value is possible."""

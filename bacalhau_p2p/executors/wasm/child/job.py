@@ -161,8 +161,8 @@ def _set_limits(spec: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     if spec["disk"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (spec["disk"], spec["disk"]))
-    if spec["cpu_seconds"]:  # SIGXCPU, then SIGKILL
-        resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_seconds"], spec["cpu_seconds"] + 1))
+    if spec["cpu_seconds"]:
+        resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_seconds"], spec["cpu_seconds"]))
     if spec["niceness"]:
         os.nice(spec["niceness"])
 

@@ -83,9 +83,12 @@ def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]], walls
 
 def _reap(pidfd: int, pid: int, job: socket.socket) -> None:
     """Report the exit status of a job's process that has ended."""
-    _, status = os.waitpid(pid, 0)
+    _, status, usage = os.wait4(pid, 0)
     os.close(pidfd)
-    _report(job, {"status": os.waitstatus_to_exitcode(status)})
+    _report(
+        job,
+        {"status": os.waitstatus_to_exitcode(status), "cpu_seconds": usage.ru_utime + usage.ru_stime},
+    )
     job.close()
 
 
