@@ -54,6 +54,14 @@ async def test_a_trap_is_a_result_with_its_reason_on_stderr(executor: WasmExecut
     assert (asked.results / "stderr").read_bytes() == output.stderr
 
 
+async def test_a_trap_of_a_deterministic_run_has_no_words_of_the_engine(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
+    """Other engines, and other versions of this one, describe a trap differently."""
+    output = await executor.run(wasm_request(tmp_path, PROBE, "trap", deterministic=True))
+    assert (output.exit_code, output.stderr) == (134, b"trap\n")
+
+
 async def test_a_trap_at_instantiation_is_a_result_too(executor: WasmExecutor, tmp_path: Path) -> None:
     module = wat(tmp_path, '(module (func $f unreachable) (start $f) (func (export "_start")))')
     assert (await executor.run(wasm_request(tmp_path, module))).exit_code == 134
