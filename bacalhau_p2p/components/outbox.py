@@ -11,10 +11,13 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 
-from bacalhau_p2p.bprotocol.codec import MessageID, decode_frame
+from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_frame
 from bacalhau_p2p.bprotocol.delivery import REMEMBERED, OutboxMessage, ProcessedMessage
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.runtime.database import transaction, write_rows
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 SCHEMA = """
 CREATE TABLE outbox (
@@ -58,8 +61,17 @@ def load_messages(
     outbox: list[OutboxMessage] = []
     with closing(db.execute("SELECT recipient, give_up_at, frame FROM outbox ORDER BY give_up_at")) as rows:
         for recipient, give_up_at, frame in rows:
-            if (envelope := decode_frame(frame)) is not None:
+            if (envelope := _decoded(frame)) is not None:
                 outbox.append(OutboxMessage(PeerID(recipient), envelope, give_up_at))
     with closing(db.execute("SELECT author, id, since FROM inbox ORDER BY since")) as rows:
         processed = [ProcessedMessage(PeerID(author), MessageID(raw), since) for author, raw, since in rows]
     return outbox, processed
+
+
+def _decoded(frame: bytes) -> Envelope | None:
+    """None if an earlier version wrote what this one does not read."""
+    try:
+        return decode_frame(frame)
+    except Exception as error:  # noqa: BLE001 - a node always starts
+        log.error("outbox_message_dropped", reason=f"{type(error).__name__}: {error}"[:500])
+        return None

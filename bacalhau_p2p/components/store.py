@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import load_messages, write_messages
-from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.base import Model, UnixSeconds
 from bacalhau_p2p.runtime.database import Migration, open_database, rehearsal, transaction
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+_M = TypeVar("_M", bound=Model)
+
+
+_QUARANTINE = """
+CREATE TABLE IF NOT EXISTS quarantine (
+    "table" TEXT NOT NULL, key TEXT NOT NULL, record BLOB NOT NULL, reason TEXT NOT NULL
+)
+"""
+"""Not a version of the schema: an older program ignores it."""
+MAX_REASON = 2000
+"""Characters of why a record cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The record of a row, and where it is."""
+
+    table: str
+    key: dict[str, str]
+    """The columns of its primary key."""
+    record: bytes
 
 
 class ComponentStore(ABC):
@@ -21,7 +49,28 @@ class ComponentStore(ABC):
         """The migrations contain the tables of the outbox and inbox. Without `power_safe` no commit waits for
         the disk, and a power cut may undo what was promised."""
         self.db = open_database(path, migrations)
+        self.db.execute(_QUARANTINE)
         self._power_safe = power_safe
+
+    def read(self, model: type[_M], row: Row) -> _M | None:
+        """The record of a row; None if it cannot be read. Then it is in the table `quarantine` and not in
+        its own any more, so that it is in nobody's way."""
+        try:
+            return model.model_validate_json(row.record)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be read, for whatever reason
+            self._set_aside(row, error)
+            return None
+
+    def _set_aside(self, row: Row, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"[:MAX_REASON].encode("utf-8", "replace").decode()
+        log.error("record_set_aside", table=row.table, key=row.key, reason=reason)
+        where = " AND ".join(f"{name} = ?" for name in row.key)
+        with transaction(self.db, power_safe=False):
+            self.db.execute(
+                'INSERT INTO quarantine ("table", key, record, reason) VALUES (?, ?, ?, ?)',
+                (row.table, json.dumps(row.key), row.record, reason),
+            )
+            self.db.execute(f"DELETE FROM {row.table} WHERE {where}", tuple(row.key.values()))  # noqa: S608
 
     def close(self) -> None:
         self.db.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bacalhau_p2p.components.adapter_calls import adapter_errors
+from bacalhau_p2p.components.adapter_calls import adapter_errors, expected_faults
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.errors import ExecutionError, Fault
 from bacalhau_p2p.model.constraints import matches
@@ -53,12 +53,15 @@ class Assessor:
 
     def assess(self, spec: JobSpec) -> Assessment:
         """What this node knows about the job at once."""
-        offer = self.offer()
         try:
             with adapter_errors("check of the job"):
-                ineligibility = self._cannot(offer, spec) or self._will_not(spec)
+                return self._assess(spec)
         except ExecutionError as error:
-            ineligibility = str(error)
+            return Assessment(ineligibility=str(error))
+
+    def _assess(self, spec: JobSpec) -> Assessment:
+        offer = self.offer()
+        ineligibility = self._cannot(offer, spec) or self._will_not(spec)
         if ineligibility is not None:
             return Assessment(ineligibility=ineligibility)
         return Assessment(
@@ -93,5 +96,5 @@ def _unfit(kind: str, known: Mapping[str, Faults], config: SpecConfig, path: str
     faults_of = known.get(config.type)
     if faults_of is None:
         return f"has no {config.type} {kind}"
-    faults = faults_of(config)
+    faults = expected_faults(faults_of(config), f"{config.type} {kind}")
     return f"{path}.{faults[0]}" if faults else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import trio
 
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.removal import remove_tree
+from bacalhau_p2p.runtime.threads import Threads
 
 log = get_logger(__name__)
 
@@ -17,26 +20,81 @@ MAX_ENTRIES_INLINE = 32
 """Entries, at any depth, up to which a folder is removed without a thread: that is faster."""
 MAX_FILE_INLINE = 64 * 1024
 """Bytes up to which a file is removed without a thread. The file system may take long for a larger one."""
+REMOVAL_TIMEOUT = 60.0
+"""Seconds for the removal of a folder; what is left then is removed later."""
+RETRY_INTERVAL = 600.0
+"""Seconds between two attempts to remove what was set aside."""
+MAX_A_ROUND = 1000
+"""Folders that were set aside and are removed in one attempt."""
+SET_ASIDE = ".removed"
+"""The folder, beside those of executions, that holds what is still to be removed."""
+
+_THREADS = Threads(4)
 
 
 async def remove_folder(folder: Path) -> None:
-    """Remove a folder and everything in it, if it exists. What cannot be removed is logged."""
+    """Remove a folder and everything in it, if it exists. Never raises an Exception: what cannot be removed
+    within `REMOVAL_TIMEOUT` is set aside, and tried again by `remove_set_aside`."""
     try:
         gone = _remove_few(os.fspath(folder), MAX_ENTRIES_INLINE) is not None
     except OSError:
         gone = False
     if not gone:
-        await trio.to_thread.run_sync(remove_large_folder, folder)
+        await _THREADS.run(remove_or_set_aside, folder)
 
 
-def remove_large_folder(folder: Path) -> None:
+def remove_or_set_aside(folder: Path) -> None:
     """As `remove_folder`, but blocking."""
+    reason = _removal_fault(folder)
+    if reason is not None:
+        log.warning("folder_set_aside", folder=str(folder), reason=reason)
+        set_aside(folder)
+
+
+def set_aside(folder: Path) -> None:
+    """Move a folder where no execution uses it. What cannot be moved is logged and stays."""
+    place = folder.parent / SET_ASIDE
     try:
-        remove_tree(folder)
-    except FileNotFoundError:
-        return
+        place.mkdir(mode=0o700, exist_ok=True)
+        folder.rename(place / secrets.token_hex(8))
     except OSError as error:
         log.warning("folder_left_behind", folder=str(folder), reason=str(error))
+
+
+async def remove_set_aside(parent: Path) -> None:
+    """Remove what was set aside in `parent`, until cancelled: at once, and what cannot be removed now and
+    then again."""
+    place = parent / SET_ASIDE
+    while True:
+        for folder in await _THREADS.run(_names_in, place):
+            reason = await _THREADS.run(_removal_fault, folder)
+            if reason is not None:
+                log.warning("folder_cannot_be_removed", folder=str(folder), reason=reason)
+        await trio.sleep(RETRY_INTERVAL)
+
+
+def _names_in(place: Path) -> list[Path]:
+    try:
+        return list(islice(place.iterdir(), MAX_A_ROUND))
+    except OSError:
+        return []
+
+
+def _removal_fault(folder: Path) -> str | None:
+    """Remove a folder; why that did not succeed, or None."""
+    ends = time.monotonic() + REMOVAL_TIMEOUT
+
+    def check_time() -> None:
+        if time.monotonic() > ends:
+            raise TimeoutError(f"not removed within {REMOVAL_TIMEOUT:g} s")
+
+    try:
+        remove_tree(folder, checkpoint=check_time)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever a job has done to its folder, the node goes on
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _remove_few(folder: str, left: int) -> int | None:

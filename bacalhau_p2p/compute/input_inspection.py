@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from bacalhau_p2p.components.adapter_calls import call_adapter
+from bacalhau_p2p.components.adapter_calls import call_adapter, expected, expected_faults, reason_of
 from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.errors import ExecutionError, StorageError
 from bacalhau_p2p.model.base import PeerID
@@ -54,7 +54,7 @@ class InputInspector:
         local: dict[int, bool] = {}
 
         async def ask(index: int, source: SpecConfig, provider: StorageProvider) -> None:
-            local[index] = await _answer(partial(provider.has_locally, source), source) or False
+            local[index] = await _answer(partial(provider.has_locally, source), source) is True
 
         await self._ask_about_each(inputs, ask)
         if unknown := [each.target for index, each in enumerate(inputs) if index not in local]:
@@ -87,7 +87,7 @@ class InputInspector:
         """From the cache, as long as the input is not local."""
         key = _key(source)
         known = self._sizes.get(key)
-        if known is not None and not await _answer(partial(provider.has_locally, source), source):
+        if known is not None and await _answer(partial(provider.has_locally, source), source) is not True:
             return known
         began = self._clock()
         try:
@@ -113,12 +113,17 @@ class InputInspector:
 
 
 async def _ask_for_size(provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:
-    if faults := await provider.input_faults(source):
+    if faults := expected_faults(await provider.input_faults(source), "input inspection"):
         return _Known(None, fault=str(faults[0]))
     try:
-        return _Known(await provider.size(source, hints=(requester,)))
+        size = await provider.size(source, hints=(requester,))
     except StorageError as error:
-        return _Known(None, refusal=str(error))
+        return _Known(None, refusal=reason_of(error))
+    if size is not None:
+        expected(size, InputSize, "input inspection")
+        for amount in (size.total, size.local, size.disk):
+            expected(amount, int, "input inspection")
+    return _Known(size)
 
 
 async def _answer(call: Callable[[], Awaitable[_T]], source: SpecConfig) -> _T | None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import trio
 
+from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.compute.events import Inspect, Inspected, StopInspection
 from bacalhau_p2p.compute.input_inspection import InputInspector
 from bacalhau_p2p.compute.probes import Probe
+from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.storage.interface import StorageProvider
 
@@ -59,10 +62,16 @@ class Inspector:
         key = (asked.requester, asked.job_id)
         try:
             with scope:
-                report(Inspected(*key, await self.inspect(asked)))
+                report(Inspected(*key, await self._findings(asked)))
         finally:
             if self._running.get(key) is scope:
                 del self._running[key]
+
+    async def _findings(self, asked: Inspect) -> Findings:
+        try:
+            return await call_adapter("inspection", partial(self.inspect, asked), job=asked.job_id)
+        except ExecutionError as error:
+            return Findings(refusal=str(error))
 
     async def inspect(self, asked: Inspect) -> Findings:
         """Whatever there is to find out, within the time limits of inputs and probes."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.components.adapter_calls import call_adapter
-from bacalhau_p2p.compute.folders import remove_large_folder
+from bacalhau_p2p.components.adapter_calls import SWEEP_TIMEOUT, call_adapter
+from bacalhau_p2p.compute.folders import SET_ASIDE, set_aside
 from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.ipfs.content.content import Content
@@ -23,12 +23,15 @@ SWEEP_INTERVAL = 15.0
 """Seconds between sweeps of an engine whose runs outlive this node, or that could not be swept."""
 
 
-def remove_folders(folder: Path, keep: Collection[str]) -> None:
-    """Remove all folders in `folder` but those to keep, by name. `folder` is made if it is missing."""
+def set_folders_aside(folder: Path, keep: Collection[str]) -> None:
+    """Set aside all folders in `folder` but those to keep, by name. `folder` is made if it is missing.
+
+    A start does not wait for their removal: a job may leave millions of files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for each in folder.iterdir():
-        if each.name not in keep:
-            remove_large_folder(each)
+    for each in list(folder.iterdir()):
+        if each.name not in keep and each.name != SET_ASIDE:
+            set_aside(each)
 
 
 async def release_pins(content: Content, active: Collection[ExecutionID]) -> None:
@@ -47,7 +50,7 @@ async def sweep(executor: Executor, alive: Callable[[], Collection[ExecutionID]]
     """
     while True:
         try:
-            await call_adapter("sweep", partial(executor.sweep, alive()), engine=executor.engine)
+            await call_adapter("sweep", partial(executor.sweep, alive()), timeout=SWEEP_TIMEOUT)
             if not executor.outlives_node:
                 return
         except ExecutionError as error:

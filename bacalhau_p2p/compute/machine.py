@@ -182,6 +182,9 @@ class ComputeMachine:
         ):
             transitions.move(self._ledger, execution, transitions.RoomLost(), now)
             return
+        if not execution.state.terminal and execution.expires <= now:  # before anything is begun again
+            transitions.move(self._ledger, execution, transitions.overdue(execution), now)
+            return
         match execution.state:
             case S.PREPARING:
                 self._ledger.actions.append(ev.Prepare(execution))

@@ -109,6 +109,7 @@ class ComputeService(Driver):
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
+                nursery.start_soon(self._runner.remove_set_aside)
                 for executor in self._runner.executors:
                     nursery.start_soon(self._sweep, executor)
                 await self._drive(nursery)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.components.adapter_calls import call_adapter
+from bacalhau_p2p.components.adapter_calls import CLEANUP_TIMEOUT, call_adapter, reason_of
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import leftovers
-from bacalhau_p2p.compute.folders import remove_folder
+from bacalhau_p2p.compute.folders import remove_folder, remove_set_aside
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Step, Steps, Workplace
 from bacalhau_p2p.errors import ContentError, ExecutionError
@@ -60,8 +60,15 @@ class StepRunner:
         """Remove folders and pins of executions that an earlier process did not clean up. The folder of a
         running execution stays: its container may still work in it."""
         running = {execution.id for execution in active if execution.state is ComputeState.RUNNING}
-        await trio.to_thread.run_sync(leftovers.remove_folders, self._folder, running)
-        await leftovers.release_pins(self._content, [execution.id for execution in active])
+        await trio.to_thread.run_sync(leftovers.set_folders_aside, self._folder, running)
+        try:
+            await leftovers.release_pins(self._content, [execution.id for execution in active])
+        except ContentError as error:  # the next start tries again
+            log.warning("pins_left_behind", reason=str(error))
+
+    async def remove_set_aside(self) -> None:
+        """Remove folders that could not be removed when their executions ended, until cancelled."""
+        await remove_set_aside(self._folder)
 
     def begin(self, action: StepAction, nursery: trio.Nursery, report: Callable[[ev.Event], None]) -> None:
         """Begin a step, and `report` what it came to. `stop` and `clean_up` find it from now on."""
@@ -76,7 +83,14 @@ class StepRunner:
             running.scope.cancel()
 
     async def clean_up(self, execution: ComputeExecution) -> None:
-        """Wait for the step that is running, then remove the workplace and unpin the result."""
+        """Wait for the step that is running, then remove the workplace and unpin the result. What fails is
+        left to the next start."""
+        try:
+            await call_adapter("clean-up", partial(self._clean_up, execution), execution=execution.id)
+        except ExecutionError as error:
+            log.warning("not_cleaned_up", execution=execution.id, reason=str(error))
+
+    async def _clean_up(self, execution: ComputeExecution) -> None:
         place = self._places.pop(execution.id, None) or self._new_place(execution.id)
         if (running := self._running.get(execution.id)) is not None:
             await running.ended.wait()
@@ -112,7 +126,7 @@ class StepRunner:
         except ExecutionError as error:
             # If this run has filled the disk, there is room to commit its failure only without its files.
             await remove_folder(place.folder)
-            outcome = ev.StepFailed(execution.id, str(error), error.permanent)
+            outcome = ev.StepFailed(execution.id, reason_of(error), bool(error.permanent))
         finally:
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]
@@ -123,7 +137,8 @@ class StepRunner:
     async def _remove(self, place: Workplace) -> None:
         for provider, prepared in place.inputs:
             try:
-                await call_adapter("input cleanup", partial(provider.cleanup, prepared))
+                cleanup = partial(provider.cleanup, prepared)
+                await call_adapter("input cleanup", cleanup, timeout=CLEANUP_TIMEOUT)
             except ExecutionError as error:
                 log.warning("input_left_behind", path=str(prepared.path), reason=str(error))
         await remove_folder(place.folder)

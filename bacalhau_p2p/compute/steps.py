@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bacalhau_p2p.bprotocol.proposals import MAX_ROOT, encode_proposal
+from bacalhau_p2p.components.adapter_calls import expected
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.folders import remove_folder
@@ -18,7 +19,7 @@ from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.engine_params import environment_of
-from bacalhau_p2p.model.execution import Proposal, RunOutput
+from bacalhau_p2p.model.execution import Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
@@ -79,13 +80,14 @@ class Steps:
         place.request = _run_request(execution, place, inputs)
         executor = self.adapters.executor(execution.spec.task.engine.type)
         await executor.prepare(place.request)
-        return ev.Prepared(execution.id, executor.outlives_node)
+        return ev.Prepared(execution.id, expected(executor.outlives_node, bool, "executor"))
 
     async def run(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
         """Run the job, and add its results folder to the block store."""
         started = self._clock()
         executor = self.adapters.executor(execution.spec.task.engine.type)
-        output = await executor.run(place.request or _run_request(execution, place))
+        run = await executor.run(place.request or _run_request(execution, place))
+        output = expected(run, RunOutput, "executor")
         return await self._finished(execution, place, output, started)
 
     async def reattach(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
@@ -96,6 +98,7 @@ class Steps:
         output = await executor.reattach(_run_request(execution, place))
         if output is None:
             return ev.RunVanished(execution.id)
+        output = expected(output, RunOutput, "executor")
         return await self._finished(execution, place, output, execution.modified)
 
     async def publish(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
@@ -105,7 +108,7 @@ class Steps:
         if execution.result_cid is None:
             raise ExecutionError("there is no result to publish")
         result = await publisher.publish(config, execution.job_id, execution.id, execution.result_cid)
-        return ev.Published(execution.id, result)
+        return ev.Published(execution.id, expected(result, PublishedResult, "publisher"))
 
     async def _fetch_inputs(self, execution: ComputeExecution, place: Workplace) -> list[MountedInput]:
         fetches = [
@@ -126,6 +129,8 @@ class Steps:
             hints=(execution.requester_id,),
             max_bytes=self._disk_limit if execution.unsized_inputs else execution.reserves.disk,
         )
+        expected(prepared, PreparedInput, "storage provider")
+        expected(prepared.path, Path, "storage provider")
         place.inputs.append((provider, prepared))
         return MountedInput(
             path=prepared.path, target=source.target, alias=source.alias, read_only=prepared.read_only

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
-from bacalhau_p2p.components.store import ComponentStore
+from bacalhau_p2p.components.store import ComponentStore, Row
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
@@ -60,6 +60,8 @@ class ComputeStore(ComponentStore):
             )
 
     def _read(self, where: str, *values: object) -> list[ComputeExecution]:
-        query = f"SELECT record FROM execution {where}"  # noqa: S608 - only literals of this file
-        with closing(self.db.execute(query, values)) as rows:
-            return [ComputeExecution.model_validate_json(row[0]) for row in rows]
+        query = f"SELECT id, record FROM execution {where}"  # noqa: S608 - only literals of this file
+        with closing(self.db.execute(query, values)) as found:
+            rows = [Row("execution", {"id": execution_id}, record) for execution_id, record in found]
+        records = (self.read(ComputeExecution, row) for row in rows)
+        return [record for record in records if record is not None]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from bacalhau_p2p.components.adapter_calls import CLOSE_TIMEOUT, call_adapter
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy
 from bacalhau_p2p.compute.capacity import Capacity
@@ -17,6 +18,7 @@ from bacalhau_p2p.compute.service import ComputeService
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.steps import Steps
 from bacalhau_p2p.compute.store import ComputeStore
+from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.sealing import seal
 from bacalhau_p2p.ipfs.content.content import Content
@@ -28,8 +30,11 @@ from bacalhau_p2p.node.host_limits import disk_shortage, job_capacity
 from bacalhau_p2p.node.ids import random_uuid
 from bacalhau_p2p.node.networking import Networking
 from bacalhau_p2p.node.offer_monitor import OfferMonitor
+from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.storage.interface import StorageProvider
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +78,20 @@ async def open_compute(
             publishers=registry.publishers(context),
         )
         for executor in adapters.executors.values():
-            stack.push_async_callback(executor.aclose)
+            stack.push_async_callback(_close, executor)
         store = ComputeStore(settings.data_dir / "compute.db", power_safe=settings.power_safe)
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
         service = _service(settings, networking, content, adapters, store, offers, rng)
         await offers.check()
         yield Compute(service=service, offers=offers)
+
+
+async def _close(executor: Executor) -> None:
+    try:
+        await call_adapter(f"{executor.engine} engine", executor.aclose, timeout=CLOSE_TIMEOUT)
+    except ExecutionError as error:
+        log.warning("executor_not_closed", engine=executor.engine, reason=str(error))
 
 
 def _service(

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Offer
+from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -64,7 +66,10 @@ class OfferMonitor:
 
         async def ask(name: str, unavailable: Callable[[], Awaitable[str | None]]) -> None:
             with trio.move_on_after(ANSWER_TIMEOUT) as timeout:
-                reasons[name] = await unavailable()
+                try:
+                    reasons[name] = await call_adapter(name, unavailable)
+                except ExecutionError as error:
+                    reasons[name] = str(error)
             if timeout.cancelled_caught:
                 reasons[name] = f"no answer within {ANSWER_TIMEOUT:g} s"
 

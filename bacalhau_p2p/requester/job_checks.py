@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from bacalhau_p2p.components.adapter_calls import call_adapter
+from bacalhau_p2p.components.adapter_calls import adapter_errors, call_adapter, expected_faults
 from bacalhau_p2p.errors import ExecutionError, Fault
 from bacalhau_p2p.model.job import InputSource, JobSpec
 from bacalhau_p2p.model.validation import size_faults
@@ -40,7 +40,7 @@ class JobChecks:
         found = self._type_faults(spec)
         verifier = self._verifiers.get(spec.verifier.type)
         if verifier is not None:
-            found += verifier.faults(spec)
+            found += _faults_by(verifier, spec)
         found += size_faults(spec)
         if spec.task.input_sources:
             found += await self._input_faults(spec)
@@ -66,7 +66,8 @@ class JobChecks:
             return []
 
         async def ask(provider: StorageProvider = provider) -> list[Fault]:
-            return provider.faults(config) or await provider.input_faults(config)
+            found = expected_faults(provider.faults(config), "check of an input")
+            return found or expected_faults(await provider.input_faults(config), "check of an input")
 
         try:
             found = await call_adapter("check of an input", ask, source=config.type)
@@ -75,3 +76,11 @@ class JobChecks:
             return []
         path = f"Tasks[0].InputSources[{index}].Source"
         return [Fault(f"{path}.{f.path}", f.problem) for f in found if not f.this_node_only]
+
+
+def _faults_by(verifier: Verifier, spec: JobSpec) -> list[Fault]:
+    try:
+        with adapter_errors("check by a verifier"):
+            return expected_faults(verifier.faults(spec), "check by a verifier")
+    except ExecutionError as error:
+        return [Fault("Verifier", str(error))]

@@ -109,7 +109,9 @@ class RequesterMachine:
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
         entry = self._ledger.resume(event.job, event.executions, now)
-        self._supervision.reconcile(entry, now)
+        self._progress.check_timeouts(entry, now)  # before anything is announced again
+        if not entry.job.state.terminal:
+            self._supervision.reconcile(entry, now)
         self._advance(entry, now)
 
     def _cancel_requested(self, event: ev.CancelRequested, now: UnixSeconds) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 
 import trio
@@ -12,7 +12,7 @@ from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol.messages import TO_REQUESTER
 from bacalhau_p2p.bprotocol.messenger import Messenger
-from bacalhau_p2p.components.adapter_calls import call_adapter
+from bacalhau_p2p.components.adapter_calls import VERIFY_TIMEOUT, call_adapter, expected
 from bacalhau_p2p.components.commit_plan import Commit, QueuedEvent
 from bacalhau_p2p.components.driver import Driver, Outcome
 from bacalhau_p2p.errors import DiskFull, ExecutionError, InvalidJob
@@ -26,7 +26,7 @@ from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.logs import get_logger
-from bacalhau_p2p.verifiers.interface import Verifier
+from bacalhau_p2p.verifiers.interface import Verdict, Verifier
 
 log = get_logger(__name__)
 
@@ -178,10 +178,13 @@ class RequesterService(Driver):
         if verifier is None:
             self._enqueue(ev.VerifierFailed(action.job_id, f"this requester has no {kind} verifier"))
             return
+        what, verify = f"{kind} verifier", partial(verifier.verify, action.spec, action.proposals)
         try:
-            verdict = await call_adapter(
-                f"{kind} verifier", partial(verifier.verify, action.spec, action.proposals), job=action.job_id
-            )
+            verdict = await call_adapter(what, verify, timeout=VERIFY_TIMEOUT, job=action.job_id)
+            expected(verdict, Verdict, what)
+            expected(verdict.accepted, Set, what)
+            expected(verdict.rejected, Set, what)
+            expected(verdict.reason, str, what)
         except ExecutionError as error:
             self._enqueue(ev.VerifierFailed(action.job_id, str(error)))
         else:

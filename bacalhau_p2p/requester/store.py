@@ -16,7 +16,7 @@ from typing import Any
 
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
-from bacalhau_p2p.components.store import ComponentStore
+from bacalhau_p2p.components.store import ComponentStore, Row
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
@@ -108,9 +108,10 @@ class RequesterStore(ComponentStore):
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""
         row = self._one("SELECT record FROM job WHERE id = ?", job_id)
-        if row is None:
+        job = self._job(job_id, row[0]) if row is not None else None
+        if job is None:
             raise _unknown(job_id)
-        return Job.model_validate_json(row[0])
+        return job
 
     def has_ended(self, job_id: JobID) -> bool:
         """Raises UnknownJob."""
@@ -147,31 +148,44 @@ class RequesterStore(ComponentStore):
         """Jobs by the time of their submission."""
         order = "DESC" if newest_first else "ASC"  # all else is a parameter
         query = (
-            "SELECT record FROM job WHERE substr(id, 1, ?) = ? "  # noqa: S608
+            "SELECT id, record FROM job WHERE substr(id, 1, ?) = ? "  # noqa: S608
             f"ORDER BY created {order}, id LIMIT ? OFFSET ?"
         )
         with closing(self.db.execute(query, (len(prefix), prefix, limit + 1, offset))) as rows:
-            records = [row[0] for row in rows]
-        more = len(records) > limit
+            found = list(rows)
+        more = len(found) > limit
         return JobPage(
-            jobs=[Job.model_validate_json(record) for record in records[:limit]],
+            jobs=self._jobs(found[:limit]),
             next_offset=offset + limit if more else None,
         )
 
     def executions(self, job_id: JobID) -> list[Execution]:
         """Oldest first; empty for an unknown job."""
         with closing(
-            self.db.execute("SELECT record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,))
-        ) as rows:
-            return [Execution.model_validate_json(row[0]) for row in rows]
+            self.db.execute(
+                "SELECT id, record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,)
+            )
+        ) as found:
+            rows = [Row("execution", {"job_id": job_id, "id": key}, record) for key, record in found]
+        records = (self.read(Execution, row) for row in rows)
+        return [record for record in records if record is not None]
 
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
         query = (
-            "SELECT record FROM job WHERE state NOT IN ('Completed', 'Failed', 'Stopped') ORDER BY created"
+            "SELECT id, record FROM job WHERE state NOT IN ('Completed', 'Failed', 'Stopped') "
+            "ORDER BY created"
         )
         with closing(self.db.execute(query)) as rows:
-            return [Job.model_validate_json(row[0]) for row in rows]
+            found = list(rows)
+        return self._jobs(found)
+
+    def _jobs(self, rows: Sequence[tuple[str, bytes]]) -> list[Job]:
+        jobs = (self._job(job_id, record) for job_id, record in rows)
+        return [job for job in jobs if job is not None]
+
+    def _job(self, job_id: str, record: bytes) -> Job | None:
+        return self.read(Job, Row("job", {"id": job_id}, record))
 
     def _one(self, query: str, *values: str) -> tuple[Any] | None:
         with closing(self.db.execute(query, values)) as rows:

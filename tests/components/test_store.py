@@ -11,9 +11,9 @@ from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import SCHEMA
-from bacalhau_p2p.components.store import ComponentStore
+from bacalhau_p2p.components.store import ComponentStore, Row
 from bacalhau_p2p.errors import StoreFailed
-from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.base import Model, PeerID
 
 BOB = PeerID("bob")
 SENT = OutboxMessage(
@@ -76,3 +76,27 @@ def test_a_power_safe_commit_waits_for_the_disk_if_the_store_is_power_safe(
     with closing(Notes(tmp_path / "x.db", power_safe=store_is)) as store:
         store.commit(Commit(power_safe=commit_is), delivered=())
         assert store.db.execute("PRAGMA synchronous").fetchone() == (level,)
+
+
+class Number(Model):
+    """A record."""
+
+    value: int
+
+
+def test_a_record_that_cannot_be_read_is_set_aside_and_named_in_the_log(store, caplog):
+    for text in ('{"Value": 7}', '{"Value": null}', "no json"):
+        store.commit(Commit(records=(text,)), delivered=())
+    texts = [text for (text,) in store.db.execute("SELECT text FROM record")]
+    read = [store.read(Number, Row("record", {"text": text}, text.encode())) for text in texts]
+    assert read == [Number(value=7), None, None]
+    assert store.contents[0] == ['{"Value": 7}']
+    rows = store.db.execute('SELECT "table", record FROM quarantine').fetchall()
+    assert rows == [("record", b'{"Value": null}'), ("record", b"no json")]
+    assert caplog.text.count("record_set_aside") == 2
+
+
+def test_a_message_that_cannot_be_read_does_not_keep_a_node_from_starting(store):
+    store.commit(BOTH, delivered=())
+    store.db.execute("UPDATE outbox SET frame = x'ff00'")
+    assert store.load_messages(now=0.0) == ([], [RECEIVED])

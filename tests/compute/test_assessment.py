@@ -96,6 +96,23 @@ def test_an_adapter_whose_check_raises_makes_the_job_ineligible(caplog):
     assert "adapter_fault" in caplog.text
 
 
+class Panic(BaseException):
+    """As native libraries raise it."""
+
+
+@pytest.mark.parametrize("error", [UnicodeError("xn--a"), RecursionError(), MemoryError(), Panic()])
+def test_nothing_that_an_adapters_check_raises_ends_the_node(error):
+    def broken(config):
+        raise error
+
+    assert assess(engines={"noop": broken}).ineligibility is not None
+
+
+@pytest.mark.parametrize("wrong", [None, "text", ["text"], 1])
+def test_a_check_that_returns_nonsense_makes_the_job_ineligible(wrong):
+    assert "returned" in assess(engines={"noop": lambda config: wrong}).ineligibility
+
+
 def test_a_shortage_is_noted_for_jobs_that_this_node_would_run():
     assert assess(shortage="has almost no free disk") == Assessment(shortage="has almost no free disk")
     ineligible = small_job(task={"Network": {"Type": "Full"}})

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 from pathlib import Path
 
 import pytest
+import trio
 
-from bacalhau_p2p.compute.folders import MAX_ENTRIES_INLINE, MAX_FILE_INLINE, remove_folder
+from bacalhau_p2p.compute import folders
+from bacalhau_p2p.compute.folders import (
+    MAX_ENTRIES_INLINE,
+    MAX_FILE_INLINE,
+    SET_ASIDE,
+    remove_folder,
+    remove_set_aside,
+    set_aside,
+)
 from tests.support.folders import nest
+from tests.support.waiting import until
 
 
 def _few(folder: Path) -> None:
@@ -38,7 +51,7 @@ def _locked(folder: Path) -> None:
 
 
 def _nested(folder: Path) -> None:
-    nest(folder, 1500)
+    nest(folder, 3000)
 
 
 def _left_in(folder: Path) -> list[str]:
@@ -70,3 +83,50 @@ async def test_what_a_symlink_leads_to_stays(tmp_path: Path) -> None:
     await remove_folder(folder)
     assert (kept / "file").read_text() == "mine"
     assert _left_in(tmp_path) == ["kept"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EBUSY, "busy"), RecursionError(), TypeError("flags")])
+async def test_a_folder_that_cannot_be_removed_is_set_aside_and_removed_later(
+    tmp_path: Path, monkeypatch, error
+) -> None:
+    folder = tmp_path / "e-1"
+    folder.mkdir()
+    _many(folder)
+
+    def fail(*args: object, **named: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "remove_tree", fail)
+        await remove_folder(folder)
+    assert _left_in(tmp_path) == [SET_ASIDE]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(remove_set_aside, tmp_path)
+        await until(lambda: _left_in(tmp_path / SET_ASIDE) == [])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_folder_is_set_aside_when_no_descriptor_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "e-1"
+    folder.mkdir()
+    _many(folder)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), limit[1]))  # noqa: PTH208
+    try:
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            pass
+        await remove_folder(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        for descriptor in taken:
+            os.close(descriptor)
+    assert _left_in(tmp_path) == [SET_ASIDE]
+
+
+def test_what_cannot_be_set_aside_is_logged_and_stays(tmp_path: Path, caplog) -> None:
+    set_aside(tmp_path / "missing")
+    assert "folder_left_behind" in caplog.text

@@ -5,22 +5,24 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.compute.leftovers import SWEEP_INTERVAL, release_pins, remove_folders, sweep
+from bacalhau_p2p.compute.folders import SET_ASIDE
+from bacalhau_p2p.compute.leftovers import SWEEP_INTERVAL, release_pins, set_folders_aside, sweep
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID
 
 
-def test_folders_are_removed_but_for_those_to_keep(tmp_path):
+def test_folders_are_set_aside_but_for_those_to_keep(tmp_path):
     for name in ("gone", "kept"):
         (tmp_path / "all" / name / "results").mkdir(parents=True)
-    remove_folders(tmp_path / "all", {"kept"})
-    assert [path.name for path in (tmp_path / "all").iterdir()] == ["kept"]
+    set_folders_aside(tmp_path / "all", {"kept"})
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"kept", SET_ASIDE}
+    assert len(list((tmp_path / "all" / SET_ASIDE).iterdir())) == 1
 
 
 def test_the_folder_is_made_at_the_first_start(tmp_path):
-    remove_folders(tmp_path / "all", set())
+    set_folders_aside(tmp_path / "all", set())
     assert list((tmp_path / "all").iterdir()) == []
 
 

@@ -105,3 +105,22 @@ async def test_the_verifier_checks_its_parameters():
 async def test_types_that_nobody_has_are_faults():
     unknown = Fault("Tasks[0].Engine.Type", "unknown engine")
     assert await JobChecks(lambda spec: [unknown], {}, {}).faults(job()) == [unknown]
+
+
+async def test_a_verifier_whose_check_raises_refuses_the_job_with_a_reason():
+    class Broken(DeterministicVerifier):
+        def faults(self, spec):
+            raise KeyError("confidence")
+
+    checked = JobChecks(lambda spec: [], {"noop": Broken()}, {})
+    (fault,) = await checked.faults(job())
+    assert str(fault) == "Verifier: KeyError in this node's check by a verifier: 'confidence'"
+
+
+@pytest.mark.parametrize("wrong", [None, "text", ["text"]])
+async def test_an_adapter_that_returns_nonsense_finds_no_faults(wrong):
+    async def look():
+        await trio.lowlevel.checkpoint()
+        return wrong
+
+    assert await checks(one=Provider(look)).faults(job("one")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import (
     JOB,
@@ -11,6 +12,7 @@ from tests.support.machines.requester_bench import (
     B,
     C,
     D,
+    RequesterBench,
     S,
     announced,
     execution_id,
@@ -102,3 +104,13 @@ def test_a_job_completes_after_a_restart(bench):
     again.publish(A)
     again.publish(B)
     assert again.job.state is JobState.COMPLETED
+
+
+def test_a_job_whose_total_time_out_is_over_when_it_is_resumed_ends_and_is_not_announced(bench):
+    bench.submit(job())
+    stored = bench.job
+    later = RequesterBench()
+    later.now = stored.created + stored.spec.total_timeout + 1
+    actions = later.handle(ev.Resumed(stored, ()))
+    assert later.job.state is JobState.FAILED
+    assert not [a for a in actions if isinstance(a, ev.Broadcast) and isinstance(a.message, say.JobAnnounced)]

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.errors import SettingsError
@@ -106,13 +105,13 @@ def test_an_earlier_program_refuses_what_this_one_wrote(path):
 
 
 @pytest.mark.parametrize("damage", [{"Slot": -1}, {"Slot": "first"}, {"Permanent": "perhaps"}, {"Turns": 3}])
-def test_a_record_that_is_not_what_it_should_be_is_not_guessed_at(path, damage):
+def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(path, damage):
     store = RequesterStore(path)
     record = json.loads(execution("a", S.BID_ACCEPTED, slot=0).model_dump_json(by_alias=True))
     store.db.execute(
         "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
         ("a", JOB, 1.0, json.dumps(record | damage).encode()),
     )
-    with pytest.raises(ValidationError):
-        store.executions(JOB)
+    assert store.executions(JOB) == []
+    assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"job_id": "j-1", "id": "a"}',)]
     store.close()
