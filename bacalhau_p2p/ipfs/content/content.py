@@ -92,15 +92,17 @@ class Content:
         pin_owner: str | None = None,
         expires: float | None = None,
         timeout: float | None = 15.0,
+        max_bytes: int | None = None,
     ) -> None:
         """Bring the whole DAG below `cid` into the store, from `hints` or any other peer.
 
         Without a pin it stays until space is needed: hold it as long as it is used. A provider must be found
-        within `timeout` seconds; the duration of the transfer is not limited.
+        within `timeout` seconds; the duration of the transfer is not limited. The transfer stops soon after
+        `max_bytes`.
         Raises ContentNotFound, InvalidContent, ContentTooLarge.
         """
         with self._blocks.holding(cid):
-            await self._exchange.fetch(cid, self._peers.sources(hints), timeout=timeout)
+            await self._exchange.fetch(cid, self._peers.sources(hints), timeout=timeout, max_bytes=max_bytes)
             if pin_owner is not None:
                 await self.pin(cid, pin_owner, expires)
 

@@ -47,11 +47,14 @@ class Exchange:
         """Answer the request on an inbound stream. Raises RemoteProtocolError, trio.TooSlowError."""
         await self._server.serve(peer, stream)
 
-    async def fetch(self, cid: CID, sources: Sources, *, timeout: float | None = None) -> None:
+    async def fetch(
+        self, cid: CID, sources: Sources, *, timeout: float | None = None, max_bytes: int | None = None
+    ) -> None:
         """Bring the complete DAG below `cid` into the block store; returns at once when it is there.
 
         A provider must be found within `timeout` seconds (default: `ExchangeLimits.find`); the duration of
-        the transfer is not limited. Two fetches of the same CID are one transfer.
+        the transfer is not limited. Two fetches of the same CID are one transfer. Of more than about
+        `max_bytes` the rest is not fetched.
         Raises ContentNotFound, which says what was tried; InvalidContent, ContentTooLarge.
         Cancelled: blocks that arrived are kept, and not requested again.
         """
@@ -68,6 +71,7 @@ class Exchange:
                     self._requests,
                     self._threads,
                     timeout=self._limits.find if timeout is None else timeout,
+                    max_bytes=max_bytes,
                     fallback=self._fallback,
                 )
                 await fetch.run()

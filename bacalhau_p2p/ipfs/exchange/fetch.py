@@ -38,6 +38,7 @@ class Fetch:
         threads: Threads,
         *,
         timeout: float,
+        max_bytes: int | None,
         fallback: FallbackProtocol | None = None,
     ) -> None:
         """`timeout`: seconds within which a provider must be found."""
@@ -47,7 +48,7 @@ class Fetch:
         self._threads = threads
         self._receiver = BlockReceiver(blocks, requests, threads)
         self._report = FetchReport()
-        self._received = ByteCount(blocks.limits)
+        self._received = ByteCount(blocks.limits, max_bytes)
         self._gateway_timeout = min(GATEWAY_TIMEOUT, timeout / 3)
         self._timeout = timeout
 
@@ -94,7 +95,8 @@ class Fetch:
             try:
                 for cid in wanted:
                     async with gateway.open(cid, self._gateway_timeout) as receive:
-                        await self._receiver.store(receive, Walk([cid], self._blocks.limits))
+                        walk = Walk([cid], self._blocks.limits)
+                        await self._receiver.store(receive, walk, self._received.add)
             except PeerFault as fault:
                 self._report.gateway_failed(gateway.name, fault)
             else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 
 import trio
 
-from bacalhau_p2p.errors import ContentError
+from bacalhau_p2p.errors import ContentError, ContentTooLarge
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.fetch_report import FetchReport
 from bacalhau_p2p.ipfs.exchange.flat_walk import FlatWalk, missing_parts
@@ -31,15 +32,26 @@ MAX_UNASSIGNED = 20_000
 """Unassigned parts above which leaves are fetched before further blocks with links."""
 
 
+LINK_BYTES = 4 * 1024 * 1024
+"""Bytes of blocks with links that a fetch may receive beyond its limit, and an eighth of that limit."""
+
+
 class ByteCount:
     """Bytes that one fetch has received in all."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, max_bytes: int | None = None) -> None:
+        """`max_bytes`: of blocks, and a little more for those that hold links."""
         self._limits = limits
+        self._most = inf if max_bytes is None else max_bytes + max_bytes // 8 + LINK_BYTES
         self._bytes = 0
 
     def add(self, size: int) -> None:
+        """Raises ContentTooLarge for more than `max_bytes`."""
         self._bytes += size
+        if self._bytes > self._most:
+            error = ContentTooLarge(f"the content has at least {self._bytes} bytes")
+            error.size = self._bytes
+            raise error
 
     def check(self) -> None:
         """Raises ContentTooLarge."""

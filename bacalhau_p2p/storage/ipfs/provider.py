@@ -73,7 +73,7 @@ class IpfsStorage(StorageProvider):
         try:
             cid = requested_cid(source)
             with self._content.holding(cid):
-                await self._content.fetch(cid, hints=hints, timeout=self._timeout)
+                await self._content.fetch(cid, hints=hints, timeout=self._timeout, max_bytes=max_bytes)
                 await self._content.export(cid, path, symlinks="keep", max_bytes=max_bytes)
         except (InvalidCID, InvalidContent) as error:
             raise StorageError(f"invalid ipfs input: {error}", permanent=True) from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bacalhau_p2p.errors import ContentNotFound, InvalidContent
+from bacalhau_p2p.errors import ContentNotFound, ContentTooLarge, InvalidContent
+from bacalhau_p2p.ipfs.exchange.fetch_round import LINK_BYTES
 from bacalhau_p2p.ipfs.exchange.wire import MAX_WANTED
 from bacalhau_p2p.ipfs.files.importer import build
 from bacalhau_p2p.ipfs.format.car import header
@@ -84,3 +85,16 @@ async def test_a_cancelled_fetch_can_be_repeated(net):
     net.peer(CAROL, blocks)
     await net.fetch(ALICE, root, [CAROL])
     assert alice.has_all(root)
+
+
+async def test_a_transfer_stops_soon_after_the_bytes_that_were_reserved(net):
+    blocks, root, _ = file_of(40, 1_000_000)
+    net.peer(ALICE, blocks)
+    bob = net.peer(BOB)
+    with pytest.raises(ContentTooLarge, match="has at least") as caught:
+        await net.fetch(BOB, root, [ALICE], max_bytes=1000)
+    assert caught.value.size is not None
+    assert caught.value.size > 1000
+    assert bob.used <= LINK_BYTES + 4_000_000
+    await net.fetch(BOB, root, [ALICE], max_bytes=40_000_000)
+    assert bob.has_all(root)
