@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,10 +19,12 @@ from bacalhau_p2p.executors.docker.container_monitor import (
 from bacalhau_p2p.executors.docker.container_output import log_is_complete
 from bacalhau_p2p.executors.docker.container_run import run_container
 from bacalhau_p2p.executors.docker.containers import Containers
+from bacalhau_p2p.executors.docker.disk_watch import kept_streams, run_within
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.images import ImagePolicy, Images, unusable
-from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job, take_from_job
+from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
+from bacalhau_p2p.executors.output_limits import OutputLimits, take_outputs
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.engine_params import DockerParams
@@ -176,15 +179,13 @@ class DockerExecutor:
         time_left: float,
     ) -> RunOutput:
         """Run a new container, or follow an existing one (`config` None), to its end. Raises as `run`."""
-        results = monitor.results
-        try:
-            with trio.move_on_after(time_left) as limit:
-                status = await run_container(self._engine, self._containers, monitor, config)
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(take_from_job, results.outputs.values())
+        results, limits = monitor.results, OutputLimits.of_disk(request.resources.disk)
+        run = partial(run_container, self._engine, self._containers, monitor, config)
+        with trio.move_on_after(time_left) as limit:
+            status = await run_within(limits, self._engine, monitor, run)
         if limit.cancelled_caught:
             raise request.timed_out()
+        await take_outputs(list(results.outputs.values()), limits, streams=kept_streams(results))
         return results.finish(status)
 
 

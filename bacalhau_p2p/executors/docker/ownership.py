@@ -66,39 +66,3 @@ def give_to_job(folders: Iterable[Path], user: JobUser) -> None:
             folder.chmod(0o755)
     except OSError as error:
         raise write_failed(error) from error
-
-
-def take_from_job(folders: Iterable[Path]) -> None:
-    """Make everything below these folders this process's, to read and to remove, whatever modes the job set.
-
-    Symlinks are not followed. Set-uid bits are cleared; pipes and sockets, which hold no data and would
-    block a reader, are removed. Raises ExecutorError.
-    """
-    pending = list(folders)
-    try:
-        while pending:
-            folder = pending.pop()
-            _own(folder, stat.S_IRWXU)
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    mode = entry.stat(follow_symlinks=False).st_mode
-                    path = Path(entry.path)
-                    if stat.S_ISDIR(mode):
-                        pending.append(path)
-                    elif stat.S_ISREG(mode):
-                        _own(path, stat.S_IRUSR | stat.S_IWUSR)
-                    elif stat.S_ISLNK(mode):
-                        os.lchown(path, os.geteuid(), os.getegid())
-                    else:
-                        path.unlink()
-    except OSError as error:
-        raise write_failed(error) from error
-
-
-def _own(path: Path, needed: int) -> None:
-    if os.geteuid() == 0:
-        os.chown(path, 0, 0, follow_symlinks=False)
-    mode = stat.S_IMODE(path.lstat().st_mode)
-    wanted = (mode & 0o777) | needed
-    if wanted != mode:
-        path.chmod(wanted)
