@@ -72,3 +72,8 @@ def test_deterministic_modules_draw_the_random_bytes_of_the_vector():
     for name in ("first_64", "next_64"):
         exports["draw"](store)
         assert exports["memory"].read(store, 0, 64).hex() == expected[name]
+
+
+def test_the_page_shows_the_vectors():
+    names = ("envelopes", "results_folder", "sealed_proposal", "deterministic_random")
+    assert made.shown({name: vector(name) for name in names}) in made.PAGE.read_text()

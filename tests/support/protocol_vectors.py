@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from bacalhau_p2p.model.job import ResultPath
 from tests.support.peers.example_messages import EXAMPLES
 
 FOLDER = Path(__file__).parents[1] / "bprotocol" / "vectors"
+
+PAGE = Path(__file__).parents[2] / "docs" / "bprotocol.md"
+BEGIN, END = "<!-- vectors -->", "<!-- end of vectors -->"
 
 REQUESTER = Identity.generate(b"\x01" * 32)
 COMPUTE = Identity.generate(b"\x02" * 32)
@@ -109,10 +113,34 @@ def vectors() -> dict[str, dict[str, Any]]:
     }
 
 
+def shown(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The vectors as the page shows them: everything but the long texts of the sealed proposal."""
+    folder, random, sealed = (
+        found[name] for name in ("results_folder", "deterministic_random", "sealed_proposal")
+    )
+    lines = [
+        *(f"{kind} {frame}" for kind, frame in found["envelopes"].items()),
+        "",
+        *(f"file {name} {content or '(empty)'}" for name, content in folder["files"].items()),
+        *(f"entry {name} {cid}" for name, cid in folder["entries"].items()),
+        f"root {folder['root']}",
+        f"cid {folder['cid']}",
+        "",
+        *(f"{name} {sealed[name]}" for name in ("requester_seed", "requester", "compute")),
+        "",
+        *(f"{name} {value}" for name, value in random.items()),
+    ]
+    return "\n".join(["```text", *lines, "```"])
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for name, content in vectors().items():
+    found = vectors()
+    for name, content in found.items():
         (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{shown(found)}\n\n{END}{after}")
 
 
 if __name__ == "__main__":
