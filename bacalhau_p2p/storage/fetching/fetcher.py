@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 from weakref import WeakValueDictionary
 
 import trio
@@ -56,6 +58,7 @@ class Fetcher:
         self._cache = cache
         self.limits = limits
         self.threads = threads
+        self._limit_text = "this node's input limit of {}"
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     async def is_cached(self, key: str) -> bool:
@@ -72,9 +75,18 @@ class Fetcher:
             raise self.too_large(f"an input of {format_bytes(total)}")
         return InputSize(total=total, disk=total)
 
+    def within(self, max_bytes: int | None) -> Self:
+        """The same fetcher, or one that fetches at most `max_bytes` for an input."""
+        if max_bytes is None or max_bytes >= self.limits.bytes:
+            return self
+        narrow = copy(self)
+        narrow.limits = replace(self.limits, bytes=max_bytes)
+        narrow._limit_text = "the {} that are reserved for inputs"
+        return narrow
+
     def too_large(self, what: str) -> StorageError:
         """The error for an input above the limit."""
-        return StorageError(f"{what} exceeds this node's input limit of {format_bytes(self.limits.bytes)}")
+        return StorageError(f"{what} exceeds {self._limit_text.format(format_bytes(self.limits.bytes))}")
 
     async def prepare(self, key: str, folder: Path, fetch: Fetch) -> PreparedInput:
         """The input in `folder`, from the cache if `fetch` finds it unchanged.

@@ -41,8 +41,10 @@ class FetchingProvider(StorageProvider, Generic[P]):
         """
 
     @abstractmethod
-    async def _fetch(self, params: P, target: Path, cached: CachedInput | None) -> Mapping[str, str] | None:
-        """As `Fetch`, for these parameters."""
+    async def _fetch(
+        self, params: P, target: Path, cached: CachedInput | None, fetcher: Fetcher
+    ) -> Mapping[str, str] | None:
+        """As `Fetch`, for these parameters and within the limits of `fetcher`."""
 
     def _setting_faults(self, params: P) -> list[Fault]:
         """What the settings of this node do not allow. Pure."""
@@ -91,7 +93,9 @@ class FetchingProvider(StorageProvider, Generic[P]):
         params = self._params(source)
 
         async def fetch(target: Path, cached: CachedInput | None) -> Mapping[str, str] | None:
-            return await self._fetch(params, target, cached)
+            # Nothing was reserved for a cached input, which may have changed since.
+            room = None if max_bytes is None else max_bytes + 2 * (cached.size if cached else 0)
+            return await self._fetch(params, target, cached, self._fetcher.within(room))
 
         return await self._fetcher.prepare(self._key(params), folder, fetch)
 

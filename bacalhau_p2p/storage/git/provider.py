@@ -77,11 +77,11 @@ class GitStorage(FetchingProvider[GitSource]):
         return None
 
     async def _fetch(
-        self, params: GitSource, target: Path, cached: CachedInput | None
+        self, params: GitSource, target: Path, cached: CachedInput | None, fetcher: Fetcher
     ) -> Mapping[str, str] | None:
         if cached is not None and cached.fingerprint.get("commit") == params.ref:
             raise InputUnchanged
-        checkout = Checkout(params, self._fetcher, target)
+        checkout = Checkout(params, fetcher, target)
         try:
             return await checkout.run(await self._resolve(params), cached)
         except GitError as error:

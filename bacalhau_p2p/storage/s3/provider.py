@@ -71,27 +71,27 @@ class S3Storage(FetchingProvider[S3Source]):
         return sum(each.size for each in objects)
 
     async def _fetch(
-        self, params: S3Source, target: Path, cached: CachedInput | None
+        self, params: S3Source, target: Path, cached: CachedInput | None, fetcher: Fetcher
     ) -> Mapping[str, str] | None:
         if cached is not None and params.is_fixed:
             raise InputUnchanged
         try:
-            return await self._download(params, target, cached)
+            return await self._download(params, target, cached, fetcher)
         except S3Error as error:
             raise StorageError(
                 f"download of {s3_url(params)} failed: {error}", permanent=error.permanent
             ) from None
 
     async def _download(
-        self, params: S3Source, target: Path, cached: CachedInput | None
+        self, params: S3Source, target: Path, cached: CachedInput | None, fetcher: Fetcher
     ) -> Mapping[str, str]:
         bucket, threads = _bucket(self._access, params), self._access.threads
-        limit, too_large = self._fetcher.limits.bytes, self._fetcher.too_large(s3_url(params))
+        limit, too_large = fetcher.limits.bytes, fetcher.too_large(s3_url(params))
         objects = await threads.run(list_objects, bucket, params, limit, too_large)
         state = hashlib.sha256(repr([each.identity for each in objects]).encode()).hexdigest()
         if cached is not None and cached.fingerprint.get("state") == state:
             raise InputUnchanged
-        await self._fetcher.threads.run(make_folders, target, objects)
+        await fetcher.threads.run(make_folders, target, objects)
         waiting = (each for each in objects if not each.is_folder)
 
         async def download_waiting() -> None:

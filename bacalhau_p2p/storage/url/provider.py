@@ -75,8 +75,8 @@ class UrlStorage(FetchingProvider[UrlSource]):
         return None
 
     async def _fetch(
-        self, params: UrlSource, target: Path, cached: CachedInput | None
+        self, params: UrlSource, target: Path, cached: CachedInput | None, fetcher: Fetcher
     ) -> Mapping[str, str] | None:
         if cached is not None and params.sha256:
             raise InputUnchanged
-        return await Download(params, self._guard, self._fetcher, target, cached).run()
+        return await Download(params, self._guard, fetcher, target, cached).run()

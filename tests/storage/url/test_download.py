@@ -131,3 +131,28 @@ async def test_the_query_of_a_url_is_not_in_errors_and_logs(site, storage, place
     with pytest.raises(StorageError) as caught:
         await storage.prepare(site.url("/absent?signature=sesame"), place)
     assert "sesame" not in str(caught.value) + caplog.text
+
+
+async def test_a_server_that_sends_more_than_was_reserved_is_stopped(site, storage, place):
+    """HEAD may have said less than GET sends."""
+    site.pages["/x"] = Answer(body=bytes(5000))
+    with pytest.raises(StorageError, match="exceeds the 1 kB that are reserved for inputs") as caught:
+        await storage.prepare(site.url("/x"), place, max_bytes=1000)
+    assert not caught.value.permanent
+    assert list(place.iterdir()) == []
+    prepared = await storage.prepare(site.url("/x"), place, max_bytes=5000)
+    assert content_of(prepared.path) == {"x": bytes(5000)}
+
+
+async def test_nothing_is_reserved_for_a_cached_input_that_changes_and_it_may_grow(site, storage, tmp_path):
+    for size, name in ((5000, "first"), (9000, "second")):
+        site.pages["/x"] = Answer(body=bytes(size), headers={"ETag": f'"{size}"'})
+        (tmp_path / name).mkdir()
+        prepared = await storage.prepare(
+            site.url("/x"), tmp_path / name, max_bytes=5000 if size == 5000 else 0
+        )
+        assert content_of(prepared.path) == {"x": bytes(size)}
+    site.pages["/x"] = Answer(body=bytes(50_000), headers={"ETag": '"large"'})
+    (tmp_path / "third").mkdir()
+    with pytest.raises(StorageError, match="exceeds the 18 kB that are reserved for inputs"):
+        await storage.prepare(site.url("/x"), tmp_path / "third", max_bytes=0)
