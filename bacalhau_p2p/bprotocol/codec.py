@@ -25,7 +25,7 @@ from bacalhau_p2p.bprotocol.messages import (
 )
 from bacalhau_p2p.encoding.cbor import loads_unchecked, require_plain
 from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.fields import MAX_SPEC
 from bacalhau_p2p.model.node import MAX_NODE_INFO
 from bacalhau_p2p.model.validation import size_of
@@ -59,7 +59,7 @@ class Envelope:
 
 
 class RefusedEnvelope(RemoteProtocolError):
-    """An envelope that this version cannot read. `id` and `to` are None where they are malformed."""
+    """An envelope that this version cannot read. Its attributes are None where they are malformed."""
 
     def __init__(self, reason: str, value: object) -> None:
         super().__init__(reason)
@@ -70,6 +70,11 @@ class RefusedEnvelope(RemoteProtocolError):
             self.id = MessageID(message_id)
         self.to = PeerID(to) if isinstance(to, str) and len(to) <= MAX_ID else None
         self.kind = kind if isinstance(kind, str) and len(kind) <= MAX_KIND else None
+        job, execution = fields.get("job"), fields.get("execution")
+        self.job = JobID(job) if isinstance(job, str) and 0 < len(job) <= MAX_ID else None
+        self.execution = (
+            ExecutionID(execution) if isinstance(execution, str) and 0 < len(execution) <= MAX_ID else None
+        )
 
 
 class UnknownKind(RefusedEnvelope):

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, RefusedEnvelope, UnknownKind
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
-from bacalhau_p2p.bprotocol.messages import BROADCAST_CARRIERS, Ack, Carrier, Message, topic
+from bacalhau_p2p.bprotocol.messages import (
+    BROADCAST_CARRIERS,
+    Ack,
+    Carrier,
+    ExecutionFailed,
+    Message,
+    ResultProposed,
+    ResultPublished,
+    topic,
+)
 from bacalhau_p2p.bprotocol.offences import Offences
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -23,6 +32,7 @@ MAX_MESSAGES_PER_SECOND = 5_000
 """Frames and broadcasts accepted from one peer, averaged over RATE_WINDOW seconds."""
 RATE_WINDOW = 4.0
 """Seconds."""
+_RESULTS = frozenset({ResultProposed.kind, ResultPublished.kind})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +182,15 @@ class Inbox:
             self._counters["unheard"] += 1
         else:
             self.drop(author, "malformed", str(refused))
-        if refused.id is not None and refused.to == self._own_peer and refused.kind != Ack.kind:
-            self._refuse(author, refused.id, str(refused))
+        if refused.id is None or refused.to != self._own_peer or refused.kind == Ack.kind:
+            return
+        self._refuse(author, refused.id, str(refused))
+        if refused.kind in _RESULTS and refused.job is not None and refused.execution is not None:
+            # Without its result the execution would stay as it is until the job's time is over.
+            reason = f"its node sent an invalid {refused.kind}: {refused}"
+            failed = ExecutionFailed(job_id=refused.job, execution_id=refused.execution, reason=reason)
+            if self._delivery.recognise(author, refused.id, self._clock()) is Recognition.NEW:
+                self.deliver(Arrival(author, failed, refused.id))
 
     def _receive_refusals(self, author: PeerID, ack: Ack) -> None:
         for refusal in ack.refused:

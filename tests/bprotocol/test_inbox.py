@@ -10,7 +10,15 @@ import pytest
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_broadcast, encode_frame
 from bacalhau_p2p.bprotocol.delivery import Delivery
 from bacalhau_p2p.bprotocol.inbox import MAX_MESSAGES_PER_SECOND, Inbox
-from bacalhau_p2p.bprotocol.messages import Ack, BidAccepted, Heartbeat, JobClosed, Refusal
+from bacalhau_p2p.bprotocol.messages import (
+    Ack,
+    BidAccepted,
+    ExecutionFailed,
+    Heartbeat,
+    JobClosed,
+    Refusal,
+    ResultProposed,
+)
 from bacalhau_p2p.model.base import PeerID
 
 ALICE, BOB, CAROL = PeerID("alice"), PeerID("bob"), PeerID("carol")
@@ -105,6 +113,17 @@ def test_who_sent_what_is_refused_for_good_is_told(bench, frame, counter):
     assert [(author, name) for author, name, _ in bench.refused] == [(BOB, b"i" * 16)] * 2
     assert bench.counters == {counter: 2}
     assert bench.received == []
+
+
+def test_a_result_that_cannot_be_read_is_a_failure_of_its_execution(bench):
+    bench.inbox.listen([ExecutionFailed], bench.received.append)
+    sealed = ResultProposed(job_id="j", execution_id="e", sealed=b"x")
+    frame = cbor2.dumps({**cbor2.loads(encode_frame(envelope(sealed))), "body": {"sealed": "text"}})
+    for _ in range(2):  # and its repeat
+        bench.inbox.receive_frame(BOB, frame)
+    (arrival,) = bench.received
+    assert (arrival.author, arrival.message.job_id, arrival.message.execution_id) == (BOB, "j", "e")
+    assert "invalid result_proposed: malformed message: sealed" in arrival.message.reason
 
 
 def test_refused_messages_to_others_and_refused_acks_are_not_answered(bench):
