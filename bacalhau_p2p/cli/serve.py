@@ -79,6 +79,12 @@ LOG_LEVEL = click.option(
     help="Run jobs that need network access. [default: no]",
 )
 @click.option(
+    "--max-execution-time",
+    metavar="SECONDS",
+    type=float,
+    help="Run only jobs whose execution time-out is not longer. [default: any]",
+)
+@click.option(
     "--job-selection-data-locality",
     "data_locality",
     type=click.Choice(["anywhere", "local"], case_sensitive=False),

@@ -48,6 +48,8 @@ from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
+PRUNE_INTERVAL = 3600.0
+"""Seconds between two deletions of what a store keeps only for a while."""
 MAX_REFUSED = 1000
 """Records that are remembered because they could not be stored."""
 
@@ -148,6 +150,7 @@ class Driver(ABC):
     async def _drive(self, nursery: trio.Nursery) -> None:
         """Until cancelled; then what was handled is committed. Raises StoreFailed."""
         nursery.start_soon(self._ring)
+        nursery.start_soon(self._prune)
         try:
             while True:
                 self._set_alarm()
@@ -164,6 +167,15 @@ class Driver(ABC):
         deadlines = (self._machine.next_deadline(), self._planner.due)
         due = min((deadline for deadline in deadlines if deadline is not None), default=inf)
         self._alarm.no_later_than(due - self._clock())
+
+    async def _prune(self) -> None:
+        """Delete now and then what is kept only for a while."""
+        while True:
+            await trio.sleep(PRUNE_INTERVAL)
+            try:
+                self._store.prune(self._clock())
+            except Exception as error:  # noqa: BLE001 - it is not needed to go on
+                log.warning("not_pruned", reason=f"{type(error).__name__}: {error}")
 
     async def _ring(self) -> None:
         while True:

@@ -51,13 +51,18 @@ def write_messages(
     write_rows(db, "DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in delivered])
 
 
+def prune_messages(db: sqlite3.Connection, now: UnixSeconds) -> None:
+    """Delete what has expired."""
+    with transaction(db, power_safe=False):
+        db.execute("DELETE FROM outbox WHERE give_up_at <= ?", (now,))
+        db.execute("DELETE FROM inbox WHERE since <= ?", (now - REMEMBERED,))
+
+
 def load_messages(
     db: sqlite3.Connection, now: UnixSeconds
 ) -> tuple[list[OutboxMessage], list[ProcessedMessage]]:
     """The outbox and the inbox. What has expired is deleted first."""
-    with transaction(db):
-        db.execute("DELETE FROM outbox WHERE give_up_at <= ?", (now,))
-        db.execute("DELETE FROM inbox WHERE since <= ?", (now - REMEMBERED,))
+    prune_messages(db, now)
     outbox: list[OutboxMessage] = []
     with closing(db.execute("SELECT recipient, give_up_at, frame FROM outbox ORDER BY give_up_at")) as rows:
         for recipient, give_up_at, frame in rows:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.components.commit_plan import Commit
-from bacalhau_p2p.components.outbox import load_messages, write_messages
+from bacalhau_p2p.components.outbox import load_messages, prune_messages, write_messages
 from bacalhau_p2p.model.base import Model, UnixSeconds
 from bacalhau_p2p.runtime.database import Migration, open_database, rehearsal, transaction
 from bacalhau_p2p.runtime.logs import get_logger
@@ -95,6 +95,10 @@ class ComponentStore(ABC):
     def _write_all(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
         self._write(commit)
         write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
+
+    def prune(self, now: UnixSeconds) -> None:
+        """Delete messages that have expired, and what the component keeps only for a while."""
+        prune_messages(self.db, now)
 
     @abstractmethod
     def _write(self, commit: Commit) -> None:

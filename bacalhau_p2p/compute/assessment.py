@@ -37,6 +37,8 @@ class JobSelectionPolicy:
     """Accept jobs that need network access."""
     reject_stateless: bool = False
     """Reject jobs without inputs, which could run anywhere."""
+    max_execution_time: float = 0.0
+    """The longest execution time-out of jobs that this node runs, in seconds. 0: any."""
     probed: bool = False
     """The operator's own programs decide about each job."""
 
@@ -86,6 +88,9 @@ class Assessor:
         """Why the operator of this node does not accept such a job."""
         if spec.task.network.type.lower() != "none" and not self.policy.accept_networked:
             return "accepts no jobs that need network access"
+        longest = self.policy.max_execution_time
+        if longest and spec.execution_timeout > longest:
+            return f"accepts no jobs with an execution time-out of more than {longest:g} s"
         if self.policy.reject_stateless and not spec.task.input_sources:
             return "accepts no jobs without inputs"
         return None

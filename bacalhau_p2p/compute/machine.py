@@ -30,6 +30,8 @@ S = ComputeState
 
 _HOLDS_ROOM = frozenset({S.PREPARING, S.RUNNING})
 """Stored states in which an execution holds room."""
+MAX_UNKNOWN_ANSWERS = 10
+"""Unknown executions of one message that are answered. A requester asks about one at a time."""
 UNKNOWN = "unknown on the node"
 """Why an execution fails that its node does not know, or no longer."""
 
@@ -110,8 +112,13 @@ class ComputeMachine:
             case say.JobClosed():
                 self._announcements.closed(author, message.job_id)
             case say.Reconcile():
+                answers = MAX_UNKNOWN_ANSWERS
                 for view in message.executions:
-                    self._reconcile(author, view, now)
+                    if self._knows(author, view.execution_id):
+                        self._reconcile(author, view, now)
+                    elif answers:
+                        answers -= 1
+                        self._send_unknown(author, view.job_id, view.execution_id, now)
             case (
                 say.BidAccepted()
                 | say.BidRejected()
@@ -135,15 +142,14 @@ class ComputeMachine:
         self._ledger.ignore(message, f"in {execution.state}" if execution else "for an unknown execution")
         wants_more = isinstance(message, say.BidAccepted | say.ResultAccepted)
         if wants_more and (execution is None or execution.state.terminal):
-            reason = UNKNOWN if execution is None else _ended(execution)
-            self._send_failed(author, message.job_id, message.execution_id, reason, now)
+            if execution is None:
+                self._send_unknown(author, message.job_id, message.execution_id, now)
+            else:
+                self._send_failed(author, message.job_id, execution.id, _ended(execution), now)
 
     def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
         """Move an execution on to the state that its requester sees, or repeat what the requester missed."""
-        execution = self._ledger.executions.get(view.execution_id)
-        if execution is None or execution.requester_id != author:
-            self._send_failed(author, view.job_id, view.execution_id, UNKNOWN, now)
-            return
+        execution = self._ledger.executions[view.execution_id]
         match (view.state, execution.state):
             case (UnknownState(), _):
                 self._ledger.ignore(view, "with a state of a later version")
@@ -160,10 +166,20 @@ class ComputeMachine:
             case (_, state) if state.terminal:
                 self._send_failed(author, view.job_id, execution.id, _ended(execution), now)
 
+    def _knows(self, author: PeerID, execution_id: ExecutionID) -> bool:
+        execution = self._ledger.executions.get(execution_id)
+        return execution is not None and execution.requester_id == author
+
+    def _send_unknown(self, to: PeerID, job_id: JobID, execution_id: ExecutionID, now: UnixSeconds) -> None:
+        """Tell a peer that it has no such execution here. Nothing is kept for it: anybody may ask."""
+        failed = say.ExecutionFailed(job_id=job_id, execution_id=execution_id, reason=UNKNOWN)
+        give_up_at = now + transitions.REPEAT_UNKNOWN_FOR
+        self._ledger.actions.append(ev.Send(to, failed, give_up_at, durable=False))
+
     def _send_failed(
         self, to: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
     ) -> None:
-        """Tell a requester that an execution has ended or is unknown."""
+        """Tell a requester that an execution has ended."""
         failed = say.ExecutionFailed(
             job_id=job_id, execution_id=execution_id, reason=reason[: say.MAX_REASON]
         )

@@ -97,7 +97,7 @@ class ComputeService(Driver):
         """Hand what the store holds to the machine. Call it before the first message arrives: a question
         about an execution must find it."""
         now = self._clock()
-        self._store.forget_ended(now)
+        self._store.prune(now)
         self._resume_messages()
         for execution in [*self._store.ended_since(now - REMEMBER_ENDED_FOR), *self._store.active()]:
             self._enqueue(ev.Resumed(execution))

@@ -51,8 +51,9 @@ class ComputeStore(ComponentStore):
     def ended_since(self, since: UnixSeconds) -> list[ComputeExecution]:
         return self._read(f"WHERE state IN ({_MARKS}) AND modified >= ? ORDER BY modified", *_ENDED, since)
 
-    def forget_ended(self, now: UnixSeconds) -> None:
-        """Delete executions that ended more than `FORGET_ENDED` seconds ago."""
+    def prune(self, now: UnixSeconds) -> None:
+        """Delete also executions that ended more than `FORGET_ENDED` seconds ago."""
+        super().prune(now)
         with transaction(self.db, power_safe=False):
             self.db.execute(
                 f"DELETE FROM execution WHERE state IN ({_MARKS}) AND modified < ?",  # noqa: S608

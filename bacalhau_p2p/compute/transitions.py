@@ -35,6 +35,8 @@ REMEMBER_ENDED_FOR = 120.0
 """Seconds for which an ended execution stays in memory, to answer late messages with its reason."""
 REPEAT_FAILURE_FOR = 3600.0
 """Seconds for which a failure is repeated to a requester that does not acknowledge it."""
+REPEAT_UNKNOWN_FOR = 30.0
+"""Seconds for which it is repeated that an execution is unknown. A requester asks again."""
 HEARTBEAT_INTERVAL = 5.0
 """Seconds between two heartbeats."""
 

@@ -15,7 +15,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import trio
 
-from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.identity.key_file import load_or_create_identity
@@ -23,6 +22,7 @@ from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.node import registry
 from bacalhau_p2p.node.compute_assembly import open_compute
 from bacalhau_p2p.node.content_assembly import open_content
+from bacalhau_p2p.node.data_dir import make_private
 from bacalhau_p2p.node.networking import build_networking
 from bacalhau_p2p.node.node import Node
 from bacalhau_p2p.node.registry import AdapterContext
@@ -52,10 +52,7 @@ async def open_node(
     Raises SettingsError, TransportError.
     """
     settings = settings or Settings()
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(f"data directory {settings.data_dir}: {error.strerror}") from error
+    make_private(settings.data_dir)
     identity = identity or load_or_create_identity(settings.data_dir / "identity")
     rng = rng or random.SystemRandom()
     async with AsyncExitStack() as stack:

@@ -156,6 +156,7 @@ def _execution_ids(rng: random.Random) -> Iterator[ExecutionID]:
 def _selection_policy(settings: Settings) -> JobSelectionPolicy:
     return JobSelectionPolicy(
         accept_networked=settings.accept_networked,
+        max_execution_time=settings.max_execution_time,
         reject_stateless=settings.reject_stateless,
         probed=bool(settings.probe_exec or settings.probe_http),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import inf
 
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.identity.sealing import unseal
@@ -43,7 +44,8 @@ def open_requester(
             lost_after_surviving=settings.lost_after_surviving,
         )
     )
-    store = RequesterStore(settings.data_dir / "requester.db", power_safe=settings.power_safe)
+    path = settings.data_dir / "requester.db"
+    store = RequesterStore(path, power_safe=settings.power_safe, keep_jobs=settings.keep_jobs or inf)
     try:
         yield RequesterService(
             machine,

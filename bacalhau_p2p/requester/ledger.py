@@ -15,8 +15,9 @@ from bacalhau_p2p.requester.record import JobEntry, Slot
 
 REPEAT_FOR = 3600.0
 """Seconds for which a verdict or a cancellation is repeated to a node that does not acknowledge it."""
-REPEAT_STRAY_CANCEL_FOR = 60.0
-"""The same for the cancellation of an execution that has ended at the requester or is unknown there."""
+REPEAT_STRAY_CANCEL_FOR = 30.0
+"""The same for the cancellation of an execution that has ended at the requester or is unknown there. It is
+not stored: anybody may ask about executions, and a node that has one asks again."""
 
 
 class Ledger(components.Ledger[ev.Action]):
@@ -79,4 +80,4 @@ class Ledger(components.Ledger[ev.Action]):
     ) -> None:
         """Cancel an execution on a node that has ended at the requester or is unknown there."""
         cancel = say.CancelExecution(job_id=job_id, execution_id=execution_id, reason=reason)
-        self.actions.append(ev.Send(node, cancel, now + REPEAT_STRAY_CANCEL_FOR))
+        self.actions.append(ev.Send(node, cancel, now + REPEAT_STRAY_CANCEL_FOR, durable=False))

@@ -172,7 +172,8 @@ class Rounds:
         refusal = "the job has ended" if entry is None or ended else _refusal(entry, author)
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
-            self._ledger.actions.append(ev.Send(author, rejected, now + bid.reserved_for))
+            give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
+            self._ledger.actions.append(ev.Send(author, rejected, give_up_at, durable=False))
             return
         executions.begin(self._ledger, entry, author, bid, now)
         entry.declined.pop(author, None)

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
 from bacalhau_p2p.components.store import ComponentStore, Row
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
-from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
-from bacalhau_p2p.runtime.database import Migration, write_rows
+from bacalhau_p2p.runtime.database import Migration, transaction, write_rows
 from bacalhau_p2p.runtime.text import printable
 
 
@@ -67,6 +68,10 @@ CREATE TABLE execution (
 ]
 
 
+PRUNED_AT_ONCE = 5000
+"""Jobs that are looked at in one pruning; the next one goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobPage:
     jobs: Sequence[Job]
@@ -85,8 +90,10 @@ class SubmissionToken:
 class RequesterStore(ComponentStore):
     """Holds Job and Execution records, and the idempotency tokens of jobs."""
 
-    def __init__(self, path: Path, *, power_safe: bool = True) -> None:
+    def __init__(self, path: Path, *, power_safe: bool = True, keep_jobs: float = inf) -> None:
+        """`keep_jobs`: seconds after which a job that has ended is deleted."""
         super().__init__(path, _MIGRATIONS, power_safe=power_safe)
+        self._keep_jobs = keep_jobs
 
     def _write(self, commit: Commit) -> None:
         jobs = [record for record in commit.records if isinstance(record, Job)]
@@ -179,6 +186,17 @@ class RequesterStore(ComponentStore):
         with closing(self.db.execute(query)) as rows:
             found = list(rows)
         return self._jobs(found)
+
+    def prune(self, now: UnixSeconds) -> None:
+        """Delete also jobs that ended long ago, with their executions."""
+        super().prune(now)
+        query = f"SELECT id, record FROM job WHERE created < ? AND NOT ({_UNFINISHED}) LIMIT ?"  # noqa: S608
+        with closing(self.db.execute(query, (now - self._keep_jobs, PRUNED_AT_ONCE))) as rows:
+            jobs = self._jobs(list(rows))
+        old = [(job.id,) for job in jobs if job.modified < now - self._keep_jobs]
+        with transaction(self.db, power_safe=False):
+            write_rows(self.db, "DELETE FROM execution WHERE job_id = ?", old)
+            write_rows(self.db, "DELETE FROM job WHERE id = ?", old)
 
     def _jobs(self, rows: Sequence[tuple[str, bytes]]) -> list[Job]:
         jobs = (self._job(job_id, record) for job_id, record in rows)

@@ -23,6 +23,8 @@ S = ExecutionState
 
 RECONCILE_INTERVAL = 60.0
 """Seconds without a change of an execution after which it is reconciled with its node."""
+MAX_STRAY_CANCELS = 10
+"""Unknown executions of one heartbeat that are cancelled; the next heartbeat names the others again."""
 LOST_CONTACT = "lost contact with node"
 """The message of an execution that is lost begins with this."""
 
@@ -84,10 +86,14 @@ class Supervision:
     def heartbeat(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
         """Take in a heartbeat: the node is alive, and so are these executions on it."""
         self._liveness.disconnected_at.pop(author, None)
+        answers = MAX_STRAY_CANCELS
         for line in message.executions:
             known = self._ledger.of_execution(line.execution_id)
             if known is None:
                 self._ledger.ignore(message, "for an unknown execution")
+                answers -= 1
+                if answers < 0:
+                    continue
                 self._ledger.send_stray_cancel(
                     author, JobID("unknown"), line.execution_id, "unknown at the requester", now
                 )

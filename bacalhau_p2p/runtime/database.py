@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bacalhau_p2p.errors import SettingsError, StoreFailed
@@ -25,8 +26,9 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
     Raises SettingsError if the file is no database of this program or of a later version, StoreFailed.
     """
     try:
+        _make_private(path)
         db = connect(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise SettingsError(f"{path} cannot be opened: {error}") from error
     try:
         db.execute("PRAGMA journal_mode=WAL")
@@ -50,6 +52,14 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
         db.close()
         raise
     return db
+
+
+def _make_private(path: Path) -> None:
+    """Only the owner may read the file, and its log and index, to which SQLite gives the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for each in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        with suppress(FileNotFoundError):
+            each.chmod(0o600)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import ResultAccepted
 from bacalhau_p2p.bprotocol.messenger import Messenger
-from bacalhau_p2p.components.driver import Driver
+from bacalhau_p2p.components.driver import PRUNE_INTERVAL, Driver
 from bacalhau_p2p.components.protocol import COMMIT_DELAY, MessageReceived, NotStored, Store, TimePassed
 from bacalhau_p2p.components.transitions import InvalidTransition
 from bacalhau_p2p.errors import EventDropped, StoreFailed
@@ -237,3 +237,16 @@ async def test_whoever_waits_for_a_job_that_cannot_be_stored_learns_why():
     async with driver(machine, store) as driven, driving(driven):
         with pytest.raises(EventDropped, match="too large to convert"):
             await driven._enqueue_and_confirm(Submitted())
+
+
+async def test_the_store_is_pruned_every_hour_and_a_fault_in_that_ends_nothing(autojump_clock):
+    store, pruned = Commits(), []
+
+    def prune(now):
+        pruned.append(now)
+        raise OSError("disk on fire")
+
+    store.prune = prune
+    async with driver(Scripted({}), store) as driven, driving(driven):
+        await trio.sleep(2.5 * PRUNE_INTERVAL)
+    assert len(pruned) == 2

@@ -122,3 +122,11 @@ def test_a_shortage_is_noted_for_jobs_that_this_node_would_run():
 def test_a_run_outlives_its_node_if_its_engine_does():
     container = small_job(task={"Engine": {"Type": "container"}})
     assert assess(container) == Assessment(outlives_node=True)
+
+
+def test_jobs_that_may_run_longer_than_the_operator_allows_are_declined_with_that_reason():
+    year, minute = (small_job(task={"Timeouts": {"ExecutionTimeout": n}}) for n in (31536000, 60))
+    reason = "accepts no jobs with an execution time-out of more than 60 s"
+    assert assess(year, max_execution_time=60).ineligibility == reason
+    assert assess(minute, max_execution_time=60).ineligibility is None
+    assert assess(year).ineligibility is None

@@ -9,6 +9,7 @@ import pytest
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.machine import MAX_UNKNOWN_ANSWERS
 from bacalhau_p2p.compute.transitions import (
     HEARTBEAT_INTERVAL,
     KEEP_PROPOSED_FOR,
@@ -20,7 +21,7 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.resources import Resources
-from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from tests.support.machines.compute_bench import FIRST, JOB, ComputeBench, message_about, small_job
 from tests.support.machines.machine_bench import messages_in
 from tests.support.results import result_cid
@@ -318,3 +319,16 @@ def test_an_execution_whose_record_cannot_be_stored_fails_with_a_reason(bench, s
     assert (failed.kind, failed.reason) == ("execution_failed", "the node failed: it cannot be stored: x")
     assert (bench.state(), bench.machine.capacity.holders) == (S.FAILED, frozenset())
     assert bench.handle(ev.NotStored(bench.machine.executions[FIRST], "again")) == []
+
+
+# --- what strangers ask -----------------------------------------------------------------------
+
+
+def test_unknown_executions_are_answered_a_few_at_a_time_and_nothing_is_kept(bench):
+    views = tuple(
+        say.ExecutionView(job_id=JOB, execution_id=f"x-{n}", state=ExecutionState.BID_ACCEPTED)
+        for n in range(1000)
+    )
+    actions = bench.receive(say.Reconcile(executions=views), MALLORY)
+    assert len(actions) == MAX_UNKNOWN_ANSWERS
+    assert {action.durable for action in actions} == {False}

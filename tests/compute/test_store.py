@@ -102,7 +102,7 @@ def test_ended_executions_are_forgotten_after_a_day_and_active_ones_never(store)
     )
     store.commit(Commit(records=records), delivered=())
     assert ids(store.ended_since(2.0)) == ["recent"]
-    store.forget_ended(1.5 + FORGET_ENDED)
+    store.prune(1.5 + FORGET_ENDED)
     assert ids(store.ended_since(0.0)) == ["recent"]
     assert ids(store.active()) == ["running"]
 

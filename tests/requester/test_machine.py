@@ -8,6 +8,7 @@ from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
+from bacalhau_p2p.requester.supervision import MAX_STRAY_CANCELS
 from tests.support.machines.requester_bench import (
     JOB,
     A,
@@ -271,3 +272,21 @@ def test_a_job_whose_record_cannot_be_stored_fails_with_a_reason(bench):
     bench.handle(ev.NotStored(bench.job, "x"))
     assert (bench.job.state, bench.job.message) == (JobState.FAILED, "this node failed: x")
     assert bench.handle(ev.NotStored(bench.job, "x")) == []
+
+
+# --- what strangers say -----------------------------------------------------------------------
+
+
+def test_a_heartbeat_about_unknown_executions_is_answered_a_few_times_and_nothing_is_kept(bench):
+    lines = tuple(
+        say.ExecutionProgress(execution_id=f"x-{n}", state=ComputeState.RUNNING) for n in range(1000)
+    )
+    actions = bench.receive(A, say.Heartbeat(executions=lines))
+    assert len(actions) == MAX_STRAY_CANCELS
+    assert {action.durable for action in actions} == {False}
+
+
+def test_the_rejection_of_a_bid_on_an_unknown_job_is_not_kept(bench):
+    bid = say.Bid(job_id=JobID("unknown"), execution_id="e-x", reserved_for=1e300)
+    (rejected,) = bench.receive(A, bid)
+    assert (rejected.durable, rejected.give_up_at <= bench.now + 60) == (False, True)

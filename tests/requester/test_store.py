@@ -115,3 +115,17 @@ def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(
     assert store.executions(JOB) == []
     assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"job_id": "j-1", "id": "a"}',)]
     store.close()
+
+
+def test_jobs_are_deleted_some_time_after_they_have_ended_and_others_never(path):
+    store = RequesterStore(path, keep_jobs=100)
+    ended = {"state": JobState.COMPLETED, "created": 1.0}
+    old = job(1).replace(id=JobID("old"), modified=50.0, **ended)
+    recent = job(1).replace(id=JobID("recent"), modified=90.0, **ended)
+    running = job(1).replace(id=JobID("running"))
+    of_old = execution("a", S.COMPLETED).replace(job_id=old.id)
+    store.commit(Commit(records=(old, recent, running, of_old)), delivered=())
+    store.prune(now=160.0)
+    assert {each.id for each in store.jobs(limit=9).jobs} == {"recent", "running"}
+    assert store.executions(old.id) == []
+    store.close()

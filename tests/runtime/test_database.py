@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 
@@ -101,3 +102,21 @@ def test_a_file_that_is_no_database_is_refused(path):
     path.write_bytes(b"not a database, but long enough to look like one" * 10)
     with pytest.raises(SettingsError, match="not a database of this program"):
         open_database(path, [])
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_only_the_owner_may_read_a_database_and_its_log(tmp_path, existed):
+    path = tmp_path / "x.db"
+    if existed:
+        path.write_bytes(b"")
+        path.chmod(0o644)
+    before = os.umask(0)
+    try:
+        db = open_database(path, ["CREATE TABLE t (x)"])
+        with transaction(db):
+            db.execute("INSERT INTO t VALUES (1)")
+        modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"x.db": 0o600, "x.db-wal": 0o600, "x.db-shm": 0o600}
+    db.close()
