@@ -34,10 +34,10 @@ MAX_CONNECTIONS_PER_ADDRESS = 64
 """Connections from one IPv4 address or IPv6 /64 network. Programs on this machine may have all."""
 LOCAL_SHARE = 4
 """One in so many connections is kept for programs on this machine."""
-SEND_TIMEOUT = 30.0
-"""Seconds for a client to take the next SEND_PIECE of a response."""
-SEND_PIECE = 64 * 1024
-"""Bytes."""
+TRANSFER_GRACE = 30.0
+"""Seconds that a client may take for a body or for one part of a response, beyond those by its size."""
+MIN_RATE = 8192
+"""Bytes per second at which bodies must arrive and responses must be taken."""
 IDLE_TIMEOUT = 5.0
 """Seconds for a request line and headers to arrive, and for a connection to be kept after a response."""
 MAX_STREAMS = 16
@@ -170,7 +170,7 @@ def _origin(host: str) -> str | None:
 
 
 class _TimedStream:
-    """A TCP stream whose peer must take what is sent within SEND_TIMEOUT, piece by piece."""
+    """A TCP stream whose peer must take what is sent in time. hypercorn shields its sending."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket = stream.socket
@@ -181,12 +181,11 @@ class _TimedStream:
 
     async def send_all(self, data: bytes) -> None:
         """Raises trio.BrokenResourceError, also when the peer does not read."""
-        for start in range(0, len(data), SEND_PIECE):
-            with trio.move_on_after(SEND_TIMEOUT) as sending:
-                await self._stream.send_all(memoryview(data)[start : start + SEND_PIECE])
-            if sending.cancelled_caught:
-                self.socket.close()
-                raise trio.BrokenResourceError("the client does not read the response")
+        with trio.move_on_after(TRANSFER_GRACE + len(data) / MIN_RATE) as sending:
+            await self._stream.send_all(data)
+        if sending.cancelled_caught:
+            self.socket.close()
+            raise trio.BrokenResourceError("the client does not read the response")
 
 
 class ConnectionServer:

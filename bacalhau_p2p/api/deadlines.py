@@ -5,13 +5,8 @@ from __future__ import annotations
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bacalhau_p2p.api.connections import Connection, ConnectionTable
+from bacalhau_p2p.api.connections import MIN_RATE, TRANSFER_GRACE, Connection, ConnectionTable
 from bacalhau_p2p.errors import ApiError
-
-TRANSFER_GRACE = 30.0
-"""Seconds that the client may take for a body or for one part of a response, beyond those by its size."""
-MIN_RATE = 8192
-"""Bytes per second at which bodies must arrive and responses must be taken."""
 
 
 class Deadlines:

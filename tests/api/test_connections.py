@@ -236,7 +236,8 @@ async def test_connections_of_one_address_are_limited_and_those_of_this_machine_
 
 
 async def test_a_client_that_does_not_read_loses_its_connection(monkeypatch):
-    monkeypatch.setattr(connections, "SEND_TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "TRANSFER_GRACE", 0.05)
+    monkeypatch.setattr(connections, "MIN_RATE", 1e9)
     app = Endless()
     async with serving(app) as served:
         stream = await served.connect(REQUEST)

@@ -9,8 +9,8 @@ import pytest
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bacalhau_p2p.api.connections import ConnectionTable
-from bacalhau_p2p.api.deadlines import MIN_RATE, TRANSFER_GRACE, Deadlines
+from bacalhau_p2p.api.connections import MIN_RATE, TRANSFER_GRACE, ConnectionTable
+from bacalhau_p2p.api.deadlines import Deadlines
 from bacalhau_p2p.errors import ApiError
 
 CLIENT = ("127.0.0.1", 1)
