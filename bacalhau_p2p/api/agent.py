@@ -40,6 +40,7 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
             "ConnectedPeers": sorted(node.transport.peers),
             "Counters": {**node.transport.counters, **node.messenger.counters, **counters},
             "WorstSenders": node.messenger.worst_senders(),
+            "Walls": node.walls,
             "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
         }
 

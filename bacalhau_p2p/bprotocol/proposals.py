@@ -24,7 +24,10 @@ _ROOT = "Root"
 
 def encode_proposal(proposal: Proposal, root: bytes) -> bytes:
     """The plaintext to seal. `root` is the block with the CID `result_cid`."""
-    return dumps({**proposal.to_wire(), _ROOT: root})
+    wire = proposal.to_wire()
+    if not proposal.walls:
+        del wire["Walls"]  # optional
+    return dumps({**wire, _ROOT: root})
 
 
 def decode_proposal(plaintext: bytes) -> Proposal:

@@ -149,6 +149,7 @@ class Steps:
             result_cid=str(added.cid),
             entries={name: str(cid) for name, cid in added.entries.items()},
             output=output,
+            walls=tuple(getattr(self.adapters.executor(execution.spec.task.engine.type), "walls", ())),
             started=started,
             ended=self._clock(),
         )

@@ -59,6 +59,9 @@ class Executor(Protocol):
 
     An executor whose runs end with the node derives from this class: it inherits `outlives_node`,
     `reattach` and `sweep`, which have nothing to do then.
+
+    An executor that isolates its runs itself may have a property `walls`: the names of what keeps them from
+    the rest of this machine, which the node shows.
     """
 
     @property

@@ -65,6 +65,7 @@ def execution_to_json(execution: Execution) -> JSON:
         "CreateTime": _to_nanoseconds(execution.created),
         "ModifyTime": _to_nanoseconds(execution.modified),
         "RunOutput": _output_to_json(proposal.output) if proposal else None,
+        "Walls": list(proposal.walls) if proposal else [],
         "ResultCID": proposal.result_cid if proposal else "",
         "PublishedResult": result_to_json(published) if published else None,
         **(inputs if execution.input_bytes else {}),
@@ -85,6 +86,7 @@ def execution_from_json(value: object) -> Execution:
             node_id=node_id,
             result_cid=cid,
             output=_output_from_json(item.get("RunOutput")),
+            walls=tuple(str(wall) for wall in item.get("Walls") or ()),
         )
     published = item.get("PublishedResult")
     return Execution(

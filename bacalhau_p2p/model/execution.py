@@ -8,13 +8,15 @@ from typing import Annotated
 from pydantic import Field
 
 from bacalhau_p2p.model.base import ClosedModel, ExecutionID, JobID, Model, PeerID, UnixSeconds
-from bacalhau_p2p.model.fields import CIDText
+from bacalhau_p2p.model.fields import CIDText, Name
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.model.wire_types import BoundedExecutionID, BoundedJobID, BoundedPeerID
 
 INLINE_OUTPUT_LIMIT = 2048
 """Bytes of stdout, and of stderr, that messages carry."""
+MAX_WALLS = 16
+"""Names in the walls of a run."""
 
 
 class RunOutput(Model):
@@ -40,6 +42,8 @@ class Proposal(Model):
     result_cid: CIDText
     entries: Mapping[str, CIDText] = Field(default_factory=dict)
     output: RunOutput = RunOutput()
+    walls: Annotated[tuple[Name, ...], Field(max_length=MAX_WALLS)] = ()
+    """What kept the run from the rest of the node's machine, by the node's own account."""
     started: UnixSeconds = 0
     ended: UnixSeconds = 0
 

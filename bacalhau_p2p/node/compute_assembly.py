@@ -44,6 +44,13 @@ class Compute:
     service: ComputeService
     offers: OfferMonitor
 
+    @property
+    def walls(self) -> dict[str, list[str]]:
+        """By engine, what keeps its runs from the rest of this machine."""
+        executors = self.offers.adapters.executors
+        walls = {name: getattr(executor, "walls", ()) for name, executor in executors.items()}
+        return {name: list(known) for name, known in walls.items() if known}
+
     def info(self) -> ComputeInfo:
         """What the node announces about it now."""
         machine, offer = self.service.machine, self.offers.offer

@@ -51,6 +51,7 @@ class Node:
         self._networking = networking
         self._requester = requester
         self._compute = compute.service if compute is not None else None
+        self._walls: Callable[[], dict[str, list[str]]] = lambda: compute.walls if compute is not None else {}
         self._compute_info = compute.info if compute is not None else lambda: None
         self._offers = compute.offers if compute is not None else None
         if requester is not None:
@@ -124,6 +125,11 @@ class Node:
             gateway=self._networking.addresses.gateway_url,
             sent=self.clock(),
         )
+
+    @property
+    def walls(self) -> dict[str, list[str]]:
+        """By engine, what keeps its runs from the rest of this machine."""
+        return self._walls()
 
     @property
     def ignored_events(self) -> dict[str, Counter[str]]:

@@ -25,7 +25,7 @@ class OfferMonitor:
 
     def __init__(self, adapters: Adapters, changed: Callable[[], None]) -> None:
         """`changed` is called when the offer has changed."""
-        self._adapters = adapters
+        self.adapters = adapters
         self._changed = changed
         self.offer = Offer()
 
@@ -38,7 +38,7 @@ class OfferMonitor:
     async def check(self) -> None:
         """Check all adapters at the same time; takes as long as the slowest of them, or `ANSWER_TIMEOUT`."""
         reasons = await self._reasons()
-        adapters = self._adapters
+        adapters = self.adapters
         offer = Offer(
             engines={
                 name: executor.faults
@@ -74,9 +74,9 @@ class OfferMonitor:
                 reasons[name] = f"no answer within {ANSWER_TIMEOUT:g} s"
 
         async with trio.open_nursery() as nursery:
-            for name, executor in self._adapters.executors.items():
+            for name, executor in self.adapters.executors.items():
                 nursery.start_soon(ask, f"engine {name}", executor.unavailable)
-            for name, publisher in self._adapters.publishers.items():
+            for name, publisher in self.adapters.publishers.items():
                 nursery.start_soon(ask, f"publisher {name}", publisher.unavailable)
         return reasons
 

@@ -6,6 +6,7 @@ import httpx
 from httpx import ASGITransport
 
 from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.testing.network import open_network
 
 
@@ -39,3 +40,22 @@ async def test_a_node_shows_what_it_has_survived_and_ignored(tmp_path):
             assert list(shown["IgnoredEvents"]) == [component]
             assert shown["IgnoredEvents"][component]["Bid for a known execution"] == 2
             assert shown["Counters"]["malformed"] == 3
+
+
+async def test_a_node_shows_what_keeps_its_runs_from_the_machine(tmp_path):
+    class Walled(NoopExecutor):
+        walls = ("seccomp",)
+
+    async with open_network(tmp_path, compute_nodes=1, api_port=0, executors={0: [Walled()]}) as network:
+        job = await network.requester.submit({"Tasks": [{"Engine": {"Type": "noop"}}]})
+        await job.wait_result()
+        shown = {}
+        for node in (network.requester, network.compute[0]):
+            transport = ASGITransport(create_app(node))
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234") as http:
+                shown[node.peer_id] = (await http.get("/api/v1/agent/node")).json()["Walls"]
+                if node is network.requester:
+                    url = f"/api/v1/orchestrator/jobs/{job.id}?include=executions"
+                    (execution,) = (await http.get(url)).json()["Executions"]["Items"]
+        assert shown == {network.requester.peer_id: {}, network.compute[0].peer_id: {"noop": ["seccomp"]}}
+        assert execution["Walls"] == ["seccomp"]

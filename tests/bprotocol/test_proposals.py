@@ -27,7 +27,7 @@ def plaintext(folder: ResultsFolder, **changes: object) -> bytes:
 
 
 def test_a_proposal_decodes_to_what_was_encoded():
-    proposal = proposal_of(HONEST, "j", "e", "bob").replace(started=1.5)
+    proposal = proposal_of(HONEST, "j", "e", "bob").replace(started=1.5, walls=("seccomp",))
     assert decode_proposal(encode_proposal(proposal, HONEST.root)) == proposal
 
 

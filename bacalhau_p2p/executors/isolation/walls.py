@@ -24,6 +24,7 @@ PID = "pid"
 MOUNT = "mount"
 LANDLOCK = "landlock"
 SECCOMP = "seccomp"
+ALL_WALLS = frozenset({USER, CAPABILITIES, NETWORK, IPC, PID, MOUNT, LANDLOCK, SECCOMP})
 
 FIRST_USER = 1_879_048_192
 """The id of a job's user is this plus its process id, so no other job on this machine has it. systemd assigns

@@ -50,6 +50,11 @@ class WasmExecutor(Executor):
     def engine(self) -> str:
         return "wasm"
 
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """Known once the warm process has started. See `isolation.walls` for what the names mean."""
+        return self._processes.walls
+
     async def unavailable(self) -> str | None:
         """Starts the warm process if it does not run: only that shows that wasmtime works here."""
         try:

@@ -8,8 +8,8 @@ from typing import Any
 
 from bacalhau_p2p.errors import ExecutorError
 
-TICKS = 0.1
-"""Seconds by which the kernel's two ways to count CPU time differ at most."""
+TICK_PRECISION = 0.5
+"""Share of a limit of CPU time above which a process that was killed is held to have reached it."""
 
 
 def run_failed(report: Mapping[str, Any], doing: str, *, stopping: bool) -> ExecutorError:
@@ -31,7 +31,7 @@ def run_failed(report: Mapping[str, Any], doing: str, *, stopping: bool) -> Exec
 def used_up_cpu(report: Mapping[str, Any], limit: int) -> bool:
     """Whether the process was ended because it reached its limit of CPU seconds.
 
-    The kernel ends it with SIGKILL then, and counts in ticks: its own sum may be a little smaller.
+    The kernel ends it with SIGKILL then. It counts in ticks, which under load may be far from the exact sum.
     """
     used = report.get("cpu_seconds", 0)
-    return report.get("status") in (-signal.SIGKILL, -signal.SIGXCPU) and used > limit - TICKS > 0
+    return report.get("status") in (-signal.SIGKILL, -signal.SIGXCPU) and used > limit * TICK_PRECISION > 0

@@ -29,7 +29,11 @@ from typing import Any
 import trio
 
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.isolation.walls import ALL_WALLS
 from bacalhau_p2p.executors.wasm.reports import REPORT_SIZE, read_report
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 START_TIMEOUT = 4.5
 """Seconds for the warm process to get ready, and then to fork: it takes 0.1 and 0.002."""
@@ -76,6 +80,8 @@ class WarmProcess:
     def __init__(self, process: subprocess.Popen[bytes], control: trio.socket.SocketType) -> None:
         self._process = process
         self.control = control
+        self.walls: tuple[str, ...] = ()
+        """What it can put between its jobs and the machine."""
 
     @classmethod
     async def start(cls) -> WarmProcess:
@@ -114,6 +120,7 @@ class WarmProcess:
             except ConnectionError:
                 message = {}
             if message.get("ready"):
+                self.walls = tuple(message["walls"])
                 return ""
             return str(message.get("unavailable", "its process ended before it was ready"))
         return f"its process was not ready within {START_TIMEOUT:g} s"
@@ -137,6 +144,8 @@ class Processes:
         self._lock = trio.Lock()
         self._running: set[JobProcess] = set()
         self.closed = False
+        self.walls: tuple[str, ...] = ()
+        """Those of the warm process that was started last."""
 
     async def warm_up(self) -> None:
         """Start the warm process unless it runs. Raises ExecutorError."""
@@ -151,6 +160,10 @@ class Processes:
             self._warm = None
         if self._warm is None:
             self._warm = await WarmProcess.start()
+            if self._warm.walls != self.walls:
+                self.walls = self._warm.walls
+                missing = sorted(ALL_WALLS - set(self.walls))
+                log.info("wasm_walls", has=", ".join(self.walls), missing=", ".join(missing) or "none")
         return self._warm
 
     @asynccontextmanager

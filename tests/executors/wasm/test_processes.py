@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.isolation.walls import ALL_WALLS
 from bacalhau_p2p.executors.wasm import processes as wasm_processes
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from bacalhau_p2p.executors.wasm.processes import Processes
@@ -238,3 +239,14 @@ async def test_a_broken_warm_process_is_replaced() -> None:
         assert open_files() == before
     finally:
         await processes.aclose()
+
+
+async def test_the_walls_of_this_machine_are_known_and_logged_once_it_is_warm(
+    executor: WasmExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert executor.walls == ()
+    with caplog.at_level("INFO", logger=wasm_processes.__name__):
+        for _ in range(2):
+            assert await executor.unavailable() is None
+    assert {"capabilities", "seccomp"} <= set(executor.walls) <= ALL_WALLS
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["event='wasm_walls'"]

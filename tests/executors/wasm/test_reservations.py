@@ -14,6 +14,7 @@ from bacalhau_p2p.executors.wasm import executor as wasm_executor
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor, cpu_seconds, niceness
 from bacalhau_p2p.model.job import ResultPath
 from bacalhau_p2p.model.resources import Resources
+from bacalhau_p2p.runtime.removal import remove_tree
 from bacalhau_p2p.testing.executors import ExecutorKit, Pipe, running
 from tests.support.processes import children
 from tests.support.programs.wasm_programs import MB, PROBE, prepare_and_run, probe, wasm_request, wat
@@ -80,8 +81,11 @@ async def test_a_run_with_too_much_output_fails_for_good(
     module = wat(tmp_path, COMMON.replace("{}", program))
     resources = Resources(cpu=1, memory=64 * MB, disk=disk)
     asked = wasm_request(tmp_path, module, result_paths=OUT, resources=resources)
-    with trio.fail_after(60), pytest.raises(TooMuchOutput, match=reason):
-        await prepare_and_run(executor, asked)
+    try:
+        with trio.fail_after(60), pytest.raises(TooMuchOutput, match=reason):
+            await prepare_and_run(executor, asked)
+    finally:
+        remove_tree(asked.results)  # too deep for pytest
 
 
 async def test_a_file_without_a_reservation_has_a_greatest_size(
