@@ -6,12 +6,18 @@ from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.resources import Resources
 
+LEAST_CHARGE = Resources(cpu=0.01, memory=20_000_000)
+"""What every execution costs a node, whatever it asks for: a container has a process that looks after it."""
+_NOTHING = Resources()
+
 
 class Capacity(Undoable):
     """Reservations within a limit. Each belongs to one execution."""
 
-    def __init__(self, limit: Resources) -> None:
+    def __init__(self, limit: Resources, *, least: Resources = _NOTHING) -> None:
+        """An execution is charged `least`, even if it asks for less."""
         self.limit = limit
+        self._least = least
         self._held: dict[ExecutionID, Resources] = UndoableDict()
         self._reserved = Resources()
 
@@ -45,7 +51,7 @@ class Capacity(Undoable):
 
     def has_room(self, amount: Resources) -> bool:
         """Whether this amount could be reserved now."""
-        return (self._reserved + amount).fits_in(self.limit)
+        return (self._reserved + self._charge(amount)).fits_in(self.limit)
 
     def reserve(self, execution_id: ExecutionID, amount: Resources) -> bool:
         """Reserve `amount` for this execution. False: there is no room for it."""
@@ -53,7 +59,7 @@ class Capacity(Undoable):
             return True
         if not self.has_room(amount):
             return False
-        self._held[execution_id] = amount
+        self._held[execution_id] = self._charge(amount)
         self._reserved = self._sum()
         return True
 
@@ -61,6 +67,15 @@ class Capacity(Undoable):
         """Release what this execution holds, if anything."""
         if self._held.pop(execution_id, None) is not None:
             self._reserved = self._sum()
+
+    def _charge(self, amount: Resources) -> Resources:
+        """What is reserved for an amount. A node with less than the least amount can run one execution."""
+        return Resources(
+            cpu=max(amount.cpu, min(self._least.cpu, self.limit.cpu)),
+            memory=max(amount.memory, min(self._least.memory, self.limit.memory)),
+            disk=max(amount.disk, min(self._least.disk, self.limit.disk)),
+            gpu=amount.gpu,
+        )
 
     def _sum(self) -> Resources:
         # Summed anew each time: after thousands of additions and subtractions, floats do not return to zero.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bacalhau_p2p.components.adapter_calls import CLOSE_TIMEOUT, call_adapter
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy
-from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
 from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
@@ -151,7 +151,7 @@ def _service(
 
 
 def _machine(settings: Settings, rng: random.Random) -> ComputeMachine:
-    capacity = Capacity(job_capacity(settings.limits, settings.data_dir))
+    capacity = Capacity(job_capacity(settings.limits, settings.data_dir), least=LEAST_CHARGE)
     return ComputeMachine(Environment(execution_ids=_execution_ids(rng), rng=rng, capacity=capacity))
 
 

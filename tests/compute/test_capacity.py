@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bacalhau_p2p.compute.capacity import Capacity
+import pytest
+
+from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.resources import Resources
 
@@ -41,3 +43,22 @@ def test_the_load_is_that_of_the_most_reserved_resource():
     capacity.reserve(FIRST, Resources(cpu=1, memory=750))
     assert capacity.load == 0.75
     assert Capacity(Resources()).load == 0
+
+
+def test_an_execution_that_asks_for_almost_nothing_is_charged_the_least_amount():
+    capacity = Capacity(Resources(cpu=2, memory=200_000_000, disk=1000), least=LEAST_CHARGE)
+    tiny = Resources(cpu=0.001, memory=1, disk=7)
+    reserved = [capacity.reserve(ExecutionID(f"e-{number}"), tiny) for number in range(60)]
+    assert reserved.count(True) == 10
+    assert not capacity.has_room(Resources())
+    assert (capacity.reserved.memory, capacity.reserved.disk) == (200_000_000, 70)
+    assert capacity.reserved.cpu == pytest.approx(10 * 0.01)
+    capacity.release(ExecutionID("e-0"))
+    assert capacity.reserve(FIRST, Resources(cpu=1, memory=20_000_000))
+    assert capacity.available.cpu == pytest.approx(2 - 9 * 0.01 - 1)
+
+
+def test_a_node_with_less_than_the_least_amount_runs_one_execution():
+    capacity = Capacity(LIMIT, least=LEAST_CHARGE)
+    assert capacity.reserve(FIRST, Resources())
+    assert not capacity.reserve(SECOND, Resources())
