@@ -17,6 +17,7 @@ from platformdirs import user_data_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.model.fields import MAX_ENTRIES
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import ResourceSpec
 from bacalhau_p2p.model.validation import faults_of
@@ -51,6 +52,11 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Url = Annotated[str, AfterValidator(_check_url)]
 Size = Annotated[str, AfterValidator(_check_size)]
 """Bytes as text, such as 50GB."""
+
+
+MAX_LABELS = 4096
+"""Bytes of all labels of a node. They are half of what a node may announce about itself."""
+MAX_LABEL_NAME = 256
 
 
 class Limits(ResourceSpec):
@@ -172,6 +178,17 @@ class Settings(BaseModel):
         if isinstance(value, list | tuple):
             return dict(_label(item) for item in value)
         return value
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
+        if len(labels) > MAX_ENTRIES or any(len(name) > MAX_LABEL_NAME for name in labels):
+            raise ValueError(
+                f"at most {MAX_ENTRIES} labels, with names of at most {MAX_LABEL_NAME} characters"
+            )
+        if sum(len(name.encode()) + len(value.encode()) for name, value in labels.items()) > MAX_LABELS:
+            raise ValueError(f"at most {MAX_LABELS} bytes for all labels, because other nodes keep them")
+        return labels
 
     @property
     def api_on_loopback(self) -> bool:

@@ -135,3 +135,11 @@ def test_a_token_that_cannot_be_sent_is_rejected_without_showing_it():
 
 def test_settings_from_python_need_no_file():
     assert Settings(data_dir=Path("here")).data_dir == Path("here")
+
+
+@pytest.mark.parametrize(
+    "labels", [{"a": "x" * 4096}, {str(number): "" for number in range(257)}, {"x" * 257: ""}]
+)
+def test_labels_that_other_nodes_would_refuse_are_refused_at_start(labels):
+    """A node info has at most 8 KiB."""
+    assert "labels" in error(labels=labels)

@@ -14,7 +14,7 @@ from bacalhau_p2p.encoding.cbor import strict_loads
 from bacalhau_p2p.errors import ContentError, RemoteProtocolError
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.unixfs import Folder, decode
-from bacalhau_p2p.model.execution import Proposal
+from bacalhau_p2p.model.execution import INLINE_OUTPUT_LIMIT, Proposal
 
 MAX_ROOT = 96 * 1024
 """Bytes of the root block of a results folder: 259 entries with the longest names need 81 KiB."""
@@ -39,6 +39,10 @@ def decode_proposal(plaintext: bytes) -> Proposal:
     try:
         wire = strict_loads(plaintext, max_depth=MAX_DEPTH)
         proposal = Proposal.from_wire(wire)
+        if max(len(proposal.output.stdout), len(proposal.output.stderr)) > INLINE_OUTPUT_LIMIT:
+            raise RemoteProtocolError(
+                f"malformed proposal: more than {INLINE_OUTPUT_LIMIT} bytes of a stream"
+            )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise RemoteProtocolError(f"malformed proposal: {first['loc']}: {first['msg']}") from error

@@ -56,6 +56,8 @@ def test_a_malformed_proposal_is_the_peers_fault(malformed):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"Output": {"Stdout": bytes(2049)}}, "more than 2048 bytes"),
+        ({"Started": float("inf")}, "not finite"),
         ({"ResultCID": LIE.cid}, "does not match its hash"),
         ({"ResultCID": LIE.cid, "Root": LIE.root}, OTHER_ENTRIES),
         ({"Root": LIE.root}, "does not match its hash"),
