@@ -183,9 +183,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_labels(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
         if len(labels) > MAX_ENTRIES or any(len(name) > MAX_LABEL_NAME for name in labels):
-            raise ValueError(
-                f"at most {MAX_ENTRIES} labels, with names of at most {MAX_LABEL_NAME} characters"
-            )
+            raise ValueError(f"at most {MAX_ENTRIES} labels, names of at most {MAX_LABEL_NAME} characters")
         if sum(len(name.encode()) + len(value.encode()) for name, value in labels.items()) > MAX_LABELS:
             raise ValueError(f"at most {MAX_LABELS} bytes for all labels, because other nodes keep them")
         return labels
