@@ -54,7 +54,7 @@ def test_an_execution_that_asks_for_almost_nothing_is_charged_the_least_amount()
     assert (capacity.reserved.memory, capacity.reserved.disk) == (200_000_000, 70)
     assert capacity.reserved.cpu == pytest.approx(10 * 0.01)
     capacity.release(ExecutionID("e-0"))
-    assert capacity.reserve(FIRST, Resources(cpu=1, memory=20_000_000))
+    assert capacity.reserve(ExecutionID("another"), Resources(cpu=1, memory=20_000_000))
     assert capacity.available.cpu == pytest.approx(2 - 9 * 0.01 - 1)
 
 
