@@ -11,7 +11,6 @@ import gc
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import BacalhauError, NodeUnavailable
 from bacalhau_p2p.runtime import logs
+from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.runtime.text import printable
 from bacalhau_p2p.settings import Settings, load_settings
 
@@ -172,7 +172,7 @@ class DevStack:
                 os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
         self._children.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard_tree(self._folder)
 
     def _fork(self, name: str, **flags: Any) -> _Child:
         folder = self._folder / name
@@ -252,7 +252,7 @@ def _run_child(settings: Settings, parent: int, lifeline: int, report: int, log:
         if os.getppid() != parent:  # it was killed: the last child removes the folder
             shared = settings.data_dir.parent
             if not any(entry.is_dir() for entry in shared.iterdir()):
-                shutil.rmtree(shared, ignore_errors=True)
+                discard_tree(shared)
         os._exit(status)
 
 

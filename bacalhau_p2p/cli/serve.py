@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.runtime.descriptors import raise_limit
+from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.runtime.watchdog import watching
 from bacalhau_p2p.settings import Settings, load_settings
 
@@ -155,7 +155,7 @@ def run_node(
         raise _root_cause(group) from group
     finally:
         if ephemeral:
-            shutil.rmtree(settings.data_dir, ignore_errors=True)
+            discard_tree(settings.data_dir)
 
 
 async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import tempfile
 import threading
 import time
@@ -27,6 +26,7 @@ from bacalhau_p2p.outbound.s3.access import S3Access
 from bacalhau_p2p.outbound.s3.bucket import S3Bucket
 from bacalhau_p2p.outbound.s3.errors import S3Error
 from bacalhau_p2p.publishers.retention import PUBLISH_TIMEOUT, RETENTION, pin_result
+from bacalhau_p2p.runtime.removal import discard_tree
 
 _SUFFIXES = {"gzip": ".tar.gz", "car": ".car"}
 _MEDIA_TYPES = {"gzip": "application/gzip", "car": CAR_MEDIA_TYPE}
@@ -112,7 +112,7 @@ class S3Publisher:
             raise PublisherError(f"publishing result {cid} failed: {error}") from error
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+                await trio.to_thread.run_sync(discard_tree, place)
         params = {
             "CID": cid,
             "Providers": list(self._addresses()),
@@ -145,7 +145,7 @@ class S3Publisher:
         """A new folder. The first call removes what an earlier process left when it was killed."""
         with self._mutex:
             if not self._emptied:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                discard_tree(self._folder)
                 self._emptied = True
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Path(tempfile.mkdtemp(dir=self._folder))

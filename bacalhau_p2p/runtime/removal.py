@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,6 +33,12 @@ def remove_tree(
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=dir_fd)
+
+
+def discard_tree(name: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
+    """As `remove_tree`, as far as it exists and the system allows it."""
+    with suppress(OSError):
+        remove_tree(name, dir_fd=dir_fd)
 
 
 class _Removal:

@@ -13,10 +13,10 @@ import trio
 from bacalhau_p2p.errors import Fault, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.archive import MAX_CONTENT, ArchiveEntry, MalformedArchive, read_archive
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
-from bacalhau_p2p.storage.trees import remove_tree
 
 FOLDER_TYPE = "application/gzip"
 """The media type of a gzipped TAR, which is unpacked into a folder. Bacalhau uses it for folders."""
@@ -83,7 +83,7 @@ class InlineStorage(StorageProvider):
         return PreparedInput(path=await self._threads.run(_write, source, folder))
 
     async def cleanup(self, prepared: PreparedInput) -> None:
-        await trio.to_thread.run_sync(remove_tree, prepared.path)
+        await trio.to_thread.run_sync(discard_tree, prepared.path)
 
 
 class _Malformed(ValueError):

@@ -1,19 +1,10 @@
-"""Files and folders of files: link and remove them whole."""
+"""Links a file or a folder of files as a whole."""
 
 from __future__ import annotations
 
 import errno
 import shutil
-from contextlib import suppress
 from pathlib import Path
-
-from bacalhau_p2p.runtime import removal
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a file or folder, as far as it exists and the system allows it. Symlinks are not followed."""
-    with suppress(OSError):
-        removal.remove_tree(path)
 
 
 def link_tree(source: Path, target: Path) -> None:

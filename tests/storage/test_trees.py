@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bacalhau_p2p.storage.trees import link_tree, remove_tree
+from bacalhau_p2p.runtime.removal import discard_tree
+from bacalhau_p2p.storage.trees import link_tree
 from bacalhau_p2p.testing.storage import content_of
 
 
@@ -38,10 +39,10 @@ def test_files_are_copied_where_there_are_no_hard_links(tree, tmp_path, monkeypa
 
 def test_removing_follows_no_symlink_and_a_missing_tree_is_no_error(tree, tmp_path):
     (tmp_path / "link").symlink_to(tree)
-    remove_tree(tmp_path / "link")
+    discard_tree(tmp_path / "link")
     assert (tree / "sub" / "a").exists()
-    remove_tree(tree)
-    remove_tree(tree)
+    discard_tree(tree)
+    discard_tree(tree)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,6 +54,6 @@ def test_a_tree_may_be_as_deep_as_a_path_is_long(tmp_path):
         bottom.mkdir()
     link_tree(deep, tmp_path / "copy")
     assert (tmp_path / "copy" / bottom.relative_to(deep)).is_dir()
-    remove_tree(deep)
-    remove_tree(tmp_path / "copy")
+    discard_tree(deep)
+    discard_tree(tmp_path / "copy")
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.ipfs.files.dag_writer import CONTENT
-from bacalhau_p2p.runtime.removal import remove_tree
+from bacalhau_p2p.runtime.removal import discard_tree, remove_tree
 
 Existing = Literal["refuse", "merge", "overwrite"]
 """What to do when the target exists: raise; merge the entries into that folder, replacing files with the
@@ -54,7 +54,7 @@ class StagingFolder:
             name, self.folder = _create_folder(slots, self._parent)
             undo.callback(os.close, self.folder)
             # Called first, while the lock is held: the next holder may create a folder of this name.
-            undo.callback(_remove, name, self._parent)
+            undo.callback(discard_tree, name, dir_fd=self._parent)
             self._undo = undo.pop_all()
 
     def install(self) -> None:
@@ -110,12 +110,6 @@ def _remove_leftover(name: str, parent: int, target: str) -> None:
             if _file_type(folder, _REPLACED) is not None and _file_type(parent, target) is None:
                 os.rename(_REPLACED, target, src_dir_fd=folder, dst_dir_fd=parent)
             remove_tree(name, dir_fd=parent)
-
-
-def _remove(name: str, parent: int) -> None:
-    """Remove the folder, as far as the system allows it."""
-    with suppress(OSError):
-        remove_tree(name, dir_fd=parent)
 
 
 def _lock(folder: int) -> bool | None:

@@ -14,10 +14,10 @@ import trio
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput, InputCache
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput
-from bacalhau_p2p.storage.trees import remove_tree
 
 log = get_logger(__name__)
 
@@ -109,8 +109,8 @@ class Fetcher:
         finally:
             if not done:
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(remove_tree, target)
-                    await trio.to_thread.run_sync(remove_tree, part)
+                    await trio.to_thread.run_sync(discard_tree, target)
+                    await trio.to_thread.run_sync(discard_tree, part)
         return PreparedInput(path=target)
 
     async def _fetch_or_link(self, key: str, target: Path, part: Path, fetch: Fetch) -> None:
@@ -129,4 +129,4 @@ class Fetcher:
                 log.warning("input_not_cached", reason=error.strerror or str(error))
 
     async def cleanup(self, prepared: PreparedInput) -> None:
-        await trio.to_thread.run_sync(remove_tree, prepared.path)
+        await trio.to_thread.run_sync(discard_tree, prepared.path)

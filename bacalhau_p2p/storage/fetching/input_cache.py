@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bacalhau_p2p.storage.trees import link_tree, remove_tree
+from bacalhau_p2p.runtime.removal import discard_tree
+from bacalhau_p2p.storage.trees import link_tree
 
 _DATA, _NOTE = "data", "note.json"
 _BLOCK = 4096
@@ -77,7 +78,7 @@ class InputCache:
             try:
                 link_tree(self._entries / name / _DATA, target)
             except FileNotFoundError:
-                remove_tree(target)
+                discard_tree(target)
                 self._remove(name)
                 return False
             sizes[name] = sizes.pop(name)
@@ -104,7 +105,7 @@ class InputCache:
                 self._remove(name)
                 new.rename(self._entries / name)
             except OSError:
-                remove_tree(new)
+                discard_tree(new)
                 raise
             sizes = self._loaded()
             sizes[name] = size
@@ -121,7 +122,7 @@ class InputCache:
     def _loaded(self) -> dict[str, int]:
         if self._sizes is not None:
             return self._sizes
-        remove_tree(self._temporary)
+        discard_tree(self._temporary)
         self._temporary.mkdir(parents=True, mode=0o700)
         self._entries.mkdir(parents=True, exist_ok=True, mode=0o700)
         found: list[tuple[float, str, int]] = []
@@ -130,7 +131,7 @@ class InputCache:
                 size = int(json.loads((entry / _NOTE).read_text())["size"])
                 found.append((entry.stat().st_mtime, entry.name, size))
             except (OSError, ValueError, KeyError, TypeError):
-                remove_tree(entry)
+                discard_tree(entry)
         self._sizes = {name: size for _, name, size in sorted(found)}
         return self._sizes
 
@@ -143,7 +144,7 @@ class InputCache:
             (self._entries / name).rename(removed)
         except FileNotFoundError:
             return
-        remove_tree(removed)
+        discard_tree(removed)
 
 
 def _disk_usage(path: Path) -> int:

@@ -18,12 +18,12 @@ from bacalhau_p2p.model.params import GitSource
 from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.addresses import AddressGuard, AddressRefused
 from bacalhau_p2p.outbound.urls import InvalidWebURL, parse_web_url
+from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
 from bacalhau_p2p.storage.fetching.provider import FetchingProvider
 from bacalhau_p2p.storage.git.checkout import Checkout, failure
 from bacalhau_p2p.storage.git.command import GitError
-from bacalhau_p2p.storage.trees import remove_tree
 
 _MINIMUM_VERSION = (2, 37)
 """The first that has `http.curloptResolve`: an older one would look up the host itself."""
@@ -89,7 +89,7 @@ class GitStorage(FetchingProvider[GitSource]):
             raise failure(params, str(error), permanent=permanent) from None
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(remove_tree, checkout.repository)
+                await trio.to_thread.run_sync(discard_tree, checkout.repository)
 
     async def _resolve(self, params: GitSource) -> str:
         """The permitted addresses of the host, in curl's format. Raises StorageError."""

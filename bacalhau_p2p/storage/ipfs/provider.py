@@ -13,8 +13,8 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.quantities import format_bytes
+from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
-from bacalhau_p2p.storage.trees import remove_tree
 
 _NAME = "content"
 
@@ -87,7 +87,7 @@ class IpfsStorage(StorageProvider):
         return PreparedInput(path=path)
 
     async def cleanup(self, prepared: PreparedInput) -> None:
-        await trio.to_thread.run_sync(remove_tree, prepared.path)
+        await trio.to_thread.run_sync(discard_tree, prepared.path)
 
 
 def requested_cid(source: SpecConfig) -> CID:
