@@ -66,6 +66,12 @@ LOG_LEVEL = click.option(
 @repeatable("--label", "labels", metavar="K=V", help="Label that jobs can select.")
 @ENGINE
 @LOCAL_PATH
+@repeatable(
+    "--image-registry",
+    "image_registries",
+    metavar="HOST[:PORT]",
+    help="Registry whose images jobs may use. [default: docker.io, ghcr.io, quay.io]",
+)
 @click.option(
     "--gateway/--no-gateway",
     default=None,
