@@ -1,4 +1,4 @@
-"""Compiles the modules of jobs, each once and one at a time, in a process of its own.
+"""Compiles the modules of jobs, each once, and one large and one small at a time, in processes of their own.
 
 How long a compiler runs and how much memory it takes depends on the module, which is a stranger's. So its
 memory and its time are limited. A module over a limit fails permanently, and its failure is remembered:
@@ -13,6 +13,8 @@ import platform
 import signal
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,12 @@ MODULE_SIZE_LIMIT = 64 * 1024**2
 """Bytes of a module; programs of the compilers that we know have at most 30 MB."""
 COMPILE_MEMORY = 1024**3
 """Bytes of memory for the compiler; a module of 26 MB needs about 400 MB."""
+SMALL_MODULE = 128 * 1024
+"""Bytes up to which a module is compiled beside larger ones, so that it does not wait for them."""
+SMALL_MEMORY = 256 * 1024**2
+"""Bytes of memory for that; a module that needs more is compiled again, as a larger one."""
+SMALL_TIME = 2.0
+"""CPU seconds likewise; 0.2 are needed."""
 COMPILED_SIZE_LIMIT = 512 * 1024**2
 """Bytes of compiled code."""
 COMPILE_TIME = 10.0
@@ -58,7 +66,8 @@ class ModuleCompiler:
         self._processes = processes
         self._hashes: dict[tuple[int, ...], str] = {}
         self._failures: dict[str, ExecutorError] = {}
-        self._compiling = trio.Lock()  # one compiler at a time
+        self._compiling = trio.Lock()  # one compiler at a time,
+        self._compiling_small = trio.Lock()  # and one for small modules
         self._compiler = f"wasmtime-{version('wasmtime')}-{platform.machine()}"
 
     def open(self) -> None:
@@ -120,25 +129,42 @@ class ModuleCompiler:
             self._cache.open()
             if found := self._cache.get(key):
                 return found
+            size = module.path.stat().st_size
+            request = _Request(module, sha256, key, deterministic)
+            if size <= SMALL_MODULE:
+                async with self._compiling_small:
+                    limits = _Limits(SMALL_MEMORY, math.ceil(SMALL_TIME))
+                    with suppress(_OverLimit):
+                        return self._known(key) or await self._compile(request, limits)
             async with self._compiling:
-                if failure := self._failures.get(key):
-                    raise ExecutorError(str(failure), permanent=True)
-                # Another job with this module may have compiled it meanwhile.
-                return self._cache.get(key) or await self._compile(module, sha256, key, deterministic)
+                limits = _Limits(COMPILE_MEMORY, compile_seconds(size))
+                return self._known(key) or await self._compile(request, limits)
+        except _OverLimit as failure:
+            self._remember(key, failure)
+            raise
         except OSError as error:
             raise ExecutorError(f"compiling {module.name} failed: {error}") from error
 
-    async def _compile(
-        self, module: LocatedModule, sha256: str, key: str, deterministic: bool
-    ) -> CompiledModule:
-        cpu_seconds = compile_seconds(module.path.stat().st_size)
+    def _known(self, key: str) -> CompiledModule | None:
+        """What another job with this module has compiled meanwhile. Raises ExecutorError as it did."""
+        if failure := self._failures.get(key):
+            raise ExecutorError(str(failure), permanent=True)
+        return self._cache.get(key)
+
+    def _remember(self, key: str, failure: ExecutorError) -> None:
+        while len(self._failures) >= _KNOWN_FAILURES:
+            del self._failures[next(iter(self._failures))]
+        self._failures[key] = failure
+
+    async def _compile(self, request: _Request, limits: _Limits) -> CompiledModule:
+        module = request.module
         spec = {
             "op": "compile",
-            "deterministic": deterministic,
-            "module": {"name": module.name, "path": str(module.path), "sha256": sha256},
-            "memory": COMPILE_MEMORY,
+            "deterministic": request.deterministic,
+            "module": {"name": module.name, "path": str(module.path), "sha256": request.sha256},
+            "memory": limits.memory,
             "disk": COMPILED_SIZE_LIMIT,
-            "cpu_seconds": cpu_seconds,
+            "cpu_seconds": limits.cpu_seconds,
             "niceness": COMPILE_NICENESS,
         }
         report: Mapping[str, Any] | None = None
@@ -146,20 +172,40 @@ class ModuleCompiler:
             null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 async with self._processes.process(spec, file, null) as process:
-                    with trio.move_on_after(cpu_seconds * WALL_CLOCK_FACTOR):
+                    with trio.move_on_after(limits.cpu_seconds * WALL_CLOCK_FACTOR):
                         report = await process.report()
             finally:
                 os.close(null)
             if report is not None and "compiled" in report:
-                return self._cache.put(key, file, report["compiled"])
-        failure = _over_limit(module.name, report, cpu_seconds) or run_failed(
-            report or {}, f"compiling {module.name}", stopping=self._processes.closed
-        )
+                return self._cache.put(request.key, file, report["compiled"])
+        if report is None:
+            raise ExecutorError(f"compiling {module.name} takes too long on this node")
+        if reason := _limit_reached(report, limits):
+            raise _OverLimit(f"compiling {module.name} takes more than {reason}", permanent=True)
+        failure = run_failed(report, f"compiling {module.name}", stopping=self._processes.closed)
         if failure.permanent:
-            while len(self._failures) >= _KNOWN_FAILURES:
-                del self._failures[next(iter(self._failures))]
-            self._failures[key] = failure
+            self._remember(request.key, failure)
         raise failure
+
+
+class _OverLimit(ExecutorError):
+    """A compiler reached a limit, as it would on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    module: LocatedModule
+    sha256: str
+    key: str
+    deterministic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """`memory` in bytes."""
+
+    memory: int
+    cpu_seconds: int
 
 
 def compile_seconds(size: int) -> int:
@@ -167,12 +213,10 @@ def compile_seconds(size: int) -> int:
     return math.ceil(COMPILE_TIME + COMPILE_TIME_PER_MB * size / 1_000_000)
 
 
-def _over_limit(name: str, report: Mapping[str, Any] | None, cpu_seconds: int) -> ExecutorError | None:
-    """The error for a compiler that reached a limit: it would on every node."""
-    if report is None or used_up_cpu(report, cpu_seconds):
-        return ExecutorError(f"compiling {name} takes more than {cpu_seconds} s", permanent=True)
+def _limit_reached(report: Mapping[str, Any], limits: _Limits) -> str:
+    """The limit that ended the compiler; empty when it was something else."""
+    if used_up_cpu(report, limits.cpu_seconds):
+        return f"{limits.cpu_seconds} s"
     if "failed" not in report and report.get("status") in _OUT_OF_MEMORY:
-        return ExecutorError(
-            f"compiling {name} takes more than {COMPILE_MEMORY // 1024**2} MiB of memory", permanent=True
-        )
-    return None
+        return f"{limits.memory // 1024**2} MiB of memory"
+    return ""

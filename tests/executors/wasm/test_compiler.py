@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.wasm import compiler
@@ -47,9 +48,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.parametrize("small", [compiler.SMALL_MODULE, 0], ids=["small", "large"])
 async def test_one_compiler_runs_at_a_time_and_compiles_equal_modules_once(
-    executor: WasmExecutor, tmp_path: Path, started: list[str]
+    small: int, executor: WasmExecutor, tmp_path: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(compiler, "SMALL_MODULE", small)
     modules = [wat(tmp_path, f'(module (func (export "f{n % 3}")))', f"{n}.wasm") for n in range(6)]
     async with trio.open_nursery() as nursery:
         for module in modules:
@@ -88,12 +91,46 @@ async def test_a_module_over_a_limit_fails_for_good_and_is_compiled_once(
     assert len(started) == (0 if limit is small_size else 1)
 
 
+async def test_a_small_module_does_not_wait_for_a_large_one(
+    executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = tmp_path / "large.wasm"
+    large.write_bytes(slow_module(20_000))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(executor.prepare, wasm_request(tmp_path, large))
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(10):
+            await executor.prepare(wasm_request(tmp_path, PROBE))
+        assert executor._compiler._compiling.locked()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SMALL_TIME", 0.1), ("SMALL_MEMORY", -170 * MB)], ids=["time", "memory"]
+)
+async def test_a_small_module_that_needs_much_is_compiled_as_a_large_one(
+    name: str,
+    value: float,
+    executor: WasmExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started: list[str],
+) -> None:
+    monkeypatch.setattr(compiler, name, value)
+    module = tmp_path / "small.wasm"
+    module.write_bytes(slow_module(4000))
+    assert module.stat().st_size <= compiler.SMALL_MODULE
+    await executor.prepare(wasm_request(tmp_path, module))
+    assert started == ["compile", "compile"]
+
+
 async def test_a_compiler_that_is_given_no_processor_is_killed(
     executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiler, "WALL_CLOCK_FACTOR", 0.001)
-    with pytest.raises(ExecutorError, match="takes more than"):
+    with pytest.raises(ExecutorError, match="takes too long on this node") as caught:
         await executor.prepare(wasm_request(tmp_path, PROBE))
+    assert not caught.value.permanent
 
 
 async def test_the_process_of_a_job_does_not_compile(
