@@ -7,6 +7,7 @@ may use, and calls `enter` before it touches anything of a stranger's.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ ALL_WALLS = frozenset({USER, CAPABILITIES, NETWORK, IPC, PID, MOUNT, LANDLOCK, S
 FIRST_USER = 1_879_048_192
 """The id of a job's user is this plus its process id, so no other job on this machine has it. systemd assigns
 no ids from here to 2**31 (see its UIDS-GIDS), nor does anybody else that we know of."""
+THREADS_LIMIT = 64
+"""Threads of one process, beside one for each core, where it has a user of its own."""
 _NOBODY = 65534
 _FAILED = 1
 
@@ -132,6 +135,9 @@ class Walls:
         if self.mount_namespace >= 0:
             kernel.setns(self.mount_namespace, kernel.CLONE_NEWNS)
         if user is not None:
+            threads = (os.cpu_count() or 1) + THREADS_LIMIT
+            if user != _NOBODY:  # of whom there may be other processes
+                resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)

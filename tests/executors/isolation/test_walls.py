@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from bacalhau_p2p.executors.isolation.walls import (
     NETWORK,
     PID,
     SECCOMP,
+    THREADS_LIMIT,
     USER,
     Walls,
 )
@@ -193,6 +195,22 @@ def test_root_has_all_walls_and_each_job_has_a_user_of_its_own(place: Path) -> N
     for path in made:
         assert str(path.stat().st_uid) == str(path.stat().st_gid) == path.name
         assert path.stat().st_uid > FIRST_USER
+
+
+@ROOT
+def test_a_job_of_a_root_node_can_start_only_some_threads() -> None:
+    def job(walls: Walls) -> object:
+        walls.enter(readable=[], writable=[])
+        stop = threading.Event()
+        try:
+            for started in range(1000):  # noqa: B007 - needed when it fails
+                threading.Thread(target=stop.wait, daemon=True).start()
+        except RuntimeError:
+            return started
+        return None
+
+    started = behind_walls(stay, job)
+    assert started == (os.cpu_count() or 1) + THREADS_LIMIT - 1
 
 
 @ROOT
