@@ -14,6 +14,7 @@ import h2.config
 import h2.connection
 import pytest
 
+from bacalhau_p2p.runtime import descriptors
 from tests.support.networks.networks import COMMAND, Node
 from tests.support.processes import open_files
 from tests.support.waiting import eventually
@@ -70,6 +71,16 @@ def test_clients_that_never_send_do_not_stop_jobs(tmp_path):
         assert open_files(node.process.pid) < DESCRIPTORS // 2
         counters = node.network.get("/api/v1/agent/node")["Counters"]
         assert counters["api_connections_dropped"] > DESCRIPTORS - 50
+
+
+def test_a_node_raises_its_soft_limit_of_descriptors(tmp_path):
+    node = Node(tmp_path, program=("bash", "-c", 'ulimit -Sn 256; exec "$@"', "bash", COMMAND, "serve"))
+    try:
+        limits = Path(f"/proc/{node.process.pid}/limits").read_text()
+        soft, hard = next(line.split()[3:5] for line in limits.splitlines() if "open files" in line)
+        assert int(soft) == min(int(hard), descriptors.MOST)
+    finally:
+        node.stop()
 
 
 def test_a_request_that_hypercorn_cannot_read_does_not_end_the_node(tmp_path):
