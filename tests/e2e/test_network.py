@@ -251,6 +251,23 @@ def test_a_result_whose_entries_are_not_those_of_its_cid_is_not_delivered(tmp_pa
         assert network.get(f"/api/v1/orchestrator/jobs/{job_id}/results")["Items"] == []
 
 
+def test_a_node_survives_a_job_that_leaves_1500_nested_folders(tmp_path):
+    program = (sys.executable, "-m", "tests.support.networks.nesting_node", "serve")
+    with network_of(tmp_path, [program]) as (network, (node,)):
+        file = tmp_path / "job.json"
+        file.write_text(json.dumps({"Tasks": [{"Engine": {"Type": "noop"}}]}))
+        job_id = network.cli("job", "run", "--id-only", file).stdout.strip()
+
+        def failed() -> list[str]:
+            states = [execution["ComputeState"] for execution in network.job(job_id)[1]]
+            return [state["Message"] for state in states if state["StateType"] == "Failed"]
+
+        assert "folders are nested more than 64 levels deep" in eventually(failed)[0]
+        assert node.process.poll() is None
+        executions = tmp_path / "compute-0" / "executions"
+        eventually(lambda: not list(executions.iterdir()))
+
+
 def test_a_killed_node_is_replaced_by_another(tmp_path):
     with network_of(tmp_path, [(), ()]) as (network, nodes):
         ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "doze", 3)

@@ -21,6 +21,7 @@ COMMAND = str(BIN / "bacalhau-p2p")
 REPOSITORY = Path(__file__).parents[3]
 LIAR = Path(__file__).with_name("liar_node.py")
 FALSE_ROOT = Path(__file__).with_name("false_root_node.py")
+NESTING = Path(__file__).with_name("nesting_node.py")
 
 
 @dataclass(frozen=True)
