@@ -16,6 +16,9 @@ RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_PAUSE = 120.0
 """Seconds; a server that asks for a longer pause is not asked again."""
 
+MAX_RETRY_AFTER = 64
+"""Characters of a `Retry-After` that are read."""
+
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of temporary failures."""
 TEMPORARY_ERRORS = (httpx.TransportError,)
@@ -24,12 +27,12 @@ TEMPORARY_ERRORS = (httpx.TransportError,)
 
 def retry_after(response: httpx.Response, now: float | None = None) -> float:
     """Seconds that a server asks to wait (`Retry-After`, a number or a date), 0 when it does not say."""
-    text = response.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "")[:MAX_RETRY_AFTER].strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         when = parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0
     return max(0.0, when - (time.time() if now is None else now))
 

@@ -6,6 +6,9 @@ import errno
 import shutil
 from pathlib import Path
 
+MAX_DEPTH = 128
+"""Names in a path below the folder of an input; deeper ones are refused."""
+
 
 def link_tree(source: Path, target: Path) -> None:
     """Hard-link a file, or every file of a folder; copy where the file system has no hard links.

@@ -27,6 +27,8 @@ _PERMANENT = re.compile(
 )
 MAX_CAUSE = 500
 """Characters of the engine's words that are passed on or logged."""
+MAX_PARSED = 4096
+"""Characters of the engine's words that are looked at: they may quote a whole command line."""
 _FAILED = "the Docker engine failed"
 _CLASSES = {
     "no space left on device": "the disk of this node's Docker engine is full",
@@ -74,7 +76,7 @@ def root_cause(message: str) -> str:
     `failed to create shim task: OCI runtime create failed: ...: exec: "x": not found: unknown`
     becomes `exec: "x": not found`.
     """
-    message = message.strip()
+    message = message[:MAX_PARSED].strip()
     while match := _WRAPPERS.match(message):
         message = message[match.end() :]
     return _TRAILERS.sub("", message) or _FAILED

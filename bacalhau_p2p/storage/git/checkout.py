@@ -17,6 +17,7 @@ from bacalhau_p2p.runtime.tasks import background
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
 from bacalhau_p2p.storage.git.command import Git, GitError, OutputTooLarge
+from bacalhau_p2p.storage.trees import MAX_DEPTH
 
 MAX_FILES = 500_000
 """Files of one commit."""
@@ -116,11 +117,20 @@ class Checkout:
             listing = await git.run("ls-tree", "-r", "--long", "--full-tree", "-z", commit)
         except OutputTooLarge:
             listing = "\0" * (MAX_FILES + 1)
+        await self._fetcher.threads.run(self._check_listing, listing)
+
+    def _check_listing(self, listing: str) -> None:
         entries = listing.split("\0")
         if len(entries) > MAX_FILES:
             raise failure(self._params, f"more than {MAX_FILES} files", permanent=True)
-        sizes = [entry.split(None, 4)[3] for entry in entries if entry]
-        if sum(int(size) for size in sizes if size.isdigit()) > self._limit:
+        total = 0
+        for entry in filter(None, entries):
+            about, _, path = entry.partition("\t")
+            size = about.split()[3]
+            total += int(size) if size.isdigit() else 0
+            if path.count("/") >= MAX_DEPTH:
+                raise failure(self._params, f"folders more than {MAX_DEPTH} deep", permanent=True)
+        if total > self._limit:
             raise self._fetcher.too_large(redacted(self._params.url))
 
 

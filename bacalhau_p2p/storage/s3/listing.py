@@ -10,6 +10,7 @@ from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.params import S3Source
 from bacalhau_p2p.outbound.s3.bucket import S3Bucket, S3Object
 from bacalhau_p2p.outbound.s3.errors import S3Error
+from bacalhau_p2p.storage.trees import MAX_DEPTH
 
 MAX_OBJECTS = 100_000
 """Objects of one input."""
@@ -76,6 +77,8 @@ def _below(bucket: S3Bucket, params: S3Source) -> Iterator[InputObject]:
 def _checked(params: S3Source, name: str) -> str:
     """A part of a key, if it is a relative path. Raises StorageError, permanent."""
     parts = name.removesuffix("/").split("/")
+    if len(parts) > MAX_DEPTH:
+        raise StorageError(f"{s3_url(params)} has a key of more than {MAX_DEPTH} names", permanent=True)
     if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > 255 for part in parts):
         raise StorageError(
             f"{s3_url(params)} has the key {name!r}, which is not a valid path", permanent=True

@@ -121,7 +121,7 @@ class Download:
         too_large = self._fetcher.too_large(redacted(self._params.url))
         limit, threads = self._fetcher.limits.bytes, self._fetcher.threads
         length = response.headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
+        if re.fullmatch("[0-9]{1,18}", length) and int(length) > limit:
             raise too_large
         with HashedFile(path, limit=limit, too_large=too_large) as file:
             async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_raw())) as pieces:

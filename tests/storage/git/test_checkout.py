@@ -66,6 +66,14 @@ async def test_many_copies_of_one_file_are_refused_before_they_are_written(repos
     assert list(place.iterdir()) == []
 
 
+async def test_folders_that_are_too_deep_are_refused_before_they_are_written(repository, storage, place):
+    repository.commit(**{"d/" * 150 + "x": b"x"})
+    with pytest.raises(StorageError, match="folders more than 128 deep") as caught:
+        await storage.prepare(repository.source(), place)
+    assert caught.value.permanent
+    assert list(place.iterdir()) == []
+
+
 async def test_a_repository_above_the_limit_is_refused(repository, make_fetcher, place):
     repository.commit(large=os.urandom(300_000))
     storage = GitStorage(LOOPBACK, make_fetcher(bytes=100_000))

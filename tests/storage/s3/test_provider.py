@@ -34,6 +34,7 @@ def server():
             "clash/a": b"a",
             "clash/a/b": b"b",
             "evil/../../etc/passwd": b"x",
+            "deep/" + "d/" * 200 + "x": b"x",
         }.items():
             client.put_object(Bucket="data", Key=key, Body=body)
         yield url, client
@@ -101,6 +102,7 @@ async def test_s3_storage_conforms(check, storage, s3, tmp_path):
         ("absent/", "no object has a key with this prefix", True),
         ("clash/", "is below another object, 'a'", True),
         ("evil/", "which is not a valid path", True),
+        ("deep/", "a key of more than 128 names", True),
     ],
 )
 async def test_objects_that_cannot_become_files_are_reported(storage, s3, place, key, words, permanent):
