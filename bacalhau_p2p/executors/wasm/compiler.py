@@ -51,10 +51,10 @@ COMPILE_TIME = 10.0
 COMPILE_TIME_PER_MB = 5.0
 """More CPU seconds for each MB of the module; about 1 is needed."""
 COMPILE_NICENESS = 10
-"""Compiling comes after everything else that the node does."""
+"""Compiling a large module comes after everything else that the node does."""
 _OUT_OF_MEMORY = frozenset({-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXFSZ})
 """How a compiler ends that gets no more memory: it aborts, or its stack cannot grow."""
-WALL_CLOCK_FACTOR = 4
+WALL_CLOCK_FACTOR = 6
 """A compiler is killed when it takes this many times longer than its CPU seconds: it waits for the CPU."""
 
 
@@ -133,11 +133,11 @@ class ModuleCompiler:
             request = _Request(module, sha256, key, deterministic)
             if size <= SMALL_MODULE:
                 async with self._compiling_small:
-                    limits = _Limits(SMALL_MEMORY, math.ceil(SMALL_TIME))
+                    limits = _Limits(SMALL_MEMORY, math.ceil(SMALL_TIME), niceness=0)
                     with suppress(_OverLimit):
                         return self._known(key) or await self._compile(request, limits)
             async with self._compiling:
-                limits = _Limits(COMPILE_MEMORY, compile_seconds(size))
+                limits = _Limits(COMPILE_MEMORY, compile_seconds(size), COMPILE_NICENESS)
                 return self._known(key) or await self._compile(request, limits)
         except _OverLimit as failure:
             self._remember(key, failure)
@@ -165,7 +165,7 @@ class ModuleCompiler:
             "memory": limits.memory,
             "disk": COMPILED_SIZE_LIMIT,
             "cpu_seconds": limits.cpu_seconds,
-            "niceness": COMPILE_NICENESS,
+            "threads_niceness": limits.niceness,
         }
         report: Mapping[str, Any] | None = None
         with self._cache.writing() as file:
@@ -206,6 +206,7 @@ class _Limits:
 
     memory: int
     cpu_seconds: int
+    niceness: int
 
 
 def compile_seconds(size: int) -> int:

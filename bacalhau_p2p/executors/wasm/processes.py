@@ -3,8 +3,9 @@
 Starting Python and loading wasmtime takes about 100 ms, so one process stays warm and forks itself for
 each job; the node itself has threads and never forks. All sockets are SOCK_SEQPACKET pairs.
 
-- Node to warm process, one message for each job: `run`, with four descriptors: the job's socket, its
-  stdout, its stderr, and a memory file with the spec (JSON: `run_spec` and `ModuleCompiler` make it).
+- Node to warm process, one message for each job: its niceness after its first moments, as decimal text,
+  with four descriptors: the job's socket, its stdout, its stderr, and a memory file with the spec (JSON:
+  `run_spec` and `ModuleCompiler` make it).
 - To the node on the job's socket, each a JSON object: `{"pid"}` with a pidfd, or `{"refused"}`, from
   the warm process; the job's report (`{"exit"}`, `{"stale"}`, `{"compiled"}` or `{"failed", "permanent"}`);
   `{"status", "cpu_seconds"}` when the job's process has ended; a negative status is a signal. Then the
@@ -216,7 +217,9 @@ async def _fork(
         os.write(file, json.dumps(spec).encode())
         rights = array("i", [theirs.fileno(), *streams, file])
         with trio.move_on_after(START_TIMEOUT):
-            await warm.control.sendmsg([b"run"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            await warm.control.sendmsg(
+                [str(spec.get("niceness", 0)).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            )
             theirs.close()  # so that our end is closed when all others are
             while True:
                 message, ancillary, _, _ = await messages.recvmsg(

@@ -49,6 +49,7 @@ def compile_module(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
     engine = _engine(spec["deterministic"])
     with open(module["path"], "rb") as file:  # noqa: PTH123 - pathlib is needed for nothing else
         _set_limits(spec)
+        os.nice(spec["threads_niceness"])
         walls.enter(readable=(), writable=())
         wasm = file.read()
     if hashlib.sha256(wasm).hexdigest() != module["sha256"]:
@@ -165,8 +166,6 @@ def _set_limits(spec: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (spec["disk"], spec["disk"]))
     if spec["cpu_seconds"]:
         resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_seconds"], spec["cpu_seconds"]))
-    if spec["niceness"]:
-        os.nice(spec["niceness"])
 
 
 def _linker(engine: wasmtime.Engine, spec: dict[str, Any]) -> wasmtime.Linker:

@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import socket
+import time
 from typing import Any
 
 from bacalhau_p2p.executors.isolation.walls import Walls
@@ -20,6 +21,10 @@ from bacalhau_p2p.executors.wasm.child.job import perform
 
 _SOFTWARE_FAILURE = 70
 """Exit status when the job's process did not report (EX_SOFTWARE)."""
+
+BURST = 0.25
+"""Seconds for which a job runs like the node itself, so that short jobs are fast; then it shares the CPU with
+others by its niceness."""
 
 
 def run(control_fd: int) -> None:
@@ -44,10 +49,12 @@ def _serve(control: socket.socket, walls: Walls) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     jobs: dict[int, tuple[int, socket.socket]] = {}
+    bursts: dict[int, tuple[float, int]] = {}  # by pidfd, when its burst ends, and its niceness then
     while True:
-        for fd, _ in poll.poll():
+        for fd, _ in poll.poll(_end_bursts(bursts, jobs)):
             if fd in jobs:
                 poll.unregister(fd)
+                bursts.pop(fd, None)
                 _reap(fd, *jobs.pop(fd))
                 continue
             message, received, _, _ = socket.recv_fds(control, 64, 4)
@@ -56,6 +63,21 @@ def _serve(control: socket.socket, walls: Walls) -> None:
             pidfd = _fork(received, jobs, walls)
             if pidfd is not None:
                 poll.register(pidfd, select.POLLIN)
+                bursts[pidfd] = (time.monotonic() + BURST, int(message))
+
+
+def _end_bursts(
+    bursts: dict[int, tuple[float, int]], jobs: dict[int, tuple[int, socket.socket]]
+) -> float | None:
+    """Make the jobs nice that have had their burst; milliseconds until that of the next one ends."""
+    now = time.monotonic()
+    for pidfd, (end, niceness) in list(bursts.items()):
+        if end > now:  # the others began later
+            return (end - now) * 1000 + 1
+        del bursts[pidfd]
+        if niceness:
+            os.setpriority(os.PRIO_PROCESS, jobs[pidfd][0], niceness)
+    return None
 
 
 def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]], walls: Walls) -> int | None:
