@@ -36,6 +36,10 @@ LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts to reach a bootstrap peer. Each pause is up to twice as long as the last."""
 
 
+class _GivenUp(PeerUnreachable):
+    """There were too many dials, and this was the oldest."""
+
+
 class Dialer:
     """Connects to the peers that `admits` allows."""
 
@@ -100,6 +104,8 @@ class Dialer:
         for address in candidates:
             try:
                 await self._try_address(peer, address)
+            except _GivenUp:
+                raise  # trying its other addresses would displace others again
             except PeerUnreachable as fault:
                 reasons.append(f"{address}: {fault}")
             else:
@@ -119,7 +125,7 @@ class Dialer:
         if barrier.fault is not None:
             raise PeerUnreachable(_cause(barrier.fault))
         if trio.current_time() < dialling.deadline:
-            raise PeerUnreachable("given up for later dials")
+            raise _GivenUp(f"cannot reach peer {peer} ({address}: given up for later dials)")
         raise PeerUnreachable(f"no answer within {DIAL_TIMEOUT:.0f} s")
 
     @contextmanager
