@@ -37,6 +37,8 @@ MAX_DEPTH = 24
 MAX_BROADCAST_ENVELOPES = 1_000
 MAX_ACKS = 1_000
 """Maximum acknowledgements on one envelope."""
+MAX_FAULTS = 100
+"""Faults of an envelope, beyond which none of them is named."""
 MAX_KIND = 64
 """Characters of the name of a kind."""
 
@@ -166,13 +168,19 @@ def _from_wire(value: object, payload_size: int) -> Envelope:
         require_plain(value)
         return _envelope(value, payload_size)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:MAX_ID] for part in first["loc"])
-        raise RefusedEnvelope(f"malformed message: {where}: {first['msg']}", value) from error
+        raise RefusedEnvelope(f"malformed message: {_first_fault(error)}", value) from error
     except RefusedEnvelope:
         raise
     except RemoteProtocolError as error:
         raise RefusedEnvelope(str(error), value) from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    if (count := error.error_count()) > MAX_FAULTS:  # all of them would be written down to get at the first
+        return f"{count} faults"
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:MAX_ID] for part in first["loc"])
+    return f"{where}: {first['msg']}"
 
 
 def _envelope(value: object, payload_size: int) -> Envelope:
@@ -187,8 +195,11 @@ def _envelope(value: object, payload_size: int) -> Envelope:
     for field, lifted in (("job_id", wire.job), ("execution_id", wire.execution)):
         if field in _lifted(cls):
             body[field] = lifted
+    if cls is NodeInfoPublished and payload_size > MAX_NODE_INFO:
+        _check_size(cls, len(dumps(body)), MAX_NODE_INFO)
     message = cls.model_validate(body)
-    _check_size(message, wire.body, payload_size)
+    if isinstance(message, JobAnnounced) and payload_size * _JSON_GROWTH > MAX_SPEC:
+        _check_size(cls, size_of(message.spec), MAX_SPEC)
     return Envelope(
         id=MessageID(wire.id),
         message=message,
@@ -198,16 +209,9 @@ def _envelope(value: object, payload_size: int) -> Envelope:
     )
 
 
-def _check_size(message: Message, body: dict[str, Any], payload_size: int) -> None:
-    """Raises RemoteProtocolError for a job or a node info that is too large. Exact only if it must be."""
-    if isinstance(message, NodeInfoPublished) and payload_size > MAX_NODE_INFO:
-        size, limit = len(dumps(body)), MAX_NODE_INFO
-    elif isinstance(message, JobAnnounced) and payload_size * _JSON_GROWTH > MAX_SPEC:
-        size, limit = size_of(message.spec), MAX_SPEC
-    else:
-        return
+def _check_size(kind: type[Message], size: int, limit: int) -> None:
     if size > limit:
-        raise RemoteProtocolError(f"a {message.kind} of {size} bytes; the limit is {limit}")
+        raise RemoteProtocolError(f"a {kind.kind} of {size} bytes; the limit is {limit}")
 
 
 _JSON_GROWTH = 6

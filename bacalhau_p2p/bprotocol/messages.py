@@ -224,8 +224,8 @@ class ExecutionProgress(BaseModel):
 class Heartbeat(Message):
     """Reports the states of all executions of this requester on this node."""
 
-    executions: Annotated[tuple[ExecutionProgress, ...], usable_items(ExecutionProgress)] = Field(
-        strict=False, max_length=MAX_EXECUTIONS
+    executions: Annotated[tuple[ExecutionProgress, ...], usable_items(ExecutionProgress, MAX_EXECUTIONS)] = (
+        Field(strict=False, max_length=MAX_EXECUTIONS)
     )
 
 
@@ -281,7 +281,7 @@ class Reconcile(Message):
     Sent after a restart, when a connection is restored, and when nothing has changed for a minute.
     """
 
-    executions: Annotated[tuple[ExecutionView, ...], usable_items(ExecutionView)] = Field(
+    executions: Annotated[tuple[ExecutionView, ...], usable_items(ExecutionView, MAX_EXECUTIONS)] = Field(
         strict=False, max_length=MAX_EXECUTIONS
     )
 
@@ -308,10 +308,10 @@ class Ack(Message):
     `refused` says which of them were refused for good, and why. They are in `ids` as well.
     """
 
-    ids: Annotated[tuple[WireMessageID, ...], usable_items(WireMessageID)] = Field(
+    ids: Annotated[tuple[WireMessageID, ...], usable_items(WireMessageID, MAX_ACK_IDS)] = Field(
         strict=False, max_length=MAX_ACK_IDS
     )
-    refused: Annotated[tuple[Refusal, ...], usable_items(Refusal)] = Field(
+    refused: Annotated[tuple[Refusal, ...], usable_items(Refusal, MAX_REFUSALS)] = Field(
         default=(), strict=False, max_length=MAX_REFUSALS
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
 from bacalhau_p2p.model.base import Model
-from bacalhau_p2p.model.fields import MAX_ENTRIES, Line, Name, Value
+from bacalhau_p2p.model.fields import FEW, Line, Name, Value
 
 _Relation = Callable[[str | None, tuple[str, ...]], bool]
 
@@ -78,7 +78,7 @@ class Constraint(Model):
 
     key: Name
     operator: Annotated[Line, AfterValidator(_operator)]
-    values: Annotated[tuple[Value, ...], Field(max_length=MAX_ENTRIES)] = ()
+    values: Annotated[tuple[Value, ...], FEW] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

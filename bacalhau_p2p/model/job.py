@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field, model_validator
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.constraints import Constraint
 from bacalhau_p2p.model.fields import (
+    FEW,
     MAX_COUNT,
-    MAX_ENTRIES,
     EntryName,
     EnvironmentName,
     EnvironmentValue,
@@ -38,7 +38,7 @@ DEFAULT_EXECUTION_TIMEOUT = 30 * 60
 DEFAULT_TOTAL_TIMEOUT = 60 * 60
 DEFAULT_QUEUE_TIMEOUT = 5 * 60
 
-_Labels = Annotated[Mapping[Name, Value], Field(max_length=MAX_ENTRIES)]
+_Labels = Annotated[Mapping[Name, Value], FEW]
 
 
 class SpecConfig(Model):
@@ -86,7 +86,7 @@ class NetworkSpec(Model):
     """The network access of the job: `None`, `HTTP` to the listed domains, or `Full`."""
 
     type: Annotated[Line, AfterValidator(_network_type)] = "None"
-    domains: Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)] = ()
+    domains: Annotated[tuple[Name, ...], FEW] = ()
 
     @model_validator(mode="after")
     def _domains_need_http(self) -> Self:
@@ -121,12 +121,10 @@ class Task(Model):
     name: Name = "main"
     engine: SpecConfig
     publisher: SpecConfig = SpecConfig(type="ipfs")
-    env: Annotated[Mapping[EnvironmentName, EnvironmentValue], Field(max_length=MAX_ENTRIES)] = Field(
-        default_factory=dict
-    )
+    env: Annotated[Mapping[EnvironmentName, EnvironmentValue], FEW] = Field(default_factory=dict)
     meta: _Labels = Field(default_factory=dict)
-    input_sources: Annotated[tuple[InputSource, ...], Field(max_length=MAX_ENTRIES)] = ()
-    result_paths: Annotated[tuple[ResultPath, ...], Field(max_length=MAX_ENTRIES)] = ()
+    input_sources: Annotated[tuple[InputSource, ...], FEW] = ()
+    result_paths: Annotated[tuple[ResultPath, ...], FEW] = ()
     resources: ResourceSpec = ResourceSpec()
     network: NetworkSpec = NetworkSpec()
     timeouts: Timeouts = Timeouts()
@@ -167,12 +165,12 @@ class JobSpec(Model):
     type: Annotated[TypeName, AfterValidator(_job_type)] = "batch"
     priority: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
-    constraints: Annotated[tuple[Constraint, ...], Field(max_length=MAX_ENTRIES)] = ()
+    constraints: Annotated[tuple[Constraint, ...], FEW] = ()
     labels: _Labels = Field(default_factory=dict)
     meta: _Labels = Field(default_factory=dict)
     verifier: SpecConfig = SpecConfig(type="noop")
     deal: Deal = Deal()
-    tasks: Annotated[tuple[Task, ...], AfterValidator(_one_task)]
+    tasks: Annotated[tuple[Task, ...], FEW, AfterValidator(_one_task)]
 
     @property
     def task(self) -> Task:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from bacalhau_p2p.model.base import Model, UnixSeconds
-from bacalhau_p2p.model.fields import MAX_ENTRIES, Line, Name, Value
+from bacalhau_p2p.model.fields import FEW, Line, Name, Value
 from bacalhau_p2p.model.quantities import MAX_BYTES, MAX_CPU, MAX_GPU
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.wire_types import BoundedPeerID, PeerAddresses, clamped
@@ -28,7 +28,7 @@ def _within_limits(resources: Resources) -> Resources:
 
 
 _Capacity = Annotated[Resources, AfterValidator(_within_limits)]
-_Names = Annotated[tuple[Name, ...], Field(max_length=MAX_ENTRIES)]
+_Names = Annotated[tuple[Name, ...], FEW]
 
 
 class ComputeInfo(Model):
@@ -48,7 +48,7 @@ class NodeInfo(Model):
     id: BoundedPeerID
     addresses: PeerAddresses = ()
     version: Line = ""
-    labels: Annotated[Mapping[Name, Value], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
+    labels: Annotated[Mapping[Name, Value], FEW] = Field(default_factory=dict)
     requester: bool = False
     compute: ComputeInfo | None = None
     dht: bool = False

@@ -16,8 +16,14 @@ from bacalhau_p2p.model.job import JobSpec, SpecConfig
 M = TypeVar("M", bound=Model)
 
 
+MAX_FAULTS = 1_000
+"""More faults are only counted: a stranger can make tens of thousands, and naming them takes time."""
+
+
 def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
     """The faults that pydantic found, in our own words. Their paths start with `prefix`."""
+    if (count := error.error_count()) > MAX_FAULTS:
+        return [Fault(prefix, f"{count} faults")]
     return [Fault(_path(prefix, details["loc"]), _problem(details)) for details in error.errors()]
 
 

@@ -24,6 +24,9 @@ MAX_PARAM_DEPTH = 16
 MAX_LOCATION = 64 * 1024
 """Characters of all texts in the location of a published result."""
 
+MAX_UNUSABLE = 1_000
+"""Items of a list that are left out because they cannot be read."""
+
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 _ID = StringConstraints(min_length=1, max_length=MAX_ID)
@@ -51,6 +54,8 @@ PeerAddresses = Annotated[tuple[str, ...], AfterValidator(_peer_addresses)]
 
 def json_params(value: Any) -> Any:
     """Raises ValueError unless a map has only what JSON has, within the limits of parameters."""
+    if not value:
+        return value
     size = _check_json(value)
     if size > MAX_PARAM_VALUES:
         raise ValueError(f"must have at most {MAX_PARAM_VALUES} values")
@@ -105,17 +110,25 @@ def _check_scalar(value: Any) -> None:
         raise ValueError(f"must have only values that JSON has, not {type(value).__name__}")
 
 
-def usable_items(item: Any) -> BeforeValidator:
-    """For a field that is a list: leaves out the items that are not valid for the type `item`.
+def usable_items(item: Any, most: int) -> BeforeValidator:
+    """For a list of up to `most` items: leaves out those that are not valid for the type `item`.
 
-    One item that this version cannot read does not take its neighbours with it.
+    One item that this version cannot read does not take its neighbours with it; MAX_UNUSABLE do.
     """
     adapter = TypeAdapter[Any](item)
 
     def keep(value: Any) -> Any:
         if not isinstance(value, list):
             return value
-        return [valid for entry in value if (valid := _validated(adapter, entry)) is not None]
+        if len(value) > most:
+            raise ValueError(f"at most {most} items")
+        usable: list[Any] = []
+        for number, entry in enumerate(value):
+            if (valid := _validated(adapter, entry)) is not None:
+                usable.append(valid)
+            elif number - len(usable) >= MAX_UNUSABLE:
+                raise ValueError(f"more than {MAX_UNUSABLE} items that cannot be read")
+        return usable
 
     return BeforeValidator(keep)
 

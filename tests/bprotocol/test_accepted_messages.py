@@ -259,3 +259,28 @@ def test_an_ack_says_what_was_refused():
     plain["body"]["ids"] += [b"short", "text", 7]
     plain["body"]["refused"] += [{"id": b"short", "reason": "x"}, 5]
     assert codec.decode_frame(cbor2.dumps(plain)) == replace(envelope, message=message)
+
+
+def announced(tasks: object) -> bytes:
+    return cbor2.dumps(changed("job_announced", "spec", {"Tasks": tasks}))
+
+
+TASK = {"Engine": {"Type": "noop"}}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (announced([{**TASK, "InputSources": [{}] * 90_000}]), "must have at most 256 entries"),
+        (announced([{}] * 90_000), "must have at most 256 entries"),
+        (announced([{**TASK, "Env": dict.fromkeys(map(str, range(60_000)), 0)}]), "at most 256 entries"),
+        (cbor2.dumps(changed("heartbeat", "executions", [0] * 190_000)), "at most 10000 items"),
+        (cbor2.dumps(changed("heartbeat", "executions", [0] * 9_000)), "more than 1000 items"),
+        (cbor2.dumps([cbor2.CBORTag(1, 0)] * 101), "tags are not allowed"),
+    ],
+    ids=["inputs", "tasks", "environment", "too many executions", "unreadable executions", "tags"],
+)
+def test_faults_without_number_are_not_looked_for(payload, reason):
+    """Each took more than a second of the event loop."""
+    with pytest.raises(RemoteProtocolError, match=reason):
+        codec.decode_frame(payload)
