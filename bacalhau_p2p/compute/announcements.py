@@ -138,6 +138,9 @@ class Announcements(Undoable):
         if assessment.shortage is not None:
             self._decline(author, message, assessment.shortage, busy=True, now=now)
             return
+        if self._ledger.unused_bids.pauses(author, now):
+            self._decline(author, message, "waits, because bids of it were not answered", busy=True, now=now)
+            return
         probability = bid_probability(
             bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
         )

@@ -10,6 +10,7 @@ from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.unused_bids import UnusedBids
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
 
@@ -30,6 +31,7 @@ class Ledger(components.Ledger[ev.Action]):
         """When the state of each execution has lasted too long."""
         self.heartbeat_due: UnixSeconds | None = None
         """When the next heartbeat is sent; None while there is nothing to send."""
+        self.unused_bids = UnusedBids()
         self._working: set[ExecutionID] = UndoableSet()
         self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = UndoableDict()
 

@@ -145,7 +145,7 @@ class ComputeMachine:
             if execution is None:
                 self._send_unknown(author, message.job_id, message.execution_id, now)
             else:
-                self._send_failed(author, message.job_id, execution.id, _ended(execution), now)
+                self._send_ended(author, execution, now)
 
     def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
         """Move an execution on to the state that its requester sees, or repeat what the requester missed."""
@@ -164,7 +164,7 @@ class ComputeMachine:
             case (ExecutionState.RESULT_ACCEPTED, S.COMPLETED):
                 transitions.send_result_published(self._ledger, execution, view, now)
             case (_, state) if state.terminal:
-                self._send_failed(author, view.job_id, execution.id, _ended(execution), now)
+                self._send_ended(author, execution, now)
 
     def _knows(self, author: PeerID, execution_id: ExecutionID) -> bool:
         execution = self._ledger.executions.get(execution_id)
@@ -176,12 +176,14 @@ class ComputeMachine:
         give_up_at = now + transitions.REPEAT_UNKNOWN_FOR
         self._ledger.actions.append(ev.Send(to, failed, give_up_at, durable=False))
 
-    def _send_failed(
-        self, to: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds
-    ) -> None:
-        """Tell a requester that an execution has ended."""
+    def _send_ended(self, to: PeerID, execution: ComputeExecution, now: UnixSeconds) -> None:
+        """Tell a requester that an execution has ended. A bid that was accepted too late is handed back:
+        nothing is wrong with the job."""
         failed = say.ExecutionFailed(
-            job_id=job_id, execution_id=execution_id, reason=reason[: say.MAX_REASON]
+            job_id=execution.job_id,
+            execution_id=execution.id,
+            reason=_ended(execution)[: say.MAX_REASON],
+            drained=execution.state is S.EXPIRED and not execution.sealed,
         )
         self._ledger.actions.append(ev.Send(to, failed, now + transitions.REPEAT_FAILURE_FOR))
 

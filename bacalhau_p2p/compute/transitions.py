@@ -21,8 +21,10 @@ from bacalhau_p2p.model.state import ComputeState
 
 S = ComputeState
 
-RESERVED_FOR = 30.0
-"""Seconds for which room is reserved for a bid."""
+RESERVED_FOR = 3.0
+"""Seconds for which room is reserved for a bid that is not accepted."""
+PROMPT = RESERVED_FOR / 2
+"""Seconds within which a requester that wants another bid rejects this one."""
 PREPARE_TIMEOUT = 15 * 60.0
 """Seconds to fetch inputs and image."""
 RUN_GRACE = 30.0
@@ -101,6 +103,19 @@ def send_bid(ledger: Ledger, execution: ComputeExecution, event: BidPlaced, now:
     ledger.actions.append(ev.Send(event.requester, bid, now + RESERVED_FOR, durable=False))
 
 
+def note_used_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.unused_bids.used(execution.requester_id)
+
+
+def note_unused_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.unused_bids.left_unused(execution.requester_id, now)
+
+
+def note_late_rejection(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    if now - execution.created > PROMPT:
+        ledger.unused_bids.left_unused(execution.requester_id, now)
+
+
 def start_heartbeats(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
     if ledger.heartbeat_due is None:
         ledger.heartbeat_due = now + HEARTBEAT_INTERVAL
@@ -171,10 +186,10 @@ Action = Callable[[Ledger, ComputeExecution, Any, UnixSeconds], None]
 
 TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] = {
     (None, BidPlaced): Row(S.BID, send_bid),
-    (S.BID, say.BidAccepted): Row(S.PREPARING, prepare, start_heartbeats),
-    (S.BID, say.BidRejected): Row(S.REJECTED, release_room, clean_up),
+    (S.BID, say.BidAccepted): Row(S.PREPARING, note_used_bid, prepare, start_heartbeats),
+    (S.BID, say.BidRejected): Row(S.REJECTED, note_late_rejection, release_room, clean_up),
     (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
-    (S.BID, DeadlinePassed): Row(S.EXPIRED, release_room, clean_up),
+    (S.BID, DeadlinePassed): Row(S.EXPIRED, note_unused_bid, release_room, clean_up),
     (S.BID, RecordRefused): Row(S.EXPIRED, release_room, clean_up),
     (S.BID, NodeStopped): Row(S.CANCELLED, release_room, send_drained, clean_up),
     (S.PREPARING, ev.Prepared): Row(S.RUNNING, run),

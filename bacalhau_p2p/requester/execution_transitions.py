@@ -22,6 +22,8 @@ from bacalhau_p2p.requester.record import BidTerms, JobEntry
 
 S = ExecutionState
 
+REPEAT_ACCEPTANCE_FOR = 15.0
+"""Seconds for which the acceptance of a bid is repeated at least: an answer comes also if it is too late."""
 REPEAT_REJECTION_FOR = 60.0
 """Seconds for which the rejection of a bid is repeated; the bid itself expires sooner."""
 
@@ -160,7 +162,8 @@ class JobEnded(ExecutionEvent):
 def send_bid_accepted(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
-    ledger.send(execution, say.BidAccepted, now, repeat_for=entry.bids[execution.id].expires - now)
+    reserved = entry.bids[execution.id].expires - now
+    ledger.send(execution, say.BidAccepted, now, repeat_for=max(reserved, REPEAT_ACCEPTANCE_FOR))
 
 
 def send_bid_rejected(

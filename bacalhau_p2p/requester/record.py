@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
@@ -43,6 +44,8 @@ class Round(Undoable):
     """When the round before this one began."""
     ends: UnixSeconds | None = None
     """None between rounds."""
+    ends_by: UnixSeconds = inf
+    """When it ends at the latest, because nodes hold room for their bids."""
     next_at: UnixSeconds | None = None
     """When the next round begins, if one is planned."""
     eligible: set[PeerID] = field(default_factory=set)

@@ -5,6 +5,8 @@ Pure, as a part of the requester's machine. `docs/bprotocol.md` has the messages
 
 from __future__ import annotations
 
+from math import inf
+
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.components.undo import UndoableSet
@@ -28,6 +30,8 @@ REANNOUNCE_AFTER_NEWS = 0.5
 several such nodes."""
 ANNOUNCEMENT_SPACING = 0.05
 """Seconds between the announcements of waiting jobs after such news, so that the most urgent come first."""
+HELD_SHARE = 0.5
+"""The share of a bid's reservation after which its round ends, so that room is not held for nothing."""
 BIDS_PER_SLOT = 3
 """Bids that a round waits for, for each open slot."""
 MAX_BIDS_PER_NODE = 30
@@ -57,6 +61,9 @@ class Rounds:
         current.previous_began, current.began = current.began, now
         current.ends = now + self._pace.window(current.number)
         current.next_at = None
+        current.ends_by = min(
+            (self._hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf
+        )
         current.answered = UndoableSet()
         if entry.open_since is None:
             entry.open_since = now
@@ -80,7 +87,7 @@ class Rounds:
         """
         current = entry.round
         if current.ends is not None and now >= current.ends:
-            answers_by = current.began + self._pace.window(current.number)
+            answers_by = min(current.began + self._pace.window(current.number), current.ends_by)
             if now < answers_by:
                 current.ends = answers_by
                 return
@@ -175,7 +182,11 @@ class Rounds:
             give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
             self._ledger.actions.append(ev.Send(author, rejected, give_up_at, durable=False))
             return
-        executions.begin(self._ledger, entry, author, bid, now)
+        execution = executions.begin(self._ledger, entry, author, bid, now)
+        current = entry.round
+        current.ends_by = min(current.ends_by, self._hold_until(entry, execution))
+        if current.ends is not None:
+            current.ends = min(current.ends, current.ends_by)
         entry.declined.pop(author, None)
         if entry.round.ends is None:  # between rounds, a late bid is as good as any
             entry.round.ends = now
@@ -183,6 +194,11 @@ class Rounds:
         if bid.round == entry.round.number:
             entry.round.answered.add(author)
         self.end_if_complete(entry, now)
+
+    def _hold_until(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
+        """When to accept or reject a bid: its acceptance must arrive before its reservation ends."""
+        reserved = entry.bids[execution.id].expires - execution.created
+        return execution.created + reserved * HELD_SHARE
 
     def declined(self, entry: JobEntry, author: PeerID, message: say.BidDeclined, now: UnixSeconds) -> None:
         """Note that a node will not bid in this round."""

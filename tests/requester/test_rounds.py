@@ -176,3 +176,17 @@ def test_a_bid_that_expires_is_not_accepted_later(bench):
     bench.bid(A)
     bench.wait(31)
     assert bench.states() == {A: S.BID_REJECTED}
+
+
+def test_a_round_ends_within_half_of_the_shortest_reservation(bench):
+    """Later rounds are long, and nodes hold room only for seconds."""
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    bench.wait(40)
+    announced_again = bench.machine.jobs[JOB].round
+    while announced_again.ends is None or announced_again.ends - bench.now < 10:
+        bench.wait(0.5)
+    bid = say.Bid(job_id=JOB, execution_id="e-late", reserved_for=3.0, round=announced_again.number)
+    bench.receive(A, bid)
+    bench.wait(1.5)
+    assert bench.machine.jobs[JOB].executions["e-late"].state == S.BID_ACCEPTED
