@@ -137,7 +137,10 @@ class ComputeMachine:
             self._ledger.ignore(message, "from another requester")
             return
         if execution is not None and transitions.expects(execution.state, message):
-            transitions.move(self._ledger, execution, message, now)
+            if isinstance(message, say.BidAccepted):
+                self._accepted(execution, message, now)
+            else:
+                transitions.move(self._ledger, execution, message, now)
             return
         self._ledger.ignore(message, f"in {execution.state}" if execution else "for an unknown execution")
         wants_more = isinstance(message, say.BidAccepted | say.ResultAccepted)
@@ -155,7 +158,7 @@ class ComputeMachine:
                 self._ledger.ignore(view, "with a state of a later version")
             case (ExecutionState.BID_ACCEPTED, S.BID):
                 accepted = say.BidAccepted(job_id=view.job_id, execution_id=execution.id)
-                transitions.move(self._ledger, execution, accepted, now)
+                self._accepted(execution, accepted, now)
             case (ExecutionState.RESULT_ACCEPTED, S.PROPOSED):
                 verified = say.ResultAccepted(job_id=view.job_id, execution_id=execution.id)
                 transitions.move(self._ledger, execution, verified, now)
@@ -165,6 +168,13 @@ class ComputeMachine:
                 transitions.send_result_published(self._ledger, execution, view, now)
             case (_, state) if state.terminal:
                 self._send_ended(author, execution, now)
+
+    def _accepted(self, execution: ComputeExecution, message: say.BidAccepted, now: UnixSeconds) -> None:
+        """Begin, if there is room: that of a bid which is accepted late was released."""
+        if self._ledger.capacity.reserve(execution.id, execution.reserves):
+            transitions.move(self._ledger, execution, message, now)
+        else:
+            transitions.move(self._ledger, execution, transitions.RoomLost(), now)
 
     def _knows(self, author: PeerID, execution_id: ExecutionID) -> bool:
         execution = self._ledger.executions.get(execution_id)
@@ -260,7 +270,12 @@ class ComputeMachine:
         if execution.state.terminal:
             self._ledger.forget(execution)
         else:
-            transitions.move(self._ledger, execution, transitions.overdue(execution), now)
+            self._overdue(execution, now)
+
+    def _overdue(self, execution: ComputeExecution, now: UnixSeconds) -> None:
+        lapses = execution.state is S.BID and execution.id in self._ledger.capacity.holders
+        event = transitions.ReservationEnded() if lapses else transitions.overdue(execution)
+        transitions.move(self._ledger, execution, event, now)
 
     def _send_heartbeats(self, now: UnixSeconds) -> None:
         """Send each requester one message with all its executions on this node."""

@@ -23,6 +23,9 @@ S = ComputeState
 
 RESERVED_FOR = 3.0
 """Seconds for which room is reserved for a bid that is not accepted."""
+ACCEPTED_LATE_FOR = 10.0
+"""Seconds for which a bid can be accepted. After `RESERVED_FOR` that needs room which is still free."""
+LAPSED_FOR = ACCEPTED_LATE_FOR - RESERVED_FOR
 PROMPT = RESERVED_FOR / 2
 """Seconds within which a requester that wants another bid rejects this one."""
 PREPARE_TIMEOUT = 15 * 60.0
@@ -65,9 +68,14 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, slots=True)
 class RoomLost:
-    """The node was restarted and has no room for it any more."""
+    """The node has no room for it any more: it was restarted, or the bid was accepted late."""
 
-    reason: str = "the node has no room for it after a restart"
+    reason: str = "the node has no room for it any more"
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationEnded:
+    """The bid was not answered soon: its room is released, and it is accepted later only if there is room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +181,9 @@ def send_failed(
     ledger.actions.append(ev.Send(execution.requester_id, failed, now + REPEAT_FAILURE_FOR))
 
 
-def send_drained(ledger: Ledger, execution: ComputeExecution, event: NodeStopped, now: UnixSeconds) -> None:
+def send_drained(
+    ledger: Ledger, execution: ComputeExecution, event: NodeStopped | RoomLost, now: UnixSeconds
+) -> None:
     failed = say.ExecutionFailed(
         job_id=execution.job_id, execution_id=execution.id, reason=event.reason, drained=True
     )
@@ -189,7 +199,9 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.BID, say.BidAccepted): Row(S.PREPARING, note_used_bid, prepare, start_heartbeats),
     (S.BID, say.BidRejected): Row(S.REJECTED, note_late_rejection, release_room, clean_up),
     (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
-    (S.BID, DeadlinePassed): Row(S.EXPIRED, note_unused_bid, release_room, clean_up),
+    (S.BID, ReservationEnded): Row(S.BID, note_unused_bid, release_room),
+    (S.BID, RoomLost): Row(S.EXPIRED, send_drained, clean_up),
+    (S.BID, DeadlinePassed): Row(S.EXPIRED, release_room, clean_up),
     (S.BID, RecordRefused): Row(S.EXPIRED, release_room, clean_up),
     (S.BID, NodeStopped): Row(S.CANCELLED, release_room, send_drained, clean_up),
     (S.PREPARING, ev.Prepared): Row(S.RUNNING, run),
@@ -267,7 +279,7 @@ def move(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSecon
         "state": row.to,
         "message": event.reason[: say.MAX_REASON] if type(event) in _WITH_REASON else "",
         "modified": now,
-        "expires": now + _time_limit(execution, row.to),
+        "expires": now + (LAPSED_FOR if row.to is S.BID else _time_limit(execution, row.to)),
     }
     for name in _RECORDED.get(type(event), ()):
         changes[name] = getattr(event, name)
@@ -300,7 +312,7 @@ def overdue(execution: ComputeExecution) -> DeadlinePassed:
     """The event for an execution whose state has lasted too long."""
     match execution.state:
         case S.BID:
-            return DeadlinePassed(f"the bid was not answered within {RESERVED_FOR:g} s")
+            return DeadlinePassed(f"the bid was not answered within {ACCEPTED_LATE_FOR:g} s")
         case S.PREPARING:
             return DeadlinePassed(f"preparing took longer than {PREPARE_TIMEOUT:g} s")
         case S.RUNNING:

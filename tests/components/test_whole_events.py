@@ -140,7 +140,7 @@ def test_a_deadline_that_raises_is_handled_again_later_and_the_others_go_on(monk
         return original(execution)
 
     monkeypatch.setattr(compute.transitions, "overdue", overdue)
-    bench.wait(compute.transitions.RESERVED_FOR)
+    bench.wait(compute.transitions.ACCEPTED_LATE_FOR)
     assert (bench.state("e-1"), bench.state("e-2")) == ("Bid", "Expired")
     ((name, error),) = bench.machine.take_faults()
     assert (name, str(error)) == ("execution e-1", "bug")

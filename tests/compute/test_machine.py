@@ -11,6 +11,7 @@ from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.compute.machine import MAX_UNKNOWN_ANSWERS
 from bacalhau_p2p.compute.transitions import (
+    ACCEPTED_LATE_FOR,
     HEARTBEAT_INTERVAL,
     KEEP_PROPOSED_FOR,
     PREPARE_TIMEOUT,
@@ -144,6 +145,8 @@ def test_a_node_that_stops_hands_back_whatever_it_has(state):
 @pytest.mark.parametrize("state", STATES)
 def test_a_state_that_lasts_too_long_ends_the_execution(state):
     bench = in_state(state)
+    if state is S.BID:  # its reservation ends first
+        bench.wait(RESERVED_FOR)
     bench.now = bench.machine.executions[FIRST].expires
     actions = bench.handle(ev.TimePassed())
     assert has(actions, ev.Stop) is (state in UNDER_WAY)
@@ -173,7 +176,7 @@ def test_room_is_released_when_a_bid_is_rejected_or_expires(bench):
     bench.announce(job_id="j-2")
     bench.receive(message_about(say.BidRejected))
     assert bench.machine.capacity.holders == {"e-2"}
-    bench.wait(RESERVED_FOR + 1)
+    bench.wait(ACCEPTED_LATE_FOR + 1)
     assert bench.state("e-2") is S.EXPIRED
     assert bench.machine.capacity.reserved == Resources()
 
@@ -258,7 +261,7 @@ def test_heartbeats_list_the_executions_under_way_and_end_with_them(running):
 
 def test_a_requester_that_accepts_an_expired_bid_gets_the_reason(bench):
     bench.announce()
-    bench.wait(RESERVED_FOR + 1)
+    bench.wait(ACCEPTED_LATE_FOR + 1)
     (failed,) = messages_in(bench.receive(message_about(say.BidAccepted)))
     assert failed.kind == "execution_failed"
     assert "the bid was not answered" in failed.reason

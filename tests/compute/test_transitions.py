@@ -67,5 +67,5 @@ def test_two_events_at_the_same_deadline_are_both_handled():
     bench = ComputeBench()
     bench.announce(job_id="j-1")
     bench.announce(job_id="j-2")
-    bench.wait(transitions.RESERVED_FOR)
+    bench.wait(transitions.ACCEPTED_LATE_FOR)
     assert (bench.state("e-1"), bench.state("e-2")) == (S.EXPIRED, S.EXPIRED)

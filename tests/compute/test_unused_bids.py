@@ -50,12 +50,25 @@ def test_a_bid_that_is_rejected_late_counts_as_unused():
     assert (declined.kind, declined.busy) == ("bid_declined", True)
 
 
-def test_a_bid_that_is_accepted_too_late_is_handed_back():
+def test_a_bid_that_is_accepted_late_runs_if_there_is_room():
     bench = ComputeBench()
-    bench.announce()
+    bench.announce(WHOLE)
+    bench.wait(RESERVED_FOR + 1)
+    bench.receive(message_about(say.BidAccepted))
+    assert (bench.state(), bench.machine.capacity.holders) == ("Preparing", {FIRST})
+
+
+def test_a_bid_that_is_accepted_late_is_handed_back_if_its_room_is_taken():
+    bench = ComputeBench()
+    bench.announce(WHOLE)
     bench.wait(RESERVED_FOR)
+    bench.wait(FIRST_PAUSE)
+    bench.announce(WHOLE, job_id="j-2")
+    bench.receive(say.BidAccepted(job_id="j-2", execution_id="e-2"))
     (failed,) = messages_in(bench.receive(message_about(say.BidAccepted)))
     assert (failed.kind, failed.execution_id, failed.drained) == ("execution_failed", FIRST, True)
+    (again,) = messages_in(bench.receive(message_about(say.BidAccepted)))
+    assert again.drained
 
 
 def test_pauses_double_up_to_a_limit_and_end_with_an_accepted_bid():

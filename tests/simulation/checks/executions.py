@@ -66,7 +66,12 @@ class ExecutionChecks:
     def check_machine(self, machine: ComputeMachine) -> None:
         capacity = machine.capacity
         require(capacity.reserved.fits_in(capacity.limit), "capacity", "more is reserved than there is")
-        owners = {e.id for e in machine.executions.values() if e.state in HOLDS_ROOM}
+        # A bid that has changed is one whose reservation has ended.
+        owners = {
+            e.id
+            for e in machine.executions.values()
+            if e.state in HOLDS_ROOM and not (e.state is C.BID and e.modified > e.created)
+        }
         require(
             capacity.holders == owners,
             "reservation",
