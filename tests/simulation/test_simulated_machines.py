@@ -27,7 +27,7 @@ from tests.simulation.worlds.story import fingerprint, story
 from tests.simulation.worlds.world import World
 
 RUNS = 100
-RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519)
+RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 3142)
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Preparing + DeadlinePassed",
