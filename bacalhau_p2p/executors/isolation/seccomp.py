@@ -10,6 +10,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 
 from bacalhau_p2p.executors.isolation.kernel import PR_SET_SECCOMP, prctl
@@ -119,13 +120,15 @@ def supported() -> bool:
 def restrict(pid: int) -> None:
     """Limit this thread, and those that it starts, for good. `pid`: this process, as it sees itself.
     Needs no new privileges to be allowed."""
-    program = _program(pid)
+    program = program_for(pid)
     code = ctypes.create_string_buffer(program)
     header = ctypes.create_string_buffer(struct.pack("@HxxxxxxQ", len(program) // 8, ctypes.addressof(code)))
     prctl(PR_SET_SECCOMP, _FILTER, header)
 
 
-def _program(pid: int) -> bytes:
+@cache
+def program_for(pid: int) -> bytes:
+    """The filter. A process that calls this has it ready for those that it forks."""
     machine = os.uname().machine
     column = list(_ARCHITECTURES).index(machine)
     plain = [numbers[column] for numbers in _CALLS.values()]

@@ -83,6 +83,7 @@ class Walls:
             names.append(LANDLOCK)
         if seccomp.supported() and _works(lambda: _restrict_calls()):
             names.append(SECCOMP)
+            seccomp.program_for(1)  # the process id that jobs have in their namespace
         _succeeds(kernel.narrow_capabilities)  # nothing is started behind the walls; seccomp sees to it
         return cls(
             names=tuple(sorted(names)),
