@@ -35,12 +35,12 @@ BoundedExecutionID = Annotated[ExecutionID, _ID]
 BoundedPeerID = Annotated[PeerID, _ID]
 
 
-def cut_reason(text: Any) -> Any:
-    """The first MAX_REASON characters of a text; anything else as it is."""
-    return text[:MAX_REASON] if isinstance(text, str) else text
+def cut_reason(text: str) -> str:
+    """The first MAX_REASON characters of a text."""
+    return text[:MAX_REASON]
 
 
-Reason = Annotated[str, BeforeValidator(cut_reason)]
+Reason = Annotated[str, AfterValidator(cut_reason)]
 """The text of an error or message, cut at MAX_REASON characters."""
 
 

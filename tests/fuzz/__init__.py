@@ -1,0 +1,1 @@
+"""Fuzzing: what strangers can send, mutated, into every part that reads it (see `docs/fuzzing.md`)."""
