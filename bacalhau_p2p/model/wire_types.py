@@ -98,8 +98,8 @@ def _check_scalar(value: Any) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, str):
-        if not value.isascii():
-            value.encode()  # UnicodeEncodeError, a ValueError: half of a surrogate pair
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("must have only text that UTF-8 can encode")
     elif isinstance(value, int):
         if not _MIN_INT <= value <= _MAX_INT:
             raise ValueError("must have only integers of 64 bits")

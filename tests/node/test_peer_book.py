@@ -32,7 +32,7 @@ def transport() -> Transport:
 def known_nodes() -> KnownNodes:
     known = KnownNodes()
     for peer, received in ((OWN, NOW), (FRESH, NOW), (STALE, NOW - STALE_AFTER)):
-        known.update(NodeInfo(id=peer, addresses=(f"/at/{peer}",), dht=True), received)
+        known.update(NodeInfo(id=peer, addresses=(f"/memory/1/p2p/{peer}",), dht=True), received)
     return known
 
 
@@ -47,9 +47,9 @@ def test_candidates_are_connected_peers_and_then_fresh_nodes(book):
 
 
 def test_dht_nodes_are_fresh_servers_and_connected_peers_without_an_announcement(book, known_nodes):
-    assert book.dht_nodes() == [Contact(FRESH, ("/at/fresh",)), Contact(CONNECTED)]
+    assert book.dht_nodes() == [Contact(FRESH, ("/memory/1/p2p/fresh",)), Contact(CONNECTED)]
     known_nodes.update(NodeInfo(id=CONNECTED, dht=False), NOW)
-    assert book.dht_nodes() == [Contact(FRESH, ("/at/fresh",))]
+    assert book.dht_nodes() == [Contact(FRESH, ("/memory/1/p2p/fresh",))]
 
 
 @pytest.mark.parametrize("peer", [OWN, CONNECTED, FRESH, STALE])
