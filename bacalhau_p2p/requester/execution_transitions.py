@@ -24,6 +24,8 @@ S = ExecutionState
 
 REPEAT_ACCEPTANCE_FOR = 15.0
 """Seconds for which the acceptance of a bid is repeated at least: an answer comes also if it is too late."""
+RETRY_PAUSES = (1.0, 5.0)
+"""Seconds from the first, and from each further, failed attempt of a slot to the next announcement."""
 REPEAT_REJECTION_FOR = 60.0
 """Seconds for which the rejection of a bid is repeated; the bid itself expires sooner."""
 
@@ -206,6 +208,9 @@ def open_slot(
     """Open the slot, unless another node publishes the same result."""
     entry.record_failure(execution, event.message)
     slot = entry.slot_of(execution.id)
+    if slot is not None and execution.state is S.FAILED:
+        pause = RETRY_PAUSES[min(slot.attempts, len(RETRY_PAUSES)) - 1]
+        entry.retry_at = max(entry.retry_at, now + pause)
     if slot is not None and not entry.is_published_elsewhere(execution):
         slot.execution = None
 

@@ -35,7 +35,7 @@ class Progress:
         _reopen_if_unpublished(entry)
         if entry.open_slots:
             if entry.round.ends is None and entry.round.next_at is None:
-                self._rounds.begin(entry, now)
+                self._rounds.begin_or_wait(entry, now)
         else:
             self._verify_or_complete(entry, now)
 

@@ -84,6 +84,8 @@ class JobEntry(Undoable):
     """Nodes that report that no node can run this job."""
     open_since: UnixSeconds | None = None
     """Since when some slot has been open."""
+    retry_at: UnixSeconds = 0.0
+    """When the job is announced again after its latest failure."""
     verifying: bool = False
     """The verifier has been asked, and has not answered."""
 

@@ -80,6 +80,15 @@ class Rounds:
         )
         self._ledger.actions.append(ev.Broadcast(announcement))
 
+    def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Begin a round; after a failure a little later, so that no fault uses up all attempts at once."""
+        if now >= entry.retry_at:
+            self.begin(entry, now)
+            return
+        entry.round.next_at = entry.retry_at
+        if entry.open_since is None:
+            entry.open_since = now
+
     def check(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End the round, or begin the next one, if it is time.
 

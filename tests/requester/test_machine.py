@@ -6,6 +6,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.execution_transitions import RETRY_PAUSES
 from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from bacalhau_p2p.requester.supervision import MAX_STRAY_CANCELS
@@ -77,7 +78,8 @@ def test_a_failed_execution_is_replaced_on_another_node(bench):
     bench.submit(job())
     bench.bid(A, load=0)
     bench.bid(B, load=0.5)
-    assert announced(bench.fail(A))
+    assert not announced(bench.fail(A))
+    assert announced(bench.wait(RETRY_PAUSES[0]))
     bench.bid(A, attempt=2)
     assert sent(bench.bid(B, attempt=2)) == [(B, "bid_accepted"), (A, "bid_rejected")]
 
@@ -208,7 +210,20 @@ def test_a_job_runs_again_if_none_of_the_equal_results_is_published(bench):
     bench.propose(B)
     bench.judge(accepted=[A, B])
     bench.fail(A)
-    assert announced(bench.fail(B))
+    bench.fail(B)
+    assert announced(bench.wait(RETRY_PAUSES[0]))
+
+
+def test_a_node_that_fails_at_once_does_not_use_up_all_attempts_at_once(bench):
+    bench.add_nodes(A)
+    bench.submit(job())
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        bench.bid(A, attempt=attempt)
+        bench.fail(A, attempt=attempt)
+        while not bench.job.state.terminal and bench.machine.jobs[JOB].round.ends is None:
+            bench.wait(0.1)
+    assert bench.job.state is JobState.FAILED
+    assert bench.now >= sum(RETRY_PAUSES)
 
 
 def test_a_late_result_is_judged_together_with_those_accepted_before(bench):

@@ -167,5 +167,6 @@ def place_on(bench: RequesterBench, node: PeerID) -> None:
     """Fill the open slot of the job with an execution on this node."""
     bench.wait(40)
     bench.bid(node)
-    bench.wait(1)
+    while bench.states()[node] is S.BID_RECEIVED:
+        bench.wait(1)
     assert bench.states()[node] is S.BID_ACCEPTED
