@@ -12,6 +12,7 @@ from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.unused_bids import UnusedBids
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.model.state import ComputeState
 
 S = ComputeState
@@ -51,7 +52,7 @@ class Ledger(components.Ledger[ev.Action]):
 
     def remember(self, execution: ComputeExecution) -> None:
         """Add an execution, or replace its record in memory. This stores nothing."""
-        self.executions[execution.id] = execution
+        self.executions[execution.id] = _without_spec(execution) if execution.state.terminal else execution
         if execution.state in WORKING:
             self._working.add(execution.id)
         else:
@@ -67,3 +68,11 @@ class Ledger(components.Ledger[ev.Action]):
         """Drop an ended execution from memory."""
         del self.executions[execution.id]
         self.expiries.drop(execution.id)
+
+
+_NO_SPEC = JobSpec(tasks=(Task(engine=SpecConfig(type="noop")),))
+
+
+def _without_spec(execution: ComputeExecution) -> ComputeExecution:
+    """An ended execution as late messages need it: strangers choose how large a spec is."""
+    return execution.replace(spec=_NO_SPEC)

@@ -335,3 +335,14 @@ def test_unknown_executions_are_answered_a_few_at_a_time_and_nothing_is_kept(ben
     actions = bench.receive(say.Reconcile(executions=views), MALLORY)
     assert len(actions) == MAX_UNKNOWN_ANSWERS
     assert {action.durable for action in actions} == {False}
+
+
+def test_an_ended_execution_is_remembered_without_its_spec_and_stored_with_it(bench):
+    """Strangers choose how large a spec is, and how many they have rejected."""
+    spec = small_job(task={"Env": {"TEXT": "x" * 10_000}})
+    bench.announce(spec)
+    bench.receive(message_about(say.BidAccepted))
+    actions = bench.receive(message_about(say.CancelExecution))
+    (stored,) = [action.record for action in actions if isinstance(action, ev.Store)]
+    assert stored.spec == spec
+    assert len(bench.machine.executions[FIRST].model_dump_json()) < 2000
