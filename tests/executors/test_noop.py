@@ -59,7 +59,7 @@ async def test_all_parameters_are_optional(tmp_path: Path) -> None:
         ({"ExitCode": 256}, ["Params.ExitCode: must be a number from 0 to 255"]),
         ({"ExitCode": True}, ["Params.ExitCode: must be a number from 0 to 255"]),
         ({"ExitCode": "0"}, ["Params.ExitCode: must be a number from 0 to 255"]),
-        ({"Stdout": 1, "Stderr": b""}, ["Params.Stdout: must be text", "Params.Stderr: must be text"]),
+        ({"Stdout": 1, "Stderr": []}, ["Params.Stdout: must be text", "Params.Stderr: must be text"]),
     ],
 )
 async def test_invalid_parameters_are_named_and_never_run(
