@@ -132,7 +132,7 @@ class Settings(BaseModel):
     accept_networked: bool = False
     """Accept jobs that need a network."""
     max_execution_time: float = Field(default=0.0, ge=0)
-    """The longest execution time-out, in seconds, of jobs that this node runs. 0: any."""
+    """The longest execution timeout, in seconds, of jobs that this node runs. 0: any."""
     keep_jobs: float = Field(default=30 * 86400.0, ge=0)
     """Seconds that a requester keeps jobs that have ended. 0: for ever."""
     data_locality: Literal["anywhere", "local"] = "anywhere"

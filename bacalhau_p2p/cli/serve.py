@@ -88,7 +88,7 @@ LOG_LEVEL = click.option(
     "--max-execution-time",
     metavar="SECONDS",
     type=float,
-    help="Run only jobs whose execution time-out is not longer. [default: any]",
+    help="Run only jobs whose execution timeout is not longer. [default: any]",
 )
 @click.option(
     "--job-selection-data-locality",

@@ -38,7 +38,7 @@ class JobSelectionPolicy:
     reject_stateless: bool = False
     """Reject jobs without inputs, which could run anywhere."""
     max_execution_time: float = 0.0
-    """The longest execution time-out of jobs that this node runs, in seconds. 0: any."""
+    """The longest execution timeout of jobs that this node runs, in seconds. 0: any."""
     probed: bool = False
     """The operator's own programs decide about each job."""
 
@@ -90,7 +90,7 @@ class Assessor:
             return "accepts no jobs that need network access"
         longest = self.policy.max_execution_time
         if longest and spec.execution_timeout > longest:
-            return f"accepts no jobs with an execution time-out of more than {longest:g} s"
+            return f"accepts no jobs with an execution timeout of more than {longest:g} s"
         if self.policy.reject_stateless and not spec.task.input_sources:
             return "accepts no jobs without inputs"
         return None

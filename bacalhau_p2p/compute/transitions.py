@@ -31,7 +31,7 @@ PROMPT = RESERVED_FOR / 2
 PREPARE_TIMEOUT = 15 * 60.0
 """Seconds to fetch inputs and image."""
 RUN_GRACE = 30.0
-"""Seconds beyond the execution time-out after which a run is stopped that its executor has not ended."""
+"""Seconds beyond the execution timeout after which a run is stopped that its executor has not ended."""
 KEEP_PROPOSED_FOR = 24 * 3600.0
 """Seconds for which a result is kept for a requester that does not answer."""
 PUBLISH_TIMEOUT = 15 * 60.0
@@ -317,7 +317,7 @@ def overdue(execution: ComputeExecution) -> DeadlinePassed:
             return DeadlinePassed(f"preparing took longer than {PREPARE_TIMEOUT:g} s")
         case S.RUNNING:
             limit = execution.spec.execution_timeout
-            return DeadlinePassed(f"the run did not stop at its time-out of {limit:g} s")
+            return DeadlinePassed(f"the run did not stop at its timeout of {limit:g} s")
         case S.PROPOSED:
             return DeadlinePassed(f"no verdict on the result within {KEEP_PROPOSED_FOR:g} s")
         case _:

@@ -50,8 +50,8 @@ class RunRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def timed_out(self) -> RunTimedOut:
-        """The error for a run that reached its time-out."""
-        return RunTimedOut(f"the job exceeded its execution time-out of {self.timeout:g} s")
+        """The error for a run that reached its timeout."""
+        return RunTimedOut(f"the job exceeded its execution timeout of {self.timeout:g} s")
 
 
 class Executor(Protocol):
@@ -106,7 +106,7 @@ class Executor(Protocol):
     async def reattach(self, request: RunRequest) -> RunOutput | None:
         """Resume a run of this execution that outlived the process which started it, as `run` would.
 
-        None when nothing of it is left: then it may be prepared and run again. The time-out counts
+        None when nothing of it is left: then it may be prepared and run again. The timeout counts
         from the start of the run. Raises as `run`. Cancelled: as with `run`.
         """
         return None

@@ -42,7 +42,7 @@ class NoopExecutor(Executor):
         await trio.lowlevel.checkpoint()
 
     async def run(self, request: RunRequest) -> RunOutput:
-        """Leave the results folder; takes no thread, and too little time for a time-out.
+        """Leave the results folder; takes no thread, and too little time for a timeout.
 
         Raises ExecutorError, permanent, when the parameters have faults.
         """

@@ -87,12 +87,12 @@ class JobImpossible(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueTimedOut(JobEvent):
-    """A slot was open for the whole queue time-out."""
+    """A slot was open for the whole queue timeout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalTimedOut(JobEvent):
-    """The job did not end within its total time-out."""
+    """The job did not end within its total timeout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,17 +40,17 @@ class Progress:
             self._verify_or_complete(entry, now)
 
     def check_timeouts(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """End the job if its queue time-out or its total time-out has passed."""
+        """End the job if its queue timeout or its total timeout has passed."""
         spec = entry.job.spec
         if now >= entry.deadline:
-            message = f"total time-out of {spec.total_timeout:g} s exceeded"
+            message = f"total timeout of {spec.total_timeout:g} s exceeded"
             if entry.job.message:
                 message += f": {entry.job.message}"
             jobs.move(self._ledger, entry, jobs.TotalTimedOut(message=message), now)
         elif entry.open_since is not None and now >= entry.open_since + spec.queue_timeout:
             message = (
                 f"no node for {len(entry.open_slots)} of {len(entry.slots)} executions within the queue "
-                f"time-out of {spec.queue_timeout:g} s: {self._rounds.reasons_to_wait(entry)}"
+                f"timeout of {spec.queue_timeout:g} s: {self._rounds.reasons_to_wait(entry)}"
             )
             jobs.move(self._ledger, entry, jobs.QueueTimedOut(message=message), now)
 

@@ -68,7 +68,7 @@ class JobEntry(Undoable):
     job: Job
     slots: list[Slot]
     deadline: UnixSeconds
-    """When its total time-out has passed."""
+    """When its total timeout has passed."""
     executions: dict[ExecutionID, Execution] = field(default_factory=UndoableDict)
     bids: dict[ExecutionID, BidTerms] = field(default_factory=UndoableDict)
     round: Round = field(default_factory=Round)
@@ -98,7 +98,7 @@ class JobEntry(Undoable):
         return [self.executions[slot.execution] for slot in self.slots if slot.execution is not None]
 
     def next_clock(self) -> UnixSeconds:
-        """The first of the job's own deadlines: its time-outs, and its rounds of bids."""
+        """The first of the job's own deadlines: its timeouts, and its rounds of bids."""
         due = self.deadline
         if self.round.ends is not None:
             due = min(due, self.round.ends)

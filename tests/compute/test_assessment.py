@@ -126,7 +126,7 @@ def test_a_run_outlives_its_node_if_its_engine_does():
 
 def test_jobs_that_may_run_longer_than_the_operator_allows_are_declined_with_that_reason():
     year, minute = (small_job(task={"Timeouts": {"ExecutionTimeout": n}}) for n in (31536000, 60))
-    reason = "accepts no jobs with an execution time-out of more than 60 s"
+    reason = "accepts no jobs with an execution timeout of more than 60 s"
     assert assess(year, max_execution_time=60).ineligibility == reason
     assert assess(minute, max_execution_time=60).ineligibility is None
     assert assess(year).ineligibility is None

@@ -196,7 +196,7 @@ async def test_a_job_that_no_node_can_run_fails_after_its_queue_timeout(tmp_path
     async with open_network(tmp_path, compute_nodes=1) as net:
         impossible = noop(task={"Resources": {"CPU": "9000"}, "Timeouts": {"QueueTimeout": 1}})
         job = await net.requester.submit(impossible)
-        with pytest.raises(JobFailed, match=r"queue time-out of 1 s.*too small for the requested resources"):
+        with pytest.raises(JobFailed, match=r"queue timeout of 1 s.*too small for the requested resources"):
             await job.wait_result(30)
 
 

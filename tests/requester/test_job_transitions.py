@@ -44,8 +44,8 @@ def test_an_event_that_changes_nothing_stores_nothing():
 @pytest.mark.parametrize(
     ("timeouts", "reason"),
     [
-        ({"QueueTimeout": 0.1}, "no node for 1 of 1 executions within the queue time-out of 0.1 s"),
-        ({"TotalTimeout": 0.1}, "total time-out of 0.1 s exceeded"),
+        ({"QueueTimeout": 0.1}, "no node for 1 of 1 executions within the queue timeout of 0.1 s"),
+        ({"TotalTimeout": 0.1}, "total timeout of 0.1 s exceeded"),
     ],
 )
 def test_a_time_out_shorter_than_the_first_round_ends_a_pending_job(bench, timeouts, reason):

@@ -141,7 +141,7 @@ def test_the_total_time_out_ends_the_job(bench):
         if not bench.job.state.terminal:
             bench.receive(A, beat)
     assert bench.job.state is JobState.FAILED
-    assert "total time-out of 60 s" in bench.job.message
+    assert "total timeout of 60 s" in bench.job.message
 
 
 # --- lies -----------------------------------------------------------------------------------

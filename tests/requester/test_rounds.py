@@ -166,7 +166,7 @@ def test_the_queue_time_out_fails_the_job_with_the_reasons(bench):
     bench.submit(job(Tasks=[{"Engine": engine, "Timeouts": {"QueueTimeout": 5}}]))
     bench.wait(5.1)
     assert bench.job.state is JobState.FAILED
-    assert "within the queue time-out of 5 s" in bench.job.message
+    assert "within the queue timeout of 5 s" in bench.job.message
     assert "alice has no wasm engine" in bench.job.message
 
 

@@ -342,7 +342,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "ignore cancellations": _rows(
         compute_transitions.TRANSITIONS, say.CancelExecution, lambda state, row: Row(state)
     ),
-    "ignore the total time-out": ((Progress, "check_timeouts", _has_no_end),),
+    "ignore the total timeout": ((Progress, "check_timeouts", _has_no_end),),
 }
 """By what they do wrong."""
 

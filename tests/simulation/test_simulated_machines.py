@@ -67,7 +67,7 @@ CAUGHT_BY = {
     "forget which runs outlive their nodes": 10,
     "give up containers as anything else": 3,
     "ignore cancellations": 7,
-    "ignore the total time-out": 33,
+    "ignore the total timeout": 33,
     "let bids steal ids": 7,
     "never give up": 7,
     "never give up a silent node": 10,

@@ -118,7 +118,7 @@ class WasmExecutor(Executor):
     async def _run_process(
         self, spec: Mapping[str, Any], results: ResultsFolder, limits: OutputLimits, timeout: float
     ) -> Mapping[str, Any] | None:
-        """The report of the process, None after the time-out; all its output is in the results by then.
+        """The report of the process, None after the timeout; all its output is in the results by then.
 
         Raises TooMuchOutput as soon as there is more than `limits` allow.
         """

@@ -76,7 +76,7 @@ class S3Access:
 
     @cached_property
     def for_probes(self) -> S3Access:
-        """The same for requests that may fail: short time-outs, no second attempt, and threads of its own,
+        """The same for requests that may fail: short timeouts, no second attempt, and threads of its own,
         so that nothing waits behind a server that does not answer."""
         return S3Access(
             endpoints=self._endpoints,

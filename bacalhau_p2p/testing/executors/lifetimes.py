@@ -32,7 +32,7 @@ async def check_time_out_ends_the_run(kit: ExecutorKit) -> None:
             await run.ended.wait()
             assert not pipe.held, f"the program `{kind}` still runs"
         assert isinstance(run.error, RunTimedOut), run.error or run.output
-        assert trio.current_time() - begun >= 3, "it ended before its time-out"
+        assert trio.current_time() - begun >= 3, "it ended before its timeout"
 
 
 async def check_concurrent_runs_do_not_mix(kit: ExecutorKit) -> None:

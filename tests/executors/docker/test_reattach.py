@@ -124,7 +124,7 @@ async def test_a_run_without_a_started_container_is_run_again(executor, kit, doc
 
 async def test_the_time_out_counts_from_the_start_of_the_container(executor, kit):
     left = await Outlived(executor, request_for(kit, "sleep 3600", timeout=2)).start()
-    with trio.fail_after(20), pytest.raises(RunTimedOut, match="time-out of 2 s"):
+    with trio.fail_after(20), pytest.raises(RunTimedOut, match="timeout of 2 s"):
         await left.reattach()
     over = await Outlived(executor, request_for(kit, "sleep 0.2", timeout=0.1)).end()
     with pytest.raises(RunTimedOut):

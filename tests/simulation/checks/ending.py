@@ -97,7 +97,7 @@ class Ending:
         if job.state.terminal:
             return False
         ends = job.created + job.spec.total_timeout - node.plan.skew
-        what = f"{job.id} is {job.state} after its total time-out: {job.message}"
+        what = f"{job.id} is {job.state} after its total timeout: {job.message}"
         require(now <= max(self._settled_by, ends + SLACK), "ends", what)
         return True
 

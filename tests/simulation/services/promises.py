@@ -16,7 +16,7 @@ from tests.simulation.services.nodes import Nodes
 from tests.simulation.services.story import Story
 
 PATIENCE = 40 * 60.0
-"""Seconds within which every job must end once all is healed: more than its total time-out."""
+"""Seconds within which every job must end once all is healed: more than its total timeout."""
 QUIET_WITHIN = 600.0
 """Seconds within which nodes must have given back everything after that."""
 

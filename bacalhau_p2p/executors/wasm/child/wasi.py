@@ -89,7 +89,7 @@ class DeterministicWasi:
     def poll_oneoff(
         self, caller: wasmtime.Caller, subscriptions: int, events: int, count: int, event_count: int
     ) -> int:
-        """Files are always ready. Without any, the clock moves to the earliest time-out."""
+        """Files are always ready. Without any, the clock moves to the earliest timeout."""
         count &= 0xFFFFFFFF
         data = _read_memory(caller, subscriptions, count * _SUBSCRIPTION.size)
         if data is None or not count:
