@@ -58,7 +58,7 @@ CAUGHT_BY = {
     "accept what the verifier rejected": 10,
     "acknowledge before the commit": 7,
     "announce once": 18,
-    "begin steps before the commit": 144,
+    "begin steps before the commit": 1242,
     "believe what is published": 7,
     "commit without power safety": 16,
     "forget attempts when started again": 145,
