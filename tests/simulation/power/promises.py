@@ -9,13 +9,15 @@ from typing import Any, Protocol
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_broadcast, decode_frame
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
-from bacalhau_p2p.model.base import JobID, PeerID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ComputeState, JobState
 from tests.simulation.power.trace import State, rows_of
 
 _HARMLESS = (say.Bid,)
 """Messages that need no commit before they are sent: nothing depends on them after a crash."""
+_MAY_BE_STRAY = (say.CancelExecution, say.ExecutionFailed, say.BidRejected)
+"""Messages that also answer strangers, about executions of which a node keeps nothing."""
 
 
 class Promise(Protocol):
@@ -72,9 +74,14 @@ class Sent:
 
     message_id: MessageID
     kind: str
+    stray: ExecutionID | None = None
+    """The execution, if this may be an answer about one that is unknown here, for which nothing is kept."""
 
     def kept_in(self, state: State) -> bool:
-        return any(row[0] == self.message_id for row in rows_of(state, "outbox"))
+        if any(row[0] == self.message_id for row in rows_of(state, "outbox")):
+            return True
+        known = any(row[0] == self.stray for row in rows_of(state, "execution"))
+        return self.stray is not None and not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,9 @@ def promises_of_frame(to: PeerID, frame: bytes) -> Iterator[tuple[Promise, Envel
     for message_id in (*envelope.acks, *alone):
         yield Acknowledged(to, MessageID(message_id)), envelope
     if envelope.message.carrier is Carrier.DIRECT and not isinstance(envelope.message, _HARMLESS):
-        yield Sent(envelope.id, envelope.message.kind), envelope
+        message = envelope.message
+        stray = message.execution_id if isinstance(message, _MAY_BE_STRAY) else None
+        yield Sent(envelope.id, message.kind, stray), envelope
 
 
 def promises_of_broadcast(payload: bytes) -> Iterator[tuple[Promise, Envelope]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import MountedInput
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from bacalhau_p2p.model.job import ResultPath
@@ -99,7 +102,9 @@ async def test_memory_cannot_grow_beyond_its_limit(executor: WasmExecutor, tmp_p
         assert limit * 0.8 < int(output.stdout) < limit
 
 
-async def test_a_file_cannot_grow_beyond_the_disk_limit(executor: WasmExecutor, tmp_path: Path) -> None:
+async def test_a_file_beyond_the_disk_limit_fails_the_run_for_good(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes(2 * MB))
     asked = wasm_request(
@@ -112,9 +117,9 @@ async def test_a_file_cannot_grow_beyond_the_disk_limit(executor: WasmExecutor, 
         result_paths=[ResultPath(name="out", path="/out")],
         resources=Resources(memory=64 * MB, disk=MB),
     )
-    output = await executor.run(asked)
-    assert output.exit_code == 1
-    assert b"File too large" in output.stderr
+    with pytest.raises(ExecutorError, match="more than the 1048576 bytes that it reserved") as failed:
+        await executor.run(asked)
+    assert failed.value.permanent
     assert (asked.results / "out" / "big").stat().st_size <= MB
 
 
