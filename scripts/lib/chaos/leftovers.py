@@ -35,7 +35,9 @@ async def held_by_idle_nodes(
 
 
 def _folders(folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for path in folder.glob("compute-*/executions/*")]
+    """Folders of executions, and those that are set aside to be removed later."""
+    found = [*folder.glob("compute-*/executions/[!.]*"), *folder.glob("compute-*/executions/.removed/*")]
+    return [str(path.relative_to(folder)) for path in found]
 
 
 async def _reservations(nodes: Sequence[Node]) -> list[str]:

@@ -9,7 +9,7 @@ from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.transitions import KEEP_PROPOSED_FOR
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
-from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
@@ -175,7 +175,7 @@ class Ending:
                 what = f"{job.id} was run {runs} times for {job.spec.count} results"
                 require(runs == job.spec.count, "once", what)
         if not any(isinstance(fault, Loss) for fault in self._plan.faults):
-            lost = self._watch.states[f"execution {ExecutionState.LOST}"]
+            lost = self._watch.lost_runs
             require(lost == 0, "wasted", f"{lost} executions are Lost though no node was away for long")
         if self._plan.calm:
             self._check_calm()

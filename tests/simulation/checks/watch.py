@@ -14,6 +14,7 @@ from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.machine import RequesterMachine
 from tests.simulation.checks.executions import ExecutionChecks
 from tests.simulation.checks.jobs import JobChecks
@@ -40,6 +41,8 @@ class Watch:
         """How many messages of each kind were sent, without repeats."""
         self.states: Counter[str] = Counter()
         """How often each state was committed."""
+        self.lost_runs = 0
+        """Executions that were lost, but for bids whose acceptance came after they had expired."""
         self._committed: dict[tuple[SimulatedStore, Hashable], Any] = {}
         """The last version of each record."""
         self._answers: dict[JobID, JobPlan] = {}
@@ -69,6 +72,8 @@ class Watch:
                 jobs.add(record.id)
             elif isinstance(record, Execution):
                 self.states[f"execution {record.state}"] += 1
+                if record.state is ExecutionState.LOST and "already Expired" not in record.message:
+                    self.lost_runs += 1
                 self.jobs.execution_committed(node, record)
                 jobs.add(record.job_id)
             elif isinstance(record, ComputeExecution):
