@@ -29,6 +29,8 @@ class MessageChecks:
         self._changed_by: dict[tuple[SimulatedStore, PeerID, MessageID], list[Hashable]] = {}
         """The records that a message changed, until it is marked as processed."""
         self._last_word: dict[tuple[PeerID, ExecutionID], float] = {}
+        self._bids: dict[PeerID, set[ExecutionID]] = {}
+        """The ids of the bids that each requester took since it started."""
 
     def last_word(self, requester: PeerID, execution: ExecutionID) -> float:
         """When this requester last handled a message about the execution from its node; 0.0 if never."""
@@ -44,10 +46,13 @@ class MessageChecks:
             changed = [record_key(action.record) for action in actions if isinstance(action, Store)]
             self._changed_by[store, arrival.author, arrival.id] = changed
             self._uncommitted.update((store, key) for key in changed)
-        if arrival.author == STRANGER:
-            _check_harmless(arrival, actions)
-        else:
+        bid = arrival.message if isinstance(arrival.message, say.Bid) else None
+        if arrival.author != STRANGER:
             self._note_word(peer, arrival.message)
+        elif bid is None or self._is_known(peer, store, bid.execution_id):
+            _check_harmless(arrival, actions)
+        if bid is not None and not any(_rejects(action, bid) for action in actions):
+            self._bids.setdefault(peer, set()).add(bid.execution_id)
 
     def committed(self, store: SimulatedStore, commit: Commit) -> None:
         """A message is marked as processed with its effects or after them: a crash must not come between."""
@@ -80,8 +85,16 @@ class MessageChecks:
 
     def stopped(self, node: SimulatedNode) -> None:
         stores = node.disk.stores
+        self._bids.pop(node.peer, None)
         self._uncommitted = {each for each in self._uncommitted if each[0] not in stores}
         self._changed_by = {each: keys for each, keys in self._changed_by.items() if each[0] not in stores}
+
+    def _is_known(self, requester: PeerID, store: SimulatedStore, execution: ExecutionID) -> bool:
+        """Whether the requester has an execution of this id. Bids are not stored: one that was started again
+        has forgotten them, and a stranger may bid under their ids as under any other."""
+        if execution in self._bids.get(requester, ()):
+            return True
+        return any(getattr(record, "id", None) == execution for record in store.records.values())
 
     def _note_word(self, requester: PeerID, message: say.Message) -> None:
         if isinstance(message, say.Heartbeat):
@@ -89,6 +102,11 @@ class MessageChecks:
                 self._last_word[requester, line.execution_id] = self._timeline.now
         elif (execution_id := getattr(message, "execution_id", None)) is not None:
             self._last_word[requester, execution_id] = self._timeline.now
+
+
+def _rejects(action: Any, bid: say.Bid) -> bool:
+    message = action.message if isinstance(action, Send) else None
+    return isinstance(message, say.BidRejected) and message.execution_id == bid.execution_id
 
 
 def _check_harmless(arrival: Arrival, actions: Sequence[Any]) -> None:

@@ -42,7 +42,7 @@ class Watch:
         self.states: Counter[str] = Counter()
         """How often each state was committed."""
         self.lost_runs = 0
-        """Executions that were lost, but for bids whose acceptance came after they had expired."""
+        """Executions that were lost, and not handed back by their nodes."""
         self._committed: dict[tuple[SimulatedStore, Hashable], Any] = {}
         """The last version of each record."""
         self._answers: dict[JobID, JobPlan] = {}
@@ -72,7 +72,7 @@ class Watch:
                 jobs.add(record.id)
             elif isinstance(record, Execution):
                 self.states[f"execution {record.state}"] += 1
-                if record.state is ExecutionState.LOST and "already Expired" not in record.message:
+                if record.state is ExecutionState.LOST and not record.drained:
                     self.lost_runs += 1
                 self.jobs.execution_committed(node, record)
                 jobs.add(record.job_id)
