@@ -14,6 +14,9 @@ from bacalhau_p2p.version import __version__
 
 JSON = dict[str, Any]
 
+MAX_DROPPED = 20
+"""Kinds of dropped events that are shown, for each component."""
+
 
 def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
     routes = APIRouter()
@@ -42,6 +45,13 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
             "WorstSenders": node.messenger.worst_senders(),
             "Walls": node.walls,
             "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
+            "DroppedEvents": {
+                name: [
+                    {"Event": kind, "Author": author, "Count": count}
+                    for (kind, author), count in dropped.most_common(MAX_DROPPED)
+                ]
+                for name, dropped in node.dropped_events.items()
+            },
         }
 
     return routes

@@ -10,6 +10,7 @@ import trio
 
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
+from bacalhau_p2p.compute.service import ComputeService
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content.content import Content
@@ -134,8 +135,20 @@ class Node:
     @property
     def ignored_events(self) -> dict[str, Counter[str]]:
         """By component, the events that changed nothing in its state machine, by kind and state."""
-        components = {"Requester": self._requester, "Compute": self._compute}
-        return {name: service.ignored for name, service in components.items() if service is not None}
+        return {name: service.ignored for name, service in self._components().items()}
+
+    @property
+    def dropped_events(self) -> dict[str, Counter[tuple[str, str]]]:
+        """By component, the events that raised and were undone, by kind and author ("" for this node)."""
+        return {name: service.dropped for name, service in self._components().items()}
+
+    def _components(self) -> dict[str, RequesterService | ComputeService]:
+        components: dict[str, RequesterService | ComputeService] = {}
+        if self._requester is not None:
+            components["Requester"] = self._requester
+        if self._compute is not None:
+            components["Compute"] = self._compute
+        return components
 
     def nodes(self) -> list[KnownNode]:
         """Every node that this one knows, itself included, ordered by peer id."""

@@ -33,12 +33,14 @@ async def test_a_node_shows_what_it_has_survived_and_ignored(tmp_path):
             (network.compute[0], "Compute", network.compute[0].ignored_events["Compute"]),
         ):
             ignored["Bid for a known execution"] += 2
+            node.dropped_events[component]["Bid", "peer"] += 4
             node.messenger.counters["malformed"] += 3
             transport = ASGITransport(create_app(node))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234") as http:
                 shown = (await http.get("/api/v1/agent/node")).json()
             assert list(shown["IgnoredEvents"]) == [component]
             assert shown["IgnoredEvents"][component]["Bid for a known execution"] == 2
+            assert shown["DroppedEvents"] == {component: [{"Event": "Bid", "Author": "peer", "Count": 4}]}
             assert shown["Counters"]["malformed"] == 3
 
 
