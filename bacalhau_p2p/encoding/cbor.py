@@ -19,6 +19,8 @@ MAX_TAGS = 100
 """Tags in an array whose items are refused one by one. Each costs a call."""
 MAX_VALUES = 200_000
 """Maps, arrays and their values in one item. A reconcile of 10,000 executions has about 40,000."""
+MAX_CONTAINERS = 30_000
+"""Maps and arrays in one item. They are the values that cost most, and take no more than a byte each."""
 
 
 def strict_loads(payload: bytes, *, max_depth: int) -> object:
@@ -42,6 +44,7 @@ def loads_unchecked(payload: bytes, *, max_depth: int) -> object:
 
 
 def _loads(payload: bytes, max_depth: int, *, tags_allowed: int) -> object:
+    _check_containers(payload)
     tagged = _TagHook(tags_allowed)
     decoder = CBORDecoder(
         BytesIO(payload),
@@ -64,6 +67,50 @@ def _loads(payload: bytes, max_depth: int, *, tags_allowed: int) -> object:
         decoder.read(1)
         raise RemoteProtocolError("bytes after the end of a CBOR item")
     return value
+
+
+def _check_containers(payload: bytes) -> None:
+    """Raises RemoteProtocolError for more than MAX_CONTAINERS maps and arrays, before any of them is made.
+
+    Only a payload that has so many bytes with which one may begin is looked at value by value. Malformed data
+    passes, and is left to the decoder.
+    """
+    if len(payload) <= MAX_CONTAINERS or len(payload.translate(None, _NO_CONTAINER)) <= MAX_CONTAINERS:
+        return
+    at, containers, size = 0, 0, _SIZES
+    try:
+        for _ in range(MAX_VALUES):
+            head = payload[at]
+            if 0x80 <= head < 0xC0:
+                containers += 1
+                if containers > MAX_CONTAINERS:
+                    raise RemoteProtocolError(f"more than {MAX_CONTAINERS} maps and arrays in one CBOR item")
+            skip = size[head]
+            if skip > 0:
+                at += skip
+            else:  # text or bytes, after as many bytes of its length
+                text = at + 1 - skip
+                at = text + int.from_bytes(payload[at + 1 : text], "big")
+    except IndexError:  # the end
+        return
+    raise RemoteProtocolError(f"more than {MAX_VALUES} values in one CBOR item")
+
+
+def _sizes() -> list[int]:
+    """For each first byte of a value: how many bytes the value takes, without what is in it if it is a map or
+    an array; below zero, how many bytes of the length of a text follow."""
+    sizes = [1] * 256
+    for major in range(8):
+        is_text = major in (2, 3)
+        for low in range(24):
+            sizes[major << 5 | low] = 1 + low if is_text else 1
+        for low, width in ((24, 1), (25, 2), (26, 4), (27, 8)):
+            sizes[major << 5 | low] = -width if is_text else 1 + width
+    return sizes
+
+
+_SIZES = _sizes()
+_NO_CONTAINER = bytes(set(range(256)) - set(range(0x80, 0xC0)))
 
 
 def require_plain(value: object) -> None:

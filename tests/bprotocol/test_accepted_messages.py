@@ -272,8 +272,8 @@ TASK = {"Engine": {"Type": "noop"}}
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        (announced([{**TASK, "InputSources": [{}] * 90_000}]), "must have at most 256 entries"),
-        (announced([{}] * 90_000), "must have at most 256 entries"),
+        (announced([{**TASK, "InputSources": [{}] * 29_000}]), "must have at most 256 entries"),
+        (announced([{}] * 29_000), "must have at most 256 entries"),
         (announced([{**TASK, "Env": dict.fromkeys(map(str, range(60_000)), 0)}]), "at most 256 entries"),
         (cbor2.dumps(changed("heartbeat", "executions", [0] * 190_000)), "at most 10000 items"),
         (cbor2.dumps(changed("heartbeat", "executions", [0] * 9_000)), "more than 1000 items"),

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+
 import cbor2
 import pytest
 
-from bacalhau_p2p.encoding.cbor import strict_loads
+from bacalhau_p2p.encoding import cbor
+from bacalhau_p2p.encoding.cbor import MAX_CONTAINERS, strict_loads
 from bacalhau_p2p.errors import RemoteProtocolError
 
 
@@ -43,3 +46,38 @@ def test_nesting_is_limited():
     assert strict_loads(cbor2.dumps([[[]]]), max_depth=2) == [[[]]]
     with pytest.raises(RemoteProtocolError, match="depth"):
         strict_loads(cbor2.dumps([[[[]]]]), max_depth=2)
+
+
+def test_a_million_empty_lists_are_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(cbor, "CBORDecoder", None)
+    payload = b"\x9a" + (1_000_000).to_bytes(4, "big") + b"\x80" * 1_000_000
+    with pytest.raises(RemoteProtocolError, match="more than 30000 maps and arrays"):
+        strict_loads(payload, max_depth=4)
+
+
+def test_a_million_numbers_beside_many_lists_are_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(cbor, "CBORDecoder", None)
+    payload = b"\x9a" + (1_000_000).to_bytes(4, "big") + b"\x01" * 960_000 + b"\x80" * 40_000
+    with pytest.raises(RemoteProtocolError, match="more than 200000 values"):
+        strict_loads(payload, max_depth=4)
+
+
+@pytest.mark.parametrize("container", [[], {}, [1], {"a": 1.5}, {"a": "x" * 300}])
+def test_as_many_maps_and_arrays_as_allowed_are_decoded(container):
+    value = [container] * (MAX_CONTAINERS - 1)
+    assert strict_loads(cbor2.dumps(value), max_depth=4) == value
+    with pytest.raises(RemoteProtocolError, match="more than 30000 maps and arrays"):
+        strict_loads(cbor2.dumps([*value, [container]]), max_depth=4)
+
+
+@pytest.mark.parametrize("length", [23, 24, 255, 256, 65_535, 65_536, 300_000])
+def test_bytes_that_look_like_maps_and_arrays_are_not_counted(length):
+    value = [b"\x80" * length, os.urandom(200_000), "\u00a0" * length, 1, 2**40, -1.5, {"a": [None]}]
+    assert strict_loads(cbor2.dumps(value), max_depth=4) == value
+
+
+@pytest.mark.parametrize("end", [b"\x5b\xff", b"\x5b" + b"\xff" * 8, b"\x9c", b"\xff"])
+def test_what_is_malformed_after_many_bytes_is_refused(end):
+    payload = cbor2.dumps([b"\x80" * 40_000, 1])[:-1] + end
+    with pytest.raises(RemoteProtocolError, match="not plain CBOR"):
+        strict_loads(payload, max_depth=4)
