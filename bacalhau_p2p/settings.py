@@ -10,13 +10,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import yaml
 from platformdirs import user_data_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
+from bacalhau_p2p.identity.peer_ids import public_key
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.fields import MAX_ENTRIES
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import ResourceSpec
@@ -47,9 +49,18 @@ def _check_size(text: str) -> str:
     return text
 
 
+def _check_peer_id(peer: PeerID) -> PeerID:
+    try:
+        public_key(peer)
+    except RemoteProtocolError as error:
+        raise ValueError(f"must be a peer id such as 12D3KooW...: {error}") from error
+    return peer
+
+
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A credential of this node. It is never shown."""
 Url = Annotated[str, AfterValidator(_check_url)]
+PeerIDs = tuple[Annotated[PeerID, AfterValidator(_check_peer_id)], ...]
 Size = Annotated[str, AfterValidator(_check_size)]
 """Bytes as text, such as 50GB."""
 
@@ -82,6 +93,10 @@ class Settings(BaseModel):
     """Multiaddrs to announce instead of those of the network interfaces."""
     peers: tuple[str, ...] = ()
     """Multiaddrs of peers to connect to and stay connected to."""
+    allowed_peers: PeerIDs = ()
+    """The only peers that may connect. Empty: all."""
+    denied_peers: PeerIDs = ()
+    """Peers that may not connect, and whose broadcasts are ignored."""
     neighbours: int = Field(default=4, ge=0, le=100)
     """How many known nodes to dial when no peer is connected. 0 dials only `peers`."""
     dht: Literal["off", "client", "server"] = "server"
@@ -133,6 +148,10 @@ class Settings(BaseModel):
     """Accept jobs that need a network."""
     max_execution_time: float = Field(default=0.0, ge=0)
     """The longest execution timeout, in seconds, of jobs that this node runs. 0: any."""
+    allowed_requesters: PeerIDs = ()
+    """The only requesters, beside this node, whose jobs this node runs. Empty: all."""
+    denied_requesters: PeerIDs = ()
+    """Requesters whose jobs this node does not run."""
     keep_jobs: float = Field(default=30 * 86400.0, ge=0)
     """Seconds that a requester keeps jobs that have ended. 0: for ever."""
     data_locality: Literal["anywhere", "local"] = "anywhere"
@@ -194,7 +213,7 @@ class Settings(BaseModel):
 
 
 _LISTS = frozenset(
-    name for name, field in Settings.model_fields.items() if field.annotation == tuple[str, ...]
+    name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is tuple
 )
 
 

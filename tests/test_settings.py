@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.settings import Settings, load_settings
 
 SECRET = "sesame-0123456789"
@@ -131,6 +132,18 @@ def test_a_token_that_cannot_be_sent_is_rejected_without_showing_it():
     with pytest.raises(SettingsError, match=r"^lighthouse_token: must be one line") as caught:
         load_settings(environ={"BACALHAU_P2P_LIGHTHOUSE_TOKEN": f"{SECRET}\r\nX: y"})
     assert SECRET not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("name", ["allowed_peers", "denied_peers", "allowed_requesters", "denied_requesters"])
+def test_lists_of_peers_have_nothing_but_peer_ids(name):
+    peer = Identity.generate(bytes(32)).peer_id
+    assert getattr(load_settings(environ={f"BACALHAU_P2P_{name.upper()}": f"{peer},{peer}"}), name) == (
+        peer,
+        peer,
+    )
+    assert f"{name}[0]: must be a peer id" in error(
+        **{name: ["QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"]}
+    )
 
 
 def test_settings_from_python_need_no_file():

@@ -48,6 +48,8 @@ LOG_LEVEL = click.option(
 @click.option("--requester/--no-requester", default=None, help="Accept jobs from users. [default: yes]")
 @click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
 @repeatable("--peer", "peers", metavar="MULTIADDR", help="Peer to stay connected to.")
+@repeatable("--allow-peer", "allowed_peers", metavar="PEER", help="The only peers that may connect.")
+@repeatable("--deny-peer", "denied_peers", metavar="PEER", help="Peer that may not connect.")
 @click.option(
     "--dht",
     type=click.Choice(["off", "client", "server"], case_sensitive=False),
@@ -90,6 +92,13 @@ LOG_LEVEL = click.option(
     type=float,
     help="Run only jobs whose execution timeout is not longer. [default: any]",
 )
+@repeatable(
+    "--allow-requester",
+    "allowed_requesters",
+    metavar="PEER",
+    help="Run only jobs of this requester and of this node.",
+)
+@repeatable("--deny-requester", "denied_requesters", metavar="PEER", help="Run no jobs of this requester.")
 @click.option(
     "--job-selection-data-locality",
     "data_locality",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from bacalhau_p2p.components.adapter_calls import adapter_errors, expected_faults
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.errors import ExecutionError, Fault
+from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 
@@ -33,6 +35,8 @@ class Offer:
 class JobSelectionPolicy:
     """Which of the jobs that this node can run its operator accepts."""
 
+    requesters: AccessList = EVERYBODY
+    """Whose jobs are accepted."""
     accept_networked: bool = False
     """Accept jobs that need network access."""
     reject_stateless: bool = False
@@ -53,8 +57,10 @@ class Assessor:
     resource_shortage: Callable[[], str | None] = lambda: None
     """What this node has too little of to run any job now: `has almost no free disk`."""
 
-    def assess(self, spec: JobSpec) -> Assessment:
+    def assess(self, requester: PeerID, spec: JobSpec) -> Assessment:
         """What this node knows about the job at once."""
+        if not self.policy.requesters.admits(requester):
+            return Assessment(ineligibility="accepts no jobs from this requester")
         try:
             with adapter_errors("check of the job"):
                 return self._assess(spec)

@@ -63,7 +63,7 @@ class ComputeService(Driver):
     def _event_of(self, arrival: Arrival) -> ev.Event:
         """An announcement reaches the machine with an assessment of its job."""
         if isinstance(arrival.message, JobAnnounced):
-            assessment = self._assessor.assess(arrival.message.spec)
+            assessment = self._assessor.assess(arrival.author, arrival.message.spec)
             return ev.AnnouncementReceived(arrival.author, arrival.message, assessment)
         return ev.MessageReceived(arrival.author, arrival.message)
 

@@ -18,6 +18,7 @@ import trio
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.identity.key_file import load_or_create_identity
+from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.node import registry
 from bacalhau_p2p.node.compute_assembly import open_compute
@@ -92,6 +93,7 @@ def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncCont
         listen=(f"/ip4/{settings.swarm_host}/tcp/{settings.swarm_port}",),
         announce=settings.announce,
         bootstrap=settings.peers,
+        access=AccessList(allowed=frozenset(settings.allowed_peers), denied=frozenset(settings.denied_peers)),
     )
 
 

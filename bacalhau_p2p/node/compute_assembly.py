@@ -22,6 +22,7 @@ from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.sealing import seal
 from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.node import ComputeInfo
 from bacalhau_p2p.model.quantities import parse_bytes
@@ -134,7 +135,7 @@ def _service(
         Assessor(
             offer=lambda: offers.offer,
             labels=settings.labels,
-            policy=_selection_policy(settings),
+            policy=_selection_policy(settings, peer_id),
             resource_shortage=lambda: shortage(0),
         ),
         Inspector(
@@ -160,8 +161,13 @@ def _execution_ids(rng: random.Random) -> Iterator[ExecutionID]:
         yield ExecutionID(f"e-{random_uuid(rng)}")
 
 
-def _selection_policy(settings: Settings) -> JobSelectionPolicy:
+def _selection_policy(settings: Settings, own_peer: PeerID) -> JobSelectionPolicy:
+    allowed = frozenset(settings.allowed_requesters)
     return JobSelectionPolicy(
+        requesters=AccessList(
+            allowed=allowed | {own_peer} if allowed else allowed,
+            denied=frozenset(settings.denied_requesters),
+        ),
         accept_networked=settings.accept_networked,
         max_execution_time=settings.max_execution_time,
         reject_stateless=settings.reject_stateless,

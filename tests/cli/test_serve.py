@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from bacalhau_p2p.cli import serve as serving
+from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.settings import Settings
 
 
@@ -59,3 +60,13 @@ def test_a_flag_overrides_the_configuration_file(settings_of, tmp_path):
     (tmp_path / "config.yaml").write_text("accept_networked: true\n")
     assert settings_of().accept_networked is True
     assert settings_of("--no-accept-networked").accept_networked is False
+
+
+def test_requesters_and_peers_can_be_allowed_and_denied(settings_of):
+    alice, bob = (Identity.generate(bytes([number]) * 32).peer_id for number in (1, 2))
+    settings = settings_of(
+        *("--allow-requester", alice, "--allow-requester", bob, "--deny-requester", bob),
+        *("--allow-peer", alice, "--deny-peer", bob),
+    )
+    assert (settings.allowed_requesters, settings.denied_requesters) == ((alice, bob), (bob,))
+    assert (settings.allowed_peers, settings.denied_peers) == ((alice,), (bob,))

@@ -7,6 +7,7 @@ import pytest
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy, Offer
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.errors import Fault
+from bacalhau_p2p.model.access_list import AccessList
 from tests.support.machines.compute_bench import small_job
 
 INPUT = {"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
@@ -20,7 +21,9 @@ def finds(fault):
     return lambda config: [fault]
 
 
-def assess(job=None, *, engines=(), sources=(), publishers=(), shortage=None, **policy) -> Assessment:
+def assess(
+    job=None, *, engines=(), sources=(), publishers=(), shortage=None, requester="alice", **policy
+) -> Assessment:
     offer = Offer(
         engines={"noop": no_faults, "container": no_faults, **dict(engines)},
         sources=dict(sources),
@@ -33,7 +36,7 @@ def assess(job=None, *, engines=(), sources=(), publishers=(), shortage=None, **
         policy=JobSelectionPolicy(**policy),
         resource_shortage=lambda: shortage,
     )
-    return assessor.assess(job or small_job())
+    return assessor.assess(requester, job or small_job())
 
 
 def test_a_job_without_inputs_needs_no_inspection_unless_there_are_probes():
@@ -122,6 +125,16 @@ def test_a_shortage_is_noted_for_jobs_that_this_node_would_run():
 def test_a_run_outlives_its_node_if_its_engine_does():
     container = small_job(task={"Engine": {"Type": "container"}})
     assert assess(container) == Assessment(outlives_node=True)
+
+
+def test_jobs_of_requesters_that_the_operator_does_not_want_are_declined_before_anything_else():
+    reason = "accepts no jobs from this requester"
+    bob = AccessList(allowed=frozenset({"bob"}), denied=frozenset({"carol"}))
+    nonsense = small_job(task={"Engine": {"Type": "unknown"}})
+    assert assess(nonsense, requesters=bob).ineligibility == reason
+    assert assess(requester="bob", requesters=bob).ineligibility is None
+    assert assess(requester="carol", requesters=bob).ineligibility == reason
+    assert assess(requester="carol").ineligibility is None
 
 
 def test_jobs_that_may_run_longer_than_the_operator_allows_are_declined_with_that_reason():

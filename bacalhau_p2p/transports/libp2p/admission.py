@@ -1,4 +1,4 @@
-"""Which peers may be connected: all but those that keep breaking the protocol."""
+"""Which peers may be connected: whom the operator lets in, unless they keep breaking the protocol."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
 
 MAX_OFFENCES: Final = 10
@@ -23,17 +24,18 @@ _log = logging.getLogger(__name__)
 
 
 class Admission:
-    """Bans, and the offences that lead to them."""
+    """The operator's lists, bans, and the offences that lead to them."""
 
-    def __init__(self, counters: Counter[str]) -> None:
+    def __init__(self, counters: Counter[str], access: AccessList = EVERYBODY) -> None:
         self._counters = counters
+        self._access = access
         self._banned: dict[str, float] = {}  # until when
         self._offences: Counter[PeerID] = Counter()
         self._closed = False
 
     def admits(self, peer: str) -> bool:
         """Whether this peer may be connected now."""
-        if self._closed:
+        if self._closed or not self._access.admits(PeerID(peer)):
             return False
         until = self._banned.get(peer)
         if until is None:

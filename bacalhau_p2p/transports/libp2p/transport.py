@@ -21,6 +21,7 @@ from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import PeerUnreachable, SettingsError
 from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.tasks import CarriedError, background
 from bacalhau_p2p.transports.faults import FaultBarrier
@@ -64,6 +65,7 @@ async def open_libp2p(
     listen: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",),
     announce: Sequence[str] = (),
     bootstrap: Sequence[str] = (),
+    access: AccessList = EVERYBODY,
     expected_peers: int = 64,
     incoming_size: int = 1024,
 ) -> AsyncIterator[Libp2pTransport]:
@@ -72,7 +74,8 @@ async def open_libp2p(
     `listen`: TCP multiaddrs to listen on; port 0 takes a free one. `announce`: multiaddrs to announce to
     other peers instead (by default, the addresses of all interfaces where it listens on 0.0.0.0).
     `bootstrap`: multiaddrs with `/p2p/<peer id>` of peers to stay connected to; they are dialled in the
-    background, and again when they are lost. `expected_peers`: how many neighbours there may be; a node with
+    background, and again when they are lost. `access`: who may connect, and whose broadcasts arrive.
+    `expected_peers`: how many neighbours there may be; a node with
     more passes broadcasts on to so many of them only. `incoming_size`: arrivals that may wait in `incoming`.
 
     On entry it listens. On exit no task, connection or socket is left; frames sent before have FLUSH_TIMEOUT
@@ -87,7 +90,13 @@ async def open_libp2p(
     error = CarriedError()
     async with send_incoming, background() as nursery:
         transport = Libp2pTransport(
-            identity, nursery, send_incoming, incoming, announced=announced, expected_peers=expected_peers
+            identity,
+            nursery,
+            send_incoming,
+            incoming,
+            announced=announced,
+            access=access,
+            expected_peers=expected_peers,
         )
         async with transport._running(listen_addresses):
             with error.captured():
@@ -114,6 +123,7 @@ class Libp2pTransport:
         incoming: trio.MemoryReceiveChannel[Incoming],
         *,
         announced: Sequence[Multiaddr],
+        access: AccessList,
         expected_peers: int,
     ) -> None:
         counters = self._counters = Counter[str]()
@@ -122,7 +132,7 @@ class Libp2pTransport:
         self._send_incoming = send_incoming
         self._incoming = incoming
         self._detached = DetachedCalls(nursery)
-        self._admission = Admission(counters)
+        self._admission = Admission(counters, access)
         self._swarm = new_swarm(identity.seed, counters, self._admission.admits)
         self._host = Host(self._swarm, announced)
         self._inbound = InboundStreams(self._host, counters)
@@ -276,6 +286,9 @@ class Libp2pTransport:
                 await self._send_incoming.send(frame)
 
     def _deliver_broadcast(self, broadcast: Broadcast) -> None:
+        if not self._admission.admits(broadcast.author):  # others pass on what it says
+            self._counters["broadcasts_refused"] += 1
+            return
         try:
             self._send_incoming.send_nowait(broadcast)
         except trio.WouldBlock:

@@ -182,7 +182,7 @@ class RunningNode:
 
     def _receive_for_compute(self, compute: Component, arrival: Arrival) -> None:
         if isinstance(arrival.message, say.JobAnnounced):
-            assessment = _ASSESSOR.assess(arrival.message.spec)
+            assessment = _ASSESSOR.assess(arrival.author, arrival.message.spec)
             event = cv.AnnouncementReceived(arrival.author, arrival.message, assessment)
             compute.enqueue(QueuedEvent(event, arrival))
         else:

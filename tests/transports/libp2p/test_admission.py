@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.transports.libp2p import admission
 from bacalhau_p2p.transports.libp2p.admission import BAN_DURATION, MAX_OFFENCES, Admission
 
@@ -33,6 +34,11 @@ async def test_a_ban_ends(mock_clock, counters):
     mock_clock.jump(BAN_DURATION)
     assert peers.admits("bob")
     assert counters["peers_banned"] == 1
+
+
+async def test_the_lists_of_the_operator_decide_who_is_admitted(mock_clock, counters):
+    peers = Admission(counters, AccessList(denied=frozenset({"bob"})))
+    assert [peers.admits(peer) for peer in ("bob", "carol")] == [False, True]
 
 
 async def test_nobody_is_admitted_once_the_transport_closes(mock_clock, counters):

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.errors import PeerUnreachable, SettingsError
 from bacalhau_p2p.identity.identity import Identity
+from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.testing.transports import HOLD, hold, open_connected
+from bacalhau_p2p.transports.interface import Broadcast
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
 
 pytestmark = pytest.mark.network
@@ -57,3 +59,30 @@ async def test_a_port_in_use_is_a_settings_error_although_py_libp2p_would_share_
         with pytest.raises(SettingsError, match="in use"):
             async with open_libp2p(Identity.generate(), listen=[address]):
                 pass
+
+
+async def test_a_denied_peer_can_neither_connect_nor_be_dialled_nor_be_heard_by_way_of_others():
+    bob, carol = Identity.generate(), Identity.generate()
+    access = AccessList(denied=frozenset({bob.peer_id}))
+    async with (
+        open_libp2p(Identity.generate(), access=access) as alice,
+        open_libp2p(carol) as between,
+        open_libp2p(bob) as denied,
+    ):
+        for transport in (alice, between, denied):
+            await transport.subscribe("news")
+        with pytest.raises(PeerUnreachable):
+            await alice.connect(denied.addresses[0])
+        await denied.connect(alice.addresses[0])  # a dialler learns only afterwards that it is not wanted
+        await between.connect(alice.addresses[0])
+        await denied.connect(between.addresses[0])
+        authors = set()
+        with trio.fail_after(20):
+            while not authors or not alice.counters.get("broadcasts_refused"):
+                await denied.broadcast("news", b"of bob")
+                await between.broadcast("news", b"of carol")
+                with trio.move_on_after(0.2):
+                    while item := await alice.incoming.receive():
+                        authors |= {item.author} if isinstance(item, Broadcast) else set()
+        assert authors == {carol.peer_id}
+        assert bob.peer_id not in alice.peers
