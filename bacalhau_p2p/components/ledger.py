@@ -32,16 +32,9 @@ class Ledger(Undoable, Generic[A]):
         self.faults: list[tuple[str, Exception]] = []
         """What raised when its deadline had come: a name, and the exception."""
 
-    @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
+    def all_or_nothing(self) -> undone_on_error:
         """If the block raises, the machine is as it was before it, and the block asked for no action."""
-        asked = len(self.actions)
-        try:
-            with undone_on_error():
-                yield
-        except BaseException:
-            del self.actions[asked:]
-            raise
+        return undone_on_error(_shorten, self.actions, len(self.actions))
 
     @contextmanager
     def isolated(self, name: str) -> Iterator[None]:
@@ -62,12 +55,17 @@ class Ledger(Undoable, Generic[A]):
 
     def take_actions(self) -> list[A]:
         """The actions asked for since the last call."""
-        actions, self.actions = self.actions, []
+        actions = self.actions[:]
+        self.actions.clear()
         return actions
 
     def ignore(self, event: object, where: str) -> None:
         """Count an event that changes nothing. `where` is one of a few phrases, never a text from a peer."""
         self.ignored[f"{type(event).__name__} {where}"] += 1
+
+
+def _shorten(items: list[A], length: int) -> None:
+    del items[length:]
 
 
 class Deadlines(Generic[K]):
@@ -81,7 +79,7 @@ class Deadlines(Generic[K]):
         """Set when this thing is due."""
         before = self._due.get(key)
         if before != due:
-            on_undo(lambda: self._restore(key, before))
+            on_undo(self._restore, key, before)
             self._due[key] = due
             heappush(self._heap, (due, key))
 
@@ -92,7 +90,7 @@ class Deadlines(Generic[K]):
         """This thing has no deadline any more."""
         before = self._due.pop(key, None)
         if before is not None:
-            on_undo(lambda: self._restore(key, before))
+            on_undo(self._restore, key, before)
 
     def next(self) -> UnixSeconds | None:
         """The first deadline."""
@@ -109,7 +107,7 @@ class Deadlines(Generic[K]):
         if due is None or due > now:
             return None
         _, key = heappop(self._heap)
-        on_undo(lambda: self._restore(key, due))
+        on_undo(self._restore, key, due)
         del self._due[key]
         return key
 

@@ -6,43 +6,66 @@ items of `UndoableDict` and `UndoableSet`. Outside of a block they behave, and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 _MISSING: Any = object()
-_journal: ContextVar[list[Callable[[], object]] | None] = ContextVar("journal", default=None)
+
+# Every event of a machine passes here: journal entries are tuples, and the methods are looked up once.
+_Undo = tuple[Any, ...]
+"""A callable and its arguments."""
+_journal: ContextVar[list[_Undo] | None] = ContextVar("journal", default=None)
+_current = _journal.get
+_set_attribute = object.__setattr__
+_set_item: Callable[..., None] = dict.__setitem__
+_remove_item: Callable[..., object] = dict.pop
+_add_member: Callable[..., None] = set.add
+_discard_member: Callable[..., None] = set.discard
 
 
-@contextmanager
-def undone_on_error() -> Iterator[None]:
-    """Undo what the block changed if it raises. Blocks may be nested: an inner one undoes its own changes."""
-    outer = _journal.get()
-    journal: list[Callable[[], object]] = []
-    _journal.set(journal)
-    try:
-        yield
-    except BaseException:
+class undone_on_error:  # noqa: N801 - used like contextlib.suppress
+    """Undo what the block changed if it raises. Blocks may be nested: an inner one undoes its own changes.
+
+    `undo` is called with `arguments` after all that.
+    """
+
+    __slots__ = ("_journal", "_outer")
+
+    def __init__(self, *undo: Any) -> None:
+        self._journal: list[_Undo] = [undo] if undo else []
+
+    def __enter__(self) -> None:
+        self._outer = _current()
+        _journal.set(self._journal)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        outer = self._outer
+        if kind is None:
+            _journal.set(outer)
+            if outer is not None:
+                outer += self._journal
+            return
         _journal.set(None)  # undoing is not a change to undo
-        while journal:
-            journal.pop()()
-        raise
-    else:
-        if outer is not None:
-            outer += journal
-    finally:
-        _journal.set(outer)
+        try:
+            while self._journal:
+                undo, *arguments = self._journal.pop()
+                undo(*arguments)
+        finally:
+            _journal.set(outer)
 
 
-def on_undo(undo: Callable[[], object]) -> None:
+def on_undo(undo: Callable[..., object], *arguments: Any) -> None:
     """Call `undo` if the present block raises. For changes that are not those of the classes below."""
-    journal = _journal.get()
+    journal = _current()
     if journal is not None:
-        journal.append(undo)
+        journal.append((undo, *arguments))
 
 
 class Undoable:
@@ -51,12 +74,12 @@ class Undoable:
     __slots__ = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        journal = _journal.get()
+        journal = _current()
         if journal is not None:
             before = getattr(self, name, _MISSING)
             if before is not _MISSING:  # else the object is new
-                journal.append(lambda: object.__setattr__(self, name, before))
-        object.__setattr__(self, name, value)
+                journal.append((_set_attribute, self, name, before))
+        _set_attribute(self, name, value)
 
 
 class UndoableDict(dict[K, V]):
@@ -65,30 +88,32 @@ class UndoableDict(dict[K, V]):
     __slots__ = ()
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._record(key)
-        super().__setitem__(key, value)
+        journal = _current()
+        if journal is not None:
+            self._record(journal, key)
+        _set_item(self, key, value)
 
     def __delitem__(self, key: K) -> None:
-        self._record(key)
+        journal = _current()
+        if journal is not None:
+            self._record(journal, key)
         super().__delitem__(key)
 
     def pop(self, key: K, default: Any = _MISSING) -> Any:
-        self._record(key)
-        return super().pop(key) if default is _MISSING else super().pop(key, default)
+        journal = _current()
+        if journal is not None and key in self:
+            self._record(journal, key)
+        return super().pop(key) if default is _MISSING else _remove_item(self, key, default)
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         for key, value in dict(other, **named).items():
             self[key] = value
 
-    def _record(self, key: K) -> None:
-        journal = _journal.get()
-        if journal is None:
-            return
+    def _record(self, journal: list[_Undo], key: K) -> None:
         before = self.get(key, _MISSING)
-        if before is _MISSING:
-            journal.append(lambda: dict.pop(self, key, None))
-        else:
-            journal.append(lambda: dict.__setitem__(self, key, before))
+        journal.append(
+            (_remove_item, self, key, None) if before is _MISSING else (_set_item, self, key, before)
+        )
 
     def _not_undoable(self, *args: Any, **named: Any) -> Any:
         raise TypeError("this change of an UndoableDict could not be undone")
@@ -103,12 +128,12 @@ class UndoableSet(set[K]):
 
     def add(self, item: K) -> None:
         if item not in self:
-            on_undo(lambda: set.discard(self, item))
+            on_undo(_discard_member, self, item)
             super().add(item)
 
     def discard(self, item: object) -> None:
         if item in self:
-            on_undo(lambda: set.add(self, item))  # type: ignore[misc]
+            on_undo(_add_member, self, item)
             super().discard(item)
 
     def _not_undoable(self, *args: Any, **named: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet, undone_on_error
+from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet, on_undo, undone_on_error
 
 
 @dataclass(slots=True)
@@ -68,6 +68,25 @@ def test_an_inner_block_is_undone_alone_and_an_outer_one_with_the_inner_ones(thi
     with pytest.raises(ValueError):
         nested(thing)
     assert thing == Thing(1, UndoableDict(a=1, b=2, c=3), UndoableSet({"old"}))
+
+
+def test_other_changes_are_undone_by_calls_and_the_block_s_own_call_comes_last(thing):
+    called: list[object] = []
+
+    def record(value: object) -> None:
+        called.append((value, thing.number))
+
+    def block() -> None:
+        with undone_on_error(record, "last"):
+            on_undo(record, "first")
+            thing.number = 2
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        block()
+    assert called == [("first", 1), ("last", 1)]
+    on_undo(record, "outside of a block")
+    assert len(called) == 2
 
 
 def test_changes_that_could_not_be_undone_are_refused(thing):
