@@ -10,20 +10,19 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp
 
+from bacalhau_p2p.api.http_connection import TimedStream, serve_http
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.model.api_errors import error_to_json
 from bacalhau_p2p.transports.faults import FaultBarrier
@@ -61,23 +60,13 @@ class Connection:
     working: int = 0
     """Requests for which the client waits for us."""
 
-    @contextmanager
-    def client_waits(self) -> Iterator[None]:
+    def client_waits(self) -> _Wait:
         """For the length of the block the client waits for us."""
-        self._begin()
-        try:
-            yield
-        finally:
-            self._end()
+        return _Wait(self._begin, self._end)
 
-    @contextmanager
-    def we_wait(self) -> Iterator[None]:
+    def we_wait(self) -> _Wait:
         """For the length of the block, within `client_waits`, we wait for the client."""
-        self._end()
-        try:
-            yield
-        finally:
-            self._begin()
+        return _Wait(self._end, self._begin)
 
     def _begin(self) -> None:
         self.working += 1
@@ -86,6 +75,22 @@ class Connection:
         self.working -= 1
         if not self.working:
             self.waiting_since = trio.current_time()
+
+
+class _Wait:
+    """A block with a call before and after it; several for each request, so it costs little."""
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
+        self._before = before
+        self._after = after
+
+    def __enter__(self) -> None:
+        self._before()
+
+    def __exit__(self, *_: object) -> None:
+        self._after()
 
 
 class ConnectionTable:
@@ -169,25 +174,6 @@ def _origin(host: str) -> str | None:
     return str(address)
 
 
-class _TimedStream:
-    """A TCP stream whose peer must take what is sent in time. hypercorn shields its sending."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.socket = stream.socket
-        self.receive_some = stream.receive_some
-        self.send_eof = stream.send_eof
-        self.aclose = stream.aclose
-        self._stream = stream
-
-    async def send_all(self, data: bytes) -> None:
-        """Raises trio.BrokenResourceError, also when the peer does not read."""
-        with trio.move_on_after(TRANSFER_GRACE + len(data) / MIN_RATE) as sending:
-            await self._stream.send_all(data)
-        if sending.cancelled_caught:
-            self.socket.close()
-            raise trio.BrokenResourceError("the client does not read the response")
-
-
 class ConnectionServer:
     """Accepts connections and speaks HTTP on them, with hypercorn."""
 
@@ -196,10 +182,10 @@ class ConnectionServer:
         self._counters = counters
         config = Config()
         config.accesslog = config.errorlog = None
-        config.keep_alive_timeout = IDLE_TIMEOUT
+        config.keep_alive_timeout = 0  # `serve_http` waits
         config.h2_max_concurrent_streams = MAX_STREAMS
         self._context = WorkerContext(None)
-        self._speak = partial(TCPServer, ASGIWrapper(cast(Any, app)), config, self._context)
+        self._speak = partial(serve_http, app, config, self._context, IDLE_TIMEOUT)
 
     async def run(self, listener: trio.SocketListener, stop: trio.Event, grace: float) -> None:
         """Serve until `stop` is set. Open requests then get `grace` seconds to finish."""
@@ -236,7 +222,8 @@ class ConnectionServer:
             self._table.counted(stream) as admitted,
         ):
             if admitted:
-                await self._speak(ConnectionState({}), cast(Any, _TimedStream(stream)))
+                timed = TimedStream(stream, grace=TRANSFER_GRACE, min_rate=MIN_RATE)
+                await self._speak(ConnectionState({}), timed)
             else:
                 await _refuse(stream)
 

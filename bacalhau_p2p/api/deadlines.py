@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -61,11 +63,10 @@ class _TimedRequest:
     async def send(self, message: Message) -> None:
         """Send a part of the response. When the client does not take it, the request is cancelled, which
         closes the connection, because the response is not complete."""
-        with (
-            self._connection.we_wait(),
-            trio.move_on_after(TRANSFER_GRACE + len(message.get("body", b"")) / MIN_RATE) as sending,
-        ):
-            await self._send(message)
-        if sending.cancelled_caught:
-            self._ended.cancel()
-            await trio.lowlevel.checkpoint()
+        size = len(message.get("body", b""))
+        self._ended.deadline = trio.current_time() + TRANSFER_GRACE + size / MIN_RATE
+        try:
+            with self._connection.we_wait():
+                await self._send(message)
+        finally:
+            self._ended.deadline = inf
