@@ -1,25 +1,24 @@
 """`devstack`: a network on this machine, with each node in its own process.
 
 The nodes are forked from this process after it has imported what they need, which takes a second once
-instead of once per node. This process has no threads and no event loop. It holds the write end of a
-pipe to each node, so that the nodes end when it ends, in whatever way.
+instead of once per node. Few start at a time, and each is told a few of those that run already, so that no
+node has to answer all others at once.
 """
 
 from __future__ import annotations
 
 import gc
-import json
+import importlib
 import os
+import random
 import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,21 +27,26 @@ from urllib.parse import urlsplit
 import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
+from bacalhau_p2p.cli.node_process import NodeProcess, fork_node
 from bacalhau_p2p.cli.options import ENV_HOST, ENV_PORT
 from bacalhau_p2p.cli.printing import print_line
-from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_LEVEL, report_to, run_node
+from bacalhau_p2p.cli.progress import StatusLine
+from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_LEVEL
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
-from bacalhau_p2p.errors import BacalhauError, NodeUnavailable
+from bacalhau_p2p.errors import NodeUnavailable
 from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.runtime.removal import discard_tree
-from bacalhau_p2p.runtime.text import printable
 from bacalhau_p2p.settings import Settings, load_settings
 
 START_TIMEOUT = 60.0
-"""Seconds for one node to listen, and for all nodes to know each other."""
+"""Seconds for one node to listen, and for all nodes to be known."""
 STOP_TIMEOUT = 15.0
 """Seconds for the nodes to end before they are killed."""
+STARTING = 4
+"""Nodes that start at the same time. More would only wait for a processor, and for each other."""
+PEERS = 2
+"""Running nodes that a new node is told, chosen at random. It finds the others through them."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -94,40 +98,31 @@ def devstack(
     context.exit(status)
 
 
-@dataclass(slots=True)
-class _Child:
-    name: str
-    pid: int
-    lifeline: int
-    report: int
-    log: Path
-    addresses: dict[str, Any]
-
-
 class DevStack:
     """The processes of one network and the folder that they share."""
 
     def __init__(self, shared: dict[str, Any]) -> None:
         self._shared = shared
         self._folder = Path(tempfile.mkdtemp(prefix="bacalhau-p2p-devstack-"))
-        self._children: list[_Child] = []
+        self._nodes: list[NodeProcess] = []
 
     def start(self, compute_nodes: int, api_port: int) -> None:
-        """Start the nodes and wait until they know each other. Raises ClickException."""
-        gc.collect()
-        gc.freeze()  # pages are shared with the children until either writes to them
-        requester = self._fork("requester", compute=False, api_port=api_port)
-        self._await_report(requester)
-        for number in range(compute_nodes):
-            self._fork(f"compute-{number}", requester=False, peers=requester.addresses["Swarm"][:1])
-        for child in self._children[1:]:
-            self._await_report(child)
-        self._await_members(compute_nodes)
+        """Start the nodes and wait until the requester knows them. Raises ClickException."""
+        importlib.import_module("bacalhau_p2p.transports.libp2p.transport")  # others are imported on report
+        with StatusLine() as status:
+            # The first of each kind starts alone: what it has to import, the others share.
+            self._start_some([self._settings("requester", compute=False, api_port=api_port)], status)
+            names = [f"compute-{number}" for number in range(compute_nodes)]
+            for some in (names[:1], names[1:]):
+                gc.collect()
+                gc.freeze()  # pages are shared with the children until either writes to them
+                self._start_some([self._settings(name, requester=False) for name in some], status)
+            self._await_members(compute_nodes, status)
 
     @property
     def api(self) -> tuple[str, int]:
         """Host and port of the requester's API."""
-        parts = urlsplit(self._children[0].addresses["API"])
+        parts = urlsplit(self._nodes[0].addresses["API"])
         return parts.hostname or "127.0.0.1", parts.port or 0
 
     def run(self, command: Sequence[str]) -> int:
@@ -149,128 +144,83 @@ class DevStack:
     def wait(self) -> int:
         """Print the addresses of the nodes and wait until one of them ends. Raises ClickException."""
         host, port = self.api
-        for child in self._children:
-            print_line(f"{child.name:<12} {child.addresses['Swarm'][0]}")
+        for node in self._nodes:
+            print_line(f"{node.name:<12} {node.addresses['Swarm'][0]}")
         print_line("")
         print_line(f"export {ENV_HOST}={host} {ENV_PORT}={port}")
         print_line("Running; stop with Ctrl-C.")
         sys.stdout.flush()
         pid, _ = os.wait()
-        ended = next((child for child in self._children if child.pid == pid), None)
+        ended = next((node for node in self._nodes if node.pid == pid), None)
         if ended is None:
             return 1
-        self._children.remove(ended)
-        raise click.ClickException(f"node {ended.name} has ended: {_last_line(ended.log)}")
+        self._nodes.remove(ended)
+        raise ended.failure("has ended")
 
     def stop(self) -> None:
         """Stop every node and remove the folder. Safe to call at any time."""
-        for child in self._children:
-            os.close(child.lifeline)
+        for node in self._nodes:
+            os.close(node.lifeline)
         deadline = time.monotonic() + STOP_TIMEOUT
-        for child in self._children:
-            if not _has_ended(child.pid, deadline):
-                os.kill(child.pid, signal.SIGKILL)
-                os.waitpid(child.pid, 0)
-        self._children.clear()
+        for node in self._nodes:
+            if not node.has_ended(deadline):
+                os.kill(node.pid, signal.SIGKILL)
+                os.waitpid(node.pid, 0)
+        self._nodes.clear()
         discard_tree(self._folder)
 
-    def _fork(self, name: str, **flags: Any) -> _Child:
-        folder = self._folder / name
-        folder.mkdir()
-        settings = load_settings(
-            environ={},
-            flags={
-                "data_dir": folder,
-                "power_safe": False,  # the folder is removed at the end
-                "network": f"devstack-{os.getpid()}",
-                "swarm_host": "127.0.0.1",
-                "swarm_port": 0,
-                "api_port": 0,
-                "labels": {"name": name},
-                **self._shared,
-                **flags,
-            },
-        )
-        lifeline, lifeline_held = os.pipe()
-        report, report_to_parent = os.pipe()
-        log = self._folder / f"{name}.log"
-        sys.stdout.flush()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            for other in self._children:
-                os.close(other.lifeline)
-            os.close(lifeline_held)
-            os.close(report)
-            _run_child(settings, parent, lifeline, report_to_parent, log)
-        os.close(lifeline)
-        os.close(report_to_parent)
-        child = _Child(name, pid, lifeline_held, report, log, {})
-        self._children.append(child)
-        return child
+    def _settings(self, name: str, **flags: Any) -> dict[str, Any]:
+        """The flags of one node."""
+        return {
+            "data_dir": self._folder / name,
+            "power_safe": False,  # the folder is removed at the end
+            "network": f"devstack-{os.getpid()}",
+            "swarm_host": "127.0.0.1",
+            "swarm_port": 0,
+            "api_port": 0,
+            "labels": {"name": name},
+            **self._shared,
+            **flags,
+        }
 
-    def _await_report(self, child: _Child) -> None:
-        ready, _, _ = select.select([child.report], [], [], START_TIMEOUT)
-        line = b""
-        while ready and not line.endswith(b"\n") and (piece := os.read(child.report, 65536)):
-            line += piece
-        os.close(child.report)
-        if not line.endswith(b"\n"):
-            raise click.ClickException(f"node {child.name} did not start: {_last_line(child.log)}")
-        child.addresses = json.loads(line)
+    def _start_some(self, waiting: list[dict[str, Any]], status: StatusLine) -> None:
+        """Start these nodes, STARTING at a time, and wait until all listen. Raises ClickException."""
+        total, starting = len(self._nodes) + len(waiting), dict[int, NodeProcess]()
+        while waiting or starting:
+            while waiting and len(starting) < STARTING:
+                node = self._fork(waiting.pop(0), set(starting.values()))
+                starting[node.report] = node
+            status.show(f"started {total - len(waiting) - len(starting)} of {total} nodes")
+            oldest = min(starting.values(), key=lambda node: node.started)
+            remaining = oldest.started + START_TIMEOUT - time.monotonic()
+            ready, _, _ = select.select(list(starting), [], [], max(0.0, remaining))
+            if not ready:
+                raise oldest.failure(f"did not start within {START_TIMEOUT:g} s")
+            for pipe in ready:
+                if starting[pipe].read_report():
+                    del starting[pipe]
 
-    def _await_members(self, compute_nodes: int) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
+    def _fork(self, flags: dict[str, Any], starting: set[NodeProcess]) -> NodeProcess:
+        running = [node for node in self._nodes if node not in starting]
+        chosen = random.sample(running, min(PEERS, len(running)))
+        peers = [node.addresses["Swarm"][0] for node in chosen]
+        settings: Settings = load_settings(environ={}, flags={**flags, "peers": peers})
+        settings.data_dir.mkdir()
+        return fork_node(settings.data_dir.name, settings, self._nodes)
+
+    def _await_members(self, compute_nodes: int, status: StatusLine) -> None:
+        deadline, known = time.monotonic() + START_TIMEOUT, 0
         while time.monotonic() < deadline:
             with suppress(NodeUnavailable), BlockingConnection(*self.api) as connection:
                 nodes = connection.call(calls.list_nodes())
-                if sum(node.get("Compute") is not None for node in nodes) >= compute_nodes:
-                    return
-            time.sleep(0.05)
-        raise click.ClickException(f"the nodes did not find each other within {START_TIMEOUT:g} s")
-
-
-def _run_child(settings: Settings, parent: int, lifeline: int, report: int, log: Path) -> None:
-    """Run a node in a forked child. Never returns."""
-    status = 1
-    try:
-        os.setsid()  # Ctrl-C in the terminal only reaches the parent, which stops us gracefully
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        run_node(settings, report_to(report), lifeline=lifeline, ephemeral=True)
-        status = 0
-    except BacalhauError as error:
-        os.write(2, f"{error}\n".encode())
-    except BaseException:  # noqa: BLE001 - a forked child must never return to its parent's code
-        os.write(2, traceback.format_exc().encode())
-    finally:
-        if os.getppid() != parent:  # it was killed: the last child removes the folder
-            shared = settings.data_dir.parent
-            if not any(entry.is_dir() for entry in shared.iterdir()):
-                discard_tree(shared)
-        os._exit(status)
-
-
-def _has_ended(pid: int, deadline: float) -> bool:
-    while time.monotonic() < deadline:
-        done, _ = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return printable(lines[-1]) if lines else "no output"
+                known = sum(node.get("Compute") is not None for node in nodes)
+            if known >= compute_nodes:
+                return
+            status.show(f"the requester knows {known} of {compute_nodes} compute nodes")
+            time.sleep(max(0.05, compute_nodes / 200))  # the answer is long where there are many
+        raise click.ClickException(
+            f"the requester knows only {known} of {compute_nodes} compute nodes after {START_TIMEOUT:g} s"
+        )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -220,15 +219,3 @@ def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def report_to(pipe: int) -> Ready:
-    """For a forked process: reports the addresses of the node to its parent, as one line of JSON."""
-    import json
-
-    def ready(node: Node, url: str) -> None:
-        line = json.dumps({"PeerID": node.peer_id, "Swarm": node.addresses, "API": url}) + "\n"
-        os.write(pipe, line.encode())
-        os.close(pipe)
-
-    return ready

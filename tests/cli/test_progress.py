@@ -1,11 +1,11 @@
-"""The line on stderr that shows the progress of a transfer."""
+"""The line on stderr that shows how far a transfer or a start is."""
 
 from __future__ import annotations
 
 import io
 
 from bacalhau_p2p.cli import progress
-from bacalhau_p2p.cli.progress import ProgressLine
+from bacalhau_p2p.cli.progress import ProgressLine, StatusLine
 
 
 class Terminal(io.StringIO):
@@ -37,3 +37,14 @@ def test_nothing_is_shown_in_a_pipe_or_when_quiet(monkeypatch):
         with ProgressLine(quiet=quiet) as line:
             line.update(1, 2)
         assert stream.getvalue() == ""
+
+
+def test_a_pipe_gets_a_plain_line_every_five_seconds_and_none_of_what_is_quick(monkeypatch):
+    clock = iter([100.0, 101.0, 105.0, 106.0, 110.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    pipe = io.StringIO()
+    monkeypatch.setattr("sys.stderr", pipe)
+    with StatusLine() as line:
+        for number in range(4):
+            line.show(f"started {number}")
+    assert pipe.getvalue() == "started 1\nstarted 3\n"

@@ -1,0 +1,62 @@
+"""How a devstack starts its nodes, and that nothing of it is left when it is interrupted.
+
+Covers `devstack` and `node_process`; what its nodes do together is in tests/e2e/test_network.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.networks.networks import COMMAND
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+
+
+def children(process: subprocess.Popen[str]) -> list[str]:
+    try:
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+@pytest.mark.parametrize("running", [0, 1, 2, 5, 8])
+def test_ctrl_c_while_nodes_start_leaves_no_process_and_no_file(tmp_path, running):
+    process = subprocess.Popen(
+        [COMMAND, "devstack", "--engine", "noop", "--compute-nodes", "8"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    eventually(lambda: list(tmp_path.iterdir()) and len(children(process)) >= running)
+    nodes = children(process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert not [pid for pid in nodes if Path(f"/proc/{pid}").exists()]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_that_does_not_start_is_named_with_its_reason(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [COMMAND, "devstack", "--engine", "noop", "--api-port", str(port)],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Error: node requester did not start: ")
+    assert str(port) in ran.stderr
+    assert list(tmp_path.iterdir()) == []
