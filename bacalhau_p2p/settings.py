@@ -16,6 +16,7 @@ import yaml
 from platformdirs import user_data_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from bacalhau_p2p.compute.shares import DEFAULT_SHARE
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.identity.peer_ids import public_key
 from bacalhau_p2p.model.base import PeerID
@@ -152,6 +153,10 @@ class Settings(BaseModel):
     """The only requesters, beside this node, whose jobs this node runs. Empty: all."""
     denied_requesters: PeerIDs = ()
     """Requesters whose jobs this node does not run."""
+    max_requester_share: float = Field(default=DEFAULT_SHARE, gt=0, le=1)
+    """The share of this node that one requester may hold while others want some of it."""
+    max_requester_jobs: int = Field(default=0, ge=0)
+    """Jobs that this node runs at a time for one requester. 0: any number."""
     keep_jobs: float = Field(default=30 * 86400.0, ge=0)
     """Seconds that a requester keeps jobs that have ended. 0: for ever."""
     data_locality: Literal["anywhere", "local"] = "anywhere"

@@ -99,6 +99,18 @@ LOG_LEVEL = click.option(
 )
 @repeatable("--deny-requester", "denied_requesters", metavar="PEER", help="Run no jobs of this requester.")
 @click.option(
+    "--max-requester-share",
+    metavar="SHARE",
+    type=float,
+    help="Part of this node that one requester may hold while others want some of it. [default: 0.5]",
+)
+@click.option(
+    "--max-requester-jobs",
+    metavar="N",
+    type=int,
+    help="Run at most so many jobs at a time for one requester. [default: any number]",
+)
+@click.option(
     "--job-selection-data-locality",
     "data_locality",
     type=click.Choice(["anywhere", "local"], case_sensitive=False),

@@ -161,8 +161,7 @@ class Announcements(Undoable):
     def _inspect(self, waiting: _Waiting, now: UnixSeconds) -> None:
         """Inspect the job, if there is room for it at all."""
         author, message = waiting.author, waiting.message
-        if not self._ledger.capacity.has_room(message.spec.resources):
-            self._decline_for_room(author, message, message.spec.resources, now)
+        if not self._has_room(author, message, message.spec.resources, now):
             return
         waiting.due = now + INSPECTION_TIMEOUT
         self._waiting[(author, message.job_id)] = waiting
@@ -182,11 +181,20 @@ class Announcements(Undoable):
         author, message = waiting.author, waiting.message
         execution_id = next(self._execution_ids)
         wanted = with_inputs(message.spec.resources, findings.disk)
-        if self._ledger.capacity.reserve(execution_id, wanted):
+        if self._has_room(author, message, wanted, now):
+            self._ledger.capacity.reserve(execution_id, author, wanted)
             bid = transitions.BidPlaced(author, message, findings, waiting.outlives_node)
             transitions.begin(self._ledger, execution_id, bid, now)
-        else:
+
+    def _has_room(self, author: PeerID, message: JobAnnounced, wanted: Resources, now: UnixSeconds) -> bool:
+        """Whether the requester can have so much room now. If not, the job is declined."""
+        if not self._ledger.capacity.has_room(wanted):
             self._decline_for_room(author, message, wanted, now)
+            return False
+        if (refusal := self._ledger.shares.refusal(author, wanted, now)) is not None:
+            self._decline(author, message, refusal, busy=True, now=now)
+            return False
+        return True
 
     def _decline_for_room(
         self, author: PeerID, message: JobAnnounced, wanted: Resources, now: UnixSeconds
@@ -200,7 +208,9 @@ class Announcements(Undoable):
             reason = (
                 "is busy" if asked.fits_in(capacity.limit) else "is too small for the requested resources"
             )
-        self._decline(author, message, reason, busy=wanted.fits_in(capacity.limit), now=now)
+        if busy := wanted.fits_in(capacity.limit):
+            self._ledger.shares.turned_away(author, now)
+        self._decline(author, message, reason, busy=busy, now=now)
 
     def _decline(
         self, author: PeerID, message: JobAnnounced, reason: str, *, busy: bool, now: UnixSeconds

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bacalhau_p2p.components.undo import Undoable, UndoableDict
-from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.resources import Resources
 
 LEAST_CHARGE = Resources(cpu=0.01, memory=20_000_000)
@@ -12,13 +14,13 @@ _NOTHING = Resources()
 
 
 class Capacity(Undoable):
-    """Reservations within a limit. Each belongs to one execution."""
+    """Reservations within a limit. Each belongs to one execution of a requester."""
 
     def __init__(self, limit: Resources, *, least: Resources = _NOTHING) -> None:
         """An execution is charged `least`, even if it asks for less."""
         self.limit = limit
         self._least = least
-        self._held: dict[ExecutionID, Resources] = UndoableDict()
+        self._held: dict[ExecutionID, tuple[PeerID, Resources]] = UndoableDict()
         self._reserved = Resources()
 
     @property
@@ -53,20 +55,25 @@ class Capacity(Undoable):
         """Whether this amount could be reserved now."""
         return (self._reserved + self._charge(amount)).fits_in(self.limit)
 
-    def reserve(self, execution_id: ExecutionID, amount: Resources) -> bool:
+    def held_by(self, requester: PeerID) -> tuple[int, Resources]:
+        """The number of reservations of this requester, and their sum."""
+        held = [amount for holder, amount in self._held.values() if holder == requester]
+        return len(held), _sum(held)
+
+    def reserve(self, execution_id: ExecutionID, requester: PeerID, amount: Resources) -> bool:
         """Reserve `amount` for this execution. False: there is no room for it."""
         if execution_id in self._held:
             return True
         if not self.has_room(amount):
             return False
-        self._held[execution_id] = self._charge(amount)
-        self._reserved = self._sum()
+        self._held[execution_id] = requester, self._charge(amount)
+        self._reserved = self._sum_of_all()
         return True
 
     def release(self, execution_id: ExecutionID) -> None:
         """Release what this execution holds, if anything."""
         if self._held.pop(execution_id, None) is not None:
-            self._reserved = self._sum()
+            self._reserved = self._sum_of_all()
 
     def _charge(self, amount: Resources) -> Resources:
         """What is reserved for an amount. A node with less than the least amount can run one execution."""
@@ -77,9 +84,13 @@ class Capacity(Undoable):
             gpu=amount.gpu,
         )
 
-    def _sum(self) -> Resources:
+    def _sum_of_all(self) -> Resources:
         # Summed anew each time: after thousands of additions and subtractions, floats do not return to zero.
-        total = Resources()
-        for amount in self._held.values():
-            total = total + amount
-        return total
+        return _sum(amount for _, amount in self._held.values())
+
+
+def _sum(amounts: Iterable[Resources]) -> Resources:
+    total = _NOTHING
+    for amount in amounts:
+        total = total + amount
+    return total

@@ -10,6 +10,7 @@ from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.shares import ShareRules, Shares
 from bacalhau_p2p.compute.unused_bids import UnusedBids
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
@@ -24,9 +25,10 @@ WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 class Ledger(components.Ledger[ev.Action]):
     """The executions of one compute node, and what its machine asks for."""
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, share_rules: ShareRules) -> None:
         super().__init__()
         self.capacity = capacity
+        self.shares = Shares(capacity, share_rules)
         self.executions: dict[ExecutionID, ComputeExecution] = UndoableDict()
         self.expiries: Deadlines[ExecutionID] = Deadlines()
         """When the state of each execution has lasted too long."""

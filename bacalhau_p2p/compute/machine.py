@@ -23,6 +23,7 @@ from bacalhau_p2p.compute.announcements import Announcements
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.ledger import WORKING, Ledger
 from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 
@@ -44,13 +45,14 @@ class Environment:
     """New ids that no other node can guess."""
     rng: Random
     capacity: Capacity
+    share_rules: ShareRules = DEFAULT_RULES
 
 
 class ComputeMachine:
     """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
 
     def __init__(self, environment: Environment) -> None:
-        self._ledger = Ledger(environment.capacity)
+        self._ledger = Ledger(environment.capacity, environment.share_rules)
         self._announcements = Announcements(
             self._ledger, execution_ids=environment.execution_ids, rng=environment.rng
         )
@@ -171,10 +173,17 @@ class ComputeMachine:
 
     def _accepted(self, execution: ComputeExecution, message: say.BidAccepted, now: UnixSeconds) -> None:
         """Begin, if there is room: that of a bid which is accepted late was released."""
-        if self._ledger.capacity.reserve(execution.id, execution.reserves):
+        if self._has_room_for(execution, now):
             transitions.move(self._ledger, execution, message, now)
         else:
             transitions.move(self._ledger, execution, transitions.RoomLost(), now)
+
+    def _has_room_for(self, execution: ComputeExecution, now: UnixSeconds) -> bool:
+        requester, amount, capacity = execution.requester_id, execution.reserves, self._ledger.capacity
+        if execution.id in capacity.holders:
+            return True
+        refusal = self._ledger.shares.refusal(requester, amount, now)
+        return refusal is None and capacity.reserve(execution.id, requester, amount)
 
     def _knows(self, author: PeerID, execution_id: ExecutionID) -> bool:
         execution = self._ledger.executions.get(execution_id)
@@ -206,7 +215,7 @@ class ComputeMachine:
             execution = execution.replace(expires=max(execution.expires, now + transitions.RUN_GRACE))
         self._ledger.remember(execution)
         if execution.state in _HOLDS_ROOM and not self._ledger.capacity.reserve(
-            execution.id, execution.reserves
+            execution.id, execution.requester_id, execution.reserves
         ):
             transitions.move(self._ledger, execution, transitions.RoomLost(), now)
             return

@@ -15,6 +15,7 @@ from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import ComputeService
+from bacalhau_p2p.compute.shares import ShareRules
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.steps import Steps
 from bacalhau_p2p.compute.store import ComputeStore
@@ -153,7 +154,10 @@ def _service(
 
 def _machine(settings: Settings, rng: random.Random) -> ComputeMachine:
     capacity = Capacity(job_capacity(settings.limits, settings.data_dir), least=LEAST_CHARGE)
-    return ComputeMachine(Environment(execution_ids=_execution_ids(rng), rng=rng, capacity=capacity))
+    rules = ShareRules(share=settings.max_requester_share, jobs=settings.max_requester_jobs)
+    return ComputeMachine(
+        Environment(execution_ids=_execution_ids(rng), rng=rng, capacity=capacity, share_rules=rules)
+    )
 
 
 def _execution_ids(rng: random.Random) -> Iterator[ExecutionID]:

@@ -62,6 +62,11 @@ def test_a_flag_overrides_the_configuration_file(settings_of, tmp_path):
     assert settings_of("--no-accept-networked").accept_networked is False
 
 
+def test_what_one_requester_may_have_can_be_set(settings_of):
+    settings = settings_of("--max-requester-share", "0.75", "--max-requester-jobs", "3")
+    assert (settings.max_requester_share, settings.max_requester_jobs) == (0.75, 3)
+
+
 def test_requesters_and_peers_can_be_allowed_and_denied(settings_of):
     alice, bob = (Identity.generate(bytes([number]) * 32).peer_id for number in (1, 2))
     settings = settings_of(

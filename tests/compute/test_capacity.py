@@ -5,32 +5,43 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
-from bacalhau_p2p.model.base import ExecutionID
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.resources import Resources
 
 LIMIT = Resources(cpu=2, memory=1000, disk=1000)
+ALICE, BOB = PeerID("alice"), PeerID("bob")
 FIRST, SECOND = ExecutionID("e-1"), ExecutionID("e-2")
 
 
 def test_no_more_is_reserved_than_the_limit():
     capacity = Capacity(LIMIT)
-    assert capacity.reserve(FIRST, Resources(cpu=1.5))
-    assert not capacity.reserve(SECOND, Resources(cpu=1))
+    assert capacity.reserve(FIRST, ALICE, Resources(cpu=1.5))
+    assert not capacity.reserve(SECOND, ALICE, Resources(cpu=1))
     assert capacity.holders == {FIRST}
     assert capacity.available == Resources(cpu=0.5, memory=1000, disk=1000)
 
 
 def test_an_execution_reserves_once():
     capacity = Capacity(LIMIT)
-    assert capacity.reserve(FIRST, Resources(cpu=1))
-    assert capacity.reserve(FIRST, Resources(cpu=1))
+    assert capacity.reserve(FIRST, ALICE, Resources(cpu=1))
+    assert capacity.reserve(FIRST, ALICE, Resources(cpu=1))
     assert capacity.reserved == Resources(cpu=1)
+
+
+def test_each_requester_holds_the_sum_of_its_reservations():
+    capacity = Capacity(LIMIT)
+    for name, requester, cpu in (("e-1", ALICE, 0.5), ("e-2", BOB, 1), ("e-3", ALICE, 0.25)):
+        capacity.reserve(ExecutionID(name), requester, Resources(cpu=cpu))
+    assert capacity.held_by(ALICE) == (2, Resources(cpu=0.75))
+    capacity.release(ExecutionID("e-1"))
+    assert capacity.held_by(ALICE) == (1, Resources(cpu=0.25))
+    assert capacity.held_by(PeerID("carol")) == (0, Resources())
 
 
 def test_released_amounts_are_free_again_and_sums_return_to_zero():
     capacity = Capacity(LIMIT)
     for number in range(1000):
-        capacity.reserve(ExecutionID(f"e-{number}"), Resources(cpu=0.001))
+        capacity.reserve(ExecutionID(f"e-{number}"), ALICE, Resources(cpu=0.001))
     for number in range(1000):
         capacity.release(ExecutionID(f"e-{number}"))
     capacity.release(FIRST)
@@ -40,7 +51,7 @@ def test_released_amounts_are_free_again_and_sums_return_to_zero():
 def test_the_load_is_that_of_the_most_reserved_resource():
     capacity = Capacity(LIMIT)
     assert capacity.load == 0
-    capacity.reserve(FIRST, Resources(cpu=1, memory=750))
+    capacity.reserve(FIRST, ALICE, Resources(cpu=1, memory=750))
     assert capacity.load == 0.75
     assert Capacity(Resources()).load == 0
 
@@ -48,17 +59,17 @@ def test_the_load_is_that_of_the_most_reserved_resource():
 def test_an_execution_that_asks_for_almost_nothing_is_charged_the_least_amount():
     capacity = Capacity(Resources(cpu=2, memory=200_000_000, disk=1000), least=LEAST_CHARGE)
     tiny = Resources(cpu=0.001, memory=1, disk=7)
-    reserved = [capacity.reserve(ExecutionID(f"e-{number}"), tiny) for number in range(60)]
+    reserved = [capacity.reserve(ExecutionID(f"e-{number}"), ALICE, tiny) for number in range(60)]
     assert reserved.count(True) == 10
     assert not capacity.has_room(Resources())
     assert (capacity.reserved.memory, capacity.reserved.disk) == (200_000_000, 70)
     assert capacity.reserved.cpu == pytest.approx(10 * 0.01)
     capacity.release(ExecutionID("e-0"))
-    assert capacity.reserve(ExecutionID("another"), Resources(cpu=1, memory=20_000_000))
+    assert capacity.reserve(ExecutionID("another"), ALICE, Resources(cpu=1, memory=20_000_000))
     assert capacity.available.cpu == pytest.approx(2 - 9 * 0.01 - 1)
 
 
 def test_a_node_with_less_than_the_least_amount_runs_one_execution():
     capacity = Capacity(LIMIT, least=LEAST_CHARGE)
-    assert capacity.reserve(FIRST, Resources())
-    assert not capacity.reserve(SECOND, Resources())
+    assert capacity.reserve(FIRST, ALICE, Resources())
+    assert not capacity.reserve(SECOND, ALICE, Resources())

@@ -203,9 +203,7 @@ def _forgets_witnesses(self: RequesterMachine, event: Any, now: float) -> None:
     _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
 
 
-def _bids_beyond_its_room(self: Capacity, execution_id: Any, amount: Any) -> bool:
-    self._held[execution_id] = amount
-    self._reserved = self._sum()
+def _has_always_room(self: Capacity, amount: Any) -> bool:
     return True
 
 
@@ -296,7 +294,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         if patch[2].to.terminal
     ),
     "leave the run and its result behind": _without(compute_transitions, compute_transitions.clean_up),
-    "reserve more than there is": ((Capacity, "reserve", _bids_beyond_its_room),),
+    "reserve more than there is": ((Capacity, "has_room", _has_always_room),),
     "believe any node": (
         (_HANDLERS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),
     ),

@@ -10,6 +10,7 @@ from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
+from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -33,12 +34,15 @@ SMALL = small_job()
 class ComputeBench(MachineBench):
     """A machine with room for two small jobs; executions are e-1, e-2, ..."""
 
-    def __init__(self, *, disk: int = 2**40, rng: float = 0.5) -> None:
-        room = Resources(cpu=1, memory=2**31, disk=disk)
+    def __init__(
+        self, *, cpu: float = 1, disk: int = 2**40, rng: float = 0.5, rules: ShareRules = DEFAULT_RULES
+    ) -> None:
+        room = Resources(cpu=cpu, memory=2**31, disk=disk)
         environment = Environment(
             execution_ids=(ExecutionID(f"e-{number}") for number in itertools.count(1)),
             rng=FixedRandom(rng),
             capacity=Capacity(room),
+            share_rules=rules,
         )
         super().__init__(ComputeMachine(environment))
 
@@ -50,6 +54,7 @@ class ComputeBench(MachineBench):
         spec: JobSpec = SMALL,
         job_id: str = JOB,
         *,
+        author: PeerID = ALICE,
         assessment: Assessment | None = None,
         **terms: object,
     ) -> list[ev.Action]:
@@ -58,7 +63,7 @@ class ComputeBench(MachineBench):
         values = {"bids_wanted": 3, "round": 1, "deadline": 3600.0, "answers_wanted": True, **terms}
         message = say.JobAnnounced(job_id=JobID(job_id), spec=spec, **values)
         assessed = assessment or Assessment(needs_inspection=bool(spec.task.input_sources))
-        return self.handle(ev.AnnouncementReceived(ALICE, message, assessed))
+        return self.handle(ev.AnnouncementReceived(author, message, assessed))
 
     def state(self, execution_id: str = FIRST) -> ComputeState:
         return self.machine.executions[ExecutionID(execution_id)].state
