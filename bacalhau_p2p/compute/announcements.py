@@ -24,6 +24,7 @@ from bacalhau_p2p.compute.bidding import (
     no_disk_for_inputs,
 )
 from bacalhau_p2p.compute.ledger import Ledger
+from bacalhau_p2p.compute.recent_findings import RecentFindings
 from bacalhau_p2p.compute.record import with_inputs
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.resources import Resources
@@ -60,6 +61,7 @@ class Announcements(Undoable):
         self._rng = rng
         self._bidding = True
         self._waiting: dict[tuple[PeerID, JobID], _Waiting] = UndoableDict()
+        self._recent_findings = RecentFindings()
 
     # --- events -----------------------------------------------------------------------------
 
@@ -70,7 +72,10 @@ class Announcements(Undoable):
             return
         key = (author, message.job_id)
         if (waiting := self._waiting.get(key)) is not None:
-            waiting.message = message  # the latest round is the one to answer
+            if message.spec != waiting.message.spec:
+                self._ledger.ignore(message, "with another spec than before")
+            else:
+                waiting.message = message  # the latest round is the one to answer
         elif len(self._waiting) >= MAX_WAITING or self._ledger.unfinished >= MAX_UNFINISHED:
             self._ledger.ignore(message, "while too many are pending")
         else:
@@ -84,6 +89,7 @@ class Announcements(Undoable):
             self._ledger.ignore(event, "for a job that is not inspected")
             return
         findings = event.findings
+        self._recent_findings.remember(*key, waiting.message.spec, findings, now)
         if findings.refusal is None and waiting.bid_at > now:
             waiting.findings, waiting.due = findings, waiting.bid_at
             return
@@ -93,6 +99,7 @@ class Announcements(Undoable):
     def closed(self, author: PeerID, job_id: JobID) -> None:
         """The requester wants no more bids on the job."""
         self._drop((author, job_id))
+        self._recent_findings.forget(author, job_id)
 
     def stop(self) -> None:
         """Answer no announcement from now on."""
@@ -149,7 +156,9 @@ class Announcements(Undoable):
         bid_at, random = now, self._rng.random()
         if message.eligible > EXPECTED_BIDS_PER_WANTED * message.bids_wanted:
             bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
-        findings = None if assessment.needs_inspection else NOTHING_FOUND
+        findings: Findings | None = NOTHING_FOUND
+        if assessment.needs_inspection:
+            findings = self._recent_findings.recall(author, message.job_id, message.spec, now)
         waiting = _Waiting(author, message, assessment.outlives_node, bid_at, findings, due=bid_at)
         if findings is None:
             self._inspect(waiting, now)

@@ -26,8 +26,9 @@ RESERVED_FOR = 3.0
 ACCEPTED_LATE_FOR = 10.0
 """Seconds for which a bid can be accepted. After `RESERVED_FOR` that needs room which is still free."""
 LAPSED_FOR = ACCEPTED_LATE_FOR - RESERVED_FOR
-PROMPT = RESERVED_FOR / 2
-"""Seconds within which a requester that wants another bid rejects this one."""
+PROMPT = 0.8 * RESERVED_FOR
+"""Seconds within which a requester rejects a bid that it does not want: it decides within half of
+`RESERVED_FOR`, and the rest is for the way of both messages."""
 PREPARE_TIMEOUT = 15 * 60.0
 """Seconds to fetch inputs and image."""
 RUN_GRACE = 30.0
@@ -111,17 +112,19 @@ def send_bid(ledger: Ledger, execution: ComputeExecution, event: BidPlaced, now:
     ledger.actions.append(ev.Send(event.requester, bid, now + RESERVED_FOR, durable=False))
 
 
-def note_used_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
-    ledger.unused_bids.used(execution.requester_id)
+def note_accepted_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.unused_bids.answered(execution.requester_id)
 
 
 def note_unused_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
     ledger.unused_bids.left_unused(execution.requester_id, now)
 
 
-def note_late_rejection(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+def note_rejected_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
     if now - execution.created > PROMPT:
         ledger.unused_bids.left_unused(execution.requester_id, now)
+    else:
+        ledger.unused_bids.answered(execution.requester_id)
 
 
 def start_heartbeats(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
@@ -196,8 +199,8 @@ Action = Callable[[Ledger, ComputeExecution, Any, UnixSeconds], None]
 
 TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] = {
     (None, BidPlaced): Row(S.BID, send_bid),
-    (S.BID, say.BidAccepted): Row(S.PREPARING, note_used_bid, prepare, start_heartbeats),
-    (S.BID, say.BidRejected): Row(S.REJECTED, note_late_rejection, release_room, clean_up),
+    (S.BID, say.BidAccepted): Row(S.PREPARING, note_accepted_bid, prepare, start_heartbeats),
+    (S.BID, say.BidRejected): Row(S.REJECTED, note_rejected_bid, release_room, clean_up),
     (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
     (S.BID, ReservationEnded): Row(S.BID, note_unused_bid, release_room),
     (S.BID, RoomLost): Row(S.EXPIRED, send_drained, clean_up),

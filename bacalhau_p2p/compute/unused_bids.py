@@ -1,6 +1,6 @@
 """Requesters that have nodes reserve room and do not use it get fewer bids: one after a while, ever longer.
 
-Pure, as a part of the compute machine. Who accepts a bid, or rejects it soon, is not concerned.
+Pure, as a part of the compute machine. A requester that accepts a bid, or rejects one soon, gets bids again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class UnusedBids:
         if len(self._pauses) > MAX_REQUESTERS:
             del self._pauses[next(iter(self._pauses))]
 
-    def used(self, requester: PeerID) -> None:
-        """A bid was accepted."""
+    def answered(self, requester: PeerID) -> None:
+        """A bid was accepted, or rejected soon."""
         self._pauses.pop(requester, None)
 
     def pauses(self, requester: PeerID, now: UnixSeconds) -> bool:

@@ -35,7 +35,8 @@ HELD_SHARE = 0.5
 BIDS_PER_SLOT = 3
 """Bids that a round waits for, for each open slot."""
 MAX_BIDS_PER_NODE = 30
-"""Bids of one node on one job that are recorded, so that no node can fill the memory."""
+"""Bids of one node on one job that are recorded, so that no node can fill the memory; one more for each
+`LONGEST_WINDOW` that the job has waited."""
 MAX_ANSWERING_NODES = 30
 """Eligible nodes up to which nodes that do not bid are asked to say so; more would be a flood."""
 
@@ -124,17 +125,24 @@ class Rounds:
     def _end(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
         entry.round.ends = None
         received = entry.in_state(S.BID_RECEIVED)
-        placed = any(slot.attempts for slot in entry.slots)
-        if placed or len(received) >= entry.job.spec.min_bids:
+        if _are_enough(received, entry):
             self._accept_best(entry, received, now)
         if entry.open_slots:
             self._plan_next(entry, now)
+            self._release_bids(entry, now)
             return
         entry.open_since = None
         for execution in entry.in_state(S.BID_RECEIVED):
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
         if not everybody_answered:
             self._ledger.actions.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
+
+    def _release_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Reject bids that are too few for the job, so that no room is held until others come."""
+        too_few = entry.in_state(S.BID_RECEIVED)
+        for execution in too_few:
+            message = f"only {len(too_few)} of {entry.job.spec.min_bids} bids came in one round"
+            executions.move(self._ledger, entry, execution, executions.BidNotChosen(message=message), now)
 
     def _accept_best(self, entry: JobEntry, received: list[Execution], now: UnixSeconds) -> None:
         ranked = rank(
@@ -185,7 +193,7 @@ class Rounds:
             return
         if entry is not None:
             self._note_pace(entry, bid.round, now)
-        refusal = "the job has ended" if entry is None or ended else _refusal(entry, author)
+        refusal = "the job has ended" if entry is None or ended else _refusal(entry, author, now)
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
             give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
@@ -197,9 +205,10 @@ class Rounds:
         if current.ends is not None:
             current.ends = min(current.ends, current.ends_by)
         entry.declined.pop(author, None)
-        if entry.round.ends is None:  # between rounds, a late bid is as good as any
-            entry.round.ends = now
-            entry.round.next_at = None
+        if current.ends is None:  # between rounds, a late bid is as good as any
+            enough = _are_enough(entry.in_state(S.BID_RECEIVED), entry)
+            current.ends = now if enough else min(now + self._pace.first_window, current.ends_by)
+            current.next_at = None
         if bid.round == entry.round.number:
             entry.round.answered.add(author)
         self.end_if_complete(entry, now)
@@ -259,12 +268,18 @@ def _bids_wanted(entry: JobEntry) -> int:
     return max(1, missing * BIDS_PER_SLOT, entry.job.spec.min_bids)
 
 
-def _refusal(entry: JobEntry, author: PeerID) -> str | None:
+def _are_enough(bids: list[Execution], entry: JobEntry) -> bool:
+    """Whether the best of these bids may be accepted. Once a slot was filled, any number is enough."""
+    return len(bids) >= entry.job.spec.min_bids or any(slot.attempts for slot in entry.slots)
+
+
+def _refusal(entry: JobEntry, author: PeerID, now: UnixSeconds) -> str | None:
     """Why a bid of this node on this job is refused, or None if it is not."""
     if author in entry.busy_nodes():
         return "this node already has a bid or an execution"
     if not entry.open_slots:
         return "no slot is open"
-    if sum(execution.node_id == author for execution in entry.executions.values()) >= MAX_BIDS_PER_NODE:
+    allowed = MAX_BIDS_PER_NODE + (now - entry.job.created) / LONGEST_WINDOW
+    if sum(execution.node_id == author for execution in entry.executions.values()) >= allowed:
         return "too many bids from this node"
     return None

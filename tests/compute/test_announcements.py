@@ -11,7 +11,7 @@ from bacalhau_p2p.compute.bidding import Assessment, Findings
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
-from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, small_job
+from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, message_about, small_job
 from tests.support.machines.machine_bench import messages_in
 
 GB = 1000**3
@@ -156,6 +156,26 @@ def test_an_inspection_that_takes_longer_than_a_round_answers_the_latest_round(b
     assert bench.announce(job(), round=2) == []
     (bid,) = messages_in(bench.found())
     assert bid.round == 2
+
+
+def test_a_job_that_is_announced_again_is_bid_on_with_what_was_found_before(bench):
+    """Else the bids of nodes whose inspections take differently long would never be in one round."""
+    bench.announce(job())
+    bench.found(input_bytes=5)
+    bench.receive(message_about(say.BidRejected))
+    actions = bench.announce(job(), round=2)
+    assert inspections(actions) == []
+    assert [(m.kind, m.round, m.input_bytes) for m in messages_in(actions)] == [("bid", 2, 5)]
+
+
+def test_an_inspection_says_nothing_about_another_job_of_the_same_id(bench):
+    bench.announce(job())
+    assert bench.announce(job(inputs=2), round=2) == []
+    assert bench.machine.ignored == {"JobAnnounced with another spec than before": 1}
+    (bid,) = messages_in(bench.found())
+    assert bid.round == 1
+    bench.receive(message_about(say.BidRejected))
+    assert len(inspections(bench.announce(job(inputs=2), round=3))) == 1
 
 
 def test_the_inspection_of_a_closed_job_is_stopped(bench):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.compute.transitions import RESERVED_FOR
+from bacalhau_p2p.compute.transitions import PROMPT, RESERVED_FOR
 from bacalhau_p2p.compute.unused_bids import FIRST_PAUSE, LONGEST_PAUSE, MAX_REQUESTERS, UnusedBids
 from bacalhau_p2p.model.base import PeerID
 from tests.support.machines.compute_bench import FIRST, ComputeBench, message_about, small_job
@@ -44,7 +44,7 @@ def test_a_requester_that_rejects_bids_at_once_or_accepts_one_gets_bids():
 def test_a_bid_that_is_rejected_late_counts_as_unused():
     bench = ComputeBench()
     bench.announce(WHOLE)
-    bench.wait(RESERVED_FOR - 0.1)
+    bench.wait(PROMPT + 0.1)
     bench.receive(message_about(say.BidRejected))
     (declined,) = messages_in(bench.announce(WHOLE, job_id="j-2"))
     assert (declined.kind, declined.busy) == ("bid_declined", True)
@@ -84,7 +84,7 @@ def test_pauses_double_up_to_a_limit_and_end_with_an_accepted_bid():
         now += LONGEST_PAUSE
         assert not unused.pauses(alice, now)
     unused.left_unused(alice, now)
-    unused.used(alice)
+    unused.answered(alice)
     assert not unused.pauses(alice, now)
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.fuzz.campaign import run_part
 from tests.fuzz.mutation import mutated, mutated_bytes
 from tests.fuzz.parts import PARTS
+from tests.support.fresh_seeds import fresh_seed
 
 INPUTS = {"requester": 150, "compute": 150}
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_no_input_raises_or_stalls(part):
-    seed = int.from_bytes(os.urandom(4))
+    seed = fresh_seed("fuzz")
     report = run_part(part, PARTS[part], seed=seed, first=0, inputs=INPUTS.get(part, 2000))
     assert report.clean, (
         f"scripts/fuzz {part} --seed {seed} --only N: {report.deaths}, stalls {report.stalls}"

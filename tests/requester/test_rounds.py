@@ -9,7 +9,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.pace import FIRST_WINDOW
+from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW
 from bacalhau_p2p.requester.rounds import REANNOUNCE_AFTER_NEWS
 from tests.support.machines.requester_bench import JOB, A, B, C, D, RequesterBench, S, announced, job, sent
 
@@ -41,13 +41,44 @@ def test_a_round_does_not_wait_for_nodes_that_cannot_run_the_job(bench):
 
 
 def test_min_bids_must_be_in_before_the_first_is_accepted(bench):
-    bench.add_nodes(A)
+    bench.add_nodes(A, B)
     bench.submit(job(Deal={"MinBids": 2}))
     assert sent(bench.bid(A)) == []
-    bench.wait(1)
-    bench.add_nodes(B)
-    bench.wait(1)
+    bench.wait(0.2)
     assert sorted(sent(bench.bid(B))) == [(A, "bid_accepted"), (B, "bid_rejected")]
+
+
+def test_bids_that_are_too_few_hold_no_room_until_others_come(bench):
+    bench.add_nodes(A, B, C)
+    bench.submit(job(Deal={"MinBids": 3}))
+    bench.bid(A)
+    bench.bid(B)
+    assert sorted(sent(bench.wait(FIRST_WINDOW))) == [(A, "bid_rejected"), (B, "bid_rejected")]
+    (released,) = {execution.message for execution in bench.machine.jobs[JOB].executions.values()}
+    assert released == "only 2 of 3 bids came in one round"
+
+
+def test_bids_that_come_between_rounds_are_collected_for_a_moment(bench):
+    bench.add_nodes(A, B, C)
+    bench.submit(job(Deal={"MinBids": 2}))
+    bench.wait(FIRST_WINDOW)
+    assert sent(bench.bid(A)) == []
+    bench.wait(0.2)
+    assert sent(bench.bid(B)) == []
+    assert sorted(sent(bench.wait(1.3))) == [(A, "bid_accepted"), (B, "bid_rejected")]
+
+
+def test_a_job_that_waits_for_long_still_takes_bids_of_the_same_node(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job(Deal={"MinBids": 2}))
+    refusals = 0
+    for attempt in range(60):
+        actions = bench.bid(A, attempt=attempt) + bench.wait(LONGEST_WINDOW)
+        refusals += sum(
+            isinstance(a, ev.Send) and getattr(a.message, "reason", "") == "too many bids from this node"
+            for a in actions
+        )
+    assert refusals == 0
 
 
 def test_never_more_than_count_executions_are_accepted(bench):

@@ -6,14 +6,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from tests.simulation.mutants import MUTANTS, mutated
-from tests.simulation.plans.expand import expand
-from tests.simulation.plans.rng import fresh_seed
+from tests.simulation.plans.kinds import KINDS
 from tests.simulation.tally import Tally
 from tests.simulation.worlds.campaign import campaign
 from tests.simulation.worlds.coverage import every_row, every_state
 from tests.simulation.worlds.shrink import shrunk
 from tests.simulation.worlds.story import jobs_in, story
 from tests.simulation.worlds.world import World
+from tests.support.fresh_seeds import fresh_seed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is not None:
         return _show_world(options)
     first = _first_seed(options)
-    tally = campaign(first, options.runs or 500, processes=options.processes)
-    print("\n".join(_report(first, tally)))  # noqa: T201
+    tally = campaign(first, options.runs or 500, kind=options.kind, processes=options.processes)
+    print("\n".join(_report(first, tally, options.kind)))  # noqa: T201
     return 1 if tally.violations else 0
 
 
@@ -47,6 +47,7 @@ def _options(arguments: list[str] | None) -> Namespace:
     parser.add_argument(
         "--processes", type=int, default=2, metavar="P", help="number of processes (default: 2)"
     )
+    parser.add_argument("--kind", choices=KINDS, default="any", help="kind of worlds (default: any)")
     parser.add_argument("--seed", type=int, metavar="N", help="run one world and print its story")
     parser.add_argument("--job", metavar="NAME", help="with --seed: print only the story of this job")
     parser.add_argument(
@@ -65,7 +66,7 @@ def _options(arguments: list[str] | None) -> Namespace:
 
 
 def _first_seed(options: Namespace) -> int:
-    return int(options.first_seed) if options.first_seed is not None else fresh_seed()
+    return int(options.first_seed) if options.first_seed is not None else fresh_seed("command")
 
 
 def _run_services(options: Namespace) -> int:
@@ -89,7 +90,7 @@ def _run_services(options: Namespace) -> int:
 
 
 def _show_world(options: Namespace) -> int:
-    outcome = World(expand(options.seed)).run()
+    outcome = World(KINDS[options.kind](options.seed)).run()
     if options.shrink and outcome.violation is not None:
         outcome = World(shrunk(outcome.plan, outcome.violation.promise)).run()
     concerned = [options.job] if options.job else jobs_in(str(outcome.violation or ""), outcome)
@@ -112,7 +113,7 @@ def _run_mutants(options: Namespace) -> int:
     return 1 if missed else 0
 
 
-def _report(first: int, tally: Tally) -> list[str]:
+def _report(first: int, tally: Tally, kind: str) -> list[str]:
     speed = tally.events / max(tally.seconds, 0.001)
     lines = [
         f"first seed  {first}",
@@ -127,7 +128,7 @@ def _report(first: int, tally: Tally) -> list[str]:
     lines += [f"            never: {name}" for name in missing]
     lines.append(f"states      {len(states) - len(unseen)} of {len(states)} reached")
     lines += [f"            never: {name}" for name in unseen]
-    return lines + _violations(tally, "scripts/simulate")
+    return lines + _violations(tally, f"scripts/simulate --kind {kind}")
 
 
 def _what_happened(tally: Tally) -> list[str]:

@@ -18,6 +18,7 @@ from tests.simulation.checks import jobs as job_checks
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.plans.expand import expand, returning
 from tests.simulation.plans.faults import POINTS
+from tests.simulation.plans.kinds import KINDS
 from tests.simulation.plans.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
 from tests.simulation.plans.rng import rng_for
 from tests.simulation.worlds.campaign import campaign
@@ -49,9 +50,10 @@ RARE = {"compute Expired"}
 WHOLE_DAY = 688
 """The seed of a world whose requester leaves for good while its job runs."""
 REGRESSIONS = [
-    int(line.split()[0])
+    (kind, int(seed))
     for line in (Path(__file__).parent / "regressions.txt").read_text().splitlines()
     if line and not line.startswith("#")
+    for kind, seed, *_ in [line.split()]
 ]
 CAUGHT_BY = {
     "accept two bids a slot": 3,
@@ -124,9 +126,9 @@ def test_jobs_come_to_every_end(tally):
     assert {end for end, number in tally.ends.items() if number} >= {"Completed", "Failed", "Stopped"}
 
 
-@pytest.mark.parametrize("seed", REGRESSIONS)
-def test_a_seed_that_failed_once_passes(seed):
-    assert World(expand(seed)).run().violation is None
+@pytest.mark.parametrize(("kind", "seed"), REGRESSIONS)
+def test_a_world_that_failed_once_passes(kind, seed):
+    assert World(KINDS[kind](seed)).run().violation is None
 
 
 RETURNING = range(1, 41)

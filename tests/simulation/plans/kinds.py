@@ -1,0 +1,17 @@
+"""Kinds of worlds: each makes a plan of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.simulation.plans.expand import expand, returning
+from tests.simulation.plans.inputs import with_inputs
+from tests.simulation.plans.plan import Plan
+from tests.simulation.plans.rng import rng_for
+
+KINDS: Mapping[str, Callable[[int], Plan]] = {
+    "any": expand,
+    "inputs": lambda seed: with_inputs(expand(seed)),
+    "returning": lambda seed: returning(seed, rng_for(seed, "plan")),
+}
+"""By the name that `scripts/simulate --kind` takes."""
