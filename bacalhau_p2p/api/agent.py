@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +43,8 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
             **node_to_json(node.info()),
             "ConnectedPeers": sorted(node.transport.peers),
             "Counters": {**node.transport.counters, **node.messenger.counters, **counters},
-            "WorstSenders": node.messenger.worst_senders(),
+            "WorstSenders": node.transport.budgets.offences.worst(),
+            "CutOff": {peer: math.ceil(left) for peer, left in node.transport.budgets.cut_off_for().items()},
             "Walls": node.walls,
             "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
             "DroppedEvents": {

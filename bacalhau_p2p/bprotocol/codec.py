@@ -7,7 +7,7 @@ same time travel as one. Malformed data raises RemoteProtocolError. An envelope 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, NewType
@@ -133,19 +133,25 @@ def decode_frame(payload: bytes) -> Envelope:
 
 def decode_broadcast(payload: bytes) -> list[Envelope | RefusedEnvelope]:
     """The envelopes of a broadcast, each accepted or refused by itself. Raises RemoteProtocolError."""
+    return list(envelopes_of(payload))
+
+
+def envelopes_of(payload: bytes) -> Iterator[Envelope | RefusedEnvelope]:
+    """As `decode_broadcast`, but each envelope is checked when it is asked for: a thousand take a while."""
     value = loads_unchecked(payload, max_depth=MAX_DEPTH)
     if not isinstance(value, list):
         raise RemoteProtocolError("a broadcast is not an array of envelopes")
     if len(value) > MAX_BROADCAST_ENVELOPES:
         limit = MAX_BROADCAST_ENVELOPES
         raise RemoteProtocolError(f"a broadcast of {len(value)} envelopes; the limit is {limit}")
-    envelopes: list[Envelope | RefusedEnvelope] = []
-    for item in value:
-        try:
-            envelopes.append(_from_wire(item, len(payload)))
-        except RefusedEnvelope as refused:
-            envelopes.append(refused)
-    return envelopes
+    return (_accepted_or_refused(item, len(payload)) for item in value)
+
+
+def _accepted_or_refused(item: object, payload_size: int) -> Envelope | RefusedEnvelope:
+    try:
+        return _from_wire(item, payload_size)
+    except RefusedEnvelope as refused:
+        return refused
 
 
 def _to_wire(envelope: Envelope) -> dict[str, Any]:

@@ -107,13 +107,19 @@ class Delivery:
         self._in_flight[envelope.id] = _InFlight(to, envelope, give_up_at, now, FIRST_REPEAT)
         heappush(self._heap, (now, envelope.id))
 
-    def acknowledged(self, author: PeerID, ids: Iterable[bytes]) -> None:
-        """`author` acknowledged these messages. Ids of messages to other peers are ignored."""
+    def acknowledged(self, author: PeerID, ids: Iterable[bytes]) -> bool:
+        """`author` acknowledged these messages. Ids of messages to other peers are ignored.
+
+        Whether one of them was in flight to it.
+        """
+        known = False
         for raw in ids:
             message = self._in_flight.get(MessageID(raw))
             if message is not None and message.to == author:
                 del self._in_flight[message.envelope.id]
                 self._finished.append(message.envelope.id)
+                known = True
+        return known
 
     def in_flight_to(self, peer: PeerID, message_id: bytes) -> Envelope | None:
         """The message with this id, if it is in flight to this peer."""

@@ -1,10 +1,10 @@
-"""Inbound messages: rate-limited, decoded, deduplicated and handed to the components that listen."""
+"""Inbound messages: decoded, deduplicated and handed to the components that listen."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, RefusedEnvelope, UnknownKind
@@ -19,19 +19,15 @@ from bacalhau_p2p.bprotocol.messages import (
     ResultPublished,
     topic,
 )
-from bacalhau_p2p.bprotocol.offences import Offences
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.runtime.events import BroadcastEvent
 from bacalhau_p2p.runtime.logs import get_logger
-from bacalhau_p2p.runtime.rate_limit import RateLimits
+from bacalhau_p2p.transports.budgets import Budgets
+from bacalhau_p2p.transports.interface import Broadcast
 
 log = get_logger(__name__)
 
-MAX_MESSAGES_PER_SECOND = 5_000
-"""Frames and broadcasts accepted from one peer, averaged over RATE_WINDOW seconds."""
-RATE_WINDOW = 4.0
-"""Seconds."""
 _RESULTS = frozenset({ResultProposed.kind, ResultPublished.kind})
 
 
@@ -42,6 +38,8 @@ class Arrival:
     author: PeerID
     message: Message
     id: MessageID | None = None
+    neighbour: PeerID | None = field(default=None, compare=False)
+    """The connected peer that handed over the broadcast that it came with; None if its author did."""
 
 
 Listener = Callable[[Arrival], None]
@@ -52,7 +50,7 @@ class Inbox:
     """What arrives at one node.
 
     `mark_processed` acknowledges a message, `refuse` tells its author that it cannot be read; `counters` and
-    `offences` count what is dropped.
+    `budgets` count what is dropped.
     """
 
     def __init__(
@@ -61,6 +59,7 @@ class Inbox:
         network: str,
         delivery: Delivery,
         *,
+        budgets: Budgets,
         clock: Callable[[], UnixSeconds],
         mark_processed: Callable[[Arrival], None],
         refuse: Callable[[PeerID, MessageID, str], None],
@@ -74,8 +73,7 @@ class Inbox:
         self._refuse = refuse
         self._counters = counters
         self._listeners: dict[str, list[Listener]] = {}
-        self._limits = RateLimits[PeerID](MAX_MESSAGES_PER_SECOND, MAX_MESSAGES_PER_SECOND * RATE_WINDOW)
-        self.offences = Offences()
+        self._budgets = budgets
         self.acknowledged = BroadcastEvent()
         """Fires when a peer acknowledges messages."""
 
@@ -84,14 +82,8 @@ class Inbox:
         for kind in kinds:
             self._listeners.setdefault(kind.kind, []).append(listener)
 
-    def forget(self, peer: PeerID) -> None:
-        """The peer disconnected; its rate limit is reset."""
-        self._limits.forget(peer)
-
     def receive_frame(self, author: PeerID, payload: bytes) -> None:
         """A direct frame arrived."""
-        if not self._within_rate(author):
-            return
         try:
             envelope = codec.decode_frame(payload)
         except RefusedEnvelope as refused:
@@ -105,26 +97,29 @@ class Inbox:
             return
         self.receive_envelope(author, envelope)
 
-    def receive_broadcast(self, author: PeerID, topic_name: str, payload: bytes) -> None:
-        """A broadcast arrived. Mail to this node counts as direct; mail to others is ignored."""
-        if not self._within_rate(author):
-            return
+    def receive_broadcast(self, broadcast: Broadcast) -> Iterator[None]:
+        """A broadcast arrived; each step handles one of its envelopes.
+
+        Mail to this node counts as direct; mail to others is ignored.
+        """
+        author, mail = broadcast.author, broadcast.topic == self._mail_topic
         try:
-            envelopes = codec.decode_broadcast(payload)
+            envelopes = codec.envelopes_of(broadcast.payload)
         except RemoteProtocolError as error:
             self.drop(author, "malformed", str(error))
             return
         for envelope in envelopes:
             if isinstance(envelope, RefusedEnvelope):
-                if topic_name != self._mail_topic or envelope.to == self._own_peer:
+                if not mail or envelope.to == self._own_peer:
                     self._receive_refused(author, envelope)
-            elif topic_name == self._mail_topic:
+            elif mail:
                 if envelope.to == self._own_peer:
                     self.receive_envelope(author, envelope)
             elif envelope.message.carrier in BROADCAST_CARRIERS:
-                self.deliver(Arrival(author, envelope.message))
+                self.deliver(Arrival(author, envelope.message, neighbour=broadcast.neighbour))
             else:
                 self._counters["unheard"] += 1
+            yield
 
     def receive_envelope(self, author: PeerID, envelope: Envelope) -> None:
         """An envelope addressed to this node arrived: directly, by mail, or from this node itself."""
@@ -161,19 +156,14 @@ class Inbox:
 
     def receive_acks(self, author: PeerID, ids: Sequence[bytes]) -> None:
         """`author` acknowledged these messages."""
-        self._delivery.acknowledged(author, ids)
+        if self._delivery.acknowledged(author, ids):
+            self._budgets.answered(author)
         self.acknowledged.fire()
-
-    def _within_rate(self, author: PeerID) -> bool:
-        if self._limits.take(author, self._clock()):
-            return True
-        self.drop(author, "over_rate", f"more than {MAX_MESSAGES_PER_SECOND} messages a second")
-        return False
 
     def drop(self, author: PeerID, counter: str, reason: str) -> None:
         """A message was dropped, and its author is to blame."""
         self._counters[counter] += 1
-        self.offences.note(author, counter, reason, self._clock())
+        self._budgets.offences.note(author, counter, reason)
         log.debug("message_dropped", author=author, reason=reason)
 
     def _receive_refused(self, author: PeerID, refused: RefusedEnvelope) -> None:

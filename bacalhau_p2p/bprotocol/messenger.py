@@ -7,7 +7,7 @@ message is acknowledged to its sender. Messages of this node to itself do not us
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import trio
 from trio import TaskStatus
@@ -27,10 +27,14 @@ from bacalhau_p2p.transports.interface import (
     PeerConnected,
     PeerDisconnected,
     Transport,
+    Unfinished,
 )
+from bacalhau_p2p.transports.offences import LOG_INTERVAL
 
 MAX_ACK_CARRIER = 256 * 1024
 """Bytes of the longest frame that takes acknowledgements along."""
+LONGEST_TURN = 0.0005
+"""Seconds of processor time for a part of a broadcast, before other peers have their turn."""
 
 ConnectionListener = Callable[[PeerID, bool], None]
 """Called when a peer connects (True) or disconnects (False)."""
@@ -49,8 +53,9 @@ class Messenger:
         new_message_id: Callable[[], MessageID],
     ) -> None:
         self.counters: Counter[str] = Counter()
-        """What went wrong and was survived: `malformed`, `over_rate`, `unheard`, `unreachable`,
-        `refused_by_peer`."""
+        """What went wrong and was survived: `malformed`, `unheard`, `unreachable`, `refused_by_peer`."""
+        self.processor = transport.budgets.processor
+        """The processor time of this thread, in seconds."""
         self._transport = transport
         self._clock = clock
         self._new_message_id = new_message_id
@@ -61,6 +66,7 @@ class Messenger:
             transport.peer_id,
             network,
             self._delivery,
+            budgets=transport.budgets,
             clock=clock,
             mark_processed=self.mark_processed,
             refuse=self._refuse,
@@ -144,9 +150,10 @@ class Messenger:
         """A component has dropped a message of this peer, which is to blame."""
         self._inbox.drop(author, counter, reason)
 
-    def worst_senders(self) -> dict[PeerID, dict[str, int]]:
-        """The peers of which most messages were dropped, with the counters, worst first."""
-        return self._inbox.offences.worst()
+    def charge(self, arrival: Arrival, seconds: float) -> None:
+        """Handling a message took a component so much processor time: its sender pays for it."""
+        if arrival.author != self._transport.peer_id:
+            self._transport.incoming.charge_for(arrival.author, arrival.neighbour, seconds)
 
     @property
     def in_flight(self) -> int:
@@ -172,22 +179,40 @@ class Messenger:
             nursery.start_soon(self._mail.run)
             nursery.start_soon(self._repeat)
             nursery.start_soon(self._receive)
+            nursery.start_soon(self._report_offences)
             task_status.started()
 
     async def _receive(self) -> None:
-        async for incoming in self._transport.incoming:
-            match incoming:
+        incoming, processor = self._transport.incoming, self.processor
+        async for item in incoming:
+            began = processor()
+            match item:
                 case DirectFrame(author, payload):
                     self._inbox.receive_frame(author, payload)
-                case Broadcast(author, name, payload):
-                    self._inbox.receive_broadcast(author, name, payload)
+                case Broadcast():
+                    self._take_steps(self._inbox.receive_broadcast(item), began + LONGEST_TURN)
+                case Unfinished(steps):
+                    self._take_steps(steps, began + LONGEST_TURN)
                 case PeerConnected(peer):
                     self._delivery.peer_reconnected(peer, self._clock())
                     self._set_alarm()
                     self._connection_changed(peer, True)
                 case PeerDisconnected(peer):
-                    self._inbox.forget(peer)
                     self._connection_changed(peer, False)
+            incoming.charge(processor() - began)
+
+    def _take_steps(self, steps: Iterator[None], until: float) -> None:
+        """Handle a part of a broadcast; the rest waits until others have had their turn."""
+        for _ in steps:
+            if self.processor() > until:
+                self._transport.incoming.put_back(Unfinished(steps))
+                return
+
+    async def _report_offences(self) -> None:
+        """Name in the log, at intervals, the peers of which most was dropped."""
+        while True:
+            await trio.sleep(LOG_INTERVAL)
+            self._transport.budgets.offences.report()
 
     async def _repeat(self) -> None:
         """Send again what was not acknowledged, and acknowledgements that found no frame to ride on."""

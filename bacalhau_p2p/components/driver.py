@@ -92,6 +92,7 @@ class Driver(ABC):
         self._store = store
         self._messenger = messenger
         self._clock = clock
+        self._processor = messenger.processor
         self._planner = CommitPlanner(messenger.compose)
         self._queue: list[QueuedEvent] = []
         self._wake = AutoResetEvent()
@@ -200,11 +201,15 @@ class Driver(ABC):
         event = queued.event
         if event is None:
             return Handled(queued, ())
+        began = self._processor()
         try:
             actions = self._machine.handle(event, now)
         except Exception as error:  # noqa: BLE001 - the fault of one event, or of one stranger
             self._drop(queued, error)
             return Handled(replace(queued, confirm=None, refuse=None, note=None), ())
+        finally:
+            if queued.arrival is not None:
+                self._messenger.charge(queued.arrival, self._processor() - began)
         self._faults.handled(event, now)
         return Handled(queued, actions)
 

@@ -113,6 +113,16 @@ _SIZES = _sizes()
 _NO_CONTAINER = bytes(set(range(256)) - set(range(0x80, 0xC0)))
 
 
+def array_length(payload: bytes) -> int | None:
+    """How many items the array has that `payload` begins with, read from its first bytes; None: no array."""
+    if not payload or not 0x80 <= payload[0] <= 0x9B:
+        return None
+    short = payload[0] & 0x1F
+    if short < 24:
+        return short
+    return int.from_bytes(payload[1 : 1 + (1 << (short - 24))], "big")
+
+
 def require_plain(value: object) -> None:
     """Raises RemoteProtocolError unless `value` is plain data of at most MAX_VALUES values."""
     waiting, count = [value], 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, TypeVar
 
 _K = TypeVar("_K", bound=Hashable)
@@ -15,24 +16,32 @@ class TokenBucket:
 
     rate: float
     burst: float
-    _tokens: float = -1.0
-    _updated: float = 0.0
+    _tokens: float = 0.0
+    _updated: float = -inf
 
     def take(self, now: float, amount: float = 1.0) -> bool:
         """Take so many tokens, if there are as many. `now` in seconds; a clock that goes back adds none."""
-        tokens = self._tokens
-        if tokens < 0:
-            tokens, self._updated = self.burst, now
-        elif now > self._updated:
-            tokens += (now - self._updated) * self.rate
-            self._updated = now
-            if tokens > self.burst:
-                tokens = self.burst
+        tokens = self._fill(now)
         if tokens < amount:
-            self._tokens = tokens
             return False
         self._tokens = tokens - amount
         return True
+
+    def spend(self, now: float, amount: float) -> None:
+        """Take so many tokens, also if there are fewer: the debt, at most one burst, is paid off first."""
+        self._tokens = max(self._fill(now) - amount, -self.burst)
+
+    def debt_lasts(self, now: float) -> float:
+        """Seconds until there are tokens again; 0 if there is no debt."""
+        return max(0.0, -self._fill(now) / self.rate)
+
+    def _fill(self, now: float) -> float:
+        if self._updated == -inf:
+            self._tokens, self._updated = self.burst, now
+        elif now > self._updated:
+            self._tokens = min(self._tokens + (now - self._updated) * self.rate, self.burst)
+            self._updated = now
+        return self._tokens
 
 
 class RateLimits(Generic[_K]):

@@ -7,15 +7,15 @@ bprotocol's delivery (`bprotocol/delivery.py`) makes up for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import trio
 from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import MessageTooLarge
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.budgets import Budgets
 
 MAX_BROADCAST = 512 * 1024
 """Bytes. libp2p's pubsub silently drops messages of 1 MiB; half of that leaves room for framing."""
@@ -31,6 +31,8 @@ class Broadcast:
     author: PeerID
     topic: str
     payload: bytes
+    neighbour: PeerID | None = field(default=None, compare=False)
+    """The connected peer that handed it over; None if it came from its author."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,47 @@ class PeerDisconnected:
 
 
 Incoming = Broadcast | DirectFrame | PeerConnected | PeerDisconnected
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What is left of a message whose handling takes long: each step is a part of it."""
+
+    steps: Iterator[None]
+
+
+class IncomingMessages(Protocol):
+    """Everything that arrives at a node, for one reader. What waits longest in each lane comes first.
+
+    The lanes of the peers take turns by what their messages cost, so its reader says what that was.
+    """
+
+    def charge(self, seconds: float) -> None:
+        """Handling what was received last took so much processor time."""
+        ...
+
+    def charge_for(self, author: PeerID, neighbour: PeerID | None, seconds: float) -> None:
+        """So much more went into a message of `author` that `neighbour` handed over."""
+        ...
+
+    def put_back(self, rest: Unfinished) -> None:
+        """Receive the rest of what was received last in the next turn of its peer."""
+        ...
+
+    async def receive(self) -> Incoming | Unfinished:
+        """Raises trio.EndOfChannel when the transport is closed."""
+        ...
+
+    def receive_nowait(self) -> Incoming | Unfinished:
+        """Raises trio.WouldBlock, trio.EndOfChannel."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Incoming | Unfinished]: ...
+
+    def __len__(self) -> int:
+        """How many messages wait."""
+        ...
+
 
 StreamHandler = Callable[[PeerID, HalfCloseableStream], Awaitable[None]]
 """Serves one inbound stream of an authenticated peer.
@@ -89,11 +132,17 @@ class Transport(Protocol):
         ...
 
     @property
-    def incoming(self) -> trio.MemoryReceiveChannel[Incoming]:
+    def incoming(self) -> IncomingMessages:
         """Everything that arrives. Its reader must keep up and never wait for other work.
 
-        When it is full, broadcasts are dropped and counted, and senders of direct frames have to wait.
+        When the lane of a peer is full, its broadcasts are dropped and counted, and with direct frames it
+        has to wait.
         """
+        ...
+
+    @property
+    def budgets(self) -> Budgets:
+        """What each peer may cost this node."""
         ...
 
     @property

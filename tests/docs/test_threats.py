@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TABLE = (ROOT / "docs" / "threats.md").read_text().partition("## Promises")[2]
+TABLE = (ROOT / "docs" / "threats.md").read_text().partition("## Budgets")[2]
 
 
 def constants() -> dict[str, set[float]]:

@@ -6,7 +6,7 @@ import cbor2
 import pytest
 
 from bacalhau_p2p.encoding import cbor
-from bacalhau_p2p.encoding.cbor import MAX_CONTAINERS, strict_loads
+from bacalhau_p2p.encoding.cbor import MAX_CONTAINERS, array_length, strict_loads
 from bacalhau_p2p.errors import RemoteProtocolError
 
 
@@ -81,3 +81,13 @@ def test_what_is_malformed_after_many_bytes_is_refused(end):
     payload = cbor2.dumps([b"\x80" * 40_000, 1])[:-1] + end
     with pytest.raises(RemoteProtocolError, match="not plain CBOR"):
         strict_loads(payload, max_depth=4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 23, 24, 255, 256, 65_536])
+def test_the_length_of_an_array_is_in_its_first_bytes(count):
+    assert array_length(cbor2.dumps([1] * count)) == count
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x9f\x01\xff", cbor2.dumps({}), cbor2.dumps("text"), b"\x9c"])
+def test_what_is_no_array_has_no_length(payload):
+    assert array_length(payload) is None

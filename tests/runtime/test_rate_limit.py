@@ -26,6 +26,17 @@ def test_an_amount_is_taken_whole_or_not_at_all():
     assert bucket.take(0.0, 2)
 
 
+def test_a_debt_is_paid_off_before_anything_is_taken_and_is_bounded():
+    bucket = TokenBucket(rate=1.0, burst=4.0)
+    bucket.spend(0.0, 6)
+    assert bucket.debt_lasts(0.0) == 2.0
+    assert not bucket.take(2.5, 1)
+    assert bucket.debt_lasts(2.5) == 0.0
+    assert bucket.take(3.0, 1)
+    bucket.spend(3.0, 1_000)
+    assert bucket.debt_lasts(3.0) == 4.0
+
+
 def test_each_key_has_a_bucket_of_its_own_until_it_is_forgotten():
     limits = RateLimits[str](rate=1.0, burst=1.0)
     assert limits.take("alice", now=0)

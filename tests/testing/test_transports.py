@@ -33,8 +33,8 @@ class FilteredIncoming:
         self._channel = channel
         self._change = change
 
-    def statistics(self):
-        return self._channel.statistics()
+    def __len__(self):
+        return len(self._channel)
 
     async def receive(self):
         while True:

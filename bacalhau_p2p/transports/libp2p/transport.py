@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import Final
 
@@ -24,11 +24,13 @@ from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.tasks import CarriedError, background
+from bacalhau_p2p.transports.arrivals import Arrivals
+from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import (
     Broadcast,
     DirectFrame,
-    Incoming,
+    IncomingMessages,
     StreamHandler,
     check_broadcast,
     check_frames,
@@ -75,8 +77,8 @@ async def open_libp2p(
     other peers instead (by default, the addresses of all interfaces where it listens on 0.0.0.0).
     `bootstrap`: multiaddrs with `/p2p/<peer id>` of peers to stay connected to; they are dialled in the
     background, and again when they are lost. `access`: who may connect, and whose broadcasts arrive.
-    `expected_peers`: how many neighbours there may be; a node with
-    more passes broadcasts on to so many of them only. `incoming_size`: arrivals that may wait in `incoming`.
+    `expected_peers`: how many neighbours there may be; a node with more passes broadcasts on to so many of
+    them only. `incoming_size`: arrivals of one peer that may wait in `incoming`.
 
     On entry it listens. On exit no task, connection or socket is left; frames sent before have FLUSH_TIMEOUT
     seconds to leave. Raises SettingsError for addresses that are malformed or that it cannot listen on. A
@@ -86,25 +88,24 @@ async def open_libp2p(
     announced = [parse_announced_address(address) for address in announce]
     bootstrap_peers = [(parse_bootstrap_address(address), address) for address in bootstrap]
     silence_libp2p()
-    send_incoming, incoming = trio.open_memory_channel[Incoming](incoming_size)
     error = CarriedError()
-    async with send_incoming, background() as nursery:
+    async with background() as nursery:
         transport = Libp2pTransport(
             identity,
             nursery,
-            send_incoming,
-            incoming,
             announced=announced,
             access=access,
             expected_peers=expected_peers,
+            lane_length=incoming_size,
         )
-        async with transport._running(listen_addresses):
-            with error.captured():
-                transport._check_listening(listen_addresses)
-                for peer, address in bootstrap_peers:
-                    if peer != identity.peer_id:
-                        nursery.start_soon(transport._dialer.keep_connected, address)
-                yield transport
+        with closing(transport._arrivals):
+            async with transport._running(listen_addresses):
+                with error.captured():
+                    transport._check_listening(listen_addresses)
+                    for peer, address in bootstrap_peers:
+                        if peer != identity.peer_id:
+                            nursery.start_soon(transport._dialer.keep_connected, address)
+                    yield transport
     error.raise_if_captured()
 
 
@@ -119,18 +120,21 @@ class Libp2pTransport:
         self,
         identity: Identity,
         nursery: trio.Nursery,
-        send_incoming: trio.MemorySendChannel[Incoming],
-        incoming: trio.MemoryReceiveChannel[Incoming],
         *,
         announced: Sequence[Multiaddr],
         access: AccessList,
         expected_peers: int,
+        lane_length: int,
     ) -> None:
         counters = self._counters = Counter[str]()
         self._peer = identity.peer_id
         self._nursery = nursery
-        self._send_incoming = send_incoming
-        self._incoming = incoming
+        self._budgets = Budgets(
+            trio.current_time,
+            is_connected=lambda peer: self._sessions.get(peer) is not None,
+            cut_off=lambda peer, seconds: nursery.start_soon(self.ban, peer, seconds),
+        )
+        self._arrivals = Arrivals(self._budgets, lane_length)
         self._detached = DetachedCalls(nursery)
         self._admission = Admission(counters, access)
         self._swarm = new_swarm(identity.seed, counters, self._admission.admits)
@@ -140,7 +144,7 @@ class Libp2pTransport:
         self._sessions = Sessions(
             self._swarm,
             nursery,
-            emit=send_incoming.send,
+            emit=self._arrivals.put,
             connection_lost=lambda muxed_conn: self._pubsub.connection_lost(muxed_conn),
             counters=counters,
         )
@@ -151,6 +155,7 @@ class Libp2pTransport:
             deliver=self._deliver_broadcast,
             subscribed=self._sessions.subscribed,
             offence=self._record_offence,
+            budgets=self._budgets,
             counters=counters,
         )
         self._dialer = Dialer(
@@ -181,8 +186,12 @@ class Libp2pTransport:
         return tuple(address_text(address) for address in self._host.get_addrs())
 
     @property
-    def incoming(self) -> trio.MemoryReceiveChannel[Incoming]:
-        return self._incoming
+    def incoming(self) -> IncomingMessages:
+        return self._arrivals
+
+    @property
+    def budgets(self) -> Budgets:
+        return self._budgets
 
     @property
     def peers(self) -> Collection[PeerID]:
@@ -279,19 +288,17 @@ class Libp2pTransport:
     async def _deliver_frames(self, peer: PeerID, payloads: list[bytes]) -> None:
         await self._sessions.announce(peer)
         for payload in payloads:
+            if not self._budgets.takes(peer, len(payload)):
+                self._counters["frames_refused"] += 1
+                continue
             frame = DirectFrame(peer, payload)
-            try:
-                self._send_incoming.send_nowait(frame)
-            except trio.WouldBlock:
-                await self._send_incoming.send(frame)
+            if not self._arrivals.put_now(frame):
+                await self._arrivals.put(frame)
 
     def _deliver_broadcast(self, broadcast: Broadcast) -> None:
         if not self._admission.admits(broadcast.author):  # others pass on what it says
             self._counters["broadcasts_refused"] += 1
-            return
-        try:
-            self._send_incoming.send_nowait(broadcast)
-        except trio.WouldBlock:
+        elif not self._arrivals.put_now(broadcast):
             self._counters["broadcasts_dropped"] += 1
 
     def _record_offence(self, peer: PeerID, what: str) -> None:

@@ -37,6 +37,7 @@ class Connections:
         self._redial_after = redial_after
         self._endpoints: dict[PeerID, Endpoint] = {}
         self._connections: dict[Pair, Connection] = {}
+        self._refused: dict[Pair, float] = {}
 
     # --- endpoints ----------------------------------------------------------------------------
 
@@ -70,8 +71,8 @@ class Connections:
         return pair(one, other) in self._connections
 
     def connect(self, one: PeerID, other: PeerID) -> None:
-        """Connect two endpoints; both get PeerConnected."""
-        if self.are_connected(one, other):
+        """Connect two endpoints, unless one refuses the other; both get PeerConnected."""
+        if self.are_connected(one, other) or self._refused.get(pair(one, other), 0) > trio.current_time():
             return
         self._connections[pair(one, other)] = Connection(pair(one, other))
         for here, there in ((one, other), (other, one)):
@@ -90,6 +91,11 @@ class Connections:
             if endpoint := self._endpoints.get(here):
                 endpoint.put_event(PeerDisconnected(there), 0.0)
 
+    def refuse(self, peer: PeerID, other: PeerID, seconds: float) -> None:
+        """`peer` cuts `other` off: disconnect them, and keep them apart for so long."""
+        self._refused[pair(peer, other)] = trio.current_time() + seconds
+        self.drop(peer, other)
+
     async def dial(self, source: PeerID, target: PeerID, addresses: Sequence[str]) -> None:
         """Connect, taking as long as a handshake would. Raises PeerUnreachable."""
         if self.links.is_blocked(source, target):
@@ -103,6 +109,8 @@ class Connections:
             raise PeerUnreachable(f"peer {target} is at none of its {len(addresses)} known addresses")
         if source in self._endpoints:
             self.connect(source, target)
+            if not self.are_connected(source, target):
+                raise PeerUnreachable(f"peer {target} refuses connections for a while")
 
     async def open_stream(self, source: PeerID, target: PeerID, protocol: str) -> MemoryStream:
         """A stream between connected peers, served by the handler of `target`. Raises PeerUnreachable."""

@@ -9,6 +9,8 @@ from contextlib import suppress
 import trio
 
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.arrivals import Arrivals
+from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import (
     Broadcast,
@@ -26,7 +28,7 @@ from bacalhau_p2p.transports.memory.streams import MemoryStream
 class Endpoint:
     """Where broadcasts, frames, streams and news of connections arrive at one peer.
 
-    Its tasks run in `nursery` and put what arrives into `incoming`.
+    Its tasks run in `nursery` and put what arrives into `arrivals`, as far as `budgets` allow.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Endpoint:
         address: str,
         links: Links,
         nursery: trio.Nursery,
-        incoming: trio.MemorySendChannel[Incoming],
+        *,
+        budgets: Budgets,
+        arrivals: Arrivals,
     ) -> None:
         self.peer = peer
         self.addresses = (address,)
@@ -45,7 +49,8 @@ class Endpoint:
         self.counters: Counter[str] = Counter()
         self.known_addresses: dict[PeerID, tuple[str, ...]] = {}
         self._links = links
-        self._incoming = incoming
+        self.budgets = budgets
+        self._arrivals = arrivals
         self._direct = DeliveryQueue(self._deliver_direct)
         self._broadcasts = DeliveryQueue(self._deliver_broadcast)
         nursery.start_soon(self._direct.run)
@@ -102,10 +107,16 @@ class Endpoint:
     async def _deliver_direct(self, source: PeerID, message: Incoming) -> None:
         if isinstance(message, DirectFrame) and self._links.is_cut(source, self.peer):
             return  # lost: the link was cut while the frame was on its way
-        await self._incoming.send(message)
+        if isinstance(message, DirectFrame) and not self.budgets.takes(source, len(message.payload)):
+            self.counters["frames_refused"] += 1
+            return
+        await self._arrivals.put(message)
 
     async def _deliver_broadcast(self, source: PeerID, message: Incoming) -> None:
-        try:
-            self._incoming.send_nowait(message)
-        except trio.WouldBlock:
+        assert isinstance(message, Broadcast)
+        if not self.budgets.admits(source, source) or not self.budgets.takes_broadcast(
+            source, source, message.payload
+        ):
+            self.counters["broadcasts_refused"] += 1
+        elif not self._arrivals.put_now(message):
             self.counters["broadcasts_dropped"] += 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 import trio
@@ -21,7 +22,8 @@ import trio
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.tasks import background
-from bacalhau_p2p.transports.interface import Incoming
+from bacalhau_p2p.transports.arrivals import Arrivals
+from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.memory.connections import Connections
 from bacalhau_p2p.transports.memory.endpoint import Endpoint
 from bacalhau_p2p.transports.memory.links import PERFECT, LinkConditions, Links
@@ -35,7 +37,8 @@ class MemoryNetwork:
     `redial_after` seconds after a cut between them has healed. Without, transports dial by address.
     A connection over a cut link is lost `notice_after` seconds after the cut, when a health check would fail;
     what is sent over it until then is lost. `random` decides what is lost, late or repeated.
-    `incoming_size` is the number of arrivals that may wait in `incoming` of each transport.
+    `incoming_size` is the number of arrivals of one peer that may wait in `incoming` of each transport.
+    Processor time counts nothing here, so that runs can be repeated.
     """
 
     def __init__(
@@ -66,14 +69,21 @@ class MemoryNetwork:
         if self._connections.endpoint(peer) is not None:
             raise ValueError(f"peer {peer} is open already")
         address = f"/memory/{next(self._ports)}/p2p/{peer}"
-        send_incoming, incoming = trio.open_memory_channel[Incoming](self._incoming_size)
-        async with send_incoming, background() as nursery:
-            endpoint = Endpoint(peer, address, self._links, nursery, send_incoming)
+        budgets = Budgets(
+            trio.current_time,
+            is_connected=partial(self._connections.are_connected, peer),
+            cut_off=partial(self._connections.refuse, peer),
+            processor=lambda: 0.0,
+        )
+        arrivals = Arrivals(budgets, self._incoming_size)
+        async with background() as nursery:
+            endpoint = Endpoint(peer, address, self._links, nursery, budgets=budgets, arrivals=arrivals)
             self._connections.add(endpoint)
             try:
-                yield MemoryTransport(endpoint, self._connections, incoming)
+                yield MemoryTransport(endpoint, self._connections, arrivals)
             finally:
                 self._connections.remove(endpoint)
+                arrivals.close()
 
     def set_conditions(
         self,

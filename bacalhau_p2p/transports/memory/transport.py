@@ -9,9 +9,10 @@ from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.interface import (
     Broadcast,
-    Incoming,
+    IncomingMessages,
     StreamHandler,
     check_broadcast,
     check_frames,
@@ -23,9 +24,7 @@ from bacalhau_p2p.transports.memory.endpoint import Endpoint
 class MemoryTransport:
     """A `Transport` on a `MemoryNetwork`; made by its `open`."""
 
-    def __init__(
-        self, endpoint: Endpoint, connections: Connections, incoming: trio.MemoryReceiveChannel[Incoming]
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, connections: Connections, incoming: IncomingMessages) -> None:
         self._endpoint = endpoint
         self._peer = endpoint.peer
         self._connections = connections
@@ -40,8 +39,12 @@ class MemoryTransport:
         return self._endpoint.addresses
 
     @property
-    def incoming(self) -> trio.MemoryReceiveChannel[Incoming]:
+    def incoming(self) -> IncomingMessages:
         return self._incoming
+
+    @property
+    def budgets(self) -> Budgets:
+        return self._endpoint.budgets
 
     @property
     def peers(self) -> Collection[PeerID]:

@@ -18,13 +18,13 @@ from libp2p.pubsub.utils import maybe_consume_signed_record
 
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.runtime.rate_limit import RateLimits
+from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast
 from bacalhau_p2p.transports.libp2p.contained_tasks import ContainedTasks
 from bacalhau_p2p.transports.libp2p.direct.frames import FrameReader
 from bacalhau_p2p.transports.libp2p.gossip.router import GossipRouter
-from bacalhau_p2p.transports.libp2p.gossip.signatures import is_signed_by_its_author, signed_bytes
+from bacalhau_p2p.transports.libp2p.gossip.signatures import LONGEST_ID, is_signed_by_its_author, signed_bytes
 from bacalhau_p2p.transports.libp2p.gossip.writer import GossipWriter, encode_rpc
 from bacalhau_p2p.transports.libp2p.peer_ids import peer_id_text
 from bacalhau_p2p.transports.libp2p.stream import Libp2pStream
@@ -35,20 +35,13 @@ OUTBOUND_QUEUE: Final = 4096
 PAUSE_AFTER: Final = 32
 """Messages verified in a row (0.1 ms each) before other tasks have their turn."""
 
-RATE: Final = 500.0
-BURST: Final = 2000.0
-"""Messages accepted from one neighbour, per second and at once; others are dropped and counted.
-
-This is far above what one node publishes, but a neighbour also passes on the messages of others.
-"""
-
 
 class GuardedPubsub(Pubsub):  # type: ignore[misc]
     """Pubsub that delivers messages at once and survives whatever a peer sends.
 
     `deliver` takes each broadcast on a subscribed topic, except our own; it must not wait. `subscribed` is
     called with a peer once broadcasts reach it: its subscriptions are known and a stream to it is open.
-    `offence` records a peer that breaks the protocol.
+    `offence` records a peer that breaks the protocol; `budgets` says what is too much.
     """
 
     def __init__(
@@ -59,6 +52,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         deliver: Callable[[Broadcast], None],
         subscribed: Callable[[PeerID], None],
         offence: Callable[[PeerID, str], None],
+        budgets: Budgets,
         counters: Counter[str],
     ) -> None:
         super().__init__(host, router, strict_signing=True)
@@ -70,7 +64,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         self._offence = offence
         self._counters = counters
         self._writer = GossipWriter()
-        self._limits = RateLimits[ID](RATE, BURST)
+        self._budgets = budgets
         self._verified = 0  # messages since other tasks had their turn
         self._own_id = self.my_id.to_bytes()
         self._own_key = host.get_public_key().serialize()
@@ -162,7 +156,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         """Take a broadcast from a neighbour. A fault drops this message only."""
-        if len(msg.data) > MAX_BROADCAST or not self._limits.take(msg_forwarder, trio.current_time()):
+        if len(msg.data) > MAX_BROADCAST:
             self._counters["broadcasts_refused"] += 1
             return
         with FaultBarrier(self._counters, "gossip_faults", "a message from a peer") as barrier:
@@ -173,7 +167,11 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
     async def _verify_and_deliver(self, forwarder: ID, msg: Any) -> None:
         if msg.from_id == self._own_id or self._is_msg_seen(msg):
             return
-        if self.blacklisted_peers & {forwarder, ID(msg.from_id)}:
+        if len(msg.from_id) > LONGEST_ID:
+            raise RemoteProtocolError("the author of a gossip message has too long an id")
+        author, neighbour = peer_id_text(msg.from_id), peer_id_text(forwarder.to_bytes())
+        if not self._budgets.admits(author, neighbour):
+            self._counters["broadcasts_refused"] += 1
             return
         self._verified += 1
         if not is_signed_by_its_author(msg):
@@ -184,15 +182,13 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
             except ValidationError:
                 return
         self._mark_msg_seen(msg)
-        self.notify_subscriptions(msg)
+        if not self._budgets.takes_broadcast(author, neighbour, msg.data):
+            self._counters["broadcasts_refused"] += 1
+            return
+        for topic in msg.topicIDs:
+            if topic in self.topic_ids:  # at once: py-libp2p's queue of 32 per topic drops bursts
+                self._deliver(Broadcast(author, topic, msg.data, neighbour))
         await self.router.publish(forwarder, msg)
-
-    def notify_subscriptions(self, publish_message: Any) -> None:
-        """Deliver at once. py-libp2p's queue of 32 per topic drops bursts."""
-        author = peer_id_text(publish_message.from_id)
-        for topic in publish_message.topicIDs:
-            if topic in self.topic_ids:
-                self._deliver(Broadcast(author, topic, publish_message.data))
 
     # --- neighbours ---------------------------------------------------------------------------
 
@@ -217,7 +213,6 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         self._check_subscribed(origin_id)
 
     def _handle_dead_peer(self, peer_id: ID) -> None:
-        self._limits.forget(peer_id)
         with FaultBarrier(self._counters, "gossip_faults", "forgetting a peer"):
             super()._handle_dead_peer(peer_id)
 

@@ -14,8 +14,8 @@ from nacl.exceptions import BadSignatureError
 
 PREFIX: Final = b"libp2p-pubsub:"
 
-_LONGEST_ID: Final = 64
-"""Bytes. Ids of Ed25519 keys have 38. Longer ids, which peers may make up, do not enter the cache below."""
+LONGEST_ID: Final = 64
+"""Bytes of a peer id. Those of Ed25519 keys have 38, and no kind of key has more than 42."""
 
 
 def signed_bytes(message: Any) -> bytes:
@@ -32,7 +32,7 @@ def is_signed_by_its_author(message: Any) -> bool:
     py-libp2p verifies keys of other types; like it, this may raise any exception for a malformed key.
     """
     author = message.from_id
-    key = _ed25519_key(author) if len(author) <= _LONGEST_ID else None
+    key = _ed25519_key(author) if len(author) <= LONGEST_ID else None
     if key is None:
         return bool(signature_validator(message))
     if len(message.signature) != crypto_sign_BYTES:

@@ -1,0 +1,248 @@
+"""What each peer may cost this node: messages, bytes, broadcasts and processor time. docs/threats.md has why.
+
+A peer pays for what it sends in its own name, and for what it passes on of strangers: authors that are
+neither connected nor have ever answered this node. So invented identities share the budget of the neighbour
+that brings them. What is over budget is dropped before it is verified or decoded; who goes on is cut off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from bacalhau_p2p.encoding.cbor import array_length
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.rate_limit import TokenBucket
+from bacalhau_p2p.transports.offences import Offences
+
+log = get_logger(__name__)
+
+MESSAGES_PER_SECOND: Final = 4_000
+MESSAGE_BURST: Final = 20_000
+"""Messages of one peer, direct and in broadcasts, a second and at once."""
+BYTES_PER_SECOND: Final = 8 * 1024 * 1024
+BYTE_BURST: Final = 64 * 1024 * 1024
+"""Bytes of these messages."""
+BROADCASTS_PER_SECOND: Final = 500
+BROADCAST_BURST: Final = 2_000
+"""Broadcasts that one neighbour hands over, whoever wrote them."""
+STRANGERS_PER_SECOND: Final = 200
+STRANGER_BURST: Final = 2_000
+"""Messages of strangers that one neighbour hands over."""
+ALL_STRANGERS_PER_SECOND: Final = 400
+ALL_STRANGERS_BURST: Final = 4_000
+"""Messages of strangers, whoever hands them over. So an honest neighbour passes on no more than that."""
+PROCESSOR_SHARE: Final = 0.8
+"""Seconds of processor time a second for the messages of a peer that has answered this node."""
+STRANGER_PROCESSOR_SHARE: Final = 0.2
+"""The same for any other peer, and for the strangers that one neighbour hands over."""
+PROCESSOR_BURST: Final = 2.0
+"""Seconds of processor time at once."""
+MOST_COUNTED: Final = 1_000
+"""Messages that a broadcast counts for at most; what claims to have more is refused when it is decoded."""
+TOLERATED: Final = 0.25
+TOLERATED_RATE: Final = 0.5
+"""What is dropped before a peer is cut off, as shares of the burst and of the rate of its budget."""
+CUT_OFF: Final = 60.0
+LONGEST_CUT_OFF: Final = 3600.0
+"""Seconds for which a peer is cut off the first time and at most; each time twice as long as the last."""
+FORGIVEN_AFTER: Final = 2 * LONGEST_CUT_OFF
+"""Seconds after which it is the first time again."""
+MAX_ACCOUNTS: Final = 4_096
+"""Peers whose budgets are kept; those that were used longest ago are forgotten first."""
+MAX_ANSWERED: Final = 4_096
+"""Peers that are remembered because they answered this node."""
+MAX_CUT_OFF: Final = 4_096
+"""Peers that are remembered because they were cut off."""
+
+
+class Source(NamedTuple):
+    """Who pays for a message: its author, or the neighbour that handed over the message of a stranger."""
+
+    peer: PeerID
+    strangers: bool = False
+
+
+class _Budget:
+    """A budget, and what is dropped beyond it before its owner is cut off."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._within = TokenBucket(rate, burst)
+        self._beyond = TokenBucket(rate * TOLERATED_RATE, burst * TOLERATED)
+        self.exhausted = False
+        """Whether more was dropped than is tolerated."""
+
+    def take(self, now: float, amount: float) -> bool:
+        if self._within.take(now, amount):
+            return True
+        self.exhausted = not self._beyond.take(now, amount)
+        return False
+
+
+class _Account:
+    """The budgets of one source."""
+
+    def __init__(self, processor_share: float) -> None:
+        self.messages = _Budget(MESSAGES_PER_SECOND, MESSAGE_BURST)
+        self.bytes = _Budget(BYTES_PER_SECOND, BYTE_BURST)
+        self.broadcasts = _Budget(BROADCASTS_PER_SECOND, BROADCAST_BURST)
+        self.strangers = TokenBucket(STRANGERS_PER_SECOND, STRANGER_BURST)
+        self.processor = TokenBucket(processor_share, PROCESSOR_BURST)
+
+
+@dataclass(slots=True)
+class _Sentence:
+    """How long a peer is cut off."""
+
+    until: float
+    duration: float
+
+
+class Budgets:
+    """The budgets of all peers of one node.
+
+    `clock` gives seconds that never go back, `processor` the processor time of this thread. `is_connected`
+    says whether a peer is connected. `cut_off` is called with a peer and for how many seconds it is to be
+    disconnected and refused.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        is_connected: Callable[[PeerID], bool],
+        cut_off: Callable[[PeerID, float], None],
+        processor: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._clock = clock
+        self._is_connected = is_connected
+        self._cut_off = cut_off
+        self.processor = processor
+        self.offences = Offences()
+        self._accounts: OrderedDict[Source, _Account] = OrderedDict()
+        self._answered: OrderedDict[PeerID, None] = OrderedDict()
+        self._sentences: OrderedDict[PeerID, _Sentence] = OrderedDict()
+        self._all_strangers = TokenBucket(ALL_STRANGERS_PER_SECOND, ALL_STRANGERS_BURST)
+
+    # --- who pays -----------------------------------------------------------------------------
+
+    def answered(self, peer: PeerID) -> None:
+        """This peer has acknowledged a message of this node: it is no stranger."""
+        if peer in self._answered:
+            self._answered.move_to_end(peer)
+            return
+        self._answered[peer] = None
+        self._accounts.pop(Source(peer), None)
+        if len(self._answered) > MAX_ANSWERED:
+            self._answered.popitem(last=False)
+
+    def has_answered(self, peer: PeerID) -> bool:
+        """Whether this peer ever answered this node."""
+        return peer in self._answered
+
+    def source(self, author: PeerID, neighbour: PeerID | None) -> Source:
+        """Who pays for a message of `author` that `neighbour` handed over; None: the author itself."""
+        if neighbour is None or neighbour == author or self._is_known(author):
+            return Source(author)
+        return Source(neighbour, strangers=True)
+
+    # --- broadcasts and frames ----------------------------------------------------------------
+
+    def admits(self, author: PeerID, neighbour: PeerID) -> bool:
+        """Whether a broadcast is worth verifying: neither peer is cut off, and the neighbour is within its
+        budget of broadcasts. Cheap; the author is not proven yet and pays nothing."""
+        if self.is_cut_off(neighbour) or self.is_cut_off(author):
+            return False
+        return self._within(neighbour, self._account(Source(neighbour)).broadcasts, 1, "broadcasts")
+
+    def takes_broadcast(self, author: PeerID, neighbour: PeerID, payload: bytes) -> bool:
+        """Whether a verified broadcast is within the budgets that pay for it. If not, it is neither
+        delivered nor passed on."""
+        messages = min(array_length(payload) or 1, MOST_COUNTED)
+        source = self.source(author, neighbour)
+        if not self.takes(source.peer, len(payload), messages):
+            return False
+        if not source.strangers:
+            return True
+        now = self._clock()
+        strangers = self._account(Source(neighbour)).strangers
+        if strangers.take(now, messages) and self._all_strangers.take(now, messages):
+            return True
+        self.offences.note(neighbour, "strangers", "too many messages of strangers", messages)
+        return False
+
+    def takes(self, peer: PeerID, size: int, messages: int = 1) -> bool:
+        """Whether so many messages of so many bytes in all are within the budgets of a peer."""
+        account = self._account(Source(peer))
+        return self._within(peer, account.messages, messages, "messages") and self._within(
+            peer, account.bytes, size, "bytes", messages
+        )
+
+    # --- processor time -----------------------------------------------------------------------
+
+    def spend(self, source: Source, seconds: float) -> None:
+        """The messages of this source took so much processor time."""
+        self._account(source).processor.spend(self._clock(), seconds)
+
+    def rests_for(self, source: Source) -> float:
+        """Seconds for which nothing of this source is handled, since it took more than its share."""
+        account = self._accounts.get(source)
+        return 0.0 if account is None else account.processor.debt_lasts(self._clock())
+
+    # --- cutting off --------------------------------------------------------------------------
+
+    def is_cut_off(self, peer: PeerID) -> bool:
+        """Whether nothing of this peer is taken now."""
+        sentence = self._sentences.get(peer)
+        return sentence is not None and self._clock() < sentence.until
+
+    def cut_off_for(self) -> dict[PeerID, float]:
+        """The peers that are cut off now, and for how many more seconds."""
+        now = self._clock()
+        return {
+            peer: sentence.until - now for peer, sentence in self._sentences.items() if sentence.until > now
+        }
+
+    def cut_off(self, peer: PeerID, reason: str) -> None:
+        """Disconnect a peer and take nothing of it for a while, longer each time."""
+        now = self._clock()
+        last = self._sentences.pop(peer, None)
+        duration = CUT_OFF
+        if last is not None and now < last.until + FORGIVEN_AFTER:
+            duration = min(2 * last.duration, LONGEST_CUT_OFF)
+        self._sentences[peer] = _Sentence(now + duration, duration)
+        if len(self._sentences) > MAX_CUT_OFF:
+            self._sentences.popitem(last=False)
+        self._accounts.pop(Source(peer), None)
+        log.warning(
+            "peer_cut_off", peer=peer, seconds=duration, reason=reason, **dict(self.offences.of(peer))
+        )
+        self._cut_off(peer, duration)
+
+    def _within(self, peer: PeerID, budget: _Budget, amount: float, what: str, messages: int = 1) -> bool:
+        if budget.take(self._clock(), amount):
+            return True
+        dropped = messages if what == "bytes" else int(amount)
+        self.offences.note(peer, f"over_budget_{what}", f"too many {what}", dropped)
+        if budget.exhausted and not self.is_cut_off(peer):
+            self.cut_off(peer, f"too many {what}")
+        return False
+
+    def _is_known(self, peer: PeerID) -> bool:
+        return peer in self._answered or self._is_connected(peer)
+
+    def _account(self, source: Source) -> _Account:
+        account = self._accounts.get(source)
+        if account is None:
+            trusted = not source.strangers and source.peer in self._answered
+            account = _Account(PROCESSOR_SHARE if trusted else STRANGER_PROCESSOR_SHARE)
+            self._accounts[source] = account
+            if len(self._accounts) > MAX_ACCOUNTS:
+                self._accounts.popitem(last=False)
+        else:
+            self._accounts.move_to_end(source)
+        return account
