@@ -16,6 +16,7 @@ import yaml
 from platformdirs import user_data_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.shares import DEFAULT_SHARE
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.identity.peer_ids import public_key
@@ -157,6 +158,8 @@ class Settings(BaseModel):
     """The share of this node that one requester may hold while others want some of it."""
     max_requester_jobs: int = Field(default=0, ge=0)
     """Jobs that this node runs at a time for one requester. 0: any number."""
+    requester_gone_timeout: float = Field(default=GONE_AFTER, ge=0)
+    """Seconds of silence of a requester after which this node stops what it runs for it. 0: never."""
     keep_jobs: float = Field(default=30 * 86400.0, ge=0)
     """Seconds that a requester keeps jobs that have ended. 0: for ever."""
     data_locality: Literal["anywhere", "local"] = "anywhere"

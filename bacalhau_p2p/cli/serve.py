@@ -111,6 +111,12 @@ LOG_LEVEL = click.option(
     help="Run at most so many jobs at a time for one requester. [default: any number]",
 )
 @click.option(
+    "--requester-gone-timeout",
+    metavar="SECONDS",
+    type=float,
+    help="Stop what runs for a requester that is not heard of for so long, 0 for never. [default: 3600]",
+)
+@click.option(
     "--job-selection-data-locality",
     "data_locality",
     type=click.Choice(["anywhere", "local"], case_sensitive=False),

@@ -208,6 +208,18 @@ class CleanUp:
     execution: ComputeExecution
 
 
+@dataclass(frozen=True, slots=True)
+class ReportGone:
+    """Tell the operator that executions were stopped, because their requester was not heard of for so many
+    seconds."""
+
+    rests_on_records: ClassVar[bool] = False
+
+    requester: PeerID
+    silence: float
+    executions: tuple[ExecutionID, ...]
+
+
 Action = (
     Store
     | Send
@@ -220,4 +232,5 @@ Action = (
     | Publish
     | Stop
     | CleanUp
+    | ReportGone
 )

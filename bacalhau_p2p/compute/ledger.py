@@ -9,6 +9,7 @@ from bacalhau_p2p.components.ledger import Deadlines
 from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.presence import Presence
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.shares import ShareRules, Shares
 from bacalhau_p2p.compute.unused_bids import UnusedBids
@@ -25,10 +26,11 @@ WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 class Ledger(components.Ledger[ev.Action]):
     """The executions of one compute node, and what its machine asks for."""
 
-    def __init__(self, capacity: Capacity, share_rules: ShareRules) -> None:
+    def __init__(self, capacity: Capacity, share_rules: ShareRules, *, gone_after: float) -> None:
         super().__init__()
         self.capacity = capacity
         self.shares = Shares(capacity, share_rules)
+        self.presence = Presence(gone_after)
         self.executions: dict[ExecutionID, ComputeExecution] = UndoableDict()
         self.expiries: Deadlines[ExecutionID] = Deadlines()
         """When the state of each execution has lasted too long."""

@@ -22,6 +22,7 @@ from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.announcements import Announcements
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.ledger import WORKING, Ledger
+from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
@@ -46,13 +47,17 @@ class Environment:
     rng: Random
     capacity: Capacity
     share_rules: ShareRules = DEFAULT_RULES
+    requester_gone_after: float = GONE_AFTER
+    """Seconds without a message from a requester after which its runs are stopped; 0: never."""
 
 
 class ComputeMachine:
     """`handle` an event, then perform the actions in order; call again at `next_deadline()`."""
 
     def __init__(self, environment: Environment) -> None:
-        self._ledger = Ledger(environment.capacity, environment.share_rules)
+        self._ledger = Ledger(
+            environment.capacity, environment.share_rules, gone_after=environment.requester_gone_after
+        )
         self._announcements = Announcements(
             self._ledger, execution_ids=environment.execution_ids, rng=environment.rng
         )
@@ -68,7 +73,8 @@ class ComputeMachine:
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
         due = self._ledger.expiries.next()
-        for other in (self._ledger.heartbeat_due, self._announcements.next_deadline()):
+        presence, announcements = self._ledger.presence, self._announcements
+        for other in (self._ledger.heartbeat_due, presence.next_check(), announcements.next_deadline()):
             if other is not None and (due is None or other < due):
                 due = other
         return due
@@ -106,10 +112,12 @@ class ComputeMachine:
     # --- messages ---------------------------------------------------------------------------
 
     def _announced(self, event: ev.AnnouncementReceived, now: UnixSeconds) -> None:
+        self._ledger.presence.heard(event.author, now)
         self._announcements.announced(event, now)
 
     def _message_received(self, event: ev.MessageReceived, now: UnixSeconds) -> None:
         message, author = event.message, event.author
+        self._ledger.presence.heard(author, now)
         match message:
             case say.JobClosed():
                 self._announcements.closed(author, message.job_id)
@@ -222,6 +230,8 @@ class ComputeMachine:
         if not execution.state.terminal and execution.expires <= now:  # before anything is begun again
             transitions.move(self._ledger, execution, transitions.overdue(execution), now)
             return
+        if execution.state in _HOLDS_ROOM:
+            self._ledger.presence.watch(execution.requester_id, now)
         match execution.state:
             case S.PREPARING:
                 self._ledger.actions.append(ev.Prepare(execution))
@@ -264,6 +274,9 @@ class ComputeMachine:
 
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
         self._announcements.check(now)
+        for requester in self._ledger.presence.gone(now):
+            with self._ledger.isolated(f"runs for {requester}"):
+                self._stop_runs_for(requester, now)
         while (execution_id := self._ledger.expiries.pop(now)) is not None:
             with self._ledger.isolated(f"execution {execution_id}"):
                 self._expire(execution_id, now)
@@ -273,6 +286,21 @@ class ComputeMachine:
             self._ledger.heartbeat_due = now + transitions.HEARTBEAT_INTERVAL
             with self._ledger.isolated("heartbeats"):
                 self._send_heartbeats(now)
+
+    def _stop_runs_for(self, requester: PeerID, now: UnixSeconds) -> None:
+        """Nobody waits for what is prepared or run. Results that are proposed are kept."""
+        silence = self._ledger.presence.gone_after
+        gone = transitions.RequesterGone(f"its requester was not heard of for {silence:g} s")
+        runs = [
+            execution
+            for execution in self._ledger.executions.values()
+            if execution.requester_id == requester and execution.state in _HOLDS_ROOM
+        ]
+        for execution in runs:
+            transitions.move(self._ledger, execution, gone, now)
+        if runs:
+            ids = tuple(execution.id for execution in runs)
+            self._ledger.actions.append(ev.ReportGone(requester, silence, ids))
 
     def _expire(self, execution_id: ExecutionID, now: UnixSeconds) -> None:
         execution = self._ledger.executions[execution_id]

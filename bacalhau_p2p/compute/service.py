@@ -157,5 +157,7 @@ class ComputeService(Driver):
                 self._runner.begin(action, nursery, self._enqueue)
             case ev.Stop(execution_id):
                 self._runner.stop(execution_id)
+            case ev.ReportGone(requester, silence, executions):
+                log.warning("requester_gone", requester=requester, silence=silence, stopped=list(executions))
             case ev.CleanUp(execution):
                 nursery.start_soon(self._runner.clean_up, execution)

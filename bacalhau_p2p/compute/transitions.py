@@ -87,6 +87,13 @@ class RecordRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class RequesterGone:
+    """Its requester was not heard of for long."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStopped:
     """The node stops and hands the execution back."""
 
@@ -130,6 +137,10 @@ def note_rejected_bid(ledger: Ledger, execution: ComputeExecution, event: Any, n
 def start_heartbeats(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
     if ledger.heartbeat_due is None:
         ledger.heartbeat_due = now + HEARTBEAT_INTERVAL
+
+
+def watch_requester(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    ledger.presence.watch(execution.requester_id, now)
 
 
 def prepare(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
@@ -185,7 +196,10 @@ def send_failed(
 
 
 def send_drained(
-    ledger: Ledger, execution: ComputeExecution, event: NodeStopped | RoomLost, now: UnixSeconds
+    ledger: Ledger,
+    execution: ComputeExecution,
+    event: NodeStopped | RequesterGone | RoomLost,
+    now: UnixSeconds,
 ) -> None:
     failed = say.ExecutionFailed(
         job_id=execution.job_id, execution_id=execution.id, reason=event.reason, drained=True
@@ -199,7 +213,7 @@ Action = Callable[[Ledger, ComputeExecution, Any, UnixSeconds], None]
 
 TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] = {
     (None, BidPlaced): Row(S.BID, send_bid),
-    (S.BID, say.BidAccepted): Row(S.PREPARING, note_accepted_bid, prepare, start_heartbeats),
+    (S.BID, say.BidAccepted): Row(S.PREPARING, note_accepted_bid, prepare, start_heartbeats, watch_requester),
     (S.BID, say.BidRejected): Row(S.REJECTED, note_rejected_bid, release_room, clean_up),
     (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
     (S.BID, ReservationEnded): Row(S.BID, note_unused_bid, release_room),
@@ -214,6 +228,7 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.PREPARING, RecordRefused): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
     (S.PREPARING, RoomLost): Row(S.FAILED, send_failed, clean_up),
     (S.PREPARING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
+    (S.PREPARING, RequesterGone): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
     (S.RUNNING, ev.RunFinished): Row(S.PROPOSED, release_room, send_result_proposed),
     (S.RUNNING, ev.RunVanished): Row(S.PREPARING, prepare),
     (S.RUNNING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
@@ -222,6 +237,7 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.RUNNING, RecordRefused): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
     (S.RUNNING, RoomLost): Row(S.FAILED, send_failed, clean_up),
     (S.RUNNING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
+    (S.RUNNING, RequesterGone): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
     (S.PROPOSED, say.ResultAccepted): Row(S.PUBLISHING, publish),
     (S.PROPOSED, say.ResultRejected): Row(S.REJECTED, clean_up),
     (S.PROPOSED, say.CancelExecution): Row(S.CANCELLED, clean_up),

@@ -156,7 +156,13 @@ def _machine(settings: Settings, rng: random.Random) -> ComputeMachine:
     capacity = Capacity(job_capacity(settings.limits, settings.data_dir), least=LEAST_CHARGE)
     rules = ShareRules(share=settings.max_requester_share, jobs=settings.max_requester_jobs)
     return ComputeMachine(
-        Environment(execution_ids=_execution_ids(rng), rng=rng, capacity=capacity, share_rules=rules)
+        Environment(
+            execution_ids=_execution_ids(rng),
+            rng=rng,
+            capacity=capacity,
+            share_rules=rules,
+            requester_gone_after=settings.requester_gone_timeout,
+        )
     )
 
 

@@ -10,6 +10,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.compute.machine import MAX_UNKNOWN_ANSWERS
+from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.transitions import (
     ACCEPTED_LATE_FOR,
     HEARTBEAT_INTERVAL,
@@ -290,7 +291,7 @@ def test_a_step_that_ends_too_late_changes_nothing(running):
 
 def test_ended_executions_are_forgotten_after_a_while(proposed):
     proposed.receive(message_about(say.ResultRejected))
-    proposed.wait(1000)
+    proposed.wait(2 * GONE_AFTER)
     assert proposed.machine.executions == {}
     assert proposed.machine.next_deadline() is None
 

@@ -30,6 +30,7 @@ from bacalhau_p2p.compute import machine as compute
 from bacalhau_p2p.compute import transitions as compute_transitions
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
+from bacalhau_p2p.compute.presence import Presence
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -340,6 +341,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "ignore cancellations": _rows(
         compute_transitions.TRANSITIONS, say.CancelExecution, lambda state, row: Row(state)
     ),
+    "run for requesters that are gone": ((Presence, "gone", lambda self, now: iter(())),),
     "ignore the total timeout": ((Progress, "check_timeouts", _has_no_end),),
 }
 """By what they do wrong."""

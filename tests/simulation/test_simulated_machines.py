@@ -16,7 +16,7 @@ import pytest
 from tests.simulation.__main__ import main
 from tests.simulation.checks import jobs as job_checks
 from tests.simulation.mutants import MUTANTS, mutated
-from tests.simulation.plans.expand import expand, returning
+from tests.simulation.plans.expand import abandoned, expand, returning
 from tests.simulation.plans.faults import POINTS
 from tests.simulation.plans.kinds import KINDS
 from tests.simulation.plans.plan import CrashPoint, Forgery, JobPlan, NodePlan, Plan
@@ -28,10 +28,11 @@ from tests.simulation.worlds.story import fingerprint, story
 from tests.simulation.worlds.world import World
 
 RUNS = 100
-RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 3142)
+RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 1535, 3142)
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Preparing + DeadlinePassed",
+    "compute Preparing + RequesterGone",
     "compute Preparing + RoomLost",
     "compute Proposed + DeadlinePassed",
     "compute Publishing + DeadlinePassed",
@@ -83,6 +84,7 @@ CAUGHT_BY = {
     "resume only pending jobs": 10,
     "resume without heartbeats": 128,
     "run again what still runs": 33,
+    "run for requesters that are gone": 1535,
     "send no heartbeats": 18,
 }
 """A seed that shows the mutant. The others are shown by seed 1."""
@@ -178,6 +180,16 @@ def test_a_result_expires_after_a_day_if_its_requester_does_not_return():
     assert outcome.violation is None
     assert world.watch.states["compute Expired"] == 1
     assert outcome.ended > 24 * 3600
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_only_runs_of_requesters_that_are_gone_for_an_hour_are_stopped(seed):
+    world = World(abandoned(seed, rng_for(seed, "plan")))
+    outcome = world.run()
+    assert outcome.violation is None, str(outcome.plan)
+    assert world.watch.states["compute Cancelled"] == 1
+    assert world.watch.states["compute Completed"] == 1
+    assert world.users.ends() == ["Running", "Completed"], "the one that left does not learn of it"
 
 
 @pytest.mark.parametrize("seed", [3, 12, 46])

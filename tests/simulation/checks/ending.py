@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from bacalhau_p2p.compute.machine import ComputeMachine
-from bacalhau_p2p.compute.transitions import KEEP_PROPOSED_FOR
+from bacalhau_p2p.compute.presence import GONE_AFTER
+from bacalhau_p2p.compute.transitions import KEEP_PROPOSED_FOR, REPEAT_FAILURE_FOR
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
@@ -76,6 +77,7 @@ class Ending:
         if left:
             ended = max([*self._watch.jobs.ended.values(), self._settled_by])
             quiet_by = ended + QUIET_AFTER + (KEEP_PROPOSED_FOR if self._plan.whole_day else 0.0)
+            quiet_by += GONE_AFTER + REPEAT_FAILURE_FOR if self._plan.abandoned else 0.0
             require(now <= quiet_by, "quiet", f"long after everything, {left[0]}")
             return False
         self._check_promises()

@@ -27,6 +27,8 @@ def expand(seed: int) -> Plan:
         return _calm(seed, rng)
     if kind < 0.0825:
         return _whole_day(seed, rng)
+    if 0.0825 <= kind < 0.0835:
+        return abandoned(seed, rng)
     if 0.25 <= kind < 0.28:
         return returning(seed, rng)
     if 0.28 <= kind < 0.295:
@@ -159,6 +161,34 @@ def _whole_day(seed: int, rng: Random) -> Plan:
     job = JobPlan(name="j0", requester="r0", at=3.0, run=4.0)
     leave = Leave(at=round(rng.uniform(4, 9), 2), node="r0")
     return Plan(seed=seed, nodes=nodes, jobs=(job,), faults=(leave,), heal_at=10.0, whole_day=True)
+
+
+def abandoned(seed: int, rng: Random) -> Plan:
+    """A requester leaves for good while its job runs for hours, and another one is down for up to 50 minutes,
+    while the same node runs a job for it, which must not be lost."""
+    nodes = (
+        NodePlan(name="r0", requester=True, compute=False),
+        NodePlan(name="r1", requester=True, compute=False),
+        NodePlan(name="c1", skew=round(rng.uniform(-3600, 3600), 2)),
+    )
+    runs = (15_000.0, round(rng.uniform(3000, 5000), 2))
+    jobs = tuple(
+        JobPlan(
+            name=f"j{number}",
+            requester=f"r{number}",
+            at=3.0,
+            run=run,
+            execution_timeout=20_000.0,
+            total_timeout=30_000.0,
+        )
+        for number, run in enumerate(runs)
+    )
+    at, away = round(rng.uniform(5, 60), 2), round(rng.uniform(60, 3000), 2)
+    faults: Faults = (
+        Leave(at=round(rng.uniform(5, 60), 2), node="r0"),
+        Crash(at=at, node="r1", down=away, power=rng.random() < 0.3),
+    )
+    return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=at + away + 1.0, abandoned=True)
 
 
 def returning(seed: int, rng: Random) -> Plan:

@@ -217,6 +217,8 @@ class Plan:
     """Every run outlives its node's process, and nodes are back within a minute: no container runs twice."""
     whole_day: bool = False
     """Go on until everything that is kept for a day has expired."""
+    abandoned: bool = False
+    """Go on until what runs for a requester that left for good has been stopped."""
     encoded: bool = False
     """Every message is encoded and decoded on its way."""
 

@@ -109,5 +109,5 @@ class World:
 
     def _check(self) -> None:
         self._over = self._ending.is_over()
-        slow = self.plan.whole_day and self._timeline.healed
+        slow = (self.plan.whole_day or self.plan.abandoned) and self._timeline.healed
         self._timeline.at(self._timeline.now + (60.0 if slow else CHECK_INTERVAL), self._check)

@@ -10,6 +10,7 @@ from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
+from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec
@@ -35,7 +36,13 @@ class ComputeBench(MachineBench):
     """A machine with room for two small jobs; executions are e-1, e-2, ..."""
 
     def __init__(
-        self, *, cpu: float = 1, disk: int = 2**40, rng: float = 0.5, rules: ShareRules = DEFAULT_RULES
+        self,
+        *,
+        cpu: float = 1,
+        disk: int = 2**40,
+        rng: float = 0.5,
+        rules: ShareRules = DEFAULT_RULES,
+        gone_after: float = GONE_AFTER,
     ) -> None:
         room = Resources(cpu=cpu, memory=2**31, disk=disk)
         environment = Environment(
@@ -43,6 +50,7 @@ class ComputeBench(MachineBench):
             rng=FixedRandom(rng),
             capacity=Capacity(room),
             share_rules=rules,
+            requester_gone_after=gone_after,
         )
         super().__init__(ComputeMachine(environment))
 
