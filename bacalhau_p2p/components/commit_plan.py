@@ -11,6 +11,9 @@ There are three cases, the most expensive first:
   the process does not undo them.
 - Anything else waits up to `COMMIT_DELAY` seconds to share a commit with later changes. Its message stays
   unacknowledged until then.
+
+A message that changes nothing durable is acknowledged and leaves no trace in the store, because anybody may
+send such messages. If it comes again after a crash, it is as if it had arrived only then.
 """
 
 from __future__ import annotations
@@ -114,6 +117,9 @@ class CommitPlanner:
     def __init__(self, compose: Compose) -> None:
         self._compose = compose
         self._events: list[QueuedEvent] = []
+        self._traceless: list[Arrival] = []
+        """Messages that changed nothing durable. That may rest on a change that waits for its commit, so they
+        are acknowledged after it."""
         self._records: dict[Hashable, Model] = {}
         self.due: UnixSeconds | None = None
         """When the changes that wait are committed at the latest."""
@@ -125,7 +131,7 @@ class CommitPlanner:
         leaves_node = begins_step = False
         for each in handled:
             if each.queued.needs_commit:
-                self._events.append(each.queued)
+                self._note(each)
                 leaves_node |= each.queued.confirm is not None
             for action in each.actions:
                 match action:
@@ -145,9 +151,11 @@ class CommitPlanner:
                 effects.append(Perform(action))
         if leaves_node or outbox or (self.due is not None and self.due <= now):
             return [*self._commit_everything(outbox, now), *effects]
-        steps = [self._commit_records()] if begins_step and self._records else []
+        steps: list[PlanStep] = [self._commit_records()] if begins_step and self._records else []
         if self.due is None and (self._events or self._records):
             self.due = now + COMMIT_DELAY
+        if self.due is None:
+            steps += self._acknowledge_traceless()
         return [*steps, *effects]
 
     def flush(self, now: UnixSeconds) -> list[PlanStep]:
@@ -156,13 +164,25 @@ class CommitPlanner:
 
     def discard(self) -> None:
         """Forget what still waits: a commit failed, and a part of a change must not be committed alone."""
-        self._events, self._records, self.due = [], {}, None
+        self._events, self._traceless, self._records, self.due = [], [], {}, None
+
+    def _note(self, handled: Handled) -> None:
+        queued = handled.queued
+        if queued.confirm is not None or queued.arrival is None or any(map(_is_durable, handled.actions)):
+            self._events.append(queued)
+        else:
+            self._traceless.append(queued.arrival)
+
+    def _acknowledge_traceless(self) -> list[PlanStep]:
+        arrivals, self._traceless = self._traceless, []
+        return [Acknowledge(arrival) for arrival in arrivals]
 
     def _commit_everything(self, outbox: Sequence[OutboxMessage], now: UnixSeconds) -> list[PlanStep]:
         events, records = self._events, self._records
+        traceless = self._acknowledge_traceless()
         self.discard()
         if not (events or records or outbox):
-            return []
+            return traceless
         arrivals = [each.arrival for each in events if each.arrival is not None]
         return [
             Commit(
@@ -174,6 +194,7 @@ class CommitPlanner:
                 notes=tuple([each.note for each in events if each.note is not None]),
             ),
             *[Acknowledge(arrival) for arrival in arrivals],
+            *traceless,
             *[Confirm(each) for each in events if each.confirm is not None],
             *[Dispatch(message) for message in outbox],
         ]
@@ -187,6 +208,13 @@ class CommitPlanner:
 def record_key(record: Any) -> Hashable:
     """What identifies a record in its store. Execution ids are chosen by bidders: they count within a job."""
     return (record.job_id, record.id) if isinstance(record, Execution) else record.id
+
+
+def _is_durable(action: Any) -> bool:
+    """Whether the store holds something of this action."""
+    if isinstance(action, Send):
+        return action.durable and action.message.carrier is Carrier.DIRECT
+    return isinstance(action, Store)
 
 
 def _is_awaited(record: Model) -> bool:

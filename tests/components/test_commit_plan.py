@@ -168,6 +168,27 @@ def test_a_message_that_is_not_kept_needs_no_commit(planner):
     assert planner.plan([handled(*fleeting)], NOW) == [Perform(action) for action in fleeting]
 
 
+def test_a_message_that_changes_nothing_durable_leaves_no_trace(planner):
+    answer = Send(BOB, ACCEPTED, 200.0, durable=False)
+    for actions in ([], [answer], [LearnAddresses(BOB, ()), STEP]):
+        came = message()
+        expected = [Acknowledge(came.arrival), *map(Perform, actions)]
+        assert planner.plan([handled(*actions, queued=came)], NOW) == expected
+    assert planner.due is None
+    assert planner.flush(NOW) == []
+
+
+def test_a_message_that_changed_nothing_is_acknowledged_after_the_commit_on_which_that_may_rest(planner):
+    first, second = message(1), message(2)
+    assert planner.plan([handled(Store(job()), queued=first)], NOW) == []
+    assert planner.plan([handled(queued=second)], NOW + 0.01) == []
+    assert planner.plan([], NOW + COMMIT_DELAY) == [
+        Commit(records=(job(),), processed=(ProcessedMessage(BOB, first.arrival.id, NOW + COMMIT_DELAY),)),
+        Acknowledge(first.arrival),
+        Acknowledge(second.arrival),
+    ]
+
+
 def test_an_event_that_came_by_no_acknowledged_message_leaves_no_trace(planner):
     heartbeat = QueuedEvent("received", Arrival(BOB, Heartbeat(executions=()), None))
     assert planner.plan([handled(queued=heartbeat)], NOW) == []

@@ -8,6 +8,7 @@ from typing import Any
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.inbox import Arrival
+from bacalhau_p2p.bprotocol.messages import Carrier
 from bacalhau_p2p.components.commit_plan import Commit, record_key
 from bacalhau_p2p.components.protocol import Send, Store
 from bacalhau_p2p.model.base import ExecutionID, PeerID
@@ -29,6 +30,8 @@ class MessageChecks:
         self._changed_by: dict[tuple[SimulatedStore, PeerID, MessageID], list[Hashable]] = {}
         """The records that a message changed, until it is marked as processed."""
         self._last_word: dict[tuple[PeerID, ExecutionID], float] = {}
+        self._traceless: set[tuple[PeerID, PeerID, MessageID]] = set()
+        """Receiver, author and id of messages that changed nothing durable. Nothing is kept of them."""
         self._bids: dict[PeerID, set[ExecutionID]] = {}
         """The ids of the bids that each requester took since it started."""
 
@@ -46,6 +49,11 @@ class MessageChecks:
             changed = [record_key(action.record) for action in actions if isinstance(action, Store)]
             self._changed_by[store, arrival.author, arrival.id] = changed
             self._uncommitted.update((store, key) for key in changed)
+            name = (peer, arrival.author, arrival.id)
+            if any(isinstance(action, Store) or _is_kept(action) for action in actions):
+                self._traceless.discard(name)
+            else:
+                self._traceless.add(name)
         bid = arrival.message if isinstance(arrival.message, say.Bid) else None
         if arrival.author != STRANGER:
             self._note_word(peer, arrival.message)
@@ -75,6 +83,8 @@ class MessageChecks:
         for raw in ids:
             message_id = MessageID(raw)
             if any((peer, message_id) in store.inbox for store in receiver.disk.stores):
+                continue
+            if (author, peer, message_id) in self._traceless:
                 continue
             outboxes = [store.outbox for store in self._nodes[peer].disk.stores]
             sent = next((outbox[message_id] for outbox in outboxes if message_id in outbox), None)
@@ -109,8 +119,12 @@ def _rejects(action: Any, bid: say.Bid) -> bool:
     return isinstance(message, say.BidRejected) and message.execution_id == bid.execution_id
 
 
+def _is_kept(action: Any) -> bool:
+    return isinstance(action, Send) and action.durable and action.message.carrier is Carrier.DIRECT
+
+
 def _check_harmless(arrival: Arrival, actions: Sequence[Any]) -> None:
     for action in actions:
-        harmless = isinstance(action, Send) and action.to == STRANGER
+        harmless = isinstance(action, Send) and action.to == STRANGER and not _is_kept(action)
         if isinstance(action, Store) or not harmless:
             raise Violation("forgery", f"a stranger's {arrival.message.kind} led to {action}")

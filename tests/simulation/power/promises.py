@@ -95,6 +95,11 @@ class Acknowledged:
         return any(row[:2] == (self.author, self.message_id) for row in rows_of(state, "inbox"))
 
 
+def leaves_trace(message: Message | None) -> bool:
+    """Whether a message of this kind is marked as processed. Others may have changed nothing durable."""
+    return type(message) in _EFFECTS
+
+
 def takes_effect(message: Message, state: State) -> bool:
     """Whether a store in this state, in which the message is marked as processed, shows its effect."""
     effect = _EFFECTS.get(type(message))

@@ -15,7 +15,7 @@ from bacalhau_p2p.runtime import database
 from tests.simulation.checks.violation import require
 from tests.simulation.power.history import NodeHistory, Promised
 from tests.simulation.power.network import DATABASES, SmallNetwork
-from tests.simulation.power.promises import Acknowledged, Promise, Sent, takes_effect
+from tests.simulation.power.promises import Acknowledged, Promise, Sent, leaves_trace, takes_effect
 from tests.simulation.power.recorder import Recorder
 from tests.simulation.power.trace import Trace
 from tests.simulation.services.deterministic import deterministic
@@ -49,6 +49,8 @@ def record(seed: int, folder: Path) -> Recording:
     def promised(node: str, promise: Promise, by: Envelope | None) -> None:
         if by is not None and isinstance(promise, Sent):
             messages[promise.message_id] = by.message
+        if isinstance(promise, Acknowledged) and not leaves_trace(messages.get(promise.message_id)):
+            return
         trace.entries.append(Promised(node, promise, trio.current_time()))
 
     vfs = Recorder(trace, f"recorder-{id(trace)}")
