@@ -8,7 +8,7 @@ frame that goes to the same peer anyway.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +16,14 @@ from functools import cached_property
 from heapq import heappop, heappush
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_frame
+from bacalhau_p2p.bprotocol.in_flight import (
+    DURABLE_TO_ALL,
+    DURABLE_TO_PEER,
+    FLEETING_TO_ALL,
+    FLEETING_TO_PEER,
+    InFlightMessage,
+    Shares,
+)
 from bacalhau_p2p.bprotocol.messages import MAX_REFUSALS, Refusal
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
@@ -71,21 +79,18 @@ class ProcessedMessage:
     since: UnixSeconds
 
 
-@dataclass(slots=True)
-class _InFlight:
-    to: PeerID
-    envelope: Envelope
-    give_up_at: UnixSeconds
-    due: UnixSeconds
-    wait: float
-
-
 class Delivery:
-    """One node's delivery state: messages in flight and messages seen. `rng` returns floats in [0, 1)."""
+    """One node's delivery state: messages in flight and messages seen.
 
-    def __init__(self, rng: Callable[[], float]) -> None:
+    `rng` returns floats in [0, 1). `counters` count messages that are not repeated any more, or never were,
+    because too many are in flight.
+    """
+
+    def __init__(self, rng: Callable[[], float], counters: Counter[str] | None = None) -> None:
         self._rng = rng
-        self._in_flight: dict[MessageID, _InFlight] = {}
+        self._in_flight: dict[MessageID, InFlightMessage] = {}
+        self._durable = Shares(DURABLE_TO_PEER, DURABLE_TO_ALL)
+        self._fleeting = Shares(FLEETING_TO_PEER, FLEETING_TO_ALL)
         self._heap: list[tuple[UnixSeconds, MessageID]] = []
         self._seen: OrderedDict[tuple[PeerID, MessageID], tuple[UnixSeconds, bool]] = OrderedDict()
         self._acks: dict[PeerID, list[MessageID]] = {}
@@ -93,19 +98,53 @@ class Delivery:
         self._acks_due: UnixSeconds | None = None
         self._finished: list[MessageID] = []
         self.given_up = 0
+        self.counters = Counter[str]() if counters is None else counters
 
     # --- sending --------------------------------------------------------------------------
 
-    def post(self, to: PeerID, envelope: Envelope, *, give_up_at: UnixSeconds, now: UnixSeconds) -> None:
-        """Track a message that is sent for the first time now."""
-        message = _InFlight(to, envelope, give_up_at, now, FIRST_REPEAT)
-        self._in_flight[envelope.id] = message
-        self._schedule(message, now)
+    def post(
+        self,
+        to: PeerID,
+        envelope: Envelope,
+        *,
+        give_up_at: UnixSeconds,
+        now: UnixSeconds,
+        size: int = 0,
+        durable: bool = True,
+    ) -> None:
+        """Track a message of `size` bytes that is sent for the first time now.
 
-    def resume(self, to: PeerID, envelope: Envelope, *, give_up_at: UnixSeconds, now: UnixSeconds) -> None:
+        Too many that are `durable` displace the oldest to the same peer, or to the peer with most. Others are
+        not tracked then: they are sent only once.
+        """
+        message = InFlightMessage(to, envelope, give_up_at, now, FIRST_REPEAT, size, durable)
+        if self._track(message):
+            self._schedule(message, now)
+
+    def resume(
+        self, to: PeerID, envelope: Envelope, *, give_up_at: UnixSeconds, now: UnixSeconds, size: int = 0
+    ) -> None:
         """Track a message from before a restart, which may or may not have been sent. It is due now."""
-        self._in_flight[envelope.id] = _InFlight(to, envelope, give_up_at, now, FIRST_REPEAT)
-        heappush(self._heap, (now, envelope.id))
+        if self._track(InFlightMessage(to, envelope, give_up_at, now, FIRST_REPEAT, size, durable=True)):
+            heappush(self._heap, (now, envelope.id))
+
+    def _track(self, message: InFlightMessage) -> bool:
+        """Whether the message is in flight now."""
+        if not message.durable and not self._fleeting.add_if_room(message):
+            self.counters["not_repeated"] += 1
+            return False
+        self._in_flight[message.envelope.id] = message
+        if message.durable:
+            self._durable.add(message)
+            while (displaced := self._durable.one_too_many(message)) is not None:
+                self.counters["not_repeated"] += 1
+                self._finish(displaced)
+        return message.envelope.id in self._in_flight
+
+    def _finish(self, message: InFlightMessage) -> None:
+        del self._in_flight[message.envelope.id]
+        (self._durable if message.durable else self._fleeting).remove(message)
+        self._finished.append(message.envelope.id)
 
     def acknowledged(self, author: PeerID, ids: Iterable[bytes]) -> bool:
         """`author` acknowledged these messages. Ids of messages to other peers are ignored.
@@ -116,8 +155,7 @@ class Delivery:
         for raw in ids:
             message = self._in_flight.get(MessageID(raw))
             if message is not None and message.to == author:
-                del self._in_flight[message.envelope.id]
-                self._finished.append(message.envelope.id)
+                self._finish(message)
                 known = True
         return known
 
@@ -133,11 +171,10 @@ class Delivery:
 
     def peer_reconnected(self, peer: PeerID, now: UnixSeconds) -> None:
         """Everything in flight to this peer is due now."""
-        for message in self._in_flight.values():
-            if message.to == peer:
-                message.wait = FIRST_REPEAT
-                message.due = now
-                heappush(self._heap, (now, message.envelope.id))
+        for message in (*self._durable.to(peer), *self._fleeting.to(peer)):
+            message.wait = FIRST_REPEAT
+            message.due = now
+            heappush(self._heap, (now, message.envelope.id))
 
     def repeats(self, now: UnixSeconds) -> list[tuple[PeerID, Envelope]]:
         """The messages to send again now."""
@@ -148,8 +185,7 @@ class Delivery:
             if message is None or message.due != due:
                 continue
             if now >= message.give_up_at:
-                del self._in_flight[message_id]
-                self._finished.append(message_id)
+                self._finish(message)
                 self.given_up += 1
                 continue
             again.append((message.to, message.envelope))
@@ -161,7 +197,7 @@ class Delivery:
         """The number of messages that are neither acknowledged nor expired."""
         return len(self._in_flight)
 
-    def _schedule(self, message: _InFlight, now: UnixSeconds) -> None:
+    def _schedule(self, message: InFlightMessage, now: UnixSeconds) -> None:
         message.due = min(now + message.wait * (0.75 + self._rng() / 2), max(message.give_up_at, now))
         message.wait = min(message.wait * 2, LONGEST_REPEAT)
         heappush(self._heap, (message.due, message.envelope.id))

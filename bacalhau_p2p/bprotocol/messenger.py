@@ -53,13 +53,14 @@ class Messenger:
         new_message_id: Callable[[], MessageID],
     ) -> None:
         self.counters: Counter[str] = Counter()
-        """What went wrong and was survived: `malformed`, `unheard`, `unreachable`, `refused_by_peer`."""
+        """What went wrong and was survived: `malformed`, `unheard`, `unreachable`, `refused_by_peer`,
+        `not_repeated`."""
         self.processor = transport.budgets.processor
         """The processor time of this thread, in seconds."""
         self._transport = transport
         self._clock = clock
         self._new_message_id = new_message_id
-        self._delivery = Delivery(rng)
+        self._delivery = Delivery(rng, self.counters)
         self._alarm = Alarm()
         self._topics = [topic(network, carrier) for carrier in (*BROADCAST_CARRIERS, Carrier.MAIL)]
         self._inbox = Inbox(
@@ -98,13 +99,19 @@ class Messenger:
         return OutboxMessage(to, self._envelope(to, message), give_up_at)
 
     def dispatch(self, message: OutboxMessage, *, owner: object = None) -> None:
-        """Send a message, and repeat it until it is acknowledged or expires.
+        """Send a message, and repeat it until it is acknowledged or expires, or until too many are in flight.
 
-        `owner` learns that by `take_finished`.
+        `owner`, which has stored it, learns that by `take_finished`.
         """
-        now = self._clock()
-        self._delivery.post(message.to, message.envelope, give_up_at=message.give_up_at, now=now)
         self._set_owner(message, owner)
+        self._delivery.post(
+            message.to,
+            message.envelope,
+            give_up_at=message.give_up_at,
+            now=self._clock(),
+            size=len(message.frame),
+            durable=owner is not None,
+        )
         self._transmit(message.to, message.envelope, message.frame)
         self._set_alarm()
 
@@ -116,8 +123,9 @@ class Messenger:
         for known in processed:
             self._delivery.remember(known.author, known.id, known.since)
         for message in outbox:
-            self._delivery.resume(message.to, message.envelope, give_up_at=message.give_up_at, now=now)
             self._set_owner(message, owner)
+            give_up_at, size = message.give_up_at, len(message.frame)
+            self._delivery.resume(message.to, message.envelope, give_up_at=give_up_at, now=now, size=size)
         self._set_alarm()
 
     def take_finished(self, owner: object) -> list[MessageID]:

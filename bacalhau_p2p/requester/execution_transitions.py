@@ -171,7 +171,15 @@ def send_bid_accepted(
 def send_bid_rejected(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
-    ledger.send(execution, say.BidRejected, now, repeat_for=REPEAT_REJECTION_FOR, reason=event.message)
+    # After a crash it is not needed: the bid expires on its node.
+    ledger.send(
+        execution,
+        say.BidRejected,
+        now,
+        repeat_for=REPEAT_REJECTION_FOR,
+        durable=False,
+        reason=event.message,
+    )
 
 
 def send_result_accepted(

@@ -67,13 +67,14 @@ class Ledger(components.Ledger[ev.Action]):
         now: UnixSeconds,
         *,
         repeat_for: float = REPEAT_FOR,
+        durable: bool = True,
         **fields: str,
     ) -> None:
         """Send a message about an execution to its node."""
         if "reason" in fields:
             fields["reason"] = fields["reason"][: say.MAX_REASON]
         message = kind(job_id=execution.job_id, execution_id=execution.id, **fields)
-        self.actions.append(ev.Send(execution.node_id, message, now + repeat_for))
+        self.actions.append(ev.Send(execution.node_id, message, now + repeat_for, durable=durable))
 
     def send_stray_cancel(
         self, node: PeerID, job_id: JobID, execution_id: ExecutionID, reason: str, now: UnixSeconds

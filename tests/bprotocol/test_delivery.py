@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bacalhau_p2p.bprotocol import delivery as delivery_module
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import (
     ACK_DELAY,
@@ -13,6 +14,7 @@ from bacalhau_p2p.bprotocol.delivery import (
     Delivery,
     Recognition,
 )
+from bacalhau_p2p.bprotocol.in_flight import Limit
 from bacalhau_p2p.bprotocol.messages import MAX_REFUSALS, Bid, Refusal
 from bacalhau_p2p.model.base import PeerID
 
@@ -125,3 +127,59 @@ def test_a_refusal_is_due_like_an_acknowledgement(delivery):
     assert delivery.acks_due(5 + ACK_DELAY) == [BOB]
     assert delivery.take_refusals(BOB) == (Refusal(id=bid(1).id, reason="unknown kind"),)
     assert delivery.next_deadline() is None
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """At most three durable messages to a peer and five in all, two and three others; as many KB of each."""
+    for name, number in (("DURABLE_TO_PEER", 3), ("DURABLE_TO_ALL", 5)):
+        monkeypatch.setattr(delivery_module, name, Limit(number, number * 1000))
+    for name, number in (("FLEETING_TO_PEER", 2), ("FLEETING_TO_ALL", 3)):
+        monkeypatch.setattr(delivery_module, name, Limit(number, number * 1000))
+    return Delivery(rng=lambda: 0.5)
+
+
+def in_flight(delivery: Delivery) -> list[tuple[PeerID, int]]:
+    return sorted((to, int.from_bytes(each.id)) for to, each in delivery.repeats(now=900))
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1, 1], [1000, 1000, 1000, 1, 2999]], ids=["number", "bytes"])
+def test_a_peer_that_never_acknowledges_displaces_its_own_oldest_messages_and_nobody_elses(limited, sizes):
+    limited.post(ALICE, bid(9), give_up_at=1000, now=0)
+    for number, size in enumerate(sizes):
+        limited.post(BOB, bid(number), give_up_at=1000, now=0, size=size)
+    kept = [(BOB, 3), (BOB, 4)] if max(sizes) > 1 else [(BOB, 2), (BOB, 3), (BOB, 4)]
+    finished = [int.from_bytes(name) for name in limited.take_finished()]
+    assert finished == [number for number in range(5) if (BOB, number) not in kept]
+    assert in_flight(limited) == sorted([(ALICE, 9), *kept])
+    assert limited.counters["not_repeated"] == len(finished)
+
+
+def test_when_all_peers_together_have_too_many_messages_the_one_with_most_loses_its_oldest(limited):
+    for number in range(3):
+        limited.post(BOB, bid(number), give_up_at=1000, now=0)
+    for number, peer in enumerate(("carol", "dave", "erin"), start=10):
+        limited.post(PeerID(peer), bid(number), give_up_at=1000, now=0)
+    assert in_flight(limited) == [(BOB, 1), (BOB, 2), ("carol", 10), ("dave", 11), ("erin", 12)]
+
+
+def test_answers_to_strangers_are_sent_once_when_there_are_too_many_and_displace_nothing(limited):
+    limited.post(ALICE, bid(9), give_up_at=1000, now=0)
+    for number in range(100):
+        limited.post(BOB, bid(number), give_up_at=1000, now=0, durable=False)
+    for number in range(100, 200):
+        limited.post(PeerID(f"stranger-{number}"), bid(number), give_up_at=1000, now=0, durable=False)
+    assert in_flight(limited) == [(ALICE, 9), (BOB, 0), (BOB, 1), ("stranger-100", 100)]
+    limited.acknowledged(BOB, [bid(0).id])
+    limited.post(BOB, bid(300), give_up_at=1000, now=0, durable=False)
+    assert limited.in_flight == 4
+
+
+def test_what_is_too_much_after_a_restart_is_dropped(limited):
+    for number in range(5):
+        limited.resume(BOB, bid(number), give_up_at=1000, now=0)
+    assert [int.from_bytes(name) for name in limited.take_finished()] == [0, 1]
+    assert in_flight(limited) == [(BOB, 2), (BOB, 3), (BOB, 4)]

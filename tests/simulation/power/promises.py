@@ -14,9 +14,9 @@ from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ComputeState, JobState
 from tests.simulation.power.trace import State, rows_of
 
-_HARMLESS = (say.Bid,)
+_HARMLESS = (say.Bid, say.BidRejected)
 """Messages that need no commit before they are sent: nothing depends on them after a crash."""
-_MAY_BE_STRAY = (say.CancelExecution, say.ExecutionFailed, say.BidRejected)
+_MAY_BE_STRAY = (say.CancelExecution, say.ExecutionFailed)
 """Messages that also answer strangers, about executions of which a node keeps nothing."""
 
 
