@@ -162,6 +162,9 @@ class Settings(BaseModel):
     """Seconds of silence of a requester after which this node stops what it runs for it. 0: never."""
     keep_jobs: float = Field(default=30 * 86400.0, ge=0)
     """Seconds that a requester keeps jobs that have ended. 0: for ever."""
+    max_jobs: int = Field(default=100_000, ge=0)
+    """The most jobs that have ended and that a requester keeps, and the most executions that a compute node
+    keeps, the latest ones. 0: any number."""
     data_locality: Literal["anywhere", "local"] = "anywhere"
     """`local`: bid on a job only if all of its inputs are on this node."""
     reject_stateless: bool = False

@@ -58,12 +58,12 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
         id_prefix: str = "",
         include: str = "",
     ) -> JSON:
-        offset = _offset(next_token)
-        page = node.requester.jobs(limit=limit, offset=offset, newest_first=reverse, prefix=id_prefix)
+        after = _number(next_token)
+        page = node.requester.jobs(limit=limit, after=after, newest_first=reverse, prefix=id_prefix)
         items = [job_to_json(job) for job in page.jobs]
         if "executions" in include.split(","):
             items = [{**item, "Executions": _executions(node, item["ID"])} for item in items]
-        return {"Items": items, "NextToken": "" if page.next_offset is None else str(page.next_offset)}
+        return {"Items": items, "NextToken": "" if page.next_token is None else str(page.next_token)}
 
     @routes.get("/jobs/{job_id}")
     async def get_job(
@@ -107,10 +107,10 @@ def _executions(node: Node, job_id: JobID) -> JSON:
     return {"Items": items, "NextToken": ""}
 
 
-def _offset(next_token: str) -> int:
+def _number(next_token: str) -> int | None:
     if next_token and not re.fullmatch("[0-9]{1,18}", next_token):
         raise ApiError(f"invalid next_token {next_token!r}", status=400)
-    return int(next_token or 0)
+    return int(next_token) if next_token else None
 
 
 async def _submission(request: Request) -> tuple[JobSpec, str | None]:

@@ -35,8 +35,9 @@ ACK_DELAY = 0.02
 """Seconds that an acknowledgement waits for a frame to ride on."""
 REMEMBERED = 26 * 3600.0
 """Seconds for which an id is remembered: longer than any message is repeated."""
-REMEMBERED_IDS = 200_000
-"""Maximum ids remembered, over all authors. The oldest are dropped first."""
+REMEMBERED_IDS = 10_000
+"""Maximum ids remembered, over all authors. The oldest are dropped first. A repeat that is not recognised
+changes nothing either, because the machines have no transition for it; recognising it is cheaper."""
 
 
 MAX_WAITING_ACKS = 20_000

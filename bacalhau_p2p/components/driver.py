@@ -48,8 +48,10 @@ from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-PRUNE_INTERVAL = 3600.0
+PRUNE_INTERVAL = 10.0
 """Seconds between two deletions of what a store keeps only for a while."""
+PRUNE_PAUSE = 0.05
+"""Seconds between the parts of one deletion, so that messages and users do not wait."""
 MAX_REFUSED = 1000
 """Records that are remembered because they could not be stored."""
 
@@ -174,7 +176,8 @@ class Driver(ABC):
         while True:
             await trio.sleep(PRUNE_INTERVAL)
             try:
-                self._store.prune(self._clock())
+                while self._store.prune(self._clock()):  # noqa: ASYNC110 - a pause, not a condition
+                    await trio.sleep(PRUNE_PAUSE)
             except Exception as error:  # noqa: BLE001 - it is not needed to go on
                 log.warning("not_pruned", reason=f"{type(error).__name__}: {error}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
 from bacalhau_p2p.components.undo import Undoable, on_undo, undone_on_error
@@ -18,6 +18,8 @@ RETRY_FAULTY_DEADLINE = 60.0
 """Seconds after which a deadline whose handling raised is handled again."""
 MAX_FAULTS = 100
 """Exceptions at deadlines that wait for the driver to log them; further ones are not kept."""
+SPARE_DEADLINES = 1_000
+"""Deadlines that were replaced and are kept. When they outnumber the valid ones, they are dropped."""
 
 
 class Ledger(Undoable, Generic[A]):
@@ -82,6 +84,9 @@ class Deadlines(Generic[K]):
             on_undo(self._restore, key, before)
             self._due[key] = due
             heappush(self._heap, (due, key))
+            if len(self._heap) > SPARE_DEADLINES + 2 * len(self._due):
+                self._heap = [(due, key) for key, due in self._due.items()]
+                heapify(self._heap)
 
     def __contains__(self, key: K) -> bool:
         return key in self._due

@@ -2,7 +2,7 @@
 
 They commit together with the records (a transactional outbox): a message is sent only if the change that
 caused it is committed, and committed only with the message. A repeat of a processed message is recognised
-even after a crash.
+even after a crash, for as long as its id is remembered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_frame
-from bacalhau_p2p.bprotocol.delivery import REMEMBERED, OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.delivery import REMEMBERED, REMEMBERED_IDS, OutboxMessage, ProcessedMessage
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.runtime.database import transaction, write_rows
 from bacalhau_p2p.runtime.logs import get_logger
@@ -27,6 +27,21 @@ CREATE TABLE inbox (
     author TEXT NOT NULL, id BLOB NOT NULL, since REAL NOT NULL, PRIMARY KEY (author, id)
 ) STRICT, WITHOUT ROWID;
 """
+"""Version 1, as the first migration of a component makes it."""
+NUMBER_MESSAGES = """
+ALTER TABLE outbox ADD COLUMN execution TEXT NOT NULL DEFAULT '';
+ALTER TABLE inbox RENAME TO old_inbox;
+CREATE TABLE inbox (
+    number INTEGER PRIMARY KEY, author TEXT NOT NULL, id BLOB NOT NULL, since REAL NOT NULL
+) STRICT;
+INSERT INTO inbox (author, id, since) SELECT author, id, since FROM old_inbox ORDER BY since;
+DROP TABLE old_inbox;
+"""
+"""Version 2: the inbox is in the order of arrival, so that the oldest rows are deleted by their numbers. The
+outbox says which execution a message is about."""
+
+
+_DELETE_OLDEST = "DELETE FROM inbox WHERE number <= (SELECT max(number) FROM inbox) - ?"
 
 
 def write_messages(
@@ -40,14 +55,13 @@ def write_messages(
     from the outbox."""
     write_rows(
         db,
-        "INSERT OR REPLACE INTO outbox (id, recipient, give_up_at, frame) VALUES (?, ?, ?, ?)",
-        [(m.envelope.id, m.to, m.give_up_at, m.frame) for m in outbox],
+        "INSERT OR REPLACE INTO outbox (id, recipient, give_up_at, frame, execution) VALUES (?, ?, ?, ?, ?)",
+        [(m.envelope.id, m.to, m.give_up_at, m.frame, _execution_of(m)) for m in outbox],
     )
-    write_rows(
-        db,
-        "INSERT OR REPLACE INTO inbox (author, id, since) VALUES (?, ?, ?)",
-        [(p.author, p.id, p.since) for p in processed],
-    )
+    rows = [(p.author, p.id, p.since) for p in processed]
+    if rows:
+        write_rows(db, "INSERT INTO inbox (author, id, since) VALUES (?, ?, ?)", rows)
+        db.execute(_DELETE_OLDEST, (REMEMBERED_IDS,))
     write_rows(db, "DELETE FROM outbox WHERE id = ?", [(message_id,) for message_id in delivered])
 
 
@@ -68,9 +82,13 @@ def load_messages(
         for recipient, give_up_at, frame in rows:
             if (envelope := _decoded(frame)) is not None:
                 outbox.append(OutboxMessage(PeerID(recipient), envelope, give_up_at))
-    with closing(db.execute("SELECT author, id, since FROM inbox ORDER BY since")) as rows:
+    with closing(db.execute("SELECT author, id, since FROM inbox ORDER BY number")) as rows:
         processed = [ProcessedMessage(PeerID(author), MessageID(raw), since) for author, raw, since in rows]
     return outbox, processed
+
+
+def _execution_of(message: OutboxMessage) -> str:
+    return str(getattr(message.envelope.message, "execution_id", ""))
 
 
 def _decoded(frame: bytes) -> Envelope | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,13 +33,30 @@ MAX_REASON = 2000
 """Characters of why a record cannot be read."""
 
 
+PRUNED_AT_ONCE = 200
+"""Rows that one `prune` deletes, so that nothing waits long for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of what has ended is kept. What exceeds a limit is deleted; what ended first goes first."""
+
+    seconds: float = inf
+    """Age, counted from the end."""
+    count: float = inf
+    """How many are kept."""
+
+
+FOR_EVER = Retention()
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The record of a row, and where it is."""
 
     table: str
-    key: dict[str, str]
-    """The columns of its primary key."""
+    key: dict[str, object]
+    """Columns by which it is found."""
     record: bytes
 
 
@@ -52,11 +70,11 @@ class ComponentStore(ABC):
         self.db.execute(_QUARANTINE)
         self._power_safe = power_safe
 
-    def read(self, model: type[_M], row: Row) -> _M | None:
+    def read(self, decode: Callable[[bytes], _M], row: Row) -> _M | None:
         """The record of a row; None if it cannot be read. Then it is in the table `quarantine` and not in
         its own any more, so that it is in nobody's way."""
         try:
-            return model.model_validate_json(row.record)
+            return decode(row.record)
         except Exception as error:  # noqa: BLE001 - a record that cannot be read, for whatever reason
             self._set_aside(row, error)
             return None
@@ -96,9 +114,11 @@ class ComponentStore(ABC):
         self._write(commit)
         write_messages(self.db, outbox=commit.outbox, processed=commit.processed, delivered=delivered)
 
-    def prune(self, now: UnixSeconds) -> None:
-        """Delete messages that have expired, and what the component keeps only for a while."""
+    def prune(self, now: UnixSeconds) -> bool:
+        """Delete messages that have expired, and some of what the component keeps only for a while. Returns
+        whether there may be more to delete: call it again soon. Each call takes a few milliseconds."""
         prune_messages(self.db, now)
+        return False
 
     @abstractmethod
     def _write(self, commit: Commit) -> None:

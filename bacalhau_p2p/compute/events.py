@@ -40,6 +40,13 @@ class AnnouncementReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """The store holds an ended execution that the machine has forgotten, and its requester asks about it."""
+
+    execution: ComputeExecution
+
+
+@dataclass(frozen=True, slots=True)
 class Inspected:
     """The inspection of a job has ended."""
 
@@ -116,6 +123,7 @@ Event = (
     AnnouncementReceived
     | MessageReceived
     | Resumed
+    | Recalled
     | Inspected
     | StepEvent
     | StopBidding

@@ -10,17 +10,18 @@ from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.presence import Presence
-from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.record import ComputeExecution, without_spec
 from bacalhau_p2p.compute.shares import ShareRules, Shares
 from bacalhau_p2p.compute.unused_bids import UnusedBids
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.model.state import ComputeState
 
 S = ComputeState
 
 WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 """States that heartbeats report to the requester."""
+MAX_ENDED = 2_000
+"""Executions that have ended and stay in memory, the latest ones. The store has more of them."""
 
 
 class Ledger(components.Ledger[ev.Action]):
@@ -38,6 +39,8 @@ class Ledger(components.Ledger[ev.Action]):
         """When the next heartbeat is sent; None while there is nothing to send."""
         self.unused_bids = UnusedBids()
         self._working: set[ExecutionID] = UndoableSet()
+        self._ended: dict[ExecutionID, None] = UndoableDict()
+        """Those that have ended, the first to end first."""
         self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = UndoableDict()
 
     @property
@@ -56,27 +59,25 @@ class Ledger(components.Ledger[ev.Action]):
 
     def remember(self, execution: ComputeExecution) -> None:
         """Add an execution, or replace its record in memory. This stores nothing."""
-        self.executions[execution.id] = _without_spec(execution) if execution.state.terminal else execution
+        ended = execution.state.terminal
+        self.executions[execution.id] = without_spec(execution) if ended else execution
         if execution.state in WORKING:
             self._working.add(execution.id)
         else:
             self._working.discard(execution.id)
         key = (execution.requester_id, execution.job_id)
-        if not execution.state.terminal:
+        if not ended:
             self._by_job[key] = execution.id
         elif self._by_job.get(key) == execution.id:
             del self._by_job[key]
         self.expiries.set(execution.id, execution.expires)
+        if ended:
+            self._ended[execution.id] = None
+            if len(self._ended) > MAX_ENDED:
+                self.forget(next(iter(self._ended)))
 
-    def forget(self, execution: ComputeExecution) -> None:
+    def forget(self, execution_id: ExecutionID) -> None:
         """Drop an ended execution from memory."""
-        del self.executions[execution.id]
-        self.expiries.drop(execution.id)
-
-
-_NO_SPEC = JobSpec(tasks=(Task(engine=SpecConfig(type="noop")),))
-
-
-def _without_spec(execution: ComputeExecution) -> ComputeExecution:
-    """An ended execution as late messages need it: strangers choose how large a spec is."""
-    return execution.replace(spec=_NO_SPEC)
+        del self.executions[execution_id]
+        self._ended.pop(execution_id, None)
+        self.expiries.drop(execution_id)

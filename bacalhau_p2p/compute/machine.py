@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
@@ -100,6 +101,19 @@ class ComputeMachine:
         execution = self._ledger.executions.get(getattr(concerned, "execution_id", ExecutionID("")))
         return str(execution.state) if execution is not None else ""
 
+    def forgotten(self, message: say.Message) -> list[ExecutionID]:
+        """Executions that a message asks about and that are not in memory. Of them the driver hands over, as
+        `Recalled`, those that the store has and that are the author's."""
+        match message:
+            case say.Reconcile(executions=views):
+                named = [view.execution_id for view in views]
+            case say.BidAccepted(execution_id=one) | say.ResultAccepted(execution_id=one):
+                named = [one]
+            case _:
+                return []
+        missing = (each for each in named if each not in self._ledger.executions)
+        return list(islice(missing, MAX_UNKNOWN_ANSWERS))
+
     def take_faults(self) -> list[tuple[str, Exception]]:
         """What raised when its deadline had come, since the last call."""
         return self._ledger.take_faults()
@@ -153,12 +167,14 @@ class ComputeMachine:
                 transitions.move(self._ledger, execution, message, now)
             return
         self._ledger.ignore(message, f"in {execution.state}" if execution else "for an unknown execution")
-        wants_more = isinstance(message, say.BidAccepted | say.ResultAccepted)
-        if wants_more and (execution is None or execution.state.terminal):
-            if execution is None:
-                self._send_unknown(author, message.job_id, message.execution_id, now)
-            else:
-                self._send_ended(author, execution, now)
+        if not isinstance(message, say.BidAccepted | say.ResultAccepted):
+            return
+        if execution is None:
+            self._send_unknown(author, message.job_id, message.execution_id, now)
+        elif execution.state is S.COMPLETED:  # a repeat: its requester is about to hear of the result
+            transitions.send_result_published(self._ledger, execution, message, now)
+        elif execution.state.terminal:
+            self._send_ended(author, execution, now)
 
     def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
         """Move an execution on to the state that its requester sees, or repeat what the requester missed."""
@@ -210,7 +226,7 @@ class ComputeMachine:
             job_id=execution.job_id,
             execution_id=execution.id,
             reason=_ended(execution)[: say.MAX_REASON],
-            drained=execution.state is S.EXPIRED and not execution.sealed,
+            drained=execution.state is S.EXPIRED and execution.result_cid is None,
         )
         self._ledger.actions.append(ev.Send(to, failed, now + transitions.REPEAT_FAILURE_FOR))
 
@@ -241,6 +257,12 @@ class ComputeMachine:
                 self._ledger.actions.append(ev.Publish(execution))
         if execution.state in WORKING and self._ledger.heartbeat_due is None:
             self._ledger.heartbeat_due = now
+
+    def _recalled(self, event: ev.Recalled, now: UnixSeconds) -> None:
+        """Take an ended execution back into memory, for the question that follows."""
+        if event.execution.id not in self._ledger.executions:
+            recalled = event.execution.replace(expires=now + transitions.REMEMBER_ENDED_FOR)
+            self._ledger.remember(recalled)
 
     def _inspected(self, event: ev.Inspected, now: UnixSeconds) -> None:
         self._announcements.inspected(event, now)
@@ -305,7 +327,7 @@ class ComputeMachine:
     def _expire(self, execution_id: ExecutionID, now: UnixSeconds) -> None:
         execution = self._ledger.executions[execution_id]
         if execution.state.terminal:
-            self._ledger.forget(execution)
+            self._ledger.forget(execution_id)
         else:
             self._overdue(execution, now)
 
@@ -335,6 +357,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], Non
     ev.AnnouncementReceived: ComputeMachine._announced,
     ev.MessageReceived: ComputeMachine._message_received,
     ev.Resumed: ComputeMachine._resumed,
+    ev.Recalled: ComputeMachine._recalled,
     ev.Inspected: ComputeMachine._inspected,
     ev.Prepared: ComputeMachine._step_ended,
     ev.RunFinished: ComputeMachine._step_ended,

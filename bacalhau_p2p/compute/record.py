@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.model.base import ClosedModel, ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
-from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.job import NO_SPEC, JobSpec
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState
 
@@ -35,6 +35,11 @@ class ComputeExecution(ClosedModel):
     def reserves(self) -> Resources:
         """What it reserves of the node's capacity."""
         return with_inputs(self.spec.resources, self.input_disk)
+
+
+def without_spec(execution: ComputeExecution) -> ComputeExecution:
+    """An ended execution as late messages need it: strangers choose how large the rest is."""
+    return execution.replace(spec=NO_SPEC, sealed=b"")
 
 
 def with_inputs(resources: Resources, disk: int) -> Resources:

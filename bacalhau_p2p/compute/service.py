@@ -22,7 +22,6 @@ from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.store import ComputeStore
-from bacalhau_p2p.compute.transitions import REMEMBER_ENDED_FOR
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.runtime.events import BroadcastEvent
@@ -65,6 +64,10 @@ class ComputeService(Driver):
         if isinstance(arrival.message, JobAnnounced):
             assessment = self._assessor.assess(arrival.author, arrival.message.spec)
             return ev.AnnouncementReceived(arrival.author, arrival.message, assessment)
+        for execution_id in self._machine.forgotten(arrival.message):
+            ended = self._store.ended(execution_id)
+            if ended is not None and ended.requester_id == arrival.author:
+                self._enqueue(ev.Recalled(ended))
         return ev.MessageReceived(arrival.author, arrival.message)
 
     @property
@@ -96,10 +99,8 @@ class ComputeService(Driver):
     def resume(self) -> None:
         """Hand what the store holds to the machine. Call it before the first message arrives: a question
         about an execution must find it."""
-        now = self._clock()
-        self._store.prune(now)
         self._resume_messages()
-        for execution in [*self._store.ended_since(now - REMEMBER_ENDED_FOR), *self._store.active()]:
+        for execution in self._store.active():
             self._enqueue(ev.Resumed(execution))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,4 +1,7 @@
-"""The compute component's store: its executions, outbox and inbox."""
+"""The compute component's store: its executions, outbox and inbox.
+
+Those that have not ended are in a table of their own, which stays small, so that a node starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +9,106 @@ from contextlib import closing
 from pathlib import Path
 
 from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.outbox import NUMBER_MESSAGES
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
-from bacalhau_p2p.components.store import ComponentStore, Row
-from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.components.store import PRUNED_AT_ONCE, ComponentStore, Retention, Row
+from bacalhau_p2p.compute.record import ComputeExecution, without_spec
+from bacalhau_p2p.model.base import ExecutionID, UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.runtime.database import transaction, write_rows
 
 FORGET_ENDED = 24 * 3600.0
-"""Seconds after which an ended execution is deleted. Until then the node's owner can look at it."""
+"""Seconds after which an ended execution is deleted: until then its requester may ask about it."""
+KEEP_ENDED = Retention(FORGET_ENDED)
 
-# No index but the key: it would be written with every change, and used at the start only.
+_ENDED = ", ".join(repr(str(state)) for state in ComputeState if state.terminal)
 _MIGRATIONS = [
     """
 CREATE TABLE execution (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, modified REAL NOT NULL, record BLOB NOT NULL
 ) STRICT;
 """
-    + MESSAGES_SCHEMA
+    + MESSAGES_SCHEMA,
+    f"""
+CREATE TABLE ended (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, modified REAL NOT NULL, record BLOB NOT NULL
+) STRICT;
+INSERT INTO ended (id, modified, record)
+    SELECT id, modified, record FROM execution WHERE state IN ({_ENDED}) ORDER BY modified;
+DELETE FROM execution WHERE state IN ({_ENDED});
+"""  # noqa: S608 - only literals of this program
+    + NUMBER_MESSAGES,
 ]
-_ENDED = tuple(str(state) for state in ComputeState if state.terminal)
-_MARKS = ", ".join("?" for _ in _ENDED)
 
 
 class ComputeStore(ComponentStore):
     """Holds ComputeExecution records."""
 
-    def __init__(self, path: Path, *, power_safe: bool = True) -> None:
+    def __init__(self, path: Path, *, power_safe: bool = True, keep_ended: Retention = KEEP_ENDED) -> None:
+        """`keep_ended`: when an execution that has ended is deleted. One whose requester has not yet
+        acknowledged how it ended is kept until that message is given up."""
         super().__init__(path, _MIGRATIONS, power_safe=power_safe)
+        self._keep_ended = keep_ended
 
     def _write(self, commit: Commit) -> None:
         executions = [record for record in commit.records if isinstance(record, ComputeExecution)]
+        ended = [each for each in executions if each.state.terminal]
         write_rows(
             self.db,
             "INSERT INTO execution (id, state, modified, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO "
             "UPDATE SET state = excluded.state, modified = excluded.modified, record = excluded.record",
-            [(e.id, e.state, e.modified, e.model_dump_json(by_alias=True).encode()) for e in executions],
+            [(e.id, e.state, e.modified, _json(e)) for e in executions if not e.state.terminal],
+        )
+        write_rows(self.db, "DELETE FROM execution WHERE id = ?", [(e.id,) for e in ended])
+        write_rows(
+            self.db,
+            "INSERT OR REPLACE INTO ended (id, modified, record) VALUES (?, ?, ?)",
+            [(e.id, e.modified, _ended_json(e)) for e in ended],
         )
 
     def active(self) -> list[ComputeExecution]:
         """Executions that have not ended, the one that changed longest ago first."""
-        return self._read(f"WHERE state NOT IN ({_MARKS}) ORDER BY modified", *_ENDED)
+        return self._read("execution", "ORDER BY modified")
 
-    def ended_since(self, since: UnixSeconds) -> list[ComputeExecution]:
-        return self._read(f"WHERE state IN ({_MARKS}) AND modified >= ? ORDER BY modified", *_ENDED, since)
+    def ended(self, execution_id: ExecutionID) -> ComputeExecution | None:
+        """An execution that has ended and is still kept, without the spec of its job."""
+        found = self._read("ended", "WHERE id = ?", execution_id)
+        return found[0] if found else None
 
-    def prune(self, now: UnixSeconds) -> None:
-        """Delete also executions that ended more than `FORGET_ENDED` seconds ago."""
+    def prune(self, now: UnixSeconds) -> bool:
+        """Delete also executions that have ended and are not to be kept."""
         super().prune(now)
-        with transaction(self.db, power_safe=False):
-            self.db.execute(
-                f"DELETE FROM execution WHERE state IN ({_MARKS}) AND modified < ?",  # noqa: S608
-                (*_ENDED, now - FORGET_ENDED),
-            )
+        with closing(self.db.execute("SELECT execution FROM outbox")) as rows:
+            awaited = {execution_id for (execution_id,) in rows}
+        with closing(self.db.execute("SELECT count(*) FROM ended")) as rows:
+            (count,) = rows.fetchone()
+        kept = self._keep_ended
+        looked_at = PRUNED_AT_ONCE + len(awaited)
+        query = "SELECT number, id, modified FROM ended ORDER BY number LIMIT ?"
+        with closing(self.db.execute(query, (looked_at,))) as rows:
+            old = [
+                (number,)
+                for place, (number, execution_id, modified) in enumerate(rows)
+                if (count - place > kept.count or modified < now - kept.seconds)
+                and execution_id not in awaited
+            ]
+        if old:
+            with transaction(self.db, power_safe=False):
+                write_rows(self.db, "DELETE FROM ended WHERE number = ?", old)
+        return len(old) >= PRUNED_AT_ONCE
 
-    def _read(self, where: str, *values: object) -> list[ComputeExecution]:
-        query = f"SELECT id, record FROM execution {where}"  # noqa: S608 - only literals of this file
+    def _read(self, table: str, where: str, *values: object) -> list[ComputeExecution]:
+        query = f"SELECT id, record FROM {table} {where}"  # noqa: S608 - only literals of this file
         with closing(self.db.execute(query, values)) as found:
-            rows = [Row("execution", {"id": execution_id}, record) for execution_id, record in found]
-        records = (self.read(ComputeExecution, row) for row in rows)
+            rows = [Row(table, {"id": execution_id}, record) for execution_id, record in found]
+        records = (self.read(ComputeExecution.model_validate_json, row) for row in rows)
         return [record for record in records if record is not None]
+
+
+def _json(execution: ComputeExecution) -> bytes:
+    return execution.model_dump_json(by_alias=True).encode()
+
+
+def _ended_json(execution: ComputeExecution) -> bytes:
+    """What late messages need: strangers choose how large the rest is."""
+    return without_spec(execution).model_dump_json(by_alias=True, exclude_defaults=True).encode()

@@ -214,6 +214,10 @@ class JobSpec(Model):
         return given or max(DEFAULT_TOTAL_TIMEOUT, self.queue_timeout + self.execution_timeout)
 
 
+NO_SPEC = JobSpec(tasks=(Task(engine=SpecConfig(type="noop")),))
+"""Stands for the spec of what has ended, whose own is no longer in memory."""
+
+
 @lru_cache(maxsize=1024)
 def _with_defaults(spec: ResourceSpec) -> Resources:
     asked = parse_resources(spec)

@@ -6,8 +6,10 @@ import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 
 from bacalhau_p2p.components.adapter_calls import CLOSE_TIMEOUT, call_adapter
+from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy
 from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
@@ -18,7 +20,7 @@ from bacalhau_p2p.compute.service import ComputeService
 from bacalhau_p2p.compute.shares import ShareRules
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.steps import Steps
-from bacalhau_p2p.compute.store import ComputeStore
+from bacalhau_p2p.compute.store import FORGET_ENDED, ComputeStore
 from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.sealing import seal
@@ -88,7 +90,11 @@ async def open_compute(
         )
         for executor in adapters.executors.values():
             stack.push_async_callback(_close, executor)
-        store = ComputeStore(settings.data_dir / "compute.db", power_safe=settings.power_safe)
+        store = ComputeStore(
+            settings.data_dir / "compute.db",
+            power_safe=settings.power_safe,
+            keep_ended=Retention(FORGET_ENDED, settings.max_jobs or inf),
+        )
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
         service = _service(settings, networking, content, adapters, store, offers, rng)

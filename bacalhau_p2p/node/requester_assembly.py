@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from math import inf
 
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
+from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.identity.sealing import unseal
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.quantities import parse_bytes
@@ -45,7 +46,8 @@ def open_requester(
         )
     )
     path = settings.data_dir / "requester.db"
-    store = RequesterStore(path, power_safe=settings.power_safe, keep_jobs=settings.keep_jobs or inf)
+    keep_jobs = Retention(settings.keep_jobs or inf, settings.max_jobs or inf)
+    store = RequesterStore(path, power_safe=settings.power_safe, keep_jobs=keep_jobs)
     try:
         yield RequesterService(
             machine,

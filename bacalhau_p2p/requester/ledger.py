@@ -13,6 +13,10 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.record import JobEntry, Slot
 
+REMEMBER_ENDED_FOR = 120.0
+"""Seconds for which an ended job stays in memory, to answer late messages with its state."""
+MAX_ENDED = 1_000
+"""Jobs that have ended and stay in memory, the latest ones. The store has more of them."""
 REPEAT_FOR = 3600.0
 """Seconds for which a verdict or a cancellation is repeated to a node that does not acknowledge it."""
 REPEAT_STRAY_CANCEL_FOR = 30.0
@@ -27,6 +31,8 @@ class Ledger(components.Ledger[ev.Action]):
         super().__init__()
         self.jobs: dict[JobID, JobEntry] = UndoableDict()
         self.job_of: dict[ExecutionID, JobID] = UndoableDict()
+        self._ended: dict[JobID, None] = UndoableDict()
+        """Jobs that have ended, the first to end first."""
         self.deadlines: Deadlines[JobID] = Deadlines()
         """When the machine looks at each job again."""
 
@@ -51,9 +57,20 @@ class Ledger(components.Ledger[ev.Action]):
         execution = entry.executions.get(execution_id) if entry else None
         return (entry, execution) if entry is not None and execution is not None else None
 
+    def retire(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Keep of a job that has ended what late messages need, for a while, if it is one of the latest."""
+        job_id = entry.job.id
+        if job_id not in self._ended:
+            entry.shrink()
+            self._ended[job_id] = None
+            self.deadlines.set(job_id, now + REMEMBER_ENDED_FOR)
+            if len(self._ended) > MAX_ENDED:
+                self.forget(self.jobs[next(iter(self._ended))])
+
     def forget(self, entry: JobEntry) -> None:
         """Drop an ended job from memory."""
         del self.jobs[entry.job.id]
+        self._ended.pop(entry.job.id, None)
         self.deadlines.drop(entry.job.id)
         for execution_id in entry.executions:
             self.job_of.pop(execution_id, None)

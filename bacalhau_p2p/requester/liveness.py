@@ -20,6 +20,11 @@ LOST_WITHOUT_REPLACEMENT = 60.0
 """Seconds without contact after which an execution is lost if no other node could run it. Losing it sooner
 gains nothing, and its run may continue when the node is restarted."""
 
+MAX_DISCONNECTED = 10_000
+"""Peers of which it is known that the connection to them broke, the latest ones."""
+FORGET_DISCONNECTED = 3600.0
+"""Seconds after which that is forgotten: whoever is away for so long is known to be silent."""
+
 LOST_AFTER_SURVIVING = 75.0
 """Seconds without contact after which an execution that outlives its node is lost: a minute to restart the
 node, and the time until its first message arrives."""
@@ -41,6 +46,17 @@ class Liveness:
         if info.compute is None:
             return False, False
         return before is None, before is None or before.compute is None or _has_more_room(before, info)
+
+    def note_disconnected(self, peer: PeerID, now: UnixSeconds) -> None:
+        """The connection to a peer broke."""
+        self.disconnected_at.pop(peer, None)
+        self.disconnected_at[peer] = now
+        while self.disconnected_at:
+            first = next(iter(self.disconnected_at))
+            old = self.disconnected_at[first] < now - FORGET_DISCONNECTED
+            if not old and len(self.disconnected_at) <= MAX_DISCONNECTED:
+                return
+            del self.disconnected_at[first]
 
     def eligible(self, entry: JobEntry) -> set[PeerID]:
         """Known nodes that could run the job, without those that have a part in it."""

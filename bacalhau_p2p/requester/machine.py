@@ -32,9 +32,6 @@ from bacalhau_p2p.requester.reports import Report, Reports
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.requester.supervision import Supervision
 
-REMEMBER_ENDED_FOR = 120.0
-"""Seconds for which an ended job stays in memory, to answer late messages with its state."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -183,7 +180,7 @@ class RequesterMachine:
         self._liveness.nodes.pop(event.peer, None)
 
     def _connection_broke(self, event: ev.NodeDisconnected, now: UnixSeconds) -> None:
-        self._liveness.disconnected_at[event.peer] = now
+        self._liveness.note_disconnected(event.peer, now)
         for entry in self._ongoing():
             self._rounds.end_if_complete(entry, now)
             self._schedule(entry, now)
@@ -271,7 +268,7 @@ class RequesterMachine:
     def _schedule(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Set when this job is due next."""
         if entry.job.state.terminal:
-            self._ledger.deadlines.set(entry.job.id, entry.job.modified + REMEMBER_ENDED_FOR)
+            self._ledger.retire(entry, now)
             return
         due = min(entry.next_clock(), self._supervision.next_check(entry, now))
         self._ledger.deadlines.set(entry.job.id, due)

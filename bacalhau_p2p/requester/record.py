@@ -9,6 +9,7 @@ from math import inf
 from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.job import NO_SPEC
 from bacalhau_p2p.model.state import ExecutionState
 
 ACTIVE = frozenset(
@@ -115,6 +116,15 @@ class JobEntry(Undoable):
             self.last_contact.pop(execution.id, None)
             self.reconciled_at.pop(execution.id, None)
             self.bids.pop(execution.id, None)
+
+    def shrink(self) -> None:
+        """Drop what nobody asks about any more: the job has ended. Users and nodes choose how large it is."""
+        self.job = self.job.replace(spec=NO_SPEC)
+        self.executions = UndoableDict(
+            {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
+        )
+        self.declined, self.failures = UndoableDict(), UndoableDict()
+        self.round.eligible, self.round.answered = set(), UndoableSet()
 
     def in_state(self, state: ExecutionState) -> list[Execution]:
         return [execution for execution in self.executions.values() if execution.state == state]

@@ -119,8 +119,11 @@ class RequesterService(Driver):
         """The id of the only job whose id has this prefix. Raises UnknownJob, AmbiguousID."""
         return self._store.resolve(prefix)
 
-    def jobs(self, *, limit: int, offset: int = 0, newest_first: bool = True, prefix: str = "") -> JobPage:
-        return self._store.jobs(limit=limit, offset=offset, newest_first=newest_first, prefix=prefix)
+    def jobs(
+        self, *, limit: int, after: int | None = None, newest_first: bool = True, prefix: str = ""
+    ) -> JobPage:
+        """A page of jobs in the order of their submission; `after` is the `next_token` of the page before."""
+        return self._store.jobs(limit=limit, after=after, newest_first=newest_first, prefix=prefix)
 
     def executions(self, job_id: JobID) -> list[Execution]:
         """Every attempt at the job, oldest first. Raises UnknownJob."""

@@ -1,7 +1,7 @@
 """The requester's store: its jobs and their executions, outbox and inbox.
 
-Records are stored as JSON, so that a new field needs no new table. The schema gets a new version only when
-an older program would misread a record.
+Records are stored as JSON (`rows`), so that a new field needs no new table. The schema gets a new version
+only when an older program would misread a record.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.outbox import NUMBER_MESSAGES
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
-from bacalhau_p2p.components.store import ComponentStore, Row
+from bacalhau_p2p.components.store import FOR_EVER, PRUNED_AT_ONCE, ComponentStore, Retention, Row
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
+from bacalhau_p2p.requester.rows import JOB_COLUMNS, execution_json, job_json, read_execution, read_job
 from bacalhau_p2p.runtime.database import Migration, transaction, write_rows
 from bacalhau_p2p.runtime.text import printable
 
@@ -50,14 +51,14 @@ def _number_slots(db: sqlite3.Connection) -> None:
             )
 
 
-_UNFINISHED = f"state NOT IN ({', '.join(repr(str(state)) for state in JobState if state.terminal)})"
+_ENDED = f"state IN ({', '.join(repr(str(state)) for state in JobState if state.terminal)})"
 _MIGRATIONS: list[Migration] = [
     f"""
 CREATE TABLE job (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL, token TEXT UNIQUE, record BLOB NOT NULL
 ) STRICT;
 CREATE INDEX job_by_created ON job (created, id);
-CREATE INDEX job_unfinished ON job (created) WHERE {_UNFINISHED};
+CREATE INDEX job_unfinished ON job (created) WHERE NOT ({_ENDED});
 CREATE TABLE execution (
     id TEXT NOT NULL, job_id TEXT NOT NULL, created REAL NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY (job_id, id)
@@ -65,18 +66,39 @@ CREATE TABLE execution (
 """
     + MESSAGES_SCHEMA,
     _number_slots,
+    f"""
+ALTER TABLE job RENAME TO old_job;
+ALTER TABLE execution RENAME TO old_execution;
+DROP INDEX job_by_created;
+DROP INDEX job_unfinished;
+CREATE TABLE job (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, created REAL NOT NULL,
+    modified REAL NOT NULL, token TEXT, record BLOB NOT NULL
+) STRICT;
+INSERT INTO job (id, state, created, modified, token, record)
+    SELECT id, state, created, json_extract(CAST(record AS TEXT), '$.Modified'), token, record
+    FROM old_job ORDER BY created, id;
+CREATE UNIQUE INDEX job_by_token ON job (token) WHERE token IS NOT NULL;
+CREATE INDEX job_unfinished ON job (number) WHERE NOT ({_ENDED});
+CREATE INDEX job_ended ON job (modified) WHERE {_ENDED};
+CREATE TABLE execution (
+    number INTEGER PRIMARY KEY, job INTEGER NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, UNIQUE (job, id)
+) STRICT;
+INSERT INTO execution (job, id, record)
+    SELECT job.number, old_execution.id, old_execution.record
+    FROM old_execution JOIN job ON job.id = old_execution.job_id ORDER BY job.number, old_execution.created;
+DROP TABLE old_job;
+DROP TABLE old_execution;
+"""  # noqa: S608 - only literals of this program
+    + NUMBER_MESSAGES,
 ]
-
-
-PRUNED_AT_ONCE = 5000
-"""Jobs that are looked at in one pruning; the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
     jobs: Sequence[Job]
-    next_offset: int | None
-    """Where the next page begins, None on the last one."""
+    next_token: int | None
+    """What to give as `after` for the next page; None on the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +112,8 @@ class SubmissionToken:
 class RequesterStore(ComponentStore):
     """Holds Job and Execution records, and the idempotency tokens of jobs."""
 
-    def __init__(self, path: Path, *, power_safe: bool = True, keep_jobs: float = inf) -> None:
-        """`keep_jobs`: seconds after which a job that has ended is deleted."""
+    def __init__(self, path: Path, *, power_safe: bool = True, keep_jobs: Retention = FOR_EVER) -> None:
+        """`keep_jobs`: when a job that has ended is deleted, with its executions and its token."""
         super().__init__(path, _MIGRATIONS, power_safe=power_safe)
         self._keep_jobs = keep_jobs
 
@@ -101,21 +123,23 @@ class RequesterStore(ComponentStore):
         tokens = {note.job_id: note.token for note in commit.notes if isinstance(note, SubmissionToken)}
         write_rows(
             self.db,
-            "INSERT INTO job (id, state, created, token, record) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
-            [(j.id, j.state, j.created, tokens.get(j.id), _json(j)) for j in jobs],
+            "INSERT INTO job (id, state, created, modified, token, record) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE "
+            "SET state = excluded.state, modified = excluded.modified, record = excluded.record",
+            [(j.id, j.state, j.created, j.modified, tokens.get(j.id), job_json(j)) for j in jobs],
         )
         write_rows(
             self.db,
-            "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (job_id, id) DO UPDATE SET record = excluded.record",
-            [(e.id, e.job_id, e.created, _json(e)) for e in executions],
+            # Of a job that was deleted no execution is stored any more.
+            "INSERT INTO execution (job, id, record) SELECT number, ?, ? FROM job WHERE id = ? "
+            "ON CONFLICT (job, id) DO UPDATE SET record = excluded.record",
+            [(e.id, execution_json(e), e.job_id) for e in executions],
         )
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""
-        row = self._one("SELECT record FROM job WHERE id = ?", job_id)
-        job = self._job(job_id, row[0]) if row is not None else None
+        row = self._one(f"SELECT {JOB_COLUMNS} FROM job WHERE id = ?", job_id)  # noqa: S608
+        job = self._job(row) if row is not None else None
         if job is None:
             raise _unknown(job_id)
         return job
@@ -133,10 +157,9 @@ class RequesterStore(ComponentStore):
             raise UnknownJob("the job id is missing")
         if not prefix.isascii():  # all ids are ASCII, and SQLite takes no lone surrogates
             raise _unknown(prefix)
-        ceiling = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         with closing(
             self.db.execute(
-                "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (prefix, ceiling)
+                "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (prefix, _ceiling(prefix))
             )
         ) as rows:
             found = [JobID(row[0]) for row in rows]
@@ -151,69 +174,93 @@ class RequesterStore(ComponentStore):
         row = self._one("SELECT id FROM job WHERE token = ?", token)
         return JobID(row[0]) if row else None
 
-    def jobs(self, *, limit: int, offset: int = 0, newest_first: bool = True, prefix: str = "") -> JobPage:
-        """Jobs by the time of their submission."""
-        order = "DESC" if newest_first else "ASC"  # all else is a parameter
+    def jobs(
+        self, *, limit: int, after: int | None = None, newest_first: bool = True, prefix: str = ""
+    ) -> JobPage:
+        """Jobs in the order of their submission, from the one that follows number `after`."""
+        if not prefix.isascii():
+            return JobPage((), None)
+        order, follows = ("DESC", "<") if newest_first else ("ASC", ">")  # all else is a parameter
+        where, values = ["TRUE"], list[object]()
+        if after is not None:
+            where.append(f"number {follows} ?")
+            values.append(after)
+        if prefix:
+            where.append("id >= ? AND id < ?")
+            values += [prefix, _ceiling(prefix)]
         query = (
-            "SELECT id, record FROM job WHERE substr(id, 1, ?) = ? "  # noqa: S608
-            f"ORDER BY created {order}, id LIMIT ? OFFSET ?"
+            f"SELECT number, {JOB_COLUMNS} FROM job WHERE {' AND '.join(where)} "  # noqa: S608
+            f"ORDER BY number {order} LIMIT ?"
         )
-        with closing(self.db.execute(query, (len(prefix), prefix, limit + 1, offset))) as rows:
+        with closing(self.db.execute(query, (*values, limit + 1))) as rows:
             found = list(rows)
         more = len(found) > limit
         return JobPage(
-            jobs=self._jobs(found[:limit]),
-            next_offset=offset + limit if more else None,
+            jobs=self._jobs([row[1:] for row in found[:limit]]),
+            next_token=found[limit - 1][0] if more else None,
         )
 
     def executions(self, job_id: JobID) -> list[Execution]:
         """Oldest first; empty for an unknown job."""
-        with closing(
-            self.db.execute(
-                "SELECT id, record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,)
-            )
-        ) as found:
-            rows = [Row("execution", {"job_id": job_id, "id": key}, record) for key, record in found]
-        records = (self.read(Execution, row) for row in rows)
+        query = (
+            "SELECT number, id, record FROM execution "
+            "WHERE job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
+        )
+        with closing(self.db.execute(query, (job_id,))) as found:
+            rows = list(found)
+        records = (self._execution(job_id, *row) for row in rows)
         return [record for record in records if record is not None]
 
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
-        query = (
-            "SELECT id, record FROM job WHERE state NOT IN ('Completed', 'Failed', 'Stopped') "
-            "ORDER BY created"
-        )
+        query = f"SELECT {JOB_COLUMNS} FROM job WHERE NOT ({_ENDED}) ORDER BY number"  # noqa: S608
         with closing(self.db.execute(query)) as rows:
             found = list(rows)
         return self._jobs(found)
 
-    def prune(self, now: UnixSeconds) -> None:
-        """Delete also jobs that ended long ago, with their executions."""
+    def prune(self, now: UnixSeconds) -> bool:
+        """Delete also jobs that have ended and are not to be kept, with their executions."""
         super().prune(now)
-        query = f"SELECT id, record FROM job WHERE created < ? AND NOT ({_UNFINISHED}) LIMIT ?"  # noqa: S608
-        with closing(self.db.execute(query, (now - self._keep_jobs, PRUNED_AT_ONCE))) as rows:
-            jobs = self._jobs(list(rows))
-        old = [(job.id,) for job in jobs if job.modified < now - self._keep_jobs]
-        with transaction(self.db, power_safe=False):
-            write_rows(self.db, "DELETE FROM execution WHERE job_id = ?", old)
-            write_rows(self.db, "DELETE FROM job WHERE id = ?", old)
+        kept = self._keep_jobs
+        (count,) = self._one(f"SELECT count(*) FROM job WHERE {_ENDED}") or (0,)  # noqa: S608
+        query = f"SELECT number, modified FROM job WHERE {_ENDED} ORDER BY modified LIMIT ?"  # noqa: S608
+        with closing(self.db.execute(query, (PRUNED_AT_ONCE,))) as rows:
+            old = [
+                (number,)
+                for place, (number, modified) in enumerate(rows)
+                if count - place > kept.count or modified < now - kept.seconds
+            ]
+        if old:
+            with transaction(self.db, power_safe=False):
+                write_rows(self.db, "DELETE FROM execution WHERE job = ?", old)
+                write_rows(self.db, "DELETE FROM job WHERE number = ?", old)
+        return len(old) == PRUNED_AT_ONCE
 
-    def _jobs(self, rows: Sequence[tuple[str, bytes]]) -> list[Job]:
-        jobs = (self._job(job_id, record) for job_id, record in rows)
+    def _jobs(self, rows: Sequence[Sequence[Any]]) -> list[Job]:
+        jobs = (self._job(row) for row in rows)
         return [job for job in jobs if job is not None]
 
-    def _job(self, job_id: str, record: bytes) -> Job | None:
-        return self.read(Job, Row("job", {"id": job_id}, record))
+    def _job(self, row: Sequence[Any]) -> Job | None:
+        job = self.read(lambda _: read_job(*row), Row("job", {"id": row[0]}, row[-1]))
+        if job is None:  # the number may be given to another job
+            with transaction(self.db, power_safe=False):
+                self.db.execute("DELETE FROM execution WHERE job NOT IN (SELECT number FROM job)")
+        return job
 
-    def _one(self, query: str, *values: str) -> tuple[Any] | None:
+    def _execution(self, job_id: JobID, number: int, execution_id: str, record: bytes) -> Execution | None:
+        row = Row("execution", {"number": number, "id": execution_id}, record)
+        return self.read(lambda _: read_execution(job_id, execution_id, record), row)
+
+    def _one(self, query: str, *values: str) -> tuple[Any, ...] | None:
         with closing(self.db.execute(query, values)) as rows:
-            row: tuple[Any] | None = rows.fetchone()
+            row: tuple[Any, ...] | None = rows.fetchone()
         return row
+
+
+def _ceiling(prefix: str) -> str:
+    """What follows all ids with this prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def _unknown(job_id: str) -> UnknownJob:
     return UnknownJob(f"no job has the id {printable(job_id)}")
-
-
-def _json(record: Job | Execution) -> bytes:
-    return record.model_dump_json(by_alias=True).encode()

@@ -242,7 +242,7 @@ async def test_whoever_waits_for_a_job_that_cannot_be_stored_learns_why():
             await driven._enqueue_and_confirm(Submitted())
 
 
-async def test_the_store_is_pruned_every_hour_and_a_fault_in_that_ends_nothing(autojump_clock):
+async def test_the_store_is_pruned_now_and_then_and_a_fault_in_that_ends_nothing(autojump_clock):
     store, pruned = Commits(), []
 
     def prune(now):
@@ -253,3 +253,11 @@ async def test_the_store_is_pruned_every_hour_and_a_fault_in_that_ends_nothing(a
     async with driver(Scripted({}), store) as driven, driving(driven):
         await trio.sleep(2.5 * PRUNE_INTERVAL)
     assert len(pruned) == 2
+
+
+async def test_a_deletion_goes_on_in_small_steps_until_nothing_is_left(autojump_clock):
+    store, steps = Commits(), [True, True, False]
+    store.prune = lambda now: steps.pop(0)
+    async with driver(Scripted({}), store) as driven, driving(driven):
+        await trio.sleep(1.5 * PRUNE_INTERVAL)
+    assert steps == []

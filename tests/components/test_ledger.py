@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bacalhau_p2p.components.ledger import Deadlines, Ledger
+from bacalhau_p2p.components.ledger import SPARE_DEADLINES, Deadlines, Ledger
 
 
 def test_things_are_due_in_the_order_of_their_deadlines():
@@ -32,3 +32,14 @@ def test_actions_are_taken_once_and_ignored_events_are_counted_by_kind_and_place
     for event in (1, 2, "text"):
         ledger.ignore(event, "in Lost")
     assert ledger.ignored == {"int in Lost": 2, "str in Lost": 1}
+
+
+def test_deadlines_that_were_replaced_do_not_pile_up():
+    deadlines = Deadlines()
+    for number in range(SPARE_DEADLINES * 5):
+        deadlines.set("a", 1000.0 + number)
+        deadlines.set(f"dropped-{number}", 5.0)
+        deadlines.drop(f"dropped-{number}")
+    deadlines.set("b", 7.0)
+    assert len(deadlines._heap) < SPARE_DEADLINES + 10
+    assert [deadlines.pop(9999.0), deadlines.pop(9999.0), deadlines.pop(9999.0)] == ["b", "a", None]

@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
-from bacalhau_p2p.bprotocol.delivery import REMEMBERED, OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.delivery import REMEMBERED, REMEMBERED_IDS, OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted
-from bacalhau_p2p.components.outbox import SCHEMA, load_messages, write_messages
+from bacalhau_p2p.components.outbox import NUMBER_MESSAGES, SCHEMA, load_messages, write_messages
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.database import open_database, transaction
 
@@ -30,7 +30,7 @@ def processed(number, since=NOW):
 
 @pytest.fixture
 def db(tmp_path):
-    with closing(open_database(tmp_path / "x.db", [SCHEMA])) as db:
+    with closing(open_database(tmp_path / "x.db", [SCHEMA, NUMBER_MESSAGES])) as db:
         yield db
 
 
@@ -69,3 +69,16 @@ def test_nothing_is_written_when_the_transaction_fails(db):
     with pytest.raises(KeyError):
         fail_half_way()
     assert load_messages(db, NOW) == ([], [])
+
+
+def test_the_inbox_keeps_the_latest_messages_only(db):
+    many = [ProcessedMessage(BOB, MessageID(number.to_bytes(16)), NOW) for number in range(REMEMBERED_IDS)]
+    write(db, processed=many)
+    write(db, processed=[processed(255)])
+    _, inbox = load_messages(db, NOW)
+    assert inbox == [*many[1:], processed(255)]
+
+
+def test_the_outbox_says_which_execution_a_message_is_about(db):
+    write(db, [message(1)])
+    assert db.execute("SELECT execution FROM outbox").fetchall() == [("e",)]

@@ -10,7 +10,7 @@ from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted
 from bacalhau_p2p.components.commit_plan import Commit
-from bacalhau_p2p.components.outbox import SCHEMA
+from bacalhau_p2p.components.outbox import NUMBER_MESSAGES, SCHEMA
 from bacalhau_p2p.components.store import ComponentStore, Row
 from bacalhau_p2p.errors import StoreFailed
 from bacalhau_p2p.model.base import Model, PeerID
@@ -29,7 +29,8 @@ class Notes(ComponentStore):
     """Its records are texts."""
 
     def __init__(self, path, *, power_safe=True):
-        super().__init__(path, ["CREATE TABLE record (text TEXT)", SCHEMA], power_safe=power_safe)
+        tables = ["CREATE TABLE record (text TEXT)", SCHEMA, NUMBER_MESSAGES]
+        super().__init__(path, tables, power_safe=power_safe)
 
     def _write(self, commit):
         for record in commit.records:
@@ -88,7 +89,8 @@ def test_a_record_that_cannot_be_read_is_set_aside_and_named_in_the_log(store, c
     for text in ('{"Value": 7}', '{"Value": null}', "no json"):
         store.commit(Commit(records=(text,)), delivered=())
     texts = [text for (text,) in store.db.execute("SELECT text FROM record")]
-    read = [store.read(Number, Row("record", {"text": text}, text.encode())) for text in texts]
+    decode = Number.model_validate_json
+    read = [store.read(decode, Row("record", {"text": text}, text.encode())) for text in texts]
     assert read == [Number(value=7), None, None]
     assert store.contents[0] == ['{"Value": 7}']
     rows = store.db.execute('SELECT "table", record FROM quarantine').fetchall()

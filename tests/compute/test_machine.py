@@ -9,6 +9,7 @@ import pytest
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.ledger import MAX_ENDED
 from bacalhau_p2p.compute.machine import MAX_UNKNOWN_ANSWERS
 from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.transitions import (
@@ -16,6 +17,7 @@ from bacalhau_p2p.compute.transitions import (
     HEARTBEAT_INTERVAL,
     KEEP_PROPOSED_FOR,
     PREPARE_TIMEOUT,
+    REMEMBER_ENDED_FOR,
     RESERVED_FOR,
     RUN_GRACE,
 )
@@ -58,6 +60,13 @@ def running(bench):
 def proposed(running):
     running.handle(ev.RunFinished(FIRST, "bafy", b"sealed"))
     return running
+
+
+@pytest.fixture
+def published(proposed):
+    proposed.receive(message_about(say.ResultAccepted))
+    proposed.handle(ev.Published(FIRST, RESULT))
+    return proposed
 
 
 @pytest.mark.parametrize("outlives", [False, True])
@@ -347,3 +356,49 @@ def test_an_ended_execution_is_remembered_without_its_spec_and_stored_with_it(be
     (stored,) = [action.record for action in actions if isinstance(action, ev.Store)]
     assert stored.spec == spec
     assert len(bench.machine.executions[FIRST].model_dump_json()) < 2000
+
+
+# --- what is remembered ---------------------------------------------------------------------
+
+
+def test_what_is_remembered_of_ended_executions_is_bounded(bench):
+    for number in range(MAX_ENDED + 5):
+        bench.announce(job_id=f"j-{number}")
+        (execution_id,) = [e.id for e in bench.machine.executions.values() if not e.state.terminal]
+        bench.receive(message_about(say.CancelExecution, execution_id))
+    assert len(bench.machine.executions) == MAX_ENDED
+    assert {"e-5", "e-6"} & bench.machine.executions.keys() == {"e-6"}
+
+
+def test_a_requester_that_asks_late_is_told_of_the_result_that_the_store_still_has(published):
+    (stored,) = [e for e in published.machine.executions.values() if e.state is S.COMPLETED]
+    published.wait(REMEMBER_ENDED_FOR + 1)
+    view = say.ExecutionView(job_id=JOB, execution_id=FIRST, state=ExecutionState.RESULT_ACCEPTED)
+    question = say.Reconcile(executions=(view,))
+    assert published.machine.forgotten(question) == [FIRST]
+    published.handle(ev.Recalled(stored))
+    assert published.machine.forgotten(question) == []
+    assert sent(published.receive(question)) == ["result_published"]
+    published.wait(REMEMBER_ENDED_FOR + 1)
+    assert published.machine.executions == {}
+
+
+@pytest.mark.parametrize("kind", [say.BidAccepted, say.ResultAccepted])
+def test_a_repeat_of_what_led_to_a_result_does_not_report_it_as_failed(published, kind):
+    assert sent(published.receive(message_about(kind))) == ["result_published"]
+
+
+def test_no_more_executions_are_recalled_for_a_message_than_are_answered(bench):
+    views = [
+        say.ExecutionView(job_id=JOB, execution_id=f"e-{n}", state=ExecutionState.RESULT_ACCEPTED)
+        for n in range(MAX_UNKNOWN_ANSWERS + 5)
+    ]
+    assert len(bench.machine.forgotten(say.Reconcile(executions=tuple(views)))) == MAX_UNKNOWN_ANSWERS
+    assert bench.machine.forgotten(message_about(say.BidAccepted, "e-9")) == ["e-9"]
+    assert bench.machine.forgotten(message_about(say.CancelExecution, "e-9")) == []
+
+
+def test_an_execution_that_runs_is_not_replaced_by_one_that_is_recalled(running):
+    (execution,) = running.machine.executions.values()
+    running.handle(ev.Recalled(execution.replace(state=S.FAILED)))
+    assert running.state() is execution.state

@@ -1,23 +1,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
-from bacalhau_p2p.bprotocol.messages import BidAccepted
+from bacalhau_p2p.bprotocol.messages import BidAccepted, ResultPublished
 from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.compute.store import FORGET_ENDED, ComputeStore
+from bacalhau_p2p.compute.store import _MIGRATIONS, FORGET_ENDED, ComputeStore
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
-from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.job import NO_SPEC, SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.requester.store import RequesterStore
+from bacalhau_p2p.runtime.database import open_database
 from tests.support.results import result_cid
 
 SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
@@ -89,9 +92,25 @@ def test_active_executions_are_ordered_by_their_last_change(store):
 
 @pytest.mark.parametrize("state", list(ComputeState))
 def test_an_execution_is_either_active_or_ended(store, state):
+    store.commit(Commit(records=(execution("a"),)), delivered=())
     store.commit(Commit(records=(execution("a", state),)), delivered=())
     assert ids(store.active()) == ([] if state.terminal else ["a"])
-    assert ids(store.ended_since(0.0)) == (["a"] if state.terminal else [])
+    assert (store.ended(ExecutionID("a")) is not None) == state.terminal
+
+
+def test_an_ended_execution_is_kept_without_what_strangers_choose_the_size_of(store):
+    ended = execution("a", ComputeState.FAILED, message="no such image", sealed=b"\x00" * 9, result_cid="b")
+    store.commit(Commit(records=(ended,)), delivered=())
+    assert store.ended(ExecutionID("a")) == ended.replace(spec=NO_SPEC, sealed=b"")
+
+
+def prune_all(store: ComputeStore, now: float) -> None:
+    while store.prune(now):
+        pass
+
+
+def kept(store: ComputeStore) -> set[str]:
+    return {name for (name,) in store.db.execute("SELECT id FROM ended")}
 
 
 def test_ended_executions_are_forgotten_after_a_day_and_active_ones_never(store):
@@ -101,10 +120,50 @@ def test_ended_executions_are_forgotten_after_a_day_and_active_ones_never(store)
         execution("running", modified=1.0),
     )
     store.commit(Commit(records=records), delivered=())
-    assert ids(store.ended_since(2.0)) == ["recent"]
-    store.prune(1.5 + FORGET_ENDED)
-    assert ids(store.ended_since(0.0)) == ["recent"]
+    prune_all(store, 1.5 + FORGET_ENDED)
+    assert kept(store) == {"recent"}
     assert ids(store.active()) == ["running"]
+
+
+def test_the_executions_that_ended_first_are_forgotten_when_there_are_too_many(path):
+    with closing(ComputeStore(path, keep_ended=Retention(count=2))) as store:
+        for name in "abcd":
+            store.commit(Commit(records=(execution(name, ComputeState.COMPLETED),)), delivered=())
+        store.commit(Commit(records=(execution("running"),)), delivered=())
+        prune_all(store, now=2.0)
+        assert kept(store) == {"c", "d"}
+        assert ids(store.active()) == ["running"]
+
+
+def test_an_execution_is_kept_until_its_requester_knows_how_it_ended(path):
+    with closing(ComputeStore(path, keep_ended=Retention(count=0))) as store:
+        published = ResultPublished(
+            job_id=JobID("j-1"),
+            execution_id=ExecutionID("a"),
+            result=PublishedResult(cid=result_cid("r"), location=SpecConfig(type="ipfs")),
+        )
+        envelope = Envelope(id=MessageID(b"m" * 16), message=published, to=REQUESTER)
+        sent = OutboxMessage(REQUESTER, envelope, give_up_at=50.0)
+        records = [execution(name, ComputeState.COMPLETED) for name in "ab"]
+        store.commit(Commit(records=records, outbox=(sent,)), delivered=())
+        prune_all(store, now=2.0)
+        assert kept(store) == {"a"}
+        store.commit(Commit(), delivered=[envelope.id])
+        prune_all(store, now=2.0)
+        assert kept(store) == set()
+
+
+def test_what_an_earlier_version_wrote_is_read(path):
+    db = open_database(path, _MIGRATIONS[:1])
+    for each in (execution("a", ComputeState.COMPLETED), execution("b", ComputeState.PUBLISHING)):
+        record = each.model_dump_json(by_alias=True).encode()
+        db.execute("INSERT INTO execution VALUES (?, ?, ?, ?)", (each.id, each.state, each.modified, record))
+    db.execute("INSERT INTO inbox VALUES (?, ?, ?)", (REQUESTER, b"m" * 16, 1.0))
+    db.close()
+    with closing(ComputeStore(path)) as store:
+        assert store.active() == [execution("b", ComputeState.PUBLISHING)]
+        assert kept(store) == {"a"}
+        assert store.load_messages(2.0)[1] == [ProcessedMessage(REQUESTER, MessageID(b"m" * 16), 1.0)]
 
 
 def test_messages_are_stored_with_the_executions_and_removed_once_delivered(store):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.job import NO_SPEC
 from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.execution_transitions import RETRY_PAUSES
+from bacalhau_p2p.requester.ledger import MAX_ENDED, REMEMBER_ENDED_FOR
 from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from bacalhau_p2p.requester.supervision import MAX_STRAY_CANCELS
@@ -19,6 +22,7 @@ from tests.support.machines.requester_bench import (
     S,
     announced,
     execution_id,
+    heartbeat_of,
     job,
     proposed,
     run_on,
@@ -305,3 +309,42 @@ def test_the_rejection_of_a_bid_on_an_unknown_job_is_not_kept(bench):
     bid = say.Bid(job_id=JobID("unknown"), execution_id="e-x", reserved_for=1e300)
     (rejected,) = bench.receive(A, bid)
     assert (rejected.durable, rejected.give_up_at <= bench.now + 60) == (False, True)
+
+
+# --- what is remembered ---------------------------------------------------------------------
+
+
+def test_what_is_remembered_of_ended_jobs_is_bounded(bench):
+    for number in range(MAX_ENDED + 5):
+        job_id = JobID(f"j-{number}")
+        bench.handle(ev.Submitted(job_id, job()))
+        bench.handle(ev.CancelRequested(job_id, ""))
+    bench.submit(job())
+    assert len(bench.machine.jobs) == MAX_ENDED + 1
+    assert {"j-4", "j-5"} & bench.machine.jobs.keys() == {"j-5"}
+
+
+def test_an_ended_job_is_remembered_without_its_spec_and_its_results(bench):
+    run_on(bench, job(Name="long"), A)
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    actions = bench.publish(A)
+    entry = bench.machine.jobs[JOB]
+    assert entry.job.spec == NO_SPEC
+    assert [(e.proposal, e.published) for e in entry.executions.values()] == [(None, None)]
+    stored = [action.record for action in actions if isinstance(action, ev.Store)]
+    assert [record.spec.name for record in stored if isinstance(record, Job)] == ["long"]
+    assert [e.published is not None for e in stored if isinstance(e, Execution)] == [True]
+
+
+def test_messages_about_a_job_that_is_no_longer_remembered_make_nothing_durable(bench):
+    run_on(bench, job(), A)
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    bench.publish(A)
+    bench.wait(REMEMBER_ENDED_FOR + 1)
+    assert bench.machine.jobs == {}
+    actions = [*bench.publish(A), *bench.propose(A), *bench.fail(A), *bench.bid(B), *bench.bid(A)]
+    actions += bench.receive(A, heartbeat_of(A))
+    assert {type(action) for action in actions} == {ev.Send}
+    assert [action for action in actions if action.durable] == []

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.execution_transitions import RETRY_PAUSES
 from bacalhau_p2p.requester.liveness import (
+    FORGET_DISCONNECTED,
     LOST_AFTER_DISCONNECT,
     LOST_AFTER_SURVIVING,
     LOST_WITHOUT_REPLACEMENT,
+    MAX_DISCONNECTED,
+    Liveness,
 )
 from tests.support.machines.requester_bench import (
     JOB,
@@ -193,3 +197,13 @@ def test_a_heartbeat_that_arrives_late_counts_from_its_arrival(bench):
     assert bench.states() == {A: S.BID_ACCEPTED}
     bench.wait(1)
     assert bench.states() == {A: S.LOST}
+
+
+def test_peers_that_left_are_forgotten():
+    liveness = Liveness()
+    for number in range(MAX_DISCONNECTED + 5):
+        liveness.note_disconnected(PeerID(f"peer-{number}"), now=1.0)
+    assert len(liveness.disconnected_at) == MAX_DISCONNECTED
+    liveness.note_disconnected(PeerID("peer-9"), now=2.0)
+    liveness.note_disconnected(PeerID("late"), now=1.5 + FORGET_DISCONNECTED)
+    assert list(liveness.disconnected_at) == ["peer-9", "late"]

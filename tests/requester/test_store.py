@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bacalhau_p2p.components.commit_plan import Commit
-from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.components.store import PRUNED_AT_ONCE, Retention
+from bacalhau_p2p.errors import SettingsError, UnknownJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.requester.store import _MIGRATIONS, RequesterStore
+from bacalhau_p2p.requester.store import _MIGRATIONS, JobPage, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.database import open_database
 from tests.support.results import result_cid
 
@@ -55,6 +58,12 @@ def write_version_1(path: Path, count: int, *executions: Execution) -> None:
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "requester.db"
+
+
+@pytest.fixture
+def store(path):
+    with closing(RequesterStore(path)) as store:
+        yield store
 
 
 def test_all_that_is_known_of_an_attempt_is_kept(path):
@@ -105,27 +114,138 @@ def test_an_earlier_program_refuses_what_this_one_wrote(path):
 
 
 @pytest.mark.parametrize("damage", [{"Slot": -1}, {"Slot": "first"}, {"Permanent": "perhaps"}, {"Turns": 3}])
-def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(path, damage):
-    store = RequesterStore(path)
-    record = json.loads(execution("a", S.BID_ACCEPTED, slot=0).model_dump_json(by_alias=True))
-    store.db.execute(
-        "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
-        ("a", JOB, 1.0, json.dumps(record | damage).encode()),
-    )
+def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(store, damage):
+    store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED, slot=0))), delivered=())
+    (record,) = store.db.execute("SELECT record FROM execution").fetchone()
+    store.db.execute("UPDATE execution SET record = ?", (json.dumps(json.loads(record) | damage).encode(),))
     assert store.executions(JOB) == []
-    assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"job_id": "j-1", "id": "a"}',)]
-    store.close()
+    assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"number": 1, "id": "a"}',)]
+
+
+def test_the_executions_of_a_job_that_cannot_be_read_do_not_become_those_of_another(store):
+    store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED, slot=0))), delivered=())
+    store.db.execute("UPDATE job SET record = x'ff'")
+    with pytest.raises(UnknownJob):
+        store.job(JOB)
+    store.commit(Commit(records=(job(1),)), delivered=())
+    assert store.executions(JOB) == []
+
+
+# --- lists ----------------------------------------------------------------------------------
+
+
+def named(name: str, state: JobState = JobState.COMPLETED, modified: float = 1.0) -> Job:
+    return job(1).replace(id=JobID(name), state=state, modified=modified)
+
+
+def listed(page: JobPage) -> list[str]:
+    return [each.id for each in page.jobs]
+
+
+@pytest.mark.parametrize(("newest_first", "pages"), [(True, ["ed", "cb", "a"]), (False, ["ab", "cd", "e"])])
+def test_pages_follow_each_other_although_jobs_are_deleted_and_submitted_meanwhile(
+    store, newest_first, pages
+):
+    store.commit(Commit(records=[named(name) for name in "abcde"]), delivered=())
+    found, after = [], None
+    for number in range(3):
+        page = store.jobs(limit=2, after=after, newest_first=newest_first)
+        found.append("".join(listed(page)))
+        after = page.next_token
+        store.db.execute("DELETE FROM job WHERE id = ?", (found[-1][0],))
+        if newest_first:
+            store.commit(Commit(records=(named(f"new-{number}"),)), delivered=())
+    assert (found, after) == (pages, None)
+
+
+def test_a_list_by_prefix_has_the_jobs_with_this_prefix(store):
+    store.commit(Commit(records=[named(name) for name in ("ab1", "ab2", "ac1", "b")]), delivered=())
+    assert listed(store.jobs(limit=9, prefix="ab")) == ["ab2", "ab1"]
+    assert listed(store.jobs(limit=9, prefix="a\u0661")) == []
+
+
+@pytest.mark.parametrize("prefix", ["", "j"])
+def test_no_list_and_no_start_reads_all_jobs(store, prefix):
+    plans: list[str] = []
+
+    def explain(query, *values):
+        plans.extend(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", *values))
+        return connection.execute(query, *values)
+
+    connection, store.db = store.db, SimpleNamespace(execute=explain, close=store.db.close)
+    store.jobs(limit=3, prefix=prefix)
+    store.jobs(limit=3, prefix=prefix, after=7)
+    store.unfinished()
+    store.executions(JOB)
+    store.has_ended(JOB) if store.by_token("t") else None
+    whole = [plan for plan in plans if plan.startswith("SCAN") and plan not in ("SCAN job", UNFINISHED)]
+    assert whole == []
+    assert UNFINISHED in plans
+
+
+UNFINISHED = "SCAN job USING INDEX job_unfinished"
+
+
+# --- what is deleted ------------------------------------------------------------------------
+
+
+def prune_all(store: RequesterStore, now: float) -> None:
+    while store.prune(now):
+        pass
 
 
 def test_jobs_are_deleted_some_time_after_they_have_ended_and_others_never(path):
-    store = RequesterStore(path, keep_jobs=100)
-    ended = {"state": JobState.COMPLETED, "created": 1.0}
-    old = job(1).replace(id=JobID("old"), modified=50.0, **ended)
-    recent = job(1).replace(id=JobID("recent"), modified=90.0, **ended)
-    running = job(1).replace(id=JobID("running"))
-    of_old = execution("a", S.COMPLETED).replace(job_id=old.id)
-    store.commit(Commit(records=(old, recent, running, of_old)), delivered=())
-    store.prune(now=160.0)
-    assert {each.id for each in store.jobs(limit=9).jobs} == {"recent", "running"}
-    assert store.executions(old.id) == []
-    store.close()
+    with closing(RequesterStore(path, keep_jobs=Retention(seconds=100))) as store:
+        of_old = execution("a", S.COMPLETED).replace(job_id=JobID("old"))
+        running = named("running", JobState.RUNNING)
+        jobs = (named("old", modified=50.0), named("recent", modified=90.0), running)
+        store.commit(Commit(records=(*jobs, of_old), notes=(SubmissionToken(JobID("old"), "t"),)), ())
+        prune_all(store, now=160.0)
+        assert listed(store.jobs(limit=9)) == ["running", "recent"]
+        assert store.db.execute("SELECT count(*) FROM execution").fetchone() == (0,)
+        assert store.by_token("t") is None
+        with pytest.raises(UnknownJob):
+            store.job(JobID("old"))
+
+
+def test_the_jobs_that_ended_first_are_deleted_when_there_are_too_many(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(count=2))) as store:
+        running = [named(f"running-{number}", JobState.RUNNING) for number in range(3)]
+        ended = [named("late", modified=9.0), named("first", modified=1.0), named("second", modified=2.0)]
+        store.commit(Commit(records=(*running, *ended)), delivered=())
+        prune_all(store, now=10.0)
+        assert {*listed(store.jobs(limit=9))} == {"late", "second", *(each.id for each in running)}
+
+
+def test_one_step_of_pruning_deletes_a_few_jobs_and_says_whether_there_are_more(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(count=1))) as store:
+        many = [named(f"j-{number}", modified=number) for number in range(PRUNED_AT_ONCE + 11)]
+        store.commit(Commit(records=many), delivered=())
+        assert store.prune(now=1e6)
+        assert len(store.jobs(limit=PRUNED_AT_ONCE).jobs) == 11
+        assert not store.prune(now=1e6)
+        assert listed(store.jobs(limit=9)) == [many[-1].id]
+
+
+def test_nothing_is_stored_any_more_for_a_job_that_was_deleted(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(count=0))) as store:
+        store.commit(Commit(records=(named("j-1"),)), delivered=())
+        prune_all(store, now=1.0)
+        store.commit(Commit(records=(execution("a", S.COMPLETED),)), delivered=())
+        assert store.db.execute("SELECT count(*) FROM execution").fetchone() == (0,)
+
+
+def test_the_file_stops_growing_when_as_many_jobs_are_deleted_as_are_added(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(count=300))) as store:
+        sizes = []
+        for batch in range(12):
+            numbers = range(batch * 100, batch * 100 + 100)
+            records = [record for n in numbers for record in (named(f"j-{n}", modified=n), *executions_of(n))]
+            store.commit(Commit(records=records), delivered=())
+            prune_all(store, now=1e6)
+            sizes.append(store.db.execute("PRAGMA page_count").fetchone()[0])
+        assert max(sizes[6:]) <= max(sizes[:6]) * 1.1
+
+
+def executions_of(number: int) -> list[Execution]:
+    return [execution(name, S.COMPLETED).replace(job_id=JobID(f"j-{number}")) for name in "abc"]

@@ -193,8 +193,11 @@ class ComputeNode(_Fuzzed):
             _commit(bench, store, None, bench.done[before:])
         again = ComputeBench()
         again.now = bench.now
-        for execution in [*store.ended_since(0.0), *store.active()]:
+        for execution in store.active():
             again.handle(cv.Resumed(execution))
+        for ended in [store.ended(each) for each in ids]:
+            if ended is not None:
+                again.handle(cv.Recalled(ended))
         again.wait(4000)
         assert store.db.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
         return accepted

@@ -132,7 +132,6 @@ def _check(history: NodeHistory, path: Path, place: int) -> int:
                 store.executions(job.id)
         else:
             store.active()
-            store.ended_since(0.0)
     return max(0, over - number)
 
 

@@ -12,12 +12,15 @@ from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ComputeState, JobState
+from bacalhau_p2p.requester.rows import read_execution
 from tests.simulation.power.trace import State, rows_of
 
 _HARMLESS = (say.Bid, say.BidRejected)
 """Messages that need no commit before they are sent: nothing depends on them after a crash."""
 _MAY_BE_STRAY = (say.CancelExecution, say.ExecutionFailed)
 """Messages that also answer strangers, about executions of which a node keeps nothing."""
+_EXECUTIONS = ("execution", "ended")
+"""The tables of executions, of both components."""
 
 
 class Promise(Protocol):
@@ -34,7 +37,7 @@ class Answered:
     token: str
 
     def kept_in(self, state: State) -> bool:
-        return any((row[0], row[3]) == (self.job_id, self.token) for row in rows_of(state, "job"))
+        return any((row[1], row[5]) == (self.job_id, self.token) for row in rows_of(state, "job"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Stopped:
     job_id: JobID
 
     def kept_in(self, state: State) -> bool:
-        return any(row[:2] == (self.job_id, str(JobState.STOPPED)) for row in rows_of(state, "job"))
+        return any(row[1:3] == (self.job_id, str(JobState.STOPPED)) for row in rows_of(state, "job"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Ended:
     ending: JobState
 
     def kept_in(self, state: State) -> bool:
-        return any(row[:2] == (self.job_id, str(self.ending)) for row in rows_of(state, "job"))
+        return any(row[1:3] == (self.job_id, str(self.ending)) for row in rows_of(state, "job"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Announced:
     job_id: JobID
 
     def kept_in(self, state: State) -> bool:
-        return any(row[0] == self.job_id for row in rows_of(state, "job"))
+        return any(row[1] == self.job_id for row in rows_of(state, "job"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Sent:
     def kept_in(self, state: State) -> bool:
         if any(row[0] == self.message_id for row in rows_of(state, "outbox")):
             return True
-        known = any(row[0] == self.stray for row in rows_of(state, "execution"))
+        known = any(self.stray in row for table in _EXECUTIONS for row in rows_of(state, table))
         return self.stray is not None and not known
 
 
@@ -92,7 +95,7 @@ class Acknowledged:
     message_id: MessageID
 
     def kept_in(self, state: State) -> bool:
-        return any(row[:2] == (self.author, self.message_id) for row in rows_of(state, "inbox"))
+        return any(row[1:3] == (self.author, self.message_id) for row in rows_of(state, "inbox"))
 
 
 def leaves_trace(message: Message | None) -> bool:
@@ -111,15 +114,17 @@ def _compute_is_past(*states: ComputeState) -> Callable[[Any, State], bool]:
 
     def shows(message: Any, state: State) -> bool:
         found = [row[1] for row in rows_of(state, "execution") if row[0] == message.execution_id]
-        return bool(found) and found[0] not in early
+        ended = any(row[1] == message.execution_id for row in rows_of(state, "ended"))
+        return ended or (bool(found) and found[0] not in early)
 
     return shows
 
 
 def _requester_has(of: Callable[[Execution], object]) -> Callable[[Any, State], bool]:
     def shows(message: Any, state: State) -> bool:
-        records = [row[3] for row in rows_of(state, "execution") if row[0] == message.execution_id]
-        found = [Execution.model_validate_json(record) for record in records if isinstance(record, bytes)]
+        records = [row[3] for row in rows_of(state, "execution") if row[2] == message.execution_id]
+        name = message.execution_id
+        found = [read_execution(message.job_id, name, each) for each in records if isinstance(each, bytes)]
         return any(of(execution) is not None or execution.state.terminal for execution in found)
 
     return shows
