@@ -94,6 +94,7 @@ class Announcements(Undoable):
             waiting.findings, waiting.due = findings, waiting.bid_at
             return
         del self._waiting[key]
+        self._ledger.held_jobs.drop(*key)
         self._answer(waiting, findings, now)
 
     def closed(self, author: PeerID, job_id: JobID) -> None:
@@ -131,7 +132,10 @@ class Announcements(Undoable):
 
     def _drop(self, key: tuple[PeerID, JobID]) -> None:
         waiting = self._waiting.pop(key, None)
-        if waiting is not None and waiting.findings is None:
+        if waiting is None:
+            return
+        self._ledger.held_jobs.drop(*key)
+        if waiting.findings is None:
             self._ledger.actions.append(ev.StopInspection(*key))
 
     # --- decisions --------------------------------------------------------------------------
@@ -153,6 +157,9 @@ class Announcements(Undoable):
         )
         if probability < 1.0 and self._rng.random() >= probability:
             return
+        if not self._ledger.held_jobs.has_room_for(author, message.job_id, message.spec):
+            self._decline(author, message, "holds too many jobs", busy=True, now=now)
+            return
         bid_at, random = now, self._rng.random()
         if message.eligible > EXPECTED_BIDS_PER_WANTED * message.bids_wanted:
             bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
@@ -163,9 +170,14 @@ class Announcements(Undoable):
         if findings is None:
             self._inspect(waiting, now)
         elif bid_at > now:
-            self._waiting[(author, message.job_id)] = waiting
+            self._wait(waiting)
         else:
             self._bid(waiting, findings, now)
+
+    def _wait(self, waiting: _Waiting) -> None:
+        author, message = waiting.author, waiting.message
+        self._waiting[(author, message.job_id)] = waiting
+        self._ledger.held_jobs.hold(author, message.job_id, message.spec)
 
     def _inspect(self, waiting: _Waiting, now: UnixSeconds) -> None:
         """Inspect the job, if there is room for it at all."""
@@ -173,7 +185,7 @@ class Announcements(Undoable):
         if not self._has_room(author, message, message.spec.resources, now):
             return
         waiting.due = now + INSPECTION_TIMEOUT
-        self._waiting[(author, message.job_id)] = waiting
+        self._wait(waiting)
         self._ledger.actions.append(ev.LearnAddresses(author, message.addresses))
         self._ledger.actions.append(ev.Inspect(author, message.job_id, message.spec))
 

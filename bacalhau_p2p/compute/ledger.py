@@ -9,6 +9,7 @@ from bacalhau_p2p.components.ledger import Deadlines
 from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.held_jobs import HeldJobs
 from bacalhau_p2p.compute.presence import Presence
 from bacalhau_p2p.compute.record import ComputeExecution, without_spec
 from bacalhau_p2p.compute.shares import ShareRules, Shares
@@ -32,6 +33,7 @@ class Ledger(components.Ledger[ev.Action]):
         self.capacity = capacity
         self.shares = Shares(capacity, share_rules)
         self.presence = Presence(gone_after)
+        self.held_jobs = HeldJobs()
         self.executions: dict[ExecutionID, ComputeExecution] = UndoableDict()
         self.expiries: Deadlines[ExecutionID] = Deadlines()
         """When the state of each execution has lasted too long."""
@@ -68,8 +70,10 @@ class Ledger(components.Ledger[ev.Action]):
         key = (execution.requester_id, execution.job_id)
         if not ended:
             self._by_job[key] = execution.id
+            self.held_jobs.hold(*key, execution.spec)
         elif self._by_job.get(key) == execution.id:
             del self._by_job[key]
+            self.held_jobs.drop(*key)
         self.expiries.set(execution.id, execution.expires)
         if ended:
             self._ended[execution.id] = None
