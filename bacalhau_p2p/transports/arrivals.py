@@ -217,6 +217,8 @@ class Arrivals:
         """As `put`, if that does not wait; otherwise False, and nothing was put."""
         source, size = self._source(item)
         if not self._queue.has_room(source, size):
+            if isinstance(item, Broadcast):
+                self._budgets.offences.note(source.peer, "lane_full", "it sends more than its turn")
             return False
         self._put(source, item, size)
         return True

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_content
+import bench_flood
 
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 
@@ -126,6 +127,11 @@ def say(title: str, *figures: str) -> None:
 CASES = {
     "noop": ("latency of a no-op job through the API, with 3 compute nodes", noop, ["noop"]),
     "noop-burst": (f"the same with {IN_FLIGHT} jobs in flight: jobs per second", noop_burst, ["noop"]),
+    "flood": (
+        "no-op jobs of five nodes while one peer sends 10,000 messages a second of one kind after the other",
+        lambda jobs: bench_flood.flood(say),
+        None,
+    ),
     "small-files": (
         "a folder of 10,000 files of 1 KiB: added to one node, fetched with `get` from another",
         lambda jobs: bench_content.small_files(say),
