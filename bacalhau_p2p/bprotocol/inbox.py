@@ -163,7 +163,10 @@ class Inbox:
     def drop(self, author: PeerID, counter: str, reason: str) -> None:
         """A message was dropped, and its author is to blame."""
         self._counters[counter] += 1
-        self._budgets.offences.note(author, counter, reason)
+        if counter == "malformed":
+            self._budgets.malformed(author, reason)
+        else:
+            self._budgets.offences.note(author, counter, reason)
         log.debug("message_dropped", author=author, reason=reason)
 
     def _receive_refused(self, author: PeerID, refused: RefusedEnvelope) -> None:

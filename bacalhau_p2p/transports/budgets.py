@@ -27,6 +27,12 @@ MESSAGE_BURST: Final = 20_000
 BYTES_PER_SECOND: Final = 8 * 1024 * 1024
 BYTE_BURST: Final = 64 * 1024 * 1024
 """Bytes of these messages."""
+NEWCOMER_MESSAGES_PER_SECOND: Final = 1_000
+NEWCOMER_BURST: Final = 10_000
+"""Messages in broadcasts of a peer that has not answered this node yet."""
+MALFORMED_PER_SECOND: Final = 10
+MALFORMED_BURST: Final = 1_000
+"""Messages of one peer that cannot be read. Those of kinds that a later version has added are none."""
 BROADCASTS_PER_SECOND: Final = 500
 BROADCAST_BURST: Final = 2_000
 """Broadcasts that one neighbour hands over, whoever wrote them."""
@@ -41,7 +47,8 @@ PROCESSOR_SHARE: Final = 0.8
 STRANGER_PROCESSOR_SHARE: Final = 0.2
 """The same for any other peer, and for the strangers that one neighbour hands over."""
 PROCESSOR_BURST: Final = 2.0
-"""Seconds of processor time at once."""
+STRANGER_PROCESSOR_BURST: Final = 0.5
+"""Seconds of processor time at once, likewise."""
 MOST_COUNTED: Final = 1_000
 """Messages that a broadcast counts for at most; what claims to have more is refused when it is decoded."""
 TOLERATED: Final = 0.25
@@ -86,12 +93,18 @@ class _Budget:
 class _Account:
     """The budgets of one source."""
 
-    def __init__(self, processor_share: float) -> None:
+    def __init__(self, *, answered: bool) -> None:
+        self.newcomer = _Budget(NEWCOMER_MESSAGES_PER_SECOND, NEWCOMER_BURST)
+        self.malformed = _Budget(MALFORMED_PER_SECOND, MALFORMED_BURST)
         self.messages = _Budget(MESSAGES_PER_SECOND, MESSAGE_BURST)
         self.bytes = _Budget(BYTES_PER_SECOND, BYTE_BURST)
         self.broadcasts = _Budget(BROADCASTS_PER_SECOND, BROADCAST_BURST)
         self.strangers = TokenBucket(STRANGERS_PER_SECOND, STRANGER_BURST)
-        self.processor = TokenBucket(processor_share, PROCESSOR_BURST)
+        self.processor = (
+            TokenBucket(PROCESSOR_SHARE, PROCESSOR_BURST)
+            if answered
+            else TokenBucket(STRANGER_PROCESSOR_SHARE, STRANGER_PROCESSOR_BURST)
+        )
 
 
 @dataclass(slots=True)
@@ -167,7 +180,9 @@ class Budgets:
         if not self.takes(source.peer, len(payload), messages):
             return False
         if not source.strangers:
-            return True
+            return source.peer in self._answered or self._within(
+                source.peer, self._account(source).newcomer, messages, "messages"
+            )
         now = self._clock()
         strangers = self._account(Source(neighbour)).strangers
         if strangers.take(now, messages) and self._all_strangers.take(now, messages):
@@ -181,6 +196,11 @@ class Budgets:
         return self._within(peer, account.messages, messages, "messages") and self._within(
             peer, account.bytes, size, "bytes", messages
         )
+
+    def malformed(self, peer: PeerID, reason: str) -> None:
+        """A message of this peer could not be read."""
+        self.offences.note(peer, "malformed", reason)
+        self._within(peer, self._account(Source(peer)).malformed, 1, "malformed")
 
     # --- processor time -----------------------------------------------------------------------
 
@@ -226,10 +246,10 @@ class Budgets:
     def _within(self, peer: PeerID, budget: _Budget, amount: float, what: str, messages: int = 1) -> bool:
         if budget.take(self._clock(), amount):
             return True
-        dropped = messages if what == "bytes" else int(amount)
-        self.offences.note(peer, f"over_budget_{what}", f"too many {what}", dropped)
+        reason = "too many malformed messages" if what == "malformed" else f"too many {what}"
+        self.offences.note(peer, f"over_budget_{what}", reason, messages if what == "bytes" else int(amount))
         if budget.exhausted and not self.is_cut_off(peer):
-            self.cut_off(peer, f"too many {what}")
+            self.cut_off(peer, reason)
         return False
 
     def _is_known(self, peer: PeerID) -> bool:
@@ -238,8 +258,7 @@ class Budgets:
     def _account(self, source: Source) -> _Account:
         account = self._accounts.get(source)
         if account is None:
-            trusted = not source.strangers and source.peer in self._answered
-            account = _Account(PROCESSOR_SHARE if trusted else STRANGER_PROCESSOR_SHARE)
+            account = _Account(answered=not source.strangers and source.peer in self._answered)
             self._accounts[source] = account
             if len(self._accounts) > MAX_ACCOUNTS:
                 self._accounts.popitem(last=False)

@@ -19,6 +19,7 @@ MAY_SLEEP = {
     "executors/docker/test_reattach.py": "waits for a file that the engine writes",
     "simulation": "its clock is simulated",
     "support/blocks/content_net.py": "its tests run on a clock that jumps",
+    "support/peers/flooding_peer.py": "sends at a pace, in a process of its own",
     "support/networks/dht_net.py": "its tests run on a clock that jumps",
     "support/waiting.py": "the one place that polls other processes",
 }

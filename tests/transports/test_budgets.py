@@ -95,7 +95,7 @@ def test_a_flood_is_dropped_beyond_its_budget_then_cut_off_and_named(bench):
     while not bench.cut_off:
         bench.broadcasts(MALLORY, MALLORY, 1, 34, announcements(300))
         seconds += 1
-    assert seconds <= 6
+    assert seconds <= 2
     assert bench.cut_off == [(MALLORY, limits.CUT_OFF)]
     assert not bench.budgets.admits(MALLORY, HUB)
     assert bench.budgets.offences.of(MALLORY)["over_budget_messages"] > 1_000
@@ -107,6 +107,23 @@ def test_frames_are_limited_by_number_and_by_bytes(bench):
     assert bench.cut_off == [(MALLORY, limits.CUT_OFF)]
     bench.frames("big", seconds=60, per_second=10, size=1024 * 1024)
     assert bench.budgets.offences.of("big")["over_budget_bytes"] > 0
+
+
+def test_a_flood_of_a_peer_that_has_answered_is_cut_off_a_little_later(bench):
+    bench.budgets.answered(MALLORY)
+    bench.broadcasts(MALLORY, MALLORY, 2, 34, announcements(300))
+    assert bench.cut_off == []
+    bench.broadcasts(MALLORY, MALLORY, 4, 34, announcements(300))
+    assert bench.cut_off == [(MALLORY, limits.CUT_OFF)]
+
+
+def test_who_sends_what_cannot_be_read_is_cut_off_soon(bench):
+    for _ in range(limits.MALFORMED_BURST):
+        bench.budgets.malformed(HONEST, "not plain CBOR")
+    assert bench.cut_off == []
+    for _ in range(2 * limits.MALFORMED_BURST):
+        bench.budgets.malformed(MALLORY, "not plain CBOR")
+    assert bench.cut_off == [(MALLORY, limits.CUT_OFF)]
 
 
 def test_a_neighbour_that_hands_over_too_many_broadcasts_is_dropped_before_anything_is_verified(bench):
@@ -186,7 +203,7 @@ def test_nobody_pays_for_a_message_that_only_claims_to_be_his(bench):
 
 
 def test_who_took_more_than_its_share_of_processor_time_rests(bench):
-    bench.budgets.spend(Source(MALLORY), limits.PROCESSOR_BURST + 0.2)
+    bench.budgets.spend(Source(MALLORY), limits.STRANGER_PROCESSOR_BURST + 0.2)
     assert bench.budgets.rests_for(Source(MALLORY)) == pytest.approx(0.2 / limits.STRANGER_PROCESSOR_SHARE)
     assert bench.budgets.rests_for(Source(HONEST)) == 0
     bench.budgets.answered(HONEST)
