@@ -18,16 +18,18 @@ from typing import Any
 
 import bench_content
 import bench_flood
+import bench_many_jobs
 
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 
 
 class Api:
-    """One keep-alive connection to the requester of the devstack that runs this script."""
+    """One keep-alive connection to a requester: that of the devstack that runs this script, or of a port."""
 
-    def __init__(self) -> None:
-        host, port = os.environ["BACALHAU_P2P_API_HOST"], int(os.environ["BACALHAU_P2P_API_PORT"])
-        self._connection = http.client.HTTPConnection(host, port, timeout=120)
+    def __init__(self, port: str = "") -> None:
+        host = "127.0.0.1" if port else os.environ["BACALHAU_P2P_API_HOST"]
+        port = port or os.environ["BACALHAU_P2P_API_PORT"]
+        self._connection = http.client.HTTPConnection(host, int(port), timeout=120)
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         self._connection.request(method, path, None if body is None else json.dumps(body))
@@ -132,6 +134,11 @@ CASES = {
         lambda jobs: bench_flood.flood(say),
         None,
     ),
+    "many-jobs": (
+        "no-op jobs on 4 nodes: then memory, databases, `list` and a restart of each node",
+        lambda jobs: bench_many_jobs.many_jobs(say, Api, jobs),
+        None,
+    ),
     "small-files": (
         "a folder of 10,000 files of 1 KiB: added to one node, fetched with `get` from another",
         lambda jobs: bench_content.small_files(say),
@@ -159,18 +166,18 @@ def main() -> int:
         epilog=f"cases:\n{listing}",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: all cases)")
-    parser.add_argument("--jobs", type=int, default=200, help="number of jobs (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, help="number of jobs (default: 200; of many-jobs 20,000)")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if unknown := set(chosen.cases) - CASES.keys():
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     if chosen.inside:
         for name in chosen.cases:
-            CASES[name][1](chosen.jobs)
+            CASES[name][1](chosen.jobs or (20_000 if name == "many-jobs" else 200))
         return 0
     status = 0
     for name in chosen.cases or CASES:
-        again = [sys.executable, __file__, name, "--inside", "--jobs", str(chosen.jobs)]
+        again = [sys.executable, __file__, name, "--inside", "--jobs", str(chosen.jobs or 0)]
         if (engines := CASES[name][2]) is not None:
             flags = [part for engine in engines for part in ("--engine", engine)]
             again = [COMMAND, "devstack", *flags, "--", *again]
