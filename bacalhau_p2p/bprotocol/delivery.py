@@ -93,7 +93,10 @@ class Delivery:
         self._durable = Shares(DURABLE_TO_PEER, DURABLE_TO_ALL)
         self._fleeting = Shares(FLEETING_TO_PEER, FLEETING_TO_ALL)
         self._heap: list[tuple[UnixSeconds, MessageID]] = []
-        self._seen: OrderedDict[tuple[PeerID, MessageID], tuple[UnixSeconds, bool]] = OrderedDict()
+        self._pending: set[tuple[PeerID, MessageID]] = set()
+        """Messages whose effect is not durable yet, as many as the components have queued. None is forgotten:
+        a repeat, which changes nothing, would be acknowledged before the effect of the first is durable."""
+        self._processed: OrderedDict[tuple[PeerID, MessageID], UnixSeconds] = OrderedDict()
         self._acks: dict[PeerID, list[MessageID]] = {}
         self._refusals: dict[PeerID, dict[MessageID, Refusal]] = {}
         self._acks_due: UnixSeconds | None = None
@@ -208,16 +211,17 @@ class Delivery:
     def recognise(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> Recognition:
         """Whether this message is a repeat. The first call remembers it."""
         key = (author, message_id)
-        known = self._seen.get(key)
-        if known is None:
-            self._seen[key] = (now, False)
-            self._forget(now)
-            return Recognition.NEW
-        return Recognition.PROCESSED if known[1] else Recognition.PENDING
+        if key in self._pending:
+            return Recognition.PENDING
+        if key in self._processed:
+            return Recognition.PROCESSED
+        self._pending.add(key)
+        return Recognition.NEW
 
     def mark_processed(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> None:
         """The effect of this message is durable: acknowledge it."""
-        self._seen[(author, message_id)] = (now, True)
+        self._pending.discard((author, message_id))
+        self.remember(author, message_id, now)
         waiting = self._acks.get(author)
         if waiting is None:
             if len(self._acks) >= MAX_ACKED_PEERS:
@@ -241,8 +245,12 @@ class Delivery:
             self._acks_due = now + ACK_DELAY
 
     def remember(self, author: PeerID, message_id: MessageID, since: UnixSeconds) -> None:
-        """This message was processed before the node restarted."""
-        self._seen[(author, message_id)] = (since, True)
+        """This message was processed, now or before the node restarted."""
+        self._processed[author, message_id] = since
+        while (
+            len(self._processed) > REMEMBERED_IDS or next(iter(self._processed.values())) < since - REMEMBERED
+        ):
+            self._processed.popitem(last=False)
 
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
         """The acknowledgements that wait for a frame to `peer`. The caller must send them."""
@@ -277,10 +285,3 @@ class Delivery:
         if repeat is None or self._acks_due is None:
             return self._acks_due if repeat is None else repeat
         return min(repeat, self._acks_due)
-
-    def _forget(self, now: UnixSeconds) -> None:
-        while self._seen:
-            key, (since, _) = next(iter(self._seen.items()))
-            if len(self._seen) <= REMEMBERED_IDS and now - since <= REMEMBERED:
-                return
-            del self._seen[key]

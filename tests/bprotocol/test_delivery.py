@@ -183,3 +183,23 @@ def test_what_is_too_much_after_a_restart_is_dropped(limited):
         limited.resume(BOB, bid(number), give_up_at=1000, now=0)
     assert [int.from_bytes(name) for name in limited.take_finished()] == [0, 1]
     assert in_flight(limited) == [(BOB, 2), (BOB, 3), (BOB, 4)]
+
+
+def test_a_message_that_is_not_processed_yet_is_never_forgotten(delivery, monkeypatch):
+    monkeypatch.setattr(delivery_module, "REMEMBERED_IDS", 2)
+    names = [MessageID(bytes([number]) * 16) for number in range(5)]
+    assert [delivery.recognise(BOB, name, 0.0) for name in names] == [Recognition.NEW] * 5
+    assert [delivery.recognise(BOB, name, 1.0) for name in names] == [Recognition.PENDING] * 5
+    for name in names:
+        delivery.mark_processed(BOB, name, 2.0)
+    assert [delivery.recognise(BOB, name, 3.0) for name in names] == [
+        *[Recognition.NEW] * 3,
+        *[Recognition.PROCESSED] * 2,
+    ]
+
+
+def test_processed_messages_are_forgotten_when_their_senders_have_given_up(delivery):
+    old, new = MessageID(b"o" * 16), MessageID(b"n" * 16)
+    delivery.mark_processed(BOB, old, 0.0)
+    delivery.mark_processed(BOB, new, delivery_module.REMEMBERED + 1)
+    assert delivery.recognise(BOB, old, delivery_module.REMEMBERED + 1) is Recognition.NEW

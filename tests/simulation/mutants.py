@@ -23,7 +23,7 @@ from bacalhau_p2p.components.commit_plan import (
     Perform,
     PlanStep,
 )
-from bacalhau_p2p.components.protocol import MessageReceived
+from bacalhau_p2p.components.protocol import MessageReceived, Send
 from bacalhau_p2p.components.transitions import Row
 from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.compute import machine as compute
@@ -36,6 +36,7 @@ from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import machine as requester
 from bacalhau_p2p.requester import progress, reports, supervision
+from bacalhau_p2p.requester.ledger import Ledger as RequesterLedger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.progress import Progress
@@ -273,7 +274,19 @@ def _without(module: Any, action: Any, event: type | None = None) -> tuple[Patch
     return _rows(module.TRANSITIONS, event, change)
 
 
+_STRAY_CANCEL = RequesterLedger.send_stray_cancel
+
+
+def _keeps_stray_cancels(self: RequesterLedger, *arguments: Any) -> None:
+    """What is over is answered with messages that outlive a restart."""
+    _STRAY_CANCEL(self, *arguments)
+    sent = self.actions[-1]
+    assert isinstance(sent, Send)
+    self.actions[-1] = replace(sent, durable=True)
+
+
 MUTANTS: dict[str, tuple[Patch, ...]] = {
+    "keep answers about what is over": ((RequesterLedger, "send_stray_cancel", _keeps_stray_cancels),),
     "drop the dedupe": ((Delivery, "recognise", _always_new),),
     "acknowledge before the commit": ((CommitPlanner, "plan", _acknowledges_first),),
     "send before the commit": _steps_changed(_commits_last),

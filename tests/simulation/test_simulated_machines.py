@@ -13,8 +13,12 @@ from unittest import mock
 
 import pytest
 
+from bacalhau_p2p.bprotocol import delivery
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.components.protocol import Store
 from tests.simulation.__main__ import main
 from tests.simulation.checks import jobs as job_checks
+from tests.simulation.checks.messages import MessageChecks
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.plans.expand import abandoned, expand, returning
 from tests.simulation.plans.faults import POINTS
@@ -28,6 +32,7 @@ from tests.simulation.worlds.story import fingerprint, story
 from tests.simulation.worlds.world import World
 
 RUNS = 100
+FORGETFUL_RUNS = 60
 RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 1535, 3142)
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
@@ -71,6 +76,7 @@ CAUGHT_BY = {
     "give up containers as anything else": 3,
     "ignore cancellations": 7,
     "ignore the total timeout": 33,
+    "keep answers about what is over": 44,
     "let bids steal ids": 7,
     "never give up": 7,
     "never give up a silent node": 10,
@@ -259,7 +265,7 @@ def test_the_command_reports_and_its_exit_status_tells_whether_promises_were_kep
     assert "violations  0" in capsys.readouterr().out
     with mutated("drop the dedupe"):
         assert main(["--runs", "1", "--first-seed", "1", "--processes", "1"]) == 1
-        assert "scripts/simulate --seed 1" in capsys.readouterr().out
+        assert "scripts/simulate --kind any --seed 1" in capsys.readouterr().out
         assert main(["--seed", "1"]) == 1
         assert "repeat:" in capsys.readouterr().out.splitlines()[-1]
 
@@ -272,3 +278,29 @@ def test_the_command_draws_its_first_seed_and_prints_it(capsys):
     assert first != second
     main(["--runs", "1", "--first-seed", first, "--processes", "1"])
     assert f"first seed  {first}" in capsys.readouterr().out
+
+
+def test_a_repeat_that_is_no_longer_remembered_has_no_effect():
+    again: set[tuple[object, object, object]] = set()
+    handled, as_usual = [], MessageChecks.handled
+
+    def handling(checks, store, arrival):
+        if arrival.id is not None and (arrival.author, arrival.id) in store.inbox:
+            again.add((store, arrival.author, arrival.id))
+
+    def check(checks, peer, store, arrival, actions):
+        if (store, arrival.author, arrival.id) in again and not isinstance(arrival.message, say.Bid):
+            handled.append(arrival.message.kind)  # a bid is not stored: after a restart it counts again
+            assert [action for action in actions if isinstance(action, Store)] == []
+        as_usual(checks, peer, store, arrival, actions)
+
+    remembers_one = mock.patch.object(delivery, "REMEMBERED_IDS", 1)
+    with (
+        remembers_one,
+        mock.patch.object(MessageChecks, "handling", handling),
+        mock.patch.object(MessageChecks, "handled", check),
+    ):
+        for seed in range(1, FORGETFUL_RUNS):
+            outcome = World(expand(seed)).run()
+            assert outcome.violation is None, f"{seed}: {outcome.violation}"
+    assert len(set(handled)) > 3

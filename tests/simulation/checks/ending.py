@@ -94,7 +94,7 @@ class Ending:
             late = now > max(self._settled_by, self._timeline.start + submission.plan.at + SLACK)
             require(not late, "submit", f"{submission.plan.name} was never answered")
             return True
-        job = node.disk.requester_store.records[submission.answer]
+        job = node.disk.requester_store.known(submission.answer)
         assert isinstance(job, Job)
         if job.state.terminal:
             return False
@@ -187,7 +187,7 @@ class Ending:
         for submission in self._submissions:
             assert submission.answer is not None
             store = self._nodes[PeerID(submission.plan.requester)].disk.requester_store
-            yield store.records[submission.answer]
+            yield store.known(submission.answer)
 
     def _check_calm(self) -> None:
         """Nothing went wrong: every figure is known beforehand."""

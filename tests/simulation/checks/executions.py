@@ -83,7 +83,7 @@ class ExecutionChecks:
         requester = self._nodes.get(record.requester_id)
         if requester is None:
             return
-        view = requester.disk.requester_store.records.get((record.job_id, record.id))
+        view = requester.disk.requester_store.known((record.job_id, record.id))
         if view is None or (kind := _OWED.get((record.state, view.state))) is None:
             return
         in_flight = any(

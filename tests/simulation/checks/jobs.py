@@ -62,7 +62,7 @@ class JobChecks:
         # A stranger may bid under an id that the requester has forgotten, and its bid may say anything.
         honest = execution.node_id != STRANGER
         if honest and execution.state == S.LOST and LOST_CONTACT in execution.message:
-            job = node.disk.requester_store.records[execution.job_id]
+            job = node.disk.requester_store.known(execution.job_id)
             silent = self._timeline.now - self._last_word(node.peer, execution.id)
             require(
                 silent > LOST_AFTER_SURVIVING - 0.1 or not self._jobs[job.spec.name].survives,

@@ -64,6 +64,7 @@ class Watch:
             self.jobs.check_machine(machine)
 
     def committed(self, peer: PeerID, store: SimulatedStore, commit: Commit) -> None:
+        _check_pruned(store, commit)
         node, jobs = self._nodes[peer], set[JobID]()
         for record in commit.records:
             self._check_terminal(store, record)
@@ -117,7 +118,7 @@ class Watch:
             self._forget_undone(node)
         for job_id, job in self._answers.items():
             if job.requester == node.peer:
-                kept = job_id in node.disk.requester_store.records
+                kept = node.disk.requester_store.known(job_id) is not None
                 require(kept, "submit", f"{job_id} was answered, and is not in the store after a crash")
         self.executions.stopped(node, power=power)
 
@@ -133,3 +134,14 @@ class Watch:
                 self._committed[store, key] = store.records[key]
             else:
                 del self._committed[store, key]
+
+
+def _check_pruned(store: SimulatedStore, commit: Commit) -> None:
+    """A job that a requester has deleted is over for good: nothing about it becomes durable."""
+    for record in commit.records:
+        key = record_key(record)
+        require(key not in store.pruned, "pruned", f"{key} was deleted, and is stored again")
+    for message in commit.outbox:
+        about = getattr(message.envelope.message, "job_id", None)
+        kind = message.envelope.message.kind
+        require(about not in store.pruned, "pruned", f"a durable {kind} about {about}, which was deleted")

@@ -161,9 +161,9 @@ class RunningNode:
                 requester.put(rv.Resumed(record, tuple(executions.get(record.id, ()))))
 
     def _resume_executions(self, compute: Component, now: float) -> None:
-        store = compute.store
-        store.forget([key for key, e in store.records.items() if e.state.terminal and e.expires <= now])
-        resumed: list[ComputeExecution] = list(store.records.values())
+        resumed: list[ComputeExecution] = [
+            each for each in compute.store.records.values() if not each.state.terminal
+        ]
         self._host.engine.sweep(resumed)
         for execution in resumed:
             compute.put(cv.Resumed(execution))
@@ -186,6 +186,11 @@ class RunningNode:
             event = cv.AnnouncementReceived(arrival.author, arrival.message, assessment)
             compute.enqueue(QueuedEvent(event, arrival))
         else:
+            assert isinstance(compute.machine, ComputeMachine)
+            for execution_id in compute.machine.forgotten(arrival.message):
+                ended = compute.store.records.get(execution_id)
+                if ended is not None and ended.state.terminal and ended.requester_id == arrival.author:
+                    compute.put(cv.Recalled(ended))
             compute.receive(arrival)
 
     def _receive_info(self, author: PeerID, info: NodeInfo) -> None:

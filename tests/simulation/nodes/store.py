@@ -8,7 +8,9 @@ from typing import Any
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage
 from bacalhau_p2p.components.commit_plan import Commit, record_key
+from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution
 
 MessageKey = tuple[PeerID, MessageID]
 
@@ -20,6 +22,8 @@ class SimulatedStore:
 
     def __init__(self) -> None:
         self.records: dict[Hashable, Any] = {}
+        self.pruned: dict[Hashable, Any] = {}
+        """What was deleted because it had ended, for the checks: the node has it no more."""
         self.outbox: dict[MessageID, OutboxMessage] = {}
         self.inbox: dict[MessageKey, UnixSeconds] = {}
         self.tokens: dict[str, str] = {}
@@ -37,7 +41,8 @@ class SimulatedStore:
                 table[key] = value
 
         for record in commit.records:
-            put(self.records, record_key(record), record)
+            if not isinstance(record, Execution) or record.job_id in self.records:
+                put(self.records, record_key(record), record)
         for message in commit.outbox:
             put(self.outbox, message.envelope.id, message)
         for processed in commit.processed:
@@ -51,10 +56,26 @@ class SimulatedStore:
         else:
             self._unsynced.append(undo)
 
-    def forget(self, keys: Sequence[Hashable]) -> None:
-        """Delete records."""
-        for key in keys:
-            del self.records[key]
+    def known(self, key: Hashable) -> Any:
+        """The record of this key, even if it was deleted; None if there never was one."""
+        return self.records.get(key, self.pruned.get(key))
+
+    def prune(self) -> int:
+        """Delete as the real stores do, in a commit that is not power-safe. Returns how much was deleted."""
+        undo: list[tuple[dict[Any, Any], Any, Any]] = []
+        for key in [key for key, record in self.records.items() if self._may_go(record)]:
+            undo += [(self.records, key, self.records[key]), (self.pruned, key, _ABSENT)]
+            self.pruned[key] = self.records.pop(key)
+        self._unsynced.append(undo)
+        return len(undo) // 2
+
+    def _may_go(self, record: Any) -> bool:
+        if isinstance(record, Execution):
+            return bool(self.records[record.job_id].state.terminal)
+        if isinstance(record, ComputeExecution):
+            told = [getattr(each.envelope.message, "execution_id", None) for each in self.outbox.values()]
+            return record.state.terminal and record.id not in told
+        return bool(record.state.terminal)
 
     def lose_power(self, share: float) -> None:
         """Undo this share, from 0 to 1, of the commits that were not synced, the last ones first."""

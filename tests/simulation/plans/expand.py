@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from tests.simulation.plans.faults import CLASSES, Faults, Nodes, mild_faults, repetition
+from tests.simulation.plans.faults import CLASSES, Faults, Nodes, mild_faults, pruning, repetition
 from tests.simulation.plans.plan import (
     Crash,
     Delay,
@@ -55,6 +55,8 @@ def expand(seed: int) -> Plan:
     on = [make for make in CLASSES if rng.random() < 0.3] or [rng.choice(CLASSES)]
     for make in on:
         faults += make(rng, nodes, heal_at)
+    if (drawn := rng_for(seed, "pruning")).random() < 0.3:
+        faults += pruning(drawn, nodes, heal_at)
     return Plan(seed=seed, nodes=nodes, jobs=jobs, faults=faults, heal_at=heal_at, encoded=rng.random() < 0.1)
 
 

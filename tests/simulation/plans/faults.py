@@ -18,6 +18,7 @@ from tests.simulation.plans.plan import (
     NodePlan,
     Partition,
     Point,
+    Prune,
     Reordering,
     Repetition,
     SlowDisk,
@@ -163,6 +164,12 @@ def _forgeries(rng: Random, nodes: Nodes, heal_at: float) -> Faults:
     return tuple(
         Forgery(at=round(rng.uniform(1, heal_at), 2), kind=rng.choice(FORGERIES), pick=rng.randint(0, 99))
         for _ in _some(rng, 40)
+    )
+
+
+def pruning(rng: Random, nodes: Nodes, heal_at: float) -> Faults:
+    return tuple(
+        Prune(at=round(rng.uniform(1, heal_at), 2), node=rng.choice(nodes).name) for _ in _some(rng, 12)
     )
 
 

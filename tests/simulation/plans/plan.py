@@ -183,6 +183,14 @@ class Forgery:
     pick: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """A node deletes every job and execution that has ended and that nobody must still be told of."""
+
+    at: float
+    node: str
+
+
 Fault = (
     Loss
     | Delay
@@ -197,6 +205,7 @@ Fault = (
     | FullDisk
     | StepFault
     | Forgery
+    | Prune
 )
 
 

@@ -14,7 +14,7 @@ from tests.simulation.nodes.component import Component
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.process import Died, Process
 from tests.simulation.nodes.timeline import Timeline
-from tests.simulation.plans.plan import Crash, Drain, Forgery, Leave, Plan
+from tests.simulation.plans.plan import Crash, Drain, Forgery, Leave, Plan, Prune
 from tests.simulation.worlds.stranger import Stranger
 
 HAND_BACK_SECONDS = 1.0
@@ -50,6 +50,8 @@ class Faults:
                     self._timeline.at(start + at, partial(self._leave, fault))
                 case Drain(at=at):
                     self._timeline.at(start + at, partial(self._drain, fault))
+                case Prune(at=at):
+                    self._timeline.at(start + at, partial(self._prune, fault))
                 case Forgery(at=at):
                     self._timeline.at(start + at, partial(self._stranger.speak, fault))
 
@@ -75,6 +77,13 @@ class Faults:
             self._timeline.count_fault("leave")
             node.gone = True
             self._stop(node, False)
+
+    def _prune(self, fault: Prune) -> None:
+        node = self._nodes.get(PeerID(fault.node))
+        if node is None or node.running is None:
+            return
+        if sum([store.prune() for store in node.disk.stores]) > 0:
+            self._timeline.count_fault("pruned")
 
     def _drain(self, fault: Drain) -> None:
         node = self._nodes.get(PeerID(fault.node))

@@ -58,7 +58,7 @@ class Users:
     def ends(self) -> list[str]:
         """The state of each job that was answered."""
         stores = [self._nodes[PeerID(user.plan.requester)].disk.requester_store for user in self.all]
-        jobs = [store.records.get(user.answer) for store, user in zip(stores, self.all, strict=True)]
+        jobs = [store.known(user.answer) for store, user in zip(stores, self.all, strict=True)]
         return [str(job.state) for job in jobs if job is not None]
 
     def _submit(self, user: User) -> None:
