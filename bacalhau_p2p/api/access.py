@@ -14,6 +14,7 @@ from bacalhau_p2p.api.error_responses import error_response
 from bacalhau_p2p.errors import ApiError
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
+_USUAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _OWN_PAGES = frozenset({"", "none", "same-origin"})
 """Values of `Sec-Fetch-Site` without a foreign page: no browser, its address bar, and the API itself."""
 
@@ -60,7 +61,7 @@ def _is_local(host: str) -> bool:
     if match is None:
         return False
     name = match[1] or match[2]
-    if name.lower() == "localhost":
+    if name in _USUAL_HOSTS or name.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -10,19 +10,24 @@ from starlette.types import ASGIApp
 from bacalhau_p2p.api.access import AccessControl
 from bacalhau_p2p.api.agent import agent_routes
 from bacalhau_p2p.api.content import content_routes
+from bacalhau_p2p.api.direct_routes import DirectRoutes
 from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.version import __version__
 
+_ORCHESTRATOR = "/api/v1/orchestrator"
+
 
 def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp:
     """`counters` are those of the server, for `/api/v1/agent/node`."""
     app = FastAPI(title="bacalhau_p2p", version=__version__, docs_url=None, redoc_url=None)
-    app.include_router(orchestrator_routes(node), prefix="/api/v1/orchestrator")
+    orchestrator = orchestrator_routes(node)
+    app.include_router(orchestrator, prefix=_ORCHESTRATOR)
     app.include_router(agent_routes(node, {} if counters is None else counters), prefix="/api/v1/agent")
     app.include_router(content_routes(node), prefix="/api/v1/content")
     app.include_router(gateway_routes(node))
     add_error_handlers(app)
-    return AccessControl(app, token=node.settings.api_token, gateway=node.settings.gateway)
+    routed = DirectRoutes(app, {_ORCHESTRATOR: orchestrator})
+    return AccessControl(routed, token=node.settings.api_token, gateway=node.settings.gateway)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -67,11 +68,14 @@ def _printable(value: Any) -> Any:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Give errors of the framework the same body as ours."""
-    app.add_exception_handler(BacalhauError, _bacalhau_error)
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(ClientDisconnect, _client_disconnected)
-    app.add_exception_handler(Exception, _internal_error)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def response_to(request: Request, error: Exception) -> Response:
+    """What `add_error_handlers` answers."""
+    handler = next(handler for kind, handler in _HANDLERS.items() if isinstance(error, kind))
+    return await handler(request, error)
 
 
 async def _bacalhau_error(request: Request, error: Exception) -> Response:
@@ -102,3 +106,13 @@ async def _client_disconnected(request: Request, error: Exception) -> Response:
 async def _internal_error(request: Request, error: Exception) -> Response:
     log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
     return error_response(ApiError("internal error; the node's log has the details", status=500))
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    BacalhauError: _bacalhau_error,
+    RequestValidationError: _invalid_request,
+    HTTPException: _http_exception,
+    ClientDisconnect: _client_disconnected,
+    Exception: _internal_error,
+}
+"""From the special to the general."""

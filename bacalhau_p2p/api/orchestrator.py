@@ -8,8 +8,9 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 
+from bacalhau_p2p.api.direct_routes import direct
 from bacalhau_p2p.errors import ApiError, Fault, InvalidJob
 from bacalhau_p2p.model.api_json import execution_to_json, job_to_json, node_to_json, result_to_json
 from bacalhau_p2p.model.base import JobID, UnixSeconds
@@ -19,7 +20,7 @@ from bacalhau_p2p.node import Node
 from bacalhau_p2p.node.known_nodes import KnownNode
 
 JSON = dict[str, Any]
-"""FastAPI validates and copies such a response; the most frequent responses are a JSONResponse instead."""
+"""FastAPI validates and copies such a response; the most frequent ones use `_json_response` instead."""
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request with a job; the requester itself allows less."""
@@ -45,10 +46,11 @@ def orchestrator_routes(node: Node) -> APIRouter:
 
 def _add_job_routes(routes: APIRouter, node: Node) -> None:
     @routes.put("/jobs")
+    @direct
     async def submit_job(request: Request) -> Response:
         spec, token = await _submission(request)
         job_id = await node.requester.submit(spec, token=token)
-        return JSONResponse({"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []})
+        return _json_response({"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []})
 
     @routes.get("/jobs")
     async def list_jobs(
@@ -66,6 +68,7 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
         return {"Items": items, "NextToken": "" if page.next_token is None else str(page.next_token)}
 
     @routes.get("/jobs/{job_id}")
+    @direct
     async def get_job(
         job_id: str, wait: Annotated[float, Query(ge=0)] = 0, include: str = "", limit: int = 0
     ) -> Response:
@@ -77,7 +80,7 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
         answer: JSON = {"Job": job_to_json(job)}
         if "executions" in include.split(","):
             answer["Executions"] = _executions(node, known)
-        return JSONResponse(answer)
+        return _json_response(answer)
 
     @routes.delete("/jobs/{job_id}")
     async def cancel_job(job_id: str, reason: str = "") -> JSON:
@@ -105,6 +108,10 @@ def _known_node(known: KnownNode, now: UnixSeconds) -> JSON:
 def _executions(node: Node, job_id: JobID) -> JSON:
     items = [execution_to_json(execution) for execution in node.requester.executions(job_id)]
     return {"Items": items, "NextToken": ""}
+
+
+def _json_response(value: JSON) -> Response:
+    return Response(to_json(value), media_type="application/json")
 
 
 def _number(next_token: str) -> int | None:
