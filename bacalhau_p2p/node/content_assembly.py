@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import inf
 
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.content.peers import ContentPeers
@@ -13,10 +12,8 @@ from bacalhau_p2p.ipfs.exchange.bitswap.bitswap import Bitswap
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.gateways import Gateways
 from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL as CAR_PROTOCOL
-from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
-from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.node.host_limits import content_quota
 from bacalhau_p2p.node.networking import Networking
 from bacalhau_p2p.outbound.addresses import AddressGuard
@@ -57,9 +54,3 @@ def open_content(settings: Settings, networking: Networking) -> Iterator[Content
 def is_announced(owner: str) -> bool:
     """Whether the DHT announces content with this owner of a pin: what users added and jobs published."""
     return owner == pin_owners.USER or pin_owners.is_published(owner)
-
-
-async def announced_roots(content: Content, now: UnixSeconds) -> list[CID]:
-    """The roots that other nodes may find here through the DHT."""
-    pins = await content.pins()
-    return [pin.cid for pin in pins if is_announced(pin.owner) and (pin.expires or inf) > now]

@@ -15,12 +15,11 @@ from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.ipfs.store.pin_owners import USER
+from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, USER
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node.backend import LocalBackend
 from bacalhau_p2p.node.compute_assembly import Compute
-from bacalhau_p2p.node.content_assembly import announced_roots
 from bacalhau_p2p.node.known_nodes import KnownNode
 from bacalhau_p2p.node.networking import Networking
 from bacalhau_p2p.requester.service import RequesterService
@@ -72,6 +71,7 @@ class Node:
         nursery.start_soon(networking.info_exchange.publish, self.info)
         nursery.start_soon(networking.info_exchange.expire_known_nodes)
         nursery.start_soon(self.content.collect_periodically)
+        nursery.start_soon(self.content.remove_expired_pins)
         nursery.start_soon(networking.reconnector.run)
         if networking.dht is not None:
             nursery.start_soon(networking.dht.run, self._announced_roots)
@@ -225,4 +225,4 @@ class Node:
             await self.content.export(parsed, target)
 
     async def _announced_roots(self) -> list[CID]:
-        return await announced_roots(self.content, self.clock())
+        return await self.content.pinned_roots(ANNOUNCED)

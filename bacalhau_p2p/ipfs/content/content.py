@@ -26,6 +26,8 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.threads import Threads
 
+PIN_CHECK_INTERVAL = 3600.0
+"""Seconds between two removals of expired pins."""
 QUOTA_CHECK_INTERVAL = 60.0
 """Seconds between two checks of how much of the quota is used."""
 
@@ -206,6 +208,10 @@ class Content:
         """The pins of this root, or all pins; including expired ones."""
         return await self._threads.run(self._blocks.pins, cid)
 
+    async def pinned_roots(self, owners: Sequence[str]) -> list[CID]:
+        """What is pinned now by owners that match one of these GLOB patterns, each root once."""
+        return await self._threads.run(self._blocks.pinned_roots, owners)
+
     async def sync(self, cid: CID) -> None:
         """Wait until all stored blocks below `cid`, and the pins, survive a power cut. Raises ContentError.
 
@@ -234,6 +240,15 @@ class Content:
     async def _collect(self, *, everything: bool) -> Collected:
         check = trio.from_thread.check_cancelled
         return await self._threads.run(lambda: self._blocks.collect(everything=everything, checkpoint=check))
+
+    async def remove_expired_pins(self) -> None:
+        """Remove what nobody needs any more from the list of pins, now and then, until cancelled."""
+        while True:
+            try:
+                await self._threads.run(self._blocks.remove_expired_pins)
+            except ContentError as error:
+                log.warning("expired_pins_not_removed", reason=str(error))
+            await trio.sleep(PIN_CHECK_INTERVAL)
 
     async def collect_periodically(self) -> None:
         """Remove the oldest unpinned blocks whenever little of the quota is left, until cancelled.

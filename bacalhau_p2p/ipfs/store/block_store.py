@@ -250,6 +250,15 @@ class BlockStore:
         """The pins of one root, or all; with `now` (UNIX seconds), only those that have not expired."""
         return self._pins.find(cid, now)
 
+    def pinned_roots(self, owners: Sequence[str]) -> list[CID]:
+        """What is pinned now by owners that match one of these GLOB patterns, each root once."""
+        return self._pins.roots(self._clock(), owners)
+
+    def remove_expired_pins(self) -> None:
+        """Raises ContentError when the disk refuses."""
+        with disk_errors("remove pins"):
+            self._pins.remove_expired(self._clock())
+
     def holding(self, *roots: CID) -> AbstractContextManager[None]:
         """Inside the block, nothing below `roots` is collected, whether it is there or arrives."""
         return self._live.holding(roots)
@@ -291,7 +300,7 @@ class BlockStore:
             return collect(
                 self,
                 self._live,
-                lambda: {pin.cid for pin in self._pins.find(None, now)},
+                lambda: self._pins.roots(now),
                 bytes_to_free=inf if everything else self._quota.above_low_water,
                 checkpoint=checkpoint,
             )

@@ -11,6 +11,10 @@ _EXECUTION = "execution:"
 _PUBLISHED = "published:"
 
 
+ANNOUNCED = (USER, f"{_PUBLISHED}*")
+"""GLOB patterns of owners of what users added and jobs published: other nodes may look for that."""
+
+
 def execution(execution_id: str) -> str:
     """The result of an execution that has not ended."""
     return f"{_EXECUTION}{execution_id}"

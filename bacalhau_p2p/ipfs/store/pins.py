@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,14 @@ class Pins(SharedDatabase):
         with self.connection() as db:
             rows = db.execute(query, (None if cid is None else cid.v1.binary, now)).fetchall()
         return [Pin(CID(binary), owner, expires) for binary, owner, expires in rows]
+
+    def roots(self, now: float, owners: Sequence[str] = ("*",)) -> list[CID]:
+        """What is pinned, each root once, by owners that match one of these GLOB patterns."""
+        query = "SELECT DISTINCT cid FROM pins WHERE (expires IS NULL OR expires > ?)"
+        query += f" AND ({' OR '.join(['owner GLOB ?'] * len(owners))})"
+        with self.connection() as db:
+            rows = db.execute(query, (now, *owners)).fetchall()
+        return [CID(binary) for (binary,) in rows]
 
     def save_number(self, name: str, value: int) -> None:
         with self.connection() as db:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.identity.identity import Identity
@@ -44,6 +45,17 @@ async def test_pins_are_set_and_removed(content, store):
     assert await content.pins(cid) == store.pins() == [Pin(cid, "a", 5.0)]
     assert await content.unpin(cid, "a")
     assert store.pins() == []
+
+
+async def test_expired_pins_are_removed_although_no_block_is_collected(content, store, autojump_clock):
+    await content.pin(NOWHERE, "published:e-1", expires=5.0)
+    await content.pin(NOWHERE, "user")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(content.remove_expired_pins)
+        with trio.fail_after(60):
+            while store.pins() != [Pin(NOWHERE, "user", None)]:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
 
 
 async def test_every_new_pin_is_announced(store, tmp_path):

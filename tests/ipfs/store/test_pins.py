@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
+from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, execution, published
 from bacalhau_p2p.ipfs.store.pins import Pin, Pins
 
 ROOT, OTHER = CID.of(DAG_PB, b"root"), CID.of(RAW, b"other")
@@ -43,3 +44,14 @@ def test_a_saved_number_is_taken_once(pins):
     pins.save_number("used", 7)
     assert pins.take_number("used") == 7
     assert pins.take_number("used") is None
+
+
+def test_a_root_is_listed_once_however_many_pins_it_has(pins):
+    for number in range(5):
+        pins.add(ROOT, published(f"e-{number}"), 100.0)
+    pins.add(OTHER, "user", None)
+    pins.add(CID.of(RAW, b"expired"), "user", 10.0)
+    pins.add(CID.of(RAW, b"runs"), execution("e-9"), None)
+    assert set(pins.roots(50.0, ANNOUNCED)) == {ROOT, OTHER}
+    assert pins.roots(200.0, ANNOUNCED) == [OTHER]
+    assert len(pins.roots(50.0)) == 3
