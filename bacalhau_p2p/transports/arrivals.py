@@ -113,6 +113,7 @@ class FairQueue:
             lane = heappop(half.heap)[2]
             if self._budgets.rests_for(lane.source) > 0:
                 self._resting.append(lane)
+                self._budgets.rested(lane.source)
                 continue
             half.clock = max(half.clock, lane.served)
             lane.queued = False

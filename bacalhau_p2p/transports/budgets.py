@@ -51,6 +51,9 @@ STRANGER_PROCESSOR_BURST: Final = 0.5
 """Seconds of processor time at once, likewise."""
 MOST_COUNTED: Final = 1_000
 """Messages that a broadcast counts for at most; what claims to have more is refused when it is decoded."""
+RESTS_PER_SECOND: Final = 20
+REST_BURST: Final = 1_000
+"""Times that a peer that has not answered yet is made to rest for taking more processor time than its share."""
 TOLERATED: Final = 0.25
 TOLERATED_RATE: Final = 0.5
 """What is dropped before a peer is cut off, as shares of the burst and of the rate of its budget."""
@@ -95,6 +98,7 @@ class _Account:
 
     def __init__(self, *, answered: bool) -> None:
         self.newcomer = _Budget(NEWCOMER_MESSAGES_PER_SECOND, NEWCOMER_BURST)
+        self.rests = _Budget(RESTS_PER_SECOND, REST_BURST)
         self.malformed = _Budget(MALFORMED_PER_SECOND, MALFORMED_BURST)
         self.messages = _Budget(MESSAGES_PER_SECOND, MESSAGE_BURST)
         self.bytes = _Budget(BYTES_PER_SECOND, BYTE_BURST)
@@ -105,6 +109,9 @@ class _Account:
             if answered
             else TokenBucket(STRANGER_PROCESSOR_SHARE, STRANGER_PROCESSOR_BURST)
         )
+
+
+_REASONS = {"malformed": "too many malformed messages", "rests": "too much processor time"}
 
 
 @dataclass(slots=True)
@@ -213,6 +220,12 @@ class Budgets:
         account = self._accounts.get(source)
         return 0.0 if account is None else account.processor.debt_lasts(self._clock())
 
+    def rested(self, source: Source) -> None:
+        """This source is made to rest. A newcomer that goes on is cut off; of strangers none is to blame."""
+        self.offences.note(source.peer, "rests", "its messages take too much processor time")
+        if not source.strangers and source.peer not in self._answered:
+            self._within(source.peer, self._account(source).rests, 1, "rests")
+
     # --- cutting off --------------------------------------------------------------------------
 
     def is_cut_off(self, peer: PeerID) -> bool:
@@ -246,7 +259,7 @@ class Budgets:
     def _within(self, peer: PeerID, budget: _Budget, amount: float, what: str, messages: int = 1) -> bool:
         if budget.take(self._clock(), amount):
             return True
-        reason = "too many malformed messages" if what == "malformed" else f"too many {what}"
+        reason = _REASONS.get(what, f"too many {what}")
         self.offences.note(peer, f"over_budget_{what}", reason, messages if what == "bytes" else int(amount))
         if budget.exhausted and not self.is_cut_off(peer):
             self.cut_off(peer, reason)

@@ -211,6 +211,23 @@ def test_who_took_more_than_its_share_of_processor_time_rests(bench):
     assert bench.budgets.rests_for(Source(HONEST)) == pytest.approx(0.2 / limits.PROCESSOR_SHARE)
 
 
+def test_a_newcomer_that_takes_all_the_processor_time_it_can_get_is_named_and_cut_off(bench):
+    for peer in ("answered", MALLORY):
+        if peer == "answered":
+            bench.budgets.answered(peer)
+        for _ in range(3 * limits.REST_BURST):
+            bench.now += 0.005
+            bench.budgets.rested(Source(peer))
+    assert bench.cut_off == [(MALLORY, limits.CUT_OFF)]
+    assert bench.budgets.offences.of("answered") == {"rests": 3 * limits.REST_BURST}
+
+
+def test_a_neighbour_is_not_cut_off_for_what_strangers_cost(bench):
+    for _ in range(3 * limits.REST_BURST):
+        bench.budgets.rested(Source(HUB, strangers=True))
+    assert bench.cut_off == []
+
+
 # --- what is kept -------------------------------------------------------------------------------
 
 
