@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final, NamedTuple
 
 from bacalhau_p2p.encoding.cbor import array_length
@@ -53,7 +54,7 @@ MOST_COUNTED: Final = 1_000
 """Messages that a broadcast counts for at most; what claims to have more is refused when it is decoded."""
 RESTS_PER_SECOND: Final = 20
 REST_BURST: Final = 1_000
-"""Times that a peer that has not answered yet is made to rest for taking more processor time than its share."""
+"""Times that a peer that has not answered yet is made to rest for taking more processor time than it may."""
 TOLERATED: Final = 0.25
 TOLERATED_RATE: Final = 0.5
 """What is dropped before a peer is cut off, as shares of the burst and of the rate of its budget."""
@@ -144,7 +145,7 @@ class Budgets:
         self.processor = processor
         self.offences = Offences()
         self._accounts: OrderedDict[Source, _Account] = OrderedDict()
-        self._answered: OrderedDict[PeerID, None] = OrderedDict()
+        self._answered: OrderedDict[PeerID, float] = OrderedDict()
         self._sentences: OrderedDict[PeerID, _Sentence] = OrderedDict()
         self._all_strangers = TokenBucket(ALL_STRANGERS_PER_SECOND, ALL_STRANGERS_BURST)
 
@@ -152,10 +153,11 @@ class Budgets:
 
     def answered(self, peer: PeerID) -> None:
         """This peer has acknowledged a message of this node: it is no stranger."""
-        if peer in self._answered:
-            self._answered.move_to_end(peer)
+        known = peer in self._answered
+        self._answered[peer] = self._clock()
+        self._answered.move_to_end(peer)
+        if known:
             return
-        self._answered[peer] = None
         self._accounts.pop(Source(peer), None)
         if len(self._answered) > MAX_ANSWERED:
             self._answered.popitem(last=False)
@@ -163,6 +165,10 @@ class Budgets:
     def has_answered(self, peer: PeerID) -> bool:
         """Whether this peer ever answered this node."""
         return peer in self._answered
+
+    def silent_for(self, peer: PeerID) -> float:
+        """Seconds since this peer last answered this node; infinite if it never did."""
+        return self._clock() - self._answered.get(peer, -inf)
 
     def source(self, author: PeerID, neighbour: PeerID | None) -> Source:
         """Who pays for a message of `author` that `neighbour` handed over; None: the author itself."""

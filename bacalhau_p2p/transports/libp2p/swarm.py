@@ -26,15 +26,20 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.transport.upgrader import TransportUpgrader
 
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.contained_tasks import CLOSE_TIMEOUT, ContainedTasks, abort
+from bacalhau_p2p.transports.libp2p.inbound_slots import InboundSlots
 from bacalhau_p2p.transports.libp2p.noise import NoiseSecurity
 from bacalhau_p2p.transports.libp2p.tcp import TCPStream, TCPTransport
 from bacalhau_p2p.transports.libp2p.yamux.connection import YamuxConnection
 
 MAX_CONNECTIONS: Final = 1024
 """Established connections; fewer when this process may open few files."""
+
+NEWCOMER_SHARE: Final = 8
+"""One in so many connections is kept free for newcomers: one that is silent makes room for each."""
 
 MAX_CONNECTIONS_PER_PEER: Final = 4
 """Two arise when both sides dial at once; more only waste sockets."""
@@ -72,8 +77,11 @@ class _MuxerMultistream(MuxerMultistream):  # type: ignore[misc]
 class GuardedSwarm(Swarm):  # type: ignore[misc]
     """A swarm that dials only by address, and limits who connects and how often."""
 
-    def __init__(self, *args: Any, counters: Counter[str], admits: Admits, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, counters: Counter[str], admits: Admits, slots: InboundSlots, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
+        self._slots = slots
         self._counters = counters
         self._admits = admits
         self._handshakes: dict[trio.CancelScope, None] = {}
@@ -115,14 +123,26 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
         """Hold an inbound slot as long as the connection lasts. py-libp2p never gives it back."""
-        raw_conn = RawConnection(TCPStream(stream), False)
-        muxed_conn = None
+        tcp = TCPStream(stream)
+        raw_conn = RawConnection(tcp, False)
+        slot = self._slots.take((tcp.get_remote_address() or ("",))[0])
         try:
+            if slot is None:
+                self._counters["connections_refused"] += 1
+                return
             with self._handshake():
                 muxed_conn = await self.upgrade_inbound_raw_conn(raw_conn, maddr)
-            if muxed_conn is not None:
-                await muxed_conn.event_closed.wait()
+                if muxed_conn is not None:
+                    slot.peer = PeerID(muxed_conn.peer_id.to_base58())
+            if slot.peer is not None:
+                with slot.scope:
+                    await muxed_conn.event_closed.wait()
+                if slot.scope.cancelled_caught:
+                    self._counters["connections_trimmed"] += 1
+                    await abort(muxed_conn.muxed_conn)
         finally:
+            if slot is not None:
+                self._slots.give_back(slot)
             with trio.CancelScope(shield=True):
                 await raw_conn.close()
 
@@ -164,7 +184,9 @@ async def close_connection(conn: Any, counters: Counter[str]) -> None:
             await abort(conn.muxed_conn)
 
 
-def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwarm:
+def new_swarm(
+    seed: bytes, counters: Counter[str], admits: Admits, silent_for: Callable[[PeerID], float]
+) -> GuardedSwarm:
     """A swarm for this Ed25519 key that speaks only TCP, Noise and Yamux.
 
     py-libp2p's default also accepts plaintext, in which a peer can claim any identity.
@@ -199,4 +221,5 @@ def new_swarm(seed: bytes, counters: Counter[str], admits: Admits) -> GuardedSwa
         connection_config=config,
         counters=counters,
         admits=admits,
+        slots=InboundSlots(most - most // NEWCOMER_SHARE, silent_for),
     )

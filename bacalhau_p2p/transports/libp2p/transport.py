@@ -137,7 +137,7 @@ class Libp2pTransport:
         self._arrivals = Arrivals(self._budgets, lane_length)
         self._detached = DetachedCalls(nursery)
         self._admission = Admission(counters, access)
-        self._swarm = new_swarm(identity.seed, counters, self._admission.admits)
+        self._swarm = new_swarm(identity.seed, counters, self._admission.admits, self._budgets.silent_for)
         self._host = Host(self._swarm, announced)
         self._inbound = InboundStreams(self._host, counters)
         self._swarm.set_stream_handler(self._inbound.guard)
