@@ -284,11 +284,14 @@ class ComputeMachine:
                 transitions.move(self._ledger, execution, transitions.NodeStopped(), now)
 
     def _not_stored(self, event: ev.NotStored, now: UnixSeconds) -> None:
-        """Fail the execution whose record cannot be stored."""
+        """Fail the execution whose record cannot be stored; if it has ended, store that at least."""
         execution = self._ledger.executions.get(getattr(event.record, "id", ExecutionID("")))
         failed = transitions.RecordRefused(f"the node failed: {event.reason}")
         if execution is not None and transitions.expects(execution.state, failed):
             transitions.move(self._ledger, execution, failed, now)
+        elif execution is not None and execution.state.terminal:  # or it would be resumed after a restart
+            ended = execution.replace(message=failed.reason[: say.MAX_REASON], published=None)
+            self._ledger.actions.append(ev.Store(ended))
         else:
             self._ledger.ignore(event, f"in {execution.state}" if execution else "for an unknown execution")
 

@@ -216,7 +216,7 @@ class RequesterMachine:
     # --- records ----------------------------------------------------------------------------
 
     def _not_stored(self, event: ev.NotStored, now: UnixSeconds) -> None:
-        """Fail the job or the execution whose record cannot be stored."""
+        """Fail the job or execution whose record cannot be stored. If it has ended, store at least that."""
         record, message = event.record, f"this node failed: {event.reason}"
         job_id = record.job_id if isinstance(record, Execution) else getattr(record, "id", JobID(""))
         entry = self._ledger.jobs.get(job_id)
@@ -227,6 +227,9 @@ class RequesterMachine:
             self._strip(entry, record, message, now)
         elif not entry.job.state.terminal:
             jobs.move(self._ledger, entry, jobs.RecordRefused(message=message), now)
+        else:  # or its user would never learn that it has ended
+            entry.job = entry.job.replace(message=message[: say.MAX_REASON], revision=entry.job.revision + 1)
+            self._ledger.actions.append(ev.Store(entry.job))
         self._advance(entry, now)
 
     def _strip(self, entry: JobEntry, record: Execution, message: str, now: UnixSeconds) -> None:

@@ -331,7 +331,8 @@ def test_an_execution_whose_record_cannot_be_stored_fails_with_a_reason(bench, s
     (failed,) = messages_in(actions)
     assert (failed.kind, failed.reason) == ("execution_failed", "the node failed: it cannot be stored: x")
     assert (bench.state(), bench.machine.capacity.holders) == (S.FAILED, frozenset())
-    assert bench.handle(ev.NotStored(bench.machine.executions[FIRST], "again")) == []
+    (stored,) = bench.handle(ev.NotStored(bench.machine.executions[FIRST], "again"))
+    assert (stored.record.state, stored.record.message) == (S.FAILED, "the node failed: again")
 
 
 # --- what strangers ask -----------------------------------------------------------------------

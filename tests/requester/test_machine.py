@@ -290,7 +290,13 @@ def test_a_job_whose_record_cannot_be_stored_fails_with_a_reason(bench):
     run_on(bench, job(), A)
     bench.handle(ev.NotStored(bench.job, "x"))
     assert (bench.job.state, bench.job.message) == (JobState.FAILED, "this node failed: x")
-    assert bench.handle(ev.NotStored(bench.job, "x")) == []
+
+
+def test_a_job_that_has_ended_is_stored_without_what_cannot_be_stored(bench):
+    run_on(bench, job(), A)
+    bench.handle(ev.CancelRequested(JOB, "\ud800"))
+    (stored,) = bench.handle(ev.NotStored(bench.job, "x"))
+    assert (stored.record.state, stored.record.message) == (JobState.STOPPED, "this node failed: x")
 
 
 # --- what strangers say -----------------------------------------------------------------------

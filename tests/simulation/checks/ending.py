@@ -28,6 +28,8 @@ CHECK_INTERVAL = 5.0
 """Seconds between two checks whether all is over."""
 QUIET_AFTER = 120.0
 """Seconds after the last job's end by which nothing may be left of any."""
+LONGEST_STEP = 3600.0
+"""Seconds after which a node gives up a step whose end it was not told of."""
 CALM_OVERHEAD = 1.0
 """Seconds that a calm world may take for a job beyond its steps: bidding and the network."""
 
@@ -77,6 +79,7 @@ class Ending:
         if left:
             ended = max([*self._watch.jobs.ended.values(), self._settled_by])
             quiet_by = ended + QUIET_AFTER + (KEEP_PROPOSED_FOR if self._plan.whole_day else 0.0)
+            quiet_by += LONGEST_STEP if self._timeline.disturbed else 0.0
             quiet_by += GONE_AFTER + REPEAT_FAILURE_FOR if self._plan.abandoned else 0.0
             require(now <= quiet_by, "quiet", f"long after everything, {left[0]}")
             return False
@@ -124,6 +127,8 @@ class Ending:
         machine = running.requester.machine
         assert isinstance(machine, RequesterMachine)
         for entry in machine.jobs.values():
+            if entry.job.id in self._timeline.disturbed:
+                continue
             for execution in entry.executions.values():
                 if execution.state in ACTIVE:
                     self._check_silence(node, running, entry, execution)
@@ -169,6 +174,8 @@ class Ending:
         if not self._plan.mild:
             return
         for job in self._jobs():
+            if job.id in self._timeline.disturbed:
+                continue
             what = f"{job.id} is {job.state} in a mild world: {job.message}"
             require(job.state == JobState.COMPLETED, "completes", what)
         if self._plan.returning:
@@ -176,7 +183,7 @@ class Ending:
                 runs = self._watch.executions.runs[job.id]
                 what = f"{job.id} was run {runs} times for {job.spec.count} results"
                 require(runs == job.spec.count, "once", what)
-        if not any(isinstance(fault, Loss) for fault in self._plan.faults):
+        if not (self._timeline.disturbed or any(isinstance(fault, Loss) for fault in self._plan.faults)):
             lost = self._watch.lost_runs
             require(lost == 0, "wasted", f"{lost} executions are Lost though no node was away for long")
         if self._plan.calm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.commit_plan import Commit
@@ -27,8 +27,15 @@ _OWED = {
 
 
 class ExecutionChecks:
-    def __init__(self, nodes: Mapping[PeerID, SimulatedNode], jobs: Mapping[str, JobPlan]) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[PeerID, SimulatedNode],
+        jobs: Mapping[str, JobPlan],
+        disturbed: Collection[JobID],
+    ) -> None:
+        """Of `disturbed` jobs less is expected."""
         self._nodes = nodes
+        self._disturbed = disturbed
         self._jobs = jobs
         self._accepted_bids: set[ExecutionID] = set()
         self._accepted_results: set[ExecutionID] = set()
@@ -55,6 +62,7 @@ class ExecutionChecks:
         self.runs[execution.job_id] += 1
         first = self._nodes[peer].engine.started[execution.id] == 0
         excused = not self._jobs[execution.spec.name].survives or peer in self._lost_power
+        excused |= execution.job_id in self._disturbed
         require(first or excused, "once", f"{execution.id} runs a second time, though its run was there")
 
     def publishing(self, execution: ComputeExecution) -> None:
@@ -81,7 +89,7 @@ class ExecutionChecks:
     def check_owed(self, node: SimulatedNode, record: ComputeExecution) -> None:
         """What a node has come to is in flight to the requester, or has arrived there."""
         requester = self._nodes.get(record.requester_id)
-        if requester is None:
+        if requester is None or record.job_id in self._disturbed:
             return
         view = requester.disk.requester_store.known((record.job_id, record.id))
         if view is None or (kind := _OWED.get((record.state, view.state))) is None:

@@ -60,7 +60,7 @@ class JobChecks:
     def execution_committed(self, node: SimulatedNode, execution: Execution) -> None:
         self._executions.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
         # A stranger may bid under an id that the requester has forgotten, and its bid may say anything.
-        honest = execution.node_id != STRANGER
+        honest = execution.node_id != STRANGER and execution.job_id not in self._timeline.disturbed
         if honest and execution.state == S.LOST and LOST_CONTACT in execution.message:
             job = node.disk.requester_store.known(execution.job_id)
             silent = self._timeline.now - self._last_word(node.peer, execution.id)
@@ -72,6 +72,10 @@ class JobChecks:
 
     def check_job(self, node: SimulatedNode, job: Job) -> None:
         executions = self._executions.get((node.peer, job.id), {})
+        if job.id in self._timeline.disturbed:
+            if job.state.terminal:
+                self.ended.setdefault(job.id, self._timeline.now)
+            return
         filling = [e for e in executions.values() if e.state in ACTIVE or e.state == S.COMPLETED]
         require(len(filling) <= job.spec.count, "count", f"{job.id}: {len(filling)} executions at one time")
         nodes = [e.node_id for e in filling]

@@ -72,6 +72,10 @@ class MessageChecks:
                     not missing, "atomic", f"a message is marked as processed without its change of {key}"
                 )
 
+    def refused(self, store: SimulatedStore, record: Any) -> None:
+        """The store refuses the record for good: its change is not waited for."""
+        self._uncommitted.discard((store, record_key(record)))
+
     def dispatching(self, store: SimulatedStore, envelope: Envelope) -> None:
         require(envelope.id in store.outbox, "outbox", f"{envelope.message.kind} is sent before its commit")
 

@@ -36,7 +36,7 @@ class Watch:
         self._nodes = nodes
         self.messages = MessageChecks(timeline, nodes)
         self.jobs = JobChecks(timeline, nodes, jobs, self.messages.last_word)
-        self.executions = ExecutionChecks(nodes, jobs)
+        self.executions = ExecutionChecks(nodes, jobs, timeline.disturbed)
         self.sent_kinds: Counter[str] = Counter()
         """How many messages of each kind were sent, without repeats."""
         self.states: Counter[str] = Counter()
@@ -86,6 +86,9 @@ class Watch:
             job = store.records.get(job_id)
             if isinstance(job, Job):
                 self.jobs.check_job(node, job)
+
+    def refused(self, store: SimulatedStore, record: Any) -> None:
+        self.messages.refused(store, record)
 
     def dispatching(self, store: SimulatedStore, envelope: Envelope) -> None:
         self.messages.dispatching(store, envelope)

@@ -18,7 +18,17 @@ from bacalhau_p2p.components.commit_plan import (
     PlanStep,
     QueuedEvent,
 )
-from bacalhau_p2p.components.protocol import Broadcast, Machine, MessageReceived, Send, Store, TimePassed
+from bacalhau_p2p.components.event_faults import ids_of
+from bacalhau_p2p.components.protocol import (
+    Broadcast,
+    Machine,
+    MessageReceived,
+    NotStored,
+    Send,
+    Store,
+    TimePassed,
+)
+from tests.simulation.nodes.internal_faults import REASON, InternalFaults
 from tests.simulation.nodes.messaging import Messaging
 from tests.simulation.nodes.observer import Observer
 from tests.simulation.nodes.process import Process
@@ -50,6 +60,9 @@ class Component:
         self._perform = perform
         self._ticked = ticked
         self._planner = CommitPlanner(messaging.compose)
+        self._faults = InternalFaults(process, machine)
+        self._refused_ids: set[str] = set()
+        """Of the records that the plan which is being carried out could not store."""
         self._queue: list[QueuedEvent] = []
         self._wake_at: float | None = None
         self._ticking = False
@@ -85,6 +98,7 @@ class Component:
         if due is not None and due <= now:
             passed = TimePassed()
             handled.append(Handled(QueuedEvent(passed), self.machine.handle(passed, now)))
+            self.machine.take_faults()
         self._observer.ticked(self.machine, now)
         self._ticked()
         for each in handled:
@@ -97,7 +111,7 @@ class Component:
     def _handle(self, queued: QueuedEvent, now: float) -> Handled:
         if queued.arrival is not None:
             self._observer.handling(self.store, queued.arrival)
-        actions = list(self.machine.handle(queued.event, now))
+        queued, actions = self._faults.handle(queued, now)
         self._timeline.note(self._process.peer, "handled", queued.arrival, queued.event)
         if queued.arrival is not None:
             self._observer.handled(self._process.peer, self.store, queued.arrival, actions)
@@ -114,8 +128,7 @@ class Component:
                 case Acknowledge(arrival):
                     self._messaging.acknowledge(arrival)
                 case Confirm(queued):
-                    assert queued.confirm is not None
-                    queued.confirm()
+                    self._confirm(queued)
                 case Dispatch(message):
                     self._observer.dispatching(self.store, message.envelope)
                     self._messaging.dispatch(message)
@@ -138,8 +151,20 @@ class Component:
         if isinstance(step, Dispatch | Perform) and len(effects) == 1:
             self._process.crash_point("amid effects")
 
+    def _confirm(self, queued: QueuedEvent) -> None:
+        assert queued.confirm is not None
+        if queued.refuse is not None and ids_of(queued.event) & self._refused_ids:
+            queued.refuse(REASON)
+        else:
+            queued.confirm()
+
     def _commit(self, commit: Commit) -> None:
         self._process.begin_commit()
+        commit, refused = self._faults.storable(commit)
+        self._refused_ids = {str(record.id) for record in refused}
+        for record in refused:
+            self._observer.refused(self.store, record)
+            self.put(NotStored(record, REASON))
         self.store.commit(commit, self._messaging.take_finished(self.store))
         self._observer.committed(self._process.peer, self.store, commit)
         self._process.crash_point("after commit")

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from bacalhau_p2p.model.base import PeerID
 from tests.simulation.nodes.store import SimulatedStore
 from tests.simulation.nodes.timeline import Timeline
-from tests.simulation.plans.plan import CrashPoint, Fault, FullDisk, Point, SlowDisk
+from tests.simulation.plans.plan import (
+    CrashPoint,
+    Fault,
+    FullDisk,
+    HandlerFault,
+    Point,
+    RecordFault,
+    SlowDisk,
+)
 
 
 class Disk:
@@ -24,6 +32,9 @@ class Disk:
         faults = list(faults)
         self._crashes = {(each.commit, each.point): each for each in faults if isinstance(each, CrashPoint)}
         self._slow = [each for each in faults if isinstance(each, SlowDisk)]
+        self._raising = {each.number for each in faults if isinstance(each, HandlerFault)}
+        self._refusing = {each.number for each in faults if isinstance(each, RecordFault)}
+        self._handled = self._records = 0
         self._full = [each for each in faults if isinstance(each, FullDisk)]
 
     @property
@@ -33,6 +44,16 @@ class Disk:
     def take_crash(self, point: Point) -> CrashPoint | None:
         """The crash that is planned for this point of the latest commit. It strikes once."""
         return None if self._timeline.healed else self._crashes.pop((self.commits, point), None)
+
+    def handler_raises(self) -> bool:
+        """Whether the handler of the next event is planned to raise."""
+        self._handled += 1
+        return self._handled in self._raising and not self._timeline.healed
+
+    def refuses_record(self) -> bool:
+        """Whether the store is planned to refuse the next record."""
+        self._records += 1
+        return self._records in self._refusing and not self._timeline.healed
 
     def is_full(self) -> bool:
         since = self._timeline.since_start

@@ -29,6 +29,9 @@ class Observer(Protocol):
     def committed(self, peer: PeerID, store: SimulatedStore, commit: Commit) -> None:
         """The commit is in the store."""
 
+    def refused(self, store: SimulatedStore, record: Any) -> None:
+        """The record could not be stored."""
+
     def dispatching(self, store: SimulatedStore, envelope: Envelope) -> None:
         """A message from the outbox is about to be sent."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.base import JobID, PeerID
 from tests.simulation.nodes.disk import Disk
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import Point
@@ -79,6 +79,22 @@ class Process:
         if (takes := self._disk.commit_seconds()) > 0:
             self.timeline.count_fault("slow disk")
             self.busy_until = self.timeline.now + takes
+
+    def handler_raises(self, jobs: Collection[JobID]) -> bool:
+        """Whether the handler of the next event, which concerns these jobs, is planned to raise."""
+        raises = bool(jobs) and self._disk.handler_raises()
+        if raises:
+            self.timeline.count_fault("handler raises")
+            self.timeline.disturbed.update(jobs)
+        return raises
+
+    def refuses(self, job_id: JobID) -> bool:
+        """Whether the store is planned to refuse the next record, which is of this job."""
+        refuses = self._disk.refuses_record()
+        if refuses:
+            self.timeline.count_fault("record refused")
+            self.timeline.disturbed.add(job_id)
+        return refuses
 
     def crash_point(self, point: Point) -> None:
         """A place at which the process may be planned to die. Raises Died."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
+from bacalhau_p2p.model.base import JobID
+
 Note = tuple[float, str, str, Any, Any]
 """When, who, what kind of note, an arrival or nothing, and what it is about."""
 
@@ -21,6 +23,8 @@ class Timeline:
         self.notes: list[Note] = []
         self.faults: Counter[str] = Counter()
         """How often each kind of fault really had a chance to do harm."""
+        self.disturbed: set[JobID] = set()
+        """Jobs that a fault of a node itself has struck, and of which less is expected."""
         self.repeats = 0
         """Messages that were sent again."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []

@@ -175,6 +175,23 @@ class StepFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerFault:
+    """The handler of one event or deadline of the node's machines raises when it has done its work. `number`
+    counts those that concern jobs."""
+
+    node: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFault:
+    """The store of the node refuses a record. `number` counts the records that the node commits."""
+
+    node: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forgery:
     """A stranger who knows every id sends a message about an execution of others."""
 
@@ -204,6 +221,8 @@ Fault = (
     | SlowDisk
     | FullDisk
     | StepFault
+    | HandlerFault
+    | RecordFault
     | Forgery
     | Prune
 )

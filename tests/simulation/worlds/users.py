@@ -70,7 +70,8 @@ class Users:
         if node is None or running is None or running is user.asked or running.requester is None:
             return
         token = user.plan.name
-        if (known := node.disk.requester_store.tokens.get(token)) is not None:
+        known = node.disk.requester_store.tokens.get(token)
+        if known is not None and known in node.disk.requester_store.records:
             self._answer(user, JobID(known))
             return
         user.asked = running
@@ -80,9 +81,13 @@ class Users:
             QueuedEvent(
                 rv.Submitted(job_id, self._specs[token]),
                 confirm=partial(self._answer, user, job_id),
+                refuse=partial(self._ask_again, user),
                 note=SubmissionToken(job_id, token),
             )
         )
+
+    def _ask_again(self, user: User, reason: str) -> None:
+        user.asked = None
 
     def _answer(self, user: User, job_id: JobID) -> None:
         user.answer = job_id
