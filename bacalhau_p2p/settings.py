@@ -99,8 +99,8 @@ class Settings(BaseModel):
     """The only peers that may connect. Empty: all."""
     denied_peers: PeerIDs = ()
     """Peers that may not connect, and whose broadcasts are ignored."""
-    neighbours: int = Field(default=4, ge=0, le=100)
-    """How many known nodes to dial when no peer is connected. 0 dials only `peers`."""
+    neighbours: int = Field(default=6, ge=0, le=32)
+    """How many connections to have: with fewer, known nodes are dialled. 0 dials only `peers`."""
     dht: Literal["off", "client", "server"] = "server"
     """Use a DHT to announce and find content. `client` does not answer requests of other nodes."""
     dht_prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]{1,64}){0,4}$")

@@ -27,11 +27,11 @@ def test_flags_override_the_environment_and_that_overrides_the_file(tmp_path):
 
 def test_the_file_in_the_data_directory_is_read_if_there_is_one(tmp_path):
     environ = {"BACALHAU_P2P_DATA_DIR": str(tmp_path)}
-    assert load_settings(environ=environ).neighbours == 4
+    assert load_settings(environ=environ).neighbours == 6
     (tmp_path / "config.yaml").write_text("neighbours: 7\n")
     assert load_settings(environ=environ).neighbours == 7
     (tmp_path / "config.yaml").write_text("")
-    assert load_settings(environ=environ).neighbours == 4
+    assert load_settings(environ=environ).neighbours == 6
 
 
 def test_lists_labels_and_limits_come_from_the_environment():

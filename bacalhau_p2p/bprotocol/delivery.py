@@ -168,6 +168,10 @@ class Delivery:
         message = self._in_flight.get(MessageID(message_id))
         return message.envelope if message is not None and message.to == peer else None
 
+    def waiting_for(self) -> set[PeerID]:
+        """The peers that have messages to acknowledge."""
+        return {message.to for message in self._in_flight.values()}
+
     def take_finished(self) -> list[MessageID]:
         """Ids that were acknowledged or expired since the last call. They no longer need to be stored."""
         finished, self._finished = self._finished, []

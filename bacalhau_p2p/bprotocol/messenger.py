@@ -168,6 +168,10 @@ class Messenger:
         """The number of messages that are neither acknowledged nor expired."""
         return self._delivery.in_flight
 
+    def waiting_for(self) -> set[PeerID]:
+        """The peers that have messages of this node to acknowledge."""
+        return self._delivery.waiting_for()
+
     async def wait_acknowledged(self, timeout: float) -> None:
         """Returns once every dispatched message is acknowledged, or after `timeout` seconds."""
         with trio.move_on_after(timeout):

@@ -79,6 +79,11 @@ class ComputeService(Driver):
     def machine(self) -> ComputeMachine:
         return self._machine
 
+    def partners(self) -> set[PeerID]:
+        """The requesters of executions that have not ended."""
+        executions = self._machine.executions.values()
+        return {execution.requester_id for execution in executions if not execution.state.terminal}
+
     def stop_bidding(self) -> None:
         """Bid no more. What runs goes on."""
         self._enqueue(ev.StopBidding())

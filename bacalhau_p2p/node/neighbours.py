@@ -59,7 +59,7 @@ class Neighbours:
         """Add the entries of an earlier run. They count as written."""
         for entry in entries[:MAX_NEIGHBOURS]:
             seen = min(entry.seen, now)  # the clock may have been set back
-            self._put(entry.id, _usable(entry.id, entry.addresses), seen, met=entry.met)
+            self._put(entry.id, usable_addresses(entry.id, entry.addresses), seen, met=entry.met)
         self._forget_old(now)
         self._written = dict(self._known)
 
@@ -79,7 +79,7 @@ class Neighbours:
         """A node is present: it announced itself, or (`met`) there is a connection to it."""
         if met:
             self._failures.pop(peer, None)
-        usable = _usable(peer, addresses)
+        usable = usable_addresses(peer, addresses)
         if peer in self._known or (usable and self._make_room(now, met=met)):
             self._put(peer, usable, now, met=met)
 
@@ -126,7 +126,7 @@ class Neighbours:
         self._failures.pop(peer, None)
 
 
-def _usable(peer: PeerID, addresses: Sequence[str]) -> tuple[str, ...]:
+def usable_addresses(peer: PeerID, addresses: Sequence[str]) -> tuple[str, ...]:
     """The addresses that belong to the peer and are short enough, up to `MAX_ADDRESSES` of them."""
     own = (text for text in addresses if text.endswith(f"/p2p/{peer}") and len(text) <= MAX_ADDRESS_LENGTH)
     return tuple(own)[:MAX_ADDRESSES]

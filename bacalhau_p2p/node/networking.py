@@ -14,13 +14,17 @@ from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
 from bacalhau_p2p.ipfs.dht.service import Dht
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.node.addresses import NodeAddresses
+from bacalhau_p2p.node.connection_keeper import ConnectionKeeper
 from bacalhau_p2p.node.info_exchange import NodeInfoExchange
 from bacalhau_p2p.node.known_nodes import KnownNodes
 from bacalhau_p2p.node.neighbours_file import NeighboursFile
 from bacalhau_p2p.node.peer_book import PeerBook
-from bacalhau_p2p.node.reconnection import Reconnector
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
+
+FEW_PEERS = 4
+"""Connections up to which each new one makes a node say who it is: in a small network a newcomer so hears of
+all at once. In a large one it asks its first peer (`peer_exchange`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class Networking:
     known_nodes: KnownNodes
     peer_book: PeerBook
     info_exchange: NodeInfoExchange
-    reconnector: Reconnector
+    keeper: ConnectionKeeper
     dht: Dht | None
 
 
@@ -59,8 +63,22 @@ def build_networking(
     dht = _build_dht(settings, transport, peer_book, clock)
     info_exchange = NodeInfoExchange(messenger, transport, known_nodes, clock)
 
+    keeper = ConnectionKeeper(
+        transport,
+        known_nodes,
+        NeighboursFile(settings.data_dir / "neighbours.json"),
+        wanted=settings.neighbours,
+        clock=clock,
+        rng=rng,
+    )
+    named = {PeerID(address.rpartition("/p2p/")[2]) for address in settings.peers}
+    keeper.protect(lambda: named | peer_book.from_users)
+    keeper.protect(messenger.waiting_for)
+
     def connection_changed(peer: PeerID, connected: bool) -> None:
-        info_exchange.publish_soon()
+        keeper.look_soon()
+        if len(transport.peers) <= FEW_PEERS:
+            info_exchange.publish_soon()
         if dht is not None and not connected:
             dht.disconnected(peer)
 
@@ -74,14 +92,7 @@ def build_networking(
         known_nodes=known_nodes,
         peer_book=peer_book,
         info_exchange=info_exchange,
-        reconnector=Reconnector(
-            transport,
-            known_nodes,
-            NeighboursFile(settings.data_dir / "neighbours.json"),
-            wanted=settings.neighbours,
-            clock=clock,
-            rng=rng,
-        ),
+        keeper=keeper,
         dht=dht,
     )
 

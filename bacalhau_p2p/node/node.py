@@ -63,6 +63,7 @@ class Node:
         services = [service for service in (self._requester, self._compute) if service is not None]
         for service in services:
             service.resume()
+            networking.keeper.protect(service.partners)
         await nursery.start(networking.messenger.run)
         for service in services:
             await nursery.start(service.run)
@@ -72,7 +73,7 @@ class Node:
         nursery.start_soon(networking.info_exchange.expire_known_nodes)
         nursery.start_soon(self.content.collect_periodically)
         nursery.start_soon(self.content.remove_expired_pins)
-        nursery.start_soon(networking.reconnector.run)
+        nursery.start_soon(networking.keeper.run)
         if networking.dht is not None:
             nursery.start_soon(networking.dht.run, self._announced_roots)
         log.info("node_started", peer=self.peer_id, addresses=self.addresses)

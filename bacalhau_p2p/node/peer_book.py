@@ -28,6 +28,11 @@ class PeerBook:
         self._clock = clock
         self._from_users: set[PeerID] = set()
 
+    @property
+    def from_users(self) -> set[PeerID]:
+        """The peers whose addresses a user has entered."""
+        return self._from_users
+
     def candidates(self, limit: int | None = None) -> list[PeerID]:
         """Peers that may have content: the connected ones first, then fresh nodes."""
         now = self._clock()

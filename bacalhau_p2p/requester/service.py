@@ -65,6 +65,11 @@ class RequesterService(Driver):
         """Events that changed nothing, by kind and state."""
         return self._machine.ignored
 
+    def partners(self) -> set[PeerID]:
+        """The nodes that have a part in a job that has not ended."""
+        ongoing = (entry for entry in self._machine.jobs.values() if not entry.job.state.terminal)
+        return {node for entry in ongoing for node in entry.busy_nodes()}
+
     # --- for the node and its API -------------------------------------------------------------
 
     async def submit(self, spec: JobSpec, *, token: str | None = None) -> JobID:

@@ -151,6 +151,11 @@ class Transport(Protocol):
         ...
 
     @property
+    def transferring(self) -> Collection[PeerID]:
+        """The peers with an open stream of `open_stream` or of a handler, on either side."""
+        ...
+
+    @property
     def counters(self) -> dict[str, int]:
         """How often faults were survived: `handler_faults`, `broadcasts_dropped`, ..."""
         ...

@@ -76,6 +76,23 @@ async def check_a_large_transfer_waits_for_its_reader(open_transport: OpenTransp
         assert digests == [hashlib.sha256(content).hexdigest()]
 
 
+async def check_peers_with_an_open_stream_are_transferring(open_transport: OpenTransport) -> None:
+    async with open_connected(open_transport) as (a, b):
+        b.handle_streams(ECHO, echo)
+        with trio.fail_after(PATIENCE):
+            a_idle, b_idle = list(a.transferring), list(b.transferring)
+            assert (a_idle, b_idle) == ([], [])
+            async with await a.open_stream(b.peer_id, ECHO) as stream:
+                await stream.send_all(b"x")
+                assert await stream.receive_some() == b"x"
+                assert list(a.transferring) == [b.peer_id]
+                assert list(b.transferring) == [a.peer_id]
+                await stream.send_eof()
+                assert await stream.receive_some() == b""
+            while a.transferring or b.transferring:  # noqa: ASYNC110 - until both sides have closed it
+                await trio.sleep(0.01)
+
+
 async def check_closing_without_eof_resets(open_transport: OpenTransport) -> None:
     async with open_connected(open_transport) as (a, b):
         broken = trio.Event()

@@ -35,6 +35,12 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts to reach a bootstrap peer. Each pause is up to twice as long as the last."""
 
+ENOUGH: Final = 3
+"""Other connected peers with which a node does not need a bootstrap peer at once."""
+PATIENT_PAUSE: Final = 60.0
+"""Seconds, at least half of them, until a bootstrap peer is dialled again that was lost while there are
+enough others. It may have closed the connection because it has too many."""
+
 
 class _GivenUp(PeerUnreachable):
     """There were too many dials, and this was the oldest."""
@@ -86,13 +92,22 @@ class Dialer:
             try:
                 await self.connect(peer, (address,))
             except PeerUnreachable:
-                await trio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
+                await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             if session := self._sessions.get(peer):
                 await session.gone.wait()
             pause = FIRST_PAUSE
-            await trio.sleep(pause)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """So long, or longer while there are enough peers."""
+        jitter = random.uniform(0.5, 1)  # noqa: S311 - not a secret
+        patient_until = trio.current_time() + PATIENT_PAUSE * jitter
+        await trio.sleep(seconds * jitter)
+        # Looks now and then: when the others are lost, which may be soon, this peer is dialled at once.
+        while len(self._sessions.peers) >= ENOUGH and trio.current_time() < patient_until:  # noqa: ASYNC110
+            await trio.sleep(PATIENT_PAUSE / 60)
 
     async def _dial(self, peer: PeerID, addresses: tuple[str, ...]) -> None:
         if not self._admits(peer):

@@ -162,6 +162,16 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         finally:
             self._handshakes.pop(scope, None)
 
+    def protocols_in_use(self, peer: str) -> set[str]:
+        """The protocols of the open streams of a peer (base58)."""
+        streams = [
+            stream
+            for conn in self.get_connections(ID.from_base58(peer))
+            if not conn.is_closed
+            for stream in conn.get_streams()
+        ]
+        return {str(stream.get_protocol() or "") for stream in streams}
+
     async def close_peer(self, peer_id: ID) -> None:
         """Close every connection to this peer, within CLOSE_TIMEOUT even when it does not read."""
         async with trio.open_nursery() as nursery:

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 from trio.abc import HalfCloseableStream
@@ -55,6 +56,9 @@ from bacalhau_p2p.transports.libp2p.stream import Libp2pStream
 from bacalhau_p2p.transports.libp2p.swarm import new_swarm
 
 DIRECT_PROTOCOL: Final = "/bacalhau/bprotocol/1.0.0"
+
+_LASTING: Final = frozenset({DIRECT_PROTOCOL, PROTOCOL_ID_V11, ""})
+"""Protocols whose streams are open as long as their connection; "" while one is negotiated."""
 
 FLUSH_TIMEOUT: Final = 0.5
 """Seconds, on exit, for queued frames to be written."""
@@ -196,6 +200,10 @@ class Libp2pTransport:
     @property
     def peers(self) -> Collection[PeerID]:
         return self._sessions.peers
+
+    @property
+    def transferring(self) -> Collection[PeerID]:
+        return [peer for peer in self._sessions.peers if self._swarm.protocols_in_use(peer) - _LASTING]
 
     @property
     def counters(self) -> dict[str, int]:

@@ -66,6 +66,14 @@ class Connections:
         """The peers that are connected to this one."""
         return [b if a == peer else a for a, b in self._connections if peer in (a, b)]
 
+    def transferring_with(self, peer: PeerID) -> list[PeerID]:
+        """The peers with which this one has an open stream."""
+        return [
+            other
+            for other in self.peers_of(peer)
+            if any(not stream.closed for stream in self._connections[pair(peer, other)].streams)
+        ]
+
     def are_connected(self, one: PeerID, other: PeerID) -> bool:
         """Whether there is a connection between these two."""
         return pair(one, other) in self._connections

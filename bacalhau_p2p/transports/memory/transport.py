@@ -51,6 +51,10 @@ class MemoryTransport:
         return tuple(self._connections.peers_of(self._peer))
 
     @property
+    def transferring(self) -> Collection[PeerID]:
+        return tuple(self._connections.transferring_with(self._peer))
+
+    @property
     def counters(self) -> dict[str, int]:
         return dict(self._endpoint.counters)
 
