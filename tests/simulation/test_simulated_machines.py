@@ -33,7 +33,7 @@ from tests.simulation.worlds.world import World
 
 RUNS = 100
 FORGETFUL_RUNS = 60
-RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 1535, 3142)
+RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 1535, 3142, 20014, 20201, 20424, 21604)
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Preparing + DeadlinePassed",
