@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.transports.interface import Transport
 
 log = get_logger(__name__)
+
+MAX_STRANGERS = 1_000
+"""Known nodes that are neither connected nor have ever answered; the one heard of longest ago makes room."""
 
 
 class NodeObserver(Protocol):
@@ -39,11 +43,16 @@ class NodeInfoExchange:
         transport: Transport,
         known_nodes: KnownNodes,
         clock: Callable[[], UnixSeconds],
+        is_acquainted: Callable[[PeerID], bool] = lambda peer: True,
     ) -> None:
+        """`is_acquainted` says whether a peer is connected or has ever answered this node. Observers hear of
+        no other nodes, since anybody can invent them."""
         self._messenger = messenger
         self._transport = transport
         self._known_nodes = known_nodes
         self._clock = clock
+        self._is_acquainted = is_acquainted
+        self._strangers: OrderedDict[PeerID, None] = OrderedDict()
         self._observers: list[NodeObserver] = []
         self._changed = AutoResetEvent()
         self._updated = BroadcastEvent()
@@ -91,6 +100,26 @@ class NodeInfoExchange:
             return
         if info.id != self._transport.peer_id:
             self._transport.learn_addresses(info.id, info.addresses)
+        if self._is_acquainted(info.id):
+            self._strangers.pop(info.id, None)
+            self._seen(info)
+        else:
+            self._keep_stranger(info.id)
+        self._updated.fire()
+
+    def met(self, peer: PeerID) -> None:
+        """A node has connected: from now on observers hear of it."""
+        if peer in self._strangers and (known := self._known_nodes.get(peer)) is not None:
+            del self._strangers[peer]
+            self._seen(known.info)
+
+    def _seen(self, info: NodeInfo) -> None:
         for observer in self._observers:
             observer.node_seen(info)
-        self._updated.fire()
+
+    def _keep_stranger(self, peer: PeerID) -> None:
+        self._strangers[peer] = None
+        self._strangers.move_to_end(peer)
+        if len(self._strangers) > MAX_STRANGERS:
+            oldest, _ = self._strangers.popitem(last=False)
+            self._known_nodes.forget(oldest)

@@ -60,6 +60,11 @@ class KnownNodes:
                 self._stale.discard(peer)
         return stale
 
+    def forget(self, peer: PeerID) -> None:
+        """List this node no more, until it announces itself again."""
+        self._known.pop(peer, None)
+        self._stale.discard(peer)
+
     def get(self, peer: PeerID) -> KnownNode | None:
         return self._known.get(peer)
 

@@ -61,7 +61,15 @@ def build_networking(
     known_nodes = KnownNodes()
     peer_book = PeerBook(transport, known_nodes, clock)
     dht = _build_dht(settings, transport, peer_book, clock)
-    info_exchange = NodeInfoExchange(messenger, transport, known_nodes, clock)
+    info_exchange = NodeInfoExchange(
+        messenger,
+        transport,
+        known_nodes,
+        clock,
+        is_acquainted=lambda peer: (
+            peer == identity.peer_id or transport.budgets.has_answered(peer) or peer in transport.peers
+        ),
+    )
 
     keeper = ConnectionKeeper(
         transport,
@@ -79,6 +87,8 @@ def build_networking(
         keeper.look_soon()
         if len(transport.peers) <= FEW_PEERS:
             info_exchange.publish_soon()
+        if connected:
+            info_exchange.met(peer)
         if dht is not None and not connected:
             dht.disconnected(peer)
 

@@ -9,7 +9,7 @@ from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.node.info_exchange import NodeInfoExchange
+from bacalhau_p2p.node.info_exchange import MAX_STRANGERS, NodeInfoExchange
 from bacalhau_p2p.node.known_nodes import (
     MIN_PUBLISH_INTERVAL,
     PUBLISH_INTERVAL,
@@ -146,3 +146,31 @@ async def test_waiting_ends_when_an_info_makes_the_condition_true(
     await exchange.wait_until(lambda: len(known_nodes.nodes()) == 2)
     assert trio.current_time() == 2.0
     await exchange.wait_until(lambda: True)
+
+
+async def test_observers_hear_of_a_stranger_only_once_it_is_met(messenger, transport):
+    known, observer, friends = KnownNodes(), Observer(), set()
+    infos = NodeInfoExchange(messenger, transport, known, lambda: 1.0, is_acquainted=friends.__contains__)
+    infos.observe(observer)
+    messenger.deliver(NodeInfo(id=OTHER, sent=1), author=OTHER)
+    assert known.get(OTHER) is not None
+    assert observer.events == []
+    infos.met(OTHER)
+    infos.met(OTHER)
+    assert observer.events == [("seen", OTHER)]
+    friends.add(OTHER)
+    messenger.deliver(NodeInfo(id=OTHER, sent=2), author=OTHER)
+    assert observer.events == [("seen", OTHER)] * 2
+
+
+async def test_invented_nodes_displace_each_other_and_no_others(messenger, transport):
+    known = KnownNodes()
+    infos = NodeInfoExchange(
+        messenger, transport, known, lambda: 1.0, is_acquainted=lambda peer: peer == OTHER
+    )
+    messenger.deliver(NodeInfo(id=OTHER, sent=1), author=OTHER)
+    for number in range(MAX_STRANGERS + 500):
+        messenger.deliver(NodeInfo(id=f"invented-{number}", sent=1), author=f"invented-{number}")
+    assert len(known.nodes()) == len(infos._strangers) + 1 == MAX_STRANGERS + 1
+    assert known.get(OTHER) is not None
+    assert known.get("invented-0") is None
