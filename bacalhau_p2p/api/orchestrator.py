@@ -102,7 +102,7 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
 def _known_node(known: KnownNode, now: UnixSeconds) -> JSON:
     # `Connection` is Bacalhau's word; here it says whether the node's last announcement is fresh.
     connection = "CONNECTED" if known.is_fresh(now) else "DISCONNECTED"
-    return {**node_to_json(known.info), "Connection": connection}
+    return {**node_to_json(known.info_at(now)), "Connection": connection}
 
 
 def _executions(node: Node, job_id: JobID) -> JSON:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec
-from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.model.node import NodeInfo, NodeLoad
 from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.model.wire_types import (
@@ -165,6 +165,8 @@ class Bid(ExecutionMessage):
     """Bytes of the job's inputs, as far as this node knows."""
     local_input_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """Bytes of the inputs that are local. Requesters prefer nodes with more, which have less to fetch."""
+    late: bool = False
+    """The node had no room when the job was announced, and now has some."""
 
 
 @message("bid_declined", Carrier.BEST_EFFORT)
@@ -227,6 +229,8 @@ class Heartbeat(Message):
     executions: Annotated[tuple[ExecutionProgress, ...], usable_items(ExecutionProgress, MAX_EXECUTIONS)] = (
         Field(strict=False, max_length=MAX_EXECUTIONS)
     )
+    load: NodeLoad | None = None
+    """How busy the whole node is."""
 
 
 # --- requester -> compute -------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """From an announcement to a bid: the node declines, waits, or inspects the job first.
 
 Pure, as a part of the compute machine. A node that cannot or will not run a job declines at once. A job that
-has inputs, or that the operator's probes decide about, is inspected before a bid.
+has inputs, or that the operator's probes decide about, is inspected before a bid. A job for which there is no
+room is remembered, and gets a bid when there is some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from bacalhau_p2p.bprotocol.messages import MAX_REASON, BidDeclined, JobAnnounced
+from bacalhau_p2p.bprotocol.messages import MAX_REASON, BidDeclined
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.compute import events as ev
@@ -17,17 +17,16 @@ from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.bidding import (
     EXPECTED_BIDS_PER_WANTED,
     NOTHING_FOUND,
-    Assessment,
     Findings,
     bid_delay,
     bid_probability,
     no_disk_for_inputs,
 )
+from bacalhau_p2p.compute.considered_job import ConsideredJob, Key
 from bacalhau_p2p.compute.ledger import Ledger
+from bacalhau_p2p.compute.missed_jobs import MissedJobs
 from bacalhau_p2p.compute.recent_findings import RecentFindings
-from bacalhau_p2p.compute.record import with_inputs
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.resources import Resources
 
 INSPECTION_TIMEOUT = 40.0
 """Seconds for the inspection of a job: more than any probe has, so that only what hangs is stopped."""
@@ -35,21 +34,6 @@ MAX_WAITING = 1000
 """Announced jobs that are being inspected or wait for their bid."""
 MAX_UNFINISHED = 10_000
 """Executions of a node that have not ended, including bids."""
-
-
-@dataclass(slots=True)
-class _Waiting(Undoable):
-    """An announced job that is being inspected, or on which this node will bid a little later."""
-
-    author: PeerID
-    message: JobAnnounced
-    outlives_node: bool
-    bid_at: UnixSeconds
-    """In a large network, a little later than the announcement."""
-    findings: Findings | None
-    """None while the job is being inspected."""
-    due: UnixSeconds
-    """When to bid, or to stop the inspection."""
 
 
 class Announcements(Undoable):
@@ -60,7 +44,8 @@ class Announcements(Undoable):
         self._execution_ids = execution_ids
         self._rng = rng
         self._bidding = True
-        self._waiting: dict[tuple[PeerID, JobID], _Waiting] = UndoableDict()
+        self._waiting: dict[Key, ConsideredJob] = UndoableDict()
+        self._missed = MissedJobs()
         self._recent_findings = RecentFindings()
 
     # --- events -----------------------------------------------------------------------------
@@ -71,6 +56,7 @@ class Announcements(Undoable):
         if not self._bidding or self._ledger.has_part_in(author, message.job_id):
             return
         key = (author, message.job_id)
+        missed = self._missed.take(key)
         if (waiting := self._waiting.get(key)) is not None:
             if message.spec != waiting.message.spec:
                 self._ledger.ignore(message, "with another spec than before")
@@ -79,7 +65,8 @@ class Announcements(Undoable):
         elif len(self._waiting) >= MAX_WAITING or self._ledger.unfinished >= MAX_UNFINISHED:
             self._ledger.ignore(message, "while too many are pending")
         else:
-            self._consider(author, message, event.assessment, now)
+            since = missed.since if missed is not None else now
+            self._consider(ConsideredJob(author, message, event.assessment, since, now, None, now), now)
 
     def inspected(self, event: ev.Inspected, now: UnixSeconds) -> None:
         """Bid or decline, now that the inspection of a job has ended."""
@@ -93,20 +80,52 @@ class Announcements(Undoable):
         if findings.refusal is None and waiting.bid_at > now:
             waiting.findings, waiting.due = findings, waiting.bid_at
             return
-        del self._waiting[key]
-        self._ledger.held_jobs.drop(*key)
+        self._drop(key, inspected=True)
+        waiting.findings = findings
         self._answer(waiting, findings, now)
 
     def closed(self, author: PeerID, job_id: JobID) -> None:
         """The requester wants no more bids on the job."""
+        self._missed.take((author, job_id))
         self._drop((author, job_id))
         self._recent_findings.forget(author, job_id)
 
     def stop(self) -> None:
         """Answer no announcement from now on."""
         self._bidding = False
+        self._missed.clear()
         for key in list(self._waiting):
             self._drop(key)
+
+    def use_room(self, now: UnixSeconds) -> None:
+        """Bid on jobs for which there was no room, if some was released since the last call."""
+        capacity, shares = self._ledger.capacity, self._ledger.shares
+        if not capacity.has_released:
+            return
+        capacity.has_released = False
+        for job in self._missed.in_order(now):
+            if self._ledger.unfinished >= MAX_UNFINISHED:
+                return
+            fits = capacity.has_room(job.needs) and not shares.refusal(job.author, job.needs, now)
+            if fits and (job.findings is not None or not self._inspects_late()):
+                self._missed.take(job.key)
+                with self._ledger.isolated(f"announcement of {job.message.job_id}"):
+                    self._bid_late(job, now)
+
+    def _bid_late(self, job: ConsideredJob, now: UnixSeconds) -> None:
+        if self._ledger.unused_bids.pauses(job.author, now):
+            return
+        if not self._ledger.held_jobs.has_room_for(*job.key, job.message.spec):
+            return
+        job.late = True
+        if job.findings is None:
+            self._inspect(job, now)
+        else:
+            self._bid(job, job.findings, now)
+
+    def _inspects_late(self) -> bool:
+        """Whether a job is inspected that may take the room. Others wait: perhaps there is none left then."""
+        return any(waiting.late and waiting.findings is None for waiting in self._waiting.values())
 
     # --- time -------------------------------------------------------------------------------
 
@@ -123,105 +142,107 @@ class Announcements(Undoable):
             with self._ledger.isolated(f"announcement of {waiting.message.job_id}"):
                 self._take_up(waiting, now)
 
-    def _take_up(self, waiting: _Waiting, now: UnixSeconds) -> None:
+    def _take_up(self, waiting: ConsideredJob, now: UnixSeconds) -> None:
         if waiting.findings is not None:
             self._answer(waiting, waiting.findings, now)
         else:
             reason = f"could not inspect the job within {INSPECTION_TIMEOUT:g} s"
-            self._decline(waiting.author, waiting.message, reason, busy=True, now=now)
+            self._decline(waiting, reason, busy=True, now=now)
 
-    def _drop(self, key: tuple[PeerID, JobID]) -> None:
+    def _drop(self, key: Key, *, inspected: bool = False) -> None:
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             return
         self._ledger.held_jobs.drop(*key)
-        if waiting.findings is None:
+        if waiting.findings is not None:
+            return
+        if not inspected:
             self._ledger.actions.append(ev.StopInspection(*key))
+        if waiting.late:
+            self._ledger.capacity.has_released = True  # what it might have taken
 
     # --- decisions --------------------------------------------------------------------------
 
-    def _consider(
-        self, author: PeerID, message: JobAnnounced, assessment: Assessment, now: UnixSeconds
-    ) -> None:
+    def _consider(self, job: ConsideredJob, now: UnixSeconds) -> None:
+        message, assessment = job.message, job.assessment
         if assessment.ineligibility is not None:
-            self._decline(author, message, assessment.ineligibility, busy=False, now=now)
+            self._decline(job, assessment.ineligibility, busy=False, now=now)
             return
         if assessment.shortage is not None:
-            self._decline(author, message, assessment.shortage, busy=True, now=now)
+            self._decline(job, assessment.shortage, busy=True, now=now)
             return
-        if self._ledger.unused_bids.pauses(author, now):
-            self._decline(author, message, "waits, because bids of it were not answered", busy=True, now=now)
+        if self._ledger.unused_bids.pauses(job.author, now):
+            self._decline(job, "waits, because bids of it were not answered", busy=True, now=now)
             return
         probability = bid_probability(
             bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
         )
         if probability < 1.0 and self._rng.random() >= probability:
             return
-        if not self._ledger.held_jobs.has_room_for(author, message.job_id, message.spec):
-            self._decline(author, message, "holds too many jobs", busy=True, now=now)
+        if not self._ledger.held_jobs.has_room_for(*job.key, message.spec):
+            self._decline(job, "holds too many jobs", busy=True, now=now)
             return
-        bid_at, random = now, self._rng.random()
+        random = self._rng.random()
         if message.eligible > EXPECTED_BIDS_PER_WANTED * message.bids_wanted:
-            bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
-        findings: Findings | None = NOTHING_FOUND
+            job.bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
+        job.findings, job.due = NOTHING_FOUND, job.bid_at
         if assessment.needs_inspection:
-            findings = self._recent_findings.recall(author, message.job_id, message.spec, now)
-        waiting = _Waiting(author, message, assessment.outlives_node, bid_at, findings, due=bid_at)
-        if findings is None:
-            self._inspect(waiting, now)
-        elif bid_at > now:
-            self._wait(waiting)
+            job.findings = self._recent_findings.recall(*job.key, message.spec, now)
+        if job.findings is None:
+            self._inspect(job, now)
+        elif job.bid_at > now:
+            self._wait(job)
         else:
-            self._bid(waiting, findings, now)
+            self._bid(job, job.findings, now)
 
-    def _wait(self, waiting: _Waiting) -> None:
-        author, message = waiting.author, waiting.message
-        self._waiting[(author, message.job_id)] = waiting
-        self._ledger.held_jobs.hold(author, message.job_id, message.spec)
+    def _wait(self, job: ConsideredJob) -> None:
+        self._waiting[job.key] = job
+        self._ledger.held_jobs.hold(*job.key, job.message.spec)
 
-    def _inspect(self, waiting: _Waiting, now: UnixSeconds) -> None:
+    def _inspect(self, job: ConsideredJob, now: UnixSeconds) -> None:
         """Inspect the job, if there is room for it at all."""
-        author, message = waiting.author, waiting.message
-        if not self._has_room(author, message, message.spec.resources, now):
+        author, message = job.author, job.message
+        if not self._has_room(job, now):
             return
-        waiting.due = now + INSPECTION_TIMEOUT
-        self._wait(waiting)
+        job.due = now + INSPECTION_TIMEOUT
+        self._wait(job)
         self._ledger.actions.append(ev.LearnAddresses(author, message.addresses))
         self._ledger.actions.append(ev.Inspect(author, message.job_id, message.spec))
 
-    def _answer(self, waiting: _Waiting, findings: Findings, now: UnixSeconds) -> None:
+    def _answer(self, job: ConsideredJob, findings: Findings, now: UnixSeconds) -> None:
         """Decline the job or bid on it, as the findings say."""
         if findings.refusal is not None:
-            self._decline(waiting.author, waiting.message, findings.refusal, busy=False, now=now)
+            self._decline(job, findings.refusal, busy=False, now=now)
         elif findings.shortage is not None:
-            self._decline(waiting.author, waiting.message, findings.shortage, busy=True, now=now)
+            self._decline(job, findings.shortage, busy=True, now=now)
         else:
-            self._bid(waiting, findings, now)
+            self._bid(job, findings, now)
 
-    def _bid(self, waiting: _Waiting, findings: Findings, now: UnixSeconds) -> None:
-        author, message = waiting.author, waiting.message
+    def _bid(self, job: ConsideredJob, findings: Findings, now: UnixSeconds) -> None:
         execution_id = next(self._execution_ids)
-        wanted = with_inputs(message.spec.resources, findings.disk)
-        if self._has_room(author, message, wanted, now):
-            self._ledger.capacity.reserve(execution_id, author, wanted)
-            bid = transitions.BidPlaced(author, message, findings, waiting.outlives_node)
+        if self._has_room(job, now):
+            self._ledger.capacity.reserve(execution_id, job.author, job.needs)
+            outlives_node = job.assessment.outlives_node
+            bid = transitions.BidPlaced(job.author, job.message, findings, outlives_node, job.late)
             transitions.begin(self._ledger, execution_id, bid, now)
 
-    def _has_room(self, author: PeerID, message: JobAnnounced, wanted: Resources, now: UnixSeconds) -> bool:
+    def _has_room(self, job: ConsideredJob, now: UnixSeconds) -> bool:
         """Whether the requester can have so much room now. If not, the job is declined."""
-        if not self._ledger.capacity.has_room(wanted):
-            self._decline_for_room(author, message, wanted, now)
+        if not self._ledger.capacity.has_room(job.needs):
+            self._decline_for_room(job, now)
             return False
-        if (refusal := self._ledger.shares.refusal(author, wanted, now)) is not None:
-            self._decline(author, message, refusal, busy=True, now=now)
+        if (refusal := self._ledger.shares.refusal(job.author, job.needs, now)) is not None:
+            self._missed.remember(job, now)
+            self._decline(job, refusal, busy=True, now=now)
             return False
         return True
 
-    def _decline_for_room(
-        self, author: PeerID, message: JobAnnounced, wanted: Resources, now: UnixSeconds
-    ) -> None:
-        """Decline, because there is no room for `wanted`: what the job requests, and perhaps its inputs."""
-        capacity, asked = self._ledger.capacity, message.spec.resources
+    def _decline_for_room(self, job: ConsideredJob, now: UnixSeconds) -> None:
+        """Decline a job for which there is no room, and remember it if there may be some later."""
+        capacity, asked, wanted = self._ledger.capacity, job.message.spec.resources, job.needs
+        may_fit = wanted.fits_in(capacity.limit)
+        if may_fit:
+            self._missed.remember(job, now)
         if capacity.has_room(asked):
             free = capacity.available.disk
             reason = no_disk_for_inputs(inputs=wanted.disk - asked.disk, job=asked.disk, free=free)
@@ -229,16 +250,15 @@ class Announcements(Undoable):
             reason = (
                 "is busy" if asked.fits_in(capacity.limit) else "is too small for the requested resources"
             )
-        if busy := wanted.fits_in(capacity.limit):
-            self._ledger.shares.turned_away(author, now)
-        self._decline(author, message, reason, busy=busy, now=now)
+        if may_fit:
+            self._ledger.shares.turned_away(job.author, now)
+        self._decline(job, reason, busy=may_fit, now=now)
 
-    def _decline(
-        self, author: PeerID, message: JobAnnounced, reason: str, *, busy: bool, now: UnixSeconds
-    ) -> None:
+    def _decline(self, job: ConsideredJob, reason: str, *, busy: bool, now: UnixSeconds) -> None:
+        message = job.message
         if message.answers_wanted:
-            self._ledger.actions.append(ev.LearnAddresses(author, message.addresses))
+            self._ledger.actions.append(ev.LearnAddresses(job.author, message.addresses))
             declined = BidDeclined(
                 job_id=message.job_id, round=message.round, reason=reason[:MAX_REASON], busy=busy
             )
-            self._ledger.actions.append(ev.Send(author, declined, now))
+            self._ledger.actions.append(ev.Send(job.author, declined, now))

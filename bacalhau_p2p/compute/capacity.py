@@ -22,6 +22,8 @@ class Capacity(Undoable):
         self._least = least
         self._held: dict[ExecutionID, tuple[PeerID, Resources]] = UndoableDict()
         self._reserved = Resources()
+        self.has_released = False
+        """Whether room was released. For whoever looks for a use for it, and then sets it back."""
 
     @property
     def reserved(self) -> Resources:
@@ -74,6 +76,7 @@ class Capacity(Undoable):
         """Release what this execution holds, if anything."""
         if self._held.pop(execution_id, None) is not None:
             self._reserved = self._sum_of_all()
+            self.has_released = True
 
     def _charge(self, amount: Resources) -> Resources:
         """What is reserved for an amount. A node with less than the least amount can run one execution."""

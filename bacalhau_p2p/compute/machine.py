@@ -27,6 +27,7 @@ from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.node import NodeLoad
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 
 S = ComputeState
@@ -69,6 +70,7 @@ class ComputeMachine:
         """Take in one event, and return what to do, in order. If this raises, the event changed nothing."""
         with self._ledger.all_or_nothing():
             _HANDLERS[type(event)](self, event, now)
+            self._announcements.use_room(now)
         return self._ledger.take_actions()
 
     def next_deadline(self) -> UnixSeconds | None:
@@ -346,8 +348,9 @@ class ComputeMachine:
             if execution.state in WORKING:
                 line = say.ExecutionProgress(execution_id=execution.id, state=execution.state)
                 lines.setdefault(execution.requester_id, []).append(line)
+        load = NodeLoad(available_capacity=self.capacity.available, running_executions=self.active)
         for requester, progress in lines.items():
-            heartbeat = say.Heartbeat(executions=tuple(progress))
+            heartbeat = say.Heartbeat(executions=tuple(progress), load=load)
             self._ledger.actions.append(ev.Send(requester, heartbeat, now))
         self._ledger.heartbeat_due = now + transitions.HEARTBEAT_INTERVAL if lines else None
 

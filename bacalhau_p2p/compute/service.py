@@ -43,10 +43,8 @@ class ComputeService(Driver):
         inspector: Inspector,
         *,
         learn_addresses: Callable[[PeerID, tuple[str, ...]], None],
-        changed: Callable[[], None],
         clock: Callable[[], UnixSeconds],
     ) -> None:
-        """`changed` is called when the capacity that is free has changed."""
         super().__init__(machine, store, messenger, clock=clock)
         self._machine: ComputeMachine = machine
         self._store: ComputeStore = store
@@ -54,8 +52,6 @@ class ComputeService(Driver):
         self._assessor = assessor
         self._inspector = inspector
         self._learn_addresses = learn_addresses
-        self._changed = changed
-        self._reserved = machine.capacity.reserved
         self._ticked = BroadcastEvent()
         messenger.listen(TO_COMPUTE, self._receive)
 
@@ -134,9 +130,6 @@ class ComputeService(Driver):
     def _tick(self, nursery: trio.Nursery) -> None:
         super()._tick(nursery)
         self._ticked.fire()
-        if self._machine.capacity.reserved != self._reserved:
-            self._reserved = self._machine.capacity.reserved
-            self._changed()
 
     def _committed(self, commit: Commit) -> None:
         if not log.isEnabledFor(logging.INFO):

@@ -58,6 +58,8 @@ class BidPlaced:
     announcement: say.JobAnnounced
     findings: Findings
     outlives_node: bool
+    late: bool = False
+    """There was no room for it when the job was announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def send_bid(ledger: Ledger, execution: ComputeExecution, event: BidPlaced, now:
         outlives_node=event.outlives_node,
         input_bytes=findings.input_bytes,
         local_input_bytes=findings.local_input_bytes,
+        late=event.late,
     )
     ledger.actions.append(ev.Send(event.requester, bid, now + RESERVED_FOR, durable=False))
 

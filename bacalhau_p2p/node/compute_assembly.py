@@ -153,7 +153,6 @@ def _service(
             resource_shortage=shortage,
         ),
         learn_addresses=learn_addresses,
-        changed=networking.info_exchange.publish_soon,
         clock=networking.clock,
     )
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
-from bacalhau_p2p.model.node import NodeInfo
+from bacalhau_p2p.model.node import NodeInfo, NodeLoad
+from bacalhau_p2p.node.info_pace import MISSED_INTERVALS
 
-PUBLISH_INTERVAL = 15.0
-"""Seconds between two announcements of a node that does not change."""
-MIN_PUBLISH_INTERVAL = 1.0
-"""Seconds between any two announcements of a node."""
-STALE_AFTER = 45.0
-"""Seconds without an announcement after which a node is shown as disconnected and no job waits for it."""
 FORGET_AFTER = 600.0
-"""Seconds without an announcement after which a node is no longer listed."""
+"""Seconds after which a node that is stale or has left is no longer listed."""
+LOAD_LASTS = 15.0
+"""Seconds for which what a heartbeat says about the load of a node counts: three heartbeats."""
 MAX_NODES = 10_000
 """Known nodes. Bounds the memory that a flood of invented nodes can take."""
 
@@ -24,10 +21,24 @@ class KnownNode:
     info: NodeInfo
     received_at: UnixSeconds
     """By this node's clock, not the sender's."""
+    load: NodeLoad | None = None
+    """What the latest heartbeat said, if one came since the announcement."""
+    load_received_at: UnixSeconds = 0
+
+    @property
+    def stale_at(self) -> UnixSeconds:
+        """When it has been silent for so long that it is shown as disconnected and no job waits for it."""
+        return self.received_at + (0 if self.info.leaving else MISSED_INTERVALS * self.info.interval)
 
     def is_fresh(self, now: UnixSeconds) -> bool:
         """Whether the last announcement is recent. Says nothing about a connection to the node."""
-        return now - self.received_at < STALE_AFTER
+        return now < self.stale_at
+
+    def info_at(self, now: UnixSeconds) -> NodeInfo:
+        """The announcement, with the latest that is known of the node's load."""
+        if self.load is None or self.info.compute is None or now - self.load_received_at >= LOAD_LASTS:
+            return self.info
+        return self.info.replace(compute=self.info.compute.with_load(self.load))
 
 
 class KnownNodes:
@@ -45,8 +56,17 @@ class KnownNodes:
         if known is None and len(self._known) >= MAX_NODES:
             return False
         self._known[info.id] = KnownNode(info, now)
-        self._stale.discard(info.id)
+        if info.leaving:
+            self._stale.add(info.id)
+        else:
+            self._stale.discard(info.id)
         return True
+
+    def update_load(self, peer: PeerID, load: NodeLoad, now: UnixSeconds) -> None:
+        """Record how busy a node is, as a heartbeat of it says."""
+        known = self._known.get(peer)
+        if known is not None:
+            self._known[peer] = replace(known, load=load, load_received_at=now)
 
     def expire(self, now: UnixSeconds) -> list[PeerID]:
         """The nodes that have become stale since the last call. Forgets those that were silent for long."""
@@ -55,7 +75,7 @@ class KnownNodes:
         ]
         self._stale.update(stale)
         for peer, known in list(self._known.items()):
-            if now - known.received_at >= FORGET_AFTER:
+            if now >= known.stale_at + FORGET_AFTER:
                 del self._known[peer]
                 self._stale.discard(peer)
         return stale
@@ -75,6 +95,11 @@ class KnownNodes:
             for known in self.nodes()
             if known.info.gateway and known.is_fresh(now)
         }
+
+    @property
+    def count(self) -> int:
+        """How many nodes are known."""
+        return len(self._known)
 
     def nodes(self) -> list[KnownNode]:
         """Every known node, ordered by peer id."""

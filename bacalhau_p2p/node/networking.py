@@ -69,6 +69,7 @@ def build_networking(
         is_acquainted=lambda peer: (
             peer == identity.peer_id or transport.budgets.has_answered(peer) or peer in transport.peers
         ),
+        random=rng.random,
     )
 
     keeper = ConnectionKeeper(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -125,6 +126,7 @@ class Node:
             compute=self._compute_info(),
             dht=self.settings.dht == "server",
             gateway=self._networking.addresses.gateway_url,
+            interval=self._networking.info_exchange.interval,
             sent=self.clock(),
         )
 
@@ -152,8 +154,10 @@ class Node:
         return components
 
     def nodes(self) -> list[KnownNode]:
-        """Every node that this one knows, itself included, ordered by peer id."""
-        return self._networking.known_nodes.nodes()
+        """Every node that this one knows, itself included, ordered by peer id. Its own info is as of now, and
+        the load of others as of their latest info or heartbeat."""
+        known = self._networking.known_nodes.nodes()
+        return [replace(node, info=self.info()) if node.info.id == self.peer_id else node for node in known]
 
     async def wait_for_compute_nodes(self, count: int) -> None:
         """Returns once this node knows at least `count` nodes that run jobs, itself included."""
@@ -203,6 +207,7 @@ class Node:
         """
         if self._compute is not None:
             await self._compute.drain(timeout)
+        self._networking.info_exchange.leave(self.info())
         await self.messenger.wait_acknowledged(FINAL_DELIVERY_TIMEOUT)
 
     # --- content ------------------------------------------------------------------------------

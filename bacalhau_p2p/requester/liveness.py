@@ -39,13 +39,13 @@ class Liveness:
         self.disconnected_at: dict[PeerID, UnixSeconds] = UndoableDict()
 
     def update(self, info: NodeInfo) -> tuple[bool, bool]:
-        """Take in a node's info. Returns whether it is a new compute node, and whether it can run more than
-        before."""
+        """Take in a node's info. Returns whether it is a new compute node, and whether it is that or offers
+        other things than before."""
         before = self.nodes.get(info.id)
         self.nodes[info.id] = info
         if info.compute is None:
             return False, False
-        return before is None, before is None or before.compute is None or _has_more_room(before, info)
+        return before is None, before is None or _offer(before) != _offer(info)
 
     def note_disconnected(self, peer: PeerID, now: UnixSeconds) -> None:
         """The connection to a peer broke."""
@@ -86,8 +86,13 @@ class Liveness:
         return "no other node can run the job"
 
 
-def _has_more_room(before: NodeInfo, after: NodeInfo) -> bool:
-    assert before.compute is not None
-    assert after.compute is not None
-    then, now = before.compute, after.compute
-    return not now.available_capacity.fits_in(then.available_capacity) or now.engines != then.engines
+def _offer(info: NodeInfo) -> object:
+    """What decides which jobs the node could run, however busy it is."""
+    compute = info.compute
+    return compute and (
+        compute.engines,
+        compute.storage_sources,
+        compute.publishers,
+        compute.max_capacity,
+        info.labels,
+    )

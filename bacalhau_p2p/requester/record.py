@@ -79,6 +79,8 @@ class JobEntry(Undoable):
     """When an active execution was last reconciled with its node."""
     declined: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Why nodes did not bid, for the user to read."""
+    is_remembered: bool = False
+    """Nodes that had no room for it may bid later, until they are told that it is placed."""
     failures: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Nodes on which an execution of this job failed or was lost, and how."""
     permanent_failures: set[PeerID] = field(default_factory=UndoableSet)

@@ -26,8 +26,8 @@ from bacalhau_p2p.requester.record import JobEntry
 S = ExecutionState
 
 REANNOUNCE_AFTER_NEWS = 0.5
-"""Seconds from the news that a node is new or has more room to the next round, so that one round serves
-several such nodes."""
+"""Seconds from the news that a node is new or offers other things to the next round, so that one round
+serves several such nodes."""
 ANNOUNCEMENT_SPACING = 0.05
 """Seconds between the announcements of waiting jobs after such news, so that the most urgent come first."""
 HELD_SHARE = 0.5
@@ -134,7 +134,8 @@ class Rounds:
         entry.open_since = None
         for execution in entry.in_state(S.BID_RECEIVED):
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
-        if not everybody_answered:
+        if not everybody_answered or entry.is_remembered:
+            entry.is_remembered = False
             self._ledger.actions.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
 
     def _release_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
@@ -191,7 +192,7 @@ class Rounds:
             # A repetition, or the id of another node's execution, whose heartbeats are looked up by it.
             self._ledger.ignore(bid, "for a known execution")
             return
-        if entry is not None:
+        if entry is not None and not bid.late:
             self._note_pace(entry, bid.round, now)
         refusal = "the job has ended" if entry is None or ended else _refusal(entry, author, now)
         if entry is None or refusal is not None:
@@ -204,6 +205,8 @@ class Rounds:
         current.ends_by = min(current.ends_by, self._hold_until(entry, execution))
         if current.ends is not None:
             current.ends = min(current.ends, current.ends_by)
+            if bid.late and self._could_fill(entry):  # those that had room have answered long ago
+                current.ends = min(current.ends, max(now, current.began + self._pace.first_window))
         entry.declined.pop(author, None)
         if current.ends is None:  # between rounds, a late bid is as good as any
             enough = _are_enough(entry.in_state(S.BID_RECEIVED), entry)
@@ -212,6 +215,11 @@ class Rounds:
         if bid.round == entry.round.number:
             entry.round.answered.add(author)
         self.end_if_complete(entry, now)
+
+    def _could_fill(self, entry: JobEntry) -> bool:
+        """Whether the bids that are held are enough to fill every slot."""
+        bids = len(entry.in_state(S.BID_RECEIVED))
+        return bids >= max(len(entry.open_slots), entry.job.spec.min_bids)
 
     def _hold_until(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
         """When to accept or reject a bid: its acceptance must arrive before its reservation ends."""
@@ -223,6 +231,7 @@ class Rounds:
         if entry.job.state.terminal or author not in self._liveness.nodes:
             return
         entry.declined[author] = message.reason
+        entry.is_remembered = entry.is_remembered or message.busy
         self._note_pace(entry, message.round, now)
         if message.round == entry.round.number and entry.round.ends is not None:
             entry.round.answered.add(author)

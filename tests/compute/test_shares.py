@@ -28,10 +28,14 @@ class Bench(ComputeBench):
         self.jobs = 0
 
     def ask(self, author: PeerID, *, cpu: str = "1") -> str | ExecutionID:
-        """Announce a job; the id of the execution that it is bid for, or the reason why there is no bid."""
+        """Announce a job; the id of the execution that it is bid for, or the reason why there is no bid.
+        Without one, it finds another node."""
         self.jobs += 1
         (answer,) = messages_in(self.announce(small_job(cpu=cpu), f"j-{self.jobs}", author=author))
-        return answer.execution_id if isinstance(answer, say.Bid) else answer.reason
+        if isinstance(answer, say.Bid):
+            return answer.execution_id
+        self.receive(say.JobClosed(job_id=answer.job_id), author)
+        return answer.reason
 
     def run(self, author: PeerID, **terms) -> ExecutionID:
         """Begin a run."""

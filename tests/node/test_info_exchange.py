@@ -6,16 +6,13 @@ import pytest
 import trio
 
 from bacalhau_p2p.bprotocol.inbox import Arrival
-from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
+from bacalhau_p2p.bprotocol.messages import Heartbeat, NodeInfoPublished
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.node.info_exchange import MAX_STRANGERS, NodeInfoExchange
-from bacalhau_p2p.node.known_nodes import (
-    MIN_PUBLISH_INTERVAL,
-    PUBLISH_INTERVAL,
-    STALE_AFTER,
-    KnownNodes,
-)
+from bacalhau_p2p.model.node import SHORTEST_INFO_INTERVAL as INTERVAL
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo, NodeLoad
+from bacalhau_p2p.node.info_exchange import MAX_STRANGERS, MIN_PUBLISH_INTERVAL, NodeInfoExchange
+from bacalhau_p2p.node.info_pace import LEAST_SHARE, MISSED_INTERVALS, info_interval
+from bacalhau_p2p.node.known_nodes import KnownNodes
 
 OWN, OTHER = PeerID("own"), PeerID("other")
 
@@ -24,19 +21,24 @@ class Messenger:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.published: list[float] = []
+        self.infos: list[NodeInfo] = []
+        self._listeners = {}
 
     def listen(self, kinds, receive) -> None:
-        assert kinds == [NodeInfoPublished]
-        self._receive = receive
+        self._listeners |= dict.fromkeys(kinds, receive)
 
     def drop(self, author: PeerID, counter: str, reason: str) -> None:
         self.counters[counter] += 1
 
     def broadcast(self, message: NodeInfoPublished) -> None:
         self.published.append(trio.current_time())
+        self.infos.append(message.info)
 
     def deliver(self, info: NodeInfo, author: PeerID) -> None:
-        self._receive(Arrival(author=author, message=NodeInfoPublished(info=info)))
+        self.receive(author, NodeInfoPublished(info=info))
+
+    def receive(self, author: PeerID, message) -> None:
+        self._listeners[type(message)](Arrival(author=author, message=message))
 
 
 class Transport:
@@ -84,8 +86,8 @@ async def test_an_unchanged_node_publishes_its_info_at_intervals(
     exchange, messenger, autojump_clock, nursery
 ):
     nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
-    await trio.sleep(2.5 * PUBLISH_INTERVAL)
-    assert messenger.published == [0.0, PUBLISH_INTERVAL, 2 * PUBLISH_INTERVAL]
+    await trio.sleep(2.5 * INTERVAL)
+    assert messenger.published == [0.0, INTERVAL, 2 * INTERVAL]
 
 
 async def test_changes_are_published_at_once_but_not_more_often_than_once_a_second(
@@ -130,7 +132,7 @@ async def test_observers_are_told_once_that_a_node_went_stale(exchange, messenge
     exchange.observe(observer := Observer())
     messenger.deliver(NodeInfo(id=OTHER), OTHER)
     nursery.start_soon(exchange.expire_known_nodes)
-    await trio.sleep(STALE_AFTER + 3 * PUBLISH_INTERVAL)
+    await trio.sleep((MISSED_INTERVALS + 3) * INTERVAL)
     assert observer.events == [("seen", OTHER), ("stale", OTHER)]
 
 
@@ -174,3 +176,36 @@ async def test_invented_nodes_displace_each_other_and_no_others(messenger, trans
     assert len(known.nodes()) == len(infos._strangers) + 1 == MAX_STRANGERS + 1
     assert known.get(OTHER) is not None
     assert known.get("invented-0") is None
+
+
+async def test_infos_are_repeated_more_rarely_in_a_larger_network(
+    exchange, messenger, known_nodes, autojump_clock, nursery
+):
+    for number in range(100):
+        known_nodes.update(NodeInfo(id=PeerID(f"node-{number}")), 0.0)
+    assert exchange.interval == info_interval(100) == 50.0 / LEAST_SHARE
+    nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN, interval=exchange.interval))
+    await trio.sleep(130.0)
+    assert messenger.published == [0.0, 62.5, 125.0]
+
+
+async def test_a_node_that_leaves_says_so_at_once_and_is_stale_for_others(
+    exchange, messenger, known_nodes, autojump_clock
+):
+    exchange.observe(observer := Observer())
+    exchange.leave(NodeInfo(id=OWN))
+    assert [info.leaving for info in messenger.infos] == [True]
+    messenger.deliver(NodeInfo(id=OTHER, sent=1.0), OTHER)
+    messenger.deliver(NodeInfo(id=OTHER, sent=2.0, leaving=True), OTHER)
+    assert observer.events == [("seen", OTHER), ("stale", OTHER)]
+    assert not known_nodes.get(OTHER).is_fresh(trio.current_time())
+    messenger.deliver(NodeInfo(id=OTHER, sent=3.0), OTHER)
+    assert known_nodes.get(OTHER).is_fresh(trio.current_time())
+
+
+async def test_a_heartbeat_says_how_busy_its_node_is(exchange, messenger, known_nodes, autojump_clock):
+    messenger.deliver(NodeInfo(id=OTHER, compute=ComputeInfo(engines=("noop",))), OTHER)
+    messenger.receive(OTHER, Heartbeat(executions=(), load=NodeLoad(running_executions=3)))
+    messenger.receive(OTHER, Heartbeat(executions=()))
+    info = known_nodes.get(OTHER).info_at(trio.current_time())
+    assert (info.compute.running_executions, info.compute.engines) == (3, ("noop",))

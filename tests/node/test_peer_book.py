@@ -4,8 +4,9 @@ import pytest
 
 from bacalhau_p2p.ipfs.dht.wire import Contact
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.node.known_nodes import STALE_AFTER, KnownNodes
+from bacalhau_p2p.model.node import SHORTEST_INFO_INTERVAL, NodeInfo
+from bacalhau_p2p.node.info_pace import MISSED_INTERVALS
+from bacalhau_p2p.node.known_nodes import KnownNodes
 from bacalhau_p2p.node.peer_book import PeerBook
 
 OWN, CONNECTED, FRESH, STALE = map(PeerID, ("own", "connected", "fresh", "stale"))
@@ -31,7 +32,11 @@ def transport() -> Transport:
 @pytest.fixture
 def known_nodes() -> KnownNodes:
     known = KnownNodes()
-    for peer, received in ((OWN, NOW), (FRESH, NOW), (STALE, NOW - STALE_AFTER)):
+    for peer, received in (
+        (OWN, NOW),
+        (FRESH, NOW),
+        (STALE, NOW - MISSED_INTERVALS * SHORTEST_INFO_INTERVAL),
+    ):
         known.update(NodeInfo(id=peer, addresses=(f"/memory/1/p2p/{peer}",), dht=True), received)
     return known
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW
 from bacalhau_p2p.requester.rounds import REANNOUNCE_AFTER_NEWS
-from tests.support.machines.requester_bench import JOB, A, B, C, D, RequesterBench, S, announced, job, sent
+from tests.support.machines.requester_bench import (
+    JOB,
+    A,
+    B,
+    C,
+    D,
+    RequesterBench,
+    S,
+    announced,
+    execution_id,
+    job,
+    sent,
+)
 
 
 def test_a_round_ends_when_every_known_eligible_node_has_answered(bench):
@@ -165,7 +177,7 @@ def test_rounds_that_no_node_could_answer_do_not_change_the_pace(bench):
     assert bench.machine.jobs[JobID("j-2")].round.ends is None
 
 
-def test_a_node_with_more_room_gets_an_early_round(bench):
+def test_a_waiting_job_is_announced_soon_after_a_node_has_joined(bench):
     bench.add_nodes(A, B)
     bench.submit(job())
     for _ in range(8):
@@ -175,6 +187,61 @@ def test_a_node_with_more_room_gets_an_early_round(bench):
     bench.add_nodes(C)
     bench.wait(REANNOUNCE_AFTER_NEWS)
     assert bench.machine.jobs[JOB].round.began == pytest.approx(news + REANNOUNCE_AFTER_NEWS)
+
+
+def closed(actions) -> list[str]:
+    return [
+        action.message.reason
+        for action in actions
+        if isinstance(action, ev.Broadcast) and isinstance(action.message, say.JobClosed)
+    ]
+
+
+def declined(node, *, busy: bool, round_number: int = 1) -> say.BidDeclined:
+    return say.BidDeclined(job_id=JOB, round=round_number, reason="is busy", busy=busy)
+
+
+def test_a_late_bid_between_two_rounds_is_accepted_at_once_and_the_others_hear_of_it(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    for node in (A, B):
+        bench.receive(node, declined(node, busy=True))
+    bench.wait(0.1)
+    late = say.Bid(job_id=JOB, execution_id=execution_id(A), reserved_for=3.0, late=True)
+    actions = bench.receive(A, late)
+    assert sent(actions) == [(A, "bid_accepted")]
+    assert closed(actions) == ["placed"]
+
+
+def test_nobody_is_told_that_a_job_is_placed_if_everybody_has_answered_and_nobody_may_bid_later(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    bench.receive(B, declined(B, busy=False))
+    assert closed(bench.bid(A)) == []
+
+
+def test_a_late_bid_ends_a_long_round_in_which_nobody_had_room(bench):
+    bench.add_nodes(*(PeerID(f"n-{number}") for number in range(40)))
+    bench.submit(job())
+    while bench.machine.jobs[JOB].round.number < 8:
+        bench.wait(1)
+    bench.wait(3)
+    assert bench.machine.jobs[JOB].round.ends is not None
+    late = say.Bid(job_id=JOB, execution_id=execution_id(A), reserved_for=3.0, late=True)
+    assert sent(bench.receive(A, late)) == [(A, "bid_accepted")]
+
+
+def test_late_bids_say_nothing_about_the_pace(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    for node in (A, B):
+        bench.receive(node, declined(node, busy=True))
+    bench.wait(0.3)
+    assert bench.machine.jobs[JOB].round.number == 1
+    bench.receive(A, say.Bid(job_id=JOB, execution_id=execution_id(A), reserved_for=3.0, late=True))
+    bench.handle(ev.Submitted(JobID("j-2"), job()))
+    ends = bench.machine.jobs[JobID("j-2")].round.ends
+    assert ends == pytest.approx(bench.now + FIRST_WINDOW)
 
 
 def test_rounds_repeat_at_growing_intervals(bench):

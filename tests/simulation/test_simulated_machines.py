@@ -33,9 +33,30 @@ from tests.simulation.worlds.world import World
 
 RUNS = 100
 FORGETFUL_RUNS = 60
-RARE_ROWS = (134, 158, 167, 172, 208, 256, 335, 481, 497, 519, 1535, 3142, 20014, 20201, 20424, 21604)
+RARE_ROWS = (
+    134,
+    158,
+    167,
+    172,
+    208,
+    256,
+    335,
+    381,
+    481,
+    497,
+    519,
+    562,
+    570,
+    1535,
+    3142,
+    20014,
+    20201,
+    20424,
+    21604,
+)
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
+    "compute Bid + RoomLost",
     "compute Preparing + DeadlinePassed",
     "compute Preparing + RequesterGone",
     "compute Preparing + RoomLost",
@@ -49,6 +70,8 @@ NOT_TAKEN_HERE = {
     "job Queued + JobImpossible",
     "job Queued + ResultsRejected",
     "job Queued + VerificationFailed",
+    "requester BidReceived + BidExpired",
+    "requester BidReceived + BidWithdrawn",
 }
 """Rows that no world takes, or none that is quick to run; `tests/requester` and `tests/compute` test each."""
 RARE = {"compute Expired"}
@@ -66,7 +89,7 @@ CAUGHT_BY = {
     "accept what the verifier rejected": 10,
     "acknowledge before the commit": 7,
     "announce once": 18,
-    "begin steps before the commit": 1242,
+    "begin steps before the commit": 2069,
     "believe what is published": 7,
     "commit without power safety": 16,
     "forget attempts when started again": 145,

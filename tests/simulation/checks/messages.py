@@ -12,6 +12,7 @@ from bacalhau_p2p.bprotocol.messages import Carrier
 from bacalhau_p2p.components.commit_plan import Commit, record_key
 from bacalhau_p2p.components.protocol import Send, Store
 from bacalhau_p2p.model.base import ExecutionID, PeerID
+from bacalhau_p2p.model.execution import Execution
 from tests.simulation.checks.violation import Violation, require
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.store import SimulatedStore
@@ -104,11 +105,15 @@ class MessageChecks:
         self._changed_by = {each: keys for each, keys in self._changed_by.items() if each[0] not in stores}
 
     def _is_known(self, requester: PeerID, store: SimulatedStore, execution: ExecutionID) -> bool:
-        """Whether the requester has an execution of this id. Bids are not stored: one that was started again
-        has forgotten them, and a stranger may bid under their ids as under any other."""
+        """Whether the requester has an execution of this id. One that was started again has forgotten bids,
+        which are not stored, and ended executions: a stranger may bid under their ids as under any other."""
         if execution in self._bids.get(requester, ()):
             return True
-        return any(getattr(record, "id", None) == execution for record in store.records.values())
+        return any(
+            record.id == execution and not record.state.terminal
+            for record in store.records.values()
+            if isinstance(record, Execution)
+        )
 
     def _note_word(self, requester: PeerID, message: say.Message) -> None:
         if isinstance(message, say.Heartbeat):

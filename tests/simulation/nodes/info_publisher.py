@@ -6,18 +6,26 @@ from collections.abc import Callable
 
 from bacalhau_p2p.bprotocol.messages import NodeInfoPublished
 from bacalhau_p2p.model.node import NodeInfo
-from bacalhau_p2p.node.known_nodes import MIN_PUBLISH_INTERVAL, PUBLISH_INTERVAL
+from bacalhau_p2p.node.info_exchange import MIN_PUBLISH_INTERVAL
+from bacalhau_p2p.node.info_pace import next_pause
 from tests.simulation.nodes.messaging import Messaging
 from tests.simulation.nodes.process import Process
 
 
 class InfoPublisher:
-    """Publishes at intervals, and soon after a change."""
+    """Publishes at intervals, and soon after a peer has connected."""
 
-    def __init__(self, process: Process, messaging: Messaging, info: Callable[[], NodeInfo]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        messaging: Messaging,
+        info: Callable[[], NodeInfo],
+        random: Callable[[], float],
+    ) -> None:
         self._process = process
         self._messaging = messaging
         self._info = info
+        self._random = random
         self._published_at = 0.0
         self._version = 0
         """Counts what was scheduled: only the latest is carried out."""
@@ -25,11 +33,12 @@ class InfoPublisher:
     def publish(self) -> None:
         now = self._process.timeline.now
         self._published_at = now
-        self._messaging.broadcast(NodeInfoPublished(info=self._info()))
-        self._schedule(now + PUBLISH_INTERVAL)
+        info = self._info()
+        self._messaging.broadcast(NodeInfoPublished(info=info))
+        self._schedule(now + next_pause(info.interval, self._random()))
 
     def publish_soon(self) -> None:
-        """There is news; but no more than one broadcast a second."""
+        """But no more than once a second."""
         self._schedule(max(self._process.timeline.now, self._published_at + MIN_PUBLISH_INTERVAL))
 
     def _schedule(self, when: float) -> None:

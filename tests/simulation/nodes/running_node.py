@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -23,7 +24,9 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.resources import Resources
-from bacalhau_p2p.node.known_nodes import PUBLISH_INTERVAL, KnownNodes
+from bacalhau_p2p.node.info_exchange import EXPIRY_INTERVAL
+from bacalhau_p2p.node.info_pace import info_interval
+from bacalhau_p2p.node.known_nodes import KnownNodes
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester.machine import Environment as RequesterEnvironment
 from bacalhau_p2p.requester.machine import RequesterMachine
@@ -38,6 +41,7 @@ from tests.simulation.nodes.observer import Observer
 from tests.simulation.nodes.process import Process
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import DATA, OUTLIVING, NodePlan
+from tests.simulation.plans.rng import rng_for
 
 
 @dataclass(slots=True)
@@ -86,10 +90,9 @@ class RunningNode:
         )
         self.receive = self._messaging.receive
         self._known_nodes = KnownNodes()
-        self._published_reserved = Resources()
         self.requester = self._requester(rng) if host.plan.requester else None
         self.compute = self._compute(rng) if host.plan.compute else None
-        self._infos = InfoPublisher(self.process, self._messaging, self._info)
+        self._infos = InfoPublisher(self.process, self._messaging, self._info, _pauses(host.plan))
 
     def _requester(self, rng: Random) -> Component:
         host = self._host
@@ -119,11 +122,6 @@ class RunningNode:
         def perform(action: Any) -> None:
             perform_for_compute(action, self.process, host.engine, component.put, host.observer)
 
-        def ticked() -> None:
-            if machine.capacity.reserved != self._published_reserved:
-                self._published_reserved = machine.capacity.reserved
-                self._infos.publish_soon()
-
         component = Component(
             self.process,
             self._messaging,
@@ -131,7 +129,6 @@ class RunningNode:
             machine,
             host.disk.compute_store,
             perform=perform,
-            ticked=ticked,
         )
         return component
 
@@ -202,6 +199,7 @@ class RunningNode:
         """The connection to a peer stands, or broke."""
         if stands:
             self._messaging.peer_connected(peer)
+            self._infos.publish_soon()
         if self.requester is not None:
             self.requester.put(rv.NodeConnected(peer) if stands else rv.NodeDisconnected(peer))
 
@@ -219,7 +217,7 @@ class RunningNode:
         self._expire_known_nodes_later()
 
     def _expire_known_nodes_later(self) -> None:
-        self.process.at(self._host.timeline.now + PUBLISH_INTERVAL, self._expire_known_nodes)
+        self.process.at(self._host.timeline.now + EXPIRY_INTERVAL, self._expire_known_nodes)
 
     def _info(self) -> NodeInfo:
         compute = None
@@ -238,8 +236,14 @@ class RunningNode:
             id=self.process.peer,
             requester=self.requester is not None,
             compute=compute,
+            interval=info_interval(self._known_nodes.count),
             sent=self.process.clock(),
         )
+
+
+def _pauses(plan: NodePlan) -> Callable[[], float]:
+    """Randomness of its own: a world stays the same when a node says more or less often what it is."""
+    return rng_for(0, f"infos of {plan.name}").random
 
 
 def _no_faults(config: SpecConfig) -> list[Fault]:
