@@ -146,15 +146,34 @@ class _NoLock:
 class _Exchange:
     """One request and its response. The head of a response goes out with the first part of its body."""
 
-    def __init__(self, send: Send, stream: TimedStream) -> None:
+    def __init__(self, receive: Receive, send: Send, stream: TimedStream, *, body: bool) -> None:
+        """`body`: whether the request may have one."""
+        self._receive = receive
         self._send = send
         self._stream = stream
         self._head: Message | None = None
+        self._body_expected = body
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self._body_expected = False
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and _has_length(message):
             self._head = message  # the body follows at once: how long it is is known
             return
+        if self._body_expected and message["type"] == "http.response.body":
+            # To end a response before its request, hypercorn waits for the rest of the request, and a client
+            # that reads nothing before it has sent all would wait too.
+            await self._send_together({**message, "more_body": True})
+            if message.get("more_body", False):
+                return
+            message = {"type": "http.response.body"}
+        await self._send_together(message)
+
+    async def _send_together(self, message: Message) -> None:
         self._stream.hold()
         try:
             if self._head is not None:
@@ -188,7 +207,8 @@ async def serve_http(
 
     async def call(scope: Scope, receive: Receive, send: Send, *_: object) -> None:
         if scope["type"] == "http" and scope["http_version"] != "2":
-            send = _Exchange(send, stream).send
+            exchange = _Exchange(receive, send, stream, body=scope["method"] not in ("GET", "HEAD"))
+            receive, send = exchange.receive, exchange.send
         await app(scope, receive, send)
 
     server = TCPServer(cast(Any, call), config, context, state, cast(Any, stream))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -117,6 +118,22 @@ async def test_large_and_small_responses_keep_their_order_while_the_client_is_sl
             data += await client.receive_some(SMALL)
         bodies = [part.partition(b"HTTP/")[0] for part in data.split(b"\r\n\r\n")[1:]]
         assert bodies == [b"1" * size, b"2", b"3" * size, b"4"]
+
+
+async def test_a_response_does_not_wait_for_the_rest_of_the_request():
+    """A client that is refused while it uploads may read nothing before it has sent all."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["more_body"]
+        await trio.testing.wait_all_tasks_blocked(0.05)  # what comes meanwhile fills hypercorn's queue
+        await PlainTextResponse("full.", status_code=507)(scope, receive, send)
+
+    async with served(refuse) as (client, _):
+        await client.send_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, bytes(9_000_000))
+            assert (await received(client, b"full.")).startswith(b"HTTP/1.1 507")
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_connection_ends_as_soon_as_its_client_closes_it():

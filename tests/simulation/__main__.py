@@ -13,7 +13,7 @@ from tests.simulation.worlds.coverage import every_row, every_state
 from tests.simulation.worlds.shrink import shrunk
 from tests.simulation.worlds.story import jobs_in, story
 from tests.simulation.worlds.world import World
-from tests.support.fresh_seeds import fresh_seed
+from tests.support.fresh_seeds import random_seed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def _options(arguments: list[str] | None) -> Namespace:
 
 
 def _first_seed(options: Namespace) -> int:
-    return int(options.first_seed) if options.first_seed is not None else fresh_seed("command")
+    return int(options.first_seed) if options.first_seed is not None else random_seed()
 
 
 def _run_services(options: Namespace) -> int:

@@ -16,6 +16,11 @@ def fresh_seed(purpose: str) -> int:
     every change meets others. Elsewhere it is random."""
     if os.environ.get("CI"):
         return Random(f"{purpose}:{_digest_of_the_code()}").getrandbits(32)
+    return random_seed()
+
+
+def random_seed() -> int:
+    """A seed from the operating system's randomness."""
     return int.from_bytes(os.urandom(4))
 
 

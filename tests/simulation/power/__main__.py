@@ -12,7 +12,7 @@ from tests.simulation.checks.violation import Violation
 from tests.simulation.power.cuts import cut, places
 from tests.simulation.power.recording import record
 from tests.simulation.services.deterministic import fast_folder
-from tests.support.fresh_seeds import fresh_seed
+from tests.support.fresh_seeds import random_seed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--first-seed", type=int, metavar="K", help="the first seed (default: drawn at random)"
     )
     options = parser.parse_args(arguments)
-    first = options.first_seed if options.first_seed is not None else fresh_seed("command")
+    first = options.first_seed if options.first_seed is not None else random_seed()
     for seed in range(first, first + options.seeds):
         with tempfile.TemporaryDirectory(dir=fast_folder()) as name:
             try:
