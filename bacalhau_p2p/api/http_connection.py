@@ -165,13 +165,25 @@ class _Exchange:
             self._head = message  # the body follows at once: how long it is is known
             return
         if self._body_expected and message["type"] == "http.response.body":
-            # To end a response before its request, hypercorn waits for the rest of the request, and a client
-            # that reads nothing before it has sent all would wait too.
             await self._send_together({**message, "more_body": True})
-            if message.get("more_body", False):
-                return
-            message = {"type": "http.response.body"}
+            if not message.get("more_body", False):
+                await self._end_early()
+            return
         await self._send_together(message)
+
+    async def _end_early(self) -> None:
+        """End the response before the request, which closes the connection.
+
+        hypercorn queues the body of the request, and does not close the connection while that queue is full.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._drop_body)
+            await self._send_together({"type": "http.response.body"})
+            nursery.cancel_scope.cancel()
+
+    async def _drop_body(self) -> None:
+        while self._body_expected:
+            await self.receive()
 
     async def _send_together(self, message: Message) -> None:
         self._stream.hold()
