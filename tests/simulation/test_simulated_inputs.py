@@ -8,7 +8,7 @@ from tests.simulation.plans.expand import expand
 from tests.simulation.plans.inputs import with_inputs
 from tests.simulation.worlds.world import World
 
-WORLDS = range(1, 41)
+WORLDS = range(1, 61)
 
 
 def test_every_promise_is_kept_where_nodes_inspect_inputs_before_they_bid():
