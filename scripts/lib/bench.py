@@ -167,6 +167,9 @@ def main() -> int:
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: all cases)")
     parser.add_argument("--jobs", type=int, help="number of jobs (default: 200; of many-jobs 20,000)")
+    parser.add_argument(
+        "--compute-nodes", type=int, metavar="N", help="compute nodes of noop and noop-burst (default: 3)"
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if unknown := set(chosen.cases) - CASES.keys():
@@ -180,6 +183,8 @@ def main() -> int:
         again = [sys.executable, __file__, name, "--inside", "--jobs", str(chosen.jobs or 0)]
         if (engines := CASES[name][2]) is not None:
             flags = [part for engine in engines for part in ("--engine", engine)]
+            if chosen.compute_nodes is not None:
+                flags += ["--compute-nodes", str(chosen.compute_nodes)]
             again = [COMMAND, "devstack", *flags, "--", *again]
         status |= subprocess.run(again, check=False).returncode
     return status
