@@ -172,7 +172,8 @@ class Announcements(Undoable):
             self._decline(job, assessment.shortage, busy=True, now=now)
             return
         if self._ledger.unused_bids.pauses(job.author, now):
-            self._decline(job, "waits, because bids of it were not answered", busy=True, now=now)
+            reason = "does not bid for a while, because the requester left earlier bids unanswered"
+            self._decline(job, reason, busy=True, now=now)
             return
         probability = bid_probability(
             bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round

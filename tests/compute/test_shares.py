@@ -122,7 +122,7 @@ def test_those_who_leave_bids_unused_do_not_ask_for_room():
     bench.now += RESERVED_FOR
     bench.handle(ev.TimePassed())
     first, *_ = [bench.run(ALICE) for _ in range(4)]
-    assert bench.ask(BOB) == "waits, because bids of it were not answered"
+    assert bench.ask(BOB) == "does not bid for a while, because the requester left earlier bids unanswered"
     bench.end(first)
     bench.run(ALICE)
     assert bench.machine.executions[unused].state is ComputeState.BID
