@@ -18,6 +18,8 @@ from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bacalhau_p2p.runtime.tasks import background
+
 SMALL = 16 * 1024
 """Bytes that are written without giving way to other tasks, if the socket accepts them."""
 
@@ -176,10 +178,9 @@ class _Exchange:
 
         hypercorn queues the body of the request, and does not close the connection while that queue is full.
         """
-        async with trio.open_nursery() as nursery:
+        async with background() as nursery:
             nursery.start_soon(self._drop_body)
             await self._send_together({"type": "http.response.body"})
-            nursery.cancel_scope.cancel()
 
     async def _drop_body(self) -> None:
         while self._body_expected:
