@@ -6,14 +6,15 @@ What is committed when is planned in `commit_plan`; the driver of both component
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 import trio
 
+from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import Carrier
 from bacalhau_p2p.bprotocol.messenger import Messenger
@@ -52,6 +53,11 @@ PRUNE_INTERVAL = 10.0
 """Seconds between two deletions of what a store keeps only for a while."""
 PRUNE_PAUSE = 0.05
 """Seconds between the parts of one deletion, so that messages and users do not wait."""
+STORE_PATIENCE = 5.0
+"""Seconds that a commit is repeated when the store fails. A job that fills the disk fails within this time,
+and what it wrote is removed."""
+STORE_RETRY = 0.1
+"""Seconds between two of these attempts."""
 MAX_REFUSED = 1000
 """Records that are remembered because they could not be stored."""
 
@@ -97,6 +103,10 @@ class Driver(ABC):
         self._processor = messenger.processor
         self._planner = CommitPlanner(messenger.compose)
         self._queue: list[QueuedEvent] = []
+        self._steps: deque[PlanStep] = deque()
+        """Planned, and not carried out yet."""
+        self._delivered: list[MessageID] = []
+        """Messages that the next commit removes from the outbox."""
         self._wake = AutoResetEvent()
         self._alarm = Alarm()
         self._faults = EventFaults()
@@ -158,12 +168,15 @@ class Driver(ABC):
             while True:
                 self._set_alarm()
                 await self._wake.wait()
-                self._tick(nursery)
+                self._tick()
+                await self._carry_out_patiently(nursery)
         except StoreFailed:
             self._planner.discard()
+            self._steps.clear()
             raise
         finally:
-            self._carry_out(self._planner.flush(self._clock()), nursery)
+            self._steps += self._planner.flush(self._clock())
+            self._carry_out(nursery)
 
     def _set_alarm(self) -> None:
         """Ring when something is due; to ring too early now and then costs less than to set it later."""
@@ -186,8 +199,8 @@ class Driver(ABC):
             await self._alarm.wait()
             self._wake.set()
 
-    def _tick(self, nursery: trio.Nursery) -> None:
-        """Handle everything that has arrived, and carry out what follows from it."""
+    def _tick(self) -> None:
+        """Handle everything that has arrived, and plan what follows from it."""
         queue, self._queue = self._queue, []
         now = self._clock()
         handled = [self._handle(queued, now) for queued in queue]
@@ -196,7 +209,7 @@ class Driver(ABC):
             handled.append(self._handle(QueuedEvent(TimePassed()), now))
             for name, error in self._machine.take_faults():
                 self._faults.dropped(TimePassed(), "", name, error)
-        self._carry_out(self._planner.plan(handled, now), nursery)
+        self._steps += self._planner.plan(handled, now)
 
     def _handle(self, queued: QueuedEvent, now: UnixSeconds) -> Handled:
         """The actions for an event. One that raises has changed nothing, and is dropped: its message is
@@ -226,12 +239,30 @@ class Driver(ABC):
         if queued.refuse is not None:
             queued.refuse(f"{type(error).__name__}: {shown(error)}")
 
-    def _carry_out(self, steps: Iterable[PlanStep], nursery: trio.Nursery) -> None:
+    async def _carry_out_patiently(self, nursery: trio.Nursery) -> None:
+        """Carry out what is planned. While the store fails, only the commit is repeated.
+        Raises StoreFailed if it still fails after `STORE_PATIENCE`."""
+        give_up = inf
+        while True:
+            try:
+                return self._carry_out(nursery)
+            except StoreFailed as error:
+                if trio.current_time() >= give_up:
+                    raise
+                if give_up == inf:
+                    give_up = trio.current_time() + STORE_PATIENCE
+                    log.info("commit_is_repeated", reason=str(error), seconds=STORE_PATIENCE)
+            await trio.sleep(STORE_RETRY)
+
+    def _carry_out(self, nursery: trio.Nursery) -> None:
+        """Carry out what is planned. After StoreFailed the commit and what follows it are still planned."""
         refused: dict[str, str] = {}
-        for step in steps:
+        while self._steps:
+            step = self._steps[0]
+            if isinstance(step, Commit):
+                refused |= self._commit(step)
+            self._steps.popleft()
             match step:
-                case Commit():
-                    refused |= self._commit(step)
                 case Acknowledge(arrival):
                     self._messenger.mark_processed(arrival)
                 case Confirm(queued):
@@ -244,10 +275,10 @@ class Driver(ABC):
     def _commit(self, commit: Commit) -> dict[str, str]:
         """Commit; if what a record contains makes that impossible, without this record. Returns the ids of
         such records with the reasons. Raises StoreFailed."""
-        delivered = self._messenger.take_finished(self)
+        self._delivered += self._messenger.take_finished(self)
         refused: dict[str, str] = {}
         try:
-            self._store.commit(commit, delivered)
+            self._store.commit(commit, self._delivered)
         except StoreFailed:
             raise
         except Exception:  # noqa: BLE001 - whatever a record of a stranger's making causes
@@ -259,7 +290,8 @@ class Driver(ABC):
                 if isinstance(part, Model):
                     refused[str(getattr(part, "id", ""))] = reason
                     self._fail(part, reason)
-            self._store.commit(commit, delivered)
+            self._store.commit(commit, self._delivered)
+        self._delivered = []
         self._committed(commit)
         return refused
 

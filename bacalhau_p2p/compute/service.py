@@ -127,8 +127,8 @@ class ComputeService(Driver):
     def _alive(self) -> set[ExecutionID]:
         return {e.id for e in self._machine.executions.values() if not e.state.terminal}
 
-    def _tick(self, nursery: trio.Nursery) -> None:
-        super()._tick(nursery)
+    def _tick(self) -> None:
+        super()._tick()
         self._ticked.fire()
 
     def _committed(self, commit: Commit) -> None:

@@ -14,7 +14,7 @@ from bacalhau_p2p.bprotocol.delivery import Recognition
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import ResultAccepted
 from bacalhau_p2p.bprotocol.messenger import Messenger
-from bacalhau_p2p.components.driver import PRUNE_INTERVAL, Driver
+from bacalhau_p2p.components.driver import PRUNE_INTERVAL, STORE_PATIENCE, STORE_RETRY, Driver
 from bacalhau_p2p.components.protocol import COMMIT_DELAY, MessageReceived, NotStored, Store, TimePassed
 from bacalhau_p2p.components.transitions import InvalidTransition
 from bacalhau_p2p.errors import EventDropped, StoreFailed
@@ -64,10 +64,12 @@ class Commits:
         self.full = full
         self.refused = refused
         self.commits = []
+        self.delivered = []
 
     def commit(self, commit, delivered):
         self.rehearse(commit)
         self.commits.append(commit)
+        self.delivered.append(list(delivered))
 
     def rehearse(self, commit):
         if self.full and commit.records:
@@ -151,15 +153,45 @@ async def test_the_machine_is_woken_at_its_deadline(autojump_clock):
         assert machine.seen == [TimePassed()]
 
 
-async def test_a_message_whose_effect_cannot_be_committed_does_not_count_as_processed():
+async def test_a_message_whose_effect_cannot_be_committed_does_not_count_as_processed(autojump_clock):
     store = Commits(full=True)
     async with driver(Scripted({MessageReceived: [Store(JOB), "step"]}), store) as driven:
         driven._receive(MESSAGE)
+        began = trio.current_time()
         with pytest.raises(BaseExceptionGroup) as caught:
             async with driving(driven):
                 await trio.sleep_forever()
         assert caught.value.subgroup(StoreFailed)
         assert (driven.order, store.commits) == ([], [])
+        assert trio.current_time() - began == pytest.approx(STORE_PATIENCE, abs=2 * STORE_RETRY)
+
+
+async def test_a_disk_that_is_full_for_a_moment_delays_a_commit_and_loses_nothing(autojump_clock):
+    store = Commits(full=True)
+    async with driver(Scripted({"go": [Store(JOB), "step"]}), store) as driven, driving(driven):
+        with trio.move_on_after(STORE_PATIENCE / 2):
+            await driven._enqueue_and_confirm("go")
+        driven._enqueue("later")
+        assert (driven.order, store.commits) == ([], [])
+        store.full = False
+        await trio.sleep(2 * STORE_RETRY)
+        assert driven.order == ["commit", "step"]
+        assert [commit.records for commit in store.commits] == [(JOB,)]
+        assert driven._machine.seen == ["go", "later"]
+
+
+async def test_what_leaves_the_outbox_waits_for_a_commit_that_succeeds(autojump_clock, monkeypatch):
+    store = Commits(full=True)
+    async with driver(Scripted({"go": [Store(JOB)]}), store) as driven, driving(driven):
+        finished = [[MESSAGE.id]]
+        monkeypatch.setattr(
+            driven._messenger, "take_finished", lambda owner: finished.pop() if finished else []
+        )
+        driven._enqueue("go")
+        await trio.sleep(STORE_PATIENCE / 2)
+        store.full = False
+        await trio.sleep(2 * STORE_RETRY + COMMIT_DELAY)
+        assert store.delivered == [[MESSAGE.id]]
 
 
 # --- what raises ------------------------------------------------------------------------------
