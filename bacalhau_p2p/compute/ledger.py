@@ -21,6 +21,8 @@ S = ComputeState
 
 WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 """States that heartbeats report to the requester."""
+HOLDS_ROOM = frozenset({S.PREPARING, S.RUNNING})
+"""Stored states in which an execution holds room."""
 MAX_ENDED = 2_000
 """Executions that have ended and stay in memory, the latest ones. The store has more of them."""
 

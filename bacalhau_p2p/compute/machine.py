@@ -1,8 +1,7 @@
 """The compute component's state machine: every execution of this node, from bid to end.
 
 Pure: events and the time go in, actions come out. `transitions` holds every transition. An event without a
-row changes nothing and is counted in `ignored`. If a requester accepts an execution that has ended, it gets
-the reason.
+row changes nothing and is counted in `ignored`.
 
 `docs/states.md` describes the states in prose.
 """
@@ -12,32 +11,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.components.ledger import RETRY_FAULTY_DEADLINE
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.announcements import Announcements
 from bacalhau_p2p.compute.capacity import Capacity
-from bacalhau_p2p.compute.ledger import WORKING, Ledger
+from bacalhau_p2p.compute.commands import Commands
+from bacalhau_p2p.compute.ledger import HOLDS_ROOM, WORKING, Ledger
 from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
-from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.node import NodeLoad
-from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
+from bacalhau_p2p.compute.supervision import Supervision
+from bacalhau_p2p.model.base import ExecutionID, UnixSeconds
+from bacalhau_p2p.model.state import ComputeState
 
 S = ComputeState
-
-_HOLDS_ROOM = frozenset({S.PREPARING, S.RUNNING})
-"""Stored states in which an execution holds room."""
-MAX_UNKNOWN_ANSWERS = 10
-"""Unknown executions of one message that are answered. A requester asks about one at a time."""
-UNKNOWN = "unknown on the node"
-"""Why an execution fails that its node does not know, or no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +54,8 @@ class ComputeMachine:
         self._announcements = Announcements(
             self._ledger, execution_ids=environment.execution_ids, rng=environment.rng
         )
+        self._commands = Commands(self._ledger)
+        self._supervision = Supervision(self._ledger)
 
     # --- the outside ------------------------------------------------------------------------
 
@@ -75,12 +68,8 @@ class ComputeMachine:
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `handle(TimePassed(), now)` if nothing happens before."""
-        due = self._ledger.expiries.next()
-        presence, announcements = self._ledger.presence, self._announcements
-        for other in (self._ledger.heartbeat_due, presence.next_check(), announcements.next_deadline()):
-            if other is not None and (due is None or other < due):
-                due = other
-        return due
+        mine, other = self._supervision.next_deadline(), self._announcements.next_deadline()
+        return other if mine is None or (other is not None and other < mine) else mine
 
     @property
     def executions(self) -> dict[ExecutionID, ComputeExecution]:
@@ -106,15 +95,7 @@ class ComputeMachine:
     def forgotten(self, message: say.Message) -> list[ExecutionID]:
         """Executions that a message asks about and that are not in memory. Of them the driver hands over, as
         `Recalled`, those that the store has and that are the author's."""
-        match message:
-            case say.Reconcile(executions=views):
-                named = [view.execution_id for view in views]
-            case say.BidAccepted(execution_id=one) | say.ResultAccepted(execution_id=one):
-                named = [one]
-            case _:
-                return []
-        missing = (each for each in named if each not in self._ledger.executions)
-        return list(islice(missing, MAX_UNKNOWN_ANSWERS))
+        return self._commands.forgotten(message)
 
     def take_faults(self) -> list[tuple[str, Exception]]:
         """What raised when its deadline had come, since the last call."""
@@ -138,13 +119,7 @@ class ComputeMachine:
             case say.JobClosed():
                 self._announcements.closed(author, message.job_id)
             case say.Reconcile():
-                answers = MAX_UNKNOWN_ANSWERS
-                for view in message.executions:
-                    if self._knows(author, view.execution_id):
-                        self._reconcile(author, view, now)
-                    elif answers:
-                        answers -= 1
-                        self._send_unknown(author, view.job_id, view.execution_id, now)
+                self._commands.reconcile(author, message, now)
             case (
                 say.BidAccepted()
                 | say.BidRejected()
@@ -152,85 +127,9 @@ class ComputeMachine:
                 | say.ResultRejected()
                 | say.CancelExecution()
             ):
-                self._commanded(author, message, now)
+                self._commands.take(author, message, now)
             case _:
                 self._ledger.ignore(message, "at a compute node")
-
-    def _commanded(self, author: PeerID, message: Any, now: UnixSeconds) -> None:
-        """Take in a message from a requester about one execution."""
-        execution = self._ledger.executions.get(message.execution_id)
-        if execution is not None and execution.requester_id != author:
-            self._ledger.ignore(message, "from another requester")
-            return
-        if execution is not None and transitions.expects(execution.state, message):
-            if isinstance(message, say.BidAccepted):
-                self._accepted(execution, message, now)
-            else:
-                transitions.move(self._ledger, execution, message, now)
-            return
-        self._ledger.ignore(message, f"in {execution.state}" if execution else "for an unknown execution")
-        if not isinstance(message, say.BidAccepted | say.ResultAccepted):
-            return
-        if execution is None:
-            self._send_unknown(author, message.job_id, message.execution_id, now)
-        elif execution.state is S.COMPLETED:  # a repeat: its requester is about to hear of the result
-            transitions.send_result_published(self._ledger, execution, message, now)
-        elif execution.state.terminal:
-            self._send_ended(author, execution, now)
-
-    def _reconcile(self, author: PeerID, view: say.ExecutionView, now: UnixSeconds) -> None:
-        """Move an execution on to the state that its requester sees, or repeat what the requester missed."""
-        execution = self._ledger.executions[view.execution_id]
-        match (view.state, execution.state):
-            case (UnknownState(), _):
-                self._ledger.ignore(view, "with a state of a later version")
-            case (ExecutionState.BID_ACCEPTED, S.BID):
-                accepted = say.BidAccepted(job_id=view.job_id, execution_id=execution.id)
-                self._accepted(execution, accepted, now)
-            case (ExecutionState.RESULT_ACCEPTED, S.PROPOSED):
-                verified = say.ResultAccepted(job_id=view.job_id, execution_id=execution.id)
-                transitions.move(self._ledger, execution, verified, now)
-            case (ExecutionState.BID_ACCEPTED, S.PROPOSED):
-                transitions.send_result_proposed(self._ledger, execution, view, now)
-            case (ExecutionState.RESULT_ACCEPTED, S.COMPLETED):
-                transitions.send_result_published(self._ledger, execution, view, now)
-            case (_, state) if state.terminal:
-                self._send_ended(author, execution, now)
-
-    def _accepted(self, execution: ComputeExecution, message: say.BidAccepted, now: UnixSeconds) -> None:
-        """Begin, if there is room: that of a bid which is accepted late was released."""
-        if self._has_room_for(execution, now):
-            transitions.move(self._ledger, execution, message, now)
-        else:
-            transitions.move(self._ledger, execution, transitions.RoomLost(), now)
-
-    def _has_room_for(self, execution: ComputeExecution, now: UnixSeconds) -> bool:
-        requester, amount, capacity = execution.requester_id, execution.reserves, self._ledger.capacity
-        if execution.id in capacity.holders:
-            return True
-        refusal = self._ledger.shares.refusal(requester, amount, now)
-        return refusal is None and capacity.reserve(execution.id, requester, amount)
-
-    def _knows(self, author: PeerID, execution_id: ExecutionID) -> bool:
-        execution = self._ledger.executions.get(execution_id)
-        return execution is not None and execution.requester_id == author
-
-    def _send_unknown(self, to: PeerID, job_id: JobID, execution_id: ExecutionID, now: UnixSeconds) -> None:
-        """Tell a peer that it has no such execution here. Nothing is kept for it: anybody may ask."""
-        failed = say.ExecutionFailed(job_id=job_id, execution_id=execution_id, reason=UNKNOWN)
-        give_up_at = now + transitions.REPEAT_UNKNOWN_FOR
-        self._ledger.actions.append(ev.Send(to, failed, give_up_at, durable=False))
-
-    def _send_ended(self, to: PeerID, execution: ComputeExecution, now: UnixSeconds) -> None:
-        """Tell a requester that an execution has ended. A bid that was accepted too late is handed back:
-        nothing is wrong with the job."""
-        failed = say.ExecutionFailed(
-            job_id=execution.job_id,
-            execution_id=execution.id,
-            reason=_ended(execution)[: say.MAX_REASON],
-            drained=execution.state is S.EXPIRED and execution.result_cid is None,
-        )
-        self._ledger.actions.append(ev.Send(to, failed, now + transitions.REPEAT_FAILURE_FOR))
 
     # --- this node --------------------------------------------------------------------------
 
@@ -240,7 +139,7 @@ class ComputeMachine:
         if execution.state is S.RUNNING:  # it may have ended in time while the node was down
             execution = execution.replace(expires=max(execution.expires, now + transitions.RUN_GRACE))
         self._ledger.remember(execution)
-        if execution.state in _HOLDS_ROOM and not self._ledger.capacity.reserve(
+        if execution.state in HOLDS_ROOM and not self._ledger.capacity.reserve(
             execution.id, execution.requester_id, execution.reserves
         ):
             transitions.move(self._ledger, execution, transitions.RoomLost(), now)
@@ -248,7 +147,7 @@ class ComputeMachine:
         if not execution.state.terminal and execution.expires <= now:  # before anything is begun again
             transitions.move(self._ledger, execution, transitions.overdue(execution), now)
             return
-        if execution.state in _HOLDS_ROOM:
+        if execution.state in HOLDS_ROOM:
             self._ledger.presence.watch(execution.requester_id, now)
         match execution.state:
             case S.PREPARING:
@@ -301,62 +200,7 @@ class ComputeMachine:
 
     def _time_passed(self, event: ev.TimePassed, now: UnixSeconds) -> None:
         self._announcements.check(now)
-        for requester in self._ledger.presence.gone(now):
-            with self._ledger.isolated(f"runs for {requester}"):
-                self._stop_runs_for(requester, now)
-        while (execution_id := self._ledger.expiries.pop(now)) is not None:
-            with self._ledger.isolated(f"execution {execution_id}"):
-                self._expire(execution_id, now)
-            if execution_id in self._ledger.executions and execution_id not in self._ledger.expiries:
-                self._ledger.expiries.set(execution_id, now + RETRY_FAULTY_DEADLINE)
-        if self._ledger.heartbeat_due is not None and self._ledger.heartbeat_due <= now:
-            self._ledger.heartbeat_due = now + transitions.HEARTBEAT_INTERVAL
-            with self._ledger.isolated("heartbeats"):
-                self._send_heartbeats(now)
-
-    def _stop_runs_for(self, requester: PeerID, now: UnixSeconds) -> None:
-        """Nobody waits for what is prepared or run. Results that are proposed are kept."""
-        silence = self._ledger.presence.gone_after
-        gone = transitions.RequesterGone(f"its requester was not heard of for {silence:g} s")
-        runs = [
-            execution
-            for execution in self._ledger.executions.values()
-            if execution.requester_id == requester and execution.state in _HOLDS_ROOM
-        ]
-        for execution in runs:
-            transitions.move(self._ledger, execution, gone, now)
-        if runs:
-            ids = tuple(execution.id for execution in runs)
-            self._ledger.actions.append(ev.ReportGone(requester, silence, ids))
-
-    def _expire(self, execution_id: ExecutionID, now: UnixSeconds) -> None:
-        execution = self._ledger.executions[execution_id]
-        if execution.state.terminal:
-            self._ledger.forget(execution_id)
-        else:
-            self._overdue(execution, now)
-
-    def _overdue(self, execution: ComputeExecution, now: UnixSeconds) -> None:
-        lapses = execution.state is S.BID and execution.id in self._ledger.capacity.holders
-        event = transitions.ReservationEnded() if lapses else transitions.overdue(execution)
-        transitions.move(self._ledger, execution, event, now)
-
-    def _send_heartbeats(self, now: UnixSeconds) -> None:
-        """Send each requester one message with all its executions on this node."""
-        lines: dict[PeerID, list[say.ExecutionProgress]] = {}
-        for execution in self._ledger.executions.values():
-            if execution.state in WORKING:
-                line = say.ExecutionProgress(execution_id=execution.id, state=execution.state)
-                lines.setdefault(execution.requester_id, []).append(line)
-        load = NodeLoad(available_capacity=self.capacity.available, running_executions=self.active)
-        for requester, progress in lines.items():
-            heartbeat = say.Heartbeat(executions=tuple(progress), load=load)
-            self._ledger.actions.append(ev.Send(requester, heartbeat, now))
-        self._ledger.heartbeat_due = now + transitions.HEARTBEAT_INTERVAL if lines else None
-
-
-def _ended(execution: ComputeExecution) -> str:
-    return f"already {execution.state} on the node: {execution.message}"
+        self._supervision.check(now)
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], None]] = {

@@ -1,4 +1,4 @@
-"""An execution from its bid to its end: `machine`, `record` and `events`."""
+"""An execution from its bid to its end: `machine`, `commands`, `supervision`, `record`, `events`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.commands import MAX_UNKNOWN_ANSWERS
 from bacalhau_p2p.compute.ledger import MAX_ENDED
-from bacalhau_p2p.compute.machine import MAX_UNKNOWN_ANSWERS
 from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.transitions import (
     ACCEPTED_LATE_FOR,

@@ -29,8 +29,10 @@ from bacalhau_p2p.compute import events as cv
 from bacalhau_p2p.compute import machine as compute
 from bacalhau_p2p.compute import transitions as compute_transitions
 from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.commands import Commands
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.presence import Presence
+from bacalhau_p2p.compute.supervision import Supervision as ComputeSupervision
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -120,12 +122,12 @@ def _believes_any_node(handle: Callable[..., Any]) -> Callable[..., Any]:
     return handled
 
 
-def _obeys_any_requester(self: ComputeMachine, author: Any, message: Any, now: float) -> None:
-    execution = self.executions.get(message.execution_id)
-    _COMMANDED(self, execution.requester_id if execution else author, message, now)
+def _obeys_any_requester(self: Commands, author: Any, message: Any, now: float) -> None:
+    execution = self._ledger.executions.get(message.execution_id)
+    _TAKE(self, execution.requester_id if execution else author, message, now)
 
 
-_COMMANDED = ComputeMachine._commanded
+_TAKE = Commands.take
 
 
 def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any, now: float) -> None:
@@ -165,7 +167,7 @@ def _resumes_without_heartbeat(self: ComputeMachine, event: Any, now: float) -> 
 _RESUMED = ComputeMachine._resumed
 
 
-def _sends_no_heartbeats(self: ComputeMachine, now: float) -> None:
+def _sends_no_heartbeats(self: ComputeSupervision, now: float) -> None:
     self._ledger.heartbeat_due = now + compute_transitions.HEARTBEAT_INTERVAL
 
 
@@ -312,7 +314,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "believe any node": (
         (_HANDLERS, MessageReceived, _believes_any_node(RequesterMachine._message_received)),
     ),
-    "obey any requester": ((ComputeMachine, "_commanded", _obeys_any_requester),),
+    "obey any requester": ((Commands, "take", _obeys_any_requester),),
     "let bids steal ids": ((Rounds, "bid", _steals_ids),),
     "accept two bids a slot": ((Rounds, "_accept", _accepts_two_bids_a_slot),),
     "forget to reject bids": (
@@ -346,7 +348,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "forget which runs outlive their nodes": ((_HANDLERS, rv.Resumed, _forgets_what_outlives),),
     "forget attempts when started again": ((_HANDLERS, rv.Resumed, _forgets_attempts),),
     "forget who called a failure permanent": ((_HANDLERS, rv.Resumed, _forgets_witnesses),),
-    "send no heartbeats": ((ComputeMachine, "_send_heartbeats", _sends_no_heartbeats),),
+    "send no heartbeats": ((ComputeSupervision, "_send_heartbeats", _sends_no_heartbeats),),
     "never reconcile": (
         (Supervision, "reconcile", _does_nothing),
         (supervision, "_reconcile_at", lambda entry, execution: inf),
