@@ -8,27 +8,41 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 import yaml
 from platformdirs import user_data_path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.shares import DEFAULT_SHARE
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.identity.peer_ids import public_key
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.documents import YamlLoader, as_plain, as_text
 from bacalhau_p2p.model.fields import MAX_ENTRIES
-from bacalhau_p2p.model.quantities import parse_bytes
+from bacalhau_p2p.model.quantities import parse_bytes, parse_seconds
 from bacalhau_p2p.model.resources import ResourceSpec
 from bacalhau_p2p.model.validation import faults_of
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
+MISSPELLED = 0.9
+"""How similar the name of a variable is to that of a setting that its author must have meant."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -59,12 +73,23 @@ def _check_peer_id(peer: PeerID) -> PeerID:
     return peer
 
 
+def _parse_time(value: object) -> object:
+    """Accepts text such as `30m` beside numbers."""
+    return parse_seconds(value) if isinstance(value, str) and value.strip()[-1:].isalpha() else value
+
+
+def _as_meant(value: object) -> object:
+    """Numbers and booleans as the text that the author wrote: `cpu: 2` means "2"."""
+    return as_text(value) if isinstance(value, bool | int | float) else value
+
+
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A credential of this node. It is never shown."""
 Url = Annotated[str, AfterValidator(_check_url)]
 PeerIDs = tuple[Annotated[PeerID, AfterValidator(_check_peer_id)], ...]
 Size = Annotated[str, AfterValidator(_check_size)]
 """Bytes as text, such as 50GB."""
+Seconds = Annotated[float, BeforeValidator(_parse_time)]
 
 
 MAX_LABELS = 4096
@@ -76,6 +101,11 @@ class Limits(ResourceSpec):
     """Resources for all jobs together. Empty means most of the computer, and no GPU."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_numbers(cls, values: object) -> object:
+        return {k: _as_meant(v) for k, v in values.items()} if isinstance(values, Mapping) else values
 
 
 class Settings(BaseModel):
@@ -126,7 +156,7 @@ class Settings(BaseModel):
     """How much downloaded input is kept for later jobs."""
     image_registries: tuple[str, ...] = ("docker.io", "ghcr.io", "quay.io")
     """Registries (`HOST` or `HOST:PORT`) whose images jobs may use."""
-    keep_images: float = Field(default=7 * 86400.0, ge=0)
+    keep_images: Seconds = Field(default=7 * 86400.0, ge=0)
     """Seconds that an image pulled for a job stays in the Docker engine after its last use."""
     kubo_api: str = ""
     """URL of the RPC of a kubo node: a source of content and a copy of published results."""
@@ -148,7 +178,7 @@ class Settings(BaseModel):
     estuary_token: Token = SecretStr("")
     accept_networked: bool = False
     """Accept jobs that need a network."""
-    max_execution_time: float = Field(default=0.0, ge=0)
+    max_execution_time: Seconds = Field(default=0.0, ge=0)
     """The longest execution timeout, in seconds, of jobs that this node runs. 0: any."""
     allowed_requesters: PeerIDs = ()
     """The only requesters, beside this node, whose jobs this node runs. Empty: all."""
@@ -158,9 +188,9 @@ class Settings(BaseModel):
     """The share of this node that one requester may hold while others want some of it."""
     max_requester_jobs: int = Field(default=0, ge=0)
     """Jobs that this node runs at a time for one requester. 0: any number."""
-    requester_gone_timeout: float = Field(default=GONE_AFTER, ge=0)
+    requester_gone_timeout: Seconds = Field(default=GONE_AFTER, ge=0)
     """Seconds of silence of a requester after which this node stops what it runs for it. 0: never."""
-    keep_jobs: float = Field(default=30 * 86400.0, ge=0)
+    keep_jobs: Seconds = Field(default=30 * 86400.0, ge=0)
     """Seconds that a requester keeps jobs that have ended. 0: for ever."""
     max_jobs: int = Field(default=100_000, ge=0)
     """The most jobs that have ended and that a requester keeps, and the most executions that a compute node
@@ -173,20 +203,28 @@ class Settings(BaseModel):
     """A shell command that decides about each job before this node bids on it. Exit status 0 accepts it."""
     probe_http: Url = ""
     """A URL that decides about each job before this node bids on it. HTTP status 200 accepts it."""
-    probe_timeout: float = Field(default=5.0, gt=0, le=30)
+    probe_timeout: Seconds = Field(default=5.0, gt=0, le=30)
     """Seconds for a probe to answer. If it does not, the job is rejected."""
-    drain: float = Field(default=30.0, ge=0)
+    drain: Seconds = Field(default=30.0, ge=0)
     """Seconds for running executions to finish when the node is stopped."""
-    lost_after_surviving: float = Field(default=LOST_AFTER_SURVIVING, ge=0)
+    lost_after_surviving: Seconds = Field(default=LOST_AFTER_SURVIVING, ge=0)
     """Seconds that a requester waits for a silent node whose containers keep running without it. 0 waits as
     long as for any other execution."""
     limits: Limits = Limits()
     min_free_disk: Size = "1GB"
     """The node takes no jobs while less than this is free on the disk of the data directory."""
-    content_timeout: float = Field(default=15.0, gt=0)
+    content_timeout: Seconds = Field(default=15.0, gt=0)
     """Seconds to search for a CID."""
     content_quota: Size = ""
     """The size limit of the block store. Empty means most of the disk."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_plain_values(cls, values: object) -> object:
+        """A number where text is expected is its text, and text where a list is expected its items."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: _in_form(name, value) for name, value in values.items()}
 
     @field_validator("input_limit", "input_cache", "min_free_disk")
     @classmethod
@@ -207,6 +245,8 @@ class Settings(BaseModel):
             value = [item for item in value.split(",") if item]
         if isinstance(value, list | tuple):
             return dict(_label(item) for item in value)
+        if isinstance(value, Mapping):
+            return {str(_as_meant(name)): _as_meant(text) for name, text in value.items()}
         return value
 
     @field_validator("labels")
@@ -226,6 +266,25 @@ class Settings(BaseModel):
 _LISTS = frozenset(
     name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is tuple
 )
+_TEXTS = frozenset(
+    name
+    for name, field in Settings.model_fields.items()
+    if field.annotation in (str, SecretStr, Path) or get_origin(field.annotation) is Literal
+)
+
+
+def _in_form(name: str, value: object) -> object:
+    if name in _TEXTS:
+        return _as_meant(value)
+    if name in _LISTS and isinstance(value, str):
+        return _items(value)
+    if name in _LISTS and isinstance(value, list | tuple):
+        return [_as_meant(item) for item in value]
+    return as_plain(value) if isinstance(value, int | float) else value
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def load_settings(
@@ -257,8 +316,23 @@ def _validated(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [str(fault).replace("unknown key", "unknown setting") for fault in faults_of(error)]
-        raise SettingsError("; ".join(faults)) from error
+        raise SettingsError("; ".join(_worded(str(fault)) for fault in faults_of(error))) from error
+
+
+def _worded(fault: str) -> str:
+    path, unknown, _ = fault.partition(": unknown key")
+    if not unknown:
+        return fault
+    parent, _, name = path.rpartition(".")
+    model = Limits if parent == "limits" else Settings
+    return f"{path}: unknown setting{_suggestion(name, model.model_fields)}"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """` (did you mean swarm_port?)` for the most similar of the known names, or nothing."""
+    spelled = re.sub(r"(?<=[a-z])(?=[A-Z])|-", "_", name).lower()
+    close = get_close_matches(spelled, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -267,19 +341,32 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         text = environ.get(PREFIX + name.upper())
         if text is None or name == "limits":
             continue
-        values[name] = [item for item in text.split(",") if item] if name in _LISTS else text
+        values[name] = text
     limits = {
         name: environ[f"{PREFIX}LIMIT_{name.upper()}"]
         for name in Limits.model_fields
         if f"{PREFIX}LIMIT_{name.upper()}" in environ
     }
+    _check_spelling(environ)
     return {**values, "limits": limits} if limits else values
+
+
+def _check_spelling(environ: Mapping[str, str]) -> None:
+    """Raises SettingsError for a variable that looks like a misspelled setting. Other variables may have our
+    prefix for a purpose of their own."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields if name != "limits"]
+    known += [f"{PREFIX}LIMIT_{name.upper()}" for name in Limits.model_fields]
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=MISSPELLED)
+            if close:
+                raise SettingsError(f"{name}: unknown setting (did you mean {close[0]}?)")
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        value = yaml.load(path.read_text(), Loader=YamlLoader)  # noqa: S506  # derives from a safe loader
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"cannot read {path} as YAML: {error}") from error
     if value is None:
         return {}

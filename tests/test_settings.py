@@ -53,7 +53,11 @@ def test_lists_labels_and_limits_come_from_the_environment():
         (b"a: [", "cannot read {file} as YAML: "),
         (b"\xff", "cannot read {file} as YAML: "),
         (b"- a", "{file} must contain a map of settings"),
-        (b"swarm_prot: 1", "swarm_prot: unknown setting"),
+        (b"swarm_prot: 1", "swarm_prot: unknown setting (did you mean swarm_port?)"),
+        (b"swarmPort: 1", "swarmPort: unknown setting (did you mean swarm_port?)"),
+        (b"limits: {cpus: 2}", "limits.cpus: unknown setting (did you mean cpu?)"),
+        (b"zzz: 1", "zzz: unknown setting"),
+        (b"drain: 1\ndrain: 2", "cannot read {file} as YAML: "),
     ],
 )
 def test_an_invalid_file_is_an_error_that_names_it_or_the_setting(tmp_path, content, message):
@@ -93,6 +97,40 @@ def test_a_missing_file_is_an_error(tmp_path):
 )
 def test_an_invalid_value_is_named_with_its_setting(setting, value, problem):
     assert error(**{setting: value}) == f"{setting}: {problem}"
+
+
+def test_numbers_booleans_and_plain_text_are_taken_where_they_mean_the_setting(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "limits: {cpu: 2, memory: 2000000000, gpu: 0}\n"
+        "labels: {zone: 1, fast: true, version: 1.10}\n"
+        "content_quota: 50000000000\nmin_free_disk: 0\ninput_cache: 1000\n"
+        "network: 7\napi_token: 0123\ndht: off\nrequester: no\npower_safe: off\n"
+        "swarm_port: '1235'\nengines: wasm, noop\npeers: /ip4/192.0.2.1/tcp/1\n"
+        "keep_jobs: 400d\ndrain: 1m30s\nprobe_timeout: 2\n"
+    )
+    settings = load_settings(file=file, environ={"BACALHAU_P2P_KEEP_IMAGES": "2h"})
+    assert (settings.limits.cpu, settings.limits.memory, settings.limits.gpu) == ("2", "2000000000", "0")
+    assert settings.labels == {"zone": "1", "fast": "true", "version": "1.10"}
+    assert (settings.content_quota, settings.min_free_disk, settings.input_cache) == (
+        "50000000000",
+        "0",
+        "1000",
+    )
+    assert (settings.network, settings.api_token, settings.dht) == ("7", "0123", "off")
+    assert (settings.requester, settings.power_safe, settings.swarm_port) == (False, False, 1235)
+    assert (settings.engines, settings.peers) == (("wasm", "noop"), ("/ip4/192.0.2.1/tcp/1",))
+    assert (settings.keep_jobs, settings.drain, settings.probe_timeout) == (400 * 86400, 90, 2)
+    assert settings.keep_images == 7200
+
+
+def test_a_misspelled_variable_is_an_error_and_others_are_none():
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ={"BACALHAU_P2P_SWARM_PROT": "1"})
+    assert str(caught.value) == (
+        "BACALHAU_P2P_SWARM_PROT: unknown setting (did you mean BACALHAU_P2P_SWARM_PORT?)"
+    )
+    load_settings(environ={"BACALHAU_P2P_REQUIRE_DOCKER": "1", "BACALHAU_P2P_CHAOS": "1"})
 
 
 def test_an_invalid_limit_is_named_without_the_words_of_pydantic():

@@ -160,8 +160,8 @@ def _no_constant(name: str) -> NoReturn:
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_Base):  # type: ignore[misc]  # its base is chosen at run time
-    """Loads safe YAML with the core schema of YAML 1.2."""
+class YamlLoader(_Base):  # type: ignore[misc]  # its base is chosen at run time
+    """Loads safe YAML with the core schema of YAML 1.2. Numbers keep their original text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way to inherit them
 
@@ -179,20 +179,20 @@ class _Loader(_Base):  # type: ignore[misc]  # its base is chosen at run time
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
 _FLOAT = re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$")
-_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(
+YamlLoader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+YamlLoader.add_implicit_resolver(
     _TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-_Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
-_Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
-_Loader.add_constructor(_TAG + "int", lambda loader, node: _Int(loader.construct_scalar(node)))
-_Loader.add_constructor(_TAG + "float", lambda loader, node: _Float(loader.construct_scalar(node)))
+YamlLoader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
+YamlLoader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+YamlLoader.add_constructor(_TAG + "int", lambda loader, node: _Int(loader.construct_scalar(node)))
+YamlLoader.add_constructor(_TAG + "float", lambda loader, node: _Float(loader.construct_scalar(node)))
 
 
 def _read_yaml(text: str) -> Any:
     try:
         _check_depth(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # derives from a safe loader
+        return yaml.load(text, Loader=YamlLoader)  # noqa: S506  # derives from a safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -207,7 +207,7 @@ def _check_depth(text: str) -> None:
     """Reject deep nesting before libyaml composes the document: its composer recurses on the C stack, and
     500,000 opening brackets would crash the process."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=YamlLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

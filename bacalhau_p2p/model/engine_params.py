@@ -17,6 +17,8 @@ from bacalhau_p2p.model.fields import (
     EnvironmentValue,
     Name,
     Value,
+    check_argument,
+    check_variable,
 )
 from bacalhau_p2p.model.image_names import image_name
 from bacalhau_p2p.model.job import Task
@@ -41,13 +43,25 @@ Environment = Annotated[
 Arguments = Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)]
 
 
+def _variables_fit(variables: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in variables.items():
+        check_variable(name, value)
+    return variables
+
+
+_LinuxArguments = Annotated[
+    tuple[Annotated[Argument, AfterValidator(check_argument)], ...], Field(max_length=MAX_ARGUMENTS)
+]
+_LinuxEnvironment = Annotated[Environment, AfterValidator(_variables_fit)]
+
+
 class DockerParams(ClosedModel):
     """`Entrypoint` and `Parameters` replace those of the image; if they are empty, the image's are used."""
 
     image: Annotated[Name, AfterValidator(image_name)]
-    entrypoint: Arguments = ()
-    parameters: Arguments = ()
-    environment_variables: Environment = Field(default_factory=dict)
+    entrypoint: _LinuxArguments = ()
+    parameters: _LinuxArguments = ()
+    environment_variables: _LinuxEnvironment = Field(default_factory=dict)
     working_directory: AbsolutePath | None = None
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from bacalhau_p2p.encoding.cids import binary_of_text, text_of_binary
 from bacalhau_p2p.errors import InvalidCID
-from bacalhau_p2p.model.quantities import parse_duration
+from bacalhau_p2p.model.quantities import parse_timeout
 
 MAX_COUNT = 1000
 """Executions of one job that are accepted at the same time."""
@@ -19,6 +19,11 @@ MAX_ENTRIES = 256
 
 MAX_ARGUMENTS = 4096
 """Words of a command line."""
+
+MAX_ARGUMENT = 128 * 1024
+"""Characters of one argument, and of the value of an environment variable."""
+MAX_ARGUMENT_BYTES = 128 * 1024
+"""What Linux lets a program have for one argument or `NAME=VALUE`, with the NUL at its end."""
 
 MAX_SPEC = 256 * 1024
 """Bytes of a job as JSON. It is broadcast to all nodes, so data belongs in inputs."""
@@ -84,6 +89,21 @@ def _cid(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def check_argument(text: str) -> str:
+    """An argument of a program on Linux. Raises ValueError."""
+    if len(text) > MAX_ARGUMENT_BYTES // 4 - 1 and len(text.encode()) >= MAX_ARGUMENT_BYTES:
+        raise ValueError(f"must have less than {MAX_ARGUMENT_BYTES:,} bytes, because Linux allows no more")
+    return text
+
+
+def check_variable(name: str, value: str) -> None:
+    """An environment variable of a program on Linux. Raises ValueError."""
+    try:
+        check_argument(f"{name}={value}")
+    except ValueError as error:
+        raise ValueError(f"the variable {name[:64]} with its name {error}") from None
+
+
 CIDText = Annotated[str, AfterValidator(_cid)]
 """A CID in its usual text, whichever form it had: letters and digits only, safe to print and in a path."""
 
@@ -103,8 +123,8 @@ EntryName = Annotated[str, StringConstraints(min_length=1, max_length=255), Afte
 EnvironmentName = Annotated[
     str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_environment_name)
 ]
-EnvironmentValue = Annotated[str, StringConstraints(max_length=32 * 1024), AfterValidator(_no_nul)]
-Argument = Annotated[str, StringConstraints(max_length=128 * 1024), AfterValidator(_no_nul)]
-"""Linux takes at most 128 KiB for one argument."""
+EnvironmentValue = Annotated[str, StringConstraints(max_length=MAX_ARGUMENT), AfterValidator(_no_nul)]
+Argument = Annotated[str, StringConstraints(max_length=MAX_ARGUMENT), AfterValidator(_no_nul)]
 
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Seconds = Annotated[float, BeforeValidator(parse_timeout)]
+"""Seconds of a timeout; more than a year means a year."""

@@ -27,8 +27,9 @@ from bacalhau_p2p.model.fields import (
     Seconds,
     TypeName,
     Value,
+    check_variable,
 )
-from bacalhau_p2p.model.quantities import parse_bytes, parse_cpu
+from bacalhau_p2p.model.quantities import MAX_DURATION, parse_bytes, parse_cpu
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 from bacalhau_p2p.model.wire_types import Params
 
@@ -96,7 +97,7 @@ class NetworkSpec(Model):
 
 
 class Timeouts(Model):
-    """Seconds; 0 means the default."""
+    """Seconds; 0 means the default, and more than a year a year."""
 
     execution_timeout: Seconds = 0.0
     queue_timeout: Seconds = 0.0
@@ -104,7 +105,8 @@ class Timeouts(Model):
 
     @model_validator(mode="after")
     def _total_covers_the_parts(self) -> Self:
-        if self.total_timeout and self.execution_timeout + self.queue_timeout > self.total_timeout:
+        parts = min(self.execution_timeout + self.queue_timeout, MAX_DURATION)
+        if self.total_timeout and parts > self.total_timeout:
             raise ValueError("TotalTimeout must be at least the sum of ExecutionTimeout and QueueTimeout")
         return self
 
@@ -133,6 +135,13 @@ class Task(Model):
     def _targets_are_distinct(self) -> Self:
         _distinct("InputSources", "Target", [source.target.rstrip("/") for source in self.input_sources])
         _distinct("ResultPaths", "Name", [result.name for result in self.result_paths])
+        return self
+
+    @model_validator(mode="after")
+    def _variables_fit(self) -> Self:
+        if self.engine.type == "docker":
+            for name, value in self.env.items():
+                check_variable(name, value)
         return self
 
 

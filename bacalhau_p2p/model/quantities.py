@@ -78,12 +78,29 @@ def parse_gpu(text: str) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds: a number, or text such as `90`, `30m` or `1h30m`."""
+    """Seconds: a number, or text such as `90`, `30m` or `1h30m`. At most MAX_DURATION."""
+    seconds = parse_seconds(value)
+    if seconds > MAX_DURATION:
+        raise ValueError("must be at most 366 days")
+    return seconds
+
+
+def parse_timeout(value: object) -> float:
+    """As `parse_duration`, but more than MAX_DURATION means MAX_DURATION: nobody waits that long, and users
+    write such numbers for "no limit"."""
+    return min(parse_seconds(value), MAX_DURATION)
+
+
+def parse_seconds(value: object) -> float:
+    """Seconds as `parse_duration` reads them, without an upper limit."""
     if isinstance(value, str):
-        return _bounded(_duration_text(value))
+        return _finite(_duration_text(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number of seconds, or text such as 30m")
-    return _bounded(float(value))
+    try:
+        return _finite(float(value))
+    except OverflowError:
+        raise ValueError("must be a smaller number") from None
 
 
 def _duration_text(text: str) -> float:
@@ -95,13 +112,11 @@ def _duration_text(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(compact))
 
 
-def _bounded(seconds: float) -> float:
+def _finite(seconds: float) -> float:
     if not math.isfinite(seconds):
         raise ValueError("must be finite")
     if seconds < 0:
         raise ValueError("must be at least 0")
-    if seconds > MAX_DURATION:
-        raise ValueError("must be at most 366 days")
     return seconds
 
 

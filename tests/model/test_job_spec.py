@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from bacalhau_p2p.errors import InvalidJob
 from bacalhau_p2p.model.engine_params import environment_of
 from bacalhau_p2p.model.job import Deal, JobSpec, SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
+
+YEAR = 366 * 86400
+PARAMS = "Tasks[0].Engine.Params."
 
 
 def spec(task: dict[str, Any] | None = None, **job: Any) -> JobSpec:
@@ -36,6 +40,9 @@ def test_a_minimal_job_has_defaults():
         ({"TotalTimeout": 60}, 60, 60, 60),
         ({"QueueTimeout": 10, "TotalTimeout": "1h"}, 1800, 10, 3600),
         ({"ExecutionTimeout": 5, "QueueTimeout": 5, "TotalTimeout": 10}, 5, 5, 10),
+        ({"ExecutionTimeout": 0, "QueueTimeout": 0, "TotalTimeout": 0}, 1800, 300, 3600),
+        ({"ExecutionTimeout": 10**12}, YEAR, 300, YEAR + 300),
+        ({"ExecutionTimeout": "9999d", "QueueTimeout": 60, "TotalTimeout": 1e15}, YEAR, 60, YEAR),
     ],
 )
 def test_missing_timeouts_follow_from_the_given_ones(timeouts, execution, queue, total):
@@ -72,6 +79,28 @@ def test_the_environment_of_the_engine_overrides_that_of_the_task():
     task = spec({"Engine": engine, "Env": {"A": "task", "C": 3}}).task
     assert environment_of(task) == {"A": "engine", "B": "2", "C": "3"}
     assert environment_of(spec({"Env": {"A": "1"}}).task) == {"A": "1"}
+
+
+def test_the_value_of_a_variable_has_up_to_128_kib():
+    value = "v" * (128 * 1024)
+    assert spec({"Env": {"A": value}}).task.env["A"] == value
+    with pytest.raises(InvalidJob, match="at most 131072 characters"):
+        spec({"Env": {"A": value + "v"}})
+
+
+@pytest.mark.parametrize(
+    ("task", "params", "path"),
+    [
+        ({"Env": {"A": "v" * (128 * 1024 - 2)}}, {}, "Tasks[0]"),
+        ({}, {"EnvironmentVariables": {"A": "ä" * (64 * 1024 - 1)}}, PARAMS + "EnvironmentVariables"),
+        ({}, {"Parameters": ["a", "v" * (128 * 1024)]}, PARAMS + "Parameters[1]"),
+    ],
+)
+def test_what_linux_gives_to_no_program_is_a_fault_of_a_docker_job(task, params, path):
+    with pytest.raises(InvalidJob) as caught:
+        spec({"Engine": {"Type": "docker", "Params": {"Image": "x", **params}}, **task})
+    (fault,) = caught.value.faults
+    assert (fault.path, "must have less than 131,072 bytes" in fault.problem) == (path, True)
 
 
 @pytest.mark.parametrize(

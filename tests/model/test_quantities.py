@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.model.quantities import format_bytes, parse_bytes, parse_cpu, parse_duration, parse_gpu
+from bacalhau_p2p.model.quantities import (
+    format_bytes,
+    parse_bytes,
+    parse_cpu,
+    parse_duration,
+    parse_gpu,
+    parse_seconds,
+    parse_timeout,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +66,20 @@ def test_durations_are_parsed(value, seconds):
         *[(parse_gpu, text) for text in ("", "-1", "1.0", "1025", "²", "9" * 5000)],
         *[
             (parse_duration, value)
-            for value in ("", "1y", "h", "-1", -1, "nan", "inf", "1_0", 1e12, True, None)
+            for value in ("", "1y", "h", "-1", -1, "nan", "inf", "1_0", 1e12, 10**400, True, None)
         ],
+        *[(parse_timeout, value) for value in ("1y", -1, "nan", "inf", float("inf"), 10**400, True, None)],
     ],
 )
 def test_anything_else_is_rejected(parse, value):
     with pytest.raises(ValueError, match=r"\w"):
         parse(value)
+
+
+@pytest.mark.parametrize("value", [1e12, 10**12, "1000d", "366d"])
+def test_a_timeout_beyond_a_year_means_a_year(value):
+    assert parse_timeout(value) == 366 * 86400
+    assert parse_seconds(value) >= 366 * 86400
 
 
 @pytest.mark.parametrize(
