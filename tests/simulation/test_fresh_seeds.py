@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.plans.kinds import KINDS
 from tests.simulation.power.cuts import cut
 from tests.simulation.power.recording import record
 from tests.simulation.services.run import run_world
 from tests.simulation.worlds.campaign import campaign
 from tests.support.fresh_seeds import fresh_seed
 
-MACHINES, INPUTS, RETURNING, SERVICES, CUTS = 150, 25, 25, 2, 60
+MACHINES, INPUTS, INTERNAL, RETURNING, SERVICES, CUTS = 150, 25, 25, 25, 2, 60
 """How many worlds of each kind, and how many power cuts."""
 
 
@@ -29,11 +30,19 @@ def fresh(record_property):
     return draw
 
 
-@pytest.mark.parametrize(("kind", "runs"), [("any", MACHINES), ("inputs", INPUTS), ("returning", RETURNING)])
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [("any", MACHINES), ("inputs", INPUTS), ("internal", INTERNAL), ("returning", RETURNING)],
+)
 def test_every_promise_is_kept_in_fresh_worlds(fresh, kind, runs):
     command = f"scripts/simulate --kind {kind}"
     tally = campaign(fresh(command, runs), runs, kind=kind)
     assert [f"{command} --seed {seed}: {what}" for seed, what in tally.violations] == []
+
+
+def test_there_are_fresh_worlds_of_every_kind():
+    (marker,) = test_every_promise_is_kept_in_fresh_worlds.pytestmark
+    assert {kind for kind, _ in marker.args[1]} == set(KINDS)
 
 
 def test_every_promise_is_kept_by_whole_nodes_in_fresh_worlds(fresh):
