@@ -139,6 +139,10 @@ class ContentNotFound(ContentError):
     """No peer that can be reached has this CID."""
 
 
+class PathNotFound(ContentNotFound):
+    """The content of this CID has no such path."""
+
+
 class InvalidContent(ContentError):
     """The blocks of this CID are malformed; nothing was written."""
 

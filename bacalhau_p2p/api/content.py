@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidContent
+from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.ipfs.store.block_store import Pin
@@ -46,20 +47,23 @@ def content_routes(node: Node) -> APIRouter:
 
 
 def _add_pin_routes(routes: APIRouter, node: Node) -> None:
-    @routes.put("/pins/{cid}")
+    @routes.put("/pins/{cid:path}")
     async def pin_content(
         cid: str,
         keep: str = "",
         provider: Annotated[list[str] | None, Query()] = None,
     ) -> JSON:
-        """Pin a CID, for a time such as `7d` or until it is unpinned. Fetches it from peers if needed."""
-        root, expires = CID.parse(cid), None
+        """Pin a CID, or what is at a path below one, for a time such as `7d` or until it is unpinned. Fetches
+        it from peers if needed."""
+        (root, names), expires = split_path(cid), None
         if keep:
             try:
                 expires = node.clock() + parse_duration(keep)
             except ValueError as error:
                 raise ApiError(f"invalid keep: {error}", status=400) from None
         hints = node.learn(provider or [])
+        if names:
+            root = await node.content.locate(root, names, hints=hints, timeout=node.settings.content_timeout)
         await node.content.fetch(
             root,
             hints=hints,

@@ -66,9 +66,11 @@ def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:
 
 
 def _cid_or_none(text: str) -> str | None:
-    from bacalhau_p2p.ipfs.format.cid import CID
+    """`CID` or `CID/path`; None for any other text."""
+    from bacalhau_p2p.ipfs.files.reader import split_path
 
     try:
-        return str(CID.parse(text))
+        cid, names = split_path(text)
     except InvalidCID:
         return None
+    return "/".join((str(cid), *names))

@@ -54,9 +54,7 @@ def parse_source(source: str) -> InputFlag:
     if scheme == "file":
         return InputFlag({}, path=unquote(rest.removeprefix("localhost")))
     if scheme == "ipfs":
-        if "/" in rest.rstrip("/"):
-            raise click.UsageError(f"{source!r}: paths below a CID are not supported; use a CID")
-        return InputFlag(ipfs_source(rest.rstrip("/")))
+        return InputFlag(ipfs_source(rest.strip("/")))
     if scheme in {"http", "https"}:
         return InputFlag({"Type": "urlDownload", "Params": {"URL": source}})
     if scheme in {"local", "localdirectory"}:

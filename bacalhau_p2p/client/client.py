@@ -22,7 +22,7 @@ from bacalhau_p2p.client.async_connection import AsyncConnection
 from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.client.upload import upload
-from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.model.api_json import execution_from_json, job_from_json, node_from_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
@@ -111,8 +111,8 @@ class HttpBackend:
         await self._connection.call(calls.cancel_job(job_id, reason=reason))
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
-        root = CID.parse(cid)
-        download = await trio.to_thread.run_sync(partial(Download, root, target, providers=hints))
+        root, path = split_path(cid)
+        download = await trio.to_thread.run_sync(partial(Download, root, target, path=path, providers=hints))
         try:
             await self._connection.download(download)
         finally:

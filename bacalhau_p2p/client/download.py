@@ -13,12 +13,13 @@ from typing import Literal, Self
 from urllib.parse import quote
 
 from bacalhau_p2p.client.calls import FETCH_TIMEOUT, GATEWAY, Call
-from bacalhau_p2p.errors import ContentNotFound, InvalidContent
+from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PathNotFound
 from bacalhau_p2p.ipfs.files.export import Exported
 from bacalhau_p2p.ipfs.files.reader import resolve
 from bacalhau_p2p.ipfs.files.spool import BlockSpool
 from bacalhau_p2p.ipfs.files.staging import Existing
 from bacalhau_p2p.ipfs.files.unpack import Unpacker
+from bacalhau_p2p.ipfs.format.block_source import TrackedSource
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CarReader
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
@@ -121,12 +122,12 @@ class Download:
 
     def _find(self) -> None:
         """Follow the path through the blocks so far: to its end, or to a block that has yet to arrive."""
-        blocks = _BlocksSoFar(self._spool)
+        blocks = TrackedSource(self._spool)
         try:
             place = resolve(self.root, self._path, blocks, self._limits)
+        except PathNotFound:
+            raise
         except ContentNotFound:
-            if blocks.missing is None:
-                raise
             self._awaited = blocks.missing
         else:
             self._unpacking = self._unpack(place.cid)
@@ -137,20 +138,3 @@ class Download:
         if self._unpacking is None:
             raise InvalidContent(f"incomplete response: the node sent only part of {self.root}")
         return self._unpacking.finish(checkpoint)
-
-
-class _BlocksSoFar:
-    """The blocks of a spool; `missing` is the last one that it did not have."""
-
-    def __init__(self, spool: BlockSpool) -> None:
-        self._spool = spool
-        self.missing: CID | None = None
-
-    def get(self, cid: CID) -> bytes | None:
-        block = self._spool.get(cid)
-        if block is None:
-            self.missing = cid.v1
-        return block
-
-    def size(self, cid: CID) -> int | None:
-        return self._spool.size(cid)

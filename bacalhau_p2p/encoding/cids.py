@@ -28,7 +28,7 @@ def binary_of_text(text: str) -> bytes:
     """The bytes of a CID from its text: base32 (`bafy...`), base58 (`Qm...`, `z...`), base36 (`k...`) or hex
     (`f...`).
 
-    Raises InvalidCID, also for an `ipfs://` prefix or a path after the CID.
+    Raises InvalidCID, also for an `ipfs://` prefix or a path after the CID: see `split_content_path`.
     """
     if not text:
         raise InvalidCID("a CID is missing")
@@ -47,6 +47,18 @@ def text_of_binary(binary: bytes) -> str:
     if binary[:2] == V0_HEAD:
         return base58.b58encode(binary).decode("ascii")
     return _encode_base32(binary)
+
+
+def split_content_path(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text of the CID and the names in `CID/path`, which may start with `ipfs://` or `/ipfs/`.
+
+    Empty names are ignored. The CID is not checked. Raises InvalidCID for a name that no folder can have.
+    """
+    head, *rest = text.removeprefix("ipfs://").removeprefix("/ipfs/").split("/")
+    names = tuple(name for name in rest if name)
+    if any(name in (".", "..") or "\0" in name for name in names):
+        raise InvalidCID(f"invalid path in {_shorten(text)}: names cannot be '.' or '..' or contain NUL")
+    return head, names
 
 
 def end_of_v1(data: bytes, offset: int) -> int:

@@ -55,9 +55,11 @@ def _absolute(path: str) -> str:
 
 
 def _mount_point(path: str) -> str:
-    if not _absolute(path).strip("/."):
+    """Without what changes nothing: `/outputs/` and `//outputs/./` are `/outputs`."""
+    parts = [part for part in _absolute(path).split("/") if part not in ("", ".")]
+    if not parts:
         raise ValueError("must not be the root folder")
-    return path
+    return "/" + "/".join(parts)
 
 
 def _entry_name(name: str) -> str:

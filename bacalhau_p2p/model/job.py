@@ -7,7 +7,7 @@ of the program can rely on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Self
 
@@ -132,24 +132,31 @@ class Task(Model):
     timeouts: Timeouts = Timeouts()
 
     @model_validator(mode="after")
-    def _targets_are_distinct(self) -> Self:
-        _distinct("InputSources", "Target", [source.target.rstrip("/") for source in self.input_sources])
-        _distinct("ResultPaths", "Name", [result.name for result in self.result_paths])
-        return self
-
-    @model_validator(mode="after")
-    def _variables_fit(self) -> Self:
-        if self.engine.type == "docker":
+    def _parts_fit_together(self) -> Self:
+        if len(self.input_sources) + len(self.result_paths) > 1:
+            _distinct(
+                [
+                    *(
+                        (f"InputSources[{i}].Target", each.target)
+                        for i, each in enumerate(self.input_sources)
+                    ),
+                    *((f"ResultPaths[{i}].Path", each.path) for i, each in enumerate(self.result_paths)),
+                ]
+            )
+            _distinct((f"ResultPaths[{i}].Name", each.name) for i, each in enumerate(self.result_paths))
+        if self.env and self.engine.type == "docker":
             for name, value in self.env.items():
                 check_variable(name, value)
         return self
 
 
-def _distinct(where: str, what: str, values: list[str]) -> None:
-    if len(set(values)) == len(values):
-        return
-    repeated = next(value for index, value in enumerate(values) if value in values[:index])
-    raise ValueError(f"duplicate {what} {repeated} in {where}")
+def _distinct(values: Iterable[tuple[str, str]]) -> None:
+    """Raises ValueError when two of these values, each with where it is, are equal."""
+    seen: dict[str, str] = {}
+    for where, value in values:
+        if value in seen:
+            raise ValueError(f"{where}: {value} is already {seen[value]}")
+        seen[value] = where
 
 
 def _job_type(name: str) -> str:

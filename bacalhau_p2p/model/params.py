@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bacalhau_p2p.encoding.cids import binary_of_text, split_content_path
+from bacalhau_p2p.errors import InvalidCID
 from bacalhau_p2p.model.base import ClosedModel
 from bacalhau_p2p.model.engine_params import DockerParams, NoopParams, WasmParams
 from bacalhau_p2p.model.fields import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
@@ -41,6 +43,16 @@ def _web_address(url: str) -> str:
     return url
 
 
+def _content_path(text: str) -> str:
+    """`CID` or `CID/path`, of `ipfs://CID/path` and `/ipfs/CID/path` too."""
+    try:
+        cid, names = split_content_path(text)
+        binary_of_text(cid)
+    except InvalidCID as error:
+        raise ValueError(str(error)) from None
+    return "/".join((cid, *names))
+
+
 def _matching(pattern: str, problem: str) -> AfterValidator:
     def check(text: str) -> str:
         if text and not re.fullmatch(pattern, text):
@@ -55,7 +67,9 @@ class NoParams(ClosedModel):
 
 
 class IpfsSource(ClosedModel):
-    cid: Name = Field(alias="CID")
+    """`CID` is a file or folder, or `CID/path` something in a folder."""
+
+    cid: Annotated[Value, AfterValidator(_content_path)] = Field(alias="CID")
 
 
 class InlineSource(ClosedModel):

@@ -15,6 +15,7 @@ from bacalhau_p2p.compute.service import ComputeService
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, USER
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -221,14 +222,17 @@ class Node:
         return added.cid
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
-        """Write the content of a CID to `target`, which must not exist. Fetches it from peers if necessary.
+        """Write the content of `CID[/path]` to `target`, which must not exist. Fetches it from peers if
+        necessary.
 
         `hints` are multiaddrs of peers that may have it. Raises ContentError.
         """
-        parsed = CID.parse(cid)
-        with self.content.holding(parsed):
-            await self.content.fetch(parsed, hints=self.learn(hints), timeout=self.settings.content_timeout)
-            await self.content.export(parsed, target)
+        root, names = split_path(cid)
+        with self.content.holding(root):
+            peers, timeout = self.learn(hints), self.settings.content_timeout
+            wanted = await self.content.locate(root, names, hints=peers, timeout=timeout) if names else root
+            await self.content.fetch(wanted, hints=peers, timeout=timeout)
+            await self.content.export(wanted, target)
 
     async def _announced_roots(self) -> list[CID]:
         return await self.content.pinned_roots(ANNOUNCED)

@@ -16,7 +16,7 @@ from tests.support.machines.machine_bench import messages_in
 
 GB = 1000**3
 DISK = 10 * GB
-INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
+INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
 
 
 def job(*, disk: str = "", inputs: int = 1) -> JobSpec:

@@ -10,7 +10,7 @@ from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.access_list import AccessList
 from tests.support.machines.compute_bench import small_job
 
-INPUT = {"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
+INPUT = {"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
 
 
 def no_faults(config):

@@ -18,7 +18,7 @@ from tests.support.machines.machine_bench import messages_in
 BOB, CAROL = PeerID("bob"), PeerID("carol")
 SPEC = small_job(cpu="0.01")
 SIZE = size_of(SPEC)
-INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
+INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
 
 
 @pytest.fixture

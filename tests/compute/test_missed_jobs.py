@@ -15,7 +15,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from tests.support.machines.compute_bench import ALICE, ComputeBench, small_job
 from tests.support.machines.machine_bench import messages_in
 
-INPUT = {"InputSources": [{"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}]}
+INPUT = {"InputSources": [{"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}]}
 
 
 def missed(job_id: str, author: str = "alice", *, padding: int = 0, priority: int = 0) -> ConsideredJob:

@@ -60,7 +60,7 @@ def ids(executions: list[ComputeExecution]) -> list[str]:
 
 
 def test_an_execution_is_read_back_by_the_next_run(path, store):
-    location = SpecConfig(type="ipfs", params={"CID": "bafy"})
+    location = SpecConfig(type="ipfs", params={"CID": "bafkqaaa"})
     stored = execution(
         "a",
         ComputeState.PUBLISHING,

@@ -144,7 +144,7 @@ def test_types_from_a_peer_become_lower_case():
 
 
 def test_reading_and_writing_a_small_job_runs_little_python():
-    source = {"Type": "ipfs", "Params": {"CID": "bafy"}}
+    source = {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}
     wire = spec({"InputSources": [{"Target": "/inputs", "Source": source}]}).to_wire()
     assert calls(lambda: JobSpec.from_wire(wire).to_wire()) < 60  # pydantic does the rest
 

@@ -25,7 +25,9 @@ def problems(model: type[Model], params: dict[str, object]) -> list[str]:
 @pytest.mark.parametrize(
     ("source", "params"),
     [
-        ("ipfs", {"CID": "bafy"}),
+        ("ipfs", {"CID": "bafkqaaa"}),
+        ("ipfs", {"CID": "bafkqaaa/a/b.txt"}),
+        ("ipfs", {"CID": "ipfs://bafkqaaa/a/"}),
         ("inline", {"URL": "data:,x"}),
         ("local", {"SourcePath": "/data", "ReadWrite": True}),
         ("url", {"URL": "https://example.org/a", "SHA256": HEX}),
@@ -43,7 +45,14 @@ def test_a_source_accepts_its_parameters(source, params):
 @pytest.mark.parametrize(
     ("source", "params", "found"),
     [
-        ("ipfs", {"CID": ""}, ["Params.CID: must not be empty"]),
+        ("ipfs", {"CID": ""}, ["Params.CID: a CID is missing"]),
+        ("ipfs", {"CID": "ipfs://notacid"}, ["Params.CID: 'notacid' is not a CID"]),
+        ("ipfs", {"CID": "bafy/sub"}, ["Params.CID: 'bafy' is not a CID"]),
+        (
+            "ipfs",
+            {"CID": "bafkqaaa/.."},
+            ["Params.CID: invalid path in 'bafkqaaa/..': names cannot be '.' or '..' or contain NUL"],
+        ),
         ("inline", {"URL": "https://example.org"}, ["Params.URL: must start with data:"]),
         ("local", {"SourcePath": "data"}, ["Params.SourcePath: must be an absolute path"]),
         ("url", {"URL": "ftp://example.org"}, ["Params.URL: must start with http:// or https://"]),

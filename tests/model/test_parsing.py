@@ -203,7 +203,18 @@ def test_all_faults_are_reported_together_with_their_paths():
                     {"Target": "/a/", "Source": {"Type": "x"}},
                 ]
             ),
-            ["Tasks[0]: duplicate Target /a in InputSources"],
+            ["Tasks[0]: InputSources[1].Target: /a is already InputSources[0].Target"],
+        ),
+        (
+            docker(
+                InputSources=[{"Target": "/data//x/.", "Source": {"Type": "x"}}],
+                ResultPaths=[{"Name": "a", "Path": "/a"}, {"Name": "b", "Path": "/data/x/"}],
+            ),
+            ["Tasks[0]: ResultPaths[1].Path: /data/x is already InputSources[0].Target"],
+        ),
+        (
+            docker(InputSources=[{"Target": "/a", "Source": {"Type": "ipfs", "Params": {"CID": "notacid"}}}]),
+            ["Tasks[0].InputSources[0].Source.Params.CID: 'notacid' is not a CID"],
         ),
         (
             docker(Network={"Type": "Full", "Domains": ["a.example"]}),
@@ -226,7 +237,7 @@ def test_a_fault_of_a_module_has_the_path_where_the_user_wrote_it():
 
 
 def test_import_modules_of_older_jobs_become_inputs_with_their_alias():
-    source = {"Type": "ipfs", "Params": {"CID": "bafy"}}
+    source = {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}
     params = {"EntryModule": "/main.wasm", "ImportModules": ["/a", {"Alias": "lib", "Source": source}]}
     inputs = [{"Target": "/main.wasm", "Source": source}]
     task = job_from_mapping(
@@ -280,7 +291,7 @@ def test_empty_texts_mean_the_default():
 )
 def test_the_default_verifier_depends_on_engine_and_count(engine, count, verifier):
     params = {"wasm": {"EntryModule": "/m"}, "docker": {"Image": "x"}}[engine]
-    inputs = [{"Target": "/m", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}]
+    inputs = [{"Target": "/m", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}]
     task = {"Engine": {"Type": engine, "Params": params}, "InputSources": inputs}
     job = {"Count": count, "Tasks": [task]}
     assert job_from_mapping(job).verifier.type == verifier

@@ -66,7 +66,7 @@ def test_the_bid_of_the_node_with_the_inputs_is_accepted():
             engines=("noop",), storage_sources=("ipfs",), publishers=("ipfs",), max_capacity=room
         )
         machine.handle(ev.NodeInfoReceived(NodeInfo(id=PeerID(name), compute=compute)), 0.0)
-    source = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafy"}}}
+    source = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
     spec = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}, "InputSources": [source]}]})
     machine.handle(ev.Submitted(JobID("j"), spec), 0.0)
     for name, local in (("a", 0), ("b", 10**9), ("c", 40)):

@@ -10,8 +10,9 @@ from typing import Literal
 
 import trio
 
-from bacalhau_p2p.errors import ContentError
+from bacalhau_p2p.errors import ContentError, ContentNotFound
 from bacalhau_p2p.ipfs.content.importer import ContentImporter
+from bacalhau_p2p.ipfs.content.paths import ContentPaths
 from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.content.reader import ContentReader
 from bacalhau_p2p.ipfs.exchange.dag_size import claimed_size, stored_size
@@ -58,6 +59,7 @@ class Content:
         self._power_safe = power_safe
         self._threads = threads or Threads(4)
         self._importer = ContentImporter(blocks, self._threads)
+        self._paths = ContentPaths(blocks, peers, self._threads)
         self.reader = ContentReader(blocks, self._threads)
 
     # --- into the store
@@ -107,6 +109,36 @@ class Content:
             await self._exchange.fetch(cid, self._peers.sources(hints), timeout=timeout, max_bytes=max_bytes)
             if pin_owner is not None:
                 await self.pin(cid, pin_owner, expires)
+
+    async def locate(
+        self,
+        cid: CID,
+        names: Sequence[str],
+        *,
+        hints: Sequence[PeerID] = (),
+        timeout: float | None = 15.0,
+        max_bytes: int | None = None,
+    ) -> CID:
+        """The CID of what is at the path `names` below `cid`.
+
+        Only the blocks on the way are needed, from the store or any peer; if no peer sends single blocks,
+        everything below `cid` is fetched. Raises PathNotFound, and as `fetch`.
+        """
+        found = await self._paths.search(cid, names, hints=hints, timeout=timeout)
+        if found is None:
+            await self.fetch(cid, hints=hints, timeout=timeout, max_bytes=max_bytes)
+            found = await self._paths.stored(cid, names)
+        if found is None:
+            raise ContentNotFound(f"blocks on the way to {'/'.join((str(cid), *names))} are missing")
+        return found
+
+    async def peek(self, cid: CID, names: Sequence[str], hints: Sequence[PeerID] = ()) -> CID | None:
+        """As `locate`, but None when no peer sends the blocks on the way. The caller bounds the time."""
+        return await self._paths.search(cid, names, hints=hints, timeout=None)
+
+    async def located(self, cid: CID, names: Sequence[str]) -> CID | None:
+        """As `locate`, with the blocks in the store; None when one of them is missing."""
+        return await self._paths.stored(cid, names)
 
     def fetch_as_car(
         self, cid: CID, *, hints: Sequence[PeerID] = (), timeout: float | None = 15.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bacalhau_p2p.errors import ContentNotFound, InvalidCID, InvalidContent
+from bacalhau_p2p.encoding.cids import split_content_path
+from bacalhau_p2p.errors import InvalidContent, PathNotFound
 from bacalhau_p2p.ipfs.format.block_source import BlockSource
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.hamt import max_levels, name_hash, slot
@@ -27,11 +28,8 @@ def split_path(text: str) -> tuple[CID, tuple[str, ...]]:
 
     Empty names are ignored. Raises InvalidCID.
     """
-    head, *names = text.removeprefix("ipfs://").removeprefix("/ipfs/").split("/")
-    names = [name for name in names if name]
-    if any(name in (".", "..") or "\0" in name for name in names):
-        raise InvalidCID(f"invalid path in {text!r}: names cannot be '.' or '..' or contain NUL")
-    return CID.parse(head), tuple(names)
+    head, names = split_content_path(text)
+    return CID.parse(head), names
 
 
 def resolve(
@@ -39,7 +37,8 @@ def resolve(
 ) -> ResolvedPath:
     """What the path `names` below `root` leads to. Symlinks are not followed.
 
-    Raises ContentNotFound when a name does not exist or a block is not in `source`, InvalidContent.
+    Raises PathNotFound when a name does not exist, ContentNotFound when a block is not in `source`,
+    InvalidContent.
     """
     ancestors: list[CID] = []
     cid, node = root, load_node(root, source, limits)
@@ -52,7 +51,7 @@ def resolve(
         else:
             found = None
         if found is None:
-            raise ContentNotFound(f"path {'/'.join(names[: depth + 1])!r} not found in {root}")
+            raise PathNotFound(f"path {'/'.join(names[: depth + 1])!r} not found in {root}")
         cid, node = found, load_node(found, source, limits)
     return ResolvedPath(cid, node, tuple(ancestors))
 

@@ -32,6 +32,23 @@ class BulkBlockSource(Protocol):
         ...
 
 
+class TrackedSource:
+    """Another source; `missing` is the last block that it did not have, as a CIDv1."""
+
+    def __init__(self, source: BlockSource) -> None:
+        self._source = source
+        self.missing: CID | None = None
+
+    def get(self, cid: CID) -> bytes | None:
+        block = self._source.get(cid)
+        if block is None:
+            self.missing = cid.v1
+        return block
+
+    def size(self, cid: CID) -> int | None:
+        return self._source.size(cid)
+
+
 def require_block(cid: CID, source: BlockSource) -> bytes:
     """The block. Raises ContentNotFound when `source` does not have it."""
     block = source.get(cid)

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p.errors import ContentError, ContentTooLarge, Fault, InvalidCID, InvalidContent, StorageError
+from bacalhau_p2p.errors import (
+    ContentError,
+    ContentTooLarge,
+    Fault,
+    InvalidCID,
+    InvalidContent,
+    PathNotFound,
+    StorageError,
+)
 from bacalhau_p2p.ipfs.content.content import Content
+from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
@@ -20,7 +29,7 @@ _NAME = "content"
 
 
 class IpfsStorage(StorageProvider):
-    """`{Type: ipfs, Params: {CID: bafy...}}`: a file or a folder, read-only.
+    """`{Type: ipfs, Params: {CID: bafy...[/path]}}`: a file or a folder, read-only.
 
     The content is fetched into the node's block store, where later jobs find it, and written into
     the folder of the execution. Symlinks that stay inside the content are kept, others left out.
@@ -37,17 +46,27 @@ class IpfsStorage(StorageProvider):
 
     def faults(self, source: SpecConfig) -> list[Fault]:
         try:
-            requested_cid(source).require_fetchable()
+            requested_path(source)[0].require_fetchable()
         except ContentError as error:
             return [Fault("Params.CID", str(error))]
         return []
 
     async def has_locally(self, source: SpecConfig) -> bool:
-        return await self._content.has(requested_cid(source))
+        cid, names = requested_path(source)
+        try:
+            wanted = await self._content.located(cid, names)
+        except PathNotFound:
+            return False
+        return wanted is not None and await self._content.has(wanted)
 
     async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
         """For content that is not all here: what its root block claims, which a peer may provide."""
-        cid = requested_cid(source)
+        cid, names = requested_path(source)
+        if names:
+            found = await self._locate_soon(cid, names, hints)
+            if found is None:
+                return None
+            cid = found
         if await self._content.has(cid):
             total = await self._content.size(cid)
             return InputSize(total=total, local=total, disk=total)
@@ -71,10 +90,17 @@ class IpfsStorage(StorageProvider):
         """
         path = folder / _NAME
         try:
-            cid = requested_cid(source)
-            with self._content.holding(cid):
+            root, names = requested_path(source)
+            with self._content.holding(root):
+                cid = root
+                if names:
+                    cid = await self._content.locate(
+                        root, names, hints=hints, timeout=self._timeout, max_bytes=max_bytes
+                    )
                 await self._content.fetch(cid, hints=hints, timeout=self._timeout, max_bytes=max_bytes)
                 await self._content.export(cid, path, symlinks="keep", max_bytes=max_bytes)
+        except PathNotFound as error:
+            raise StorageError(str(error), permanent=True) from error
         except (InvalidCID, InvalidContent) as error:
             raise StorageError(f"invalid ipfs input: {error}", permanent=True) from error
         except ContentTooLarge as error:
@@ -86,13 +112,20 @@ class IpfsStorage(StorageProvider):
             raise StorageError(str(error)) from error
         return PreparedInput(path=path)
 
+    async def _locate_soon(self, cid: CID, names: Sequence[str], hints: Sequence[PeerID]) -> CID | None:
+        """What is at the path, if peers send the blocks on the way. The caller bounds the time."""
+        try:
+            return await self._content.located(cid, names) or await self._content.peek(cid, names, hints)
+        except PathNotFound as error:
+            raise StorageError(str(error), permanent=True) from error
+
     async def cleanup(self, prepared: PreparedInput) -> None:
         await trio.to_thread.run_sync(discard_tree, prepared.path)
 
 
-def requested_cid(source: SpecConfig) -> CID:
-    """Raises InvalidCID."""
+def requested_path(source: SpecConfig) -> tuple[CID, tuple[str, ...]]:
+    """The CID, and the names of the path below it, if any. Raises InvalidCID."""
     text = source.params.get("CID")
     if not isinstance(text, str):
         raise InvalidCID("missing")
-    return CID.parse(text)
+    return split_path(text)

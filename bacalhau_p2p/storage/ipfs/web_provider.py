@@ -25,7 +25,7 @@ from bacalhau_p2p.outbound.service import ServiceError
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 from bacalhau_p2p.storage.ipfs.car_check import requested_blocks
 from bacalhau_p2p.storage.ipfs.car_sources import CarSource
-from bacalhau_p2p.storage.ipfs.provider import requested_cid
+from bacalhau_p2p.storage.ipfs.provider import requested_path
 
 TOTAL_TIMEOUT = 14 * 60.0
 """Seconds for all sources together: less than what an execution has to prepare."""
@@ -65,8 +65,9 @@ class IpfsWebStorage(StorageProvider):
         return await self._peers.has_locally(source)
 
     async def size(self, source: SpecConfig, *, hints: Sequence[PeerID] = ()) -> InputSize | None:
-        """As of content from peers; peers and sources are asked for the root block at the same time."""
-        cid = requested_cid(source)
+        """As of content from peers; peers and sources are asked for the root block at the same time. Sources
+        are not asked about a path below a CID."""
+        cid, names = requested_path(source)
         found: InputSize | None = None
         failure: ContentError | None = None
 
@@ -88,7 +89,7 @@ class IpfsWebStorage(StorageProvider):
             return await self._peers.size(source)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, partial(self._peers.size, source, hints=hints))
-            for each in self._sources:
+            for each in () if names else self._sources:
                 nursery.start_soon(ask, partial(measure_root, each))
         if found is None and failure is not None:
             raise failure
@@ -105,9 +106,9 @@ class IpfsWebStorage(StorageProvider):
         """As `StorageProvider.prepare`; the error has the reasons of the peers and of each source."""
         if self.faults(source):
             return await self._peers.prepare(source, folder)  # raises the fault
-        cid = requested_cid(source)
+        cid, _ = requested_path(source)
         with self._content.holding(cid):
-            if not await self._content.has(cid):
+            if not await self._peers.has_locally(source) and not await self._content.has(cid):
                 for holder in self._sources:
                     if await holder.has(cid) and await self._import(cid, holder) is None:
                         break

@@ -31,6 +31,8 @@ async def samples(content, tmp_path):
     return [
         Sample(source=ipfs(root), content={"sub": None, "sub/empty": None, "sub/a.txt": b"a"}),
         Sample(source=ipfs(file), content=b"content"),
+        Sample(source=ipfs(f"{root}/sub/a.txt"), content=b"a"),
+        Sample(source=ipfs(f"ipfs://{root}/sub/"), content={"empty": None, "a.txt": b"a"}),
     ]
 
 
@@ -40,7 +42,8 @@ async def test_ipfs_storage_conforms(check, content, samples, tmp_path):
     invalid = [
         (SpecConfig(type="ipfs"), "Params.CID"),
         (ipfs(""), "Params.CID"),
-        (ipfs(f"ipfs://{NOWHERE}"), "Params.CID"),
+        (ipfs("ipfs://notacid"), "Params.CID"),
+        (ipfs(f"{NOWHERE}/../x"), "Params.CID"),
         (ipfs(CID.of(0x71, b"dag-cbor")), "Params.CID"),
         (SpecConfig(type="ipfs", params={"CID": 7}), "Params.CID"),
     ]
@@ -80,6 +83,16 @@ async def test_content_that_cannot_be_files_is_a_permanent_failure(content, tmp_
     with pytest.raises(StorageError, match="codec 0x71") as caught:
         await IpfsStorage(content).prepare(ipfs(CID.of(0x71, b"x")), tmp_path)
     assert caught.value.permanent
+
+
+async def test_a_path_that_does_not_exist_is_a_permanent_failure(content, samples, tmp_path):
+    root = samples[0].source.params["CID"]
+    with pytest.raises(StorageError, match=f"path 'sub/none' not found in {root}") as caught:
+        await IpfsStorage(content).prepare(ipfs(f"{root}/sub/none"), tmp_path)
+    assert caught.value.permanent
+    with pytest.raises(StorageError, match="not found"):
+        await IpfsStorage(content).size(ipfs(f"{root}/none"))
+    assert not await IpfsStorage(content).has_locally(ipfs(f"{root}/none"))
 
 
 async def test_symlinks_inside_an_input_are_kept_and_others_left_out(content, tmp_path):
