@@ -226,7 +226,7 @@ class Driver(ABC):
         finally:
             if queued.arrival is not None:
                 self._messenger.charge(queued.arrival, self._processor() - began)
-        self._faults.handled(event, now)
+        self._faults.handled(event)
         return Handled(queued, actions)
 
     def _drop(self, queued: QueuedEvent, error: Exception) -> None:

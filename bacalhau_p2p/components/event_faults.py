@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Any
 
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.text import printable
@@ -27,15 +26,16 @@ class EventFaults:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         """Events that were dropped, by their kind and their author, who is "" for this node."""
-        self._handled: deque[tuple[float, Any]] = deque(maxlen=STORY)
+        self._handled: deque[tuple[str, set[str]]] = deque(maxlen=STORY)
 
-    def handled(self, event: object, now: float) -> None:
-        """Remember an event for the stories of later ones."""
-        self._handled.append((now, event))
+    def handled(self, event: object) -> None:
+        """Remember the kind of an event and whom it was about, for the stories of later ones. Not the event:
+        strangers choose how large that is."""
+        self._handled.append((_kind(event), ids_of(event)))
 
     def dropped(self, event: object, author: str, state: str, error: BaseException) -> None:
         """Count and log an event that raised. `state` is that of what it concerns."""
-        kind = type(getattr(event, "message", event)).__name__
+        kind = _kind(event)
         self.count(kind, author)
         log.error(
             "event_dropped",
@@ -55,9 +55,11 @@ class EventFaults:
     def _story_of(self, event: object) -> str:
         """The kinds of the latest events about the same job or execution."""
         ids = ids_of(event)
-        return " > ".join(
-            type(getattr(each, "message", each)).__name__ for _, each in self._handled if ids & ids_of(each)
-        )
+        return " > ".join(kind for kind, about in self._handled if ids & about)
+
+
+def _kind(event: object) -> str:
+    return type(getattr(event, "message", event)).__name__
 
 
 def ids_of(event: object) -> set[str]:

@@ -1,7 +1,4 @@
-"""An event that raises anywhere leaves both machines as they were: every event of a life, every place.
-
-Covers `event_faults` with `test_driver`.
-"""
+"""An event that raises anywhere leaves both machines as they were: every event of a life, every place."""
 
 from __future__ import annotations
 
