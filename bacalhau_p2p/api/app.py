@@ -13,7 +13,9 @@ from bacalhau_p2p.api.content import content_routes
 from bacalhau_p2p.api.direct_routes import DirectRoutes
 from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.gateway import gateway_routes
+from bacalhau_p2p.api.monitoring import monitoring_routes
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
+from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.version import __version__
 
@@ -22,12 +24,14 @@ _ORCHESTRATOR = "/api/v1/orchestrator"
 
 def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp:
     """`counters` are those of the server, for `/api/v1/agent/node`."""
+    counters = {} if counters is None else counters
     app = FastAPI(title="bacalhau_p2p", version=__version__, docs_url=None, redoc_url=None)
     orchestrator = orchestrator_routes(node)
     app.include_router(orchestrator, prefix=_ORCHESTRATOR)
-    app.include_router(agent_routes(node, {} if counters is None else counters), prefix="/api/v1/agent")
+    app.include_router(agent_routes(node, counters), prefix="/api/v1/agent")
     app.include_router(content_routes(node), prefix="/api/v1/content")
     app.include_router(gateway_routes(node))
+    app.include_router(monitoring_routes(node, NodeMetrics(node, counters)))
     add_error_handlers(app)
     routed = DirectRoutes(app, {_ORCHESTRATOR: orchestrator})
     return AccessControl(routed, token=node.settings.api_token, gateway=node.settings.gateway)

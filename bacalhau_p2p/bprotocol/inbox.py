@@ -74,6 +74,8 @@ class Inbox:
         self._counters = counters
         self._listeners: dict[str, list[Listener]] = {}
         self._budgets = budgets
+        self.received: Counter[str] = Counter()
+        """Messages of other nodes that were delivered, by kind."""
         self.acknowledged = BroadcastEvent()
         """Fires when a peer acknowledges messages."""
 
@@ -145,6 +147,8 @@ class Inbox:
 
     def deliver(self, arrival: Arrival) -> None:
         """Give a message to the listeners of its kind."""
+        if arrival.author != self._own_peer:
+            self.received[arrival.message.kind] += 1
         listeners = self._listeners.get(arrival.message.kind)
         if not listeners:
             # No component will act on it: acknowledge it, or the sender repeats it for hours.

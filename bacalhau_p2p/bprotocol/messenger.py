@@ -55,6 +55,8 @@ class Messenger:
         self.counters: Counter[str] = Counter()
         """What went wrong and was survived: `malformed`, `unheard`, `unreachable`, `refused_by_peer`,
         `not_repeated`."""
+        self.sent: Counter[str] = Counter()
+        """Messages to other nodes by kind, each broadcast once and each repeat again."""
         self.processor = transport.budgets.processor
         """The processor time of this thread, in seconds."""
         self._transport = transport
@@ -142,6 +144,7 @@ class Messenger:
     def broadcast(self, message: Message) -> None:
         """Send to every node, this one included, soon, together with other messages that wait."""
         envelope = Envelope(id=self._new_message_id(), message=message, sent=self._clock())
+        self.sent[message.kind] += 1
         self._broadcasts[message.carrier].put(envelope)
         self._inbox.deliver(Arrival(self._transport.peer_id, message))
 
@@ -162,6 +165,11 @@ class Messenger:
         """Handling a message took a component so much processor time: its sender pays for it."""
         if arrival.author != self._transport.peer_id:
             self._transport.incoming.charge_for(arrival.author, arrival.neighbour, seconds)
+
+    @property
+    def received(self) -> Counter[str]:
+        """Messages of other nodes to this one by kind, without repeats."""
+        return self._inbox.received
 
     @property
     def in_flight(self) -> int:
@@ -265,6 +273,7 @@ class Messenger:
         if to == self._transport.peer_id:
             self._inbox.receive_envelope(to, envelope)
         else:
+            self.sent[envelope.message.kind] += 1
             self._lanes.put(to, frame or codec.encode_frame(envelope))
 
     def _with_acks(self, peer: PeerID, frame: bytes | None) -> list[bytes]:

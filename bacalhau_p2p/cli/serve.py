@@ -197,7 +197,7 @@ async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None
         if lifeline is not None:
             nursery.start_soon(_cancel_on_eof, lifeline, nursery.cancel_scope)
         async with open_node(settings) as node, serve_api(node) as url:
-            with watching(counters=node.messenger.counters):
+            with watching(counters=node.messenger.counters, on_slow_pass=node.report_slow_pass):
                 ready(node, url)
                 await shutdown.wait()
                 await node.drain(settings.drain)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -37,6 +37,7 @@ from bacalhau_p2p.components.protocol import (
     MessageReceived,
     NotStored,
     Send,
+    Store,
     TimePassed,
 )
 from bacalhau_p2p.components.storable import storable
@@ -112,6 +113,12 @@ class Driver(ABC):
         self._faults = EventFaults()
         self._refused: dict[Hashable, None] = {}
         """Keys of records that could not be stored."""
+        self._watchers: list[Callable[[Model], None]] = []
+
+    def watch_records(self, watcher: Callable[[Model], None]) -> None:
+        """Call `watcher` with every version of every record as the machine makes it, from now on. A commit
+        has only the latest version of each."""
+        self._watchers.append(watcher)
 
     # --- for the subclass -----------------------------------------------------------------------
 
@@ -227,7 +234,15 @@ class Driver(ABC):
             if queued.arrival is not None:
                 self._messenger.charge(queued.arrival, self._processor() - began)
         self._faults.handled(event)
+        if self._watchers:
+            self._show(actions)
         return Handled(queued, actions)
+
+    def _show(self, actions: Sequence[Any]) -> None:
+        for action in actions:
+            if isinstance(action, Store):
+                for watcher in self._watchers:
+                    self._isolated(watcher, action.record)
 
     def _drop(self, queued: QueuedEvent, error: Exception) -> None:
         try:

@@ -75,6 +75,11 @@ class ComputeService(Driver):
     def machine(self) -> ComputeMachine:
         return self._machine
 
+    def unfinished(self) -> Counter[str]:
+        """The number of executions that have not ended, by state."""
+        states = (execution.state for execution in self._machine.executions.values())
+        return Counter(str(state) for state in states if not state.terminal)
+
     def partners(self) -> set[PeerID]:
         """The requesters of executions that have not ended."""
         executions = self._machine.executions.values()

@@ -18,7 +18,7 @@ from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, USER
-from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node.backend import LocalBackend
 from bacalhau_p2p.node.compute_assembly import Compute
@@ -56,6 +56,7 @@ class Node:
         self._walls: Callable[[], dict[str, list[str]]] = lambda: compute.walls if compute is not None else {}
         self._compute_info = compute.info if compute is not None else lambda: None
         self._offers = compute.offers if compute is not None else None
+        self._slow_pass_watchers: list[Callable[[float], None]] = []
         if requester is not None:
             networking.info_exchange.observe(requester)
 
@@ -145,6 +146,34 @@ class Node:
     def dropped_events(self) -> dict[str, Counter[tuple[str, str]]]:
         """By component, the events that raised and were undone, by kind and author ("" for this node)."""
         return {name: service.dropped for name, service in self._components().items()}
+
+    @property
+    def unfinished(self) -> dict[str, Counter[str]]:
+        """By component, the number of jobs or executions that have not ended, by state."""
+        return {name: service.unfinished() for name, service in self._components().items()}
+
+    def health(self) -> list[str]:
+        """Why this node cannot do now what it is meant to do; nothing if it can."""
+        problems = []
+        if self._requester is not None and (shortage := self._requester.resource_shortage) is not None:
+            problems.append(f"requester: it {shortage}")
+        if self._offers is not None:
+            problems += self._offers.problems(self.settings.engines)
+        return problems
+
+    def watch_records(self, watcher: Callable[[Model], None]) -> None:
+        """Call `watcher` with every version of every job and execution, from now on, before it is stored."""
+        for service in self._components().values():
+            service.watch_records(watcher)
+
+    def watch_slow_passes(self, watcher: Callable[[float], None]) -> None:
+        """Call `watcher` with the seconds of each slow pass of the event loop, from now on."""
+        self._slow_pass_watchers.append(watcher)
+
+    def report_slow_pass(self, seconds: float) -> None:
+        """For the owner of the event loop."""
+        for watcher in self._slow_pass_watchers:
+            watcher(seconds)
 
     def _components(self) -> dict[str, RequesterService | ComputeService]:
         components: dict[str, RequesterService | ComputeService] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -28,6 +28,7 @@ class OfferMonitor:
         self.adapters = adapters
         self._changed = changed
         self.offer = Offer()
+        self._unavailable: dict[str, str] = {}
 
     async def run(self) -> None:
         """Check the adapters at intervals. Until cancelled."""
@@ -38,6 +39,7 @@ class OfferMonitor:
     async def check(self) -> None:
         """Check all adapters at the same time; takes as long as the slowest of them, or `ANSWER_TIMEOUT`."""
         reasons = await self._reasons()
+        self._unavailable = {name: reason for name, reason in reasons.items() if reason is not None}
         adapters = self.adapters
         offer = Offer(
             engines={
@@ -59,6 +61,13 @@ class OfferMonitor:
             log.info("offer", **{name: reason or "available" for name, reason in sorted(reasons.items())})
             self.offer = offer
             self._changed()
+
+    def problems(self, engines: Sequence[str]) -> list[str]:
+        """Why these engines do not work; without any, why none of this node does."""
+        if not engines and self.offer.engines:
+            return []
+        wanted = {f"engine {name}" for name in engines or self.adapters.executors}
+        return [f"{name}: {why}" for name, why in sorted(self._unavailable.items()) if name in wanted]
 
     async def _reasons(self) -> dict[str, str | None]:
         """Why an engine or publisher is unavailable; None for those that work."""

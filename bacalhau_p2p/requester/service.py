@@ -65,6 +65,16 @@ class RequesterService(Driver):
         """Events that changed nothing, by kind and state."""
         return self._machine.ignored
 
+    def unfinished(self) -> Counter[str]:
+        """The number of jobs that have not ended, by state."""
+        states = (entry.job.state for entry in self._machine.jobs.values())
+        return Counter(str(state) for state in states if not state.terminal)
+
+    @property
+    def resource_shortage(self) -> str | None:
+        """Why this node takes no jobs now."""
+        return self._resource_shortage()
+
     def partners(self) -> set[PeerID]:
         """The nodes that have a part in a job that has not ended."""
         ongoing = (entry for entry in self._machine.jobs.values() if not entry.job.state.terminal)

@@ -24,6 +24,8 @@ HELD_TOO_LONG = 0.5
 """Seconds that a pass of the scheduler may last before it is logged."""
 SAMPLE_INTERVAL = 0.2
 """Seconds between two looks at the loop."""
+SLOW_PASS = 0.005
+"""Seconds that a pass may last before it is reported to `on_slow_pass`."""
 STACK_DEPTH = 12
 """Frames of the stack that are logged, the innermost ones."""
 
@@ -36,10 +38,13 @@ class EventLoopWatchdog(trio.abc.Instrument):
         limit: float = HELD_TOO_LONG,
         *,
         counters: Counter[str] | None = None,
+        on_slow_pass: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """For the thread that makes it. `limit` and `clock` in seconds. `counters` counts the stalls too."""
+        """For the thread that makes it. `limit` and `clock` in seconds. `counters` counts the stalls too;
+        `on_slow_pass` gets the seconds of each pass above `SLOW_PASS`."""
         self._counters = Counter() if counters is None else counters
+        self._on_slow_pass = on_slow_pass
         self._limit = limit
         self._clock = clock
         self._busy_since: float | None = None
@@ -60,6 +65,8 @@ class EventLoopWatchdog(trio.abc.Instrument):
         if since is None:
             return
         held = self._clock() - since
+        if held > SLOW_PASS and self._on_slow_pass is not None:
+            self._on_slow_pass(held)
         if held > self._limit:
             self.stalls += 1
             self._counters["event_loop_stalls"] += 1
@@ -82,10 +89,16 @@ class EventLoopWatchdog(trio.abc.Instrument):
 
 @contextmanager
 def watching(
-    limit: float = HELD_TOO_LONG, *, counters: Counter[str] | None = None
+    limit: float = HELD_TOO_LONG,
+    *,
+    counters: Counter[str] | None = None,
+    on_slow_pass: Callable[[float], None] | None = None,
 ) -> Iterator[EventLoopWatchdog]:
     """Watch the running event loop for the length of the block."""
-    watchdog, ended = EventLoopWatchdog(limit, counters=counters), threading.Event()
+    watchdog, ended = (
+        EventLoopWatchdog(limit, counters=counters, on_slow_pass=on_slow_pass),
+        threading.Event(),
+    )
 
     def sample() -> None:
         while not ended.wait(min(SAMPLE_INTERVAL, limit / 2)):

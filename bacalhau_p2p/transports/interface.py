@@ -120,6 +120,14 @@ def check_frames(payloads: Sequence[bytes]) -> None:
         raise MessageTooLarge(f"a frame of {longest} bytes; the limit is {MAX_FRAME}")
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of all connections since the start, encryption and muxing included."""
+
+    received: int = 0
+    sent: int = 0
+
+
 class Transport(Protocol):
     """One node's access to the network. Each implementation has an async context manager that opens it."""
 
@@ -159,6 +167,9 @@ class Transport(Protocol):
     def counters(self) -> dict[str, int]:
         """How often faults were survived: `handler_faults`, `broadcasts_dropped`, ..."""
         ...
+
+    @property
+    def traffic(self) -> Traffic: ...
 
     async def subscribe(self, topic: str) -> None:
         """From now on broadcasts on this topic arrive, except this node's own."""

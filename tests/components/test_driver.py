@@ -293,3 +293,15 @@ async def test_a_deletion_goes_on_in_small_steps_until_nothing_is_left(autojump_
     async with driver(Scripted({}), store) as driven, driving(driven):
         await trio.sleep(1.5 * PRUNE_INTERVAL)
     assert steps == []
+
+
+async def test_watchers_see_every_version_of_a_record_and_a_fault_of_theirs_ends_nothing(autojump_clock):
+    changed = JOB.replace(message="later")
+    store = Commits()
+    async with driver(Scripted({"go": [Store(JOB), Store(changed)]}), store) as driven, driving(driven):
+        seen = []
+        driven.watch_records(lambda record: [][0])
+        driven.watch_records(seen.append)
+        await driven._enqueue_and_confirm("go")
+        assert seen == [JOB, changed]
+        assert [commit.records for commit in store.commits] == [(changed,)]

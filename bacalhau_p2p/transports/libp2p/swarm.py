@@ -29,6 +29,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.transports.faults import FaultBarrier
+from bacalhau_p2p.transports.interface import Traffic
 from bacalhau_p2p.transports.libp2p.contained_tasks import CLOSE_TIMEOUT, ContainedTasks, abort
 from bacalhau_p2p.transports.libp2p.inbound_slots import InboundSlots
 from bacalhau_p2p.transports.libp2p.noise import NoiseSecurity
@@ -78,9 +79,16 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
     """A swarm that dials only by address, and limits who connects and how often."""
 
     def __init__(
-        self, *args: Any, counters: Counter[str], admits: Admits, slots: InboundSlots, **options: Any
+        self,
+        *args: Any,
+        counters: Counter[str],
+        admits: Admits,
+        slots: InboundSlots,
+        traffic: Traffic,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
+        self.traffic = traffic
         self._slots = slots
         self._counters = counters
         self._admits = admits
@@ -123,7 +131,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
         """Hold an inbound slot as long as the connection lasts. py-libp2p never gives it back."""
-        tcp = TCPStream(stream)
+        tcp = TCPStream(stream, self.traffic)
         raw_conn = RawConnection(tcp, False)
         slot = self._slots.take((tcp.get_remote_address() or ("",))[0])
         try:
@@ -222,14 +230,16 @@ def new_swarm(
         secure_transports_by_protocol={NOISE: noise}, muxer_transports_by_protocol={}
     )
     upgrader.muxer_multistream = _MuxerMultistream(upgrader.muxer_multistream.negotiate_timeout, counters)
+    traffic = Traffic()
     return GuardedSwarm(
         peer_id,
         peerstore,
         upgrader,
-        transports=[TCPTransport()],
+        transports=[TCPTransport(traffic)],
         retry_config=RetryConfig(max_retries=0),
         connection_config=config,
         counters=counters,
         admits=admits,
         slots=InboundSlots(most - most // NEWCOMER_SHARE, silent_for),
+        traffic=traffic,
     )

@@ -15,6 +15,8 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.transport.tcp.tcp import TCP
 
+from bacalhau_p2p.transports.interface import Traffic
+
 RECEIVE_BUFFER: Final = 512 * 1024
 """Maximum bytes of one read."""
 
@@ -41,8 +43,10 @@ class TCPStream(ReadWriteCloser):  # type: ignore[misc]
     read and write. One task may read, and one may `flush`, at a time.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, traffic: Traffic) -> None:
+        """`traffic` counts the bytes."""
         self._stream = stream
+        self._traffic = traffic
         self._socket = stream.stream.socket
         self._unread = b""
         self._unsent: deque[memoryview] = deque()
@@ -72,6 +76,7 @@ class TCPStream(ReadWriteCloser):  # type: ignore[misc]
                 raise ConnectionClosedError(f"connection reset: {fault}", transport="tcp") from fault
             if not size:
                 return memoryview(b"")
+            self._traffic.received += size
             memory[: len(ahead)] = ahead
             return memory[: len(ahead) + size]
         return memoryview(b"")
@@ -105,6 +110,7 @@ class TCPStream(ReadWriteCloser):  # type: ignore[misc]
             except OSError:
                 self._give_up()
                 return
+            self._traffic.sent += sent
             self.unsent_bytes -= sent
             while sent:
                 first = self._unsent[0]
@@ -147,7 +153,11 @@ class TCPStream(ReadWriteCloser):  # type: ignore[misc]
 class TCPTransport(TCP):  # type: ignore[misc]
     """py-libp2p's TCP transport, dialling with `TCPStream`; GuardedSwarm makes those of listeners."""
 
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__()
+        self._traffic = traffic
+
     async def dial(self, maddr: Any) -> Any:
         raw_conn = await super().dial(maddr)
-        raw_conn.stream = TCPStream(raw_conn.stream)
+        raw_conn.stream = TCPStream(raw_conn.stream, self._traffic)
         return raw_conn

@@ -33,6 +33,7 @@ from bacalhau_p2p.transports.interface import (
     DirectFrame,
     IncomingMessages,
     StreamHandler,
+    Traffic,
     check_broadcast,
     check_frames,
 )
@@ -208,6 +209,10 @@ class Libp2pTransport:
     @property
     def counters(self) -> dict[str, int]:
         return dict(self._counters)
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._swarm.traffic
 
     async def subscribe(self, topic: str) -> None:
         """As in `Transport`."""

@@ -19,6 +19,7 @@ from bacalhau_p2p.transports.interface import (
     PeerConnected,
     PeerDisconnected,
     StreamHandler,
+    Traffic,
 )
 from bacalhau_p2p.transports.memory.delivery_queue import DeliveryQueue
 from bacalhau_p2p.transports.memory.links import Links
@@ -47,6 +48,7 @@ class Endpoint:
         self.topics: set[str] = set()
         self.handlers: dict[str, StreamHandler] = {}
         self.counters: Counter[str] = Counter()
+        self.traffic = Traffic()
         self.known_addresses: dict[PeerID, tuple[str, ...]] = {}
         self._links = links
         self.budgets = budgets
@@ -110,10 +112,13 @@ class Endpoint:
         if isinstance(message, DirectFrame) and not self.budgets.takes(source, len(message.payload)):
             self.counters["frames_refused"] += 1
             return
+        if isinstance(message, DirectFrame):
+            self.traffic.received += len(message.payload)
         await self._arrivals.put(message)
 
     async def _deliver_broadcast(self, source: PeerID, message: Incoming) -> None:
         assert isinstance(message, Broadcast)
+        self.traffic.received += len(message.payload)
         if not self.budgets.admits(source, source) or not self.budgets.takes_broadcast(
             source, source, message.payload
         ):

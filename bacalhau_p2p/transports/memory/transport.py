@@ -14,6 +14,7 @@ from bacalhau_p2p.transports.interface import (
     Broadcast,
     IncomingMessages,
     StreamHandler,
+    Traffic,
     check_broadcast,
     check_frames,
 )
@@ -58,6 +59,11 @@ class MemoryTransport:
     def counters(self) -> dict[str, int]:
         return dict(self._endpoint.counters)
 
+    @property
+    def traffic(self) -> Traffic:
+        """Of frames and broadcasts, without those of streams."""
+        return self._endpoint.traffic
+
     async def subscribe(self, topic: str) -> None:
         """As in `Transport`."""
         await trio.lowlevel.checkpoint()
@@ -72,6 +78,7 @@ class MemoryTransport:
         check_broadcast(payload)
         await trio.lowlevel.checkpoint()
         message = Broadcast(self._peer, topic, bytes(payload))
+        self.traffic.sent += len(payload)
         for endpoint in self._connections.audience(self._peer, topic):
             endpoint.put_broadcast(message)
 
@@ -85,6 +92,7 @@ class MemoryTransport:
             assert receiver is not None, "connected peers are open"
             await receiver.wait_for_space(self._peer)
             receiver.put_frame(self._peer, payload)
+            self.traffic.sent += len(payload)
 
     def send_now(self, peer: PeerID, *payloads: bytes) -> bool:
         """As in `Transport`."""
@@ -96,6 +104,7 @@ class MemoryTransport:
             return False
         for payload in payloads:
             receiver.put_frame(self._peer, payload)
+            self.traffic.sent += len(payload)
         return True
 
     def learn_addresses(self, peer: PeerID, addresses: Sequence[str]) -> None:

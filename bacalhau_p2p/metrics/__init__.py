@@ -1,0 +1,1 @@
+"""What a node measures about itself, for Prometheus (see `docs/metrics.md`)."""
