@@ -116,9 +116,10 @@ def topic(network: str, carrier: Carrier) -> str:
 class JobAnnounced(Message):
     """Requester -> everybody: asks for bids on a job.
 
-    A node that bids answers directly, at `addresses` if it has no connection yet. With `answers_wanted` a
-    node that does not bid declines, once per round, so that the requester does not wait for it. `eligible` is
-    roughly the number of nodes that could bid; a node derives from it the probability with which it bids.
+    Nodes whose lot (`bprotocol.draw`) is below `chance` may bid; the others do nothing. A node that bids
+    answers directly, at `addresses` if it has no connection yet. With `answers_wanted` a node that may bid
+    and does not declines, once per round, so that the requester does not wait for it. `eligible` is roughly
+    the number of nodes that could bid.
     """
 
     job_id: BoundedJobID
@@ -127,6 +128,7 @@ class JobAnnounced(Message):
     bids_wanted: int = Field(ge=1, le=MAX_BIDS_WANTED)
     round: int = Field(ge=1, le=MAX_ROUND)
     eligible: int = Field(default=0, ge=0, le=MAX_ELIGIBLE)
+    chance: float = Field(default=1.0, gt=0.0, le=1.0)
     answers_wanted: bool = False
     deadline: UnixSeconds
     """When the job ends at the latest, by the requester's clock."""

@@ -1,8 +1,8 @@
 """From an announcement to a bid: the node declines, waits, or inspects the job first.
 
-Pure, as a part of the compute machine. A node that cannot or will not run a job declines at once. A job that
-has inputs, or that the operator's probes decide about, is inspected before a bid. A job for which there is no
-room is remembered, and gets a bid when there is some.
+Pure, as a part of the compute machine. A node that may not bid does nothing. One that cannot or will not run
+a job declines at once. A job that has inputs, or that the operator's probes decide about, is inspected before
+a bid. A job for which there is no room is remembered, and gets a bid when there is some.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.compute.bidding import (
-    EXPECTED_BIDS_PER_WANTED,
     NOTHING_FOUND,
     Findings,
     bid_delay,
-    bid_probability,
     no_disk_for_inputs,
 )
 from bacalhau_p2p.compute.considered_job import ConsideredJob, Key
@@ -56,15 +54,17 @@ class Announcements(Undoable):
         if not self._bidding or self._ledger.has_part_in(author, message.job_id):
             return
         key = (author, message.job_id)
-        missed = self._missed.take(key)
         if (waiting := self._waiting.get(key)) is not None:
             if message.spec != waiting.message.spec:
                 self._ledger.ignore(message, "with another spec than before")
             else:
                 waiting.message = message  # the latest round is the one to answer
+        elif not event.assessment.drawn:
+            pass
         elif len(self._waiting) >= MAX_WAITING or self._ledger.unfinished >= MAX_UNFINISHED:
             self._ledger.ignore(message, "while too many are pending")
         else:
+            missed = self._missed.take(key)
             since = missed.since if missed is not None else now
             self._consider(ConsideredJob(author, message, event.assessment, since, now, None, now), now)
 
@@ -175,17 +175,11 @@ class Announcements(Undoable):
             reason = "does not bid for a while, because the requester left earlier bids unanswered"
             self._decline(job, reason, busy=True, now=now)
             return
-        probability = bid_probability(
-            bids_wanted=message.bids_wanted, eligible=message.eligible, round_number=message.round
-        )
-        if probability < 1.0 and self._rng.random() >= probability:
-            return
         if not self._ledger.held_jobs.has_room_for(*job.key, message.spec):
             self._decline(job, "holds too many jobs", busy=True, now=now)
             return
-        random = self._rng.random()
-        if message.eligible > EXPECTED_BIDS_PER_WANTED * message.bids_wanted:
-            job.bid_at += bid_delay(load=self._ledger.capacity.load, random=random)
+        if message.chance < 1.0:
+            job.bid_at += bid_delay(load=self._ledger.capacity.load, random=self._rng.random())
         job.findings, job.due = NOTHING_FOUND, job.bid_at
         if assessment.needs_inspection:
             job.findings = self._recent_findings.recall(*job.key, message.spec, now)

@@ -1,6 +1,7 @@
-"""Assesses an announced job: whether this node can run it, and whether its operator wants it to.
+"""Assesses an announced job: whether this node may bid on it, can run it, and its operator wants it to.
 
-This is quick, and happens before the announcement reaches the machine, which gets the result as a value.
+The draw comes first: a node that may not bid does nothing. The rest is quick, and happens before the
+announcement reaches the machine, which gets the result as a value.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from bacalhau_p2p.bprotocol.draw import is_drawn
+from bacalhau_p2p.bprotocol.messages import JobAnnounced
 from bacalhau_p2p.components.adapter_calls import adapter_errors, expected_faults
-from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment
 from bacalhau_p2p.errors import ExecutionError, Fault
 from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
@@ -51,19 +54,22 @@ class JobSelectionPolicy:
 class Assessor:
     """Assesses announced jobs for one node."""
 
+    node_id: PeerID
     offer: Callable[[], Offer]
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: JobSelectionPolicy = JobSelectionPolicy()
     resource_shortage: Callable[[], str | None] = lambda: None
     """What this node has too little of to run any job now: `has almost no free disk`."""
 
-    def assess(self, requester: PeerID, spec: JobSpec) -> Assessment:
+    def assess(self, requester: PeerID, announcement: JobAnnounced) -> Assessment:
         """What this node knows about the job at once."""
+        if not is_drawn(announcement, self.node_id):
+            return NOT_DRAWN
         if not self.policy.requesters.admits(requester):
             return Assessment(ineligibility="accepts no jobs from this requester")
         try:
             with adapter_errors("check of the job"):
-                return self._assess(spec)
+                return self._assess(announcement.spec)
         except ExecutionError as error:
             return Assessment(ineligibility=str(error))
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 from bacalhau_p2p.model.quantities import format_bytes
 
-EXPECTED_BIDS_PER_WANTED = 3
-"""How many times the wanted bids a requester should expect in the first round of a large network: one in
-which more nodes than that are eligible."""
 LONGEST_DELAY = 0.15
-"""Seconds that a fully loaded node of a large network waits before it bids."""
+"""Seconds that a fully loaded node waits before it bids, where not everybody may bid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """What a node knows about a job as soon as it is announced."""
 
+    drawn: bool = True
+    """The draw has said that this node may bid. If not, nothing else is known."""
     ineligibility: str | None = None
     """Why this node will not run the job, whatever its load: `has no docker engine`."""
     shortage: str | None = None
@@ -25,6 +24,9 @@ class Assessment:
     """The job has inputs, or the operator's probes decide about it."""
     outlives_node: bool = False
     """A run of the job on this node continues without the process of the node."""
+
+
+NOT_DRAWN = Assessment(drawn=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +52,9 @@ class Findings:
 NOTHING_FOUND = Findings()
 
 
-def bid_probability(*, bids_wanted: int, eligible: int, round_number: int) -> float:
-    """The probability with which each of `eligible` nodes bids, so that enough bids come and few in vain."""
-    if eligible <= 0:
-        return 1.0
-    share = EXPECTED_BIDS_PER_WANTED * bids_wanted / eligible
-    return min(1.0, share * 2.0 ** min(round_number - 1, 30))
-
-
 def bid_delay(*, load: float, random: float) -> float:
-    """Seconds to wait before a bid in a large network: longer on a busy node. Arguments are from 0 to 1."""
+    """Seconds to wait before a bid where not everybody may bid: longer on a busy node. Arguments are from 0
+    to 1."""
     return LONGEST_DELAY * (0.1 + 0.9 * load) * random
 
 

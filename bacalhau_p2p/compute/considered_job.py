@@ -26,7 +26,7 @@ class ConsideredJob(Undoable):
     since: UnixSeconds
     """When its first announcement came."""
     bid_at: UnixSeconds
-    """When to bid at the earliest: in a large network, a little later than the announcement."""
+    """When to bid at the earliest: where not everybody may bid, a little later than the announcement."""
     findings: Findings | None
     """None while it is not inspected yet."""
     due: UnixSeconds

@@ -58,7 +58,7 @@ class ComputeService(Driver):
     def _event_of(self, arrival: Arrival) -> ev.Event:
         """An announcement reaches the machine with an assessment of its job."""
         if isinstance(arrival.message, JobAnnounced):
-            assessment = self._assessor.assess(arrival.author, arrival.message.spec)
+            assessment = self._assessor.assess(arrival.author, arrival.message)
             return ev.AnnouncementReceived(arrival.author, arrival.message, assessment)
         for execution_id in self._machine.forgotten(arrival.message):
             ended = self._store.ended(execution_id)

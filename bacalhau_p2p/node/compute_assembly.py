@@ -140,6 +140,7 @@ def _service(
         networking.messenger,
         StepRunner(steps, content, settings.data_dir / "executions"),
         Assessor(
+            node_id=peer_id,
             offer=lambda: offers.offer,
             labels=settings.labels,
             policy=_selection_policy(settings, peer_id),

@@ -64,6 +64,14 @@ class Liveness:
         able = {peer for peer, info in self.nodes.items() if ineligibility_reason(info, spec) is None}
         return able - entry.busy_nodes()
 
+    def _has_replacement(self, entry: JobEntry) -> bool:
+        """Whether a node is connected that could run the job and has no part in it."""
+        spec, busy = entry.job.spec, entry.busy_nodes()
+        return any(
+            peer not in busy and peer not in self.disconnected_at and ineligibility_reason(info, spec) is None
+            for peer, info in self.nodes.items()
+        )
+
     def unreachable_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
         """When the node of an active execution counts as unreachable."""
         silent = entry.last_contact[execution.id] + LOST_AFTER_SILENCE
@@ -75,7 +83,7 @@ class Liveness:
         lost, contact = self.unreachable_at(entry, execution), entry.last_contact[execution.id]
         if execution.outlives_node:
             lost = max(lost, contact + self._lost_after_surviving)
-        if self.eligible(entry) - self.disconnected_at.keys():
+        if self._has_replacement(entry):
             return lost
         return max(lost, contact + LOST_WITHOUT_REPLACEMENT)
 

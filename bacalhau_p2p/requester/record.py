@@ -11,6 +11,7 @@ from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import NO_SPEC
 from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.requester.audience import NOBODY, Asked
 
 ACTIVE = frozenset(
     {ExecutionState.BID_ACCEPTED, ExecutionState.RESULT_PROPOSED, ExecutionState.RESULT_ACCEPTED}
@@ -49,8 +50,10 @@ class Round(Undoable):
     """When it ends at the latest, because nodes hold room for their bids."""
     next_at: UnixSeconds | None = None
     """When the next round begins, if one is planned."""
-    eligible: set[PeerID] = field(default_factory=set)
-    """Nodes that could run the job when the round began."""
+    asked: Asked = NOBODY
+    """Who may bid."""
+    widened: int = 0
+    """Rounds, since the latest placement, that were not open to everybody and brought too few bids."""
     answered: set[PeerID] = field(default_factory=UndoableSet)
 
 
@@ -126,7 +129,7 @@ class JobEntry(Undoable):
             {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
         )
         self.declined, self.failures = UndoableDict(), UndoableDict()
-        self.round.eligible, self.round.answered = set(), UndoableSet()
+        self.round.asked, self.round.answered = NOBODY, UndoableSet()
 
     def in_state(self, state: ExecutionState) -> list[Execution]:
         return [execution for execution in self.executions.values() if execution.state == state]

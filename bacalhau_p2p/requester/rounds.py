@@ -5,6 +5,7 @@ Pure, as a part of the requester's machine. `docs/bprotocol.md` has the messages
 
 from __future__ import annotations
 
+from collections.abc import Set
 from math import inf
 
 from bacalhau_p2p.bprotocol import messages as say
@@ -17,6 +18,7 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester.audience import Audience, enough_bids, nodes_asked
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
@@ -32,13 +34,13 @@ ANNOUNCEMENT_SPACING = 0.05
 """Seconds between the announcements of waiting jobs after such news, so that the most urgent come first."""
 HELD_SHARE = 0.5
 """The share of a bid's reservation after which its round ends, so that room is not held for nothing."""
-BIDS_PER_SLOT = 3
-"""Bids that a round waits for, for each open slot."""
 MAX_BIDS_PER_NODE = 30
 """Bids of one node on one job that are recorded, so that no node can fill the memory; one more for each
 `LONGEST_WINDOW` that the job has waited."""
-MAX_ANSWERING_NODES = 30
-"""Eligible nodes up to which nodes that do not bid are asked to say so; more would be a flood."""
+MAX_ANSWERING_NODES = 100
+"""Nodes that may bid up to which those that do not are asked to say so; more would be a flood."""
+INSPECTION_PATIENCE = 4.0
+"""Seconds for which nodes may inspect the inputs of a job before others are asked, too."""
 
 
 class Rounds:
@@ -52,6 +54,7 @@ class Rounds:
         self._addresses = addresses
         self._rng = rng
         self._pace = Pace()
+        self._audience = Audience()
 
     # --- beginning and end ------------------------------------------------------------------
 
@@ -68,15 +71,22 @@ class Rounds:
         current.answered = UndoableSet()
         if entry.open_since is None:
             entry.open_since = now
-        current.eligible = eligible = self._liveness.eligible(entry)
+        wanted = _bids_wanted(entry)
+        current.asked = asked = self._audience.ask(
+            entry.job.id,
+            self._liveness.eligible(entry),
+            nodes_asked(wanted, current.widened),
+            tried=entry.failures.keys(),
+        )
         announcement = say.JobAnnounced(
             job_id=entry.job.id,
             spec=entry.job.spec,
             addresses=self._addresses,
-            bids_wanted=_bids_wanted(entry),
+            bids_wanted=wanted,
             round=current.number,
-            eligible=len(eligible),
-            answers_wanted=len(eligible) <= MAX_ANSWERING_NODES,
+            eligible=asked.eligible,
+            chance=asked.chance,
+            answers_wanted=asked.chance * len(self._liveness.nodes) + asked.others <= MAX_ANSWERING_NODES,
             deadline=entry.deadline,
         )
         self._ledger.actions.append(ev.Broadcast(announcement))
@@ -117,8 +127,8 @@ class Rounds:
         if ends is None or entry.job.state.terminal:
             return
         bids = entry.in_state(S.BID_RECEIVED)
-        enough = len(bids) >= max(BIDS_PER_SLOT * len(entry.open_slots), entry.job.spec.min_bids)
-        everybody = not self._silent(entry) and bool(bids or entry.round.answered)
+        enough = len(bids) >= enough_bids(len(entry.open_slots), entry.job.spec.min_bids)
+        everybody = self._has_everybody_answered(entry) and bool(bids or entry.round.answered)
         if enough or everybody or ends <= now:
             self._end(entry, now, everybody_answered=everybody)
 
@@ -131,7 +141,7 @@ class Rounds:
             self._plan_next(entry, now)
             self._release_bids(entry, now)
             return
-        entry.open_since = None
+        entry.open_since, entry.round.widened = None, 0
         for execution in entry.in_state(S.BID_RECEIVED):
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
         if not everybody_answered or entry.is_remembered:
@@ -161,8 +171,11 @@ class Rounds:
 
     def _plan_next(self, entry: JobEntry, now: UnixSeconds) -> None:
         """A slot stays open: plan the next round, and say what the job waits for."""
-        wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
-        entry.round.next_at = now + wait * (0.75 + self._rng.random() / 2)
+        if entry.round.asked.chance < 1.0:
+            self._widen(entry, now)
+        else:
+            wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
+            entry.round.next_at = now + wait * (0.75 + self._rng.random() / 2)
         filled = len(entry.slots) - len(entry.open_slots)
         message = f"waiting for a node: {self.reasons_to_wait(entry)}"
         if filled:
@@ -170,6 +183,14 @@ class Rounds:
             jobs.move(self._ledger, entry, jobs.PartlyPlaced(message=message), now)
         else:
             jobs.move(self._ledger, entry, jobs.NothingPlaced(message=message), now)
+
+    def _widen(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Ask more nodes at once, but those that were asked may take their time to inspect inputs."""
+        current = entry.round
+        current.widened += 1
+        current.next_at = now
+        if entry.job.spec.task.input_sources and self._silent(entry):
+            current.next_at = max(now, current.began + INSPECTION_PATIENCE)
 
     def bring_forward(self, info: NodeInfo, now: UnixSeconds) -> list[JobEntry]:
         """Plan an early next round for every waiting job that this node could run, the most urgent first.
@@ -194,6 +215,7 @@ class Rounds:
             return
         if entry is not None and not bid.late:
             self._note_pace(entry, bid.round, now)
+            self._audience.answered(known=author in self._liveness.nodes)
         refusal = "the job has ended" if entry is None or ended else _refusal(entry, author, now)
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
@@ -233,9 +255,13 @@ class Rounds:
         entry.declined[author] = message.reason
         entry.is_remembered = entry.is_remembered or message.busy
         self._note_pace(entry, message.round, now)
-        if message.round == entry.round.number and entry.round.ends is not None:
-            entry.round.answered.add(author)
-            self.end_if_complete(entry, now)
+        current = entry.round
+        if message.round != current.number:
+            return
+        current.answered.add(author)
+        self.end_if_complete(entry, now)
+        if current.next_at is not None and current.asked.chance < 1.0 and not self._silent(entry):
+            current.next_at = min(current.next_at, now)  # nobody inspects it any more
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
         """Note how long a node took to answer the round of this number."""
@@ -245,12 +271,17 @@ class Rounds:
         elif number == current.number - 1:
             self._pace.answered_after(now - current.previous_began)
 
-    def _silent(self, entry: JobEntry) -> set[PeerID]:
-        """Nodes from which an answer to this round may still come."""
+    def _silent(self, entry: JobEntry) -> Set[PeerID]:
+        """Nodes from which an answer to this round may still come. Where not everybody is asked, most nodes
+        are not connected, and answer all the same."""
         current = entry.round
-        return (
-            current.eligible - current.answered - entry.busy_nodes() - self._liveness.disconnected_at.keys()
-        )
+        silent = current.asked.nodes - current.answered - entry.busy_nodes()
+        return silent - self._liveness.disconnected_at.keys() if current.asked.chance == 1.0 else silent
+
+    def _has_everybody_answered(self, entry: JobEntry) -> bool:
+        """Whether no answer to this round is still to be expected."""
+        asked = entry.round.asked
+        return not self._silent(entry) and (asked.chance == 1.0 or asked.others < 1)
 
     def reasons_to_wait(self, entry: JobEntry) -> str:
         """Why each compute node does not take the job, for the user to read."""
@@ -273,8 +304,8 @@ class Rounds:
 
 
 def _bids_wanted(entry: JobEntry) -> int:
-    missing = len(entry.open_slots) - len(entry.in_state(S.BID_RECEIVED))
-    return max(1, missing * BIDS_PER_SLOT, entry.job.spec.min_bids)
+    held = len(entry.in_state(S.BID_RECEIVED))
+    return max(1, enough_bids(len(entry.open_slots), entry.job.spec.min_bids) - held)
 
 
 def _are_enough(bids: list[Execution], entry: JobEntry) -> bool:

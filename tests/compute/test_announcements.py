@@ -7,7 +7,7 @@ import pytest
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.announcements import INSPECTION_TIMEOUT, MAX_WAITING
-from bacalhau_p2p.compute.bidding import Assessment, Findings
+from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment, Findings
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
@@ -206,13 +206,24 @@ def test_other_jobs_are_bid_on_while_one_is_inspected(bench):
     assert [message.kind for message in messages_in(bench.announce(job(inputs=0), "j-2"))] == ["bid"]
 
 
-def test_in_a_large_network_a_quick_inspection_does_not_change_when_to_bid():
-    shy, eager = Bench(rng=0.95), Bench(rng=0.05)
-    assert inspections(shy.announce(job(), eligible=100)) == []
-    assert len(inspections(eager.announce(job(), eligible=100))) == 1
-    assert eager.found(input_bytes=5) == []
-    (bid,) = messages_in(eager.wait(1))
+def test_where_not_everybody_may_bid_a_quick_inspection_does_not_change_when_to_bid(bench):
+    assert len(inspections(bench.announce(job(), chance=0.1))) == 1
+    assert bench.found(input_bytes=5) == []
+    (bid,) = messages_in(bench.wait(1))
     assert (bid.kind, bid.input_bytes) == ("bid", 5)
+
+
+def test_a_node_that_is_not_drawn_inspects_and_reserves_nothing(bench):
+    assert bench.announce(job(), assessment=NOT_DRAWN) == []
+    assert bench.machine.capacity.holders == frozenset()
+
+
+def test_an_inspection_answers_the_latest_round_though_it_was_drawn_in_an_earlier_one_only(bench):
+    bench.announce(job(), chance=0.1)
+    assert bench.announce(job(), round=2, assessment=NOT_DRAWN) == []
+    bench.wait(1)
+    (bid,) = messages_in(bench.found())
+    assert bid.round == 2
 
 
 def test_a_flood_of_announcements_fills_no_memory(bench):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from math import nextafter
+
 import pytest
 
+from bacalhau_p2p.bprotocol.draw import lot
+from bacalhau_p2p.bprotocol.messages import JobAnnounced
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy, Offer
-from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment
 from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.access_list import AccessList
-from tests.support.machines.compute_bench import small_job
+from bacalhau_p2p.model.base import PeerID
+from tests.support.machines.compute_bench import JOB, small_job
 
+NODE = PeerID("12D3KooWnode")
+ALICE_ONLY = AccessList(allowed=frozenset({"alice"}))
 INPUT = {"Target": "/in", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
 
 
@@ -22,7 +29,15 @@ def finds(fault):
 
 
 def assess(
-    job=None, *, engines=(), sources=(), publishers=(), shortage=None, requester="alice", **policy
+    job=None,
+    *,
+    engines=(),
+    sources=(),
+    publishers=(),
+    shortage=None,
+    requester="alice",
+    chance=1.0,
+    **policy,
 ) -> Assessment:
     offer = Offer(
         engines={"noop": no_faults, "container": no_faults, **dict(engines)},
@@ -31,12 +46,27 @@ def assess(
         outliving=frozenset({"container"}),
     )
     assessor = Assessor(
+        node_id=NODE,
         offer=lambda: offer,
         labels={"zone": "a"},
         policy=JobSelectionPolicy(**policy),
         resource_shortage=lambda: shortage,
     )
-    return assessor.assess(requester, job or small_job())
+    announcement = JobAnnounced(
+        job_id=JOB, spec=job or small_job(), bids_wanted=3, round=1, chance=chance, deadline=60.0
+    )
+    return assessor.assess(requester, announcement)
+
+
+def test_the_draw_comes_before_anything_else_is_looked_at():
+    looked = []
+    engines = {"noop": lambda config: looked.append(config) or []}
+    mine = lot(JOB, NODE)
+    assert assess(engines=engines, chance=mine) == Assessment(drawn=False)
+    assert assess(small_job(Constraints=[]), requester="bob", requesters=ALICE_ONLY, chance=mine) == NOT_DRAWN
+    assert looked == []
+    assert assess(engines=engines, chance=nextafter(mine, 1)) == Assessment()
+    assert len(looked) == 1
 
 
 def test_a_job_without_inputs_needs_no_inspection_unless_there_are_probes():

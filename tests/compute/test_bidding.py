@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from bacalhau_p2p.compute.bidding import bid_delay, bid_probability, no_disk_for_inputs
-
-
-def test_bids_are_as_many_as_are_wanted_and_more_each_round():
-    assert bid_probability(bids_wanted=3, eligible=0, round_number=1) == 1
-    assert bid_probability(bids_wanted=3, eligible=9, round_number=1) == 1
-    assert bid_probability(bids_wanted=3, eligible=90, round_number=1) == pytest.approx(0.1)
-    assert bid_probability(bids_wanted=3, eligible=90, round_number=3) == pytest.approx(0.4)
-    assert bid_probability(bids_wanted=3, eligible=90, round_number=50) == 1
+from bacalhau_p2p.compute.bidding import bid_delay, no_disk_for_inputs
 
 
 def test_a_busy_node_waits_longer_before_it_bids():

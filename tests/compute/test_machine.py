@@ -8,7 +8,7 @@ import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.bidding import Assessment
+from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment
 from bacalhau_p2p.compute.commands import MAX_UNKNOWN_ANSWERS
 from bacalhau_p2p.compute.ledger import MAX_ENDED
 from bacalhau_p2p.compute.presence import GONE_AFTER
@@ -208,17 +208,21 @@ def test_a_node_declines_silently_unless_answers_are_wanted(bench):
     assert bench.announce(small_job(cpu="64"), answers_wanted=False) == []
 
 
-def test_in_a_large_network_few_nodes_bid_and_a_little_later():
-    eager, shy = ComputeBench(rng=0.05), ComputeBench(rng=0.95)
-    assert shy.announce(eligible=100) == []
-    assert eager.announce(eligible=100) == []
-    assert sent(eager.wait(1)) == ["bid"]
-    assert sent(shy.wait(1)) == []
+def test_a_node_that_is_not_drawn_does_nothing(bench):
+    assert bench.announce(assessment=NOT_DRAWN) == []
+    assert bench.machine.next_deadline() is None
+    assert bench.machine.ignored == {}
+
+
+def test_where_not_everybody_may_bid_a_node_bids_a_little_later():
+    bench = ComputeBench(rng=0.5)
+    assert bench.announce(chance=0.1) == []
+    assert sent(bench.wait(1)) == ["bid"]
 
 
 def test_a_closed_job_gets_no_late_bid():
-    bench = ComputeBench(rng=0.05)
-    bench.announce(eligible=100)
+    bench = ComputeBench(rng=0.5)
+    bench.announce(chance=0.1)
     bench.receive(say.JobClosed(job_id=JOB))
     assert bench.wait(10) == []
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.draw import is_drawn
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW
-from bacalhau_p2p.requester.rounds import REANNOUNCE_AFTER_NEWS
+from bacalhau_p2p.requester.rounds import INSPECTION_PATIENCE, REANNOUNCE_AFTER_NEWS
 from tests.support.machines.requester_bench import (
     JOB,
+    ROOM,
     A,
     B,
     C,
@@ -288,3 +291,89 @@ def test_a_round_ends_within_half_of_the_shortest_reservation(bench):
     bench.receive(A, bid)
     bench.wait(1.5)
     assert bench.machine.jobs[JOB].executions["e-late"].state == S.BID_ACCEPTED
+
+
+# --- in a large network -----------------------------------------------------------------------
+
+MANY = [PeerID(f"n-{number}") for number in range(1000)]
+INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
+
+
+def crowd() -> RequesterBench:
+    """A requester that knows a thousand nodes."""
+    bench = RequesterBench()
+    able = ComputeInfo(engines=("noop",), storage_sources=("ipfs",), publishers=("ipfs",), max_capacity=ROOM)
+    for node in MANY:
+        bench.handle(ev.NodeInfoReceived(NodeInfo(id=node, compute=able)))
+    return bench
+
+
+def with_input() -> JobSpec:
+    return job(Tasks=[{"Engine": {"Type": "noop"}, "InputSources": [INPUT]}])
+
+
+def asked(announcement: say.JobAnnounced) -> list[PeerID]:
+    return [node for node in MANY if is_drawn(announcement, node)]
+
+
+def test_a_few_of_many_nodes_are_asked_and_three_bids_end_the_round():
+    bench = crowd()
+    (announcement,) = announced(bench.submit(job()))
+    nodes = asked(announcement)
+    assert (len(nodes), announcement.answers_wanted, announcement.eligible) == (8, True, 1000)
+    assert sent(bench.bid(nodes[0]) + bench.bid(nodes[1])) == []
+    assert len(sent(bench.bid(nodes[2]))) == 3
+    assert sent(bench.bid(nodes[3])) == [(nodes[3], "bid_rejected")]
+
+
+def test_when_all_that_were_asked_have_declined_more_are_asked_at_once_until_everybody_is():
+    bench = crowd()
+    announcements = announced(bench.submit(job()))
+    for number, node in enumerate(asked(announcements[0])):
+        assert number < 8
+        bench.receive(node, declined(node, busy=False))
+    announcements += announced(bench.wait(0.01))
+    announcements += announced(bench.wait(4))
+    assert [len(asked(each)) for each in announcements[:4]] == [8, 64, 512, 1000]
+    assert [each.answers_wanted for each in announcements[:3]] == [True, True, False]
+    assert bench.machine.jobs[JOB].round.began < 4
+
+
+def test_nodes_may_take_their_time_to_inspect_inputs_before_others_are_asked():
+    bench = crowd()
+    (first,) = announced(bench.submit(with_input()))
+    assert announced(bench.wait(INSPECTION_PATIENCE - 0.1)) == []
+    for node in asked(first):
+        bench.receive(node, declined(node, busy=False))
+    (second,) = announced(bench.wait(0))
+    assert len(asked(second)) == 64
+
+
+def test_a_bid_that_comes_while_others_inspect_is_taken_at_once():
+    bench = crowd()
+    bench.submit(with_input())
+    bench.wait(1)
+    assert bench.machine.jobs[JOB].round.ends is None
+    assert sent(bench.bid(MANY[0])) == [(MANY[0], "bid_accepted")]
+
+
+def test_after_a_failure_other_nodes_are_asked():
+    bench = crowd()
+    (first,) = announced(bench.submit(job()))
+    for node in asked(first)[:3]:
+        bench.bid(node)
+    (ran,) = (node for node, state in bench.states().items() if state is S.BID_ACCEPTED)
+    bench.fail(ran)
+    (again,) = announced(bench.wait(2))[:1]
+    assert len(set(asked(again)) - {ran}) == 8
+
+
+def test_a_round_waits_for_nodes_that_are_asked_and_not_connected():
+    bench = crowd()
+    for node in MANY:
+        bench.handle(ev.NodeDisconnected(node))
+    (first,) = announced(bench.submit(job(Deal={"MinBids": 2})))
+    one, other, *_ = asked(first)
+    assert sent(bench.bid(one)) == []
+    bench.bid(other)
+    assert sorted(kind for _, kind in sent(bench.wait(FIRST_WINDOW))) == ["bid_accepted", "bid_rejected"]

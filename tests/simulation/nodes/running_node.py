@@ -90,6 +90,7 @@ class RunningNode:
         )
         self.receive = self._messaging.receive
         self._known_nodes = KnownNodes()
+        self._assessor = Assessor(node_id=self.process.peer, offer=lambda: _OFFER)
         self.requester = self._requester(rng) if host.plan.requester else None
         self.compute = self._compute(rng) if host.plan.compute else None
         self._infos = InfoPublisher(self.process, self._messaging, self._info, _pauses(host.plan))
@@ -179,7 +180,7 @@ class RunningNode:
 
     def _receive_for_compute(self, compute: Component, arrival: Arrival) -> None:
         if isinstance(arrival.message, say.JobAnnounced):
-            assessment = _ASSESSOR.assess(arrival.author, arrival.message.spec)
+            assessment = self._assessor.assess(arrival.author, arrival.message)
             event = cv.AnnouncementReceived(arrival.author, arrival.message, assessment)
             compute.enqueue(QueuedEvent(event, arrival))
         else:
@@ -256,4 +257,3 @@ _OFFER = Offer(
     publishers={"ipfs": _no_faults},
     outliving=frozenset({OUTLIVING}),
 )
-_ASSESSOR = Assessor(offer=lambda: _OFFER)

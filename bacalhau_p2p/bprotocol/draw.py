@@ -1,0 +1,27 @@
+"""The draw: which nodes look at an announced job, so that a job costs the same in a network of any size.
+
+Each node has a lot for each job, a number from 0 to 1 that anybody can compute. An announcement says below
+which lot nodes may bid. Those with higher ones do nothing. A requester that widens the draw reaches those
+that it reached before, and others.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from bacalhau_p2p.bprotocol.messages import JobAnnounced
+from bacalhau_p2p.model.base import JobID, PeerID
+
+_BITS = 53
+"""What a float holds exactly."""
+
+
+def lot(job_id: JobID, node: PeerID) -> float:
+    """The lot of a node for a job, at least 0 and less than 1: the first 53 bits of a SHA-256."""
+    digest = sha256(f"{job_id}\n{node}".encode("utf-8", "surrogatepass")).digest()
+    return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) / (1 << _BITS)
+
+
+def is_drawn(announcement: JobAnnounced, node: PeerID) -> bool:
+    """Whether this node may bid in this round."""
+    return announcement.chance >= 1.0 or lot(announcement.job_id, node) < announcement.chance
