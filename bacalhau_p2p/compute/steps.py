@@ -133,7 +133,11 @@ class Steps:
         expected(prepared.path, Path, "storage provider")
         place.inputs.append((provider, prepared))
         return MountedInput(
-            path=prepared.path, target=source.target, alias=source.alias, read_only=prepared.read_only
+            path=prepared.path,
+            target=source.target,
+            alias=source.alias,
+            read_only=prepared.read_only,
+            owned=prepared.owned,
         )
 
     async def _finished(

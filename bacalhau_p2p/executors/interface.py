@@ -19,12 +19,16 @@ STREAM_LIMIT = 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountedInput:
-    """An input on this machine's disk (`path`, a file or a folder) and its path inside the job."""
+    """An input on this machine's disk (`path`, a file or a folder) and its path inside the job.
+
+    `owned`: it was made for this execution, so that an executor may put mount points for others into it.
+    """
 
     path: Path
     target: str
     alias: str = ""
     read_only: bool = True
+    owned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from bacalhau_p2p.executors.docker.container_monitor import LOG_FILE_SIZE
 from bacalhau_p2p.executors.docker.ownership import JobUser
 from bacalhau_p2p.executors.interface import RunRequest
-from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.executors.layout import Mount
 from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.image_names import ImageName
 
 if TYPE_CHECKING:
+    import docker
     from docker import APIClient
-    from docker.types import Mount
 
 NODE_LABEL = "bacalhau-p2p.node"
 JOB_LABEL = "bacalhau-p2p.job"
@@ -47,7 +47,7 @@ def container_config(
     client: APIClient,
     request: RunRequest,
     params: DockerParams,
-    results: ResultsFolder,
+    mounts: Iterable[Mount],
     *,
     node_id: str,
     user: JobUser,
@@ -73,19 +73,17 @@ def container_config(
         "network_disabled": not full,
         "host_config": client.create_host_config(
             network_mode=full_network if full else "none",
-            mounts=list(_mounts(request, results)),
+            mounts=[_bind(mount) for mount in mounts],
             **_limits(request),
         ),
     }
 
 
-def _mounts(request: RunRequest, results: ResultsFolder) -> Iterable[Mount]:
-    from docker.types import Mount
+def _bind(mount: Mount) -> docker.types.Mount:
+    from docker.types import Mount as DockerMount
 
-    for source in request.inputs:
-        yield Mount(source.target, str(source.path.absolute()), type="bind", read_only=source.read_only)
-    for target, folder in results.outputs.items():
-        yield Mount(target, str(folder.absolute()), type="bind")
+    target, source = str(mount.target), str(mount.path.absolute())
+    return DockerMount(target, source, type="bind", read_only=mount.read_only)
 
 
 def _limits(request: RunRequest) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,8 +24,9 @@ from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.images import ImagePolicy, Images, unusable
 from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
+from bacalhau_p2p.executors.layout import Layout, arrange
 from bacalhau_p2p.executors.output_limits import OutputLimits, take_outputs
-from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.executors.results import ResultsFolder, write_failed
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.execution import RunOutput
@@ -95,11 +96,12 @@ class DockerExecutor:
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
             for source in request.inputs:
                 check_readable(source, self._user)
-            await trio.to_thread.run_sync(give_to_job, results.outputs.values(), self._user)
-            config = self._config(client, request, params, results)
+            layout = arrange(request.inputs, results.outputs)
+            await trio.to_thread.run_sync(_make_ready, results.outputs.values(), self._user, layout)
+            config = self._config(client, request, params, layout)
             with self._containers.using(request.execution_id):
                 monitor = ContainerMonitor(self._engine, client, config["name"], results)
-                return await self._run(request, monitor, config, time_left=request.timeout)
+                return await self._run(request, monitor, config, time_left=request.timeout, layout=layout)
 
     async def reattach(self, request: RunRequest) -> RunOutput | None:
         """As in `Executor`. None also for a container that never started, that stopped with its engine or
@@ -135,13 +137,13 @@ class DockerExecutor:
                 raise ExecutorError("GPU: the Docker engine of this node has no nvidia runtime")
 
     def _config(
-        self, client: APIClient, request: RunRequest, params: DockerParams, results: ResultsFolder
+        self, client: APIClient, request: RunRequest, params: DockerParams, layout: Layout
     ) -> dict[str, Any]:
         return container_config(
             client,
             request,
             params,
-            results,
+            layout.mounts,
             node_id=self._node_id,
             user=self._user,
             full_network=self._full_network,
@@ -177,6 +179,7 @@ class DockerExecutor:
         config: Mapping[str, Any] | None,
         *,
         time_left: float,
+        layout: Layout | None = None,
     ) -> RunOutput:
         """Run a new container, or follow an existing one (`config` None), to its end. Raises as `run`."""
         results, limits = monitor.results, OutputLimits.of_disk(request.resources.disk)
@@ -185,8 +188,19 @@ class DockerExecutor:
             status = await run_within(limits, self._engine, monitor, run)
         if limit.cancelled_caught:
             raise request.timed_out()
+        if layout is not None:
+            layout.remove_mount_points()
         await take_outputs(list(results.outputs.values()), limits, streams=kept_streams(results))
         return results.finish(status)
+
+
+def _make_ready(outputs: Iterable[Path], user: JobUser, layout: Layout) -> None:
+    """Raises ExecutorError."""
+    give_to_job(outputs, user)
+    try:
+        layout.make_mount_points()
+    except OSError as error:
+        raise write_failed(error) from error
 
 
 def _check_network(request: RunRequest) -> None:

@@ -12,7 +12,7 @@ import trio
 from bacalhau_p2p.errors import ExecutorError, Fault, InvalidJob, RunTimedOut
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, Executor, RunRequest
 from bacalhau_p2p.executors.output_limits import OutputLimits, take_outputs, watch_outputs
-from bacalhau_p2p.executors.results import ResultsFolder
+from bacalhau_p2p.executors.results import ResultsFolder, write_failed
 from bacalhau_p2p.executors.wasm.compiler import ModuleCompiler
 from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
 from bacalhau_p2p.executors.wasm.modules import LocatedModule, locate
@@ -85,11 +85,14 @@ class WasmExecutor(Executor):
         limits = OutputLimits.of_disk(request.resources.disk)
         stream_limit = min(self._stream_limit, limits.size)
         with ResultsFolder(request.results, request.result_paths, limit=stream_limit) as results:
-            mounts = plan_mounts(shown, results.outputs, request.work)
+            try:
+                mounts = plan_mounts(shown, results.outputs, request.work)
+            except OSError as error:
+                raise write_failed(error) from error
             for _ in range(LOAD_ATTEMPTS * len(modules)):
                 described = await self._described(modules, request)
                 spec = run_spec(params, request, described, mounts)
-                report = await self._run_process(spec, results, limits, request.timeout)
+                report = await self._run_process(spec, results, mounts.writable, limits, request.timeout)
                 if report is None:
                     raise request.timed_out()
                 if used_up_cpu(report, spec["cpu_seconds"]):
@@ -98,7 +101,8 @@ class WasmExecutor(Executor):
                     )
                 if "exit" in report:
                     streams = results.stdout.kept + results.stderr.kept
-                    await take_outputs(results.outputs.values(), limits, streams=streams)
+                    mounts.layout.remove_mount_points()
+                    await take_outputs(mounts.writable, limits, streams=streams)
                     return results.finish(report["exit"])
                 if "stale" not in report:
                     raise run_failed(report, "running the job", stopping=self._processes.closed)
@@ -116,7 +120,12 @@ class WasmExecutor(Executor):
         return [await self._compiler.describe(each, deterministic=deterministic) for each in modules]
 
     async def _run_process(
-        self, spec: Mapping[str, Any], results: ResultsFolder, limits: OutputLimits, timeout: float
+        self,
+        spec: Mapping[str, Any],
+        results: ResultsFolder,
+        writable: Sequence[Path],
+        limits: OutputLimits,
+        timeout: float,
     ) -> Mapping[str, Any] | None:
         """The report of the process, None after the timeout; all its output is in the results by then.
 
@@ -138,9 +147,7 @@ class WasmExecutor(Executor):
                 async def watch() -> None:
                     with watching:
                         await watch_outputs(
-                            results.outputs.values(),
-                            limits,
-                            lambda: results.stdout.kept + results.stderr.kept,
+                            writable, limits, lambda: results.stdout.kept + results.stderr.kept
                         )
 
                 stdout, stderr = pipes.readers
@@ -183,7 +190,7 @@ def run_spec(
         "env": sorted(environment.items()),
         "preopens": mounts.preopens,
         "links": mounts.links,
-        "outputs": mounts.outputs,
+        "outputs": [str(folder) for folder in mounts.writable],
         "memory": request.resources.memory,
         "disk": OutputLimits.of_disk(request.resources.disk).size,
         "cpu_seconds": cpu_seconds(request.resources.cpu, request.timeout),

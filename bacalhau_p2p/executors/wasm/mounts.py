@@ -2,67 +2,85 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import MountedInput
+from bacalhau_p2p.executors.layout import Layout, Mount, arrange
+
+WORKING_FOLDER = "."
+"""The name under which a guest finds its working folder: paths that are not absolute lead there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mounts:
-    """What the guest finds where. `links` are (file, its other name), to be made before the run."""
+    """What the guest finds where."""
 
+    layout: Layout
     preopens: Sequence[tuple[str, str, bool]]
     """(folder on this machine, path inside the job, whether it may be changed)."""
-    links: Sequence[tuple[str, str]]
-    outputs: Sequence[str]
-    """The folders on this machine that the job's user must own."""
+    links: Sequence[tuple[str, str, bool]]
+    """(file, its other name, whether that must be a copy), to be made before the run."""
+    writable: Sequence[Path]
+    """The folders on this machine that the job's user must own: result paths and working folder."""
 
 
 def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], work: Path) -> Mounts:
-    """How inputs and outputs (by path inside the job) are mounted.
+    """How inputs and outputs (by path inside the job) are mounted; makes folders and mount points.
 
-    WASI has only folders. So a file is mounted by way of a read-only folder, made below `work`, that
-    contains nothing but the files that belong there.
-    Raises ExecutorError; permanent when two mounts need the same folder.
+    WASI has only folders. So a file gets a second name in the folder that contains it: that of another input
+    or output, or a read-only one, made below `work`, in which is nothing else.
+    Blocks. Raises ExecutorError as `arrange`; OSError.
     """
-    preopens: dict[str, tuple[str, str, bool]] = {}
-    links: dict[str, str] = {}
-    parents: dict[str, Path] = {}
-    files = []
-    for source in inputs:
-        target = posixpath.normpath(source.target)
-        if not source.path.exists():
-            raise ExecutorError(f"input {target} does not exist any more")
-        if source.path.is_dir():
-            _claim(preopens, target, source.path, not source.read_only)
+    inputs = list(inputs)
+    working_folder = _new_folder(work / "working-folder")
+    layout = arrange([*inputs, *_parents_of_files(inputs, outputs, work)], outputs)
+    preopens = [(str(working_folder), WORKING_FOLDER, True)]
+    links = []
+    for mount in layout.mounts:
+        if mount.is_folder:
+            preopens.append((str(mount.path), str(mount.target), not mount.read_only))
+            if mount.outer is not None and mount.outer.owned:
+                layout.make_mount_point(mount)
         else:
-            files.append((source, target))
-    for path, folder in outputs.items():
-        _claim(preopens, posixpath.normpath(path), folder, True)
-    for source, target in files:
-        parent, name = posixpath.split(target)
-        if parent not in parents:
-            parents[parent] = work / f"files-{len(parents)}"
-            _claim(preopens, parent, parents[parent], False)
-        link = str(parents[parent] / name)
-        if link in links:
-            raise ExecutorError(f"two inputs have the target {target}", permanent=True)
-        links[link] = str(source.path)
-    return Mounts(
-        list(preopens.values()),
-        [(source, link) for link, source in links.items()],
-        [str(folder) for folder in outputs.values()],
-    )
+            links.append((str(mount.path), str(_name_of_file(layout, mount)), _is_changeable(mount)))
+    return Mounts(layout, preopens, links, [*outputs.values(), working_folder])
 
 
-def _claim(preopens: dict[str, tuple[str, str, bool]], target: str, folder: Path, mutable: bool) -> None:
-    if target in preopens:
+def _parents_of_files(
+    inputs: Sequence[MountedInput], outputs: Mapping[str, Path], work: Path
+) -> list[MountedInput]:
+    """Folders for those files that lie in no other input or output."""
+    folders = [*(each.target for each in inputs if each.path.is_dir()), *outputs]
+    taken = {PurePosixPath(folder) for folder in folders}
+    made: list[MountedInput] = []
+    files = [PurePosixPath(each.target) for each in inputs if each.path.is_file()]
+    for file in sorted(files, key=lambda each: len(each.parts)):
+        if taken.isdisjoint(file.parents):
+            folder = _new_folder(work / f"files-{len(made)}")
+            made.append(MountedInput(path=folder, target=str(file.parent), owned=True))
+            taken.add(file.parent)
+    return made
+
+
+def _name_of_file(layout: Layout, mount: Mount) -> Path:
+    assert mount.outer is not None
+    if not mount.outer.owned:
         raise ExecutorError(
-            f"two inputs or result paths need the folder {target}; WebAssembly can mount only one there",
-            permanent=True,
+            f"{mount.target} is a file inside a folder of this node, {mount.outer.target}; WebAssembly cannot"
+            " show it there"
         )
-    preopens[target] = (str(folder), target, mutable)
+    return layout.make_mount_point(mount, filled=True)
+
+
+def _is_changeable(mount: Mount) -> bool:
+    """Whether the guest may change what is in the folder of this file."""
+    return mount.outer is not None and not mount.outer.read_only
+
+
+def _new_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o755)
+    return path

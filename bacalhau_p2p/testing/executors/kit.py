@@ -121,10 +121,12 @@ class ExecutorKit:
         await self.executor.prepare(request)
         return await self.executor.run(request)
 
-    def input_folder(self, target: str, files: Mapping[str, str], *, read_only: bool = True) -> MountedInput:
+    def input_folder(
+        self, target: str, files: Mapping[str, str], *, read_only: bool = True, owned: bool = False
+    ) -> MountedInput:
         """A folder with these files, readable by all users, to be mounted at `target`."""
         path = self.folder / f"input-{next(self._numbers)}"
         path.mkdir()
         for name, text in files.items():
             (path / name).write_text(text, encoding="utf-8")
-        return MountedInput(path=path, target=target, read_only=read_only)
+        return MountedInput(path=path, target=target, read_only=read_only, owned=owned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import MountedInput
 from bacalhau_p2p.model.execution import INLINE_OUTPUT_LIMIT, RunOutput
 from bacalhau_p2p.model.job import ResultPath
@@ -62,6 +63,55 @@ async def check_inputs_are_found_at_their_targets(kit: ExecutorKit) -> None:
         output = await kit.run(request)
         assert output.exit_code == 0, output
         assert (request.results / "answers" / "copy").read_text() == text
+
+
+async def check_inputs_and_result_paths_may_lie_inside_one_another(kit: ExecutorKit) -> None:
+    """The deeper one wins: a file over a folder, a folder in a folder, a result path inside an input, an
+    input inside a result path. Nothing of the mount points is in the results."""
+    single = kit.folder / "single"
+    single.write_text("single")
+    outer = kit.input_folder("/data", {"a.txt": "hidden", "b.txt": "outer"}, owned=True)
+    inputs = [
+        MountedInput(path=single, target="/data/a.txt", owned=True),
+        kit.input_folder("/data/sub/deep", {"c.txt": "deep"}, owned=True),
+        outer,
+        kit.input_folder("/out/of/input", {"d.txt": "in a result path"}, owned=True),
+        MountedInput(path=single, target="/out/e.txt", owned=True),
+    ]
+    paths = [ResultPath(name="inner", path="/data/result"), ResultPath(name="out", path="/out")]
+    for source, text in (
+        ("/data/a.txt", "single"),
+        ("/data/b.txt", "outer"),
+        ("/data/sub/deep/c.txt", "deep"),
+        ("/out/of/input/d.txt", "in a result path"),
+        ("/out/e.txt", "single"),
+    ):
+        for target in ("/data/result/copy", "/out/copy"):
+            request = kit.request(kit.programs.copy(source, target), inputs=inputs, result_paths=paths)
+            output = await kit.run(request)
+            assert output.exit_code == 0, (source, target, output)
+            found = {str(p.relative_to(request.results)) for p in request.results.rglob("*")}
+            written = "inner/copy" if target.startswith("/data") else "out/copy"
+            assert found == {"stdout", "stderr", "exitCode", "inner", "out", written}, found
+            assert (request.results / written).read_text() == text
+    assert single.read_text() == "single"
+
+
+async def check_what_lies_inside_a_file_is_refused(kit: ExecutorKit) -> None:
+    """As are two with the same path; both for good."""
+    single = kit.folder / "single"
+    single.write_text("single")
+    file, inside = (
+        MountedInput(path=single, target=target, owned=True) for target in ("/data/a", "/data/a/b")
+    )
+    for inputs in ([file, inside], [file, file]):
+        try:
+            await kit.run(kit.request(kit.programs.exit_with(0), inputs=inputs))
+            failure = None
+        except ExecutorError as error:
+            failure = error
+        assert failure is not None, "it ran"
+        assert failure.permanent, failure
 
 
 async def check_result_paths_are_folders_of_the_results(kit: ExecutorKit) -> None:

@@ -12,6 +12,7 @@ from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import MountedInput
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from bacalhau_p2p.model.job import ResultPath
+from bacalhau_p2p.model.resources import Resources
 from tests.support.programs.wasm_programs import PROBE, refused, wasm_request
 
 
@@ -21,7 +22,6 @@ async def test_two_mounts_with_one_target_are_refused(executor: WasmExecutor, tm
     for more, results in (
         ([(folder, "/data"), (folder, "/data/")], ()),
         ([(PROBE, "/data/a"), (PROBE, "/data/a")], ()),
-        ([(folder, "/data"), (PROBE, "/data/a")], ()),
         ([(folder, "/out")], [ResultPath(name="out", path="/out")]),
     ):
         mounted = [MountedInput(path=path, target=target) for path, target in more]
@@ -122,3 +122,21 @@ async def test_a_file_input_from_another_file_system_is_copied(
     )
     assert (await executor.run(asked)).exit_code == 0
     assert (asked.results / "out" / "copy").read_text() == "far away"
+
+
+async def test_paths_that_are_not_absolute_lead_to_a_writable_folder_of_the_run(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
+    """Programs that open `out.txt` failed: nothing was mounted at `.`"""
+    for _ in range(2):
+        asked = wasm_request(tmp_path, PROBE, "write", "out.txt", "text")
+        assert (await executor.run(asked)).exit_code == 0
+        assert (asked.work / "working-folder" / "out.txt").read_text() == "text"
+
+
+async def test_what_is_written_to_the_working_folder_counts(executor: WasmExecutor, tmp_path: Path) -> None:
+    asked = wasm_request(
+        tmp_path, PROBE, "write", "out.txt", "x" * 5000, resources=Resources(memory=64_000_000, disk=5500)
+    )
+    with pytest.raises(ExecutorError, match="takes more than the 5500 bytes"):
+        await executor.run(asked)

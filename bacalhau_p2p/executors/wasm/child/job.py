@@ -71,8 +71,8 @@ def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
         if code is None:
             return {"stale": module["key"]}
         compiled.append(code)
-    for source, target in spec["links"]:
-        _link(source, target)
+    for source, target, copied in spec["links"]:
+        _link(source, target, copied=copied)
     user = walls.user()
     if user is not None:
         for folder in spec["outputs"]:
@@ -139,16 +139,13 @@ def _compile(engine: wasmtime.Engine, name: str, wasm: bytes) -> wasmtime.Module
         raise StartFailed(f"{name} is not a valid WebAssembly module: {_one_line(error)}") from None
 
 
-def _link(source: str, target: str) -> None:
-    """A second name for a file input, which the job's user can read. The guest gets its folder read-only, so
-    the original is safe."""
-    folder = os.path.dirname(target)  # noqa: PTH120
-    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-    os.chmod(folder, 0o755)  # noqa: PTH101, S103 - in a folder that only the node can enter
-    if os.path.lexists(target):  # from an earlier attempt to start
+def _link(source: str, target: str, *, copied: bool) -> None:
+    """A second name for a file input, which the job's user can read, or a copy, where the guest may change
+    what is in its folder."""
+    if os.path.lexists(target):  # a mount point, or from an earlier attempt to start
         os.unlink(target)  # noqa: PTH108
     try:
-        if not os.stat(source).st_mode & 0o004:  # noqa: PTH116
+        if copied or not os.stat(source).st_mode & 0o004:  # noqa: PTH116
             raise PermissionError(source)
         os.link(source, target, follow_symlinks=True)
     except OSError:  # on another file system, owned by another user, or unreadable for the job
