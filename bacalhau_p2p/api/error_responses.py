@@ -104,7 +104,7 @@ async def _client_disconnected(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return error_response(ApiError("internal error; the node's log has the details", status=500))
 
 

@@ -31,7 +31,7 @@ from bacalhau_p2p.cli.node_process import NodeProcess, fork_node
 from bacalhau_p2p.cli.options import ENV_HOST, ENV_PORT
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
-from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_LEVEL
+from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_FORMAT, LOG_LEVEL
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import NodeUnavailable
@@ -64,6 +64,7 @@ PEERS = 2
 @ENGINE
 @LOCAL_PATH
 @LOG_LEVEL
+@LOG_FORMAT
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def devstack(
@@ -73,6 +74,7 @@ def devstack(
     engines: tuple[str, ...],
     allow_local_paths: tuple[str, ...],
     log_level: str,
+    log_format: str,
     command: tuple[str, ...],
 ) -> None:
     """Run a network on this machine until Ctrl-C, or until COMMAND ends.
@@ -81,7 +83,7 @@ def devstack(
     BACALHAU_P2P_API_PORT set to the requester, and its exit status is that of devstack. Everything is
     removed at the end.
     """
-    logs.configure(log_level)
+    logs.configure(log_level, log_format)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}
     signal.signal(signal.SIGTERM, _interrupt)
     stack = DevStack(shared)

@@ -34,6 +34,13 @@ LOCAL_PATH = repeatable(
     metavar="PATH",
     help="Let jobs read this folder of the machine, or write it with PATH:rw.",
 )
+LOG_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="pretty",
+    show_default=True,
+    help="Write log lines for people, or as JSON objects for programs.",
+)
 LOG_LEVEL = click.option(
     "--log-level",
     type=click.Choice(logs.LEVELS),
@@ -159,14 +166,15 @@ LOG_LEVEL = click.option(
 )
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
 @LOG_LEVEL
-def serve(config: Path | None, log_level: str, **flags: Any) -> None:
+@LOG_FORMAT
+def serve(config: Path | None, log_level: str, log_format: str, **flags: Any) -> None:
     """Run a node: a requester, a compute node, or both.
 
     Ctrl-C or SIGTERM shuts it down gracefully: it stops bidding, gives running jobs time to finish, and
     hands back the rest to run elsewhere. A second signal stops it at once.
     """
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    logs.configure(log_level)
+    logs.configure(log_level, log_format)
     run_node(load_settings(file=config, flags=given), _print_addresses)
 
 

@@ -19,6 +19,7 @@ from bacalhau_p2p.compute.input_inspection import InputInspector
 from bacalhau_p2p.compute.probes import Probe
 from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.model.base import JobID, PeerID
+from bacalhau_p2p.runtime.logs import about
 from bacalhau_p2p.storage.interface import StorageProvider
 
 
@@ -48,7 +49,8 @@ class Inspector:
     def begin(self, asked: Inspect, nursery: trio.Nursery, report: Callable[[Inspected], None]) -> None:
         """Inspect a job in a task of its own; `report` gets the findings, unless `stop` comes first."""
         scope = self._running[(asked.requester, asked.job_id)] = trio.CancelScope()
-        nursery.start_soon(self._run, asked, scope, report)
+        with about(job=asked.job_id):
+            nursery.start_soon(self._run, asked, scope, report)
 
     def stop(self, unwanted: StopInspection) -> None:
         """Cancel an inspection."""

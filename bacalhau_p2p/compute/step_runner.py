@@ -22,7 +22,7 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.state import ComputeState
-from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.logs import about, get_logger
 
 log = get_logger(__name__)
 
@@ -75,7 +75,8 @@ class StepRunner:
         execution = action.execution
         place = self._places.setdefault(execution.id, self._new_place(execution.id))
         running = self._running[execution.id] = _RunningStep()
-        nursery.start_soon(self._run, action, place, running, report)
+        with about(job=execution.job_id, execution=execution.id):
+            nursery.start_soon(self._run, action, place, running, report)
 
     def stop(self, execution_id: ExecutionID) -> None:
         """Cancel the step that is running, if any. It reports nothing."""
@@ -86,7 +87,8 @@ class StepRunner:
         """Wait for the step that is running, then remove the workplace and unpin the result. What fails is
         left to the next start."""
         try:
-            await call_adapter("clean-up", partial(self._clean_up, execution), execution=execution.id)
+            with about(job=execution.job_id, execution=execution.id):
+                await call_adapter("clean-up", partial(self._clean_up, execution), execution=execution.id)
         except ExecutionError as error:
             log.warning("not_cleaned_up", execution=execution.id, reason=str(error))
 

@@ -58,7 +58,9 @@ class OfferMonitor:
             ),
         )
         if _names(offer) != _names(self.offer):
-            log.info("offer", **{name: reason or "available" for name, reason in sorted(reasons.items())})
+            log.info(
+                "offer", available=sorted(reasons.keys() - self._unavailable), unavailable=self._unavailable
+            )
             self.offer = offer
             self._changed()
 

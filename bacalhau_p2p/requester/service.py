@@ -25,7 +25,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, RequesterStore, SubmissionToken
-from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.logs import about, get_logger
 from bacalhau_p2p.verifiers.interface import Verdict, Verifier
 
 log = get_logger(__name__)
@@ -188,7 +188,8 @@ class RequesterService(Driver):
 
     def _perform(self, action: ev.Action, nursery: trio.Nursery) -> None:
         assert isinstance(action, ev.Verify)
-        nursery.start_soon(self._verify, action)
+        with about(job=action.job_id):
+            nursery.start_soon(self._verify, action)
 
     async def _verify(self, action: ev.Verify) -> None:
         kind = action.spec.verifier.type

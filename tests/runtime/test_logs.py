@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import logging
+from datetime import datetime, timedelta
 
 import pytest
+import trio
 
-from bacalhau_p2p.runtime.logs import PrintableFormatter, configure, get_logger
+from bacalhau_p2p.runtime.logs import JSONFormatter, PrintableFormatter, about, configure, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +68,63 @@ def test_programs_log_through_the_formatter():
 def test_values_of_an_event_are_escaped(caplog):
     get_logger("bacalhau_p2p.test").warning("failed", reason="\x1b[2J\u202e\n")
     assert caplog.messages == [r"event='failed' reason='\x1b[2J\u202e\n'"]
+
+
+def lines_as_json(caplog, form):
+    return [json.loads(form.format(record)) for record in caplog.records]
+
+
+def test_an_event_in_json_has_its_values_by_name(caplog):
+    log = get_logger("bacalhau_p2p.test")
+    log.warning("job_failed", job="j-1", reason="\x1b[2J\n", attempts=3, level="mine")
+    logging.getLogger("library").error("broken: %s", "pipe")
+    job, library = lines_as_json(caplog, JSONFormatter())
+    assert datetime.fromisoformat(job.pop("time")).utcoffset() == timedelta(0)
+    assert job == {
+        "level": "warning",
+        "logger": "bacalhau_p2p.test",
+        "event": "job_failed",
+        "job": "j-1",
+        "reason": "\x1b[2J\n",
+        "attempts": 3,
+    }
+    assert (library["level"], library["logger"], library["event"]) == ("error", "library", "broken: pipe")
+    assert all(JSONFormatter().format(record).isprintable() for record in caplog.records)
+
+
+def test_an_exception_in_json_is_one_value(caplog):
+    try:
+        raise ValueError("no disk")
+    except ValueError as error:
+        get_logger("bacalhau_p2p.test").error("failed", exc_info=error)
+        logging.getLogger("library").exception("failed too")
+    for line in lines_as_json(caplog, JSONFormatter()):
+        assert line["exception"].splitlines()[-1] == "ValueError: no disk"
+
+
+async def test_a_task_and_those_that_it_starts_name_what_they_are_about(caplog):
+    log = get_logger("bacalhau_p2p.test")
+
+    async def step():
+        await trio.lowlevel.checkpoint()
+        log.warning("slow")
+
+    async with trio.open_nursery() as nursery:
+        with about(job="j-1", execution="e-1"):
+            nursery.start_soon(step)
+        log.warning("other")
+    other, slow = lines_as_json(caplog, JSONFormatter())
+    assert (other["event"], "job" in other) == ("other", False)
+    assert (slow["event"], slow["job"], slow["execution"]) == ("slow", "j-1", "e-1")
+
+
+def test_programs_may_log_in_json():
+    handlers = logging.getLogger().handlers
+    kept = handlers.copy()
+    handlers.clear()  # those of pytest
+    try:
+        configure("info", "json")
+        (handler,) = handlers
+    finally:
+        handlers[:] = kept
+    assert isinstance(handler.formatter, JSONFormatter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import Final
 
@@ -10,6 +9,7 @@ import trio
 
 from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.logs import get_logger
 
 MAX_OFFENCES: Final = 10
 """Breaches of the protocol after which a peer is banned."""
@@ -20,7 +20,7 @@ BAN_DURATION: Final = 600.0
 MAX_OFFENDERS: Final = 4096
 """Peers whose offences are counted."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Admission:
@@ -58,7 +58,7 @@ class Admission:
         if len(self._offences) >= MAX_OFFENDERS:
             self._offences.clear()  # identities are free, and repeat offenders are counted again
         self._offences[peer] += 1
-        _log.info("peer %s: %s", peer, what)
+        _log.info("offence", peer=peer, what=what)
         if self._offences[peer] < MAX_OFFENCES:
             return False
         del self._offences[peer]
