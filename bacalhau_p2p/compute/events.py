@@ -71,6 +71,8 @@ class RunFinished:
     execution_id: ExecutionID
     result_cid: str
     sealed: bytes
+    result_bytes: int = 0
+    """Bytes of its files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.held_jobs import HeldJobs
+from bacalhau_p2p.compute.kept_results import KeptResults
 from bacalhau_p2p.compute.presence import Presence
 from bacalhau_p2p.compute.record import ComputeExecution, without_spec
 from bacalhau_p2p.compute.shares import ShareRules, Shares
@@ -23,6 +24,8 @@ WORKING = frozenset({S.PREPARING, S.RUNNING, S.PROPOSED, S.PUBLISHING})
 """States that heartbeats report to the requester."""
 HOLDS_ROOM = frozenset({S.PREPARING, S.RUNNING})
 """Stored states in which an execution holds room."""
+KEEPS_RESULT = frozenset({S.PROPOSED, S.PUBLISHING})
+"""States in which an execution has a result that is not published yet."""
 MAX_ENDED = 2_000
 """Executions that have ended and stay in memory, the latest ones. The store has more of them."""
 
@@ -36,6 +39,7 @@ class Ledger(components.Ledger[ev.Action]):
         self.shares = Shares(capacity, share_rules)
         self.presence = Presence(gone_after)
         self.held_jobs = HeldJobs()
+        self.kept_results = KeptResults(capacity.limit.disk)
         self.executions: dict[ExecutionID, ComputeExecution] = UndoableDict()
         self.expiries: Deadlines[ExecutionID] = Deadlines()
         """When the state of each execution has lasted too long."""
@@ -69,6 +73,10 @@ class Ledger(components.Ledger[ev.Action]):
             self._working.add(execution.id)
         else:
             self._working.discard(execution.id)
+        if execution.state in KEEPS_RESULT:
+            self.kept_results.keep(execution)
+        elif ended:
+            self.kept_results.drop(execution)
         key = (execution.requester_id, execution.job_id)
         if not ended:
             self._by_job[key] = execution.id

@@ -27,6 +27,8 @@ class ComputeExecution(ClosedModel):
     unsized_inputs: bool = False
     """It has inputs of unknown size, for which nothing is reserved."""
     result_cid: str | None = None
+    result_bytes: int = 0
+    """Bytes of the files of the result."""
     sealed: bytes = b""
     """The proposal, encrypted for the requester."""
     published: PublishedResult | None = None

@@ -158,7 +158,7 @@ class Steps:
             ended=self._clock(),
         )
         sealed = self._seal(execution.requester_id, encode_proposal(proposal, added.root))
-        return ev.RunFinished(execution.id, proposal.result_cid, sealed)
+        return ev.RunFinished(execution.id, proposal.result_cid, sealed, added.size)
 
 
 def _run_request(

@@ -82,6 +82,13 @@ class ReservationEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultDisplaced:
+    """There are too many results that are not published yet, and its requester has most of them."""
+
+    reason: str = "newer results took its place, since its requester left too many without a verdict"
+
+
+@dataclass(frozen=True, slots=True)
 class RecordRefused:
     """The store of the node refuses what is in its record."""
 
@@ -175,6 +182,11 @@ def send_result_proposed(ledger: Ledger, execution: ComputeExecution, event: Any
     ledger.actions.append(ev.Send(execution.requester_id, proposed, now + KEEP_PROPOSED_FOR))
 
 
+def displace_results(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
+    while (displaced := ledger.kept_results.displaced_by(execution)) is not None:
+        move(ledger, ledger.executions[displaced], ResultDisplaced(), now)
+
+
 def send_result_published(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
     assert execution.published is not None
     published = say.ResultPublished(
@@ -186,7 +198,7 @@ def send_result_published(ledger: Ledger, execution: ComputeExecution, event: An
 def send_failed(
     ledger: Ledger,
     execution: ComputeExecution,
-    event: ev.StepFailed | DeadlinePassed | RecordRefused | RoomLost,
+    event: ev.StepFailed | DeadlinePassed | RecordRefused | RoomLost | ResultDisplaced,
     now: UnixSeconds,
 ) -> None:
     failed = say.ExecutionFailed(
@@ -232,7 +244,7 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.PREPARING, RoomLost): Row(S.FAILED, send_failed, clean_up),
     (S.PREPARING, NodeStopped): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
     (S.PREPARING, RequesterGone): Row(S.CANCELLED, stop_step, release_room, send_drained, clean_up),
-    (S.RUNNING, ev.RunFinished): Row(S.PROPOSED, release_room, send_result_proposed),
+    (S.RUNNING, ev.RunFinished): Row(S.PROPOSED, release_room, send_result_proposed, displace_results),
     (S.RUNNING, ev.RunVanished): Row(S.PREPARING, prepare),
     (S.RUNNING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
     (S.RUNNING, say.CancelExecution): Row(S.CANCELLED, stop_step, release_room, clean_up),
@@ -245,12 +257,14 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.PROPOSED, say.ResultRejected): Row(S.REJECTED, clean_up),
     (S.PROPOSED, say.CancelExecution): Row(S.CANCELLED, clean_up),
     (S.PROPOSED, DeadlinePassed): Row(S.EXPIRED, clean_up),
+    (S.PROPOSED, ResultDisplaced): Row(S.EXPIRED, clean_up),
     (S.PROPOSED, RecordRefused): Row(S.FAILED, send_failed, clean_up),
     (S.PROPOSED, NodeStopped): Row(S.CANCELLED, send_drained, clean_up),
     (S.PUBLISHING, ev.Published): Row(S.COMPLETED, send_result_published, clean_up),
     (S.PUBLISHING, ev.StepFailed): Row(S.FAILED, send_failed, clean_up),
     (S.PUBLISHING, say.CancelExecution): Row(S.CANCELLED, stop_step, clean_up),
     (S.PUBLISHING, DeadlinePassed): Row(S.FAILED, stop_step, send_failed, clean_up),
+    (S.PUBLISHING, ResultDisplaced): Row(S.FAILED, stop_step, send_failed, clean_up),
     (S.PUBLISHING, RecordRefused): Row(S.FAILED, stop_step, send_failed, clean_up),
     (S.PUBLISHING, NodeStopped): Row(S.CANCELLED, stop_step, send_drained, clean_up),
 }
@@ -260,7 +274,7 @@ _WITH_REASON = frozenset(kind for _, kind in TRANSITIONS if "reason" in kind.__a
 """Events whose reason becomes the message of the record."""
 
 _RECORDED: dict[type, tuple[str, ...]] = {
-    ev.RunFinished: ("result_cid", "sealed"),
+    ev.RunFinished: ("result_cid", "sealed", "result_bytes"),
     ev.Published: ("published",),
 }
 """Fields of events that go into the record under the same name."""
