@@ -53,14 +53,16 @@ class BroadcastQueue:
     def _take(self) -> bytes:
         """Encode as many waiting envelopes as fit into one broadcast."""
         waiting = self._waiting
-        taken = [waiting.popleft()]
-        size = len(codec.encode_frame(taken[0]))
-        while waiting and len(taken) < codec.MAX_BROADCAST_ENVELOPES:
-            size += len(codec.encode_frame(waiting[0]))
+        frames = [codec.encode_frame(waiting.popleft())]
+        size = len(frames[0])
+        while waiting and len(frames) < codec.MAX_BROADCAST_ENVELOPES:
+            frame = codec.encode_frame(waiting[0])
+            size += len(frame)
             if size > BROADCAST_BYTES:
                 break
-            taken.append(waiting.popleft())
-        return codec.encode_broadcast(taken)
+            frames.append(frame)
+            waiting.popleft()
+        return codec.join_frames(frames)
 
 
 class Mail:

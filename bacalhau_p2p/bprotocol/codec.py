@@ -104,7 +104,7 @@ def encode_frame(envelope: Envelope) -> bytes:
 
 def encode_broadcast(envelopes: Sequence[Envelope]) -> bytes:
     """One broadcast of up to MAX_BROADCAST_ENVELOPES messages."""
-    return dumps([_to_wire(envelope) for envelope in envelopes])
+    return join_frames([encode_frame(envelope) for envelope in envelopes])
 
 
 def with_acks(frame: bytes, acks: Sequence[MessageID]) -> bytes:
@@ -120,10 +120,18 @@ def with_acks(frame: bytes, acks: Sequence[MessageID]) -> bytes:
 
 
 def join_frames(frames: Sequence[bytes]) -> bytes:
-    """A broadcast that contains these direct frames unchanged, at most 23."""
-    if not 0 < len(frames) < 24:
-        raise ValueError(f"{len(frames)} frames; a broadcast carries 1 to 23")
-    return bytes([0x80 + len(frames)]) + b"".join(frames)  # the header of a CBOR array
+    """A broadcast that contains these direct frames unchanged."""
+    count = len(frames)
+    if not 0 < count <= MAX_BROADCAST_ENVELOPES:
+        raise ValueError(f"{count} frames; a broadcast carries 1 to {MAX_BROADCAST_ENVELOPES}")
+    return _array_header(count) + b"".join(frames)
+
+
+def _array_header(count: int) -> bytes:
+    """What a CBOR array of up to 65,535 items begins with."""
+    if count < 24:
+        return bytes([0x80 + count])
+    return bytes([0x98, count]) if count < 256 else b"\x99" + count.to_bytes(2, "big")
 
 
 def decode_frame(payload: bytes) -> Envelope:

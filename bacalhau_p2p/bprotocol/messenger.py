@@ -63,7 +63,7 @@ class Messenger:
         self._clock = clock
         self._new_message_id = new_message_id
         self._delivery = Delivery(rng, self.counters)
-        self._alarm = Alarm()
+        self._alarm = Alarm(clock)
         self._topics = [topic(network, carrier) for carrier in (*BROADCAST_CARRIERS, Carrier.MAIL)]
         self._inbox = Inbox(
             transport.peer_id,
@@ -250,7 +250,7 @@ class Messenger:
         """Wake `_repeat` when the next repeat or acknowledgement is due."""
         deadline = self._delivery.next_deadline()
         if deadline is not None:
-            self._alarm.no_later_than(deadline - self._clock())
+            self._alarm.no_later_than(deadline)
 
     def _connection_changed(self, peer: PeerID, connected: bool) -> None:
         for listener in self._connection_listeners:

@@ -5,10 +5,9 @@ An adapter may raise anything, return anything, and take for ever. Every call to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from math import inf
-from types import UnionType
+from types import TracebackType, UnionType
 from typing import TypeVar
 
 import trio
@@ -39,15 +38,14 @@ async def call_adapter(
 ) -> _T:
     """What the call returns, with `adapter_errors`. Raises ExecutionError also after `timeout` seconds."""
     with adapter_errors(what, **context):
-        try:
-            with trio.fail_after(timeout):
-                return await call()
-        except trio.TooSlowError as error:
-            raise ExecutionError(f"this node's {what} did not end within {timeout:g} s") from error
+        if timeout == inf:
+            return await call()
+        with trio.move_on_after(timeout):
+            return await call()
+        raise ExecutionError(f"this node's {what} did not end within {timeout:g} s")
 
 
-@contextmanager
-def adapter_errors(what: str, **context: object) -> Iterator[None]:
+class adapter_errors:  # noqa: N801 - used like contextlib.suppress
     """Whatever an adapter raises in the block becomes an ExecutionError. `what` names the call in errors,
     and `context` in the log.
 
@@ -55,21 +53,32 @@ def adapter_errors(what: str, **context: object) -> Iterator[None]:
     attempt, may not have. An exception that adapters should not raise is logged with its traceback. Only
     cancellation and KeyboardInterrupt pass; what a cancelled adapter raises beside that is logged.
     """
-    try:
-        yield
-    except ExecutionError:
-        raise
-    except (BacalhauError, OSError) as error:
-        raise ExecutionError(reason_of(error)) from error
-    except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
+
+    __slots__ = ("_context", "_what")
+
+    def __init__(self, what: str, **context: object) -> None:
+        self._what = what
+        self._context = context
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, ExecutionError):
+            return
+        if isinstance(error, BacalhauError | OSError):
+            raise ExecutionError(reason_of(error)) from error
+        if isinstance(error, trio.Cancelled | KeyboardInterrupt | GeneratorExit):
+            return
         passing, fault = _split(error)
         if fault is not None:
-            log.exception("adapter_fault", call=what, **context)
+            log.exception("adapter_fault", call=self._what, **self._context)
         if passing is not None:
             raise passing from None
-        raise ExecutionError(f"{type(error).__name__} in this node's {what}: {reason_of(error)}") from error
+        name = type(error).__name__
+        raise ExecutionError(f"{name} in this node's {self._what}: {reason_of(error)}") from error
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

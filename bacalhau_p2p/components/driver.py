@@ -109,7 +109,7 @@ class Driver(ABC):
         self._delivered: list[MessageID] = []
         """Messages that the next commit removes from the outbox."""
         self._wake = AutoResetEvent()
-        self._alarm = Alarm()
+        self._alarm = Alarm(clock)
         self._faults = EventFaults()
         self._refused: dict[Hashable, None] = {}
         """Keys of records that could not be stored."""
@@ -187,9 +187,9 @@ class Driver(ABC):
 
     def _set_alarm(self) -> None:
         """Ring when something is due; to ring too early now and then costs less than to set it later."""
-        deadlines = (self._machine.next_deadline(), self._planner.due)
-        due = min((deadline for deadline in deadlines if deadline is not None), default=inf)
-        self._alarm.no_later_than(due - self._clock())
+        for due in (self._machine.next_deadline(), self._planner.due):
+            if due is not None:
+                self._alarm.no_later_than(due)
 
     async def _prune(self) -> None:
         """Delete now and then what is kept only for a while."""

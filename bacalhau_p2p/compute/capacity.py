@@ -93,7 +93,11 @@ class Capacity(Undoable):
 
 
 def _sum(amounts: Iterable[Resources]) -> Resources:
-    total = _NOTHING
+    # In plain numbers: a node may hold hundreds of reservations, and each sum would be validated.
+    cpu, memory, disk, gpu = 0.0, 0, 0, 0
     for amount in amounts:
-        total = total + amount
-    return total
+        cpu += amount.cpu
+        memory += amount.memory
+        disk += amount.disk
+        gpu += amount.gpu
+    return Resources(cpu=cpu, memory=memory, disk=disk, gpu=gpu)

@@ -9,17 +9,13 @@ async with open_node(Settings(peers=("/ip4/.../p2p/12D3Koo...",))) as node:
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-
-import trio
 
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.identity.key_file import load_or_create_identity
 from bacalhau_p2p.model.access_list import AccessList
-from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.node import registry
 from bacalhau_p2p.node.compute_assembly import open_compute
 from bacalhau_p2p.node.content_assembly import open_content
@@ -28,6 +24,7 @@ from bacalhau_p2p.node.networking import build_networking
 from bacalhau_p2p.node.node import Node
 from bacalhau_p2p.node.registry import AdapterContext
 from bacalhau_p2p.node.requester_assembly import open_requester
+from bacalhau_p2p.runtime.clocks import wall_clock
 from bacalhau_p2p.runtime.tasks import background
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
@@ -59,7 +56,7 @@ async def open_node(
     async with AsyncExitStack() as stack:
         if transport is None:
             transport = await stack.enter_async_context(_open_transport(settings, identity))
-        networking = build_networking(settings, identity, transport, _wall_clock(), rng)
+        networking = build_networking(settings, identity, transport, wall_clock(), rng)
         content = stack.enter_context(open_content(settings, networking))
         addresses = networking.addresses
         context = AdapterContext(
@@ -95,9 +92,3 @@ def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncCont
         bootstrap=settings.peers,
         access=AccessList(allowed=frozenset(settings.allowed_peers), denied=frozenset(settings.denied_peers)),
     )
-
-
-def _wall_clock() -> Callable[[], UnixSeconds]:
-    """UNIX seconds that never jump, and that follow trio's clock where a test moves it."""
-    offset = time.time() - trio.current_time()
-    return lambda: trio.current_time() + offset

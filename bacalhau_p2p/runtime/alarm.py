@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 import trio
 
 
 class Alarm:
-    """One task waits; others set the time."""
+    """One task waits; others set the time, on `clock`, which runs like trio's."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due = inf
         self._scope = trio.CancelScope()
 
-    def no_later_than(self, seconds: float) -> None:
-        """Ring in this many seconds, unless it rings earlier anyway."""
-        rings_at = trio.current_time() + max(0.0, seconds)
-        if rings_at < self._scope.deadline:
-            self._scope.deadline = rings_at
+    def no_later_than(self, due: float) -> None:
+        """Ring when the clock shows this time, unless it rings earlier anyway."""
+        if due < self._due:
+            self._due = due
+            self._scope.deadline = trio.current_time() + max(0.0, due - self._clock())
 
     async def wait(self) -> None:
         """Returns when the alarm rings, and leaves it without a time. For one task at a time."""
         with self._scope:
             await trio.sleep_forever()
-        self._scope = trio.CancelScope(deadline=inf)
+        self._due = inf
+        self._scope = trio.CancelScope()

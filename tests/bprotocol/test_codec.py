@@ -64,10 +64,18 @@ def test_too_many_acknowledgements_on_a_frame_are_rejected():
         codec.decode_frame(wire(acks=[b"short"]))
 
 
-def test_direct_frames_are_mailed_unchanged():
-    envelopes = [envelope(message) for message in EXAMPLES[:5]]
-    mail = codec.join_frames([codec.encode_frame(one) for one in envelopes])
-    assert codec.decode_broadcast(mail) == envelopes
+@pytest.mark.parametrize("count", [1, 5, 23, 24, 255, 256, codec.MAX_BROADCAST_ENVELOPES])
+def test_direct_frames_are_broadcast_unchanged(count):
+    one = envelope(EXAMPLES[3])
+    joined = codec.join_frames([codec.encode_frame(one)] * count)
+    assert codec.decode_broadcast(joined) == [one] * count
+    assert joined == cbor2.dumps(cbor2.loads(joined))
+
+
+@pytest.mark.parametrize("count", [0, codec.MAX_BROADCAST_ENVELOPES + 1])
+def test_no_broadcast_has_no_frames_or_too_many(count):
+    with pytest.raises(ValueError, match="a broadcast carries 1 to"):
+        codec.join_frames([b"frame"] * count)
 
 
 def test_ids_are_in_the_envelope_and_not_in_the_body():

@@ -24,6 +24,7 @@ from bacalhau_p2p.errors import PeerUnreachable, SettingsError
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.clocks import loop_clock
 from bacalhau_p2p.runtime.tasks import CarriedError, background
 from bacalhau_p2p.transports.arrivals import Arrivals
 from bacalhau_p2p.transports.budgets import Budgets
@@ -135,7 +136,7 @@ class Libp2pTransport:
         self._peer = identity.peer_id
         self._nursery = nursery
         self._budgets = Budgets(
-            trio.current_time,
+            loop_clock(),
             is_connected=lambda peer: self._sessions.get(peer) is not None,
             cut_off=lambda peer, seconds: nursery.start_soon(self.ban, peer, seconds),
         )
