@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from bacalhau_p2p.cli.job_builder import (
+    INPUTS,
     JSON,
     MODULES,
     InputFlag,
-    default_target,
+    check_targets,
     ipfs_source,
+    is_single_file,
     parse_input,
     parse_source,
 )
@@ -23,9 +26,11 @@ from bacalhau_p2p.errors import InvalidCID
 def prepare_inputs(connection: BlockingConnection, flags: Sequence[str], *, dry_run: bool) -> list[JSON]:
     """The input sources of `--input` flags. Local ones are added to the node or, in a dry run, hashed.
 
-    Raises click's usage error, ContentError.
+    Raises click's usage error before anything is added, ContentError.
     """
-    return [_prepare(connection, parse_input(flag), dry_run=dry_run) for flag in flags]
+    given = [_recognised(parse_input(flag)) for flag in flags]
+    check_targets([(each, each.target) for each in given if not is_single_file(each)])
+    return [_prepare(connection, each, dry_run=dry_run) for each in given]
 
 
 def prepare_module(connection: BlockingConnection, module: str, *, dry_run: bool) -> JSON:
@@ -42,16 +47,21 @@ def prepare_module(connection: BlockingConnection, module: str, *, dry_run: bool
     raise click.UsageError(f"{module!r} is not a file, a CID or a URL")
 
 
-def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool) -> JSON:
+def _recognised(given: InputFlag) -> InputFlag:
+    """The input with its target, and with its source unless it is a local path. Raises a usage error."""
     if given.source:
-        return given.at(default_target(given))
+        return replace(given, target=given.target or INPUTS)
     path = Path(given.path)
-    if not path.exists():
-        if cid := _cid_or_none(given.path):
-            return InputFlag(ipfs_source(cid), given.target).at(default_target(given))
-        raise click.UsageError(f"input {given.path!r} is not a file, a folder, a CID or a URL")
-    added = InputFlag(ipfs_source(_add(connection, path, dry_run=dry_run)), given.target)
-    return added.at(default_target(given) if path.is_dir() else f"/inputs/{path.name}")
+    if path.exists():
+        return replace(given, target=given.target or (INPUTS if path.is_dir() else f"{INPUTS}/{path.name}"))
+    if cid := _cid_or_none(given.path):
+        return InputFlag(ipfs_source(cid), given.target or INPUTS)
+    raise click.UsageError(f"input {given.path!r} is not a file, a folder, a CID or a URL")
+
+
+def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool) -> JSON:
+    source = given.source or ipfs_source(_add(connection, Path(given.path), dry_run=dry_run))
+    return {"Target": given.target, "Source": source}
 
 
 def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:

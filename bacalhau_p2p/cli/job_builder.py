@@ -69,11 +69,40 @@ def ipfs_source(cid: str) -> JSON:
     return {"Type": "ipfs", "Params": {"CID": cid}}
 
 
-def default_target(given: InputFlag) -> str:
-    """The target of an input without one: `/inputs`, or for a URL its file name in there."""
-    url = given.source.get("Params", {}).get("URL", "")
-    name = posixpath.basename(re.sub(r"[?#].*", "", url))
-    return f"{INPUTS}/{name}" if name else INPUTS
+def is_single_file(given: InputFlag) -> bool:
+    """Whether the input is a file that has its own name in the folder at its target."""
+    return "URL" in given.source.get("Params", {})
+
+
+def check_targets(targets: Sequence[tuple[InputFlag, str]]) -> None:
+    """Raises click's usage error when two inputs would be at the same path."""
+    seen: dict[str, InputFlag] = {}
+    for given, target in targets:
+        place = posixpath.normpath(target)
+        if place in seen:
+            first, second = _named(seen[place]), _named(given)
+            raise click.UsageError(
+                f"inputs {first} and {second} would both be at {place}; say where each belongs, such as"
+                f" -i {first}:{INPUTS}/{_last_part(first) or 'a'}"
+                f" -i {second}:{INPUTS}/{_another(_last_part(second), _last_part(first))}"
+            )
+        seen[place] = given
+
+
+def _named(given: InputFlag) -> str:
+    params = given.source.get("Params", {})
+    cid, key = params.get("CID"), params.get("Key")
+    if cid:
+        return f"ipfs://{cid}"
+    return given.path or str(params.get("SourcePath") or f"s3://{params.get('Bucket')}/{key}")
+
+
+def _last_part(text: str) -> str:
+    return posixpath.basename(text.rstrip("/"))
+
+
+def _another(name: str, taken: str) -> str:
+    return name if name and name != taken else f"{name or 'b'}-2"
 
 
 def parse_outputs(texts: Iterable[str]) -> list[JSON]:
@@ -84,7 +113,8 @@ def parse_outputs(texts: Iterable[str]) -> list[JSON]:
         if not (name and colon and path):
             raise click.UsageError(f"output {text!r} is not NAME:PATH")
         outputs.append({"Name": name, "Path": path})
-    if all(o["Name"] != OUTPUTS["Name"] and o["Path"] != OUTPUTS["Path"] for o in outputs):
+    paths = {posixpath.normpath(output["Path"]) for output in outputs}
+    if OUTPUTS["Path"] not in paths and all(output["Name"] != OUTPUTS["Name"] for output in outputs):
         outputs.append(dict(OUTPUTS))
     return outputs
 

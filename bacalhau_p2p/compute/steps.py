@@ -138,6 +138,7 @@ class Steps:
             alias=source.alias,
             read_only=prepared.read_only,
             owned=prepared.owned,
+            name=expected(prepared.name, str, "storage provider"),
         )
 
     async def _finished(

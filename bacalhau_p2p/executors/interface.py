@@ -19,7 +19,8 @@ STREAM_LIMIT = 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountedInput:
-    """An input on this machine's disk (`path`, a file or a folder) and its path inside the job.
+    """An input on this machine's disk (`path`, a file or a folder) and its path inside the job: `target`, or
+    with a `name` this name in the folder `target`.
 
     `owned`: it was made for this execution, so that an executor may put mount points for others into it.
     """
@@ -29,6 +30,12 @@ class MountedInput:
     alias: str = ""
     read_only: bool = True
     owned: bool = False
+    name: str = ""
+
+    @property
+    def place(self) -> str:
+        """Its path inside the job."""
+        return f"{self.target}/{self.name}" if self.name else self.target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

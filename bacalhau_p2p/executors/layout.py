@@ -98,7 +98,7 @@ def arrange(inputs: Iterable[MountedInput], outputs: Mapping[str, Path]) -> Layo
     mounts: dict[PurePosixPath, Mount] = {}
     wanted = [
         *(
-            Mount(path=each.path, target=_path(each.target), read_only=each.read_only, owned=each.owned)
+            Mount(path=each.path, target=_path(each.place), read_only=each.read_only, owned=each.owned)
             for each in inputs
         ),
         *(

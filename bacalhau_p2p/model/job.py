@@ -42,6 +42,10 @@ DEFAULT_QUEUE_TIMEOUT = 5 * 60
 _Labels = Annotated[Mapping[Name, Value], FEW]
 
 
+SINGLE_FILES = frozenset({"url", "urldownload"})
+"""Sources that are a file of their own name in the folder at their target, which they may share."""
+
+
 class SpecConfig(Model):
     """Selects an engine, source, publisher or verifier: its `type` in lower case, and its parameters."""
 
@@ -139,6 +143,7 @@ class Task(Model):
                     *(
                         (f"InputSources[{i}].Target", each.target)
                         for i, each in enumerate(self.input_sources)
+                        if each.source.type not in SINGLE_FILES
                     ),
                     *((f"ResultPaths[{i}].Path", each.path) for i, each in enumerate(self.result_paths)),
                 ]

@@ -14,9 +14,13 @@ from bacalhau_p2p.model.job import SpecConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedInput:
-    """An input on this machine's disk. If `owned`, `cleanup` removes it."""
+    """An input on this machine's disk. If `owned`, `cleanup` removes it.
+
+    With a `name` it is a file that the job finds in the folder at the target, under this name.
+    """
 
     path: Path
+    name: str = ""
     read_only: bool = True
     owned: bool = True
 

@@ -10,7 +10,7 @@ import pytest
 from bacalhau_p2p.cli.job_builder import (
     InputFlag,
     build_job,
-    default_target,
+    check_targets,
     docker_engine,
     ipfs_source,
     parse_environment,
@@ -77,15 +77,23 @@ def test_an_invalid_input_is_a_usage_error(text):
         parse_input(text)
 
 
-def test_an_input_without_a_target_is_mounted_in_inputs_and_a_file_under_its_name():
-    assert default_target(InputFlag(URL)) == "/inputs/a.csv"
-    assert default_target(InputFlag(ipfs_source("bafy"))) == "/inputs"
+def test_two_inputs_at_the_same_path_are_a_usage_error_that_says_how():
+    with pytest.raises(click.UsageError) as caught:
+        check_targets(
+            [(InputFlag({}, path="a/data"), "/inputs"), (InputFlag(ipfs_source("bafy/data")), "/inputs/")]
+        )
+    assert caught.value.message == (
+        "inputs a/data and ipfs://bafy/data would both be at /inputs; say where each belongs, such as"
+        " -i a/data:/inputs/data -i ipfs://bafy/data:/inputs/data-2"
+    )
+    check_targets([(InputFlag({}, path="a"), "/inputs"), (InputFlag({}, path="b"), "/inputs/b")])
 
 
 def test_the_folder_outputs_is_a_result_unless_its_name_or_path_is_used():
     assert parse_outputs([]) == [{"Name": "outputs", "Path": "/outputs"}]
     assert parse_outputs(["a:/b"]) == [{"Name": "a", "Path": "/b"}, {"Name": "outputs", "Path": "/outputs"}]
     assert parse_outputs(["outputs:/b"]) == [{"Name": "outputs", "Path": "/b"}]
+    assert parse_outputs(["a:/outputs/"]) == [{"Name": "a", "Path": "/outputs/"}]
     assert parse_outputs(["a:/outputs"]) == [{"Name": "a", "Path": "/outputs"}]
     with pytest.raises(click.UsageError):
         parse_outputs(["outputs"])

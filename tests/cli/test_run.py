@@ -100,7 +100,7 @@ def test_local_inputs_are_added_to_the_node_first(run, fake_node, tmp_path):
         ("/b", str(file)),
         ("/c", CID),
         ("/d", CID),
-        ("/inputs/e.csv", "https://example.org/e.csv"),
+        ("/inputs", "https://example.org/e.csv"),
     ]
 
 

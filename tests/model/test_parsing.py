@@ -325,6 +325,12 @@ def test_a_job_too_large_for_its_announcement_is_rejected_with_advice():
     assert fault.endswith("add the data to a node and use its CID as an input")
 
 
+def test_files_by_url_may_share_a_folder():
+    source = {"Type": "url", "Params": {"URL": "https://a.example/b"}}
+    inputs = [{"Target": "/inputs", "Source": source}, {"Target": "/inputs/", "Source": source}]
+    assert len(job_from_mapping(docker(InputSources=inputs)).task.input_sources) == 2
+
+
 def test_the_number_of_reported_faults_is_bounded():
     assert len(faults({f"Count{i}": 1 for i in range(40_000)})) == 100
 

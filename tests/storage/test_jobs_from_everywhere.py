@@ -74,7 +74,7 @@ async def test_a_job_reads_urls_where_the_node_allows_their_network(tmp_path):
         async with open_network(tmp_path, compute_nodes=1, executors={0: [reader]}, **settings) as net:
             for _ in range(2):
                 await (await net.requester.submit(job(source))).wait_result(30)
-        assert reader.seen == [{"a.txt": b"data\n"}] * 2
+        assert reader.seen == [b"data\n"] * 2
         assert [request.method for request in server.requests] == ["HEAD", "GET"]
         async with open_network(tmp_path / "strict", compute_nodes=1) as net:
             refused = await net.requester.submit(job(source, Timeouts={"QueueTimeout": 1}))

@@ -30,10 +30,12 @@ class LocatedModule:
 
     @property
     def aliases(self) -> Sequence[str]:
-        """The names under which other modules may import it: the input's alias, its target, and the
-        target's file name without `.wasm`."""
+        """The names under which other modules may import it: the input's alias, its target, and the file
+        names of both the target and the module, each with and without `.wasm`."""
         target = self.source.target
-        names = (self.source.alias, target, posixpath.basename(target).removesuffix(".wasm"))
+        files = [posixpath.basename(target), self.source.name or self.path.name]
+        stems = [name.removesuffix(".wasm") for name in files]
+        names = (self.source.alias, target, *stems, *(f"{stem}.wasm" for stem in stems if stem))
         return list(dict.fromkeys(name for name in names if name))
 
 
@@ -48,13 +50,13 @@ def locate(wanted: str, inputs: Sequence[MountedInput]) -> LocatedModule:
         if wanted == source.alias:
             return _only_module(wanted, source)
     for source in inputs:
-        if absolute == posixpath.normpath(source.target):
+        if absolute in (posixpath.normpath(source.place), posixpath.normpath(source.target)):
             return _only_module(wanted, source)
     for source in inputs:
         below = posixpath.relpath(absolute, posixpath.normpath(source.target))
         if source.path.is_dir() and not below.startswith("..") and (path := _file(source, below)):
             return LocatedModule(wanted, path, source)
-    named = [source for source in inputs if posixpath.basename(source.target) == wanted]
+    named = [source for source in inputs if wanted in (posixpath.basename(source.target), source.name)]
     if len(named) == 1:
         return _only_module(wanted, named[0])
     found = [(source, path) for source in inputs if source.path.is_dir() and (path := _file(source, wanted))]
@@ -67,12 +69,12 @@ def locate(wanted: str, inputs: Sequence[MountedInput]) -> LocatedModule:
 
 
 def _only_module(wanted: str, source: MountedInput) -> LocatedModule:
-    """The module that an input is, or the only one in its folder."""
+    """The module that an input is, or the only one in its folder, whatever the name of a file that is there
+    alone."""
     if not source.path.is_dir():
         return LocatedModule(wanted, source.path, source)
-    found = sorted(
-        path for path in source.path.iterdir() if path.suffix == ".wasm" and _file(source, path.name)
-    )
+    files = sorted(path for path in source.path.iterdir() if _file(source, path.name))
+    found = files if len(files) == 1 else [path for path in files if path.suffix == ".wasm"]
     if len(found) != 1:
         raise ExecutorError(
             f"the input {wanted!r} is a folder with {len(found)} .wasm files instead of one", permanent=True

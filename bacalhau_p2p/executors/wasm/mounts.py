@@ -53,10 +53,10 @@ def _parents_of_files(
     inputs: Sequence[MountedInput], outputs: Mapping[str, Path], work: Path
 ) -> list[MountedInput]:
     """Folders for those files that lie in no other input or output."""
-    folders = [*(each.target for each in inputs if each.path.is_dir()), *outputs]
+    folders = [*(each.place for each in inputs if each.path.is_dir()), *outputs]
     taken = {PurePosixPath(folder) for folder in folders}
     made: list[MountedInput] = []
-    files = [PurePosixPath(each.target) for each in inputs if each.path.is_file()]
+    files = [PurePosixPath(each.place) for each in inputs if each.path.is_file()]
     for file in sorted(files, key=lambda each: len(each.parts)):
         if taken.isdisjoint(file.parents):
             folder = _new_folder(work / f"files-{len(made)}")

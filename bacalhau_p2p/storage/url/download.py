@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from email.message import Message
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,10 @@ from bacalhau_p2p.storage.url.redirects import MAX_REDIRECTS, redirect_target
 
 HEADERS = {"User-Agent": "bacalhau_p2p", "Accept": "*/*", "Accept-Encoding": "identity"}
 _GONE = frozenset({404, 410, 451})
+_MAX_NAME = 255
+"""Bytes of a file name."""
+_MAX_DISPOSITION = 4096
+"""Characters of a header that are looked at."""
 _CHUNK = 1024 * 1024
 """Bytes that are written at once."""
 
@@ -108,8 +113,9 @@ class Download:
         if status != 200:
             raise self._failure(describe_status(response), permanent=status in _GONE)
         self._folder.mkdir(mode=0o755, exist_ok=True)
-        path = self._folder / file_name(self._params.url)
-        path.unlink(missing_ok=True)  # from an earlier attempt
+        for earlier in self._folder.iterdir():  # of an attempt that failed
+            earlier.unlink()
+        path = self._folder / response_name(response, self._params.url)
         sha256 = await self._write(response, path)
         wanted = self._params.sha256.lower()
         if wanted and sha256 != wanted:
@@ -145,10 +151,23 @@ def _fingerprint(response: httpx.Response, *, hashed: bool) -> Mapping[str, str]
     return found if found or hashed else None
 
 
-def file_name(url: str) -> str:
-    """The last part of a URL's path, as a plain file name; `file` where there is none."""
-    name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
-    name = re.sub(r"[\0-\x1f/\\\x7f]", "_", name)
-    while len(name.encode()) > 255:
-        name = name[:-1]
-    return name if name not in ("", ".", "..") else "file"
+def response_name(response: httpx.Response, asked: str) -> str:
+    """The name of a downloaded file: what its server calls it in `Content-Disposition`, else the last part of
+    the URL after redirects, else that of the URL that was asked for; `file` where there is none."""
+    given = Message()
+    given["Content-Disposition"] = response.headers.get("content-disposition", "")[:_MAX_DISPOSITION]
+    try:
+        name = re.split(r"[/\\]", given.get_filename("").strip())[-1]
+    except (LookupError, ValueError):  # an unknown character set
+        name = ""
+    return _plain(name) or file_name(str(response.url), "") or file_name(asked)
+
+
+def file_name(url: str, default: str = "file") -> str:
+    """The last part of a URL's path, decoded, as a plain file name."""
+    return _plain(unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])) or default
+
+
+def _plain(name: str) -> str:
+    name = re.sub(r"[\0-\x1f/\\\x7f]", "_", name).encode(errors="replace")[:_MAX_NAME].decode(errors="ignore")
+    return "" if name in (".", "..") else name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
 from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import UrlSource
 from bacalhau_p2p.model.validation import read_params
@@ -19,6 +21,7 @@ from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
 from bacalhau_p2p.storage.fetching.provider import FetchingProvider
+from bacalhau_p2p.storage.interface import PreparedInput
 from bacalhau_p2p.storage.url.download import HEADERS, Download
 from bacalhau_p2p.storage.url.redirects import MAX_REDIRECTS, redirect_target
 
@@ -26,17 +29,33 @@ log = get_logger(__name__)
 
 
 class UrlStorage(FetchingProvider[UrlSource]):
-    """`{Type: url, Params: {URL: "https://...", SHA256: "..."}}`: a folder with one file, read-only.
+    """`{Type: url, Params: {URL: "https://...", SHA256: "..."}}`: one file, read-only.
 
-    The file is named by the last part of the URL's path. With `SHA256` it must have that hash, and is not
-    requested again once it is cached; without, the server is asked whether it has changed. Redirects are
-    followed, ten at most, but none from https to http.
+    It is named as its server says, or by the last part of the URL's path. With `SHA256` it must have that
+    hash, and is not requested again once it is cached; without, the server is asked whether it has changed.
+    Redirects are followed, ten at most, but none from https to http.
     """
 
     def __init__(self, guard: AddressGuard, fetcher: Fetcher, *, source: str = "url") -> None:
         """`source` is the type to answer to: Bacalhau has `url` and `urlDownload` for the same."""
         super().__init__(source, fetcher)
         self._guard = guard
+
+    async def prepare(
+        self,
+        source: SpecConfig,
+        folder: Path,
+        *,
+        hints: Sequence[PeerID] = (),
+        max_bytes: int | None = None,
+    ) -> PreparedInput:
+        """As `FetchingProvider.prepare`; the input has the name of its file."""
+        prepared = await super().prepare(source, folder, hints=hints, max_bytes=max_bytes)
+        (file,) = prepared.path.iterdir()
+        return replace(prepared, path=file, name=file.name)
+
+    async def cleanup(self, prepared: PreparedInput) -> None:
+        await super().cleanup(replace(prepared, path=prepared.path.parent))
 
     def _params(self, source: SpecConfig) -> UrlSource:
         params = read_params(UrlSource, source)

@@ -24,7 +24,11 @@ def user_of(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "alias"), [("math", ""), ("/lib/math.wasm", ""), ("arithmetic", "arithmetic")]
+    ("name", "alias"),
+    [
+        *(("math", ""), ("math.wasm", ""), ("/lib/math.wasm", ""), ("arithmetic", "arithmetic")),
+        *(("x", ""), ("x.wasm", "arithmetic")),
+    ],
 )
 async def test_import_modules_have_the_names_alias_target_and_file_name(
     executor: WasmExecutor, tmp_path: Path, name: str, alias: str

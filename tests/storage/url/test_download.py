@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import httpx
 import pytest
 
 from bacalhau_p2p.errors import StorageError
-from bacalhau_p2p.storage.url.download import file_name
+from bacalhau_p2p.storage.url.download import file_name, response_name
 from bacalhau_p2p.storage.url.provider import UrlStorage
 from bacalhau_p2p.testing.storage import content_of
 from tests.support.servers.file_site import LOOPBACK, SHA256
@@ -50,7 +51,7 @@ async def test_a_busy_server_is_asked_again(site, storage, place):
     )
     site.pages["/busy"] = lambda request: next(answers)
     prepared = await storage.prepare(site.url("/busy"), place)
-    assert content_of(prepared.path) == {"busy": b"at last"}
+    assert content_of(prepared.path) == b"at last"
 
 
 async def test_a_very_long_retry_after_ends_the_attempts(site, storage, place):
@@ -64,7 +65,7 @@ async def test_an_interrupted_download_is_retried(site, storage, place):
     answers = iter([Answer(body=b"half", length=8), Answer(body=b"whole...")])
     site.pages["/x"] = lambda request: next(answers)
     prepared = await storage.prepare(site.url("/x"), place)
-    assert content_of(prepared.path) == {"x": b"whole..."}
+    assert content_of(prepared.path) == b"whole..."
 
 
 async def test_a_content_length_above_the_limit_is_refused(site, make_fetcher, place):
@@ -126,6 +127,32 @@ def test_the_file_is_named_by_the_last_part_of_the_url(address, name):
     assert file_name(address) == name
 
 
+@pytest.mark.parametrize(
+    ("disposition", "address", "name"),
+    [
+        ("", "http://h/after/redirect.txt", "redirect.txt"),
+        ("", "http://h/", "asked.csv"),
+        ("inline", "http://h/a%20b", "a b"),
+        ('attachment; filename="a b.csv"', "http://h/x", "a b.csv"),
+        ("attachment; filename=plain.csv", "http://h/x", "plain.csv"),
+        ("attachment; filename*=UTF-8''caf%C3%A9.csv", "http://h/x", "café.csv"),
+        ("attachment; filename*=nosuch''caf%C3%A9.csv", "http://h/x", None),
+        ('attachment; filename="../../etc/passwd"', "http://h/x", "passwd"),
+        ('attachment; filename="C:\\\\dir\\\\x.txt"', "http://h/y", "x.txt"),
+        ('attachment; filename=".."', "http://h/x", "x"),
+        ("attachment; filename=" + "x" * 5000, "http://h/x", "x" * 255),
+        ('attachment; filename="\xe9.txt"', "http://h/x", "é.txt"),
+        ("\xff;;;=", "http://h/x", "x"),
+    ],
+)
+def test_a_file_is_named_by_its_server_else_by_the_url_after_redirects(disposition, address, name):
+    headers = {b"Content-Disposition": disposition.encode("latin-1")} if disposition else {}
+    response = httpx.Response(200, headers=headers, request=httpx.Request("GET", address))
+    found = response_name(response, "http://asked/asked.csv")
+    assert name in (found, None)
+    assert "/" not in found
+
+
 async def test_the_query_of_a_url_is_not_in_errors_and_logs(site, storage, place, caplog):
     caplog.set_level(logging.INFO, logger="bacalhau_p2p")
     with pytest.raises(StorageError) as caught:
@@ -141,7 +168,7 @@ async def test_a_server_that_sends_more_than_was_reserved_is_stopped(site, stora
     assert not caught.value.permanent
     assert list(place.iterdir()) == []
     prepared = await storage.prepare(site.url("/x"), place, max_bytes=5000)
-    assert content_of(prepared.path) == {"x": bytes(5000)}
+    assert content_of(prepared.path) == bytes(5000)
 
 
 async def test_nothing_is_reserved_for_a_cached_input_that_changes_and_it_may_grow(site, storage, tmp_path):
@@ -151,7 +178,7 @@ async def test_nothing_is_reserved_for_a_cached_input_that_changes_and_it_may_gr
         prepared = await storage.prepare(
             site.url("/x"), tmp_path / name, max_bytes=5000 if size == 5000 else 0
         )
-        assert content_of(prepared.path) == {"x": bytes(size)}
+        assert content_of(prepared.path) == bytes(size)
     site.pages["/x"] = Answer(body=bytes(50_000), headers={"ETag": '"large"'})
     (tmp_path / "third").mkdir()
     with pytest.raises(StorageError, match="exceeds the 18 kB that are reserved for inputs"):

@@ -27,7 +27,7 @@ async def test_the_connection_uses_the_checked_address(names, site, storage, pla
     """A second question, which would be answered otherwise, is never asked."""
     resolver = names(["127.0.0.1"], ["10.9.9.9"])
     prepared = await storage.prepare(url(f"http://rebind.test:{site.server.port}/data.bin"), place)
-    assert content_of(prepared.path) == {"data.bin": DATA}
+    assert content_of(prepared.path) == DATA
     assert resolver.asked == 1
     assert site.server.requests[0].headers["host"] == f"rebind.test:{site.server.port}"
 

@@ -37,8 +37,8 @@ async def test_url_storage_conforms(check, site, storage, tmp_path):
             provider=storage,
             folder=tmp_path / "inputs",
             samples=[
-                Sample(source=site.url(), content={"data.bin": DATA}),
-                Sample(source=site.url(SHA256=SHA256), content={"data.bin": DATA}),
+                Sample(source=site.url(), content=DATA),
+                Sample(source=site.url(SHA256=SHA256), content=DATA),
             ],
             invalid=invalid,
             absent=site.url("/absent"),
@@ -50,8 +50,18 @@ async def test_an_unchanged_file_is_not_downloaded_again(site, storage, tmp_path
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         prepared = await storage.prepare(site.url(), tmp_path / name)
-        assert content_of(prepared.path) == {"data.bin": DATA}
+        assert content_of(prepared.path) == DATA
     assert [request.headers.get("if-none-match") for request in site.server.requests] == [None, '"one"']
+
+
+async def test_an_input_is_a_file_with_its_name_also_from_the_cache(site, storage, tmp_path):
+    disposition = 'attachment; filename="from the server.csv"'
+    site.pages["/data.bin"] = Answer(headers={"Content-Disposition": disposition}, body=DATA)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        prepared = await storage.prepare(site.url(SHA256=SHA256), tmp_path / name)
+        assert (prepared.name, prepared.path.name) == ("from the server.csv", "from the server.csv")
+    assert site.asked == ["/data.bin"]
 
 
 async def test_a_changed_file_is_downloaded_again(site, storage, tmp_path):
@@ -60,7 +70,7 @@ async def test_a_changed_file_is_downloaded_again(site, storage, tmp_path):
     await storage.prepare(site.url(), tmp_path / "a")
     site.pages["/data.bin"] = Answer(headers={"ETag": '"two"'}, body=b"new")
     prepared = await storage.prepare(site.url(), tmp_path / "b")
-    assert content_of(prepared.path) == {"data.bin": b"new"}
+    assert content_of(prepared.path) == b"new"
 
 
 async def test_a_file_with_a_hash_is_requested_once(site, storage, tmp_path):
@@ -85,7 +95,7 @@ async def test_an_input_that_cannot_be_cached_is_still_prepared(site, make_fetch
     (tmp_path / "cache" / "tmp").rmdir()
     (tmp_path / "cache" / "tmp").write_text("in the way")
     prepared = await storage.prepare(site.url(), place)
-    assert content_of(prepared.path) == {"data.bin": DATA}
+    assert content_of(prepared.path) == DATA
     assert "input_not_cached" in caplog.text
 
 

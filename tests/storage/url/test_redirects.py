@@ -8,11 +8,11 @@ from tests.support.servers.file_site import DATA
 from tests.support.servers.web_server import Answer
 
 
-async def test_redirects_are_followed_without_changing_the_file_name(site, storage, place):
+async def test_the_name_is_that_of_the_url_after_redirects(site, storage, place):
     site.pages["/name.txt"] = Answer(status=302, headers={"Location": "/elsewhere"})
     site.pages["/elsewhere"] = Answer(status=308, headers={"Location": site.server.url + "/data.bin"})
     prepared = await storage.prepare(site.url("/name.txt"), place)
-    assert content_of(prepared.path) == {"name.txt": DATA}
+    assert (prepared.name, content_of(prepared.path)) == ("data.bin", DATA)
 
 
 @pytest.mark.parametrize(
