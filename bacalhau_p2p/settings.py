@@ -131,6 +131,8 @@ class Settings(BaseModel):
     """Peers that may not connect, and whose broadcasts are ignored."""
     neighbours: int = Field(default=6, ge=0, le=32)
     """How many connections to have: with fewer, known nodes are dialled. 0 dials only `peers`."""
+    mdns: bool = True
+    """Find nodes on the local network, and let them find this one, where it listens on a private address."""
     dht: Literal["off", "client", "server"] = "server"
     """Use a DHT to announce and find content. `client` does not answer requests of other nodes."""
     dht_prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]{1,64}){0,4}$")

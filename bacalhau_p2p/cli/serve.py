@@ -57,6 +57,11 @@ LOG_LEVEL = click.option(
 @repeatable("--allow-peer", "allowed_peers", metavar="PEER", help="The only peers that may connect.")
 @repeatable("--deny-peer", "denied_peers", metavar="PEER", help="Peer that may not connect.")
 @click.option(
+    "--mdns/--no-mdns",
+    default=None,
+    help="Find nodes on the local network. [default: yes, where the node listens on a private address]",
+)
+@click.option(
     "--dht",
     type=click.Choice(["off", "client", "server"], case_sensitive=False),
     help="Find and announce content through a DHT. [default: server]",

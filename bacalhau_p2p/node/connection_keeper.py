@@ -34,7 +34,7 @@ MAX_DIALS = 4
 MAX_FAILURES = 4096
 """Unreachable peers that are remembered."""
 MAX_FOUND = 64
-"""Peers with addresses from other peers or from the local network that are remembered."""
+"""Peers that others named, and as many on the local network, that are remembered."""
 
 
 class ConnectionKeeper:
@@ -65,6 +65,7 @@ class ConnectionKeeper:
         self._rng = rng
         self._neighbours = Neighbours()
         self._found: Known = {}
+        self._nearby: Known = {}
         self._failed_at: dict[PeerID, UnixSeconds] = {}
         self._exchange = PeerExchange(transport, self._reachable, rng)
         self._recorded_at: UnixSeconds = -RECORD_INTERVAL
@@ -81,13 +82,23 @@ class ConnectionKeeper:
         if self._plan.missing:
             self._look.set()
 
-    def found(self, peer: PeerID, addresses: Sequence[str]) -> None:
-        """Somebody says that this peer is there. It is dialled when there are too few connections."""
+    def found_nearby(self, peer: PeerID, addresses: Sequence[str]) -> None:
+        """A peer on the local network says that it is there. One that is not known yet is dialled also when
+        there are enough connections: it may be in a part of the network that was separated from this one."""
+        if not self._is_member(peer):
+            self._remember(self._nearby, peer, addresses)
+            self.look_soon()
+
+    def _found_by_others(self, peer: PeerID, addresses: Sequence[str]) -> None:
+        """A peer says that this one is there. It is dialled when there are too few connections."""
+        self._remember(self._found, peer, addresses)
+
+    def _remember(self, found: Known, peer: PeerID, addresses: Sequence[str]) -> None:
         if peer != self._transport.peer_id and addresses:
-            self._found.pop(peer, None)
-            while len(self._found) >= MAX_FOUND:
-                del self._found[next(iter(self._found))]
-            self._found[peer] = tuple(addresses)
+            found.pop(peer, None)
+            while len(found) >= MAX_FOUND:
+                del found[next(iter(found))]
+            found[peer] = tuple(addresses)
 
     async def run(self) -> None:
         """Until cancelled. The neighbours are written to the file at intervals and at the end."""
@@ -98,7 +109,7 @@ class ConnectionKeeper:
         try:
             while True:
                 await self._pause()
-                self._plan.connected(self._transport.peers, self._clock())
+                self._plan.connected(self._transport.peers, self._clock(), self._is_member)
                 if self._plan.wanted:
                     if self._clock() - self._recorded_at >= RECORD_INTERVAL:
                         self._record_present()
@@ -154,10 +165,16 @@ class ConnectionKeeper:
         others named; and when nobody is connected, the neighbours of earlier times."""
         missing = min(self._plan.missing, MAX_DIALS)
         fresh, silent = self._candidates(self._fresh()), self._candidates(self._silent())
-        chosen = self._sample(fresh, missing) or self._sample(self._candidates(self._found), missing)
+        nearby = self._candidates(self._nearby)
+        named = {**self._candidates(self._found), **nearby}
+        chosen = self._sample(fresh, missing) or self._sample(named, missing)
         if not self._transport.peers:
             return chosen or self._sample(silent, missing) or self._neighbours_to_dial(missing)
-        return {**chosen, **self._sample(silent, 1)}
+        return {**chosen, **self._sample(silent, 1), **self._sample(nearby, 1)}
+
+    def _is_member(self, peer: PeerID) -> bool:
+        """Whether a peer has announced itself as a node of this network."""
+        return self._known_nodes.get(peer) is not None
 
     def _fresh(self) -> Known:
         now = self._clock()
@@ -202,8 +219,10 @@ class ConnectionKeeper:
             except PeerUnreachable:
                 continue
             self._plan.dialled(peer, self._clock())
+            self._nearby.pop(peer, None)
             return
         self._found.pop(peer, None)
+        self._nearby.pop(peer, None)
         self._failed_at[peer] = self._clock()
         self._neighbours.record_failure(peer, self._clock())
 
@@ -216,7 +235,7 @@ class ConnectionKeeper:
             peer = self._rng.choice(due)
             self._asked_at[peer] = now
             for other, addresses in (await self._exchange.ask(peer)).items():
-                self.found(other, addresses)
+                self._found_by_others(other, addresses)
 
     # --- closing ------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ dialled itself are kept.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
@@ -23,12 +23,22 @@ class ConnectionPlan:
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self._since: dict[PeerID, UnixSeconds] = {}
+        self._strangers: set[PeerID] = set()
         self._dialled: dict[PeerID, None] = {}
         """Peers that this node dialled and that are still connected, the first ones first."""
 
-    def connected(self, peers: Iterable[PeerID], now: UnixSeconds) -> None:
-        """These are the connected peers now."""
+    def connected(
+        self,
+        peers: Iterable[PeerID],
+        now: UnixSeconds,
+        is_member: Callable[[PeerID], bool] = lambda peer: True,
+    ) -> None:
+        """These are the connected peers now. One that is no member of the network, such as an IPFS node
+        nearby, does not count as one of the `wanted` once it is not new."""
         self._since = {peer: self._since.get(peer, now) for peer in peers}
+        self._strangers = {
+            peer for peer, since in self._since.items() if now - since >= GRACE and not is_member(peer)
+        }
         self._dialled = {peer: None for peer in self._dialled if peer in self._since}
 
     def dialled(self, peer: PeerID, now: UnixSeconds) -> None:
@@ -39,7 +49,7 @@ class ConnectionPlan:
     @property
     def missing(self) -> int:
         """How many connections to make."""
-        return max(0, self.wanted - len(self._since))
+        return max(0, self.wanted - len(self._since) + len(self._strangers))
 
     def to_close(self, used: Collection[PeerID], now: UnixSeconds, order: Iterable[PeerID]) -> list[PeerID]:
         """The peers to disconnect, the first in `order` first: none of `used`, none that is new, and none of

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import MESSAGE_ID_BYTES
 from bacalhau_p2p.bprotocol.messenger import Messenger
+from bacalhau_p2p.discovery.mdns import Mdns
+from bacalhau_p2p.discovery.networks import has_private_address
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.dht.peerstore import Peerstore
 from bacalhau_p2p.ipfs.dht.service import Dht
@@ -41,6 +43,7 @@ class Networking:
     info_exchange: NodeInfoExchange
     keeper: ConnectionKeeper
     dht: Dht | None
+    mdns: Mdns | None
 
 
 def build_networking(
@@ -105,6 +108,7 @@ def build_networking(
         info_exchange=info_exchange,
         keeper=keeper,
         dht=dht,
+        mdns=_build_mdns(settings, transport, keeper, rng),
     )
 
 
@@ -134,3 +138,12 @@ def _build_dht(
     if settings.dht == "server":
         transport.handle_streams(protocol, dht.serve)
     return dht
+
+
+def _build_mdns(
+    settings: Settings, transport: Transport, keeper: ConnectionKeeper, rng: random.Random
+) -> Mdns | None:
+    """How this node finds others on its local network, if it can be reached there."""
+    if not settings.mdns or not has_private_address(transport.addresses):
+        return None
+    return Mdns(lambda: transport.addresses, keeper.found_nearby, rng)

@@ -77,6 +77,8 @@ class Node:
         nursery.start_soon(self.content.collect_periodically)
         nursery.start_soon(self.content.remove_expired_pins)
         nursery.start_soon(networking.keeper.run)
+        if networking.mdns is not None:
+            nursery.start_soon(networking.mdns.run)
         if networking.dht is not None:
             nursery.start_soon(networking.dht.run, self._announced_roots)
         log.info("node_started", peer=self.peer_id, addresses=self.addresses)

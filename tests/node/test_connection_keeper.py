@@ -15,7 +15,7 @@ from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node import connection_keeper, neighbours
-from bacalhau_p2p.node.connection_keeper import CHECK_INTERVAL, ConnectionKeeper
+from bacalhau_p2p.node.connection_keeper import CHECK_INTERVAL, MAX_DIALS, MAX_FOUND, ConnectionKeeper
 from bacalhau_p2p.node.connection_plan import GRACE, HIGH_WATER
 from bacalhau_p2p.node.known_nodes import KnownNode, KnownNodes
 from bacalhau_p2p.node.neighbours import MAX_RETRY_INTERVAL
@@ -40,6 +40,19 @@ async def kept(
     known_nodes: KnownNodes | None = None,
 ):
     """Run a keeper; yields its transport, and a count of the addresses that it dials."""
+    async with run_keeper(path, memory_network, identity, wanted, known_nodes) as (transport, dialled, _):
+        yield transport, dialled
+
+
+@asynccontextmanager
+async def run_keeper(
+    path: Path,
+    memory_network: MemoryNetwork,
+    identity: Identity,
+    wanted: int = 4,
+    known_nodes: KnownNodes | None = None,
+):
+    """The same, with the keeper."""
     async with memory_network.open(identity) as transport, trio.open_nursery() as nursery:
         dialled: Counter[str] = Counter()
         connect = transport.connect
@@ -58,7 +71,7 @@ async def kept(
             rng=random.Random(1),
         )
         nursery.start_soon(keeper.run)
-        yield transport, dialled
+        yield transport, dialled, keeper
         nursery.cancel_scope.cancel()
 
 
@@ -159,6 +172,47 @@ async def test_with_no_neighbours_wanted_nobody_is_dialled_and_the_file_is_delet
         await transport.connect(other.addresses[0])
         await trio.sleep(DAY)
     assert not path.exists()
+
+
+async def test_a_node_on_the_local_network_is_dialled_at_once(path, jumping):
+    memory_network = MemoryNetwork(full_mesh=False)
+    async with (
+        memory_network.open(Identity.generate()) as other,
+        run_keeper(path, memory_network, Identity.generate()) as (transport, _, keeper),
+    ):
+        keeper.found_nearby(other.peer_id, other.addresses)
+        await trio.sleep(1)
+        assert list(transport.peers) == [other.peer_id]
+
+
+async def test_an_unknown_node_on_the_local_network_is_dialled_also_with_enough_connections(path, jumping):
+    memory_network, known_nodes = MemoryNetwork(full_mesh=False), KnownNodes()
+    async with (
+        memory_network.open(Identity.generate()) as known,
+        memory_network.open(Identity.generate()) as other,
+        memory_network.open(Identity.generate()) as unknown,
+        run_keeper(path, memory_network, Identity.generate(), 1, known_nodes) as (transport, _, keeper),
+    ):
+        for node in (known, other):
+            info = NodeInfo(id=node.peer_id, addresses=tuple(node.addresses))
+            known_nodes.update(info, trio.current_time())
+        await transport.connect(known.addresses[0])
+        await trio.sleep(2 * CHECK_INTERVAL)
+        for node in (other, unknown):
+            keeper.found_nearby(node.peer_id, node.addresses)
+        await trio.sleep(2 * CHECK_INTERVAL)
+        assert set(transport.peers) == {known.peer_id, unknown.peer_id}
+
+
+async def test_invented_peers_on_the_local_network_are_dialled_a_few_at_a_time_and_forgotten(path, jumping):
+    async with run_keeper(path, MemoryNetwork(full_mesh=False), Identity.generate()) as (_, dialled, keeper):
+        for _ in range(3 * MAX_FOUND):
+            peer = Identity.generate().peer_id
+            keeper.found_nearby(peer, [unreachable(peer)])
+        await trio.sleep(CHECK_INTERVAL)
+        assert 0 < dialled.total() <= 3 * MAX_DIALS
+        await trio.sleep(600)
+        assert dialled.total() == MAX_FOUND
 
 
 @asynccontextmanager

@@ -23,6 +23,16 @@ def test_connections_are_missing_until_there_are_as_many_as_wanted():
     assert plan.missing == 0
 
 
+def test_peers_that_are_no_nodes_do_not_count_once_they_are_not_new():
+    plan, members = ConnectionPlan(3), set(PEERS[:2])
+    plan.connected(PEERS[:3], 0, members.__contains__)
+    assert plan.missing == 0
+    plan.connected(PEERS[:3], GRACE, members.__contains__)
+    assert plan.missing == 1
+    plan.connected(PEERS[:3], 2 * GRACE, lambda peer: True)
+    assert plan.missing == 0
+
+
 def test_as_many_are_closed_as_there_are_too_many_in_the_given_order():
     plan = ConnectionPlan(3)
     now = old_connections(plan)

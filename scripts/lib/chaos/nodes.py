@@ -57,7 +57,8 @@ class Node:
             *links.command_prefix(number),
             *(COMMAND, "serve", "--data-dir", str(self.data), "--drain", "2"),
             *("--swarm-host", host, "--swarm-port", str(swarm), "--api-host", host, "--api-port", str(api)),
-            *("--announce", self.address, "--log-level", "info", *flags),
+            # Without mDNS: parts of the network that are cut off must find back by themselves.
+            *("--announce", self.address, "--no-mdns", "--log-level", "info", *flags),
         ]
         self._process: trio.Process | None = None
 

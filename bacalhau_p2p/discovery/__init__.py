@@ -1,0 +1,1 @@
+"""How nodes on one local network find each other without an address to start from."""
