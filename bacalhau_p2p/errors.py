@@ -80,6 +80,10 @@ class JobNotFinished(BacalhauError):
     """The job has no result yet."""
 
 
+class JobEnded(BacalhauError):
+    """The job has ended already, so it cannot be stopped."""
+
+
 class JobFailed(BacalhauError):
     """The job ended without a result."""
 
@@ -163,6 +167,10 @@ class NoRoom(ContentError):
 
 class TransportError(BacalhauError):
     """A network operation failed."""
+
+
+class UnknownNode(BacalhauError):
+    """This node knows no other with this id."""
 
 
 class PeerUnreachable(TransportError):

@@ -11,16 +11,23 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bacalhau_p2p.api.error_responses import error_response
+from bacalhau_p2p.api.result_archives import is_signed
 from bacalhau_p2p.errors import ApiError
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _USUAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_OPEN = frozenset(
+    {"/api/v1/agent/alive", "/api/v1/agent/version", "/api/v1/agent/authconfig", "/api/v1/auth"}
+)
+_AUTHENTICATE = "/api/v1/auth/"
+"""What clients ask before they have a token."""
 _OWN_PAGES = frozenset({"", "none", "same-origin"})
 """Values of `Sec-Fetch-Site` without a foreign page: no browser, its address bar, and the API itself."""
 
 
 class AccessControl:
-    """Passes on requests with the API token or, when there is no token, requests to this machine.
+    """Passes on requests with the API token or, when there is no token, requests to this machine. This holds
+    for every kind of request, WebSockets included.
 
     Requests of web pages are refused even when a browser on this machine sends them: they have a foreign
     `Sec-Fetch-Site` or `Origin`, or after DNS rebinding a foreign `Host`. With `gateway`, everybody may
@@ -33,26 +40,35 @@ class AccessControl:
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
         if refusal is not None and self._gateway and scope["path"].startswith("/ipfs/"):
-            refusal = None if scope["method"] in ("GET", "HEAD") else refusal
+            refusal = None if scope.get("method") in ("GET", "HEAD") else refusal
             scope.setdefault("state", {})["public"] = True
         handler = self._app if refusal is None else error_response(refusal)
         await handler(scope, receive, send)
 
-    def _refusal(self, headers: Headers) -> ApiError | None:
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin", "")
-        if self._token:
+        if self._token and not self._is_open(scope):
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
                 return ApiError("missing or wrong API token; set BACALHAU_P2P_API_TOKEN", status=401)
-        elif not _is_local(host):
+        if not self._token and not _is_local(host):
             return ApiError(f"host {host!r} is not allowed; without a token only local hosts are", status=403)
         if origin and _netloc(origin) != host:
             return ApiError(f"requests from web pages of {origin} are not allowed", status=403)
         if headers.get("sec-fetch-site", "").lower() not in _OWN_PAGES:
             return ApiError("requests from pages of other web sites are not allowed", status=403)
         return None
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Whether this needs no token."""
+        path = scope["path"]
+        return path in _OPEN or path.startswith(_AUTHENTICATE) or is_signed(scope, self._token.decode())
 
 
 def _is_local(host: str) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
-from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from bacalhau_p2p.model.api_json import node_to_json
+from bacalhau_p2p.api.json_bodies import JSON, json_response
+from bacalhau_p2p.model.api_nodes import node_to_json, version_to_json
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.version import __version__
 
-JSON = dict[str, Any]
+_GO_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Go's names of machines."""
 
 MAX_DROPPED = 20
 """Kinds of dropped events that are shown, for each component."""
@@ -23,24 +24,36 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/alive")
-    async def alive() -> JSON:
-        return {"Status": "OK"}
+    async def alive() -> Response:
+        """Whether the node answers."""
+        return json_response({"Status": "OK"})
 
     @routes.get("/version")
-    async def version() -> JSON:
-        major, minor, *_ = __version__.split(".")
-        return {
-            "Major": major,
-            "Minor": minor,
-            "GitVersion": f"v{__version__}",
-            "GOOS": platform.system().lower(),
-            "GOARCH": platform.machine(),
-        }
+    async def version() -> Response:
+        """The version of the node."""
+        return json_response(_version())
+
+    @routes.get("/authconfig")
+    async def authentication_config() -> Response:
+        """How to sign in elsewhere: there is nothing to sign in to."""
+        return json_response({"Version": "1.0.0", "Config": {}})
+
+    @routes.get("/config")
+    async def config() -> Response:
+        """The settings of the node that Bacalhau has as well, in its words."""
+        return json_response({"config": _config(node)})
+
+    @routes.get("/debug")
+    async def debug() -> Response:
+        """Nothing: `/node` has the counters."""
+        return json_response({})
 
     @routes.get("/node")
-    async def this_node() -> JSON:
-        return {
+    async def this_node() -> Response:
+        """The node, as it announces itself, with its connected peers and its counters."""
+        shown: JSON = {
             **node_to_json(node.info()),
+            "BacalhauVersion": _version(),
             "ConnectedPeers": sorted(node.transport.peers),
             "Counters": {**node.transport.counters, **node.messenger.counters, **counters},
             "WorstSenders": node.transport.budgets.offences.worst(),
@@ -55,5 +68,29 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
                 for name, dropped in node.dropped_events.items()
             },
         }
+        return json_response(shown)
 
     return routes
+
+
+def _version() -> JSON:
+    machine = platform.machine()
+    return version_to_json(
+        __version__, system=platform.system().lower(), machine=_GO_MACHINES.get(machine, machine)
+    )
+
+
+def _config(node: Node) -> JSON:
+    settings = node.settings
+    return {
+        "API": {"Host": settings.api_host, "Port": settings.api_port},
+        "DataDir": str(settings.data_dir),
+        "Orchestrator": {"Enabled": settings.requester},
+        "Compute": {"Enabled": settings.compute},
+        "JobAdmissionControl": {
+            "Locality": settings.data_locality,
+            "RejectStatelessJobs": settings.reject_stateless,
+            "AcceptNetworkedJobs": settings.accept_networked,
+        },
+        "DisableAnalytics": True,
+    }

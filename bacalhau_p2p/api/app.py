@@ -9,6 +9,8 @@ from starlette.types import ASGIApp
 
 from bacalhau_p2p.api.access import AccessControl
 from bacalhau_p2p.api.agent import agent_routes
+from bacalhau_p2p.api.authentication import authentication_routes
+from bacalhau_p2p.api.blank_parameters import IgnoreBlankParameters
 from bacalhau_p2p.api.content import content_routes
 from bacalhau_p2p.api.direct_routes import DirectRoutes
 from bacalhau_p2p.api.error_responses import add_error_handlers
@@ -29,9 +31,12 @@ def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp
     orchestrator = orchestrator_routes(node)
     app.include_router(orchestrator, prefix=_ORCHESTRATOR)
     app.include_router(agent_routes(node, counters), prefix="/api/v1/agent")
+    app.include_router(authentication_routes(node), prefix="/api/v1/auth")
     app.include_router(content_routes(node), prefix="/api/v1/content")
     app.include_router(gateway_routes(node))
     app.include_router(monitoring_routes(node, NodeMetrics(node, counters)))
     add_error_handlers(app)
     routed = DirectRoutes(app, {_ORCHESTRATOR: orchestrator})
-    return AccessControl(routed, token=node.settings.api_token, gateway=node.settings.gateway)
+    return AccessControl(
+        IgnoreBlankParameters(routed), token=node.settings.api_token, gateway=node.settings.gateway
+    )

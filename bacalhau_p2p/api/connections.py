@@ -229,7 +229,7 @@ class ConnectionServer:
 
 
 async def _refuse(stream: trio.SocketStream) -> None:
-    body = json.dumps(error_to_json(ApiError("too many connections; try again later"))).encode()
+    body = json.dumps(error_to_json(ApiError("too many connections; try again later", status=503))).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
         f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"

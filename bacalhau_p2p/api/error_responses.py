@@ -1,4 +1,4 @@
-"""Every error as an HTTP response: a status, and `{"Error": "...", "Code": "..."}` as JSON."""
+"""Every error as an HTTP response: a status, and the body of `error_to_json`."""
 
 from __future__ import annotations
 
@@ -11,51 +11,20 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from bacalhau_p2p.errors import (
-    AmbiguousID,
-    ApiError,
-    BacalhauError,
-    ContentNotFound,
-    ContentTooLarge,
-    DiskFull,
-    InvalidCID,
-    InvalidContent,
-    InvalidJob,
-    JobNotFinished,
-    NoRoom,
-    SettingsError,
-    UnknownJob,
-)
-from bacalhau_p2p.model.api_errors import error_to_json
+from bacalhau_p2p.errors import ApiError, BacalhauError
+from bacalhau_p2p.model.api_errors import error_to_json, status_of
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.text import printable
 
 log = get_logger(__name__)
 
-_STATUS: dict[type[BacalhauError], int] = {
-    InvalidJob: 400,
-    InvalidCID: 400,
-    InvalidContent: 422,
-    UnknownJob: 404,
-    ContentNotFound: 404,
-    AmbiguousID: 409,
-    JobNotFinished: 409,
-    ContentTooLarge: 413,
-    DiskFull: 507,
-    NoRoom: 507,
-    SettingsError: 503,
-}
-
 
 def error_response(error: BacalhauError) -> Response:
-    """The response for an error: an ApiError's own status, else the one of its class, else 500.
+    """The response for an error.
 
     Errors quote what they were given, so their text is made printable: it may not even be encodable.
     """
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-    if isinstance(error, ApiError) and error.status:
-        status = error.status
-    return JSONResponse(_printable(error_to_json(error)), status_code=status)
+    return JSONResponse(_printable(error_to_json(error)), status_code=status_of(error))
 
 
 def _printable(value: Any) -> Any:
@@ -63,7 +32,11 @@ def _printable(value: Any) -> Any:
         return printable(value, keep_lines=True)
     if isinstance(value, list):
         return [_printable(item) for item in value]
-    return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return (
+        {_printable(key): _printable(item) for key, item in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -2,149 +2,227 @@
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
+import trio
 from fastapi import APIRouter, Query, Request, Response
-from pydantic_core import to_json
 
 from bacalhau_p2p.api.direct_routes import direct
-from bacalhau_p2p.errors import ApiError, Fault, InvalidJob
-from bacalhau_p2p.model.api_json import execution_to_json, job_to_json, node_to_json, result_to_json
-from bacalhau_p2p.model.base import JobID, UnixSeconds
-from bacalhau_p2p.model.job import JobSpec
-from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.api.job_changes import compared, stop_reason
+from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
+from bacalhau_p2p.api.nodes import node_routes
+from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes
+from bacalhau_p2p.api.selection import label_filter
+from bacalhau_p2p.api.submissions import submission
+from bacalhau_p2p.errors import ApiError, JobEnded, UnknownJob
+from bacalhau_p2p.model.api_json import FIRST_VERSION, accepted_first, execution_to_json, job_to_json
+from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.node.known_nodes import KnownNode
+from bacalhau_p2p.requester.store import SCAN, JobPage, JobQuery
 
-JSON = dict[str, Any]
-"""FastAPI validates and copies such a response; the most frequent ones use `_json_response` instead."""
-
-MAX_BODY = 1024 * 1024
-"""Bytes of a request with a job; the requester itself allows less."""
 MAX_WAIT = 300.0
 """Seconds that one request may wait for a job to end."""
 DEFAULT_PAGE = 10
 MAX_PAGE = 1000
-"""Jobs on one page."""
+"""Jobs or executions on one page."""
+MAX_SCANNED = 20_000
+"""Jobs that one request looks at when it searches for those with some labels; about a second."""
+
+Labels = Annotated[list[str] | None, Query()]
+Limit = Annotated[int, Query(ge=0, le=MAX_PAGE)]
+"""0 means as many as usual."""
 
 
 def orchestrator_routes(node: Node) -> APIRouter:
     routes = APIRouter()
+    _add_submission_routes(routes, node)
     _add_job_routes(routes, node)
+    _add_stop_routes(routes, node)
     _add_execution_routes(routes, node)
-
-    @routes.get("/nodes")
-    async def list_nodes() -> JSON:
-        now = node.clock()
-        return {"Items": [_known_node(known, now) for known in node.nodes()], "NextToken": ""}
-
+    routes.include_router(result_archive_routes(node))
+    routes.include_router(node_routes(node))
     return routes
 
 
-def _add_job_routes(routes: APIRouter, node: Node) -> None:
+def _add_submission_routes(routes: APIRouter, node: Node) -> None:
     @routes.put("/jobs")
     @direct
-    async def submit_job(request: Request) -> Response:
-        spec, token = await _submission(request)
-        job_id = await node.requester.submit(spec, token=token)
-        return _json_response({"JobID": job_id, "EvaluationID": str(uuid.uuid4()), "Warnings": []})
+    async def submit_job(request: Request, idempotency_token: str = "") -> Response:
+        """Submit a job. It is on disk when this responds, and the same token returns the same job."""
+        spec, token = await submission(request)
+        job_id = await node.requester.submit(spec, token=token or idempotency_token or None)
+        return json_response({"JobID": job_id, **_evaluation(), "Warnings": None})
 
+    @routes.put("/jobs/diff")
+    async def compare_job(request: Request) -> Response:
+        """What a job would change in the latest job of the same name, as lines that begin with + and -."""
+        spec, _ = await submission(request)
+        latest = node.requester.latest_named(spec.name) if spec.name else None
+        if latest is None:
+            raise UnknownJob(f"no job has the name {spec.name!r}: nothing to compare with")
+        diff = await trio.to_thread.run_sync(compared, latest.spec, spec)
+        return json_response({"Diff": diff, "Warnings": None})
+
+    @routes.put("/jobs/{job_id}/rerun")
+    async def rerun_job(job_id: str, request: Request) -> Response:
+        """Submit a job once more. It becomes a job of its own."""
+        await json_object(request, most=MAX_SMALL_BODY)
+        again = await node.requester.submit(_job(node, job_id).spec)
+        return json_response({"JobID": again, "JobVersion": FIRST_VERSION, **_evaluation(), "Warnings": None})
+
+
+def _add_job_routes(routes: APIRouter, node: Node) -> None:
     @routes.get("/jobs")
     async def list_jobs(
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE,
+        limit: Limit = DEFAULT_PAGE,
         next_token: str = "",
+        order_by: str = "created_at",
         reverse: bool = False,
+        labels: Labels = None,
+        namespace: str = "*",
+        state: JobState | None = None,
         id_prefix: str = "",
         include: str = "",
-    ) -> JSON:
-        after = _number(next_token)
-        page = node.requester.jobs(limit=limit, after=after, newest_first=reverse, prefix=id_prefix)
+    ) -> Response:
+        """List jobs page by page, the oldest first, or with `reverse` the newest."""
+        matches = label_filter(labels)
+
+        def wanted(job: Job) -> bool:
+            return namespace in ("*", job.spec.namespace) and matches(job.spec.labels)
+
+        query = JobQuery(
+            order=order_by,
+            newest_first=reverse,
+            prefix=id_prefix,
+            state=state,
+            matching=wanted if labels or namespace != "*" else None,
+        )
+        page = await _jobs(node, query, limit or DEFAULT_PAGE, next_token)
         items = [job_to_json(job) for job in page.jobs]
         if "executions" in include.split(","):
-            items = [{**item, "Executions": _executions(node, item["ID"])} for item in items]
-        return {"Items": items, "NextToken": "" if page.next_token is None else str(page.next_token)}
+            items = [
+                {**item, "Executions": _executions(node, job)}
+                for item, job in zip(items, page.jobs, strict=True)
+            ]
+        return json_response({"Items": items, "NextToken": page.next_token})
 
     @routes.get("/jobs/{job_id}")
     @direct
     async def get_job(
-        job_id: str, wait: Annotated[float, Query(ge=0)] = 0, include: str = "", limit: int = 0
+        job_id: str,
+        wait: Annotated[float, Query(ge=0)] = 0,
+        include: str = "",
+        limit: Limit = 0,
+        job_version: int = 0,
     ) -> Response:
+        """A job by its id, its name, or an unambiguous prefix of its id.
+
+        With `wait` the response comes when the job has ended, or after that many seconds.
+        """
         known = node.requester.resolve(job_id)
+        _require_version(known, job_version)
         if wait > 0:
             job = await node.requester.wait(known, min(wait, MAX_WAIT))
         else:
             job = node.requester.job(known)
         answer: JSON = {"Job": job_to_json(job)}
         if "executions" in include.split(","):
-            answer["Executions"] = _executions(node, known)
-        return _json_response(answer)
+            answer["Executions"] = _executions(node, job)
+        return json_response(answer)
 
+    @routes.get("/jobs/{job_id}/versions")
+    async def get_versions(job_id: str) -> Response:
+        """The versions of a job. There is one: what changes a job becomes a job of its own."""
+        return json_response({"Items": [job_to_json(_job(node, job_id))], "NextToken": ""})
+
+
+def _add_stop_routes(routes: APIRouter, node: Node) -> None:
     @routes.delete("/jobs/{job_id}")
-    async def cancel_job(job_id: str, reason: str = "") -> JSON:
-        await node.requester.cancel(node.requester.resolve(job_id), reason[:1000])
-        return {"EvaluationID": str(uuid.uuid4())}
+    async def stop_job(job_id: str, request: Request, reason: str = "") -> Response:
+        """Stop a job. The reason is kept with it, whether it stands in the body or in the query."""
+        kept = await stop_reason(request, reason)
+        job = _job(node, job_id)
+        if job.state.terminal:
+            raise JobEnded(f"job {job.id} cannot be stopped: it is {job.state.lower()}")
+        await node.requester.cancel(job.id, kept)
+        return json_response(_evaluation())
 
 
 def _add_execution_routes(routes: APIRouter, node: Node) -> None:
     @routes.get("/jobs/{job_id}/executions")
-    async def get_executions(job_id: str) -> JSON:
-        return _executions(node, node.requester.resolve(job_id))
+    async def get_executions(
+        job_id: str,
+        limit: Limit = 0,
+        next_token: Annotated[int, Query(ge=0, le=2**31)] = 0,
+        order_by: str = "",
+        reverse: bool = False,
+        job_version: int = 0,
+    ) -> Response:
+        """The attempts at a job: first those whose bids were accepted, or in the order that is asked for."""
+        job = _job(node, job_id)
+        _require_version(job.id, job_version)
+        found = _ordered(node.requester.executions(job.id), order_by, reverse=reverse)
+        end = next_token + (limit or len(found))
+        items = [execution_to_json(each, namespace=job.spec.namespace) for each in found[next_token:end]]
+        return json_response({"Items": items, "NextToken": str(end) if end < len(found) else ""})
 
     @routes.get("/jobs/{job_id}/results")
-    async def get_results(job_id: str) -> JSON:
-        results = node.requester.results(node.requester.resolve(job_id))
-        return {"Items": [result_to_json(result) for result in results], "NextToken": ""}
+    async def get_results(job_id: str, request: Request) -> Response:
+        """Where the results of a job are: a URL of this node that ends in `.tar.gz`, and the CID."""
+        known = node.requester.resolve(job_id)
+        host, token = request.headers.get("host", ""), node.settings.api_token
+        items = archive_urls(host, known, node.requester.results(known), token)
+        return json_response({"Items": items, "NextToken": ""})
 
 
-def _known_node(known: KnownNode, now: UnixSeconds) -> JSON:
-    # `Connection` is Bacalhau's word; here it says whether the node's last announcement is fresh.
-    connection = "CONNECTED" if known.is_fresh(now) else "DISCONNECTED"
-    return {**node_to_json(known.info_at(now)), "Connection": connection}
+async def _jobs(node: Node, query: JobQuery, limit: int, after: str) -> JobPage:
+    """The first jobs that match, from `after`. Lets others work meanwhile. Raises ApiError (400)."""
+    jobs, scanned = list[Job](), 0
+    while True:
+        try:
+            page = node.requester.jobs(query, limit=limit - len(jobs), after=after)
+        except ValueError as error:
+            raise ApiError(str(error), status=400) from None
+        jobs += page.jobs
+        after, scanned = page.next_token, scanned + SCAN
+        if not after or len(jobs) >= limit or scanned >= MAX_SCANNED:
+            return JobPage(jobs, after)
+        await trio.lowlevel.checkpoint()
 
 
-def _executions(node: Node, job_id: JobID) -> JSON:
-    items = [execution_to_json(execution) for execution in node.requester.executions(job_id)]
+def _ordered(executions: Sequence[Execution], order: str, *, reverse: bool) -> list[Execution]:
+    """Raises ApiError (400)."""
+    if order in ("", "created_at"):
+        found = accepted_first(executions) if not order else list(executions)
+    elif order == "modified_at":
+        found = sorted(executions, key=lambda execution: execution.modified)
+    elif order in ("id", "state"):
+        found = sorted(executions, key=lambda execution: (getattr(execution, order), execution.id))
+    else:
+        raise ApiError(f"unknown order_by {order!r}; use created_at, modified_at, id or state", status=400)
+    return found[::-1] if reverse else found
+
+
+def _executions(node: Node, job: Job) -> JSON:
+    found = accepted_first(node.requester.executions(job.id))
+    items = [execution_to_json(execution, namespace=job.spec.namespace) for execution in found]
     return {"Items": items, "NextToken": ""}
 
 
-def _json_response(value: JSON) -> Response:
-    return Response(to_json(value), media_type="application/json")
+def _job(node: Node, wanted: str) -> Job:
+    """Raises UnknownJob, AmbiguousID."""
+    return node.requester.job(node.requester.resolve(wanted))
 
 
-def _number(next_token: str) -> int | None:
-    if next_token and not re.fullmatch("[0-9]{1,18}", next_token):
-        raise ApiError(f"invalid next_token {next_token!r}", status=400)
-    return int(next_token) if next_token else None
+def _require_version(job_id: JobID, version: int) -> None:
+    """Raises UnknownJob unless this is the only version, or 0 for any."""
+    if version not in (0, FIRST_VERSION):
+        raise UnknownJob(f"job {job_id} has no version {version}; its only version is {FIRST_VERSION}")
 
 
-async def _submission(request: Request) -> tuple[JobSpec, str | None]:
-    """The job in the body and its idempotency token, if any. Raises InvalidJob, ApiError."""
-    body = await _json_body(request)
-    token = next((v for k, v in body.items() if k.lower() == "idempotencytoken"), None)
-    if token is not None and (not isinstance(token, str) or not 0 < len(token) <= 256):
-        raise InvalidJob([Fault("IdempotencyToken", "must be text of 1 to 256 characters")])
-    job = next((v for k, v in body.items() if k.lower() == "job"), None)
-    return job_from_mapping(body if job is None else job), token
-
-
-async def _json_body(request: Request) -> JSON:
-    """The JSON object in the body. Raises InvalidJob, and ApiError when the body is too long."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise ApiError(f"request body too large: more than {MAX_BODY} bytes", status=413)
-    try:
-        value = json.loads(body)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # it could be neither stored nor sent
-        raise InvalidJob([Fault("", "text with a lone half of a surrogate pair")]) from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidJob([Fault("", f"request body is not JSON: {error}")]) from error
-    if not isinstance(value, dict):
-        raise InvalidJob([Fault("", "request body must be a JSON object with a Job")])
-    return value
+def _evaluation() -> JSON:
+    return {"EvaluationID": str(uuid.uuid4())}

@@ -20,7 +20,7 @@ def node_id(connection: BlockingConnection) -> None:
     """Print the peer id of the node."""
     from bacalhau_p2p.client import calls
 
-    print_line(connection.call(calls.get_node().then(lambda node: calls.text(node, "ID"))))
+    print_line(connection.call(calls.get_node().then(lambda node: calls.text(node, "NodeID"))))
 
 
 @click.command()

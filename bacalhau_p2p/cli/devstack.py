@@ -215,7 +215,7 @@ class DevStack:
         while time.monotonic() < deadline:
             with suppress(NodeUnavailable), BlockingConnection(*self.api) as connection:
                 nodes = connection.call(calls.list_nodes())
-                known = sum(node.get("Compute") is not None for node in nodes)
+                known = sum("ComputeNodeInfo" in node.get("Info", {}) for node in nodes)
             if known >= compute_nodes:
                 return
             status.show(f"the requester knows {known} of {compute_nodes} compute nodes")

@@ -41,7 +41,7 @@ def require_completed(job: JSON) -> None:
 
 
 def state_of_execution(execution: JSON) -> str:
-    return str((execution.get("ComputeState") or {}).get("StateType"))
+    return str((execution.get("ComputeState") or {}).get("State"))
 
 
 def executions_of(job: JSON) -> list[JSON]:

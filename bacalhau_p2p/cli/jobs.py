@@ -159,6 +159,8 @@ def _readable(item: Any) -> Any:
     shown = {
         key: _CONVERTED[key](value) if key in _CONVERTED else _readable(value) for key, value in item.items()
     }
+    if isinstance(shown.get("State"), str):
+        shown.pop("StateType", None)  # the number of this state
     return {key: value for key, value in shown.items() if value not in (None, "", [], {})}
 
 

@@ -87,7 +87,7 @@ def _print_output(job_id: str, executions: Sequence[JSON]) -> None:
     output = first_output(executions)
     if output is not None:
         _print_stream(output.get("Stdout"), err=False)
-        _print_stream(output.get("Stderr"), err=True)
+        _print_stream(output.get("stderr"), err=True)
         if output.get("ExitCode"):
             print_line(f"exit code: {output['ExitCode']}", err=True)
         if output.get("StdoutTruncated") or output.get("StderrTruncated"):

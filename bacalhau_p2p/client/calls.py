@@ -190,8 +190,14 @@ def cancel_job(job_id: str, *, reason: str) -> Call[None]:
 
 
 def list_nodes() -> Call[list[JSON]]:
-    """The nodes that this one knows, itself included."""
-    return Call(method="GET", path=NODES, read=_items)
+    """The nodes that this one knows, itself included: each with its `Info` and its `Connection`."""
+    return Call(method="GET", path=NODES, read=lambda response: _items(response, "Nodes"))
+
+
+def describe_node(node_id: str) -> Call[JSON]:
+    """The node with this id or prefix of an id."""
+    path = f"{NODES}/{quote(node_id, safe='')}"
+    return Call(method="GET", path=path, read=lambda response: _object(response, "Node"))
 
 
 def get_node() -> Call[JSON]:
@@ -249,10 +255,10 @@ def _object(response: JSON, key: str) -> JSON:
     return value
 
 
-def _items(response: JSON) -> list[JSON]:
-    found = response["Items"]
+def _items(response: JSON, key: str = "Items") -> list[JSON]:
+    found = response[key]
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise TypeError("Items is not a list of objects")
+        raise TypeError(f"{key} is not a list of objects")
     return found
 
 

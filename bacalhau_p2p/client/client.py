@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +23,10 @@ from bacalhau_p2p.client.async_connection import AsyncConnection
 from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.client.upload import upload
+from bacalhau_p2p.errors import JobEnded
 from bacalhau_p2p.ipfs.files.reader import split_path
-from bacalhau_p2p.model.api_json import execution_from_json, job_from_json, node_from_json
+from bacalhau_p2p.model.api_json import execution_from_json, job_from_json
+from bacalhau_p2p.model.api_nodes import node_from_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.node import NodeInfo
@@ -72,7 +75,7 @@ class Client:
 
     async def nodes(self) -> Sequence[NodeInfo]:
         """The nodes that this one knows, itself included."""
-        return await self._connection.call(calls.list_nodes().then(_each(node_from_json)))
+        return await self._connection.call(calls.list_nodes().then(_each(_info)))
 
     async def add(self, path: Path | str) -> str:
         """Add a file or folder to the node, which pins it, and return its CID. Raises ContentError."""
@@ -108,7 +111,8 @@ class HttpBackend:
         return await self._connection.call(calls.list_executions(job_id).then(_each(execution_from_json)))
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
-        await self._connection.call(calls.cancel_job(job_id, reason=reason))
+        with suppress(JobEnded):
+            await self._connection.call(calls.cancel_job(job_id, reason=reason))
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
         root, path = split_path(cid)
@@ -118,6 +122,10 @@ class HttpBackend:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(download.close)
+
+
+def _info(state: Mapping[str, Any]) -> NodeInfo:
+    return node_from_json(state.get("Info"))
 
 
 def _each(convert: Callable[[Mapping[str, Any]], _T]) -> Callable[[list[dict[str, Any]]], list[_T]]:

@@ -1,4 +1,4 @@
-"""Jobs, executions, results and nodes as JSON of the HTTP API, in Bacalhau's format.
+"""Jobs, executions and results as JSON of the HTTP API, in Bacalhau's format.
 
 The server uses the `*_to_json` functions, clients the `*_from_json` functions. These raise ValueError for
 malformed values. They ignore unknown keys, so that an older client works with a newer server.
@@ -6,24 +6,46 @@ malformed values. They ignore unknown keys, so that an older client works with a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
-from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
 _SPEC_KEYS = frozenset(str(field.alias) for field in JobSpec.model_fields.values())
 _NANOSECONDS = 1_000_000_000
+FIRST_VERSION = 1
+"""Of a job, and the only one: a changed job is another job here."""
+
+_STATE_NUMBERS = {
+    ExecutionState.BID_RECEIVED: 3,
+    ExecutionState.BID_ACCEPTED: 5,
+    ExecutionState.RESULT_PROPOSED: 7,
+    ExecutionState.RESULT_ACCEPTED: 7,
+    ExecutionState.BID_REJECTED: 8,
+    ExecutionState.COMPLETED: 9,
+    ExecutionState.RESULT_REJECTED: 10,
+    ExecutionState.FAILED: 10,
+    ExecutionState.LOST: 10,
+    ExecutionState.CANCELLED: 11,
+}
+_RUNNING, _FAILED = 6, 10
+"""Bacalhau's numbers for the states of executions: 3 AskForBidAccepted, 5 BidAccepted, 6 Running,
+7 Publishing, 8 BidRejected, 9 Completed, 10 Failed, 11 Cancelled."""
+_PENDING_DESIRED, _RUNNING_DESIRED, _STOPPED_DESIRED = 0, 1, 2
 
 JSON = dict[str, Any]
 
 
 def job_to_json(job: Job) -> JSON:
-    """A job as in Bacalhau's API. As there, the name of a job without one is its id."""
+    """A job as in Bacalhau's API. As there, the name of a job without one is its id, and timeouts are
+    whole seconds, here rounded up."""
     spec = job.spec.model_dump(mode="json", by_alias=True)
+    for task in spec["Tasks"]:
+        task["Timeouts"] = {name: math.ceil(seconds) for name, seconds in task["Timeouts"].items()}
     return {
         "ID": job.id,
         **spec,
@@ -32,6 +54,7 @@ def job_to_json(job: Job) -> JSON:
         "RequesterID": job.requester_id,
         "CreateTime": _to_nanoseconds(job.created),
         "ModifyTime": _to_nanoseconds(job.modified),
+        "Version": FIRST_VERSION,
         "Revision": job.revision,
     }
 
@@ -53,23 +76,45 @@ def job_from_json(value: object) -> Job:
     )
 
 
-def execution_to_json(execution: Execution) -> JSON:
-    """An execution as JSON. `ResultCID` is the CID that its node proposed; empty if it has not."""
+def execution_to_json(execution: Execution, *, namespace: str = "default") -> JSON:
+    """An execution as in Bacalhau's API, with its state as text beside Bacalhau's number.
+
+    `ResultCID` is the CID that its node proposed; empty if it has not. `namespace` is that of its job.
+    """
     proposal, published = execution.proposal, execution.published
     inputs = {"InputBytes": execution.input_bytes, "LocalInputBytes": execution.local_input_bytes}
     return {
         "ID": execution.id,
-        "JobID": execution.job_id,
+        "Namespace": namespace,
+        "EvalID": "",
+        "Name": "",
         "NodeID": execution.node_id,
-        "ComputeState": {"StateType": execution.state.value, "Message": execution.message},
+        "JobID": execution.job_id,
+        "JobVersion": FIRST_VERSION,
+        "AllocatedResources": {"Tasks": {}},
+        "DesiredState": {"StateType": _desired(execution), "Message": ""},
+        "ComputeState": {
+            "StateType": _state_number(execution),
+            "State": execution.state.value,
+            "Message": execution.message,
+        },
+        "PublishedResult": result_to_json(published) if published else {"Type": "", "Params": {}},
+        "RunOutput": _output_to_json(proposal.output, _error(execution)) if proposal else None,
+        "PreviousExecution": "",
+        "NextExecution": "",
+        "FollowupEvalID": "",
+        "Revision": 1,
         "CreateTime": _to_nanoseconds(execution.created),
         "ModifyTime": _to_nanoseconds(execution.modified),
-        "RunOutput": _output_to_json(proposal.output) if proposal else None,
         "Walls": list(proposal.walls) if proposal else [],
         "ResultCID": proposal.result_cid if proposal else "",
-        "PublishedResult": result_to_json(published) if published else None,
         **(inputs if execution.input_bytes else {}),
     }
+
+
+def accepted_first(executions: Sequence[Execution]) -> list[Execution]:
+    """The executions whose bids were accepted, then the others: many a client reads only the first."""
+    return sorted(executions, key=lambda execution: execution.slot is None)
 
 
 def execution_from_json(value: object) -> Execution:
@@ -88,17 +133,17 @@ def execution_from_json(value: object) -> Execution:
             output=_output_from_json(item.get("RunOutput")),
             walls=tuple(str(wall) for wall in item.get("Walls") or ()),
         )
-    published = item.get("PublishedResult")
+    published = _map(item.get("PublishedResult"), "PublishedResult")
     return Execution(
         id=execution_id,
         job_id=job_id,
         node_id=node_id,
-        state=ExecutionState(_text(state, "StateType")),
+        state=ExecutionState(_text(state, "State")),
         message=_text(state, "Message", ""),
         created=_from_nanoseconds(item, "CreateTime"),
         modified=_from_nanoseconds(item, "ModifyTime"),
         proposal=proposal,
-        published=None if published is None else result_from_json(published),
+        published=result_from_json(published) if published.get("Type") else None,
         input_bytes=_integer(item, "InputBytes", 0),
         local_input_bytes=_integer(item, "LocalInputBytes", 0),
     )
@@ -114,21 +159,30 @@ def result_from_json(value: object) -> PublishedResult:
     return PublishedResult(cid=_text(location.params, "CID"), location=location)
 
 
-def node_to_json(node: NodeInfo) -> JSON:
-    return node.model_dump(mode="json", by_alias=True)
+def _desired(execution: Execution) -> int:
+    if execution.state.terminal:
+        return _STOPPED_DESIRED
+    return _PENDING_DESIRED if execution.state is ExecutionState.BID_RECEIVED else _RUNNING_DESIRED
 
 
-def node_from_json(value: object) -> NodeInfo:
-    return NodeInfo.from_wire(value)
+def _error(execution: Execution) -> str:
+    return execution.message if _STATE_NUMBERS[execution.state] == _FAILED else ""
 
 
-def _output_to_json(output: RunOutput) -> JSON:
+def _state_number(execution: Execution) -> int:
+    running = execution.state is ExecutionState.BID_ACCEPTED and execution.message == RUN_HAS_BEGUN
+    return _RUNNING if running else _STATE_NUMBERS[execution.state]
+
+
+def _output_to_json(output: RunOutput, error: str) -> JSON:
+    # "stderr" is Bacalhau's spelling; its clients in Python know no other.
     return {
         "ExitCode": output.exit_code,
         "Stdout": output.stdout.decode("utf-8", "replace"),
-        "Stderr": output.stderr.decode("utf-8", "replace"),
         "StdoutTruncated": output.stdout_truncated,
+        "stderr": output.stderr.decode("utf-8", "replace"),
         "StderrTruncated": output.stderr_truncated,
+        "ErrorMsg": error,
     }
 
 
@@ -139,7 +193,7 @@ def _output_from_json(value: object) -> RunOutput:
     return RunOutput(
         exit_code=_integer(output, "ExitCode", 0),
         stdout=_text(output, "Stdout", "").encode("utf-8", "replace"),
-        stderr=_text(output, "Stderr", "").encode("utf-8", "replace"),
+        stderr=_text(output, "stderr", "").encode("utf-8", "replace"),
         stdout_truncated=bool(output.get("StdoutTruncated")),
         stderr_truncated=bool(output.get("StderrTruncated")),
     )

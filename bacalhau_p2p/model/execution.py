@@ -15,6 +15,8 @@ from bacalhau_p2p.model.wire_types import BoundedExecutionID, BoundedJobID, Boun
 
 INLINE_OUTPUT_LIMIT = 2048
 """Bytes of stdout, and of stderr, that messages carry."""
+RUN_HAS_BEGUN = "running"
+"""The message of an accepted bid once its node reports that the run has begun."""
 MAX_WALLS = 16
 """Names in the walls of a run."""
 

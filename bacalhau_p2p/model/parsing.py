@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bacalhau_p2p.errors import Fault, InvalidJob
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.documents import Format, as_plain, as_text, bounded, read_document
+from bacalhau_p2p.model.engine_params import DockerParams, WasmParams
 from bacalhau_p2p.model.job import InputSource, JobSpec, NetworkSpec, SpecConfig, Task
 from bacalhau_p2p.model.params import KNOWN_PARAMS
 from bacalhau_p2p.model.shapes import Choice, ListOf, Shape, TextMap, fields_of, suggestion
@@ -26,6 +27,9 @@ _SERVER_FIELDS = frozenset(
 
 _MAX_FAULTS = 100
 """Faults that are reported. Bounds the work that a malformed job can cause: each fault has a suggestion."""
+
+_WITH_EMPTY_TEXTS = frozenset({JobSpec, Task, DockerParams, WasmParams})
+"""In these an empty text means that the key is not given."""
 
 _IGNORED: Mapping[type[Model], frozenset[str]] = {JobSpec: _SERVER_FIELDS}
 """Keys, in lower case, that are allowed and ignored."""
@@ -148,6 +152,7 @@ class _Parser:
                 else module
                 for i, module in enumerate(modules)
             ]
+        _root_relative_targets(task, params)
 
     def _lift(self, task: dict[str, Any], module: dict[str, Any], name: str, path: str, where: str) -> Any:
         source = self._model(module, InputSource, where)
@@ -183,6 +188,22 @@ class _Parser:
         return list(faults)[:_MAX_FAULTS]
 
 
+def _root_relative_targets(task: dict[str, Any], params: dict[str, Any]) -> None:
+    """Bacalhau's clients mount modules at relative paths, which begin at the root of a module's files."""
+    relative = set[str]()
+    for source in _items(task.get("InputSources")):
+        target = source.get("Target") if isinstance(source, dict) else None
+        if isinstance(target, str) and target and not target.startswith("/"):
+            relative.add(target)
+            source["Target"] = f"/{target}"
+    if isinstance(entry := params.get("EntryModule"), str) and entry in relative:
+        params["EntryModule"] = f"/{entry}"
+    if isinstance(imported := params.get("ImportModules"), list):
+        params["ImportModules"] = [
+            f"/{target}" if isinstance(target, str) and target in relative else target for target in imported
+        ]
+
+
 def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
     for key, value in document.items():
         if key.lower() == "job" and isinstance(value, dict):
@@ -193,7 +214,7 @@ def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
 def _is_unset(value: Any, shape: Shape, model: type[Model]) -> bool:
     """Whether the value means "not given". Bacalhau writes empty texts, and choices without a type."""
     if value == "" and shape is str:
-        return model is JobSpec or model is Task
+        return model in _WITH_EMPTY_TEXTS
     if not isinstance(shape, Choice) or not isinstance(value, dict) or shape.field == "Engine":
         return False
     folded = {key.lower(): item for key, item in value.items()}

@@ -24,6 +24,8 @@ class KnownNode:
     load: NodeLoad | None = None
     """What the latest heartbeat said, if one came since the announcement."""
     load_received_at: UnixSeconds = 0
+    fresh_since: UnixSeconds = 0
+    """When it came, or came back after it had been silent or had left."""
 
     @property
     def stale_at(self) -> UnixSeconds:
@@ -55,7 +57,8 @@ class KnownNodes:
             return False
         if known is None and len(self._known) >= MAX_NODES:
             return False
-        self._known[info.id] = KnownNode(info, now)
+        since = known.fresh_since if known is not None and known.is_fresh(now) else now
+        self._known[info.id] = KnownNode(info, now, fresh_since=since)
         if info.leaving:
             self._stale.add(info.id)
         else:

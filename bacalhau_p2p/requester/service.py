@@ -24,7 +24,7 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.store import JobPage, RequesterStore, SubmissionToken
+from bacalhau_p2p.requester.store import JobPage, JobQuery, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.logs import about, get_logger
 from bacalhau_p2p.verifiers.interface import Verdict, Verifier
 
@@ -130,15 +130,18 @@ class RequesterService(Driver):
         """Raises UnknownJob."""
         return self._store.job(job_id)
 
-    def resolve(self, prefix: str) -> JobID:
-        """The id of the only job whose id has this prefix. Raises UnknownJob, AmbiguousID."""
-        return self._store.resolve(prefix)
+    def resolve(self, wanted: str) -> JobID:
+        """The id of the only job with this id, name or prefix of an id. Raises UnknownJob, AmbiguousID."""
+        return self._store.resolve(wanted)
 
-    def jobs(
-        self, *, limit: int, after: int | None = None, newest_first: bool = True, prefix: str = ""
-    ) -> JobPage:
-        """A page of jobs in the order of their submission; `after` is the `next_token` of the page before."""
-        return self._store.jobs(limit=limit, after=after, newest_first=newest_first, prefix=prefix)
+    def latest_named(self, name: str) -> Job | None:
+        """The latest job with this name."""
+        named = self._store.named(name, most=1)
+        return self._store.job(named[0]) if named else None
+
+    def jobs(self, query: JobQuery = JobQuery(), *, limit: int, after: str = "") -> JobPage:  # noqa: B008
+        """A page of jobs; see `RequesterStore.jobs`. Raises ValueError."""
+        return self._store.jobs(query, limit=limit, after=after)
 
     def executions(self, job_id: JobID) -> list[Execution]:
         """Every attempt at the job, oldest first. Raises UnknownJob."""

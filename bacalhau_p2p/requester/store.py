@@ -7,8 +7,9 @@ only when an older program would misread a record.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,14 +92,46 @@ DROP TABLE old_job;
 DROP TABLE old_execution;
 """  # noqa: S608 - only literals of this program
     + NUMBER_MESSAGES,
+    """
+ALTER TABLE job ADD COLUMN name TEXT;
+UPDATE job SET name = json_extract(CAST(record AS TEXT), '$.Spec.Name');
+CREATE INDEX job_by_name ON job (name) WHERE name IS NOT NULL;
+""",
 ]
+
+SCAN = 500
+"""Jobs that one call looks at when it searches for those that match."""
+
+_ORDERS: dict[str, tuple[str, ...]] = {
+    "created_at": ("number",),
+    "modified_at": ("modified", "number"),
+    "id": ("id",),
+}
+"""The columns that jobs can be ordered by, in Bacalhau's words. Together they are unique."""
+_COLUMN_TEXTS = {"number": "([0-9]{1,15})", "modified": r"([0-9]{1,12}\.[0-9]{1,12})", "id": "([!-~]{1,128})"}
+"""What a token has of each column. Numbers of jobs are small enough to be exact as floats."""
+_UUID_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery:
+    """Which jobs are wanted, and in which order."""
+
+    order: str = "created_at"
+    """`created_at`, `modified_at` or `id`."""
+    newest_first: bool = True
+    """Or, by id, the last one first."""
+    prefix: str = ""
+    """What their ids begin with."""
+    state: JobState | None = None
+    matching: Callable[[Job], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
     jobs: Sequence[Job]
-    next_token: int | None
-    """What to give as `after` for the next page; None on the last one."""
+    next_token: str
+    """What to give as `after` for the next page; empty on the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +156,13 @@ class RequesterStore(ComponentStore):
         tokens = {note.job_id: note.token for note in commit.notes if isinstance(note, SubmissionToken)}
         write_rows(
             self.db,
-            "INSERT INTO job (id, state, created, modified, token, record) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE "
+            "INSERT INTO job (id, state, created, modified, token, name, record) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
             "SET state = excluded.state, modified = excluded.modified, record = excluded.record",
-            [(j.id, j.state, j.created, j.modified, tokens.get(j.id), job_json(j)) for j in jobs],
+            [
+                (j.id, j.state, j.created, j.modified, tokens.get(j.id), j.spec.name or None, job_json(j))
+                for j in jobs
+            ],
         )
         write_rows(
             self.db,
@@ -151,54 +187,82 @@ class RequesterStore(ComponentStore):
             raise _unknown(job_id)
         return JobState(row[0]).terminal
 
-    def resolve(self, prefix: str) -> JobID:
-        """The id with this prefix. Raises UnknownJob, AmbiguousID."""
-        if not prefix:
+    def resolve(self, wanted: str) -> JobID:
+        """The job with this id, name or prefix of an id. Raises UnknownJob, AmbiguousID."""
+        if not wanted:
             raise UnknownJob("the job id is missing")
-        if not prefix.isascii():  # all ids are ASCII, and SQLite takes no lone surrogates
-            raise _unknown(prefix)
+        if len(wanted) != _UUID_LENGTH and (named := self.named(wanted, most=2)):
+            if len(named) > 1:
+                raise AmbiguousID(f"several jobs have the name {printable(wanted)}; use the id of one")
+            return named[0]
+        if not wanted.isascii():  # all ids are ASCII
+            raise _unknown(wanted)
         with closing(
             self.db.execute(
-                "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (prefix, _ceiling(prefix))
+                "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 3", (wanted, _ceiling(wanted))
             )
         ) as rows:
             found = [JobID(row[0]) for row in rows]
         if not found:
-            raise _unknown(prefix)
-        if len(found) > 1 and found[0] != prefix:
-            shown = ", ".join(job_id[: len(prefix) + 8] for job_id in found[:2])
-            raise AmbiguousID(f"several jobs match the prefix {printable(prefix)}: {shown}, ...")
+            raise _unknown(wanted)
+        if len(found) > 1 and found[0] != wanted:
+            shown = ", ".join(job_id[: len(wanted) + 8] for job_id in found[:2])
+            raise AmbiguousID(f"several jobs match the prefix {printable(wanted)}: {shown}, ...")
         return found[0]
+
+    def named(self, name: str, *, most: int) -> list[JobID]:
+        """The latest jobs with this name, newest first."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # SQLite takes no lone surrogates
+            return []
+        query = "SELECT id FROM job WHERE name = ? ORDER BY number DESC LIMIT ?"
+        with closing(self.db.execute(query, (name, most))) as rows:
+            return [JobID(row[0]) for row in rows]
 
     def by_token(self, token: str) -> JobID | None:
         row = self._one("SELECT id FROM job WHERE token = ?", token)
         return JobID(row[0]) if row else None
 
-    def jobs(
-        self, *, limit: int, after: int | None = None, newest_first: bool = True, prefix: str = ""
-    ) -> JobPage:
-        """Jobs in the order of their submission, from the one that follows number `after`."""
+    def jobs(self, query: JobQuery = JobQuery(), *, limit: int, after: str = "") -> JobPage:
+        """The jobs of a query, from the one that follows `after`: the `next_token` of the page before.
+
+        If the query has `matching`, a page may be short, or empty, though more follow: no more than SCAN
+        jobs are looked at. Raises ValueError for an order that there is not, or a token of another order.
+        """
+        if query.order not in _ORDERS:
+            raise ValueError(f"unknown order {printable(query.order)!r}; use {', '.join(_ORDERS)}")
+        columns, prefix = _ORDERS[query.order], query.prefix
         if not prefix.isascii():
-            return JobPage((), None)
-        order, follows = ("DESC", "<") if newest_first else ("ASC", ">")  # all else is a parameter
+            return JobPage((), "")
+        direction, follows = ("DESC", "<") if query.newest_first else ("ASC", ">")  # all else is a parameter
         where, values = ["TRUE"], list[object]()
-        if after is not None:
-            where.append(f"number {follows} ?")
-            values.append(after)
+        if after:
+            where.append(f"({', '.join(columns)}) {follows} ({', '.join('?' * len(columns))})")
+            values += _place_of(after, columns)
         if prefix:
             where.append("id >= ? AND id < ?")
             values += [prefix, _ceiling(prefix)]
-        query = (
-            f"SELECT number, {JOB_COLUMNS} FROM job WHERE {' AND '.join(where)} "  # noqa: S608
-            f"ORDER BY number {order} LIMIT ?"
+        if query.state is not None:
+            where.append("state = ?")
+            values.append(query.state)
+        statement = (
+            f"SELECT {', '.join(columns)}, {JOB_COLUMNS} FROM job WHERE {' AND '.join(where)} "  # noqa: S608
+            f"ORDER BY {', '.join(f'{column} {direction}' for column in columns)} LIMIT ?"
         )
-        with closing(self.db.execute(query, (*values, limit + 1))) as rows:
+        most = limit if query.matching is None else SCAN
+        with closing(self.db.execute(statement, (*values, most + 1))) as rows:
             found = list(rows)
-        more = len(found) > limit
-        return JobPage(
-            jobs=self._jobs([row[1:] for row in found[:limit]]),
-            next_token=found[limit - 1][0] if more else None,
-        )
+        jobs, seen = list[Job](), 0
+        for row in found[:most]:
+            if len(jobs) == limit:
+                break
+            seen += 1
+            job = self._job(row[len(columns) :])
+            if job is not None and (query.matching is None or query.matching(job)):
+                jobs.append(job)
+        last = found[seen - 1][: len(columns)] if seen < len(found) else ()
+        return JobPage(jobs, ":".join(map(str, last)))
 
     def executions(self, job_id: JobID) -> list[Execution]:
         """Oldest first; empty for an unknown job."""
@@ -255,6 +319,16 @@ class RequesterStore(ComponentStore):
         with closing(self.db.execute(query, values)) as rows:
             row: tuple[Any, ...] | None = rows.fetchone()
         return row
+
+
+def _place_of(token: str, columns: Sequence[str]) -> list[object]:
+    """The values of these columns in a token. Raises ValueError."""
+    match = re.fullmatch(":".join(_COLUMN_TEXTS[column] for column in columns), token)
+    if match is None:
+        raise ValueError(f"invalid next_token {printable(token)!r}")
+    return [
+        text if column == "id" else float(text) for column, text in zip(columns, match.groups(), strict=True)
+    ]
 
 
 def _ceiling(prefix: str) -> str:

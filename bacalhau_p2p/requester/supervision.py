@@ -10,7 +10,7 @@ from math import inf
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -28,7 +28,7 @@ MAX_STRAY_CANCELS = 10
 LOST_CONTACT = "lost contact with node"
 """The message of an execution that is lost begins with this."""
 
-_PROGRESS = {ComputeState.PREPARING: "preparing", ComputeState.RUNNING: "running"}
+_PROGRESS = {ComputeState.PREPARING: "preparing", ComputeState.RUNNING: RUN_HAS_BEGUN}
 """The message of an execution while its node works on it."""
 
 

@@ -85,9 +85,9 @@ def _shares(jobs: int) -> list[int]:
 
 def _wait_for_compute_nodes(api: Api) -> None:
     while True:
-        nodes = api.request("GET", "/api/v1/orchestrator/nodes")["Items"]
+        nodes = api.request("GET", "/api/v1/orchestrator/nodes")["Nodes"]
         assert isinstance(nodes, list)
-        if sum(node["Compute"] is not None for node in nodes) == COMPUTE_NODES:
+        if sum("ComputeNodeInfo" in node["Info"] for node in nodes) == COMPUTE_NODES:
             return
         time.sleep(0.1)
 

@@ -9,5 +9,9 @@ connection = http.client.HTTPConnection(
     os.environ["BACALHAU_P2P_API_HOST"], int(os.environ["BACALHAU_P2P_API_PORT"]), timeout=10
 )
 connection.request("GET", "/api/v1/orchestrator/nodes")
-nodes = json.load(connection.getresponse())["Items"]
-sys.exit(not any(sys.argv[1] in (node["Compute"] or {}).get("Engines", ()) for node in nodes))
+nodes = json.load(connection.getresponse())["Nodes"]
+sys.exit(
+    not any(
+        sys.argv[1] in node["Info"].get("ComputeNodeInfo", {}).get("ExecutionEngines", ()) for node in nodes
+    )
+)

@@ -44,7 +44,7 @@ async def test_local_programs_need_no_token(host):
 async def test_web_pages_and_foreign_hosts_are_refused(headers, message):
     async with client() as http:
         answer = await http.get("/", headers=headers)
-        assert (answer.status_code, answer.json()) == (403, {"Error": message, "Code": "ApiError"})
+        assert (answer.status_code, answer.json()["Message"]) == (403, message)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ async def test_a_wrong_token_is_refused(authorization):
     async with client("secret") as http:
         answer = await http.get("/", headers={"Authorization": authorization} if authorization else {})
         assert answer.status_code == 401
-        assert answer.json()["Error"] == "missing or wrong API token; set BACALHAU_P2P_API_TOKEN"
+        assert answer.json()["Message"] == "missing or wrong API token; set BACALHAU_P2P_API_TOKEN"
 
 
 async def test_the_token_allows_any_host_but_no_web_page():
@@ -129,3 +129,45 @@ async def test_an_open_gateway_lets_strangers_read_content_and_nothing_else():
         assert (await http.get("/api/v1/content")).status_code == 401
         allowed = await http.get("/ipfs/bafy", headers={"Authorization": "Bearer secret"})
         assert allowed.text == "private"
+
+
+async def open_socket(token: str = "", **headers: str) -> tuple[bool, int]:
+    """Whether a WebSocket gets through, and else the status that it is refused with."""
+    reached, statuses = [], list[int]()
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["path"])
+
+    async def receive() -> dict[str, object]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, object]) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    scope = {
+        "type": "websocket",
+        "path": "/api/v1/orchestrator/jobs/x/logs",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    await AccessControl(handler, token=token)(scope, receive, send)
+    return bool(reached), statuses[0] if statuses else 0
+
+
+async def test_websockets_are_guarded_as_requests_are():
+    local = {"Host": "127.0.0.1:1234"}
+    assert await open_socket(**local) == (True, 0)
+    assert await open_socket(**local, Origin="http://127.0.0.1:1234") == (True, 0)
+    assert await open_socket(**local, Origin="http://evil.example") == (False, 403)
+    assert await open_socket(Host="evil.example") == (False, 403)
+    assert await open_socket("secret", **local) == (False, 401)
+    assert await open_socket("secret", **local, Authorization="Bearer secret") == (True, 0)
+
+
+@pytest.mark.parametrize("path", ["agent/alive", "agent/version", "agent/authconfig", "auth", "auth/token"])
+async def test_what_clients_ask_before_they_have_a_token_needs_none(path):
+    async with client("secret", url="http://node.example") as http:
+        assert (await http.get(f"/api/v1/{path}")).text == "private"
+        foreign = {"Origin": "http://evil.example"}
+        assert (await http.get(f"/api/v1/{path}", headers=foreign)).status_code == 403
+        assert (await http.get("/api/v1/authority")).status_code == 401

@@ -15,10 +15,10 @@ async def test_a_node_describes_itself_its_peers_and_its_version(tmp_path):
         transport = ASGITransport(create_app(network.requester))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234") as http:
             node = (await http.get("/api/v1/agent/node")).json()
-            assert (node["ID"], node["Requester"], node["Compute"]) == (
+            assert (node["NodeID"], node["NodeType"], node["Requester"]) == (
                 network.requester.peer_id,
+                "Requester",
                 True,
-                None,
             )
             assert node["ConnectedPeers"] == [network.compute[0].peer_id]
             version = (await http.get("/api/v1/agent/version")).json()

@@ -39,7 +39,9 @@ async def http(node) -> AsyncIterator[httpx.AsyncClient]:
     [
         ("GET", "/api/v1/nothing", 404, "Not Found: GET /api/v1/nothing"),
         ("POST", JOBS, 405, f"Method Not Allowed: POST {JOBS}"),
-        ("GET", f"{JOBS}?limit=0", 422, "parameter limit: Input should be greater than or equal to 1"),
+        ("GET", f"{JOBS}?limit=-1", 422, "parameter limit: Input should be greater than or equal to 0"),
+        ("GET", f"{JOBS}?order_by=size", 400, "unknown order 'size'; use created_at"),
+        ("GET", f"{JOBS}?labels=a%20b", 400, "labels: 'a b' is no selector"),
         ("GET", f"{JOBS}/x?wait=soon", 422, "parameter wait: Input should be a valid number"),
         ("GET", f"{JOBS}?next_token=-1", 400, "invalid next_token '-1'"),
         ("GET", f"{JOBS}?next_token={'9' * 19}", 400, "invalid next_token"),
@@ -48,8 +50,9 @@ async def http(node) -> AsyncIterator[httpx.AsyncClient]:
 )
 async def test_a_wrong_request_says_what_is_wrong(http, method, path, status, message):
     answer = await http.request(method, path)
-    assert (answer.status_code, answer.json()["Code"]) == (status, "ApiError")
-    assert answer.json()["Error"].startswith(message)
+    assert (answer.status_code, answer.json()["Kind"]) == (status, "ApiError")
+    assert answer.json()["Message"].startswith(message)
+    assert answer.json()["Status"] == status
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ async def test_a_wrong_request_says_what_is_wrong(http, method, path, status, me
 @pytest.mark.parametrize("suffix", ["", "/executions", "/results"])
 async def test_any_text_may_be_asked_for_as_a_job(http, job_id, suffix):
     answer = await http.get(f"{JOBS}/{job_id}{suffix}")
-    assert (answer.status_code, answer.json()["Code"]) == (404, "UnknownJob")
+    assert (answer.status_code, answer.json()["Kind"]) == (404, "UnknownJob")
     assert (await http.get(f"{JOBS}?id_prefix={job_id}")).json()["Items"] == []
 
 
@@ -74,18 +77,17 @@ async def test_any_text_may_be_asked_for_as_a_job(http, job_id, suffix):
 )
 async def test_a_lone_surrogate_is_a_fault_of_the_request(http, body):
     answer = await http.put(JOBS, content=body)
-    assert (answer.status_code, answer.json()["Code"]) == (400, "InvalidJob")
+    assert (answer.status_code, answer.json()["Kind"]) == (400, "InvalidJob")
 
 
 async def test_the_text_of_an_error_obeys_no_terminal():
     fault = Fault("Labels.\ud800", "\x1b[2J\u202ex\ny")
     answer = error_response(InvalidJob([fault]))
     shown = "Labels.\ufffd: \ufffd[2J\ufffdx\ny"
-    assert json.loads(answer.body) == {
-        "Error": shown,
-        "Code": "InvalidJob",
-        "Faults": [{"Path": "Labels.\ufffd", "Problem": "\ufffd[2J\ufffdx\ny"}],
-    }
+    body = json.loads(answer.body)
+    assert (body["Message"], body["Error"]) == (shown, shown)
+    assert body["Faults"] == [{"Path": "Labels.\ufffd", "Problem": "\ufffd[2J\ufffdx\ny"}]
+    assert body["Details"] == {"Labels.\ufffd": "\ufffd[2J\ufffdx\ny"}
 
 
 async def test_a_method_that_is_not_allowed_names_those_that_are(http):
@@ -114,13 +116,14 @@ async def test_a_client_that_disconnects_is_not_logged(node, caplog, path):
 
 
 async def test_an_unexpected_error_is_logged_and_its_details_stay_on_the_node(http, node, caplog):
-    def fail(**options: object) -> None:
+    def fail(*query: object, **options: object) -> None:
         raise ZeroDivisionError("secret")
 
     node.requester.jobs = fail
     answer = await http.get(JOBS)
     assert answer.status_code == 500
-    assert answer.json() == {"Error": "internal error; the node's log has the details", "Code": "ApiError"}
+    assert answer.json()["Message"] == "internal error; the node's log has the details"
+    assert answer.json()["Code"] == "InternalError"
     (record,) = caplog.records
     assert "ZeroDivisionError: secret" in record.getMessage()
     assert JOBS in record.getMessage()

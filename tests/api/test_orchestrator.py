@@ -128,6 +128,7 @@ async def test_a_malformed_request_gets_a_json_error(tmp_path, body, status):
 
 async def test_nodes_are_listed_with_their_freshness(tmp_path):
     async with served(tmp_path) as (network, url), httpx.AsyncClient(base_url=url) as http:
-        items = (await http.get("/api/v1/orchestrator/nodes")).json()["Items"]
+        nodes = (await http.get("/api/v1/orchestrator/nodes")).json()["Nodes"]
         ids = {network.requester.peer_id, network.compute[0].peer_id}
-        assert {(item["ID"], item["Connection"]) for item in items} == {(peer, "CONNECTED") for peer in ids}
+        shown = {(each["Info"]["NodeID"], each["Connection"]) for each in nodes}
+        assert shown == {(peer, "CONNECTED") for peer in ids}

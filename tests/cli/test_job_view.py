@@ -16,7 +16,7 @@ from bacalhau_p2p.ipfs.format.cid import CID, RAW
 
 
 def execution(state: str, **fields: object) -> dict[str, object]:
-    return {"ComputeState": {"StateType": state}, **fields}
+    return {"ComputeState": {"State": state}, **fields}
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_describe_shows_the_job_its_executions_and_their_messages(run, fake_node
     assert shown["Job"]["ID"] == ID
     assert shown["Job"]["State"]["StateType"] == "Completed"
     assert shown["Executions"][0]["RunOutput"]["Stdout"] == "grüße\n"
-    assert shown["Executions"][1]["ComputeState"] == {"StateType": "Failed", "Message": "no such image"}
+    assert shown["Executions"][1]["ComputeState"] == {"State": "Failed", "Message": "no such image"}
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown["Job"]["CreateTime"])
     exact = json.loads(run("describe", ID, "--output", "json").stdout)
     assert exact["Job"] == job_to_json(fake_node.jobs[ID])

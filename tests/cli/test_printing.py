@@ -111,7 +111,7 @@ def test_the_output_of_a_job_commands_no_terminal(fake_node, results):
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_an_error_of_the_node_commands_no_terminal(fake_node, status):
-    fake_node.raw_response = (status, b'{"Error": "\\u001b[2J\\u202eAll is well", "Code": "\\u009b"}')
+    fake_node.raw_response = (status, b'{"Message": "\\u001b[2J\\u202eAll is well", "Kind": "\\u009b"}')
     assert_harmless(in_terminal(fake_node.port, "list"))
 
 

@@ -107,7 +107,7 @@ def test_a_node_that_cannot_be_reached_is_an_error_with_its_address(run):
     [
         ((200, b"<html>"), "Error: no bacalhau_p2p node at"),
         ((503, b"down"), "the node answered with HTTP status 503"),
-        ((401, b'{"Error": "a token is needed", "Code": "ApiError"}'), "Error: a token is needed"),
+        ((401, b'{"Message": "a token is needed", "Kind": "ApiError"}'), "Error: a token is needed"),
         ((200, b"{}"), "Error: unexpected response from the node at"),
     ],
 )

@@ -90,8 +90,8 @@ def test_a_result_is_read_from_the_response(call, response, expected):
     [
         (calls.list_nodes(), b"<html>", f"no bacalhau_p2p node at {URL}: the response is not JSON"),
         (calls.list_nodes(), [], f"no bacalhau_p2p node at {URL}: the response is not JSON"),
-        (calls.list_nodes(), {}, f"unexpected response from the node at {URL}: 'Items' is missing"),
-        (calls.list_nodes(), {"Items": [1]}, "Items is not a list of objects"),
+        (calls.list_nodes(), {}, f"unexpected response from the node at {URL}: 'Nodes' is missing"),
+        (calls.list_nodes(), {"Nodes": [1]}, "Nodes is not a list of objects"),
         (calls.list_content(), {"Items": None}, "Items is not a list of objects"),
         (calls.get_job("j"), {"Job": 7}, "Job is not an object"),
         (calls.submit_job({}), {"JobID": 7}, "JobID is not text"),
@@ -107,11 +107,11 @@ def test_a_malformed_response_is_an_error_with_the_address_of_the_node(call, res
 def test_an_error_response_raises_the_error_of_the_node():
     call = calls.list_nodes()
     with pytest.raises(AmbiguousID, match=r"^2 jobs$"):
-        result(call, {"Error": "2 jobs", "Code": "AmbiguousID"}, 409)
+        result(call, {"Message": "2 jobs", "Kind": "AmbiguousID"}, 409)
     with pytest.raises(InvalidJob) as invalid:
         result(
             call,
-            {"Error": "x", "Code": "InvalidJob", "Faults": [{"Path": "Count", "Problem": "missing"}]},
+            {"Message": "x", "Kind": "InvalidJob", "Faults": [{"Path": "Count", "Problem": "missing"}]},
             400,
         )
     assert invalid.value.faults == (Fault("Count", "missing"),)

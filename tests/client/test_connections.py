@@ -89,7 +89,7 @@ def test_a_malformed_response_is_an_error_with_the_address_of_the_node(connect, 
         (200, b"{}", f"unexpected response from the node at {fake_node.url}: 'GitVersion' is missing"),
         (503, b"down", "the node answered with HTTP status 503"),
         (302, b"", "the node answered with HTTP status 302"),
-        (500, b'{"Error": "disk full", "Code": "Fault"}', "disk full"),
+        (500, b'{"Message": "disk full", "Kind": "Fault"}', "disk full"),
     ):
         fake_node.raw_response = status, body
         with pytest.raises(ApiError) as raised:

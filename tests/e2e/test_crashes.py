@@ -103,7 +103,7 @@ def starts(client: docker.DockerClient, job_id: str, since: float) -> list[str]:
 
 def accepted(executions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The executions whose bid was accepted."""
-    return [e for e in executions if e["ComputeState"]["StateType"] != "BidRejected"]
+    return [e for e in executions if e["ComputeState"]["State"] != "BidRejected"]
 
 
 def completed(network: Network, job_id: str, folder: Path) -> tuple[str, str]:
@@ -209,7 +209,7 @@ def test_describe_says_that_all_nodes_are_down_and_a_new_one_completes_the_jobs(
     network.wait_for_compute_nodes(3)
     ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "doze", 6)
     begun = ran.stdout.strip()
-    eventually(lambda: any(e["ComputeState"]["StateType"] == "BidAccepted" for e in network.job(begun)[1]))
+    eventually(lambda: any(e["ComputeState"]["State"] == "BidAccepted" for e in network.job(begun)[1]))
     nodes.kill(*names)
     eventually(lambda: "is unreachable" in described_message(network, begun))
     submitted = network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()

@@ -18,8 +18,8 @@ NODES = 10
 
 def knows(node: Node, others: list[Node]) -> bool:
     """Whether a node lists all of these as present."""
-    items = node.network.get("/api/v1/orchestrator/nodes")["Items"]
-    present = {known["ID"] for known in items if known["Connection"] == "CONNECTED"}
+    items = node.network.get("/api/v1/orchestrator/nodes")["Nodes"]
+    present = {known["Info"]["NodeID"] for known in items if known["Connection"] == "CONNECTED"}
     return present >= {other.peer_id for other in others}
 
 

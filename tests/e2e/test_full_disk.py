@@ -89,10 +89,8 @@ def test_a_node_with_little_free_disk_rejects_jobs_and_keeps_running(tmp_path):
                 disk.fill(node.process.pid, leave=MIB * 7 // 8)  # the early job still writes
             refused = submit(node, noop("late"))
             assert refused.status_code == 507
-            assert refused.json() == {
-                "Error": "this node takes no jobs now: it has almost no free disk",
-                "Code": "DiskFull",
-            }
+            assert refused.json()["Message"] == "this node takes no jobs now: it has almost no free disk"
+            assert refused.json()["Kind"] == "DiskFull"
             if not isinstance(disk, Limited):
                 assert submit(node, noop("early"), token="early").status_code == 200  # already stored
                 disk.empty()
@@ -124,7 +122,7 @@ def test_a_job_that_fills_the_disk_fails_and_its_node_keeps_running(disk, tmp_pa
             disk.fill(node.process.pid, leave=2 * MIB)
             ran = network.cli("wasm", "run", "--id-only", PROBE, "--", "flood", "200000")  # of 64 bytes each
             _, executions = network.job(ran.stdout.strip(), wait=60)
-            assert executions[0]["ComputeState"]["StateType"] == "Failed"
+            assert executions[0]["ComputeState"]["State"] == "Failed"
             assert "cannot be written" in executions[0]["ComputeState"]["Message"]
             fine = submit(requester, noop("fine")).json()["JobID"]
             assert network.job(fine, wait=30)[0]["State"]["StateType"] == "Completed"

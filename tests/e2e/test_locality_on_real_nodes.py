@@ -66,7 +66,7 @@ def test_the_node_that_has_the_data_is_preferred(tmp_path, data):
             ran = network.cli("job", "run", "--id-only", "--wait", write_job(tmp_path, cid))
             assert (ran.returncode, ran.stderr) == (0, "")
             _, executions = network.job(ran.stdout.strip())
-            ran_on |= {e["NodeID"] for e in executions if e["ComputeState"]["StateType"] == "Completed"}
+            ran_on |= {e["NodeID"] for e in executions if e["ComputeState"]["State"] == "Completed"}
         assert ran_on == {nodes[2].peer_id}
 
 

@@ -217,7 +217,7 @@ def test_a_result_that_differs_from_two_equal_ones_is_rejected(tmp_path):
         assert ran.returncode == 0, ran.stderr
         job, executions = network.job(ran.stdout.strip())
         assert job["State"]["StateType"] == "Completed"
-        states = {e["NodeID"]: e["ComputeState"]["StateType"] for e in executions}
+        states = {e["NodeID"]: e["ComputeState"]["State"] for e in executions}
         assert states == {
             nodes[0].peer_id: "Completed",
             nodes[1].peer_id: "ResultRejected",
@@ -243,10 +243,10 @@ def test_a_result_whose_entries_are_not_those_of_its_cid_is_not_delivered(tmp_pa
 
         def ended() -> list[dict[str, str]]:
             states = [execution["ComputeState"] for execution in network.job(job_id)[1]]
-            return [state for state in states if state["StateType"] in ("Completed", "Failed")]
+            return [state for state in states if state["State"] in ("Completed", "Failed")]
 
         first = eventually(ended)[0]
-        assert first["StateType"] == "Failed"
+        assert first["State"] == "Failed"
         assert "its entries are not those of the folder" in first["Message"]
         assert network.get(f"/api/v1/orchestrator/jobs/{job_id}/results")["Items"] == []
 
@@ -260,7 +260,7 @@ def test_a_node_survives_a_job_that_leaves_1500_nested_folders(tmp_path):
 
         def failed() -> list[str]:
             states = [execution["ComputeState"] for execution in network.job(job_id)[1]]
-            return [state["Message"] for state in states if state["StateType"] == "Failed"]
+            return [state["Message"] for state in states if state["State"] == "Failed"]
 
         assert "folders are nested more than 64 levels deep" in eventually(failed)[0]
         assert node.process.poll() is None
@@ -275,7 +275,7 @@ def test_a_killed_node_is_replaced_by_another(tmp_path):
 
         def running() -> list[str]:
             return [
-                e["NodeID"] for e in network.job(job_id)[1] if e["ComputeState"]["StateType"] == "BidAccepted"
+                e["NodeID"] for e in network.job(job_id)[1] if e["ComputeState"]["State"] == "BidAccepted"
             ]
 
         (runner,) = eventually(running)
@@ -283,7 +283,7 @@ def test_a_killed_node_is_replaced_by_another(tmp_path):
         victim.process.kill()
         job, executions = network.job(job_id, wait=60)
         assert job["State"]["StateType"] == "Completed", job["State"]
-        states = {e["NodeID"]: e["ComputeState"]["StateType"] for e in executions}
+        states = {e["NodeID"]: e["ComputeState"]["State"] for e in executions}
         assert states.pop(victim.peer_id) == "Lost"
         assert set(states.values()) >= {"Completed"}
 

@@ -227,13 +227,35 @@ def test_a_fault_names_its_path_and_problem(job, expected):
 
 
 def test_a_fault_of_a_module_has_the_path_where_the_user_wrote_it():
-    module = {"Target": "x", "Source": {"Type": "inline", "Params": {"ur": "data:,"}}}
+    module = {"Target": "a/../x", "Source": {"Type": "inline", "Params": {"ur": "data:,"}}}
     engine = {"Type": "wasm", "Params": {"EntryModule": module}}
     assert faults({"Tasks": [{"Engine": engine}]}) == [
         "Tasks[0].Engine.Params.EntryModule.Source.Params.ur: unknown key (did you mean URL?)",
         "Tasks[0].Engine.Params.EntryModule.Source.Params.URL: missing",
-        "Tasks[0].Engine.Params.EntryModule.Target: must be an absolute path",
+        "Tasks[0].Engine.Params.EntryModule.Target: must not contain '..' or NUL",
     ]
+
+
+def test_modules_at_relative_targets_begin_at_the_root():
+    module = {"Source": {"Type": "inline", "Params": {"URL": "data:,x"}}, "Target": "main.wasm"}
+    library = {**module, "Target": "lib/a.wasm"}
+    params = {"EntryModule": "main.wasm", "ImportModules": ["lib/a.wasm", "/b.wasm"]}
+    task = job_from_mapping(
+        {"Tasks": [{"Engine": {"Type": "wasm", "Params": params}, "InputSources": [module, library]}]}
+    ).task
+    assert [source.target for source in task.input_sources] == ["/main.wasm", "/lib/a.wasm"]
+    assert task.engine.params["EntryModule"] == "/main.wasm"
+    assert task.engine.params["ImportModules"] == ["/lib/a.wasm", "/b.wasm"]
+    fault = "Tasks[0].InputSources[0].Target: must be an absolute path"
+    assert fault in faults(docker(InputSources=[module]))
+
+
+def test_empty_parameters_of_an_engine_are_not_given():
+    params = {"Image": "busybox", "WorkingDirectory": "", "Entrypoint": None, "Parameters": ["true"]}
+    task = job_from_mapping({"Tasks": [{"Engine": {"Type": "docker", "Params": params}}]}).task
+    assert task.engine.params == {"Image": "busybox", "Parameters": ["true"]}
+    nameless = {"Tasks": [{"Engine": {"Type": "docker", "Params": {"Image": ""}}}]}
+    assert faults(nameless) == ["Tasks[0].Engine.Params.Image: missing"]
 
 
 def test_import_modules_of_older_jobs_become_inputs_with_their_alias():

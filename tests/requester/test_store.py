@@ -11,12 +11,12 @@ import pytest
 
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.store import PRUNED_AT_ONCE, Retention
-from bacalhau_p2p.errors import SettingsError, UnknownJob
+from bacalhau_p2p.errors import AmbiguousID, SettingsError, UnknownJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.requester.store import _MIGRATIONS, JobPage, RequesterStore, SubmissionToken
+from bacalhau_p2p.requester.store import _MIGRATIONS, SCAN, JobPage, JobQuery, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.database import open_database
 from tests.support.results import result_cid
 
@@ -147,21 +147,86 @@ def test_pages_follow_each_other_although_jobs_are_deleted_and_submitted_meanwhi
     store, newest_first, pages
 ):
     store.commit(Commit(records=[named(name) for name in "abcde"]), delivered=())
-    found, after = [], None
+    found, after = [], ""
     for number in range(3):
-        page = store.jobs(limit=2, after=after, newest_first=newest_first)
+        page = store.jobs(JobQuery(newest_first=newest_first), limit=2, after=after)
         found.append("".join(listed(page)))
         after = page.next_token
         store.db.execute("DELETE FROM job WHERE id = ?", (found[-1][0],))
         if newest_first:
             store.commit(Commit(records=(named(f"new-{number}"),)), delivered=())
-    assert (found, after) == (pages, None)
+    assert (found, after) == (pages, "")
+
+
+def test_jobs_are_listed_in_any_order_page_by_page(store):
+    jobs = [named("c", modified=1.0), named("a", modified=3.0), named("b", modified=3.0)]
+    store.commit(Commit(records=jobs), delivered=())
+
+    def pages(**query) -> str:
+        found, after = "", ""
+        while after or not found:
+            page = store.jobs(JobQuery(**query), limit=1, after=after)
+            found, after = found + "".join(listed(page)), page.next_token
+        return found
+
+    assert pages(order="created_at", newest_first=False) == "cab"
+    assert pages(order="modified_at", newest_first=False) == "cab"
+    assert pages(order="modified_at") == "bac"
+    assert pages(order="id", newest_first=False) == "abc"
+    assert pages(order="id") == "cba"
+
+
+@pytest.mark.parametrize(
+    ("order", "token"),
+    [
+        ("created_at", "a"),
+        ("created_at", "1" * 16),
+        ("modified_at", "1"),
+        ("modified_at", "nan:1"),
+        ("id", "\0"),
+    ],
+)
+def test_a_token_of_another_order_is_refused(store, order, token):
+    with pytest.raises(ValueError, match="invalid next_token"):
+        store.jobs(JobQuery(order=order), limit=1, after=token)
+
+
+def test_a_search_looks_at_few_jobs_at_a_time_and_says_that_more_follow(store):
+    store.commit(Commit(records=[named(f"{n:03}") for n in range(SCAN + 5)]), delivered=())
+    last = JobQuery(newest_first=False, matching=lambda job: job.id == JobID(f"{SCAN:03}"))
+    first = store.jobs(last, limit=3)
+    assert (listed(first), first.next_token) == ([], str(SCAN))
+    assert listed(store.jobs(last, limit=3, after=first.next_token)) == [f"{SCAN:03}"]
+    every = store.jobs(JobQuery(newest_first=False, matching=lambda job: True), limit=2)
+    assert (listed(every), every.next_token) == (["000", "001"], "2")
+
+
+def test_a_job_is_found_by_its_name_if_only_one_has_it(store):
+    spec = job(1).spec
+    jobs = [job(1).replace(id=JobID(i), spec=spec.replace(name=n)) for i, n in (("a1", "x"), ("a2", "a"))]
+    store.commit(Commit(records=jobs), delivered=())
+    assert (store.resolve("x"), store.resolve("a"), store.resolve("a1")) == ("a1", "a2", "a1")
+    store.commit(Commit(records=[jobs[0].replace(id=JobID("a3"))]), delivered=())
+    assert store.named("x", most=5) == ["a3", "a1"]
+    with pytest.raises(AmbiguousID, match="several jobs have the name x; use the id of one"):
+        store.resolve("x")
+    assert store.named("\ud800", most=1) == []
+
+
+def test_names_of_jobs_of_earlier_versions_are_found(path):
+    db = open_database(path, _MIGRATIONS[:3])
+    record = b'{"RequesterID": "r", "Spec": {"Name": "old", "Tasks": [{"Engine": {"Type": "noop"}}]}}'
+    values = ("j-1", "Completed", 1.0, 1.0, record)
+    db.execute("INSERT INTO job (id, state, created, modified, record) VALUES (?, ?, ?, ?, ?)", values)
+    db.close()
+    with closing(RequesterStore(path)) as store:
+        assert store.resolve("old") == "j-1"
 
 
 def test_a_list_by_prefix_has_the_jobs_with_this_prefix(store):
     store.commit(Commit(records=[named(name) for name in ("ab1", "ab2", "ac1", "b")]), delivered=())
-    assert listed(store.jobs(limit=9, prefix="ab")) == ["ab2", "ab1"]
-    assert listed(store.jobs(limit=9, prefix="a\u0661")) == []
+    assert listed(store.jobs(JobQuery(prefix="ab"), limit=9)) == ["ab2", "ab1"]
+    assert listed(store.jobs(JobQuery(prefix="a\u0661"), limit=9)) == []
 
 
 @pytest.mark.parametrize("prefix", ["", "j"])
@@ -173,8 +238,10 @@ def test_no_list_and_no_start_reads_all_jobs(store, prefix):
         return connection.execute(query, *values)
 
     connection, store.db = store.db, SimpleNamespace(execute=explain, close=store.db.close)
-    store.jobs(limit=3, prefix=prefix)
-    store.jobs(limit=3, prefix=prefix, after=7)
+    store.jobs(JobQuery(prefix=prefix), limit=3)
+    store.jobs(JobQuery(prefix=prefix), limit=3, after="7")
+    store.jobs(JobQuery(prefix=prefix, order="id"), limit=3, after="j")
+    assert store.named("nobody", most=2) == []
     store.unfinished()
     store.executions(JOB)
     store.has_ended(JOB) if store.by_token("t") else None

@@ -44,7 +44,7 @@ async def _reservations(nodes: Sequence[Node]) -> list[str]:
     held = []
     for node in nodes:
         info = await node.info()
-        compute = info["Compute"] if info else {}
+        compute = info["ComputeNodeInfo"] if info else {}
         if compute.get("AvailableCapacity") != compute.get("MaxCapacity") or compute.get("RunningExecutions"):
             held.append(f"{node.name}: {json.dumps(compute)}")
         elif not info:

@@ -82,7 +82,7 @@ class Node:
                 if self._process.poll() is not None:
                     raise RuntimeError(f"{self.name} ended: {self.last_log_line()}")
                 await trio.sleep(0.1)
-        self.peer_id = str(info["ID"])
+        self.peer_id = str(info["NodeID"])
 
     async def info(self) -> dict[str, Any] | None:
         """What its API says about it; None if it does not answer."""

@@ -61,8 +61,8 @@ class Network:
         """Returns once the requester knows so many nodes that run jobs."""
 
         def known() -> bool:
-            nodes = self.get("/api/v1/orchestrator/nodes")["Items"]
-            return sum(node["Compute"] is not None for node in nodes) >= count
+            nodes = self.get("/api/v1/orchestrator/nodes")["Nodes"]
+            return sum("ComputeNodeInfo" in node["Info"] for node in nodes) >= count
 
         eventually(known, 60)
 

@@ -13,21 +13,31 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from bacalhau_p2p.errors import AmbiguousID, BacalhauError, ContentNotFound, InvalidJob, UnknownJob
+from bacalhau_p2p.errors import AmbiguousID, ApiError, BacalhauError, ContentNotFound, UnknownJob
 from bacalhau_p2p.ipfs.files.importer import build
 from bacalhau_p2p.ipfs.format.car import CarReader, write_car
 from bacalhau_p2p.ipfs.format.cid import CID
-from bacalhau_p2p.model.api_errors import error_to_json
+from bacalhau_p2p.model.api_errors import error_to_json, status_of
 from bacalhau_p2p.model.api_json import execution_to_json, job_to_json, result_to_json
+from bacalhau_p2p.model.api_nodes import node_state_to_json, node_to_json
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
 NODE = PeerID("12D3KooWFakeNodeOfTheTestsThatRunsNothingAtAll")
 _JOBS = "/api/v1/orchestrator/jobs"
-_STATUS = {InvalidJob: 400, UnknownJob: 404, AmbiguousID: 409, ContentNotFound: 404}
+INFO = NodeInfo(
+    id=NODE,
+    addresses=("/ip4/127.0.0.1/tcp/1235/p2p/" + NODE,),
+    requester=True,
+    labels={"zone": "lab"},
+    version="9.9.9",
+    compute=ComputeInfo(engines=("docker", "noop"), max_capacity=Resources(cpu=2, memory=4_000_000_000)),
+)
 
 
 class FakeNode:
@@ -210,7 +220,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             try:
                 status, answer = self._route(body)
             except BacalhauError as error:
-                status, answer = _STATUS.get(type(error), 500), error_to_json(error)
+                status, answer = status_of(error), error_to_json(error)
             if node.lose_responses:
                 node.lose_responses -= 1
                 self.close_connection = True
@@ -257,14 +267,16 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             if path == "/api/v1/agent/version":
                 return 200, {"GitVersion": "v9.9.9"}
             if path == "/api/v1/agent/node":
-                return 200, {"ID": NODE, "Addresses": ["/ip4/127.0.0.1/tcp/1235/p2p/" + NODE]}
+                return 200, node_to_json(INFO)
             if path == "/api/v1/orchestrator/nodes":
-                return 200, {"Items": [{"ID": NODE, "Requester": True}]}
+                return 200, {"Nodes": [_node_state()], "NextToken": ""}
+            if path == f"/api/v1/orchestrator/nodes/{NODE}":
+                return 200, {"Node": _node_state()}
             if path == _JOBS:
                 return 200, {"Items": _listed(node, query), "NextToken": ""}
             if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results))?", path):
                 return 200, _job(node, self.command, unquote(match[1]), match[2], query)
-            return 404, {"Error": f"there is nothing at {path}", "Code": "NotFound"}
+            return 404, error_to_json(ApiError(f"there is nothing at {path}", status=404))
 
     return Handler
 
@@ -286,6 +298,10 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
     if query.get("include") == "executions":
         answer["Executions"] = _executions(node, job.id)
     return answer
+
+
+def _node_state() -> dict[str, Any]:
+    return node_state_to_json(INFO, fresh=True, heard=2.0, since=1.0, stale_at=47.0)
 
 
 def _executions(node: FakeNode, job_id: str) -> dict[str, Any]:
