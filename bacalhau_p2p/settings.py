@@ -158,6 +158,8 @@ class Settings(BaseModel):
     """How much downloaded input is kept for later jobs."""
     image_registries: tuple[str, ...] = ("docker.io", "ghcr.io", "quay.io")
     """Registries (`HOST` or `HOST:PORT`) whose images jobs may use."""
+    job_user: str = Field(default="image", pattern=r"^(image|nobody|[0-9]{1,9}(:[0-9]{1,9})?)$")
+    """The user of Docker jobs: `image` (the image's own unless that is root), `nobody` or `UID[:GID]`."""
     keep_images: Seconds = Field(default=7 * 86400.0, ge=0)
     """Seconds that an image pulled for a job stays in the Docker engine after its last use."""
     kubo_api: str = ""

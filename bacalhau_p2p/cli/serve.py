@@ -86,6 +86,12 @@ LOG_LEVEL = click.option(
     help="Registry whose images jobs may use. [default: docker.io, ghcr.io, quay.io]",
 )
 @click.option(
+    "--job-user",
+    metavar="USER",
+    help="User of Docker jobs: image (that of the image unless it is root), nobody or UID[:GID]. "
+    "[default: image]",
+)
+@click.option(
     "--gateway/--no-gateway",
     default=None,
     help="Let anybody read stored content under /ipfs/ without the token. [default: no]",

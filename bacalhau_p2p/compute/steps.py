@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import trio
+
 from bacalhau_p2p.bprotocol.proposals import MAX_ROOT, encode_proposal
 from bacalhau_p2p.components.adapter_calls import expected
 from bacalhau_p2p.compute import events as ev
@@ -23,6 +25,7 @@ from bacalhau_p2p.model.execution import Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
+from bacalhau_p2p.storage.trees import make_readable
 
 
 @dataclass(slots=True)
@@ -34,6 +37,11 @@ class Workplace:
     """Prepared so far, each with the provider that must clean it up."""
     request: RunRequest | None = None
     """What its executor is asked for, once its inputs are prepared."""
+
+    @property
+    def hides_from_others(self) -> bool:
+        """Whether the umask of this process keeps other users from reading what it makes: a job is one."""
+        return self.folder.stat().st_mode & 0o005 != 0o005
 
     @property
     def results(self) -> Path:
@@ -132,6 +140,8 @@ class Steps:
         expected(prepared, PreparedInput, "storage provider")
         expected(prepared.path, Path, "storage provider")
         place.inputs.append((provider, prepared))
+        if prepared.owned and place.hides_from_others:
+            await trio.to_thread.run_sync(make_readable, prepared.path)
         return MountedInput(
             path=prepared.path,
             target=source.target,

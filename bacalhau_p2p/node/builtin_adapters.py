@@ -33,7 +33,7 @@ def _docker(context: AdapterContext) -> Executor:
         # The node takes no jobs below `min_free_disk`, so that images must go before.
         min_free=2 * parse_bytes(settings.min_free_disk),
     )
-    return DockerExecutor(context.peer_id, images=policy, folder=context.folder)
+    return DockerExecutor(context.peer_id, user=settings.job_user, images=policy, folder=context.folder)
 
 
 def _wasm(context: AdapterContext) -> Executor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import stat
 from pathlib import Path
 
 MAX_DEPTH = 128
@@ -35,3 +36,19 @@ def _link_file(source: Path, target: Path) -> None:
             raise
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
+
+
+def make_readable(path: Path) -> None:
+    """Let everybody read a file, or a folder with all that is in it, and enter its folders.
+
+    What its owner may execute, everybody may. Symlinks are not followed. Blocks. Raises OSError.
+    """
+    pending = [path]
+    while pending:
+        path = pending.pop()
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            path.chmod(stat.S_IMODE(mode) | 0o755)
+            pending.extend(path.iterdir())
+        elif stat.S_ISREG(mode):
+            path.chmod(stat.S_IMODE(mode) | (0o555 if mode & stat.S_IXUSR else 0o444))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
@@ -184,3 +186,14 @@ async def test_what_this_node_cannot_do_is_an_execution_error(steps, place, step
 def test_a_publisher_that_is_missing_is_an_execution_error(steps):
     with pytest.raises(ExecutionError, match="this node has no s3 publisher"):
         steps.adapters.publisher("s3")
+
+
+async def test_other_users_can_read_an_input_whatever_the_umask_of_the_node(steps, place):
+    """With umask 027 every Docker job with an input failed: its user is not the node's."""
+    before = os.umask(0o027)
+    try:
+        await steps.prepare(execution(inputs=[("/a", "fine")]), place)
+    finally:
+        os.umask(before)
+    assert place.request is not None
+    assert place.request.inputs[0].path.stat().st_mode & 0o777 == 0o644

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p.runtime.removal import discard_tree
-from bacalhau_p2p.storage.trees import link_tree
+from bacalhau_p2p.storage.trees import link_tree, make_readable
 from bacalhau_p2p.testing.storage import content_of
 
 
@@ -57,3 +57,22 @@ def test_a_tree_may_be_as_deep_as_a_path_is_long(tmp_path):
     discard_tree(deep)
     discard_tree(tmp_path / "copy")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_everybody_can_read_a_tree_that_was_made_readable(tmp_path):
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    (folder / "sub").mkdir(parents=True)
+    outside.write_text("x")
+    outside.chmod(0o600)
+    for name, mode in (("plain", 0o600), ("program", 0o700), ("shared", 0o444)):
+        (folder / "sub" / name).write_text("x")
+        (folder / "sub" / name).chmod(mode)
+    (folder / "link").symlink_to(outside)
+    (folder / "sub").chmod(0o700)
+    folder.chmod(0o700)
+    make_readable(folder)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (folder, *folder.rglob("*"), outside)}
+    assert modes == {
+        **{"folder": 0o755, "sub": 0o755, "plain": 0o644, "program": 0o755, "shared": 0o444},
+        **{"link": 0o600, "outside": 0o600},
+    }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.executors.docker.container_monitor import LOG_FILE_SIZE
 from bacalhau_p2p.executors.docker.ownership import JobUser
+from bacalhau_p2p.executors.docker.writable_folders import can_make_writable, environment_with_home
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.layout import Mount
 from bacalhau_p2p.model.engine_params import DockerParams
@@ -55,12 +56,13 @@ def container_config(
 ) -> dict[str, Any]:
     """Arguments for the SDK's `create_container`."""
     full = request.network.type.lower() == "full"
+    environment = {**request.environment, **params.environment_variables}
     return {
         "image": str(ImageName.parse(params.image)),
         "name": container_name(request.execution_id),
         "entrypoint": list(params.entrypoint) or None,
         "command": list(params.parameters) or None,
-        "environment": {**request.environment, **params.environment_variables},
+        "environment": environment_with_home(environment, user, writable=can_make_writable()),
         "working_dir": params.working_directory or None,
         "user": str(user),
         "labels": {

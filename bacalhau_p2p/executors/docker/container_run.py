@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -14,19 +16,40 @@ from bacalhau_p2p.executors.docker.container_output import AttachedOutput, Logge
 from bacalhau_p2p.executors.docker.containers import Containers
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.engine_errors import is_permanent
+from bacalhau_p2p.executors.docker.ownership import JobUser
+from bacalhau_p2p.executors.docker.writable_folders import can_make_writable, make_writable
+from bacalhau_p2p.executors.layout import Layout
 from bacalhau_p2p.executors.results import ResultsFolder
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 _INIT_FAILED = re.compile(rb"\A\[FATAL tini \(\d+\)\] (exec .+ failed: .+)\n")
 _INIT_STATUSES = (126, 127)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewContainer:
+    """A container that is to be created, from arguments for the SDK's `create_container`."""
+
+    config: Mapping[str, Any]
+    user: JobUser
+    layout: Layout
+
+    def create(self, client: APIClient) -> None:
+        """Create it, with folders that its user may write into. Blocks."""
+        client.create_container(**self.config)
+        if self.user.uid and can_make_writable():
+            make_writable(client, self.config["name"], self.user)
 
 
 async def run_container(
     engine: DockerEngine,
     containers: Containers,
     monitor: ContainerMonitor,
-    config: Mapping[str, Any] | None,
+    new: NewContainer | None,
 ) -> int:
-    """The exit status of a new container, or without `config` of an existing one.
+    """The exit status of a new container, or without one of an existing one.
 
     Raises ExecutorError. The container is removed in every case.
     """
@@ -34,11 +57,11 @@ async def run_container(
     failure: ExecutorError | None = None
     async with trio.open_nursery() as nursery:
         try:
-            if config is None:
+            if new is None:
                 monitor.output = await engine.call(LoggedOutput, client, name)
                 nursery.start_soon(monitor.run)
             else:
-                await engine.call(client.create_container, **config)
+                await engine.call(new.create, client)
                 # Attached before the start: attaching later misses the first lines.
                 monitor.output = await engine.call(AttachedOutput, client, name)
                 nursery.start_soon(monitor.run)
@@ -66,3 +89,20 @@ def _raise_if_never_started(status: int, results: ResultsFolder) -> None:
     if match := _INIT_FAILED.match(results.stderr.head()):
         message = match[1].decode(errors="replace")
         raise ExecutorError(message, permanent=is_permanent(message))
+
+
+_PERMISSION_WORDS = (b"ermission denied", b"peration not permitted", b"ead-only file system")
+_LAST_WORDS = 4096
+"""Bytes of the end of stderr that are looked at."""
+
+
+def explain_permissions(results: ResultsFolder, user: JobUser) -> None:
+    """Say which user a job ran as, at the end of its stderr, if that speaks of permissions. Blocks."""
+    stderr = results.stderr
+    said = os.pread(stderr.fileno(), _LAST_WORDS, max(0, stderr.kept - _LAST_WORDS))
+    if any(words in said for words in _PERMISSION_WORDS):
+        whose = "that of the image" if user.of_image else "that of this node for jobs"
+        stderr.write(
+            f"\nhint: the job ran as user {user}, {whose}; it may write to its result paths, HOME, /tmp and"
+            " files of that user; inputs are read-only\n".encode()
+        )

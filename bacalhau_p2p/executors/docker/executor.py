@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,11 +17,12 @@ from bacalhau_p2p.executors.docker.container_monitor import (
     ContainerMonitor,
 )
 from bacalhau_p2p.executors.docker.container_output import log_is_complete
-from bacalhau_p2p.executors.docker.container_run import run_container
+from bacalhau_p2p.executors.docker.container_run import NewContainer, explain_permissions, run_container
 from bacalhau_p2p.executors.docker.containers import Containers
 from bacalhau_p2p.executors.docker.disk_watch import kept_streams, run_within
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.images import ImagePolicy, Images, unusable
+from bacalhau_p2p.executors.docker.job_users import IMAGE, JobUsers
 from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.layout import Layout, arrange
@@ -50,7 +51,7 @@ class DockerExecutor:
         self,
         node_id: str,
         *,
-        user: str | None = None,
+        user: str = IMAGE,
         full_network: str = "bridge",
         stream_limit: int = STREAM_LIMIT,
         images: ImagePolicy | None = None,
@@ -58,16 +59,17 @@ class DockerExecutor:
     ) -> None:
         """`node_id` labels the containers, so that the node finds them after a restart.
 
-        `user` is `UID` or `UID:GID`, numeric; by default that of this process, or nobody (65534) where
-        this process is root. `full_network` is the engine's network for jobs that ask for `Full`.
+        `user` of jobs: `image` is that of the image unless that is root, `nobody` (65534), `UID` or
+        `UID:GID`. A process that is not root runs jobs as its own user. `full_network` is the engine's
+        network for jobs that ask for `Full`.
         `stream_limit` in bytes, of stdout and of stderr each. `images` says which images are pulled and kept;
         which they are is remembered in `folder`, or until the process ends. Raises SettingsError.
         """
         self._node_id = node_id
-        self._user = JobUser.parse(user) if user is not None else JobUser.of_this_process()
         self._full_network = full_network
         self._stream_limit = stream_limit
         self._engine = DockerEngine()
+        self._users = JobUsers(self._engine, user)
         self._containers = Containers(self._engine, node_id)
         record = None if folder is None else folder / "docker-images.json"
         self._images = Images(self._engine, images or ImagePolicy(), record)
@@ -93,15 +95,17 @@ class DockerExecutor:
         params = self._usable_params(request)
         _check_network(request)
         client = await self._containers.client()
+        user = await self._users.user_of(params.image)
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
             for source in request.inputs:
-                check_readable(source, self._user)
+                check_readable(source, user)
             layout = arrange(request.inputs, results.outputs)
-            await trio.to_thread.run_sync(_make_ready, results.outputs.values(), self._user, layout)
-            config = self._config(client, request, params, layout)
+            await trio.to_thread.run_sync(_make_ready, results.outputs.values(), user, layout)
+            config = self._config(client, request, params, layout, user)
             with self._containers.using(request.execution_id):
                 monitor = ContainerMonitor(self._engine, client, config["name"], results)
-                return await self._run(request, monitor, config, time_left=request.timeout, layout=layout)
+                new = NewContainer(config=config, user=user, layout=layout)
+                return await self._run(request, monitor, new, time_left=request.timeout)
 
     async def reattach(self, request: RunRequest) -> RunOutput | None:
         """As in `Executor`. None also for a container that never started, that stopped with its engine or
@@ -137,7 +141,7 @@ class DockerExecutor:
                 raise ExecutorError("GPU: the Docker engine of this node has no nvidia runtime")
 
     def _config(
-        self, client: APIClient, request: RunRequest, params: DockerParams, layout: Layout
+        self, client: APIClient, request: RunRequest, params: DockerParams, layout: Layout, user: JobUser
     ) -> dict[str, Any]:
         return container_config(
             client,
@@ -145,7 +149,7 @@ class DockerExecutor:
             params,
             layout.mounts,
             node_id=self._node_id,
-            user=self._user,
+            user=user,
             full_network=self._full_network,
         )
 
@@ -176,20 +180,21 @@ class DockerExecutor:
         self,
         request: RunRequest,
         monitor: ContainerMonitor,
-        config: Mapping[str, Any] | None,
+        new: NewContainer | None,
         *,
         time_left: float,
-        layout: Layout | None = None,
     ) -> RunOutput:
-        """Run a new container, or follow an existing one (`config` None), to its end. Raises as `run`."""
+        """Run a new container, or follow an existing one (`new` None), to its end. Raises as `run`."""
         results, limits = monitor.results, OutputLimits.of_disk(request.resources.disk)
-        run = partial(run_container, self._engine, self._containers, monitor, config)
+        run = partial(run_container, self._engine, self._containers, monitor, new)
         with trio.move_on_after(time_left) as limit:
             status = await run_within(limits, self._engine, monitor, run)
         if limit.cancelled_caught:
             raise request.timed_out()
-        if layout is not None:
-            layout.remove_mount_points()
+        if new is not None:
+            new.layout.remove_mount_points()
+            if status and not request.deterministic:  # results of nodes are compared
+                explain_permissions(results, new.user)
         await take_outputs(list(results.outputs.values()), limits, streams=kept_streams(results))
         return results.finish(status)
 

@@ -19,10 +19,11 @@ NOBODY = 65534
 
 @dataclass(frozen=True, slots=True)
 class JobUser:
-    """The user and group, by number, that jobs run as."""
+    """The user and group, by number, that a job runs as. `of_image`: its image chose them."""
 
     uid: int
     gid: int
+    of_image: bool = False
 
     @classmethod
     def of_this_process(cls) -> Self:
@@ -31,10 +32,12 @@ class JobUser:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `UID` or `UID:GID`. Raises SettingsError."""
+        """From `nobody`, `UID` or `UID:GID`. Raises SettingsError."""
+        if text == "nobody":
+            return cls(NOBODY, NOBODY)
         match = re.fullmatch(r"([0-9]+)(?::([0-9]+))?", text)
         if match is None:
-            raise SettingsError(f"user of Docker jobs: {text!r} is not UID or UID:GID")
+            raise SettingsError(f"job_user: {text!r} is not image, nobody, UID or UID:GID")
         return cls(int(match[1]), int(match[2] or match[1]))
 
     def __str__(self) -> str:

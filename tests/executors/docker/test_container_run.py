@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -47,6 +48,19 @@ async def test_a_command_that_the_shell_does_not_find_is_a_result(kit: ExecutorK
 
 async def test_two_mounts_with_one_target_fail_permanently(kit: ExecutorKit) -> None:
     inputs = [kit.input_folder("/inputs", {}), kit.input_folder("/inputs", {})]
-    with pytest.raises(ExecutorError, match=r"^Duplicate mount point: /inputs$") as caught:
+    with pytest.raises(ExecutorError, match=r"^two inputs or result paths have the path /inputs$") as caught:
         await kit.run(kit.request(shell("true"), inputs=inputs))
     assert caught.value.permanent
+
+
+@pytest.mark.docker
+async def test_a_job_that_fails_on_permissions_is_told_which_user_it_was(kit: ExecutorKit) -> None:
+    output = await kit.run(kit.request(shell("touch /etc/x")))
+    assert output.exit_code == 1
+    assert re.search(
+        rb"Permission denied\n\nhint: the job ran as user \d+:\d+, that of this node", output.stderr
+    )
+    compared = await kit.run(kit.request(shell("touch /etc/x"), deterministic=True))
+    assert b"hint" not in compared.stderr
+    fine = await kit.run(kit.request(shell("echo Permission denied >&2")))
+    assert fine.stderr == b"Permission denied\n"

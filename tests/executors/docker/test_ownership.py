@@ -23,9 +23,13 @@ def test_a_user_is_parsed_from_numbers(text: str, user: JobUser) -> None:
     assert JobUser.parse(str(user)) == user
 
 
-@pytest.mark.parametrize("text", ["", "nobody", "1000:", "1:2:3", "-1", "1000:x"])
+def test_nobody_is_a_user() -> None:
+    assert JobUser.parse("nobody") == JobUser(65534, 65534)
+
+
+@pytest.mark.parametrize("text", ["", "somebody", "1000:", "1:2:3", "-1", "1000:x"])
 def test_a_user_that_is_not_numeric_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not UID or UID:GID"):
+    with pytest.raises(SettingsError, match="is not image, nobody, UID or UID:GID"):
         JobUser.parse(text)
 
 
