@@ -10,6 +10,7 @@ import trio
 from fastapi import APIRouter, Query, Request, Response
 
 from bacalhau_p2p.api.direct_routes import direct
+from bacalhau_p2p.api.history import HistoryQuery, add_history_routes, history
 from bacalhau_p2p.api.job_changes import compared, stop_reason
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
 from bacalhau_p2p.api.nodes import node_routes
@@ -43,6 +44,7 @@ def orchestrator_routes(node: Node) -> APIRouter:
     _add_job_routes(routes, node)
     _add_stop_routes(routes, node)
     _add_execution_routes(routes, node)
+    add_history_routes(routes, node)
     routes.include_router(result_archive_routes(node))
     routes.include_router(node_routes(node))
     return routes
@@ -132,6 +134,8 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
         answer: JSON = {"Job": job_to_json(job)}
         if "executions" in include.split(","):
             answer["Executions"] = _executions(node, job)
+        if "history" in include.split(","):
+            answer["History"] = await history(node, known, HistoryQuery())
         return json_response(answer)
 
     @routes.get("/jobs/{job_id}/versions")

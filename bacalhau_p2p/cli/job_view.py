@@ -108,6 +108,28 @@ def verified(job: JSON, executions: Sequence[JSON]) -> str:
     return f"{accepted}/{judged}" if judged else ""
 
 
+def timeline_entry(event: JSON) -> str:
+    """An event of a job's history on one line: when, what, on which node, and more of it."""
+    told: JSON = event.get("Event") or {}
+    details: JSON = told.get("Details") or {}
+    where = str(event.get("ExecutionID") or "")[:8]
+    if node := str(details.get("NodeID") or "")[-8:]:
+        where = f"{where} on {node}" if where else f"on {node}"
+    message = " ".join(str(told.get("Message") or "").split())
+    return f"{_moment(event.get('Time'))}  {event.get('Kind', '')!s:<11}  {where:<20}  {message}".rstrip()
+
+
+def _moment(text: object) -> str:
+    """The local time of day of an RFC 3339 time, with milliseconds."""
+    from datetime import datetime
+
+    try:
+        time = datetime.fromisoformat(str(text)).astimezone()
+    except ValueError:
+        return "?"
+    return time.strftime("%H:%M:%S.") + f"{time.microsecond // 1000:03}"
+
+
 def first_output(executions: Sequence[JSON]) -> JSON | None:
     """The beginning of what the first completed execution wrote, and its exit code."""
     completed = [e for e in executions if state_of_execution(e) == "Completed"]

@@ -21,6 +21,7 @@ from bacalhau_p2p.cli.job_view import (
     short_id,
     state_of,
     summary,
+    timeline_entry,
     verified,
 )
 from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, output_format
@@ -30,6 +31,8 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 HEADER = ("CREATED", "ID", "JOB", "STATE", "VERIFIED", "PUBLISHED")
 _SUMMARY_WIDTH = 24
+_LINE_WIDTH = 200
+"""Characters after which a long text continues on the next line."""
 
 
 @click.command("list")
@@ -57,18 +60,24 @@ def list_jobs(connection: BlockingConnection, id_filter: str, number: int, outpu
 @output_format("yaml", "json")
 @node_options
 def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
-    """Show a job, its state and its executions.
+    """Show a job, its state, its executions and its history.
 
     ID may be a prefix of the id, as `list` shows it.
     """
     job, executions = connection.call(calls.get_job_with_executions(job_id))
+    events, _ = connection.call(calls.list_events(id_of(job)))
     if output == "json":
-        print_text(json.dumps({"Job": job, "Executions": {"Items": executions}}, indent=2))
+        whole = {"Job": job, "Executions": {"Items": executions}, "History": {"Items": events}}
+        print_text(json.dumps(whole, indent=2))
         return
     import yaml
 
-    readable = {"Job": _readable(job), "Executions": [_readable(execution) for execution in executions]}
-    print_text(yaml.safe_dump(readable, sort_keys=False, allow_unicode=True))
+    readable = {
+        "Job": _readable(job),
+        "Executions": [_readable(execution) for execution in executions],
+        "History": [timeline_entry(event) for event in events],
+    }
+    print_text(yaml.safe_dump(readable, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH))
 
 
 @click.command()

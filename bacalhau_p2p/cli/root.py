@@ -39,7 +39,11 @@ class _Root(LazyGroup):
         "create": (_COMMANDS + "job_run:run", "Submit a job from a JSON or YAML file."),
         "validate": (_COMMANDS + "job_run:validate", "Check a job file and list every fault in it."),
         "list": (_COMMANDS + "jobs:list_jobs", "List the latest jobs, newest first."),
-        "describe": (_COMMANDS + "jobs:describe", "Show a job, its state and its executions."),
+        "describe": (_COMMANDS + "jobs:describe", "Show a job, its state, its executions and its history."),
+        "history": (
+            _COMMANDS + "history:history",
+            "Show what happened to a job, in order.",
+        ),
         "get": (_COMMANDS + "jobs:get", "Fetch the results of a job, or the content of any CID."),
         "cancel": (_COMMANDS + "jobs:cancel", "Stop a job."),
         "add": (_COMMANDS + "content:add", "Add a file or folder to the node and print its CID."),

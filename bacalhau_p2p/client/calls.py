@@ -30,7 +30,7 @@ RESPONSE_TIMEOUT = 30.0
 FETCH_TIMEOUT = 600.0
 """Seconds more where the node may have to find a peer that has the content, and to fetch it."""
 LONG_POLL = 60.0
-"""Seconds that a node is asked to hold back the response until a job has ended."""
+"""Seconds that a node is asked to hold back the response until a job has ended, or an event has happened."""
 
 _SUBMIT_ATTEMPTS = 3
 _EARLY_RESPONSE_PAUSE = 1.0
@@ -175,6 +175,18 @@ def list_jobs(*, limit: int, id_prefix: str = "", executions: bool = False) -> C
 
 def list_executions(job_id: str) -> Call[list[JSON]]:
     return Call(method="GET", path=_job_path(job_id, "executions"), read=_items)
+
+
+def list_events(job_id: str, *, after: int = 0, wait: float = 0.0) -> Call[tuple[list[JSON], bool]]:
+    """The events of a job that follow number `after`, and whether the job has ended with them. If there is
+    none yet, the response comes with the first one, or after `wait` seconds."""
+    return Call(
+        method="GET",
+        path=_job_path(job_id, "events"),
+        query=_given(after=str(after) if after else "", wait=f"{wait:.3f}" if wait else ""),
+        wait=wait,
+        read=lambda response: (_items(response), not response["NextToken"]),
+    )
 
 
 def list_results(job_id: str) -> Call[list[JSON]]:

@@ -25,10 +25,11 @@ from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.client.upload import upload
 from bacalhau_p2p.errors import JobEnded
 from bacalhau_p2p.ipfs.files.reader import split_path
-from bacalhau_p2p.model.api_json import execution_from_json, job_from_json
+from bacalhau_p2p.model.api_json import event_from_json, execution_from_json, job_from_json
 from bacalhau_p2p.model.api_nodes import node_from_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import HistoryPage
 from bacalhau_p2p.model.node import NodeInfo
 
 _T = TypeVar("_T")
@@ -110,6 +111,14 @@ class HttpBackend:
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
         return await self._connection.call(calls.list_executions(job_id).then(_each(execution_from_json)))
 
+    async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
+        asked_at = trio.current_time()
+        call = calls.list_events(job_id, after=after, wait=timeout)
+        page = await self._connection.call(call.then(_history_page))
+        if not page.events and not page.ended:
+            await trio.sleep(calls.pause_between_polls(timeout, trio.current_time() - asked_at))
+        return page
+
     async def cancel(self, job_id: JobID, reason: str) -> None:
         with suppress(JobEnded):
             await self._connection.call(calls.cancel_job(job_id, reason=reason))
@@ -126,6 +135,11 @@ class HttpBackend:
 
 def _info(state: Mapping[str, Any]) -> NodeInfo:
     return node_from_json(state.get("Info"))
+
+
+def _history_page(items_and_ended: tuple[list[dict[str, Any]], bool]) -> HistoryPage:
+    items, ended = items_and_ended
+    return HistoryPage([event_from_json(item) for item in items], ended)
 
 
 def _each(convert: Callable[[Mapping[str, Any]], _T]) -> Callable[[list[dict[str, Any]]], list[_T]]:

@@ -5,13 +5,15 @@ They work the same whether the requester is in this process or behind HTTP: each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from bacalhau_p2p.client.calls import LONG_POLL
 from bacalhau_p2p.errors import JobFailed, JobNotFinished
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
+from bacalhau_p2p.model.history import HistoryEvent, HistoryPage
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping, parse_job
 from bacalhau_p2p.model.state import ExecutionState, JobState
@@ -35,6 +37,11 @@ class Backend(Protocol):
 
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
         """The executions of the job, in the order of their bids."""
+        ...
+
+    async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
+        """The events of the job that follow number `after`. If there is none, and the job has not ended, it
+        waits for one up to `timeout` seconds. Raises UnknownJob."""
         ...
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
@@ -71,6 +78,20 @@ class JobHandle:
     async def executions(self) -> Sequence[Execution]:
         """The executions of the job, in the order of their bids."""
         return await self._backend.executions(self.id)
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[HistoryEvent]:
+        """What has happened to the job so far, then what happens, until it has ended.
+
+        The events have the numbers 1, 2, 3, ...; `after` is the number of the last one that is not wanted any
+        more. Leaving the loop, or cancelling it, does nothing to the job.
+        """
+        while True:
+            page = await self._backend.history(self.id, after, LONG_POLL)
+            for event in page.events:
+                yield event
+                after = event.number
+            if page.ended:
+                return
 
     async def wait(self, timeout: float | None = None) -> Job:
         """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job continues."""

@@ -12,6 +12,9 @@ There are three cases, the most expensive first:
 - Anything else waits up to `COMMIT_DELAY` seconds to share a commit with later changes. Its message stays
   unacknowledged until then.
 
+What is told in histories goes along with these commits. If there is none for `HISTORY_DELAY` seconds, it gets
+one of its own.
+
 A message that changes nothing durable is acknowledged and leaves no trace in the store, because anybody may
 send such messages. If it comes again after a crash, it is as if it had arrived only then.
 """
@@ -25,9 +28,10 @@ from typing import Any
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import Carrier, Message
-from bacalhau_p2p.components.protocol import COMMIT_DELAY, Broadcast, Send, Store, rests_on_records
+from bacalhau_p2p.components.protocol import COMMIT_DELAY, Append, Broadcast, Send, Store, rests_on_records
 from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import HistoryEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Commit:
 
     records: tuple[Model, ...] = ()
     """The latest version of each record that changed."""
+    history: tuple[HistoryEvent, ...] = ()
+    """What happened, in order."""
     outbox: tuple[OutboxMessage, ...] = ()
     """Messages that are delivered even if the node stops before they are sent."""
     processed: tuple[ProcessedMessage, ...] = ()
@@ -107,6 +113,10 @@ class Perform:
 
 PlanStep = Commit | Acknowledge | Confirm | Dispatch | Perform
 
+HISTORY_DELAY = 1.0
+"""Seconds that events of histories wait for a commit of something else. Nothing depends on them, but users
+read them."""
+
 Compose = Callable[[PeerID, Message, UnixSeconds], OutboxMessage]
 """Gives a message its id: to whom, what, and when to give up."""
 
@@ -121,8 +131,18 @@ class CommitPlanner:
         """Messages that changed nothing durable. That may rest on a change that waits for its commit, so they
         are acknowledged after it."""
         self._records: dict[Hashable, Model] = {}
-        self.due: UnixSeconds | None = None
+        self._history: list[HistoryEvent] = []
+        self._changes_due: UnixSeconds | None = None
         """When the changes that wait are committed at the latest."""
+        self._history_due: UnixSeconds | None = None
+        """The same for what waits for nothing but to be read."""
+
+    @property
+    def due(self) -> UnixSeconds | None:
+        """When what waits is committed at the latest."""
+        if self._changes_due is None or self._history_due is None:
+            return self._changes_due if self._history_due is None else self._history_due
+        return min(self._changes_due, self._history_due)
 
     def plan(self, handled: Iterable[Handled], now: UnixSeconds) -> list[PlanStep]:
         """The steps of a tick in which these events were handled. Carry them out in this order."""
@@ -139,6 +159,9 @@ class CommitPlanner:
                         self._records[record_key(record)] = record
                         leaves_node |= _is_awaited(record)
                         continue
+                    case Append(event):
+                        self._history.append(event)
+                        continue
                     case Send(to, message, give_up_at, durable=True) if message.carrier is Carrier.DIRECT:
                         outbox.append(self._compose(to, message, give_up_at))
                         continue
@@ -149,12 +172,15 @@ class CommitPlanner:
                     case _:
                         begins_step = begins_step or rests_on_records(action)
                 effects.append(Perform(action))
-        if leaves_node or outbox or (self.due is not None and self.due <= now):
+        if self._history and self._history_due is None:
+            self._history_due = now + HISTORY_DELAY
+        due = self.due
+        if leaves_node or outbox or (due is not None and due <= now):
             return [*self._commit_everything(outbox, now), *effects]
         steps: list[PlanStep] = [self._commit_records()] if begins_step and self._records else []
-        if self.due is None and (self._events or self._records):
-            self.due = now + COMMIT_DELAY
-        if self.due is None:
+        if self._changes_due is None and (self._events or self._records):
+            self._changes_due = now + COMMIT_DELAY
+        if self._changes_due is None:
             steps += self._acknowledge_traceless()
         return [*steps, *effects]
 
@@ -164,7 +190,8 @@ class CommitPlanner:
 
     def discard(self) -> None:
         """Forget what still waits: a commit failed, and a part of a change must not be committed alone."""
-        self._events, self._traceless, self._records, self.due = [], [], {}, None
+        self._events, self._traceless, self._records, self._history = [], [], {}, []
+        self._changes_due = self._history_due = None
 
     def _note(self, handled: Handled) -> None:
         queued = handled.queued
@@ -178,15 +205,17 @@ class CommitPlanner:
         return [Acknowledge(arrival) for arrival in arrivals]
 
     def _commit_everything(self, outbox: Sequence[OutboxMessage], now: UnixSeconds) -> list[PlanStep]:
-        events, records = self._events, self._records
+        events, records, history = self._events, self._records, self._history
         traceless = self._acknowledge_traceless()
-        self.discard()
-        if not (events or records or outbox):
+        self._events, self._records, self._changes_due = [], {}, None
+        if not (events or records or outbox or (self._history_due is not None and self._history_due <= now)):
             return traceless
+        self.discard()
         arrivals = [each.arrival for each in events if each.arrival is not None]
         return [
             Commit(
                 records=tuple(records.values()),
+                history=tuple(history),
                 outbox=tuple(outbox),
                 processed=tuple(
                     [ProcessedMessage(a.author, a.id, now) for a in arrivals if a.id is not None]
@@ -202,7 +231,8 @@ class CommitPlanner:
     def _commit_records(self) -> Commit:
         """The records alone: their messages are acknowledged after the next commit of everything."""
         records, self._records = self._records, {}
-        return Commit(records=tuple(records.values()), power_safe=False)
+        history, self._history, self._history_due = self._history, [], None
+        return Commit(records=tuple(records.values()), history=tuple(history), power_safe=False)
 
 
 def record_key(record: Any) -> Hashable:

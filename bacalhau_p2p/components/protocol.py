@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from bacalhau_p2p.bprotocol.messages import Message
 from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.history import HistoryEvent
 
 COMMIT_DELAY = 0.02
 """Seconds that a change waits to share a commit with others, if nothing depends on it yet. A fraction of
@@ -88,6 +89,16 @@ class Store:
     """Store this record, in place of an earlier one with its id."""
 
     record: Model
+
+
+@dataclass(slots=True)
+class Append:
+    """Append this event to a history, with the next commit of something else or a little later.
+
+    A crash before that loses it. Not frozen, because that takes three times as long.
+    """
+
+    event: HistoryEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from bacalhau_p2p.errors import StoreFailed
 Rehearse = Callable[[Commit], None]
 """Writes a commit and rolls it back. Raises what the commit would raise."""
 
-_PARTS = ("records", "outbox", "processed")
+_PARTS = ("records", "history", "outbox", "processed")
 
 
 def storable(commit: Commit, rehearse: Rehearse) -> tuple[Commit, list[tuple[Any, Exception]]]:
@@ -21,7 +21,7 @@ def storable(commit: Commit, rehearse: Rehearse) -> tuple[Commit, list[tuple[Any
     Raises StoreFailed.
     """
     left_out: list[tuple[Any, Exception]] = []
-    kept = replace(commit, records=(), outbox=(), processed=())
+    kept = replace(commit, records=(), history=(), outbox=(), processed=())
     for part in _PARTS:
         kept = _with(kept, part, getattr(commit, part), rehearse, left_out)
     return kept, left_out

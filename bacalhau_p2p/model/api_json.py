@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
@@ -38,6 +40,19 @@ _RUNNING, _FAILED = 6, 10
 _PENDING_DESIRED, _RUNNING_DESIRED, _STOPPED_DESIRED = 0, 1, 2
 
 JSON = dict[str, Any]
+
+_SCHEDULING = (
+    EventKind.ANNOUNCED,
+    EventKind.BID,
+    EventKind.DECLINED,
+    EventKind.BID_REJECTED,
+    EventKind.ACCEPTED,
+    EventKind.WAITING,
+    EventKind.RETRIED,
+)
+_TOPICS = {EventKind.SUBMITTED: "Submission", **dict.fromkeys(_SCHEDULING, "Scheduling")}
+"""Bacalhau's topics of events that are neither a change of the job's state nor of an execution's."""
+_FAULTS = frozenset({EventKind.FAILED, EventKind.LOST})
 
 
 def job_to_json(job: Job) -> JSON:
@@ -146,6 +161,47 @@ def execution_from_json(value: object) -> Execution:
         published=result_from_json(published) if published.get("Type") else None,
         input_bytes=_integer(item, "InputBytes", 0),
         local_input_bytes=_integer(item, "LocalInputBytes", 0),
+    )
+
+
+def event_to_json(event: HistoryEvent) -> JSON:
+    """An event as in Bacalhau's job histories. Our own word for it is `Kind`."""
+    level = "ExecutionLevel" if event.execution_id else "JobLevel"
+    details = {"NewState": event.state, "NodeID": event.node_id}
+    if event.kind in _FAULTS or event.state == JobState.FAILED:
+        details["IsError"] = "true"
+    time = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return {
+        "SeqNum": event.number,
+        "Type": level,
+        "JobID": event.job_id,
+        "JobVersion": 1,
+        **({"ExecutionID": event.execution_id} if event.execution_id else {}),
+        "Kind": event.kind.value,
+        "Event": {
+            "Message": event.message,
+            "Topic": _TOPICS.get(event.kind, "Execution" if event.execution_id else "State Update"),
+            "Timestamp": time,
+            "Details": {name: text for name, text in details.items() if text},
+        },
+        "Time": time,
+    }
+
+
+def event_from_json(value: object) -> HistoryEvent:
+    """The inverse of `event_to_json`."""
+    item = _map(value, "an event")
+    event = _map(item.get("Event"), "Event")
+    details = _map(event.get("Details"), "Details")
+    return HistoryEvent(
+        job_id=JobID(_text(item, "JobID")),
+        number=_integer(item, "SeqNum", 0),
+        time=datetime.fromisoformat(_text(item, "Time")).timestamp(),
+        kind=EventKind(_text(item, "Kind")),
+        message=_text(event, "Message", ""),
+        state=_text(details, "NewState", ""),
+        execution_id=ExecutionID(_text(item, "ExecutionID", "")),
+        node_id=PeerID(_text(details, "NodeID", "")),
     )
 
 

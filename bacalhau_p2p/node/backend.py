@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import HistoryPage
 from bacalhau_p2p.requester.service import RequesterService
 
 
@@ -33,6 +34,9 @@ class LocalBackend:
 
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
         return self._requester.executions(job_id)
+
+    async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
+        return await self._requester.history(job_id, after=after, timeout=timeout)
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         await self._requester.cancel(job_id, reason)

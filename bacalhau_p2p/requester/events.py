@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bacalhau_p2p.components.protocol import (
+    Append as Append,
+)
+from bacalhau_p2p.components.protocol import (
     Broadcast as Broadcast,
 )
 from bacalhau_p2p.components.protocol import (
@@ -47,6 +50,8 @@ class Resumed:
 
     job: Job
     executions: Sequence[Execution]
+    told: int = 0
+    """Events that the store has of its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +136,4 @@ class Verify:
     proposals: Sequence[Proposal]
 
 
-Action = Store | Send | Broadcast | Verify
+Action = Store | Append | Send | Broadcast | Verify

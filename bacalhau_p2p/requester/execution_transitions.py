@@ -15,8 +15,10 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.transitions import InvalidTransition, Row
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.history import KINDS
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.record import BidTerms, JobEntry
 
@@ -41,6 +43,11 @@ class ExecutionEvent:
 
     message: str
     """What the record says from now on, for the user to read."""
+
+    @property
+    def told_as(self) -> EventKind | None:
+        """As what the history of its job tells of it; None: as the state says that it leads to."""
+        return None
 
     @property
     def cancel_reason(self) -> str:
@@ -79,6 +86,12 @@ class BidExpired(ExecutionEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressReported(ExecutionEvent):
     """The node prepares or runs it."""
+
+    doing: EventKind
+
+    @property
+    def told_as(self) -> EventKind | None:
+        return self.doing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +303,7 @@ def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: Un
     entry.executions[execution.id] = execution
     entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
     ledger.job_of[execution.id] = entry.job.id
+    _tell(ledger, entry, execution, EventKind.BID, "bids", now)
     return execution
 
 
@@ -306,5 +320,20 @@ def move(
     moved = execution.replace(**changes)
     entry.update(moved)
     ledger.actions.append(ev.Store(moved))
+    _tell(ledger, entry, moved, event.told_as or KINDS[row.to], event.message, now)
     for action in row.actions:
         action(ledger, entry, moved, event, now)
+
+
+def _tell(
+    ledger: Ledger, entry: JobEntry, execution: Execution, kind: EventKind, message: str, now: UnixSeconds
+) -> None:
+    ledger.tell(
+        entry,
+        kind,
+        message,
+        now,
+        state=execution.state,
+        execution_id=execution.id,
+        node_id=execution.node_id,
+    )

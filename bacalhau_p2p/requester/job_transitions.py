@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.transitions import InvalidTransition, Row
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Job
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -27,6 +29,9 @@ S = JobState
 class JobEvent:
     """Something that happened to one job."""
 
+    kind: ClassVar[EventKind] = EventKind.ENDED
+    """As what its history tells of it."""
+
     message: str
     """What the record says from now on, for the user to read."""
 
@@ -35,6 +40,7 @@ class JobEvent:
 class SlotFilled(JobEvent):
     """A bid was accepted."""
 
+    kind = EventKind.RUNNING
     message: str = ""
 
 
@@ -42,21 +48,28 @@ class SlotFilled(JobEvent):
 class NothingPlaced(JobEvent):
     """A round ended, and every slot is open."""
 
+    kind = EventKind.WAITING
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartlyPlaced(JobEvent):
     """A round ended, and some slots are open."""
+
+    kind = EventKind.WAITING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAwaited(JobEvent):
     """A node whose execution fills a slot is unreachable, and the execution is not lost yet."""
 
+    kind = EventKind.WAITING
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeHeard(JobEvent):
     """Every slot is filled, and a node has sent a heartbeat."""
 
+    kind = EventKind.RUNNING
     message: str = ""
 
 
@@ -177,7 +190,9 @@ def begin(ledger: Ledger, event: ev.Submitted, requester: PeerID, now: UnixSecon
         modified=now,
     )
     ledger.actions.append(ev.Store(job))
-    return ledger.add(job)
+    entry = ledger.add(job)
+    ledger.tell(entry, EventKind.SUBMITTED, "submitted", now, state=job.state)
+    return entry
 
 
 def move(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
@@ -190,8 +205,11 @@ def move(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> 
     if row is None:
         raise InvalidTransition(job.id, job.state, event)
     message = event.message[: say.MAX_REASON]
-    if (job.state, job.message) != (row.to, message):
+    changed = (job.state, job.message) != (row.to, message)
+    if changed:
         entry.job = job.replace(state=row.to, message=message, modified=now, revision=job.revision + 1)
         ledger.actions.append(ev.Store(entry.job))
     for action in row.actions:
         action(ledger, entry, event, now)
+    if changed:  # after what became of its executions, so that the end of a job is the last event
+        ledger.tell(entry, event.kind, message or row.to.lower(), now, state=row.to)

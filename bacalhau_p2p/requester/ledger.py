@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components import ledger as components
@@ -10,7 +10,9 @@ from bacalhau_p2p.components.ledger import Deadlines
 from bacalhau_p2p.components.undo import UndoableDict
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.history import BIDDING, MAX_BIDDING_TEXT, MAX_TEXT, admitted
 from bacalhau_p2p.requester.record import JobEntry, Slot
 
 REMEMBER_ENDED_FOR = 120.0
@@ -22,6 +24,8 @@ REPEAT_FOR = 3600.0
 REPEAT_STRAY_CANCEL_FOR = 30.0
 """The same for the cancellation of an execution that has ended at the requester or is unknown there. It is
 not stored: anybody may ask about executions, and a node that has one asks again."""
+
+NO_EXECUTION, NO_NODE = ExecutionID(""), PeerID("")
 
 
 class Ledger(components.Ledger[ev.Action]):
@@ -44,11 +48,13 @@ class Ledger(components.Ledger[ev.Action]):
         entry = self.jobs[job.id] = JobEntry(job, slots, deadline=job.created + job.spec.total_timeout)
         return entry
 
-    def resume(self, job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobEntry:
+    def resume(self, stored: ev.Resumed, now: UnixSeconds) -> JobEntry:
         """Take a job into memory as the store holds it, with its executions."""
-        entry = self.add(job)
-        self.job_of.update(dict.fromkeys((execution.id for execution in executions), job.id))
-        entry.restore(executions, now)
+        entry = self.add(stored.job)
+        entry.told = stored.told
+        self.job_of.update(dict.fromkeys((execution.id for execution in stored.executions), stored.job.id))
+        entry.restore(stored.executions, now)
+        self.tell(entry, EventKind.RESUMED, "its requester was started again", now)
         return entry
 
     def of_execution(self, execution_id: ExecutionID) -> tuple[JobEntry, Execution] | None:
@@ -74,6 +80,36 @@ class Ledger(components.Ledger[ev.Action]):
         self.deadlines.drop(entry.job.id)
         for execution_id in entry.executions:
             self.job_of.pop(execution_id, None)
+
+    # --- histories --------------------------------------------------------------------------
+
+    def tell(
+        self,
+        entry: JobEntry,
+        kind: EventKind,
+        message: str,
+        now: UnixSeconds,
+        *,
+        state: str = "",
+        execution_id: ExecutionID = NO_EXECUTION,
+        node_id: PeerID = NO_NODE,
+    ) -> None:
+        """Append an event to the history of a job, unless it has too many."""
+        number = entry.told + 1
+        kept = admitted(kind, number, len(entry.slots))
+        if kept is None:
+            return
+        entry.told = number
+        if kept is not kind:
+            message, state, execution_id, node_id = (
+                "further events are not recorded",
+                "",
+                NO_EXECUTION,
+                NO_NODE,
+            )
+        text = message[: MAX_BIDDING_TEXT if kind in BIDDING else MAX_TEXT]
+        event = HistoryEvent(entry.job.id, number, now, kept, text, state, execution_id, node_id)
+        self.actions.append(ev.Append(event))
 
     # --- messages ---------------------------------------------------------------------------
 

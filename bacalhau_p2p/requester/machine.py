@@ -105,7 +105,7 @@ class RequesterMachine:
         self._schedule(entry, now)
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
-        entry = self._ledger.resume(event.job, event.executions, now)
+        entry = self._ledger.resume(event, now)
         self._progress.check_timeouts(entry, now)  # before anything is announced again
         if not entry.job.state.terminal:
             self._supervision.reconcile(entry, now)

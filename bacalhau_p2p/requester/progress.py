@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -35,9 +36,18 @@ class Progress:
         _reopen_if_unpublished(entry)
         if entry.open_slots:
             if entry.round.ends is None and entry.round.next_at is None:
+                self._tell_of_retry(entry, now)
                 self._rounds.begin_or_wait(entry, now)
         else:
             self._verify_or_complete(entry, now)
+
+    def _tell_of_retry(self, entry: JobEntry, now: UnixSeconds) -> None:
+        if not entry.failures:
+            return
+        attempt = max(slot.attempts for slot in entry.open_slots) + 1
+        pause = f" in {entry.retry_at - now:.0f} s" if entry.retry_at > now else ""
+        text = f"attempt {attempt} of {MAX_ATTEMPTS}{pause}, because of: {list(entry.failures.values())[-1]}"
+        self._ledger.tell(entry, EventKind.RETRIED, text, now)
 
     def check_timeouts(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End the job if its queue timeout or its total timeout has passed."""

@@ -94,6 +94,8 @@ class JobEntry(Undoable):
     """When the job is announced again after its latest failure."""
     verifying: bool = False
     """The verifier has been asked, and has not answered."""
+    told: int = 0
+    """Events in its history."""
 
     @property
     def open_slots(self) -> list[Slot]:

@@ -13,6 +13,7 @@ from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.components.undo import UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
@@ -90,6 +91,9 @@ class Rounds:
             deadline=entry.deadline,
         )
         self._ledger.actions.append(ev.Broadcast(announcement))
+        able = f"{len(eligible)} known node{'s'[: len(eligible) != 1]} could run it"
+        text = f"announced (round {current.number}): {able}"
+        self._ledger.tell(entry, EventKind.ANNOUNCED, text, now)
 
     def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Begin a round; after a failure a little later, so that no fault uses up all attempts at once."""
@@ -221,6 +225,8 @@ class Rounds:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
             give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
             self._ledger.actions.append(ev.Send(author, rejected, give_up_at, durable=False))
+            if entry is not None and not ended:
+                self._tell_of_refusal(entry, author, bid, refusal or "", now)
             return
         execution = executions.begin(self._ledger, entry, author, bid, now)
         current = entry.round
@@ -238,6 +244,18 @@ class Rounds:
             entry.round.answered.add(author)
         self.end_if_complete(entry, now)
 
+    def _tell_of_refusal(
+        self, entry: JobEntry, author: PeerID, bid: say.Bid, reason: str, now: UnixSeconds
+    ) -> None:
+        self._ledger.tell(
+            entry,
+            EventKind.BID_REJECTED,
+            f"its bid came in vain: {reason}",
+            now,
+            execution_id=bid.execution_id,
+            node_id=author,
+        )
+
     def _could_fill(self, entry: JobEntry) -> bool:
         """Whether the bids that are held are enough to fill every slot."""
         bids = len(entry.in_state(S.BID_RECEIVED))
@@ -252,6 +270,9 @@ class Rounds:
         """Note that a node will not bid in this round."""
         if entry.job.state.terminal or author not in self._liveness.nodes:
             return
+        if entry.declined.get(author) != message.reason:
+            text = f"does not bid: {message.reason}"
+            self._ledger.tell(entry, EventKind.DECLINED, text, now, node_id=author)
         entry.declined[author] = message.reason
         entry.is_remembered = entry.is_remembered or message.busy
         self._note_pace(entry, message.round, now)

@@ -1,4 +1,4 @@
-"""Jobs and executions as rows of the requester's database. Nothing is in a row twice.
+"""Jobs, executions and events as rows of the requester's database. Nothing is in a row twice.
 
 A row has the columns by which it is found, and the rest of the record as JSON, without what has its default
 value. So a default that changes needs a migration: a test keeps watch over them.
@@ -9,11 +9,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 
 JOB_COLUMNS = "id, state, created, modified, record"
 """What `read_job` takes, in this order."""
+
+HISTORY_SCHEMA = """
+CREATE TABLE event (
+    job INTEGER NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL,
+    message TEXT NOT NULL, state TEXT NOT NULL, execution TEXT NOT NULL, node TEXT NOT NULL,
+    PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+"""
+APPEND_EVENT = """
+INSERT INTO event (job, number, time, kind, message, state, execution, node)
+SELECT number, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?
+"""
+"""Of a job that was deleted nothing is told any more."""
+SELECT_EVENTS = """
+SELECT number, time, kind, message, state, execution, node FROM event
+WHERE job = (SELECT number FROM job WHERE id = ?) AND number > ? ORDER BY number LIMIT ?
+"""
 
 _IN_JOB_COLUMNS = {"id", "state", "created", "modified"}
 _IN_EXECUTION_COLUMNS: Any = {"id": True, "job_id": True, "proposal": {"job_id", "execution_id", "node_id"}}
@@ -45,6 +63,19 @@ def read_execution(job_id: JobID, execution_id: str, record: bytes) -> Execution
         ids = {"JobID": job_id, "ExecutionID": execution_id, "NodeID": value.get("NodeID")}
         value["Proposal"] = {**proposal, **ids}
     return Execution.model_validate_json(json.dumps(value))
+
+
+def event_row(event: HistoryEvent) -> tuple[object, ...]:
+    """The values for `APPEND_EVENT`."""
+    return (*event[1:], event.job_id)
+
+
+def read_event(job_id: JobID, number: int, time: float, kind: str, *texts: str) -> HistoryEvent:
+    """A row of `SELECT_EVENTS`. Raises ValueError."""
+    message, state, execution_id, node_id = texts
+    return HistoryEvent(
+        job_id, number, time, EventKind(kind), message, state, ExecutionID(execution_id), PeerID(node_id)
+    )
 
 
 def _object(record: bytes) -> dict[str, Any]:

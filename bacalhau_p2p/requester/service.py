@@ -18,6 +18,7 @@ from bacalhau_p2p.components.driver import Driver, Outcome
 from bacalhau_p2p.errors import DiskFull, ExecutionError, InvalidJob
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
+from bacalhau_p2p.model.history import HistoryPage
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState
@@ -29,6 +30,9 @@ from bacalhau_p2p.runtime.logs import about, get_logger
 from bacalhau_p2p.verifiers.interface import Verdict, Verifier
 
 log = get_logger(__name__)
+
+MAX_EVENTS_AT_ONCE = 1_000
+"""Events of a history that one call reads."""
 
 
 class RequesterService(Driver):
@@ -55,6 +59,7 @@ class RequesterService(Driver):
         self._new_job_id = new_job_id
         self._resource_shortage = resource_shortage
         self._changed: dict[JobID, trio.Event] = {}
+        self._told: dict[JobID, trio.Event] = {}
         self._tokens: dict[str, tuple[JobID, Outcome]] = {}
         """Submissions that are not committed yet, by idempotency token."""
         messenger.listen(TO_REQUESTER, self._receive)
@@ -143,6 +148,27 @@ class RequesterService(Driver):
         """A page of jobs; see `RequesterStore.jobs`. Raises ValueError."""
         return self._store.jobs(query, limit=limit, after=after)
 
+    async def history(
+        self, job_id: JobID, *, after: int = 0, limit: int = MAX_EVENTS_AT_ONCE, timeout: float = 0.0
+    ) -> HistoryPage:
+        """The events of a job that follow number `after`.
+
+        If there is none, and the job has not ended, it waits for one up to `timeout` seconds. Raises
+        UnknownJob.
+        """
+        self._store.job(job_id)
+        page = self._history(job_id, after, limit)
+        with trio.move_on_after(timeout):
+            while timeout > 0 and not page.events and not page.ended:
+                await self._told.setdefault(job_id, trio.Event()).wait()
+                page = self._history(job_id, after, limit)
+        return page
+
+    def _history(self, job_id: JobID, after: int, limit: int) -> HistoryPage:
+        ended = self._store.has_ended(job_id)
+        events = self._store.history(job_id, after=after, limit=limit + 1)
+        return HistoryPage(events[:limit], ended and len(events) <= limit)
+
     def executions(self, job_id: JobID) -> list[Execution]:
         """Every attempt at the job, oldest first. Raises UnknownJob."""
         self._store.job(job_id)
@@ -169,7 +195,8 @@ class RequesterService(Driver):
         a job must find it."""
         self._resume_messages()
         for job in self._store.unfinished():
-            self._enqueue(ev.Resumed(job, tuple(self._store.executions(job.id))))
+            executions, told = tuple(self._store.executions(job.id)), self._store.told(job.id)
+            self._enqueue(ev.Resumed(job, executions, told))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive the machine until cancelled."""
@@ -188,6 +215,10 @@ class RequesterService(Driver):
                     log.info("job", job=record.id, state=str(record.state), message=record.message)
                 if (changed := self._changed.pop(record.id, None)) is not None:
                     changed.set()
+        if self._told:
+            for job_id in {event.job_id for event in commit.history}:
+                if (told := self._told.pop(job_id, None)) is not None:
+                    told.set()
 
     def _perform(self, action: ev.Action, nursery: trio.Nursery) -> None:
         assert isinstance(action, ev.Verify)

@@ -22,9 +22,21 @@ from bacalhau_p2p.components.store import FOR_EVER, PRUNED_AT_ONCE, ComponentSto
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
-from bacalhau_p2p.requester.rows import JOB_COLUMNS, execution_json, job_json, read_execution, read_job
+from bacalhau_p2p.requester.rows import (
+    APPEND_EVENT,
+    HISTORY_SCHEMA,
+    JOB_COLUMNS,
+    SELECT_EVENTS,
+    event_row,
+    execution_json,
+    job_json,
+    read_event,
+    read_execution,
+    read_job,
+)
 from bacalhau_p2p.runtime.database import Migration, transaction, write_rows
 from bacalhau_p2p.runtime.text import printable
 
@@ -97,6 +109,7 @@ ALTER TABLE job ADD COLUMN name TEXT;
 UPDATE job SET name = json_extract(CAST(record AS TEXT), '$.Spec.Name');
 CREATE INDEX job_by_name ON job (name) WHERE name IS NOT NULL;
 """,
+    HISTORY_SCHEMA,
 ]
 
 SCAN = 500
@@ -171,6 +184,7 @@ class RequesterStore(ComponentStore):
             "ON CONFLICT (job, id) DO UPDATE SET record = excluded.record",
             [(e.id, execution_json(e), e.job_id) for e in executions],
         )
+        write_rows(self.db, APPEND_EVENT, [event_row(event) for event in commit.history])
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""
@@ -275,6 +289,17 @@ class RequesterStore(ComponentStore):
         records = (self._execution(job_id, *row) for row in rows)
         return [record for record in records if record is not None]
 
+    def history(self, job_id: JobID, *, after: int = 0, limit: int = -1) -> list[HistoryEvent]:
+        """The events of a job that follow number `after`, in order; empty for an unknown job."""
+        with closing(self.db.execute(SELECT_EVENTS, (job_id, after, limit))) as rows:
+            return [read_event(job_id, *row) for row in rows]
+
+    def told(self, job_id: JobID) -> int:
+        """How many events the history of a job has."""
+        query = "SELECT max(number) FROM event WHERE job = (SELECT number FROM job WHERE id = ?)"
+        (last,) = self._one(query, job_id) or (None,)
+        return last or 0
+
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
         query = f"SELECT {JOB_COLUMNS} FROM job WHERE NOT ({_ENDED}) ORDER BY number"  # noqa: S608
@@ -297,6 +322,7 @@ class RequesterStore(ComponentStore):
         if old:
             with transaction(self.db, power_safe=False):
                 write_rows(self.db, "DELETE FROM execution WHERE job = ?", old)
+                write_rows(self.db, "DELETE FROM event WHERE job = ?", old)
                 write_rows(self.db, "DELETE FROM job WHERE number = ?", old)
         return len(old) == PRUNED_AT_ONCE
 
@@ -308,7 +334,8 @@ class RequesterStore(ComponentStore):
         job = self.read(lambda _: read_job(*row), Row("job", {"id": row[0]}, row[-1]))
         if job is None:  # the number may be given to another job
             with transaction(self.db, power_safe=False):
-                self.db.execute("DELETE FROM execution WHERE job NOT IN (SELECT number FROM job)")
+                for table in ("execution", "event"):
+                    self.db.execute(f"DELETE FROM {table} WHERE job NOT IN (SELECT number FROM job)")  # noqa: S608
         return job
 
     def _execution(self, job_id: JobID, number: int, execution_id: str, record: bytes) -> Execution | None:

@@ -11,6 +11,7 @@ from math import inf
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -28,8 +29,11 @@ MAX_STRAY_CANCELS = 10
 LOST_CONTACT = "lost contact with node"
 """The message of an execution that is lost begins with this."""
 
-_PROGRESS = {ComputeState.PREPARING: "preparing", ComputeState.RUNNING: RUN_HAS_BEGUN}
-"""The message of an execution while its node works on it."""
+_PROGRESS = {
+    ComputeState.PREPARING: (EventKind.PREPARING, "preparing"),
+    ComputeState.RUNNING: (EventKind.RUNNING, RUN_HAS_BEGUN),
+}
+"""What the history tells while a node works on an execution, and the execution's message."""
 
 
 class Supervision:
@@ -115,9 +119,9 @@ class Supervision:
         entry.last_contact[execution.id] = now
         if not entry.open_slots:
             jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
-        note = _PROGRESS.get(state) if isinstance(state, ComputeState) else None
-        if execution.state == S.BID_ACCEPTED and note is not None and execution.message != note:
-            progress = executions.ProgressReported(message=note)
+        kind, note = _PROGRESS.get(state, (None, "")) if isinstance(state, ComputeState) else (None, "")
+        if execution.state == S.BID_ACCEPTED and kind is not None and execution.message != note:
+            progress = executions.ProgressReported(message=note, doing=kind)
             executions.move(self._ledger, entry, execution, progress, now)
 
 

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
-
 import httpx
 import pytest
 import trio
 
-from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.client.client import Client
 from bacalhau_p2p.errors import AmbiguousID, InvalidJob, UnknownJob
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Job
-from bacalhau_p2p.testing.network import NodeNetwork, open_network
-
-JOB = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}}]}
-JOBS = "/api/v1/orchestrator/jobs"
-
-
-@asynccontextmanager
-async def served(
-    folder: Path, *, compute_nodes: int = 1, **settings: Any
-) -> AsyncIterator[tuple[NodeNetwork, str]]:
-    """A network whose requester serves its API at the URL."""
-    async with (
-        open_network(folder, compute_nodes=compute_nodes, api_port=0, **settings) as network,
-        serve_api(network.requester) as url,
-    ):
-        yield network, url
+from tests.support.networks.served import JOB, JOBS, served
 
 
 async def test_a_client_submits_waits_and_fetches(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory, encode_file
 from bacalhau_p2p.model.api_json import execution_to_json, job_to_json
 from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from tests.support.servers import fake_node as fake
 
@@ -92,13 +94,16 @@ def test_describe_shows_the_job_its_executions_and_their_messages(run, fake_node
         state=ExecutionState.FAILED, message="no such image", proposal=None, published=None
     )
     fake_node.executions[ID].append(lost)
+    fake_node.tell(ID, EventKind.SUBMITTED, "submitted", "Pending")
     shown = yaml.safe_load(run("describe", "095be").stdout)
+    assert [entry.split() for entry in shown["History"]] == [[ANY, "Submitted", "submitted"]]
     assert shown["Job"]["ID"] == ID
     assert shown["Job"]["State"]["StateType"] == "Completed"
     assert shown["Executions"][0]["RunOutput"]["Stdout"] == "grüße\n"
     assert shown["Executions"][1]["ComputeState"] == {"State": "Failed", "Message": "no such image"}
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown["Job"]["CreateTime"])
     exact = json.loads(run("describe", ID, "--output", "json").stdout)
+    assert exact["History"]["Items"][0]["Kind"] == "Submitted"
     assert exact["Job"] == job_to_json(fake_node.jobs[ID])
     assert exact["Executions"]["Items"][1] == execution_to_json(lost)
 

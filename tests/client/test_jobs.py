@@ -10,6 +10,7 @@ from bacalhau_p2p.client.jobs import JobHandle, Result, spec_of
 from bacalhau_p2p.errors import InvalidJob, JobFailed, JobNotFinished
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.history import EventKind, HistoryEvent, HistoryPage
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
@@ -56,6 +57,7 @@ class RecordingBackend:
             modified=0,
         )
         self._executions = executions
+        self.events = [HistoryEvent(JobID("j"), n, n, EventKind.WAITING, "") for n in range(1, 6)]
         self.calls: list[tuple[object, ...]] = []
 
     async def job(self, job_id: JobID) -> Job:
@@ -67,6 +69,11 @@ class RecordingBackend:
 
     async def executions(self, job_id: JobID) -> tuple[Execution, ...]:
         return self._executions
+
+    async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
+        self.calls.append(("history", after))
+        rest = [event for event in self.events if event.number > after]
+        return HistoryPage(rest[:2], ended=len(rest) <= 2)
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         self.calls.append(("cancel", job_id, reason))
@@ -131,6 +138,14 @@ async def test_a_job_without_a_result_says_why(state, message, error, text):
     with pytest.raises(error) as caught:
         await JobHandle(RecordingBackend(state, message), JobID("j")).wait_result(timeout=2.5)
     assert str(caught.value) == text
+
+
+async def test_events_are_iterated_page_by_page_until_the_job_has_ended():
+    backend = RecordingBackend(JobState.COMPLETED)
+    handle = JobHandle(backend, JobID("j"))
+    assert [event.number async for event in handle.events()] == [1, 2, 3, 4, 5]
+    assert backend.calls == [("history", 0), ("history", 2), ("history", 4)]
+    assert [event.number async for event in handle.events(after=4)] == [5]
 
 
 async def test_a_handle_passes_calls_to_its_backend():

@@ -11,6 +11,7 @@ from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import BidAccepted, Heartbeat, JobClosed
 from bacalhau_p2p.components.commit_plan import (
+    HISTORY_DELAY,
     Acknowledge,
     Commit,
     CommitPlanner,
@@ -20,10 +21,11 @@ from bacalhau_p2p.components.commit_plan import (
     Perform,
     QueuedEvent,
 )
-from bacalhau_p2p.components.protocol import COMMIT_DELAY, Broadcast, Send, Store
+from bacalhau_p2p.components.protocol import COMMIT_DELAY, Append, Broadcast, Send, Store
 from bacalhau_p2p.compute.events import LearnAddresses
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
@@ -223,3 +225,47 @@ def test_nothing_happens_before_the_commit_whatever_the_order_of_actions(planner
     commit, *rest = planner.plan([handled(*cause)], NOW)
     assert isinstance(commit, Commit)
     assert rest == [Dispatch(SENT), Perform(STEP)]
+
+
+# --- histories ------------------------------------------------------------------------------
+
+
+def event(number):
+    return HistoryEvent(JobID("j"), number, NOW, EventKind.BID, "bids")
+
+
+def test_events_of_a_history_go_along_with_the_commit_of_something_else(planner):
+    planner.plan([handled(Append(event(1)))], NOW)
+    assert planner.plan([handled(Append(event(2)), Store(job()), SEND)], NOW + 0.5) == [
+        Commit(records=(job(),), history=(event(1), event(2)), outbox=(SENT,)),
+        Dispatch(SENT),
+    ]
+    assert planner.due is None
+
+
+def test_events_go_along_with_the_records_that_a_step_rests_on(planner):
+    steps = planner.plan([handled(Store(job()), Append(event(1)), STEP)], NOW)
+    assert steps[0] == Commit(records=(job(),), history=(event(1),), power_safe=False)
+    assert planner.plan([], NOW + HISTORY_DELAY) == []
+
+
+def test_events_alone_are_committed_after_a_while(planner):
+    closed = Broadcast(JobClosed(job_id="j"))
+    assert planner.plan([handled(Append(event(1)), closed)], NOW) == [Perform(closed)]
+    assert planner.due == NOW + HISTORY_DELAY
+    assert planner.plan([handled(Append(event(2)))], NOW + 0.5) == []
+    assert planner.plan([], NOW + HISTORY_DELAY) == [Commit(history=(event(1), event(2)))]
+    assert planner.due is None
+
+
+def test_a_message_that_only_adds_to_a_history_is_acknowledged_at_once(planner):
+    came = message()
+    assert planner.plan([handled(Append(event(1)), queued=came)], NOW) == [Acknowledge(came.arrival)]
+
+
+def test_a_change_is_due_sooner_than_events_that_came_before_it(planner):
+    planner.plan([handled(Append(event(1)))], NOW)
+    planner.plan([handled(Store(job()))], NOW + 0.1)
+    assert planner.due == NOW + 0.1 + COMMIT_DELAY
+    planner.discard()
+    assert planner.due is None

@@ -1,8 +1,10 @@
-"""What the server writes, clients read back: `api_json`, `api_errors`, `execution`, `node`, `state`."""
+"""What the server writes, clients read back: `api_json`, `api_errors`, `execution`, `history`, `node`,
+`state`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from bacalhau_p2p import errors
 from bacalhau_p2p.errors import ApiError, Fault, InvalidJob, UnknownJob
 from bacalhau_p2p.model.api_errors import error_from_json, error_to_json
 from bacalhau_p2p.model.api_json import (
+    event_from_json,
+    event_to_json,
     execution_from_json,
     execution_to_json,
     job_from_json,
@@ -19,6 +23,7 @@ from bacalhau_p2p.model.api_json import (
 )
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
@@ -160,3 +165,18 @@ def test_any_other_answer_is_an_api_error(body, message):
     error = error_from_json(body, status=502)
     assert type(error) is ApiError
     assert (str(error), error.status) == (message, 502)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_an_event_is_read_as_it_was_written(kind):
+    about = ("Running", ExecutionID("e-1"), PeerID("12D3KooWa"))
+    for event in (
+        HistoryEvent(JobID("j"), 7, 1764489600.25, kind, "as text", *about),
+        HistoryEvent(JobID("j"), 1, 0.0, kind, ""),
+    ):
+        assert event_from_json(json.loads(json.dumps(event_to_json(event)))) == event
+
+
+def test_every_kind_of_event_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text().partition("## Events")[2]
+    assert [kind for kind in EventKind if f"`{kind}`" not in page] == []

@@ -37,7 +37,8 @@ def test_an_event_that_changes_nothing_stores_nothing():
     jobs.move(ledger, ledger.jobs[JOB], jobs.NodeHeard(), now=1)
     assert ledger.take_actions() == []
     jobs.move(ledger, ledger.jobs[JOB], jobs.NodeAwaited(message="waiting"), now=2)
-    (stored,) = ledger.take_actions()
+    stored, told = ledger.take_actions()
+    assert (told.event.number, told.event.message) == (1, "waiting")
     assert (stored.record.message, stored.record.modified, stored.record.revision) == ("waiting", 2, 2)
 
 

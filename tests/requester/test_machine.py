@@ -35,7 +35,7 @@ from tests.support.machines.requester_bench import (
 def test_a_job_is_stored_before_it_is_announced(bench):
     actions = bench.submit(job())
     kinds = [type(action) for action in actions]
-    assert kinds == [ev.Store, ev.Broadcast]
+    assert kinds == [ev.Store, ev.Append, ev.Broadcast, ev.Append]
     assert bench.job.state is JobState.PENDING
 
 

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from bacalhau_p2p.components.commit_plan import Commit
+from bacalhau_p2p.components.storable import storable
 from bacalhau_p2p.components.store import PRUNED_AT_ONCE, Retention
 from bacalhau_p2p.errors import AmbiguousID, SettingsError, UnknownJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.store import _MIGRATIONS, SCAN, JobPage, JobQuery, RequesterStore, SubmissionToken
@@ -316,3 +318,42 @@ def test_the_file_stops_growing_when_as_many_jobs_are_deleted_as_are_added(path)
 
 def executions_of(number: int) -> list[Execution]:
     return [execution(name, S.COMPLETED).replace(job_id=JobID(f"j-{number}")) for name in "abc"]
+
+
+# --- histories ------------------------------------------------------------------------------
+
+
+def event(number: int, job_id: str = JOB) -> HistoryEvent:
+    about = ("BidReceived", ExecutionID("e-1"), PeerID("alice"))
+    return HistoryEvent(JobID(job_id), number, 1.5, EventKind.BID, "bids", *about)
+
+
+def test_a_history_is_read_as_it_was_written_also_after_a_restart(path):
+    events = [event(number) for number in range(1, 6)]
+    with closing(RequesterStore(path)) as store:
+        store.commit(Commit(records=(job(1),), history=events[:3]), delivered=())
+        store.commit(Commit(history=events[3:]), delivered=())
+    with closing(RequesterStore(path)) as store:
+        assert (store.history(JOB), store.told(JOB)) == (events, 5)
+        assert store.history(JOB, after=2, limit=2) == events[2:4]
+        assert (store.history(JobID("other")), store.told(JobID("other"))) == ([], 0)
+
+
+def test_a_history_is_deleted_with_its_job_and_then_nothing_is_added_to_it(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(count=1))) as store:
+        ended = [named("j-1", modified=1.0), named("j-2", modified=2.0)]
+        history = [event(1, "j-1"), event(1, "j-2")]
+        store.commit(Commit(records=ended, history=history), delivered=())
+        prune_all(store, now=3.0)
+        store.commit(Commit(history=(event(2, "j-1"),)), delivered=())
+        assert store.db.execute("SELECT count(*) FROM event").fetchone() == (1,)
+        assert store.history(JobID("j-2")) == [event(1, "j-2")]
+
+
+def test_a_text_that_cannot_be_stored_costs_its_event_only(path):
+    with closing(RequesterStore(path)) as store:
+        bad = event(1)._replace(message="\ud800")
+        commit, left_out = storable(Commit(records=(job(1),), history=(bad, event(2))), store.rehearse)
+        store.commit(commit, delivered=())
+        assert [part for part, _ in left_out] == [bad]
+        assert store.history(JOB) == [event(2)]

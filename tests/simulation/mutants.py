@@ -33,6 +33,7 @@ from bacalhau_p2p.compute.commands import Commands
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.presence import Presence
 from bacalhau_p2p.compute.supervision import Supervision as ComputeSupervision
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
@@ -194,17 +195,29 @@ _LOST_AT = Liveness.lost_at
 
 def _forgets_what_outlives(self: RequesterMachine, event: Any, now: float) -> None:
     executions = tuple(execution.replace(outlives_node=False) for execution in event.executions)
-    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+    _RESUMED_JOB(self, replace(event, executions=executions), now)
 
 
 def _forgets_attempts(self: RequesterMachine, event: Any, now: float) -> None:
     executions = tuple(e.replace(slot=None) if e.state in GONE else e for e in event.executions)
-    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+    _RESUMED_JOB(self, replace(event, executions=executions), now)
 
 
 def _forgets_witnesses(self: RequesterMachine, event: Any, now: float) -> None:
     executions = tuple(execution.replace(permanent=False) for execution in event.executions)
-    _RESUMED_JOB(self, rv.Resumed(event.job, executions), now)
+    _RESUMED_JOB(self, replace(event, executions=executions), now)
+
+
+def _forgets_what_it_told(self: RequesterMachine, event: Any, now: float) -> None:
+    _RESUMED_JOB(self, replace(event, told=0), now)
+
+
+def _tells_only_of_the_end(self: RequesterLedger, entry: Any, kind: Any, *about: Any, **more: Any) -> None:
+    if not entry.job.state.terminal or kind is EventKind.ENDED:
+        _TELL(self, entry, kind, *about, **more)
+
+
+_TELL = RequesterLedger.tell
 
 
 def _has_always_room(self: Capacity, amount: Any) -> bool:
@@ -349,6 +362,11 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "forget attempts when started again": ((_HANDLERS, rv.Resumed, _forgets_attempts),),
     "forget who called a failure permanent": ((_HANDLERS, rv.Resumed, _forgets_witnesses),),
     "send no heartbeats": ((ComputeSupervision, "_send_heartbeats", _sends_no_heartbeats),),
+    "forget what was told when started again": ((_HANDLERS, rv.Resumed, _forgets_what_it_told),),
+    "tell nothing of executions that end with their job": (
+        (RequesterLedger, "tell", _tells_only_of_the_end),
+    ),
+    "commit no history": _commits_changed(lambda commit: [replace(commit, history=commit.history[1:])]),
     "never reconcile": (
         (Supervision, "reconcile", _does_nothing),
         (supervision, "_reconcile_at", lambda entry, execution: inf),

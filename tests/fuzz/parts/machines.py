@@ -143,7 +143,7 @@ class Requester(_Fuzzed):
             executions = store.executions(unfinished.id)
             for execution in executions:
                 json.dumps(execution_to_json(execution), allow_nan=False)
-            again.handle(rv.Resumed(unfinished, tuple(executions)))
+            again.handle(rv.Resumed(unfinished, tuple(executions), store.told(unfinished.id)))
         again.wait(4000)
         assert store.db.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
         return accepted

@@ -17,6 +17,7 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.machine import RequesterMachine
 from tests.simulation.checks.executions import ExecutionChecks
+from tests.simulation.checks.histories import HistoryChecks
 from tests.simulation.checks.jobs import JobChecks
 from tests.simulation.checks.messages import MessageChecks
 from tests.simulation.checks.violation import Violation, require
@@ -37,6 +38,7 @@ class Watch:
         self.messages = MessageChecks(timeline, nodes)
         self.jobs = JobChecks(timeline, nodes, jobs, self.messages.last_word)
         self.executions = ExecutionChecks(nodes, jobs, timeline.disturbed)
+        self.histories = HistoryChecks(timeline.disturbed)
         self.sent_kinds: Counter[str] = Counter()
         """How many messages of each kind were sent, without repeats."""
         self.states: Counter[str] = Counter()
@@ -86,6 +88,8 @@ class Watch:
             job = store.records.get(job_id)
             if isinstance(job, Job):
                 self.jobs.check_job(node, job)
+        for job_id in sorted(jobs | {event.job_id for event in commit.history}):
+            self.histories.check(store, job_id)
 
     def refused(self, store: SimulatedStore, record: Any) -> None:
         self.messages.refused(store, record)

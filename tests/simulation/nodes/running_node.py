@@ -156,7 +156,8 @@ class RunningNode:
                 executions.setdefault(record.job_id, []).append(record)
         for record in records:
             if isinstance(record, Job) and not record.state.terminal:
-                requester.put(rv.Resumed(record, tuple(executions.get(record.id, ()))))
+                told = len(requester.store.history(record.id))
+                requester.put(rv.Resumed(record, tuple(executions.get(record.id, ())), told))
 
     def _resume_executions(self, compute: Component, now: float) -> None:
         resumed: list[ComputeExecution] = [

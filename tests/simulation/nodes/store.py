@@ -9,8 +9,9 @@ from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage
 from bacalhau_p2p.components.commit_plan import Commit, record_key
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.history import HistoryEvent
 
 MessageKey = tuple[PeerID, MessageID]
 
@@ -27,6 +28,7 @@ class SimulatedStore:
         self.outbox: dict[MessageID, OutboxMessage] = {}
         self.inbox: dict[MessageKey, UnixSeconds] = {}
         self.tokens: dict[str, str] = {}
+        self.histories: dict[JobID, tuple[HistoryEvent, ...]] = {}
         self._unsynced: list[list[tuple[dict[Any, Any], Any, Any]]] = []
 
     def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
@@ -43,6 +45,9 @@ class SimulatedStore:
         for record in commit.records:
             if not isinstance(record, Execution) or record.job_id in self.records:
                 put(self.records, record_key(record), record)
+        for event in commit.history:
+            if event.job_id in self.records:
+                put(self.histories, event.job_id, (*self.history(event.job_id), event))
         for message in commit.outbox:
             put(self.outbox, message.envelope.id, message)
         for processed in commit.processed:
@@ -66,8 +71,15 @@ class SimulatedStore:
         for key in [key for key, record in self.records.items() if self._may_go(record)]:
             undo += [(self.records, key, self.records[key]), (self.pruned, key, _ABSENT)]
             self.pruned[key] = self.records.pop(key)
+        deleted = len(undo) // 2
+        for job_id in [job_id for job_id in self.histories if job_id not in self.records]:
+            undo.append((self.histories, job_id, self.histories.pop(job_id)))
         self._unsynced.append(undo)
-        return len(undo) // 2
+        return deleted
+
+    def history(self, job_id: JobID) -> tuple[HistoryEvent, ...]:
+        """The events of a job, in the order in which they were written."""
+        return self.histories.get(job_id, ())
 
     def _may_go(self, record: Any) -> bool:
         if isinstance(record, Execution):

@@ -8,6 +8,7 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, PublishedResult
+from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -159,8 +160,13 @@ def restarted(bench: RequesterBench, known: Iterable[PeerID] = (A, B, C, D)) -> 
     again = RequesterBench()
     again.now, again.done = bench.now, list(bench.done)
     again.add_nodes(*known)
-    again.handle(ev.Resumed(bench.job, tuple(stored.values())))
+    again.handle(ev.Resumed(bench.job, tuple(stored.values()), len(told(bench))))
     return again
+
+
+def told(bench: RequesterBench) -> list[HistoryEvent]:
+    """The history of the job."""
+    return [action.event for action in bench.done if isinstance(action, ev.Append)]
 
 
 def place_on(bench: RequesterBench, node: PeerID) -> None:

@@ -18,10 +18,11 @@ from bacalhau_p2p.ipfs.files.importer import build
 from bacalhau_p2p.ipfs.format.car import CarReader, write_car
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.api_errors import error_to_json, status_of
-from bacalhau_p2p.model.api_json import execution_to_json, job_to_json, result_to_json
+from bacalhau_p2p.model.api_json import event_to_json, execution_to_json, job_to_json, result_to_json
 from bacalhau_p2p.model.api_nodes import node_state_to_json, node_to_json
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -48,6 +49,7 @@ class FakeNode:
         self.jobs: dict[str, Job] = {}
         self.tokens: dict[str, str] = {}
         self.executions: dict[str, list[Execution]] = {}
+        self.histories: dict[str, list[HistoryEvent]] = {}
         self.blocks: dict[CID, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.authorizations: list[str] = []
@@ -101,7 +103,17 @@ class FakeNode:
         with self.changed:
             self.jobs[job_id] = added
             self.executions[job_id] = []
+            self.histories[job_id] = []
         return added
+
+    def tell(self, job_id: str, kind: EventKind, message: str, *about: str) -> HistoryEvent:
+        """Add an event; `about` are the state, the execution and its node, as far as there is one."""
+        with self.changed:
+            history = self.histories[job_id]
+            event = HistoryEvent(JobID(job_id), len(history) + 1, time.time(), kind, message, *about)
+            history.append(event)
+            self.changed.notify_all()
+        return event
 
     def set_state(self, job_id: str, state: JobState, message: str = "") -> None:
         with self.changed:
@@ -152,6 +164,25 @@ class FakeNode:
             self.waited += 1
             self.changed.notify_all()
             return self.jobs[job.id]
+
+    def events(self, job_id: str, after: int, seconds: float) -> dict[str, Any]:
+        with self.changed:
+            self.waiting += 1
+            self.changed.notify_all()
+            self.changed.wait_for(
+                lambda: (
+                    self._stopping
+                    or self.respond_early
+                    or len(self.histories[job_id]) > after
+                    or self.jobs[job_id].state.terminal
+                ),
+                timeout=seconds,
+            )
+            self.waiting -= 1
+            events = self.histories[job_id][after:]
+            ended = self.jobs[job_id].state.terminal
+            last = events[-1].number if events else after
+            return {"Items": [event_to_json(e) for e in events], "NextToken": "" if ended else str(last)}
 
     def submit(self, body: Mapping[str, Any]) -> Job:
         token = body.get("IdempotencyToken", "")
@@ -274,7 +305,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 return 200, {"Node": _node_state()}
             if path == _JOBS:
                 return 200, {"Items": _listed(node, query), "NextToken": ""}
-            if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results))?", path):
+            if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results|events))?", path):
                 return 200, _job(node, self.command, unquote(match[1]), match[2], query)
             return 404, error_to_json(ApiError(f"there is nothing at {path}", status=404))
 
@@ -290,6 +321,8 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
         return {"EvaluationID": ""}
     if part == "executions":
         return _executions(node, job.id)
+    if part == "events":
+        return node.events(job.id, int(query.get("after", 0)), float(query.get("wait", 0)))
     if part == "results":
         published = [execution.published for execution in executions]
         return {"Items": [result_to_json(result) for result in published if result]}

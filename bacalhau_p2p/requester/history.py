@@ -1,0 +1,50 @@
+"""What the machine tells of a job in its history: kinds, texts and limits.
+
+Pure, as a part of the requester's machine. `job_transitions` and `execution_transitions` tell of every
+transition; `rounds` and `progress` of what is none.
+"""
+
+from __future__ import annotations
+
+from bacalhau_p2p.model.history import EventKind
+from bacalhau_p2p.model.state import ExecutionState
+
+MAX_TEXT = 1_000
+"""Characters of the message of an event; longer ones are cut."""
+MAX_BIDDING_TEXT = 200
+"""The same for events about bids: any node may cause them."""
+MAX_EVENTS = 1_000
+"""Events of one job that are kept, besides `EVENTS_PER_SLOT` and its end."""
+EVENTS_PER_SLOT = 50
+"""Events that are kept in addition for each slot of the job."""
+MAX_BIDDING_EVENTS = 500
+"""The same for events about bids, so that strangers leave room for others; and half of `EVENTS_PER_SLOT`."""
+
+BIDDING = frozenset({EventKind.ANNOUNCED, EventKind.BID, EventKind.DECLINED, EventKind.BID_REJECTED})
+"""Kinds of events that come as often as nodes bid, or refuse to."""
+
+KINDS = {
+    ExecutionState.BID_RECEIVED: EventKind.BID,
+    ExecutionState.BID_ACCEPTED: EventKind.ACCEPTED,
+    ExecutionState.RESULT_PROPOSED: EventKind.PROPOSED,
+    ExecutionState.RESULT_ACCEPTED: EventKind.VERIFIED,
+    ExecutionState.COMPLETED: EventKind.PUBLISHED,
+    ExecutionState.BID_REJECTED: EventKind.BID_REJECTED,
+    ExecutionState.RESULT_REJECTED: EventKind.REJECTED,
+    ExecutionState.FAILED: EventKind.FAILED,
+    ExecutionState.LOST: EventKind.LOST,
+    ExecutionState.CANCELLED: EventKind.CANCELLED,
+}
+"""What a transition of an execution is told as, by the state that it leads to."""
+
+
+def admitted(kind: EventKind, number: int, slots: int) -> EventKind | None:
+    """As what an event is kept that would have this number in its job's history; None if it is not kept."""
+    if kind is EventKind.ENDED:
+        return kind
+    limit = MAX_EVENTS + slots * EVENTS_PER_SLOT
+    if number >= limit:
+        return EventKind.OMITTED if number == limit else None
+    if kind in BIDDING and number > MAX_BIDDING_EVENTS + slots * EVENTS_PER_SLOT // 2:
+        return None
+    return kind

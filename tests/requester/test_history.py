@@ -1,0 +1,179 @@
+"""What the history of a job tells (`history`), in which order, and how much of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.model.history import EventKind as K
+from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
+from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.history import (
+    EVENTS_PER_SLOT,
+    KINDS,
+    MAX_BIDDING_EVENTS,
+    MAX_BIDDING_TEXT,
+    MAX_EVENTS,
+    MAX_TEXT,
+    admitted,
+)
+from tests.support.machines.requester_bench import (
+    JOB,
+    A,
+    B,
+    C,
+    RequesterBench,
+    S,
+    execution_id,
+    heartbeat_of,
+    job,
+    restarted,
+    run_on,
+    told,
+)
+
+LIMIT = MAX_EVENTS + EVENTS_PER_SLOT
+"""Events of a job with one slot."""
+
+
+def lines(bench: RequesterBench) -> list[tuple[K, str, str]]:
+    """Kind, state and text of each event."""
+    return [(event.kind, event.state, event.message) for event in told(bench)]
+
+
+def test_a_job_that_goes_well_is_told_from_submission_to_end(bench):
+    run_on(bench, job(), A)
+    bench.receive(A, heartbeat_of(A))
+    bench.propose(A)
+    bench.judge(accepted=[A])
+    bench.publish(A)
+    assert lines(bench) == [
+        (K.SUBMITTED, "Pending", "submitted"),
+        (K.ANNOUNCED, "", "announced (round 1): 1 known node could run it"),
+        (K.BID, "BidReceived", "bids"),
+        (K.ACCEPTED, "BidAccepted", "accepted; preparing"),
+        (K.RUNNING, "Running", "running"),
+        (K.RUNNING, "BidAccepted", "running"),
+        (K.PROPOSED, "ResultProposed", "ran; waiting for verification"),
+        (K.VERIFIED, "ResultAccepted", "verified; publishing"),
+        (K.PUBLISHED, "Completed", "published"),
+        (K.ENDED, "Completed", "1 result published"),
+    ]
+    assert [event.number for event in told(bench)] == list(range(1, 11))
+    about = {(event.execution_id, event.node_id) for event in told(bench) if event.execution_id}
+    assert about == {(execution_id(A), A)}
+
+
+def test_the_end_of_a_job_is_told_after_those_of_its_executions(bench):
+    run_on(bench, job(2), A, B)
+    bench.handle(ev.CancelRequested(JOB, "enough"))
+    assert lines(bench)[-3:] == [
+        (K.CANCELLED, "Cancelled", "the job is Stopped"),
+        (K.CANCELLED, "Cancelled", "the job is Stopped"),
+        (K.ENDED, "Stopped", "enough"),
+    ]
+
+
+def test_bids_and_refusals_are_told_with_their_reasons(bench):
+    bench.add_nodes(A, B, C)
+    bench.submit(job())
+    bench.bid(A)
+    declined = say.BidDeclined(job_id=JOB, round=1, reason="has no room for 4 cores", busy=True)
+    bench.receive(B, declined)
+    bench.receive(B, declined)
+    bench.bid(C, load=0.5)
+    late = [
+        (event.kind, event.node_id, event.message)
+        for event in told(bench)
+        if event.kind in (K.DECLINED, K.BID_REJECTED)
+    ]
+    assert late == [
+        (K.DECLINED, B, "does not bid: has no room for 4 cores"),
+        (K.BID_REJECTED, C, "other bids were better"),
+    ]
+    bench.bid(C, attempt=2)
+    assert lines(bench)[-1] == (K.BID_REJECTED, "", "its bid came in vain: no slot is open")
+
+
+def test_another_attempt_is_told_with_its_reason(bench):
+    run_on(bench, job(), A)
+    bench.fail(A)
+    assert lines(bench)[-2:] == [
+        (K.FAILED, "Failed", "no such image"),
+        (K.RETRIED, "", "attempt 2 of 3 in 1 s, because of: no such image"),
+    ]
+
+
+def test_a_result_that_is_rejected_is_told_with_the_reason(bench):
+    run_on(bench, job(2, verifier="deterministic"), A, B)
+    bench.propose(A)
+    bench.propose(B, "wrong")
+    bench.judge(accepted=[], rejected=[A, B], reason="no 2 results are equal")
+    assert lines(bench)[-3:] == [
+        (K.REJECTED, "ResultRejected", "no 2 results are equal"),
+        (K.REJECTED, "ResultRejected", "no 2 results are equal"),
+        (K.ENDED, "Failed", "no 2 results are equal"),
+    ]
+
+
+def test_a_restarted_requester_goes_on_with_the_next_number(bench):
+    run_on(bench, job(), A)
+    before = told(bench)
+    bench = restarted(bench)
+    bench.propose(A)
+    after = told(bench)
+    assert after[: len(before)] == before
+    assert [event.number for event in after] == list(range(1, len(after) + 1))
+    assert [event.kind for event in after[len(before) :]] == [K.RESUMED, K.PROPOSED]
+
+
+def test_a_message_that_is_refused_adds_nothing(bench):
+    run_on(bench, job(), A)
+    before = told(bench)
+    bench.propose(B)
+    bench.receive(B, heartbeat_of(A))
+    assert told(bench) == before
+
+
+def test_every_state_of_an_execution_is_told_as_something():
+    assert KINDS.keys() == set(ExecutionState)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "kept"),
+    [
+        (K.BID, MAX_BIDDING_EVENTS + EVENTS_PER_SLOT // 2, K.BID),
+        (K.BID, MAX_BIDDING_EVENTS + EVENTS_PER_SLOT // 2 + 1, None),
+        (K.FAILED, MAX_BIDDING_EVENTS + EVENTS_PER_SLOT, K.FAILED),
+        (K.FAILED, LIMIT - 1, K.FAILED),
+        (K.FAILED, LIMIT, K.OMITTED),
+        (K.FAILED, LIMIT + 1, None),
+        (K.ENDED, LIMIT, K.ENDED),
+        (K.ENDED, LIMIT + 1, K.ENDED),
+    ],
+)
+def test_a_history_is_bounded_and_leaves_room_for_its_end(kind, number, kept):
+    assert admitted(kind, number, 1) is kept
+
+
+def test_a_node_that_alternates_fills_no_more_than_the_limit_and_the_end_is_told(bench):
+    run_on(bench, job(), A)
+    preparing = say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.PREPARING)
+    for _ in range(LIMIT):
+        bench.receive(A, heartbeat_of(A))
+        bench.receive(A, say.Heartbeat(executions=(preparing,)))
+    bench.handle(ev.CancelRequested(JOB, "enough"))
+    events = told(bench)
+    assert [event.number for event in events] == list(range(1, LIMIT + 2))
+    assert (events[-2].kind, events[-2].message) == (K.OMITTED, "further events are not recorded")
+    assert (events[-1].kind, events[-1].state) == (K.ENDED, JobState.STOPPED)
+
+
+def test_texts_of_strangers_are_cut(bench):
+    run_on(bench, job(), A)
+    bench.receive(A, say.ExecutionFailed(job_id=JOB, execution_id=execution_id(A), reason="x" * 4096))
+    bench.add_nodes(B)
+    bench.receive(B, say.BidDeclined(job_id=JOB, round=1, reason="y" * 4096))
+    lengths = {event.kind: len(event.message) for event in told(bench)}
+    assert (lengths[K.FAILED], lengths[K.DECLINED]) == (MAX_TEXT, MAX_BIDDING_TEXT)
+    assert bench.states()[A] is S.FAILED
