@@ -24,7 +24,7 @@ from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
 from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
-from bacalhau_p2p.requester.record import JobEntry
+from bacalhau_p2p.requester.record import JobEntry, Round
 
 S = ExecutionState
 
@@ -91,9 +91,7 @@ class Rounds:
             deadline=entry.deadline,
         )
         self._ledger.actions.append(ev.Broadcast(announcement))
-        able = f"{len(eligible)} known node{'s'[: len(eligible) != 1]} could run it"
-        text = f"announced (round {current.number}): {able}"
-        self._ledger.tell(entry, EventKind.ANNOUNCED, text, now)
+        self._ledger.tell(entry, EventKind.ANNOUNCED, _announced(current), now)
 
     def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Begin a round; after a failure a little later, so that no fault uses up all attempts at once."""
@@ -226,7 +224,14 @@ class Rounds:
             give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
             self._ledger.actions.append(ev.Send(author, rejected, give_up_at, durable=False))
             if entry is not None and not ended:
-                self._tell_of_refusal(entry, author, bid, refusal or "", now)
+                self._ledger.tell(
+                    entry,
+                    EventKind.BID_REJECTED,
+                    f"its bid came in vain: {refusal}",
+                    now,
+                    execution_id=bid.execution_id,
+                    node_id=author,
+                )
             return
         execution = executions.begin(self._ledger, entry, author, bid, now)
         current = entry.round
@@ -243,18 +248,6 @@ class Rounds:
         if bid.round == entry.round.number:
             entry.round.answered.add(author)
         self.end_if_complete(entry, now)
-
-    def _tell_of_refusal(
-        self, entry: JobEntry, author: PeerID, bid: say.Bid, reason: str, now: UnixSeconds
-    ) -> None:
-        self._ledger.tell(
-            entry,
-            EventKind.BID_REJECTED,
-            f"its bid came in vain: {reason}",
-            now,
-            execution_id=bid.execution_id,
-            node_id=author,
-        )
 
     def _could_fill(self, entry: JobEntry) -> bool:
         """Whether the bids that are held are enough to fill every slot."""
@@ -322,6 +315,13 @@ class Rounds:
         if not reasons:
             return "no compute node is known"
         return "; ".join(f"{', '.join(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
+
+
+def _announced(current: Round) -> str:
+    """What the history tells of an announcement."""
+    able = current.asked.eligible
+    asked = "" if current.asked.chance == 1.0 else f", and about {len(current.asked.nodes)} are asked"
+    return f"announced (round {current.number}): {able} node{'s'[: able != 1]} could run it{asked}"
 
 
 def _bids_wanted(entry: JobEntry) -> int:

@@ -49,7 +49,7 @@ def test_a_job_that_goes_well_is_told_from_submission_to_end(bench):
     bench.publish(A)
     assert lines(bench) == [
         (K.SUBMITTED, "Pending", "submitted"),
-        (K.ANNOUNCED, "", "announced (round 1): 1 known node could run it"),
+        (K.ANNOUNCED, "", "announced (round 1): 1 node could run it"),
         (K.BID, "BidReceived", "bids"),
         (K.ACCEPTED, "BidAccepted", "accepted; preparing"),
         (K.RUNNING, "Running", "running"),
