@@ -11,7 +11,9 @@ import trio
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope
 from bacalhau_p2p.errors import MessageTooLarge
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.events import AutoResetEvent
+from bacalhau_p2p.runtime.rate_limit import TokenBucket
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Transport
 
 BROADCAST_INTERVAL = 0.01
@@ -23,6 +25,10 @@ MAIL_INTERVAL = 0.2
 """Minimum seconds between two broadcasts of mail, since every peer receives it."""
 MAIL_FRAMES = 20
 """Maximum frames of one broadcast of mail."""
+STRANGER_MAIL_PER_SECOND = 5
+STRANGER_MAIL_BURST = 100
+"""Frames for peers that have never answered this node, a second and at once. Anybody can invent such peers,
+and every peer would receive what this node has to say to them."""
 MAIL_LENGTH = 10_000
 MAIL_BYTES = 32 * 1024 * 1024
 """Frames that wait to be mailed, and their bytes; beyond, the oldest are dropped and left to repetition."""
@@ -78,10 +84,19 @@ class Mail:
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._wake = AutoResetEvent()
+        self._to_strangers = TokenBucket(STRANGER_MAIL_PER_SECOND, STRANGER_MAIL_BURST)
 
-    def put(self, frames: Iterable[bytes]) -> None:
-        """Mail these frames soon."""
+    def put(self, to: PeerID, frames: Iterable[bytes]) -> None:
+        """Mail these frames soon. Those for a peer that was cut off, and too many for strangers, are left to
+        repetition."""
+        budgets = self._transport.budgets
+        if budgets.is_cut_off(to):
+            return
+        known = budgets.has_answered(to)
         for frame in frames:
+            if not (known or self._to_strangers.take(trio.current_time())):
+                self._counters["not_mailed"] += 1
+                continue
             self._frames.append(frame)
             self._bytes += len(frame)
             while len(self._frames) > MAIL_LENGTH or self._bytes > MAIL_BYTES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -53,7 +53,7 @@ class Lanes:
     """The lanes of one node. Call `run` in a nursery; `put` returns at once.
 
     `with_acks(peer, frame)` returns the frame together with the acknowledgements that wait for the peer;
-    `unreachable` takes the frames that no direct stream could carry.
+    `unreachable(peer, frames)` takes those that no direct stream could carry.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Lanes:
         transport: Transport,
         *,
         with_acks: Callable[[PeerID, bytes | None], list[bytes]],
-        unreachable: Callable[[Iterable[bytes]], None],
+        unreachable: Callable[[PeerID, list[bytes]], None],
         counters: Counter[str],
     ) -> None:
         self._transport = transport
@@ -119,7 +119,7 @@ class Lanes:
                     frames = []
             except PeerUnreachable as error:
                 self._counters["unreachable"] += 1
-                self._unreachable((*frames, *lane.take_all()))
+                self._unreachable(peer, [*frames, *lane.take_all()])
                 log.debug("peer_unreachable", peer=peer, reason=str(error))
             finally:
                 lane.busy = False

@@ -96,6 +96,10 @@ class Messenger:
         """Call `listener` for every peer that connects or disconnects, from now on."""
         self._connection_listeners.append(listener)
 
+    def watch_cut_offs(self, listener: Callable[[PeerID], None]) -> None:
+        """Call `listener` for every peer that is cut off since it exceeded its budget, from now on."""
+        self._transport.budgets.watch_cut_offs(listener)
+
     def compose(self, to: PeerID, message: Message, give_up_at: UnixSeconds) -> OutboxMessage:
         """A message to deliver. Its sender stores it and then calls `dispatch`."""
         return OutboxMessage(to, self._envelope(to, message), give_up_at)
@@ -160,6 +164,13 @@ class Messenger:
     def drop(self, author: PeerID, counter: str, reason: str) -> None:
         """A component has dropped a message of this peer, which is to blame."""
         self._inbox.drop(author, counter, reason)
+
+    def note_unknown(self, arrival: Arrival) -> None:
+        """A message was about a job or an execution that no component knows: its author is named if there
+        are many."""
+        if arrival.author != self._transport.peer_id:
+            reason = f"{arrival.message.kind} about a job or an execution that is unknown here"
+            self._transport.budgets.offences.note(arrival.author, "unknown", reason)
 
     def charge(self, arrival: Arrival, seconds: float) -> None:
         """Handling a message took a component so much processor time: its sender pays for it."""

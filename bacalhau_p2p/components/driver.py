@@ -224,7 +224,7 @@ class Driver(ABC):
         event = queued.event
         if event is None:
             return Handled(queued, ())
-        began = self._processor()
+        began, unknown = self._processor(), self._machine.unknown
         try:
             actions = self._machine.handle(event, now)
         except Exception as error:  # noqa: BLE001 - the fault of one event, or of one stranger
@@ -233,6 +233,8 @@ class Driver(ABC):
         finally:
             if queued.arrival is not None:
                 self._messenger.charge(queued.arrival, self._processor() - began)
+        if queued.arrival is not None and self._machine.unknown != unknown:
+            self._messenger.note_unknown(queued.arrival)
         self._faults.handled(event)
         if self._watchers:
             self._show(actions)

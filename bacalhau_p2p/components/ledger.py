@@ -30,7 +30,8 @@ class Ledger(Undoable, Generic[A]):
         """What to do, in order."""
         self.ignored: Counter[str] = Counter()
         """Events that changed nothing, by kind and state: `ResultProposed in Lost`."""
-
+        self.unknown = 0
+        """Events about jobs or executions that the machine does not know."""
         self.faults: list[tuple[str, Exception]] = []
         """What raised when its deadline had come: a name, and the exception."""
 
@@ -64,6 +65,11 @@ class Ledger(Undoable, Generic[A]):
     def ignore(self, event: object, where: str) -> None:
         """Count an event that changes nothing. `where` is one of a few phrases, never a text from a peer."""
         self.ignored[f"{type(event).__name__} {where}"] += 1
+
+    def ignore_unknown(self, event: object, what: str) -> None:
+        """Count an event about a thing that the machine does not know, such as a `job`."""
+        self.unknown += 1
+        self.ignore(event, f"for an unknown {what}")
 
 
 def _shorten(items: list[A], length: int) -> None:

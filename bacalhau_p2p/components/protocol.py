@@ -35,6 +35,11 @@ class Machine(Protocol):
         changed nothing, and its deadline is set anew."""
         ...
 
+    @property
+    def unknown(self) -> int:
+        """How many events were about jobs or executions that the machine does not know."""
+        ...
+
     def state_of(self, event: Any) -> str:
         """The state of what an event concerns, for the log."""
         ...

@@ -90,6 +90,12 @@ class Announcements(Undoable):
         self._drop((author, job_id))
         self._recent_findings.forget(author, job_id)
 
+    def forget(self, author: PeerID) -> None:
+        """Bid on no job that this requester has announced so far."""
+        self._missed.forget(author)
+        for key in [key for key in self._waiting if key[0] == author]:
+            self._drop(key)
+
     def stop(self) -> None:
         """Answer no announcement from now on."""
         self._bidding = False

@@ -57,7 +57,10 @@ class Commands:
             else:
                 transitions.move(self._ledger, execution, message, now)
             return
-        self._ledger.ignore(message, f"in {execution.state}" if execution else "for an unknown execution")
+        if execution is None:
+            self._ledger.ignore_unknown(message, "execution")
+        else:
+            self._ledger.ignore(message, f"in {execution.state}")
         if not isinstance(message, say.BidAccepted | say.ResultAccepted):
             return
         if execution is None:
@@ -73,7 +76,9 @@ class Commands:
         for view in message.executions:
             if self._knows(author, view.execution_id):
                 self._reconcile(author, view, now)
-            elif answers:
+                continue
+            self._ledger.ignore_unknown(view, "execution")
+            if answers:
                 answers -= 1
                 self._send_unknown(author, view.job_id, view.execution_id, now)
 

@@ -109,6 +109,15 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class RequesterCutOff:
+    """A peer exceeded its budget, and nothing more is taken of it for a while."""
+
+    reason: ClassVar[str] = "its requester was cut off, since it exceeded its budget"
+
+    requester: PeerID
+
+
+@dataclass(frozen=True, slots=True)
 class StopBidding:
     """The node will stop soon: executions may continue for a while."""
 
@@ -128,6 +137,7 @@ Event = (
     | Recalled
     | Inspected
     | StepEvent
+    | RequesterCutOff
     | StopBidding
     | HandBack
     | NotStored

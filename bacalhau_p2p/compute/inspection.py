@@ -21,6 +21,7 @@ from bacalhau_p2p.errors import ExecutionError
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.runtime.logs import about
 from bacalhau_p2p.storage.interface import StorageProvider
+from bacalhau_p2p.transports.dial_budget import dialling_for
 
 
 class Inspector:
@@ -63,7 +64,7 @@ class Inspector:
     ) -> None:
         key = (asked.requester, asked.job_id)
         try:
-            with scope:
+            with scope, dialling_for(asked.requester):
                 report(Inspected(*key, await self._findings(asked)))
         finally:
             if self._running.get(key) is scope:

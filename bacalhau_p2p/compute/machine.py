@@ -106,6 +106,11 @@ class ComputeMachine:
         """Events that changed nothing, by kind and state: late, repeated, forged or nonsense."""
         return self._ledger.ignored
 
+    @property
+    def unknown(self) -> int:
+        """How many events were about executions that this machine does not know."""
+        return self._ledger.unknown
+
     # --- messages ---------------------------------------------------------------------------
 
     def _announced(self, event: ev.AnnouncementReceived, now: UnixSeconds) -> None:
@@ -175,6 +180,13 @@ class ComputeMachine:
         else:
             self._ledger.ignore(event, f"in {execution.state}" if execution else "for an unknown execution")
 
+    def _requester_cut_off(self, event: ev.RequesterCutOff, now: UnixSeconds) -> None:
+        """Keep nothing for it that it has not accepted."""
+        self._announcements.forget(event.requester)
+        for execution in list(self._ledger.executions.values()):
+            if execution.requester_id == event.requester and transitions.expects(execution.state, event):
+                transitions.move(self._ledger, execution, event, now)
+
     def _stop_bidding(self, event: ev.StopBidding, now: UnixSeconds) -> None:
         self._announcements.stop()
 
@@ -214,6 +226,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], Non
     ev.RunVanished: ComputeMachine._step_ended,
     ev.Published: ComputeMachine._step_ended,
     ev.StepFailed: ComputeMachine._step_ended,
+    ev.RequesterCutOff: ComputeMachine._requester_cut_off,
     ev.StopBidding: ComputeMachine._stop_bidding,
     ev.HandBack: ComputeMachine._hand_back,
     ev.NotStored: ComputeMachine._not_stored,

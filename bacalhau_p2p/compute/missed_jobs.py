@@ -66,6 +66,11 @@ class MissedJobs(Undoable):
         self._forget_expired(now)
         return sorted((missed.job for missed in self._missed.values()), key=lambda job: job.urgency)
 
+    def forget(self, author: PeerID) -> None:
+        """Remove the jobs of this requester."""
+        for key in [key for key in self._missed if key[0] == author]:
+            self.take(key)
+
     def clear(self) -> None:
         """Remove all."""
         for key in list(self._missed):

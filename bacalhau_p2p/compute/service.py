@@ -54,6 +54,7 @@ class ComputeService(Driver):
         self._learn_addresses = learn_addresses
         self._ticked = BroadcastEvent()
         messenger.listen(TO_COMPUTE, self._receive)
+        messenger.watch_cut_offs(lambda peer: self._enqueue(ev.RequesterCutOff(peer)))
 
     def _event_of(self, arrival: Arrival) -> ev.Event:
         """An announcement reaches the machine with an assessment of its job."""

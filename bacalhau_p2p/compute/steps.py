@@ -26,6 +26,7 @@ from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 from bacalhau_p2p.storage.trees import make_readable
+from bacalhau_p2p.transports.dial_budget import dialling_for
 
 
 @dataclass(slots=True)
@@ -84,7 +85,8 @@ class Steps:
         inputs: Sequence[MountedInput] = ()
         if execution.spec.task.input_sources:
             (place.folder / "inputs").mkdir(mode=0o700)
-            inputs = await self._fetch_inputs(execution, place)
+            with dialling_for(execution.requester_id):
+                inputs = await self._fetch_inputs(execution, place)
         place.request = _run_request(execution, place, inputs)
         executor = self.adapters.executor(execution.spec.task.engine.type)
         await executor.prepare(place.request)

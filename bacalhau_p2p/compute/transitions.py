@@ -232,6 +232,7 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.BID, say.BidRejected): Row(S.REJECTED, note_rejected_bid, release_room, clean_up),
     (S.BID, say.CancelExecution): Row(S.CANCELLED, release_room, clean_up),
     (S.BID, ReservationEnded): Row(S.BID, note_unused_bid, release_room),
+    (S.BID, ev.RequesterCutOff): Row(S.EXPIRED, note_unused_bid, release_room, clean_up),
     (S.BID, RoomLost): Row(S.EXPIRED, send_drained, clean_up),
     (S.BID, DeadlinePassed): Row(S.EXPIRED, release_room, clean_up),
     (S.BID, RecordRefused): Row(S.EXPIRED, release_room, clean_up),

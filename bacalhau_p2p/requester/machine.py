@@ -97,6 +97,11 @@ class RequesterMachine:
         """Events that changed nothing, by kind and state: late, repeated, forged or nonsense."""
         return self._ledger.ignored
 
+    @property
+    def unknown(self) -> int:
+        """How many events were about jobs or executions that this machine does not know."""
+        return self._ledger.unknown
+
     # --- a user's requests ------------------------------------------------------------------
 
     def _submitted(self, event: ev.Submitted, now: UnixSeconds) -> None:
@@ -146,7 +151,7 @@ class RequesterMachine:
         """A node reports about an execution: move it, or tell the node that it has ended here."""
         execution = entry.executions.get(message.execution_id) if entry else None
         if entry is None or execution is None:
-            self._ledger.ignore(message, "for an unknown execution")
+            self._ledger.ignore_unknown(message, "execution")
             self._ledger.send_stray_cancel(
                 author, message.job_id, message.execution_id, "unknown at the requester", now
             )

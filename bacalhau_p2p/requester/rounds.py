@@ -218,6 +218,8 @@ class Rounds:
         if entry is not None and not bid.late:
             self._note_pace(entry, bid.round, now)
             self._audience.answered(known=author in self._liveness.nodes)
+        if entry is None:
+            self._ledger.ignore_unknown(bid, "job")
         refusal = "the job has ended" if entry is None or ended else _refusal(entry, author, now)
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")

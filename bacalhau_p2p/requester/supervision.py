@@ -94,7 +94,7 @@ class Supervision:
         for line in message.executions:
             known = self._ledger.of_execution(line.execution_id)
             if known is None:
-                self._ledger.ignore(message, "for an unknown execution")
+                self._ledger.ignore_unknown(message, "execution")
                 answers -= 1
                 if answers < 0:
                     continue

@@ -102,6 +102,8 @@ class FairQueue:
     def put_back(self, item: Arrived) -> None:
         """Let the rest of what was taken last wait, before all others in its lane."""
         assert self._current is not None, "nothing was taken"
+        if self._budgets.is_cut_off(self._current.source.peer):
+            return
         self._current.items.appendleft((item, 0))
         self._added(self._current, 0)
 
@@ -111,6 +113,9 @@ class FairQueue:
         self._wake()
         while (half := self._next_half()) is not None:
             lane = heappop(half.heap)[2]
+            if not lane.items:  # they were discarded
+                lane.queued = False
+                continue
             if self._budgets.rests_for(lane.source) > 0:
                 self._resting.append(lane)
                 self._budgets.rested(lane.source)
@@ -124,6 +129,15 @@ class FairQueue:
             self._count -= 1
             return lane.source, item
         return None
+
+    def discard(self, source: Source) -> None:
+        """Drop what waits in the lane of this source, but for news of its connection."""
+        if (lane := self._lanes.get(source)) is None:
+            return
+        kept = deque(waiting for waiting in lane.items if not _is_message(waiting[0]))
+        self._count -= len(lane.items) - len(kept)
+        self._size -= lane.size
+        lane.items, lane.size = kept, 0
 
     def charge(self, seconds: float) -> None:
         """Handling the message that was taken last took so much processor time."""
@@ -191,6 +205,10 @@ class FairQueue:
         return one if one.heap else None
 
 
+def _is_message(item: Arrived) -> bool:
+    return not isinstance(item, PeerConnected | PeerDisconnected)
+
+
 class Arrivals:
     """A `FairQueue` to wait for, as `IncomingMessages`: for one reader and any number of writers."""
 
@@ -200,6 +218,7 @@ class Arrivals:
         self._wake = AutoResetEvent()
         self._room: dict[Source, trio.lowlevel.ParkingLot] = {}
         self._closed = False
+        budgets.watch_cut_offs(self._discard)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -212,7 +231,8 @@ class Arrivals:
         await trio.lowlevel.checkpoint()
         while not self._queue.has_room(source, size):
             await self._room.setdefault(source, trio.lowlevel.ParkingLot()).park()
-        self._put(source, item, size)
+        if not (_is_message(item) and self._budgets.is_cut_off(source.peer)):
+            self._put(source, item, size)
 
     def put_now(self, item: Incoming) -> bool:
         """As `put`, if that does not wait; otherwise False, and nothing was put."""
@@ -287,6 +307,13 @@ class Arrivals:
                 return Source(item.author), len(item.payload)
             case PeerConnected(peer) | PeerDisconnected(peer):
                 return Source(peer), 0
+
+    def _discard(self, peer: PeerID) -> None:
+        """A peer was cut off: drop what waits of it, and of the strangers that it brought."""
+        for source in (Source(peer), Source(peer, strangers=True)):
+            self._queue.discard(source)
+            if (waiting := self._room.pop(source, None)) is not None:
+                waiting.unpark_all()
 
     def _put(self, source: Source, item: Incoming, size: int) -> None:
         self._queue.put(source, item, size)

@@ -18,6 +18,7 @@ from bacalhau_p2p.encoding.cbor import array_length
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.rate_limit import TokenBucket
+from bacalhau_p2p.transports.dial_budget import DialBudget
 from bacalhau_p2p.transports.offences import Offences
 
 log = get_logger(__name__)
@@ -37,6 +38,12 @@ MALFORMED_BURST: Final = 1_000
 BROADCASTS_PER_SECOND: Final = 500
 BROADCAST_BURST: Final = 2_000
 """Broadcasts that one neighbour hands over, whoever wrote them."""
+STREAMS_PER_SECOND: Final = 200
+STREAM_BURST: Final = 4_000
+"""Streams that a peer opens, a second and at once, once it has answered this node."""
+STRANGER_STREAMS_PER_SECOND: Final = 50
+STRANGER_STREAM_BURST: Final = 1_000
+"""The same until then. A stream costs about a millisecond of processor time before it says what it is for."""
 STRANGERS_PER_SECOND: Final = 200
 STRANGER_BURST: Final = 2_000
 """Messages of strangers that one neighbour hands over."""
@@ -105,11 +112,12 @@ class _Account:
         self.bytes = _Budget(BYTES_PER_SECOND, BYTE_BURST)
         self.broadcasts = _Budget(BROADCASTS_PER_SECOND, BROADCAST_BURST)
         self.strangers = TokenBucket(STRANGERS_PER_SECOND, STRANGER_BURST)
-        self.processor = (
-            TokenBucket(PROCESSOR_SHARE, PROCESSOR_BURST)
-            if answered
-            else TokenBucket(STRANGER_PROCESSOR_SHARE, STRANGER_PROCESSOR_BURST)
-        )
+        if answered:
+            self.processor = TokenBucket(PROCESSOR_SHARE, PROCESSOR_BURST)
+            self.streams = _Budget(STREAMS_PER_SECOND, STREAM_BURST)
+        else:
+            self.processor = TokenBucket(STRANGER_PROCESSOR_SHARE, STRANGER_PROCESSOR_BURST)
+            self.streams = _Budget(STRANGER_STREAMS_PER_SECOND, STRANGER_STREAM_BURST)
 
 
 _REASONS = {"malformed": "too many malformed messages", "rests": "too much processor time"}
@@ -144,10 +152,12 @@ class Budgets:
         self._cut_off = cut_off
         self.processor = processor
         self.offences = Offences()
+        self.dials = DialBudget(clock, self.offences)
         self._accounts: OrderedDict[Source, _Account] = OrderedDict()
         self._answered: OrderedDict[PeerID, float] = OrderedDict()
         self._sentences: OrderedDict[PeerID, _Sentence] = OrderedDict()
         self._all_strangers = TokenBucket(ALL_STRANGERS_PER_SECOND, ALL_STRANGERS_BURST)
+        self._cut_off_watchers: list[Callable[[PeerID], None]] = []
 
     # --- who pays -----------------------------------------------------------------------------
 
@@ -158,6 +168,7 @@ class Budgets:
         self._answered.move_to_end(peer)
         if known:
             return
+        self.dials.met(peer)
         self._accounts.pop(Source(peer), None)
         if len(self._answered) > MAX_ANSWERED:
             self._answered.popitem(last=False)
@@ -199,6 +210,7 @@ class Budgets:
         now = self._clock()
         strangers = self._account(Source(neighbour)).strangers
         if strangers.take(now, messages) and self._all_strangers.take(now, messages):
+            self.dials.brought(author, neighbour)
             return True
         self.offences.note(neighbour, "strangers", "too many messages of strangers", messages)
         return False
@@ -214,6 +226,10 @@ class Budgets:
         """A message of this peer could not be read."""
         self.offences.note(peer, "malformed", reason)
         self._within(peer, self._account(Source(peer)).malformed, 1, "malformed")
+
+    def takes_stream(self, peer: PeerID) -> bool:
+        """Whether another stream that this peer opens is within its budget."""
+        return self._within(peer, self._account(Source(peer)).streams, 1, "streams")
 
     # --- processor time -----------------------------------------------------------------------
 
@@ -233,6 +249,10 @@ class Budgets:
             self._within(source.peer, self._account(source).rests, 1, "rests")
 
     # --- cutting off --------------------------------------------------------------------------
+
+    def watch_cut_offs(self, watcher: Callable[[PeerID], None]) -> None:
+        """Call `watcher` for every peer that is cut off, from now on."""
+        self._cut_off_watchers.append(watcher)
 
     def is_cut_off(self, peer: PeerID) -> bool:
         """Whether nothing of this peer is taken now."""
@@ -261,6 +281,8 @@ class Budgets:
             "peer_cut_off", peer=peer, seconds=duration, reason=reason, **dict(self.offences.of(peer))
         )
         self._cut_off(peer, duration)
+        for watcher in self._cut_off_watchers:
+            watcher(peer)
 
     def _within(self, peer: PeerID, budget: _Budget, amount: float, what: str, messages: int = 1) -> bool:
         if budget.take(self._clock(), amount):

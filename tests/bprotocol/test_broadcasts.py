@@ -8,16 +8,29 @@ from contextlib import asynccontextmanager
 import trio
 
 from bacalhau_p2p.bprotocol import broadcasts
-from bacalhau_p2p.bprotocol.broadcasts import MAIL_FRAMES, MAIL_INTERVAL, BroadcastQueue, Mail
+from bacalhau_p2p.bprotocol.broadcasts import (
+    MAIL_FRAMES,
+    MAIL_INTERVAL,
+    STRANGER_MAIL_BURST,
+    BroadcastQueue,
+    Mail,
+)
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_broadcast, encode_frame
 from bacalhau_p2p.bprotocol.messages import BidAccepted, JobClosed
 from bacalhau_p2p.errors import MessageTooLarge
+from bacalhau_p2p.transports.budgets import Budgets
+
+FRIEND, STRANGER = "friend", "stranger"
 
 
 class RecordingTransport:
     def __init__(self, limit: int = 2**30) -> None:
         self.limit = limit
         self.sent = []
+        self.budgets = Budgets(
+            trio.current_time, is_connected=lambda peer: False, cut_off=lambda peer, seconds: None
+        )
+        self.budgets.answered(FRIEND)
 
     async def broadcast(self, topic, payload):
         await trio.lowlevel.checkpoint()
@@ -80,7 +93,7 @@ async def test_a_broadcast_is_cut_at_its_size_limit(autojump_clock, monkeypatch)
 async def test_mail_travels_in_few_broadcasts(autojump_clock):
     transport, counters = RecordingTransport(), Counter()
     async with running(Mail(transport, "mail", counters)) as mail:
-        mail.put(mailed(number) for number in range(2 * MAIL_FRAMES + 1))
+        mail.put(FRIEND, (mailed(number) for number in range(2 * MAIL_FRAMES + 1)))
         await trio.sleep(10)
     assert [len(sent) for _, _, sent in transport.sent] == [MAIL_FRAMES, MAIL_FRAMES, 1]
     assert transport.sent[1][0] - transport.sent[0][0] >= MAIL_INTERVAL
@@ -90,8 +103,30 @@ async def test_mail_travels_in_few_broadcasts(autojump_clock):
 async def test_mail_that_is_too_large_does_not_stop_later_mail(autojump_clock):
     transport = RecordingTransport(limit=200)
     async with running(Mail(transport, "mail", Counter())) as mail:
-        mail.put([mailed(1) + bytes(1000)])
+        mail.put(FRIEND, [mailed(1) + bytes(1000)])
         await trio.sleep(1)
-        mail.put([mailed(2)])
+        mail.put(FRIEND, [mailed(2)])
         await trio.sleep(1)
     assert [e.message.execution_id for _, _, sent in transport.sent for e in sent] == ["e-2"]
+
+
+async def test_strangers_make_a_node_mail_little_and_leave_room_for_others(autojump_clock):
+    transport, counters = RecordingTransport(), Counter()
+    async with running(Mail(transport, "mail", counters)) as mail:
+        for number in range(1000):
+            mail.put(f"{STRANGER}-{number}", [mailed(number)])
+        mail.put(FRIEND, [mailed(1001)])
+        await trio.sleep(100)
+        assert counters == {"mailed": STRANGER_MAIL_BURST + 1, "not_mailed": 1000 - STRANGER_MAIL_BURST}
+        mail.put(STRANGER, [mailed(1002)])  # a requester that nobody can dial, later
+        await trio.sleep(1)
+    assert counters["mailed"] == STRANGER_MAIL_BURST + 2
+
+
+async def test_nothing_is_mailed_to_a_peer_that_was_cut_off(autojump_clock):
+    transport, counters = RecordingTransport(), Counter()
+    async with running(Mail(transport, "mail", counters)) as mail:
+        transport.budgets.cut_off(FRIEND, "a test")
+        mail.put(FRIEND, [mailed(1)])
+        await trio.sleep(1)
+    assert transport.sent == []

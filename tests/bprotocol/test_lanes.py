@@ -45,7 +45,7 @@ class Bench:
         self.lanes = Lanes(
             self.transport,
             with_acks=self._with_acks,
-            unreachable=self.mailed.extend,
+            unreachable=lambda peer, frames: self.mailed.extend(frames),
             counters=self.counters,
         )
 

@@ -36,6 +36,7 @@ class Scripted:
     def __init__(self, answers, deadline=None):
         self.answers, self.deadline = answers, deadline
         self.seen = []
+        self.unknown = 0
 
     def handle(self, event, now):
         self.seen.append(event)

@@ -20,7 +20,7 @@ from tests.support.results import result_cid
 
 RESULT = PublishedResult(cid=result_cid("result"), location=SpecConfig(type="ipfs"))
 WITH_INPUT = small_job(
-    task={"InputSources": [{"Target": "/i", "Source": {"Type": "ipfs", "Params": {"CID": "x"}}}]}
+    task={"InputSources": [{"Target": "/i", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}]}
 )
 
 

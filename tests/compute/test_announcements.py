@@ -8,12 +8,14 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.announcements import INSPECTION_TIMEOUT, MAX_WAITING
 from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment, Findings
-from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
 from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, message_about, small_job
 from tests.support.machines.machine_bench import messages_in
 
+BOB = PeerID("bob")
+BOB = PeerID("bob")
 GB = 1000**3
 DISK = 10 * GB
 INPUT = {"Target": "/inputs", "Source": {"Type": "ipfs", "Params": {"CID": "bafkqaaa"}}}
@@ -231,3 +233,37 @@ def test_a_flood_of_announcements_fills_no_memory(bench):
     inspected = [job_id for job_id in jobs if inspections(bench.announce(job(), job_id))]
     assert len(inspected) == MAX_WAITING
     assert bench.machine.ignored == {"JobAnnounced while too many are pending": 10}
+
+
+# --- requesters that are cut off ------------------------------------------------------------
+
+
+def test_nothing_that_a_requester_has_not_accepted_is_kept_when_it_is_cut_off(bench):
+    bench.announce(job(inputs=0))
+    bench.announce(job(), job_id="inspected")
+    bench.announce(job(inputs=0), job_id="other", author=BOB)
+    actions = bench.handle(ev.RequesterCutOff(ALICE))
+    assert inspections(actions) == [ev.StopInspection(ALICE, "inspected")]
+    executions = bench.machine.executions.values()
+    assert {(each.requester_id, str(each.state)) for each in executions} == {
+        (ALICE, "Expired"),
+        (BOB, "Bid"),
+    }
+    assert bench.machine.capacity.held_by(ALICE)[0] == 0
+
+
+def test_no_late_bid_is_placed_for_a_requester_that_is_cut_off():
+    bench = ComputeBench()
+    for number in (1, 2):
+        bench.announce(job_id=f"f-{number}", author=BOB)
+    bench.announce(job_id="missed")
+    bench.handle(ev.RequesterCutOff(ALICE))
+    rejected = say.BidRejected(job_id=JobID("f-1"), execution_id=ExecutionID("e-1"))
+    assert messages_in(bench.receive(rejected, BOB)) == []
+
+
+def test_what_a_requester_has_accepted_goes_on_when_it_is_cut_off(bench):
+    (bid,) = messages_in(bench.announce(job(inputs=0)))
+    bench.receive(say.BidAccepted(job_id=JOB, execution_id=bid.execution_id))
+    bench.handle(ev.RequesterCutOff(ALICE))
+    assert str(bench.state(bid.execution_id)) == "Preparing"

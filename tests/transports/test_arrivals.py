@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import trio
+import trio.testing
 
 from bacalhau_p2p.transports.arrivals import LANE_LENGTH, MAX_LANES, MAX_WAITING_BYTES, Arrivals, FairQueue
 from bacalhau_p2p.transports.budgets import (
@@ -215,3 +216,51 @@ async def test_a_closed_one_gives_what_it_has_and_then_ends(budgets):
     assert [item.payload async for item in arrivals] == [b"1"]
     with pytest.raises(trio.EndOfChannel):
         arrivals.receive_nowait()
+
+
+# --- peers that are cut off ---------------------------------------------------------------------
+
+
+def test_what_waits_of_a_peer_that_is_cut_off_is_dropped(queue):
+    fill(queue, MALLORY, 5)
+    queue.put(MALLORY, PeerDisconnected("mallory"), 0)
+    fill(queue, ALICE, 2)
+    queue.discard(MALLORY)
+    assert len(queue) == 3
+    assert Counter(queue.take()[0].peer for _ in range(3)) == {"alice": 2, "mallory": 1}
+    assert queue.take() is None
+    queue.put(MALLORY, "later", 1)
+    assert queue.take() == (MALLORY, "later")
+
+
+def test_a_lane_from_which_everything_was_dropped_is_skipped(queue, clock):
+    fill(queue, MALLORY, 5)
+    queue.take()
+    queue.charge(STRANGER_PROCESSOR_BURST + 0.2)
+    assert queue.take() is None  # it rests
+    queue.discard(MALLORY)
+    clock.now += 60
+    assert queue.take() is None
+    queue.put(MALLORY, "later", 1)
+    assert queue.take() == (MALLORY, "later")
+
+
+def test_the_rest_of_a_broadcast_of_a_peer_that_was_cut_off_meanwhile_is_dropped(queue, budgets):
+    fill(queue, MALLORY, 1)
+    queue.take()
+    budgets.cut_off("mallory", "a test")
+    queue.put_back("rest")
+    assert queue.take() is None
+
+
+async def test_arrivals_drop_what_a_peer_and_its_strangers_sent_when_it_is_cut_off(budgets):
+    arrivals = Arrivals(budgets)
+    for author in ("mallory", "alice"):
+        await arrivals.put(Broadcast(author, "topic", b"x"))
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):  # the second waits for room
+            nursery.start_soon(arrivals.put, DirectFrame("mallory", bytes(MAX_WAITING_BYTES)))
+        await trio.testing.wait_all_tasks_blocked()
+        budgets.cut_off("mallory", "a test")
+    assert len(arrivals) == 1
+    assert (await arrivals.receive()).author == "alice"

@@ -17,6 +17,7 @@ from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.descriptors import shares
+from bacalhau_p2p.transports.dial_budget import DialBudget
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.addresses import parse_peer_address
 from bacalhau_p2p.transports.libp2p.detached_calls import SharedCalls
@@ -56,8 +57,10 @@ class Dialer:
         *,
         sessions: Sessions,
         admits: Callable[[str], bool],
+        budget: DialBudget,
         counters: Counter[str],
     ) -> None:
+        self._budget = budget
         self._counters = counters
         self._swarm = swarm
         self._sessions = sessions
@@ -115,14 +118,23 @@ class Dialer:
         candidates = addresses or self._known(peer)
         if not candidates:
             raise PeerUnreachable(f"no address of peer {peer} is known")
+        payer = self._budget.payer(peer)
+        if payer == self._own:
+            payer = None
         reasons = []
         for address in candidates:
+            if payer is not None and not self._budget.admits(payer):
+                self._counters["dials_refused"] += 1
+                reasons.append(f"peer {payer} made this node dial too many addresses that do not answer")
+                break
             try:
                 await self._try_address(peer, address)
             except _GivenUp:
                 raise  # trying its other addresses would displace others again
             except PeerUnreachable as fault:
                 reasons.append(f"{address}: {fault}")
+                if payer is not None:
+                    self._budget.failed(payer)
             else:
                 if self._addresses.of(peer) is None:
                     self._addresses.put(peer, (address,))

@@ -13,6 +13,7 @@ import trio
 from libp2p.host.basic_host import BasicHost
 
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.peer_ids import peer_id_text
 from bacalhau_p2p.transports.libp2p.stream import Libp2pStream
@@ -26,8 +27,9 @@ Handler = Callable[[PeerID, Libp2pStream], Awaitable[None]]
 class InboundStreams:
     """Runs handlers on inbound streams. `guard` must be the stream handler of the swarm."""
 
-    def __init__(self, host: BasicHost, counters: Counter[str]) -> None:
+    def __init__(self, host: BasicHost, budgets: Budgets, counters: Counter[str]) -> None:
         self._host = host
+        self._budgets = budgets
         self._counters = counters
         self._open: Counter[PeerID] = Counter()
 
@@ -38,7 +40,10 @@ class InboundStreams:
     async def guard(self, net_stream: Any) -> None:
         """Serve a stream of any protocol. Whatever happens harms only this stream."""
         peer = peer_id_text(net_stream.muxed_conn.peer_id.to_bytes())
-        if self._open[peer] >= MAX_STREAMS_PER_PEER:
+        too_many = self._open[peer] >= MAX_STREAMS_PER_PEER
+        if too_many:
+            self._budgets.offences.note(peer, "streams_refused", "too many streams at the same time")
+        if not self._budgets.takes_stream(peer) or too_many:
             self._counters["streams_refused"] += 1
             await net_stream.reset()
             return

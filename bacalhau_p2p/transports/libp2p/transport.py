@@ -145,7 +145,7 @@ class Libp2pTransport:
         self._admission = Admission(counters, access)
         self._swarm = new_swarm(identity.seed, counters, self._admission.admits, self._budgets.silent_for)
         self._host = Host(self._swarm, announced)
-        self._inbound = InboundStreams(self._host, counters)
+        self._inbound = InboundStreams(self._host, self._budgets, counters)
         self._swarm.set_stream_handler(self._inbound.guard)
         self._sessions = Sessions(
             self._swarm,
@@ -169,6 +169,7 @@ class Libp2pTransport:
             nursery,
             sessions=self._sessions,
             admits=self._admission.admits,
+            budget=self._budgets.dials,
             counters=counters,
         )
         self._links = DirectLinks(

@@ -12,8 +12,11 @@ from libp2p.peer.id import ID
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports import dial_budget
+from bacalhau_p2p.transports.dial_budget import DialBudget, dialling_for
 from bacalhau_p2p.transports.libp2p import dialer
 from bacalhau_p2p.transports.libp2p.dialer import DIAL_TIMEOUT, Dialer
+from bacalhau_p2p.transports.offences import Offences
 
 TARPIT, GOOD = "/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.2/tcp/1"
 
@@ -47,11 +50,22 @@ class NoSessions:
         return False
 
 
+def new_dialer(swarm, nursery, *, budget=None, counters=None) -> Dialer:
+    return Dialer(
+        swarm,
+        nursery,
+        sessions=NoSessions(),
+        admits=lambda peer: True,
+        budget=budget or DialBudget(trio.current_time, Offences()),
+        counters=Counter() if counters is None else counters,
+    )
+
+
 async def test_addresses_that_never_answer_do_not_take_all_descriptors(autojump_clock, monkeypatch):
     monkeypatch.setattr(dialer, "MAX_DIALS", 3)
     swarm, counters, reasons = WaitingSwarm(), Counter(), []
     async with trio.open_nursery() as nursery:
-        dials = Dialer(swarm, nursery, sessions=NoSessions(), admits=lambda peer: True, counters=counters)
+        dials = new_dialer(swarm, nursery, counters=counters)
 
         async def connect(number: int, address: str) -> None:
             try:
@@ -72,3 +86,54 @@ async def test_addresses_that_never_answer_do_not_take_all_descriptors(autojump_
             "given up for later dials)": 8,
             "no answer within 5 s)": 2,
         }
+
+
+async def reason(dials: Dialer, number: int, address: str) -> str:
+    """Why this peer cannot be reached; empty if it can."""
+    try:
+        await dials.connect(peer(number), [address])
+    except PeerUnreachable as error:
+        return str(error)
+    return ""
+
+
+async def test_who_brings_strangers_that_never_answer_is_dialled_for_no_more(autojump_clock, monkeypatch):
+    monkeypatch.setattr(dial_budget, "VAIN_DIAL_BURST", 3)
+    offences, hub = Offences(), peer(99)
+    budget = DialBudget(trio.current_time, offences)
+    for number in range(1, 30):
+        budget.brought(peer(number), hub)
+    async with trio.open_nursery() as nursery:
+        dials = new_dialer(WaitingSwarm(), nursery, budget=budget)
+        async with trio.open_nursery() as callers:
+            for number in range(1, 21):
+                callers.start_soon(reason, dials, number, TARPIT)
+        began = trio.current_time()
+        assert hub in await reason(dials, 21, GOOD)
+        assert trio.current_time() == began
+        assert await reason(dials, 50, GOOD) == ""  # nobody brought this one
+        await trio.sleep(60)
+        assert await reason(dials, 21, GOOD) == ""
+    assert offences.of(hub)["vain_dials"] > 10
+
+
+async def test_a_requester_pays_for_the_providers_that_its_jobs_name(autojump_clock, monkeypatch):
+    monkeypatch.setattr(dial_budget, "VAIN_DIAL_BURST", 1)
+    requester = peer(77)
+    async with trio.open_nursery() as nursery:
+        dials = new_dialer(WaitingSwarm(), nursery)
+        with dialling_for(requester):
+            async with trio.open_nursery() as callers:  # as inputs are fetched, in tasks of their own
+                for number in range(1, 4):
+                    callers.start_soon(reason, dials, number, TARPIT)
+            assert requester in await reason(dials, 4, GOOD)
+        assert await reason(dials, 4, GOOD) == ""
+
+
+async def test_dials_for_this_node_itself_cost_nobody(autojump_clock, monkeypatch):
+    monkeypatch.setattr(dial_budget, "VAIN_DIAL_BURST", 1)
+    async with trio.open_nursery() as nursery:
+        dials = new_dialer(WaitingSwarm(), nursery)
+        with dialling_for(peer(0)):
+            for number in range(1, 5):
+                assert "no answer" in await reason(dials, number, TARPIT)
