@@ -67,8 +67,12 @@ class AccessControl:
 
     def _is_open(self, scope: Scope) -> bool:
         """Whether this needs no token."""
-        path = scope["path"]
-        return path in _OPEN or path.startswith(_AUTHENTICATE) or is_signed(scope, self._token.decode())
+        return is_open_path(scope["path"]) or is_signed(scope, self._token.decode())
+
+
+def is_open_path(path: str) -> bool:
+    """Whether clients ask for this before they have a token."""
+    return path in _OPEN or path.startswith(_AUTHENTICATE)
 
 
 def _is_local(host: str) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
 
+from bacalhau_p2p.api.bodies.content import Nothing
+from bacalhau_p2p.api.bodies.nodes import AgentConfig, Alive, AuthenticationConfig, ThisNode, VersionBody
 from bacalhau_p2p.api.json_bodies import JSON, json_response
 from bacalhau_p2p.model.api_nodes import node_to_json, version_to_json
 from bacalhau_p2p.node import Node
@@ -23,32 +25,32 @@ MAX_DROPPED = 20
 def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/alive")
+    @routes.get("/alive", response_model=Alive)
     async def alive() -> Response:
         """Whether the node answers."""
         return json_response({"Status": "OK"})
 
-    @routes.get("/version")
+    @routes.get("/version", response_model=VersionBody)
     async def version() -> Response:
         """The version of the node."""
         return json_response(_version())
 
-    @routes.get("/authconfig")
+    @routes.get("/authconfig", response_model=AuthenticationConfig)
     async def authentication_config() -> Response:
         """How to sign in elsewhere: there is nothing to sign in to."""
         return json_response({"Version": "1.0.0", "Config": {}})
 
-    @routes.get("/config")
+    @routes.get("/config", response_model=AgentConfig)
     async def config() -> Response:
         """The settings of the node that Bacalhau has as well, in its words."""
         return json_response({"config": _config(node)})
 
-    @routes.get("/debug")
+    @routes.get("/debug", response_model=Nothing)
     async def debug() -> Response:
         """Nothing: `/node` has the counters."""
         return json_response({})
 
-    @routes.get("/node")
+    @routes.get("/node", response_model=ThisNode)
     async def this_node() -> Response:
         """The node, as it announces itself, with its connected peers and its counters."""
         shown: JSON = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -16,6 +17,7 @@ from bacalhau_p2p.api.direct_routes import DirectRoutes
 from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.monitoring import monitoring_routes
+from bacalhau_p2p.api.openapi import ERRORS, openapi
 from bacalhau_p2p.api.orchestrator import orchestrator_routes
 from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
@@ -26,17 +28,31 @@ _ORCHESTRATOR = "/api/v1/orchestrator"
 
 def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp:
     """`counters` are those of the server, for `/api/v1/agent/node`."""
-    counters = {} if counters is None else counters
-    app = FastAPI(title="bacalhau_p2p", version=__version__, docs_url=None, redoc_url=None)
-    orchestrator = orchestrator_routes(node)
-    app.include_router(orchestrator, prefix=_ORCHESTRATOR)
-    app.include_router(agent_routes(node, counters), prefix="/api/v1/agent")
-    app.include_router(authentication_routes(node), prefix="/api/v1/auth")
-    app.include_router(content_routes(node), prefix="/api/v1/content")
-    app.include_router(gateway_routes(node))
-    app.include_router(monitoring_routes(node, NodeMetrics(node, counters)))
-    add_error_handlers(app)
-    routed = DirectRoutes(app, {_ORCHESTRATOR: orchestrator})
+    app = framework_app(node, {} if counters is None else counters)
+    routed = DirectRoutes(app, {_ORCHESTRATOR: app.state.orchestrator})
     return AccessControl(
         IgnoreBlankParameters(routed), token=node.settings.api_token, gateway=node.settings.gateway
     )
+
+
+def framework_app(node: Node, counters: Mapping[str, int]) -> FastAPI:
+    """All routes, without what stands in front of them."""
+    app = FastAPI(
+        title="bacalhau_p2p",
+        summary="Runs jobs on the peers that hold the data. Bacalhau's clients work with it.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        responses=ERRORS,
+    )
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
+    orchestrator = orchestrator_routes(node)
+    app.include_router(orchestrator, prefix=_ORCHESTRATOR)
+    app.include_router(agent_routes(node, counters), prefix="/api/v1/agent", tags=["nodes"])
+    app.include_router(authentication_routes(node), prefix="/api/v1/auth", tags=["authentication"])
+    app.include_router(content_routes(node), prefix="/api/v1/content", tags=["content"])
+    app.include_router(gateway_routes(node), tags=["content"])
+    app.include_router(monitoring_routes(node, NodeMetrics(node, counters)))
+    add_error_handlers(app)
+    app.state.orchestrator = orchestrator
+    return app

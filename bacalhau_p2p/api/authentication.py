@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from fastapi import APIRouter, Request, Response
 
+from bacalhau_p2p.api.bodies.nodes import Authenticated, Credentials, Methods
 from bacalhau_p2p.api.json_bodies import json_object, json_response, value_of
+from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.node import Node
 
@@ -41,7 +43,7 @@ def authentication_routes(node: Node) -> APIRouter:
     routes = APIRouter()
     token = node.settings.api_token
 
-    @routes.get("")
+    @routes.get("", response_model=Methods)
     async def list_methods() -> Response:
         """The ways to get a token: `token` asks for that of the node, `clientkey` for a signature."""
         if token:
@@ -51,7 +53,7 @@ def authentication_routes(node: Node) -> APIRouter:
             methods = {CHALLENGE: {"type": "challenge", "params": {"InputPhrase": phrase}}}
         return json_response({"NextToken": "", "Methods": methods})
 
-    @routes.post("/{method}")
+    @routes.post("/{method}", response_model=Authenticated, openapi_extra=takes(Credentials))
     async def authenticate(method: str, request: Request) -> Response:
         """Get a token in exchange for what a method wants, as JSON in base64 in `MethodData`."""
         if method != (ASK if token else CHALLENGE):

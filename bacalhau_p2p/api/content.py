@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
+from bacalhau_p2p.api.bodies.content import Added, Nothing, PinBody, PinPage, Removed
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.files.reader import split_path
+from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.ipfs.store.block_store import Pin
@@ -16,11 +18,18 @@ from bacalhau_p2p.node import Node
 
 JSON = dict[str, Any]
 
+_CAR = {
+    "requestBody": {
+        "required": True,
+        "content": {CAR_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
 
 def content_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
-    @routes.put("")
+    @routes.put("", response_model=Added, openapi_extra=_CAR)
     async def add_content(request: Request, root: Literal["first", "last"] = "first") -> JSON:
         """Store and pin the DAG of a CAR. It is verified and on disk when this responds."""
         cid = await node.content.import_car(
@@ -28,7 +37,7 @@ def content_routes(node: Node) -> APIRouter:
         )
         return {"CID": str(cid)}
 
-    @routes.get("")
+    @routes.get("", response_model=PinPage)
     async def list_content() -> JSON:
         """List the pins with their owners, expiry and size, and how much of the quota is used."""
         now = node.clock()
@@ -36,7 +45,7 @@ def content_routes(node: Node) -> APIRouter:
         items = [{**_pin_json(pin), "Size": await _size(node, pin.cid)} for pin in pins]
         return {"Items": items, "Used": node.content.used, "Quota": node.content.quota}
 
-    @routes.post("/gc")
+    @routes.post("/gc", response_model=Removed)
     async def collect_garbage() -> JSON:
         """Remove every block that is neither pinned nor in use."""
         removed = await node.content.collect()
@@ -47,7 +56,7 @@ def content_routes(node: Node) -> APIRouter:
 
 
 def _add_pin_routes(routes: APIRouter, node: Node) -> None:
-    @routes.put("/pins/{cid:path}")
+    @routes.put("/pins/{cid:path}", response_model=PinBody)
     async def pin_content(
         cid: str,
         keep: str = "",
@@ -73,7 +82,7 @@ def _add_pin_routes(routes: APIRouter, node: Node) -> None:
         )
         return _pin_json(Pin(root.v1, pin_owners.USER, expires))
 
-    @routes.delete("/pins/{cid}")
+    @routes.delete("/pins/{cid}", response_model=Nothing)
     async def unpin_content(cid: str, owner: str = pin_owners.USER) -> JSON:
         """Remove a pin of a user. Its blocks stay until the node needs the space."""
         root = CID.parse(cid)

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from bacalhau_p2p.api.bodies.jobs import JobHistoryPage
 from bacalhau_p2p.api.json_bodies import JSON, json_response
 from bacalhau_p2p.errors import ApiError, UnknownJob
 from bacalhau_p2p.model.api_json import event_to_json
@@ -49,12 +50,12 @@ class HistoryQuery(BaseModel):
 
 
 def add_history_routes(routes: APIRouter, node: Node) -> None:
-    @routes.get("/jobs/{job_id}/history")
+    @routes.get("/jobs/{job_id}/history", response_model=JobHistoryPage)
     async def get_history(job_id: str, query: Annotated[HistoryQuery, Query()]) -> Response:
         """What happened to a job, in order."""
         return json_response(await history(node, node.requester.resolve(job_id), query))
 
-    @routes.get("/jobs/{job_id}/events", response_model=None)
+    @routes.get("/jobs/{job_id}/events", response_model=JobHistoryPage)
     async def get_events(
         request: Request,
         job_id: str,

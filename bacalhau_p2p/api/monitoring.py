@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from bacalhau_p2p.api.bodies.nodes import Health
 from bacalhau_p2p.metrics.node_metrics import CONTENT_TYPE, NodeMetrics
 from bacalhau_p2p.node import Node
 
@@ -16,7 +17,7 @@ def monitoring_routes(node: Node, measured: NodeMetrics) -> APIRouter:
         """The metrics of this node, in the text format of Prometheus."""
         return Response(measured.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    @routes.get("/api/v1/healthz")
+    @routes.get("/api/v1/healthz", response_model=Health, tags=["nodes"])
     async def healthz(response: Response) -> dict[str, object]:
         """Whether this node can do what it is meant to do. 503 with the reasons if it cannot."""
         problems = node.health()

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from bacalhau_p2p.api.bodies.nodes import NodeAnswer, NodeChange, NodeChanged, NodePage
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
+from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.api.selection import label_filter
 from bacalhau_p2p.errors import AmbiguousID, ApiError, UnknownNode
 from bacalhau_p2p.model.api_nodes import node_state_to_json
@@ -33,7 +35,7 @@ _ORDERS: dict[str, Callable[[KnownNode], Any]] = {
 def node_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/nodes")
+    @routes.get("/nodes", response_model=NodePage)
     async def list_nodes(
         labels: Annotated[list[str] | None, Query()] = None,
         approval: Annotated[str, Query(alias="filter-approval")] = "",
@@ -60,13 +62,13 @@ def node_routes(node: Node) -> APIRouter:
         token = str(next_token + limit) if more else ""
         return json_response({"NextToken": token, "Nodes": page, "nodes": page})
 
-    @routes.get("/nodes/{node_id}")
+    @routes.get("/nodes/{node_id}", response_model=NodeAnswer)
     async def get_node(node_id: str) -> Response:
         """A node, by its id or an unambiguous prefix of it."""
         shown = _state(_resolve(node, node_id), node.clock())
         return json_response({"Node": shown, "node": shown})
 
-    @routes.put("/nodes/{node_id}")
+    @routes.put("/nodes/{node_id}", response_model=NodeChanged, openapi_extra=takes(NodeChange))
     async def update_node(node_id: str, request: Request) -> Response:
         """Nobody approves nodes here: says so."""
         await json_object(request, most=MAX_SMALL_BODY)

@@ -9,11 +9,25 @@ from typing import Annotated
 import trio
 from fastapi import APIRouter, Query, Request, Response
 
+from bacalhau_p2p.api.bodies.jobs import (
+    Difference,
+    Evaluation,
+    ExecutionPage,
+    JobAnswer,
+    JobPage,
+    Rerun,
+    RerunSubmitted,
+    ResultPage,
+    Stop,
+    Submission,
+    Submitted,
+)
 from bacalhau_p2p.api.direct_routes import direct
 from bacalhau_p2p.api.history import HistoryQuery, add_history_routes, history
 from bacalhau_p2p.api.job_changes import compared, stop_reason
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
 from bacalhau_p2p.api.nodes import node_routes
+from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes
 from bacalhau_p2p.api.selection import label_filter
 from bacalhau_p2p.api.submissions import submission
@@ -23,7 +37,8 @@ from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.requester.store import SCAN, JobPage, JobQuery
+from bacalhau_p2p.requester.store import SCAN, JobQuery
+from bacalhau_p2p.requester.store import JobPage as PageOfJobs
 
 MAX_WAIT = 300.0
 """Seconds that one request may wait for a job to end."""
@@ -40,18 +55,20 @@ Limit = Annotated[int, Query(ge=0, le=MAX_PAGE)]
 
 def orchestrator_routes(node: Node) -> APIRouter:
     routes = APIRouter()
-    _add_submission_routes(routes, node)
-    _add_job_routes(routes, node)
-    _add_stop_routes(routes, node)
-    _add_execution_routes(routes, node)
-    add_history_routes(routes, node)
-    routes.include_router(result_archive_routes(node))
-    routes.include_router(node_routes(node))
+    jobs = APIRouter(tags=["jobs"])
+    _add_submission_routes(jobs, node)
+    _add_job_routes(jobs, node)
+    _add_stop_routes(jobs, node)
+    _add_execution_routes(jobs, node)
+    add_history_routes(jobs, node)
+    routes.include_router(jobs)
+    routes.include_router(result_archive_routes(node), tags=["jobs"])
+    routes.include_router(node_routes(node), tags=["nodes"])
     return routes
 
 
 def _add_submission_routes(routes: APIRouter, node: Node) -> None:
-    @routes.put("/jobs")
+    @routes.put("/jobs", response_model=Submitted, openapi_extra=takes(Submission))
     @direct
     async def submit_job(request: Request, idempotency_token: str = "") -> Response:
         """Submit a job. It is on disk when this responds, and the same token returns the same job."""
@@ -59,7 +76,7 @@ def _add_submission_routes(routes: APIRouter, node: Node) -> None:
         job_id = await node.requester.submit(spec, token=token or idempotency_token or None)
         return json_response({"JobID": job_id, **_evaluation(), "Warnings": None})
 
-    @routes.put("/jobs/diff")
+    @routes.put("/jobs/diff", response_model=Difference, openapi_extra=takes(Submission))
     async def compare_job(request: Request) -> Response:
         """What a job would change in the latest job of the same name, as lines that begin with + and -."""
         spec, _ = await submission(request)
@@ -69,7 +86,7 @@ def _add_submission_routes(routes: APIRouter, node: Node) -> None:
         diff = await trio.to_thread.run_sync(compared, latest.spec, spec)
         return json_response({"Diff": diff, "Warnings": None})
 
-    @routes.put("/jobs/{job_id}/rerun")
+    @routes.put("/jobs/{job_id}/rerun", response_model=RerunSubmitted, openapi_extra=takes(Rerun))
     async def rerun_job(job_id: str, request: Request) -> Response:
         """Submit a job once more. It becomes a job of its own."""
         await json_object(request, most=MAX_SMALL_BODY)
@@ -78,7 +95,7 @@ def _add_submission_routes(routes: APIRouter, node: Node) -> None:
 
 
 def _add_job_routes(routes: APIRouter, node: Node) -> None:
-    @routes.get("/jobs")
+    @routes.get("/jobs", response_model=JobPage)
     async def list_jobs(
         limit: Limit = DEFAULT_PAGE,
         next_token: str = "",
@@ -112,7 +129,7 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
             ]
         return json_response({"Items": items, "NextToken": page.next_token})
 
-    @routes.get("/jobs/{job_id}")
+    @routes.get("/jobs/{job_id}", response_model=JobAnswer)
     @direct
     async def get_job(
         job_id: str,
@@ -138,14 +155,14 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
             answer["History"] = await history(node, known, HistoryQuery())
         return json_response(answer)
 
-    @routes.get("/jobs/{job_id}/versions")
+    @routes.get("/jobs/{job_id}/versions", response_model=JobPage)
     async def get_versions(job_id: str) -> Response:
         """The versions of a job. There is one: what changes a job becomes a job of its own."""
         return json_response({"Items": [job_to_json(_job(node, job_id))], "NextToken": ""})
 
 
 def _add_stop_routes(routes: APIRouter, node: Node) -> None:
-    @routes.delete("/jobs/{job_id}")
+    @routes.delete("/jobs/{job_id}", response_model=Evaluation, openapi_extra=takes(Stop))
     async def stop_job(job_id: str, request: Request, reason: str = "") -> Response:
         """Stop a job. The reason is kept with it, whether it stands in the body or in the query."""
         kept = await stop_reason(request, reason)
@@ -157,7 +174,7 @@ def _add_stop_routes(routes: APIRouter, node: Node) -> None:
 
 
 def _add_execution_routes(routes: APIRouter, node: Node) -> None:
-    @routes.get("/jobs/{job_id}/executions")
+    @routes.get("/jobs/{job_id}/executions", response_model=ExecutionPage)
     async def get_executions(
         job_id: str,
         limit: Limit = 0,
@@ -174,7 +191,7 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
         items = [execution_to_json(each, namespace=job.spec.namespace) for each in found[next_token:end]]
         return json_response({"Items": items, "NextToken": str(end) if end < len(found) else ""})
 
-    @routes.get("/jobs/{job_id}/results")
+    @routes.get("/jobs/{job_id}/results", response_model=ResultPage)
     async def get_results(job_id: str, request: Request) -> Response:
         """Where the results of a job are: a URL of this node that ends in `.tar.gz`, and the CID."""
         known = node.requester.resolve(job_id)
@@ -183,7 +200,7 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
         return json_response({"Items": items, "NextToken": ""})
 
 
-async def _jobs(node: Node, query: JobQuery, limit: int, after: str) -> JobPage:
+async def _jobs(node: Node, query: JobQuery, limit: int, after: str) -> PageOfJobs:
     """The first jobs that match, from `after`. Lets others work meanwhile. Raises ApiError (400)."""
     jobs, scanned = list[Job](), 0
     while True:
@@ -194,7 +211,7 @@ async def _jobs(node: Node, query: JobQuery, limit: int, after: str) -> JobPage:
         jobs += page.jobs
         after, scanned = page.next_token, scanned + SCAN
         if not after or len(jobs) >= limit or scanned >= MAX_SCANNED:
-            return JobPage(jobs, after)
+            return PageOfJobs(jobs, after)
         await trio.lowlevel.checkpoint()
 
 

@@ -164,7 +164,16 @@ async def test_a_node_that_nobody_knows_is_not_found_and_nobody_approves_nodes(t
 async def test_a_docker_job_is_run_listed_and_described(tmp_path):
     async with served(tmp_path) as (go, _):
         job_id = await go.run(requests.job(requests.docker("from-go")))
-        described = {"Job": shapes.JOB, "Executions": page_of(shapes.EXECUTION)}
+        followed = f"{JOBS}/{job_id}/history?event_type=all&limit=10"
+        history = await go.ask(page_of(shapes.HISTORY), "GET", followed)
+        while history["NextToken"]:
+            query = f"{followed}&next_token={history['NextToken']}"
+            history = await go.ask(page_of(shapes.HISTORY), "GET", query)
+        described = {
+            "Job": shapes.JOB,
+            "Executions": page_of(shapes.EXECUTION),
+            "History": page_of(shapes.HISTORY),
+        }
         shown = await go.ask(described, "GET", f"{JOBS}/{job_id}?include=executions%2Chistory")
         assert shown["Job"]["Name"] == job_id
         assert all(isinstance(each, int) for each in shown["Job"]["Tasks"][0]["Timeouts"].values())

@@ -67,6 +67,14 @@ EXECUTION = {
     "CreateTime": WHOLE,
     "ModifyTime": WHOLE,
 }
+HISTORY = {
+    "SeqNum": WHOLE,
+    "Type": TEXT,
+    "JobID": TEXT,
+    "JobVersion": WHOLE,
+    "Event": {"Message": TEXT, "Topic": TEXT, "Timestamp": TEXT},
+    "Time": TEXT,
+}
 VERSION = {
     "Major": TEXT,
     "Minor": TEXT,
