@@ -129,12 +129,12 @@ class Dialer:
                 break
             try:
                 await self._try_address(peer, address)
-            except _GivenUp:
-                raise  # trying its other addresses would displace others again
             except PeerUnreachable as fault:
-                reasons.append(f"{address}: {fault}")
                 if payer is not None:
                     self._budget.failed(payer)
+                if isinstance(fault, _GivenUp):
+                    raise  # trying its other addresses would displace others again
+                reasons.append(f"{address}: {fault}")
             else:
                 if self._addresses.of(peer) is None:
                     self._addresses.put(peer, (address,))

@@ -137,3 +137,18 @@ async def test_dials_for_this_node_itself_cost_nobody(autojump_clock, monkeypatc
         with dialling_for(peer(0)):
             for number in range(1, 5):
                 assert "no answer" in await reason(dials, number, TARPIT)
+
+
+async def test_dials_that_are_given_up_for_later_ones_are_in_vain(autojump_clock, monkeypatch):
+    monkeypatch.setattr(dialer, "MAX_DIALS", 2)
+    offences, hub = Offences(), peer(99)
+    budget = DialBudget(trio.current_time, offences)
+    monkeypatch.setattr(dial_budget, "VAIN_DIAL_BURST", 3)
+    async with trio.open_nursery() as nursery:
+        dials = new_dialer(WaitingSwarm(), nursery, budget=budget)
+        async with trio.open_nursery() as callers:
+            for number in range(1, 9):
+                budget.brought(peer(number), hub)
+                callers.start_soon(reason, dials, number, TARPIT)
+                await trio.testing.wait_all_tasks_blocked()
+        assert offences.of(hub)["vain_dials"] > 0
