@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import STREAM_LIMIT
 from bacalhau_p2p.model.execution import INLINE_OUTPUT_LIMIT, RunOutput
 from bacalhau_p2p.model.job import ResultPath
+from bacalhau_p2p.runtime.text import printable
 
 STDOUT = "stdout"
 STDERR = "stderr"
@@ -19,6 +21,22 @@ EXIT_CODE = "exitCode"
 RESERVED_NAMES = frozenset({STDOUT, STDERR, EXIT_CODE})
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+MAX_LEFT_OUT = 100
+"""What was left out of a result, as far as stderr names it; more are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a run left that cannot be part of its result: its path in the results folder, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        path = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        return printable(f"left out of the results: {path}: {self.reason}")
 
 
 class KeptStream:
@@ -126,8 +144,12 @@ class ResultsFolder:
         folder.mkdir(exist_ok=self._resumed)
         return folder
 
-    def finish(self, exit_code: int) -> RunOutput:
-        """Write the exit code (the number as text, no newline); the output of the run."""
+    def finish(self, exit_code: int, left_out: Sequence[LeftOut] = ()) -> RunOutput:
+        """Write the exit code (the number as text, no newline); the output of the run.
+
+        The end of stderr says what was left out.
+        """
+        self._report(left_out)
         try:
             fd = os.open(self.folder / EXIT_CODE, _CREATE, 0o644)
             try:
@@ -143,6 +165,14 @@ class ResultsFolder:
             )
         except OSError as error:
             raise write_failed(error) from error
+
+    def _report(self, left_out: Sequence[LeftOut]) -> None:
+        if not left_out:
+            return
+        lines = sorted(map(str, left_out))
+        if len(lines) > MAX_LEFT_OUT:
+            lines[MAX_LEFT_OUT:] = [f"left out of the results: {len(lines) - MAX_LEFT_OUT} more"]
+        self.stderr.write("".join(f"{line}\n" for line in lines).encode())
 
     def __exit__(
         self,

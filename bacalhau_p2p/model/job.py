@@ -149,10 +149,20 @@ class Task(Model):
                 ]
             )
             _distinct((f"ResultPaths[{i}].Name", each.name) for i, each in enumerate(self.result_paths))
-        if self.env and self.engine.type == "docker":
+        if self.engine.type == "docker":
             for name, value in self.env.items():
                 check_variable(name, value)
+            for i, each in enumerate(self.input_sources):
+                _check_docker_path(f"InputSources[{i}].Target", each.target)
+            for i, result in enumerate(self.result_paths):
+                _check_docker_path(f"ResultPaths[{i}].Path", result.path)
         return self
+
+
+def _check_docker_path(where: str, path: str) -> None:
+    """Raises ValueError for a path at which no container can have a mount."""
+    if path == "/dev" or path.split("/")[1] in ("proc", "sys"):
+        raise ValueError(f"{where}: nothing of a job can be at /dev or in /proc and /sys of a container")
 
 
 def _distinct(values: Iterable[tuple[str, str]]) -> None:

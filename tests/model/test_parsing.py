@@ -213,6 +213,13 @@ def test_all_faults_are_reported_together_with_their_paths():
             ["Tasks[0]: ResultPaths[1].Path: /data/x is already InputSources[0].Target"],
         ),
         (
+            docker(InputSources=[{"Target": "/proc/x", "Source": {"Type": "x"}}]),
+            [
+                "Tasks[0]: InputSources[0].Target: nothing of a job can be at /dev or in /proc and /sys of a"
+                " container"
+            ],
+        ),
+        (
             docker(InputSources=[{"Target": "/a", "Source": {"Type": "ipfs", "Params": {"CID": "notacid"}}}]),
             ["Tasks[0].InputSources[0].Source.Params.CID: 'notacid' is not a CID"],
         ),

@@ -12,7 +12,7 @@ import trio
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.container_monitor import ContainerMonitor
 from bacalhau_p2p.executors.docker.engine import DockerEngine
-from bacalhau_p2p.executors.output_limits import WATCH_INTERVAL, OutputLimits, watch_outputs
+from bacalhau_p2p.executors.output_limits import WATCH_INTERVAL, OutputLimits, Outputs, watch_outputs
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
@@ -47,11 +47,11 @@ async def run_within(
             watching.cancel()
 
     async def watch() -> None:
-        folders, streams = list(results.outputs.values()), partial(kept_streams, results)
+        outputs, streams = Outputs(results.outputs), partial(kept_streams, results)
         with watching:
             await all_or_first_fault(
                 [
-                    lambda: watch_outputs(folders, limits, streams),
+                    lambda: watch_outputs(outputs, limits, streams),
                     lambda: _watch_layer(limits, engine, monitor),
                 ],
                 ExecutorError,
@@ -67,7 +67,7 @@ async def _watch_layer(limits: OutputLimits, engine: DockerEngine, monitor: Cont
     layer = await engine.call(_layer, monitor.client, monitor.name)
     if layer is not None:
         of_layer = OutputLimits(limits.size, LAYER_ENTRIES, LAYER_DEPTH)
-        await watch_outputs([layer], of_layer, lambda: 0)
+        await watch_outputs(Outputs({}, [layer]), of_layer, lambda: 0)
 
 
 def _layer(client: APIClient, name: str) -> Path | None:

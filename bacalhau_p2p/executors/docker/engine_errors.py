@@ -25,6 +25,15 @@ _PERMANENT = re.compile(
     r"|^Cannot mkdir|is not a directory|Duplicate mount point|invalid reference format"
     r"|invalid mount path|invalid specification|not a valid"
 )
+_MOUNT_PROBLEMS = {
+    "not a directory": "the image has a file where the job has a folder, or a folder where it has a file",
+    "cannot be mounted": "the system needs that path",
+    "read-only file system": "the file system there cannot be changed",
+}
+_MOUNT_REFUSED = re.compile(
+    rf'error mounting "[^"]*" to rootfs at "([^"]*)":.*({"|".join(_MOUNT_PROBLEMS)})', re.DOTALL
+)
+"""Target and problem of a mount that the OCI runtime refuses, on this node as on any other."""
 MAX_CAUSE = 500
 """Characters of the engine's words that are passed on or logged."""
 MAX_PARSED = 4096
@@ -63,6 +72,9 @@ def translated() -> Iterator[None]:
 def _failure(words: str) -> ExecutorError:
     """The engine's words only where they are about the job: its command, its paths. Of others the class; the
     words go to the log."""
+    if mount := _MOUNT_REFUSED.search(words[:MAX_PARSED]):
+        target, problem = mount[1][:MAX_CAUSE], _MOUNT_PROBLEMS[mount[2]]
+        return ExecutorError(f"nothing can be mounted at {target}: {problem}", permanent=True)
     cause = root_cause(words)
     if is_permanent(cause):
         return ExecutorError(cause[:MAX_CAUSE], permanent=True)

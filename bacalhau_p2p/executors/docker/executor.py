@@ -26,7 +26,7 @@ from bacalhau_p2p.executors.docker.job_users import IMAGE, JobUsers
 from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
 from bacalhau_p2p.executors.layout import Layout, arrange
-from bacalhau_p2p.executors.output_limits import OutputLimits, take_outputs
+from bacalhau_p2p.executors.output_limits import OutputLimits, Outputs, take_outputs
 from bacalhau_p2p.executors.results import ResultsFolder, write_failed
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.engine_params import DockerParams
@@ -195,8 +195,8 @@ class DockerExecutor:
             new.layout.remove_mount_points()
             if status and not request.deterministic:  # results of nodes are compared
                 explain_permissions(results, new.user)
-        await take_outputs(list(results.outputs.values()), limits, streams=kept_streams(results))
-        return results.finish(status)
+        left_out = await take_outputs(Outputs(results.outputs), limits, streams=kept_streams(results))
+        return results.finish(status, left_out)
 
 
 def _make_ready(outputs: Iterable[Path], user: JobUser, layout: Layout) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from bacalhau_p2p.errors import ExecutorError, Fault, InvalidJob, RunTimedOut
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, Executor, RunRequest
-from bacalhau_p2p.executors.output_limits import OutputLimits, take_outputs, watch_outputs
+from bacalhau_p2p.executors.output_limits import OutputLimits, Outputs, take_outputs, watch_outputs
 from bacalhau_p2p.executors.results import ResultsFolder, write_failed
 from bacalhau_p2p.executors.wasm.compiler import ModuleCompiler
 from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
@@ -92,7 +92,7 @@ class WasmExecutor(Executor):
             for _ in range(LOAD_ATTEMPTS * len(modules)):
                 described = await self._described(modules, request)
                 spec = run_spec(params, request, described, mounts)
-                report = await self._run_process(spec, results, mounts.writable, limits, request.timeout)
+                report = await self._run_process(spec, results, mounts.outputs, limits, request.timeout)
                 if report is None:
                     raise request.timed_out()
                 if used_up_cpu(report, spec["cpu_seconds"]):
@@ -102,8 +102,8 @@ class WasmExecutor(Executor):
                 if "exit" in report:
                     streams = results.stdout.kept + results.stderr.kept
                     mounts.layout.remove_mount_points()
-                    await take_outputs(mounts.writable, limits, streams=streams)
-                    return results.finish(report["exit"])
+                    left_out = await take_outputs(mounts.outputs, limits, streams=streams)
+                    return results.finish(report["exit"], left_out)
                 if "stale" not in report:
                     raise run_failed(report, "running the job", stopping=self._processes.closed)
                 if report["stale"] in {each["key"] for each in described}:
@@ -123,7 +123,7 @@ class WasmExecutor(Executor):
         self,
         spec: Mapping[str, Any],
         results: ResultsFolder,
-        writable: Sequence[Path],
+        outputs: Outputs,
         limits: OutputLimits,
         timeout: float,
     ) -> Mapping[str, Any] | None:
@@ -147,7 +147,7 @@ class WasmExecutor(Executor):
                 async def watch() -> None:
                     with watching:
                         await watch_outputs(
-                            writable, limits, lambda: results.stdout.kept + results.stderr.kept
+                            outputs, limits, lambda: results.stdout.kept + results.stderr.kept
                         )
 
                 stdout, stderr = pipes.readers
@@ -190,7 +190,7 @@ def run_spec(
         "env": sorted(environment.items()),
         "preopens": mounts.preopens,
         "links": mounts.links,
-        "outputs": [str(folder) for folder in mounts.writable],
+        "outputs": [str(folder) for folder in mounts.outputs.folders],
         "memory": request.resources.memory,
         "disk": OutputLimits.of_disk(request.resources.disk).size,
         "cpu_seconds": cpu_seconds(request.resources.cpu, request.timeout),

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import MountedInput
 from bacalhau_p2p.executors.layout import Layout, Mount, arrange
+from bacalhau_p2p.executors.output_limits import Outputs
 
 WORKING_FOLDER = "."
 """The name under which a guest finds its working folder: paths that are not absolute lead there."""
@@ -23,8 +24,8 @@ class Mounts:
     """(folder on this machine, path inside the job, whether it may be changed)."""
     links: Sequence[tuple[str, str, bool]]
     """(file, its other name, whether that must be a copy), to be made before the run."""
-    writable: Sequence[Path]
-    """The folders on this machine that the job's user must own: result paths and working folder."""
+    outputs: Outputs
+    """The folders that the job may write."""
 
 
 def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], work: Path) -> Mounts:
@@ -46,7 +47,7 @@ def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], wor
                 layout.make_mount_point(mount)
         else:
             links.append((str(mount.path), str(_name_of_file(layout, mount)), _is_changeable(mount)))
-    return Mounts(layout, preopens, links, [*outputs.values(), working_folder])
+    return Mounts(layout, preopens, links, Outputs(outputs, [working_folder]))
 
 
 def _parents_of_files(

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
 
-from bacalhau_p2p.errors import ContentError
+from bacalhau_p2p.errors import ContentError, InvalidContent
 from bacalhau_p2p.ipfs.files.dag_writer import CONTENT
 from bacalhau_p2p.runtime.removal import discard_tree, remove_tree
 
@@ -138,7 +138,7 @@ def _install(staging: int, parent: int, name: str, existing: Existing) -> None:
     """Move what was written from the staging folder to `name` in the parent folder."""
     new = _file_type(staging, CONTENT)
     if new is None:
-        raise ContentError("the content is only a symlink; symlinks are not written")
+        raise InvalidContent("the content is only a symlink; symlinks are not written")
     old = _file_type(parent, name)
     if existing == "refuse":
         if new == stat.S_IFREG:

@@ -13,6 +13,7 @@ from bacalhau_p2p.errors import (
     Fault,
     InvalidCID,
     InvalidContent,
+    NoRoom,
     PathNotFound,
     StorageError,
 )
@@ -105,7 +106,8 @@ class IpfsStorage(StorageProvider):
             raise StorageError(f"invalid ipfs input: {error}", permanent=True) from error
         except ContentTooLarge as error:
             if max_bytes is None or error.size is None or error.size <= max_bytes:
-                raise StorageError(str(error)) from error
+                # The limits of content are those of every node.
+                raise StorageError(str(error), permanent=not isinstance(error, NoRoom)) from error
             needed, reserved = format_bytes(error.size), format_bytes(max_bytes)
             raise StorageError(f"{cid} needs {needed} of disk; {reserved} is reserved for inputs") from error
         except ContentError as error:

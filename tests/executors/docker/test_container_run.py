@@ -64,3 +64,13 @@ async def test_a_job_that_fails_on_permissions_is_told_which_user_it_was(kit: Ex
     assert b"hint" not in compared.stderr
     fine = await kit.run(kit.request(shell("echo Permission denied >&2")))
     assert fine.stderr == b"Permission denied\n"
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("target", ["/proc/x", "/sys/x", "/bin/busybox", "/bin/busybox/x"])
+async def test_a_mount_that_the_runtime_refuses_is_a_permanent_failure(kit: ExecutorKit, target: str) -> None:
+    """It cost three full attempts, and the engine's words named folders of the node."""
+    request = kit.request(shell("true"), inputs=[kit.input_folder(target, {})])
+    with pytest.raises(ExecutorError, match=rf"^nothing can be mounted at {target}: ") as caught:
+        await kit.run(request)
+    assert caught.value.permanent

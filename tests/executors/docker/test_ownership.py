@@ -10,7 +10,7 @@ import pytest
 from bacalhau_p2p.errors import ExecutorError, SettingsError
 from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job
 from bacalhau_p2p.executors.interface import MountedInput
-from bacalhau_p2p.executors.output_limits import OutputLimits, check_outputs
+from bacalhau_p2p.executors.output_limits import OutputLimits, Outputs, check_outputs
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -43,7 +43,7 @@ def test_a_folder_belongs_to_the_job_until_it_is_taken_back(tmp_path: Path) -> N
     folder.mkdir()
     give_to_job([folder], JobUser(1234, 5678))
     assert (folder.stat().st_uid, folder.stat().st_gid) == (1234, 5678)
-    check_outputs([folder], OutputLimits(), take=True)
+    check_outputs(Outputs({"/out": folder}), OutputLimits(), take=True)
     assert (folder.stat().st_uid, folder.stat().st_gid) == (0, os.getegid())
 
 
@@ -53,7 +53,7 @@ def test_a_tree_taken_from_a_job_can_be_read_and_removed(tmp_path: Path) -> None
     (deep / "file").write_text("text")
     (deep / "file").chmod(0)
     deep.chmod(0o2000)
-    check_outputs([tmp_path / "outputs"], OutputLimits(), take=True)
+    check_outputs(Outputs({"/out": tmp_path / "outputs"}), OutputLimits(), take=True)
     assert stat.S_IMODE(deep.stat().st_mode) == 0o700
     assert stat.S_IMODE((deep / "file").stat().st_mode) == 0o600
 
@@ -70,8 +70,8 @@ def test_taking_a_tree_follows_no_symlink_and_removes_pipes_and_sockets(tmp_path
     os.mkfifo(folder / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(folder / "socket"))
-        check_outputs([folder], OutputLimits(), take=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["dangling", "dir", "file"]
+        check_outputs(Outputs({"/out": folder}), OutputLimits(), take=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["dangling"]
     assert stat.S_IMODE((outside / "file").stat().st_mode) == 0o444
 
 

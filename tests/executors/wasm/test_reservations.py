@@ -43,7 +43,7 @@ COMMON = """
 )
 """
 DEEP = """
-    (local.set $fd (i32.const 3))
+    (local.set $fd (i32.const 4))
     (loop $deeper
       (call $check (call $mkdir (local.get $fd) (i32.const 0) (i32.const 8)))
       (local.set $fd (call $open (local.get $fd) (i32.const 2)))
@@ -55,13 +55,13 @@ MANY = """
       (i64.store (i32.const 0) (i64.or (i64.const 0x4040404040404040)
         (i64.or (i64.and (i64.extend_i32_u (local.get $n)) (i64.const 0x0f0f0f0f0f0f0f0f))
           (i64.shl (i64.and (i64.extend_i32_u (local.get $n)) (i64.const 0xf0f0f0f0)) (i64.const 28)))))
-      (call $check (call $close (call $open (i32.const 3) (i32.const 1))))
+      (call $check (call $close (call $open (i32.const 4) (i32.const 1))))
       (local.set $n (i32.add (local.get $n) (i32.const 1)))
       (br $next))
 """
 SPARSE = """
     (loop $next
-      (call $check (call $set_size (call $open (i32.const 3) (i32.const 1)) (i64.const 90000000)))
+      (call $check (call $set_size (call $open (i32.const 4) (i32.const 1)) (i64.const 90000000)))
       (i32.store8 (i32.const 0) (i32.add (i32.const 0x61) (local.get $n)))
       (local.set $n (i32.add (local.get $n) (i32.const 1)))
       (br_if $next (i32.lt_u (local.get $n) (i32.const 4))))
@@ -71,7 +71,7 @@ SPARSE = """
 @pytest.mark.parametrize(
     ("program", "disk", "reason"),
     [
-        pytest.param(DEEP, 100 * MB, "nested more than 64 deep", id="3,000 nested folders"),
+        pytest.param(DEEP, 100 * MB, "nested more than 200 deep", id="3,000 nested folders"),
         pytest.param(MANY, MB, "the 1048576 bytes that it reserved", id="files without end"),
         pytest.param(SPARSE, 200_000_000, "the 200000000 bytes that it reserved", id="sparse files"),
     ],
