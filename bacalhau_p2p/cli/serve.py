@@ -181,8 +181,8 @@ LOG_LEVEL = click.option(
 def serve(config: Path | None, log_level: str, log_format: str, **flags: Any) -> None:
     """Run a node: a requester, a compute node, or both.
 
-    Ctrl-C or SIGTERM shuts it down gracefully: it stops bidding, gives running jobs time to finish, and
-    hands back the rest to run elsewhere. A second signal stops it at once.
+    Ctrl-C, SIGTERM or SIGHUP shuts it down gracefully: it stops bidding, gives running jobs time to finish,
+    and hands back the rest to run elsewhere. A second signal stops it at once.
     """
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     logs.configure(log_level, log_format)
@@ -225,7 +225,7 @@ async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None
 
 async def _watch_signals(shutdown: trio.Event, scope: trio.CancelScope) -> None:
     """The first signal starts a graceful shutdown, the second cancels the node. Both clean up."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async for _ in signals:
             if shutdown.is_set():
                 scope.cancel()
@@ -245,6 +245,8 @@ def _print_addresses(node: Node, url: str) -> None:
         print_line(f"Swarm:   {address}")
     print_line(f"API:     {url}")
     sys.stdout.flush()
+    for problem in node.health():
+        print_line(f"Warning: {problem}", err=True)
 
 
 def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import socket
+from ipaddress import ip_address
+
+from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
 
 _ALL_INTERFACES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
+
+def listen_addresses(host: str, port: int) -> tuple[str, ...]:
+    """The multiaddrs to listen on at an address or name of this computer. Raises SettingsError."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        address = ip_address(_resolved(host))
+    return (f"/ip{address.version}/{address}/tcp/{port}",)
+
+
+def _resolved(host: str) -> str:
+    """The address of a name, an IPv4 address if it has one."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"swarm_host: {host!r} is neither an address nor a known name: {error}") from None
+    found.sort(key=lambda each: each[0] != socket.AF_INET)
+    return str(found[0][4][0]).partition("%")[0]
 
 
 class NodeAddresses:

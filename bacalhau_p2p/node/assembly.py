@@ -17,6 +17,7 @@ from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.identity.key_file import load_or_create_identity
 from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.node import registry
+from bacalhau_p2p.node.addresses import listen_addresses
 from bacalhau_p2p.node.compute_assembly import open_compute
 from bacalhau_p2p.node.content_assembly import open_content
 from bacalhau_p2p.node.data_dir import make_private
@@ -87,7 +88,7 @@ def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncCont
 
     return open_libp2p(
         identity,
-        listen=(f"/ip4/{settings.swarm_host}/tcp/{settings.swarm_port}",),
+        listen=listen_addresses(settings.swarm_host, settings.swarm_port),
         announce=settings.announce,
         bootstrap=settings.peers,
         access=AccessList(allowed=frozenset(settings.allowed_peers), denied=frozenset(settings.denied_peers)),

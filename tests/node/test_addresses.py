@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from bacalhau_p2p.node.addresses import NodeAddresses
+import pytest
+
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.node.addresses import NodeAddresses, listen_addresses
 from bacalhau_p2p.settings import Settings
 
 
@@ -30,3 +33,22 @@ def test_without_an_api_there_is_no_gateway():
 
 def test_multiaddrs_are_those_of_the_transport():
     assert NodeAddresses(Settings(), Transport()).multiaddrs == Transport.addresses
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "/ip4/0.0.0.0/tcp/1"),
+        ("127.0.0.1", "/ip4/127.0.0.1/tcp/1"),
+        ("localhost", "/ip4/127.0.0.1/tcp/1"),
+        ("::1", "/ip6/::1/tcp/1"),
+        ("::", "/ip6/::/tcp/1"),
+    ],
+)
+def test_a_node_listens_at_addresses_of_both_families_and_at_names(host, address):
+    assert listen_addresses(host, 1) == (address,)
+
+
+def test_a_name_that_nobody_knows_is_an_error():
+    with pytest.raises(SettingsError, match=r"swarm_host: 'nosuch\.invalid' is neither"):
+        listen_addresses("nosuch.invalid", 1)

@@ -115,7 +115,7 @@ def _engine_address() -> str:
     from docker.constants import DEFAULT_UNIX_SOCKET
     from docker.utils import kwargs_from_env
 
-    return str(kwargs_from_env().get("base_url") or DEFAULT_UNIX_SOCKET.replace("+unix", ""))
+    return str(kwargs_from_env().get("base_url") or DEFAULT_UNIX_SOCKET.replace("http+", ""))
 
 
 def _os_error(error: BaseException) -> OSError | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from libp2p.peer.id import ID
 from libp2p.utils.address_validation import get_available_interfaces
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr
+from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr, peer_of_address
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.model.base import PeerID
 
@@ -32,10 +33,12 @@ def parse_peer_address(address: str) -> PeerID:
 
 def parse_bootstrap_address(address: str) -> PeerID:
     """The peer at a bootstrap address. Raises SettingsError."""
-    try:
-        return parse_peer_address(address)
-    except ValueError as fault:
-        raise SettingsError(f"bootstrap peer: {fault}") from fault
+    if peer_of_address(address) is None:
+        raise SettingsError(
+            f"peers: {address!r} is not an address of a peer; it must be /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID,"
+            " with ip6, dns, dns4 or dns6 instead of ip4 where needed (other transports are not supported)"
+        )
+    return parse_peer_address(address)
 
 
 def parse_announced_address(address: str) -> Multiaddr:
@@ -73,12 +76,21 @@ def _parse_tcp(address: str, purpose: str, hosts: Sequence[str]) -> Multiaddr:
 
 
 def expand_wildcard(address: Multiaddr) -> list[Multiaddr]:
-    """A wildcard address as the addresses of all interfaces of its family: nobody can dial 0.0.0.0."""
+    """A wildcard address as those of all interfaces that reach it: nobody can dial 0.0.0.0."""
     family = address.protocols()[0].name
     if address.value_for_protocol(family) not in ("0.0.0.0", "::"):  # noqa: S104 - not bound to here
         return [address]
     interfaces = get_available_interfaces(int(address.value_for_protocol("tcp")))
-    return [candidate for candidate in interfaces if candidate.protocols()[0].name == family]
+    both = family == "ip6" and not _ipv6_only()
+    return [candidate for candidate in interfaces if both or candidate.protocols()[0].name == family]
+
+
+def _ipv6_only() -> bool:
+    """Whether a socket on :: accepts no IPv4 connections."""
+    try:
+        return Path("/proc/sys/net/ipv6/bindv6only").read_text().strip() != "0"
+    except OSError:
+        return True
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import trio
@@ -17,11 +17,13 @@ from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.descriptors import shares
+from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.transports.dial_budget import DialBudget
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.libp2p.addresses import parse_peer_address
 from bacalhau_p2p.transports.libp2p.detached_calls import SharedCalls
 from bacalhau_p2p.transports.libp2p.known_addresses import MAX_ADDRESSES, KnownAddresses
+from bacalhau_p2p.transports.libp2p.names import resolved
 from bacalhau_p2p.transports.libp2p.sessions import Sessions
 from bacalhau_p2p.transports.libp2p.swarm import GuardedSwarm
 
@@ -36,11 +38,17 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts to reach a bootstrap peer. Each pause is up to twice as long as the last."""
 
+WARNING_INTERVAL: Final = 60.0
+"""Seconds between two warnings about a bootstrap peer that cannot be reached."""
+
 ENOUGH: Final = 3
 """Other connected peers with which a node does not need a bootstrap peer at once."""
 PATIENT_PAUSE: Final = 60.0
 """Seconds, at least half of them, until a bootstrap peer is dialled again that was lost while there are
 enough others. It may have closed the connection because it has too many."""
+
+
+log = get_logger(__name__)
 
 
 class _GivenUp(PeerUnreachable):
@@ -90,17 +98,20 @@ class Dialer:
     async def keep_connected(self, address: str) -> None:
         """Stay connected to the peer at a bootstrap address, until cancelled."""
         peer = parse_peer_address(address)
-        pause = FIRST_PAUSE
+        pause, warn_at = FIRST_PAUSE, trio.current_time()
         while True:
             try:
                 await self.connect(peer, (address,))
-            except PeerUnreachable:
+            except PeerUnreachable as fault:
+                if trio.current_time() >= warn_at:
+                    log.warning("peer_unreachable", address=address, reason=str(fault))
+                    warn_at = trio.current_time() + WARNING_INTERVAL
                 await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             if session := self._sessions.get(peer):
                 await session.gone.wait()
-            pause = FIRST_PAUSE
+            pause, warn_at = FIRST_PAUSE, trio.current_time()
             await self._pause(pause)
 
     async def _pause(self, seconds: float) -> None:
@@ -146,7 +157,7 @@ class Dialer:
         with FaultBarrier(self._counters, "dial_faults", f"dialling {address}", expected=expected) as barrier:
             with self._slot() as dialling:
                 await trio.lowlevel.checkpoint()  # opens nothing if this one of many at once is given up
-                await self._swarm.dial_addr(parse_multiaddr(address), ID.from_base58(peer))
+                await self._dial_resolved(address, ID.from_base58(peer))
             if not dialling.cancelled_caught:
                 return
         if barrier.fault is not None:
@@ -154,6 +165,15 @@ class Dialer:
         if trio.current_time() < dialling.deadline:
             raise _GivenUp(f"cannot reach peer {peer} ({address}: given up for later dials)")
         raise PeerUnreachable(f"no answer within {DIAL_TIMEOUT:.0f} s")
+
+    async def _dial_resolved(self, address: str, peer: ID) -> None:
+        """Dial an address, or in turn those that its host name stands for. Raises as `dial_addr`."""
+        *others, last = await resolved(address)
+        for each in others:
+            with suppress(BaseLibp2pError, OSError):
+                await self._swarm.dial_addr(parse_multiaddr(each), peer)
+                return
+        await self._swarm.dial_addr(parse_multiaddr(last), peer)
 
     @contextmanager
     def _slot(self) -> Iterator[trio.CancelScope]:
@@ -184,6 +204,8 @@ class Dialer:
 
 def _cause(fault: BaseException) -> str:
     """The innermost cause, which names what happened."""
-    while fault.__cause__ is not None:
-        fault = fault.__cause__
+    while fault.__cause__ is not None or isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0] if isinstance(fault, BaseExceptionGroup) else fault.__cause__ or fault
+    if isinstance(fault, OSError) and fault.strerror:
+        return fault.strerror.lower()
     return str(fault) or type(fault).__name__

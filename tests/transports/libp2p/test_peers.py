@@ -64,6 +64,22 @@ async def test_a_bootstrap_peer_that_starts_later_is_found_and_start_up_does_not
             await node.event("PeerConnected", peer=first)
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+@pytest.mark.parametrize("host", ["ip6/::1", "ip6/::"])
+async def test_peers_find_each_other_by_ipv6(host):
+    async with start_node(listen=[f"/{host}/tcp/0"]) as node:
+        address = next(a for a in node.addresses if a.startswith("/ip6/::1/"))
+        async with start_node(bootstrap=[address]) as peer:
+            await node.event("PeerConnected", peer=peer.peer)
+
+
+async def test_a_bootstrap_peer_is_found_by_a_name_of_this_computer():
+    async with start_node() as node:
+        address = node.addresses[0].replace("/ip4/127.0.0.1/", "/dns4/localhost/")
+        async with start_node(bootstrap=[address]) as peer:
+            await node.event("PeerConnected", peer=peer.peer)
+
+
 async def test_a_bootstrap_peer_that_restarts_is_found_again():
     address = f"/ip4/127.0.0.1/tcp/{free_port()}"
     first = Identity.generate(bytes.fromhex(SEED)).peer_id
