@@ -90,6 +90,8 @@ class Supervision:
     def heartbeat(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
         """Take in a heartbeat: the node is alive, and so are these executions on it."""
         self._liveness.disconnected_at.pop(author, None)
+        if not message.executions:  # a node without executions sends none
+            self._ledger.ignore_unknown(message, "execution")
         answers = MAX_STRAY_CANCELS
         for line in message.executions:
             known = self._ledger.of_execution(line.execution_id)

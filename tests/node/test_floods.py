@@ -109,9 +109,10 @@ async def test_a_flood_is_named_with_its_counts_and_cut_off_and_jobs_go_on(
             assert len(node.transport.incoming) == 0
 
 
-async def test_a_flood_of_bids_below_every_budget_is_named_with_its_count(tmp_path, autojump_clock):
+@pytest.mark.parametrize("kind", ["bids", "heartbeats"])
+async def test_a_flood_below_every_budget_is_named_with_its_count(tmp_path, autojump_clock, kind):
     async with flooded(tmp_path) as scene:
-        await flooding_peer.bids(scene.flooder, 100)
+        await flooding_peer.FLOODS[kind](scene.flooder, 100)
         assert await scene.run_job() == "Completed"
         assert scene.blamed(scene.requester) == {"unknown": 100}
         assert not scene.is_cut_off(scene.requester)
