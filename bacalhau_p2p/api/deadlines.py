@@ -8,6 +8,7 @@ import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bacalhau_p2p.api.connections import MIN_RATE, TRANSFER_GRACE, Connection, ConnectionTable
+from bacalhau_p2p.api.http_connection import SMALL
 from bacalhau_p2p.errors import ApiError
 
 
@@ -26,14 +27,19 @@ class Deadlines:
         if connection is None:
             return  # it has made room for another
         with trio.CancelScope() as ended, connection.client_waits():
-            request = _TimedRequest(receive, send, connection, ended)
+            small = 0 if scope["http_version"] == "2" else SMALL
+            request = _TimedRequest(receive, send, connection, ended, small)
             await self._app(scope, request.receive, request.send)
 
 
 class _TimedRequest:
     """Counts only the time that we wait for the client, not that in which we are busy with what came."""
 
-    def __init__(self, receive: Receive, send: Send, connection: Connection, ended: trio.CancelScope) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, connection: Connection, ended: trio.CancelScope, small: int
+    ) -> None:
+        """`small`: bytes of a last part of the response that is sent without a deadline here. Such a part is
+        timed by its connection, if that does not write it at once; in HTTP/2 it may wait before."""
         self._receive = receive
         self._send = send
         self._connection = connection
@@ -41,6 +47,7 @@ class _TimedRequest:
         self._received = 0
         self._waited = 0.0
         self._complete = False
+        self._small = small
 
     async def receive(self) -> Message:
         """The next part of the body. Raises ApiError (408) when it is late."""
@@ -64,6 +71,10 @@ class _TimedRequest:
         """Send a part of the response. When the client does not take it, the request is cancelled, which
         closes the connection, because the response is not complete."""
         size = len(message.get("body", b""))
+        if size <= self._small and not message.get("more_body", False):
+            with self._connection.we_wait():
+                await self._send(message)
+            return
         self._ended.deadline = trio.current_time() + TRANSFER_GRACE + size / MIN_RATE
         try:
             with self._connection.we_wait():

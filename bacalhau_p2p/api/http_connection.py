@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import ConnectionState
@@ -20,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bacalhau_p2p.runtime.tasks import background
 
+READ_SIZE = 64 * 1024
+"""Bytes of a request that are read at once."""
 SMALL = 16 * 1024
 """Bytes that are written without giving way to other tasks, if the socket accepts them."""
 
@@ -54,8 +57,9 @@ class TimedStream:
         if len(data) <= SMALL and not self._lock.locked():
             data = data[self._write(data) :]
         if data:
-            async with self._lock:
-                await self._send(data)
+            with trio.CancelScope(shield=True):  # a response that is cut short would be followed by others
+                async with self._lock:
+                    await self._send(data)
 
     def hold(self) -> None:
         """Keep what is sent until `release`."""
@@ -135,14 +139,29 @@ class IdleWatch(TrioSingleTask):
             await action()
 
 
-class _NoLock:
-    """Where hypercorn locks a stream to send. `TimedStream` does it itself, mostly without waiting."""
+class _Server(TCPServer):
+    """hypercorn's, without a lock and two scopes for each piece that is sent or received: `TimedStream` takes
+    care of that where it waits."""
 
-    async def __aenter__(self) -> None:
+    async def protocol_send(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
         await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            await self.stream.send_all(event.data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.protocol.handle(Closed())
 
-    async def __aexit__(self, *_: object) -> None:
-        pass
+    async def _read_data(self) -> None:
+        data: bytes | bytearray = b"first"
+        while data:
+            try:
+                data = await self.stream.receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
 
 
 class _Exchange:
@@ -224,9 +243,8 @@ async def serve_http(
             receive, send = exchange.receive, exchange.send
         await app(scope, receive, send)
 
-    server = TCPServer(cast(Any, call), config, context, state, cast(Any, stream))
+    server = _Server(cast(Any, call), config, context, state, cast(Any, stream))
     watch = IdleWatch(idle_timeout, context.terminated.wait)
     server.idle_task = watch
-    server.send_lock = cast(Any, _NoLock())
     stream.at_end = watch.end
     await server

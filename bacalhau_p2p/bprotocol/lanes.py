@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -52,7 +52,7 @@ class _Lane:
 class Lanes:
     """The lanes of one node. Call `run` in a nursery; `put` returns at once.
 
-    `with_acks(peer, frame)` returns the frame together with the acknowledgements that wait for the peer;
+    `with_acks(peer, frames)` returns the frames together with the acknowledgements that wait for the peer;
     `unreachable(peer, frames)` takes those that no direct stream could carry.
     """
 
@@ -60,7 +60,7 @@ class Lanes:
         self,
         transport: Transport,
         *,
-        with_acks: Callable[[PeerID, bytes | None], list[bytes]],
+        with_acks: Callable[[PeerID, Sequence[bytes]], list[bytes]],
         unreachable: Callable[[PeerID, list[bytes]], None],
         counters: Counter[str],
     ) -> None:
@@ -70,6 +70,8 @@ class Lanes:
         self._counters = counters
         self._lanes: dict[PeerID, _Lane] = {}
         self._nursery: trio.Nursery | None = None
+        self._gathered: dict[PeerID, list[bytes]] | None = None
+        """Frames that wait for `release`; None when each is sent at once."""
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write frames until cancelled."""
@@ -86,15 +88,30 @@ class Lanes:
 
         Dropped unless `run` runs: repetition, or the next start of the node, sends the frame again.
         """
+        frames = [] if frame is None else [frame]
+        if self._gathered is None:
+            self._put(peer, frames)
+        else:
+            self._gathered.setdefault(peer, []).extend(frames)
+
+    def gather(self) -> None:
+        """Let frames wait for `release`, so that those to one peer are sent together."""
+        self._gathered = {}
+
+    def release(self) -> None:
+        """Send what was gathered, and from now on each frame at once."""
+        gathered, self._gathered = self._gathered or {}, None
+        for peer, frames in gathered.items():
+            self._put(peer, frames)
+
+    def _put(self, peer: PeerID, frames: list[bytes]) -> None:
         if self._nursery is None:
             return
         lane = self._lanes.get(peer)
         if lane is None or not (lane.busy or lane.frames):
-            frames = self._with_acks(peer, frame)
+            frames = self._with_acks(peer, frames)
             if not frames or self._transport.send_now(peer, *frames):
                 return
-        else:
-            frames = [] if frame is None else [frame]
         if lane is None:
             lane = self._lanes[peer] = _Lane()
             self._nursery.start_soon(self._write, peer, lane)
@@ -111,7 +128,7 @@ class Lanes:
                     continue
                 del self._lanes[peer]
                 return
-            frames = self._with_acks(peer, None)
+            frames = self._with_acks(peer, ())
             lane.busy = True
             try:
                 while frames := [*frames, *lane.take_all()]:

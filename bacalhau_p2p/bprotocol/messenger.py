@@ -7,7 +7,7 @@ message is acknowledged to its sender. Messages of this node to itself do not us
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import trio
 from trio import TaskStatus
@@ -133,6 +133,15 @@ class Messenger:
             give_up_at, size = message.give_up_at, len(message.frame)
             self._delivery.resume(message.to, message.envelope, give_up_at=give_up_at, now=now, size=size)
         self._set_alarm()
+
+    def gather(self) -> None:
+        """Let direct messages wait for `release`, so that those to one peer leave together. Do not await
+        anything in between: what other tasks send would wait too."""
+        self._lanes.gather()
+
+    def release(self) -> None:
+        """Send what was gathered since `gather`."""
+        self._lanes.release()
 
     def take_finished(self, owner: object) -> list[MessageID]:
         """Messages of `owner` that were acknowledged or expired since the last call."""
@@ -287,16 +296,16 @@ class Messenger:
             self.sent[envelope.message.kind] += 1
             self._lanes.put(to, frame or codec.encode_frame(envelope))
 
-    def _with_acks(self, peer: PeerID, frame: bytes | None) -> list[bytes]:
-        """The frame and the acknowledgements that wait for one to this peer, in as few frames as possible."""
+    def _with_acks(self, peer: PeerID, frames: Sequence[bytes]) -> list[bytes]:
+        """The frames and the acknowledgements that wait for one to this peer, in as few as possible."""
         refusals, acks = self._delivery.take_refusals(peer), self._delivery.take_acks(peer)
-        frames: list[bytes] = []
+        extra: list[bytes] = []
         if refusals:
             refused = Ack(ids=tuple(refusal.id for refusal in refusals), refused=refusals)
-            frames.append(codec.encode_frame(self._envelope(peer, refused)))
-        if acks and frame is not None and len(acks) <= codec.MAX_ACKS and len(frame) <= MAX_ACK_CARRIER:
-            return [*frames, codec.with_acks(frame, acks)]
+            extra.append(codec.encode_frame(self._envelope(peer, refused)))
+        if acks and frames and len(acks) <= codec.MAX_ACKS and len(frames[0]) <= MAX_ACK_CARRIER:
+            return [*extra, codec.with_acks(frames[0], acks), *frames[1:]]
         for start in range(0, len(acks), MAX_ACK_IDS):
             some = Ack(ids=acks[start : start + MAX_ACK_IDS])
-            frames.append(codec.encode_frame(self._envelope(peer, some)))
-        return frames if frame is None else [*frames, frame]
+            extra.append(codec.encode_frame(self._envelope(peer, some)))
+        return [*extra, *frames]

@@ -154,23 +154,22 @@ class CommitPlanner:
                 self._note(each)
                 leaves_node |= each.queued.confirm is not None
             for action in each.actions:
-                match action:
-                    case Store(record):
-                        self._records[record_key(record)] = record
-                        leaves_node |= _is_awaited(record)
+                if isinstance(action, Store):
+                    record = action.record
+                    self._records[record_key(record)] = record
+                    leaves_node = leaves_node or _is_awaited(record)
+                    continue
+                if isinstance(action, Send):
+                    if _is_durable(action):
+                        outbox.append(self._compose(action.to, action.message, action.give_up_at))
                         continue
-                    case Append(event):
-                        self._history.append(event)
-                        continue
-                    case Send(to, message, give_up_at, durable=True) if message.carrier is Carrier.DIRECT:
-                        outbox.append(self._compose(to, message, give_up_at))
-                        continue
-                    case Send():
-                        pass
-                    case Broadcast():
-                        leaves_node = True
-                    case _:
-                        begins_step = begins_step or rests_on_records(action)
+                elif isinstance(action, Broadcast):
+                    leaves_node = True
+                elif isinstance(action, Append):
+                    self._history.append(action.event)
+                    continue
+                else:
+                    begins_step = begins_step or rests_on_records(action)
                 effects.append(Perform(action))
         if self._history and self._history_due is None:
             self._history_due = now + HISTORY_DELAY

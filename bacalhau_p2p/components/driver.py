@@ -224,17 +224,18 @@ class Driver(ABC):
         event = queued.event
         if event is None:
             return Handled(queued, ())
-        began, unknown = self._processor(), self._machine.unknown
+        arrival, unknown = queued.arrival, self._machine.unknown
+        began = 0.0 if arrival is None else self._processor()
         try:
             actions = self._machine.handle(event, now)
         except Exception as error:  # noqa: BLE001 - the fault of one event, or of one stranger
             self._drop(queued, error)
             return Handled(replace(queued, confirm=None, refuse=None, note=None), ())
         finally:
-            if queued.arrival is not None:
-                self._messenger.charge(queued.arrival, self._processor() - began)
-        if queued.arrival is not None and self._machine.unknown != unknown:
-            self._messenger.note_unknown(queued.arrival)
+            if arrival is not None:
+                self._messenger.charge(arrival, self._processor() - began)
+        if arrival is not None and self._machine.unknown != unknown:
+            self._messenger.note_unknown(arrival)
         self._faults.handled(event)
         if self._watchers:
             self._show(actions)
@@ -273,21 +274,30 @@ class Driver(ABC):
 
     def _carry_out(self, nursery: trio.Nursery) -> None:
         """Carry out what is planned. After StoreFailed the commit and what follows it are still planned."""
+        if not self._steps:
+            return
+        self._messenger.gather()
+        try:
+            self._carry_out_steps(nursery)
+        finally:
+            self._messenger.release()
+
+    def _carry_out_steps(self, nursery: trio.Nursery) -> None:
         refused: dict[str, str] = {}
-        while self._steps:
-            step = self._steps[0]
+        steps = self._steps
+        while steps:
+            step = steps[0]
             if isinstance(step, Commit):
-                refused |= self._commit(step)
-            self._steps.popleft()
-            match step:
-                case Acknowledge(arrival):
-                    self._messenger.mark_processed(arrival)
-                case Confirm(queued):
-                    self._confirm(queued, refused)
-                case Dispatch(message):
-                    self._isolated(self._messenger.dispatch, message, owner=self)
-                case Perform(action):
-                    self._isolated(self._act, action, nursery)
+                refused.update(self._commit(step))
+            steps.popleft()
+            if isinstance(step, Perform):
+                self._isolated(self._act, step.action, nursery)
+            elif isinstance(step, Acknowledge):
+                self._messenger.mark_processed(step.arrival)
+            elif isinstance(step, Dispatch):
+                self._isolated(self._messenger.dispatch, step.message, owner=self)
+            elif isinstance(step, Confirm):
+                self._confirm(step.queued, refused)
 
     def _commit(self, commit: Commit) -> dict[str, str]:
         """Commit; if what a record contains makes that impossible, without this record. Returns the ids of
@@ -336,12 +346,13 @@ class Driver(ABC):
             self._faults.dropped(what, "", "", error)
 
     def _act(self, action: Any, nursery: trio.Nursery) -> None:
-        match action:
-            case Send(to, message, give_up_at) if message.carrier is Carrier.DIRECT:
-                self._messenger.dispatch(self._messenger.compose(to, message, give_up_at))
-            case Send(to, message):
-                self._messenger.send_once(to, message)
-            case Broadcast(message):
-                self._messenger.broadcast(message)
-            case _:
-                self._perform(action, nursery)
+        messenger = self._messenger
+        if isinstance(action, Send):
+            if action.message.carrier is Carrier.DIRECT:
+                messenger.dispatch(messenger.compose(action.to, action.message, action.give_up_at))
+            else:
+                messenger.send_once(action.to, action.message)
+        elif isinstance(action, Broadcast):
+            messenger.broadcast(action.message)
+        else:
+            self._perform(action, nursery)

@@ -26,12 +26,15 @@ class EventFaults:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         """Events that were dropped, by their kind and their author, who is "" for this node."""
-        self._handled: deque[tuple[str, set[str]]] = deque(maxlen=STORY)
+        self._handled: deque[tuple[str, tuple[object, ...]]] = deque(maxlen=STORY)
 
     def handled(self, event: object) -> None:
         """Remember the kind of an event and whom it was about, for the stories of later ones. Not the event:
         strangers choose how large that is."""
-        self._handled.append((_kind(event), ids_of(event)))
+        concerned = getattr(event, "message", event)
+        execution = getattr(concerned, "execution", concerned)
+        about = (getattr(execution, "job_id", None), getattr(concerned, "execution_id", None))
+        self._handled.append((type(concerned).__name__, about))
 
     def dropped(self, event: object, author: str, state: str, error: BaseException) -> None:
         """Count and log an event that raised. `state` is that of what it concerns."""
@@ -55,7 +58,7 @@ class EventFaults:
     def _story_of(self, event: object) -> str:
         """The kinds of the latest events about the same job or execution."""
         ids = ids_of(event)
-        return " > ".join(kind for kind, about in self._handled if ids & about)
+        return " > ".join(kind for kind, about in self._handled if not ids.isdisjoint(about))
 
 
 def _kind(event: object) -> str:

@@ -7,7 +7,7 @@ floats, booleans and null. So whatever is accepted can be stored, read again and
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
+import threading
 from io import BytesIO
 from math import isfinite
 
@@ -45,28 +45,57 @@ def loads_unchecked(payload: bytes, *, max_depth: int) -> object:
 
 def _loads(payload: bytes, max_depth: int, *, tags_allowed: int) -> object:
     _check_containers(payload)
-    tagged = _TagHook(tags_allowed)
-    decoder = CBORDecoder(
-        BytesIO(payload),
-        tag_hook=tagged,
-        semantic_decoders=dict.fromkeys(_KNOWN_TAGS, tagged),
-        max_depth=max_depth,
-        allow_indefinite=False,
-        allow_duplicate_keys=False,
-    )
-    collects = gc.isenabled()
-    gc.disable()  # a million empty lists make the collector run for half a second
-    try:
-        value = decoder.decode()
-    except (CBORDecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise RemoteProtocolError(f"not plain CBOR: {error.__cause__ or error}") from error
-    finally:
-        if collects:
-            gc.enable()
-    with suppress(CBORDecodeEOF):
-        decoder.read(1)
-        raise RemoteProtocolError("bytes after the end of a CBOR item")
+    reusable = _decoders.by_depth
+    decoder = reusable.pop(max_depth, None) or _Decoder(max_depth)
+    value = decoder.decode(payload, tags_allowed)
+    reusable[max_depth] = decoder  # one that raised may be in the middle of something
     return value
+
+
+class _Decoder:
+    """Decodes one item after the other: to make a decoder takes longer than to decode most messages."""
+
+    def __init__(self, max_depth: int) -> None:
+        self._tagged = _TagHook()
+        self._decoder = CBORDecoder(
+            BytesIO(),
+            tag_hook=self._tagged,
+            semantic_decoders=dict.fromkeys(_KNOWN_TAGS, self._tagged),
+            max_depth=max_depth,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+
+    def decode(self, payload: bytes, tags_allowed: int) -> object:
+        """Raises RemoteProtocolError; then use another decoder."""
+        decoder = self._decoder
+        self._tagged.allowed = tags_allowed
+        decoder.fp = BytesIO(payload)
+        collects = gc.isenabled()
+        gc.disable()  # a million empty lists make the collector run for half a second
+        try:
+            value = decoder.decode()
+        except (CBORDecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise RemoteProtocolError(f"not plain CBOR: {error.__cause__ or error}") from error
+        finally:
+            if collects:
+                gc.enable()
+        try:
+            decoder.read(1)
+        except CBORDecodeEOF:
+            decoder.fp = BytesIO()  # the payload is not kept
+            return value
+        raise RemoteProtocolError("bytes after the end of a CBOR item")
+
+
+class _Decoders(threading.local):
+    """The decoders of one thread that are not in use, by their depth."""
+
+    def __init__(self) -> None:
+        self.by_depth: dict[int, _Decoder] = {}
+
+
+_decoders = _Decoders()
 
 
 def _check_containers(payload: bytes) -> None:
@@ -166,12 +195,12 @@ class _Tagged:
 class _TagHook:
     """Decodes any tag to `_Tagged`. Raises ValueError for more tags than allowed."""
 
-    def __init__(self, allowed: int) -> None:
-        self._allowed = allowed
+    def __init__(self) -> None:
+        self.allowed = 0
 
     def __call__(self, *args: object) -> object:
-        self._allowed -= 1
-        if self._allowed < 0:
+        self.allowed -= 1
+        if self.allowed < 0:
             raise ValueError("tags are not allowed")
         return _Tagged()
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import NUMBER_MESSAGES
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
@@ -39,6 +41,9 @@ from bacalhau_p2p.requester.rows import (
 )
 from bacalhau_p2p.runtime.database import Migration, transaction, write_rows
 from bacalhau_p2p.runtime.text import printable
+
+LATEST_JOBS = 64
+"""Jobs that were committed last and are held in memory too, each with a spec of up to MAX_SPEC bytes."""
 
 
 def _number_slots(db: sqlite3.Connection) -> None:
@@ -162,6 +167,18 @@ class RequesterStore(ComponentStore):
         """`keep_jobs`: when a job that has ended is deleted, with its executions and its token."""
         super().__init__(path, _MIGRATIONS, power_safe=power_safe)
         self._keep_jobs = keep_jobs
+        self._latest: OrderedDict[JobID, Job] = OrderedDict()
+        """The jobs that were committed last, as they are in the database: users ask for these."""
+
+    def commit(self, commit: Commit, delivered: Sequence[MessageID]) -> None:
+        """As in `ComponentStore`."""
+        super().commit(commit, delivered)
+        for record in commit.records:
+            if isinstance(record, Job):
+                self._latest[record.id] = record
+                self._latest.move_to_end(record.id)
+        while len(self._latest) > LATEST_JOBS:
+            self._latest.popitem(last=False)
 
     def _write(self, commit: Commit) -> None:
         jobs = [record for record in commit.records if isinstance(record, Job)]
@@ -188,6 +205,8 @@ class RequesterStore(ComponentStore):
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""
+        if (latest := self._latest.get(job_id)) is not None:
+            return latest
         row = self._one(f"SELECT {JOB_COLUMNS} FROM job WHERE id = ?", job_id)  # noqa: S608
         job = self._job(row) if row is not None else None
         if job is None:
@@ -196,6 +215,8 @@ class RequesterStore(ComponentStore):
 
     def has_ended(self, job_id: JobID) -> bool:
         """Raises UnknownJob."""
+        if (latest := self._latest.get(job_id)) is not None:
+            return latest.state.terminal
         row = self._one("SELECT state FROM job WHERE id = ?", job_id)
         if row is None:
             raise _unknown(job_id)
@@ -203,6 +224,8 @@ class RequesterStore(ComponentStore):
 
     def resolve(self, wanted: str) -> JobID:
         """The job with this id, name or prefix of an id. Raises UnknownJob, AmbiguousID."""
+        if len(wanted) == _UUID_LENGTH and wanted in self._latest:
+            return JobID(wanted)
         if not wanted:
             raise UnknownJob("the job id is missing")
         if len(wanted) != _UUID_LENGTH and (named := self.named(wanted, most=2)):
@@ -320,6 +343,7 @@ class RequesterStore(ComponentStore):
                 if count - place > kept.count or modified < now - kept.seconds
             ]
         if old:
+            self._latest.clear()
             with transaction(self.db, power_safe=False):
                 write_rows(self.db, "DELETE FROM execution WHERE job = ?", old)
                 write_rows(self.db, "DELETE FROM event WHERE job = ?", old)
@@ -333,6 +357,7 @@ class RequesterStore(ComponentStore):
     def _job(self, row: Sequence[Any]) -> Job | None:
         job = self.read(lambda _: read_job(*row), Row("job", {"id": row[0]}, row[-1]))
         if job is None:  # the number may be given to another job
+            self._latest.pop(JobID(row[0]), None)
             with transaction(self.db, power_safe=False):
                 for table in ("execution", "event"):
                     self.db.execute(f"DELETE FROM {table} WHERE job NOT IN (SELECT number FROM job)")  # noqa: S608

@@ -31,6 +31,11 @@ class TokenBucket:
         """Take so many tokens, also if there are fewer: the debt, at most one burst, is paid off first."""
         self._tokens = max(self._fill(now) - amount, -self.burst)
 
+    @property
+    def in_debt(self) -> bool:
+        """Whether there was a debt when it was used last; without one there is none now."""
+        return self._tokens < 0
+
     def debt_lasts(self, now: float) -> float:
         """Seconds until there are tokens again; 0 if there is no debt."""
         return max(0.0, -self._fill(now) / self.rate)

@@ -34,6 +34,8 @@ LANE_LENGTH: Final = 1024
 FREE_SHARE: Final = 4
 LEAST_COST: Final = 1e-6
 """Seconds that each message counts at least."""
+LONGEST_RUN: Final = 0.001
+"""Seconds of processor time for messages in a row, before the reader gives way to other tasks."""
 MAX_LANES: Final = 4_096
 """Lanes that are remembered while nothing waits in them, since they had more than their turn."""
 
@@ -110,7 +112,8 @@ class FairQueue:
     def take(self) -> tuple[Source, Arrived] | None:
         """The next message, or None if nothing may be handled now. Then ask again in `rests_for` seconds."""
         self._settle()
-        self._wake()
+        if self._resting:
+            self._wake()
         while (half := self._next_half()) is not None:
             lane = heappop(half.heap)[2]
             if not lane.items:  # they were discarded
@@ -219,6 +222,8 @@ class Arrivals:
         self._room: dict[Source, trio.lowlevel.ParkingLot] = {}
         self._closed = False
         budgets.watch_cut_offs(self._discard)
+        self._run = 0.0
+        """Processor time since the reader gave way to other tasks."""
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -257,6 +262,7 @@ class Arrivals:
 
     def charge(self, seconds: float) -> None:
         """As in `IncomingMessages`."""
+        self._run += seconds
         self._queue.charge(seconds)
 
     def charge_for(self, author: PeerID, neighbour: PeerID | None, seconds: float) -> None:
@@ -269,21 +275,32 @@ class Arrivals:
 
     async def receive(self) -> Arrived:
         """As in `IncomingMessages`."""
-        await trio.lowlevel.checkpoint()
-        while True:
-            try:
-                return self.receive_nowait()
-            except trio.WouldBlock:
-                with trio.move_on_after(self._queue.rests_for()):
+        if self._run >= LONGEST_RUN:
+            self._run = 0.0
+            await trio.lowlevel.checkpoint()
+        while (item := self._take()) is None:
+            self._run = 0.0
+            if self._closed:
+                await trio.lowlevel.checkpoint()
+                raise trio.EndOfChannel
+            if (seconds := self._queue.rests_for()) == inf:
+                await self._wake.wait()
+            else:
+                with trio.move_on_after(seconds):
                     await self._wake.wait()
+        return item
 
     def receive_nowait(self) -> Arrived:
         """As in `IncomingMessages`."""
+        if (item := self._take()) is None:
+            raise trio.EndOfChannel if self._closed else trio.WouldBlock
+        return item
+
+    def _take(self) -> Arrived | None:
         taken = self._queue.take()
         if taken is None:
-            if self._closed:
-                raise trio.EndOfChannel
-            raise trio.WouldBlock
+            return None
+        self._run += LEAST_COST
         source, item = taken
         if (waiting := self._room.pop(source, None)) is not None:
             waiting.unpark_all()

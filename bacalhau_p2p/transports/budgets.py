@@ -217,10 +217,12 @@ class Budgets:
 
     def takes(self, peer: PeerID, size: int, messages: int = 1) -> bool:
         """Whether so many messages of so many bytes in all are within the budgets of a peer."""
-        account = self._account(Source(peer))
-        return self._within(peer, account.messages, messages, "messages") and self._within(
-            peer, account.bytes, size, "bytes", messages
-        )
+        account, now = self._account(Source(peer)), self._clock()
+        if not account.messages.take(now, messages):
+            return self._exceeded(peer, account.messages, "messages", messages)
+        if not account.bytes.take(now, size):
+            return self._exceeded(peer, account.bytes, "bytes", messages)
+        return True
 
     def malformed(self, peer: PeerID, reason: str) -> None:
         """A message of this peer could not be read."""
@@ -240,7 +242,9 @@ class Budgets:
     def rests_for(self, source: Source) -> float:
         """Seconds for which nothing of this source is handled, since it took more than its share."""
         account = self._accounts.get(source)
-        return 0.0 if account is None else account.processor.debt_lasts(self._clock())
+        if account is None or not account.processor.in_debt:
+            return 0.0
+        return account.processor.debt_lasts(self._clock())
 
     def rested(self, source: Source) -> None:
         """This source is made to rest. A newcomer that goes on is cut off; of strangers none is to blame."""
@@ -284,11 +288,13 @@ class Budgets:
         for watcher in self._cut_off_watchers:
             watcher(peer)
 
-    def _within(self, peer: PeerID, budget: _Budget, amount: float, what: str, messages: int = 1) -> bool:
-        if budget.take(self._clock(), amount):
-            return True
+    def _within(self, peer: PeerID, budget: _Budget, messages: int, what: str) -> bool:
+        return budget.take(self._clock(), messages) or self._exceeded(peer, budget, what, messages)
+
+    def _exceeded(self, peer: PeerID, budget: _Budget, what: str, messages: int) -> bool:
+        """Note that so many messages were dropped, and cut off a peer that goes on. Always False."""
         reason = _REASONS.get(what, f"too many {what}")
-        self.offences.note(peer, f"over_budget_{what}", reason, messages if what == "bytes" else int(amount))
+        self.offences.note(peer, f"over_budget_{what}", reason, messages)
         if budget.exhausted and not self.is_cut_off(peer):
             self.cut_off(peer, reason)
         return False

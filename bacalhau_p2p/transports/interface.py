@@ -84,7 +84,10 @@ class IncomingMessages(Protocol):
         ...
 
     async def receive(self) -> Incoming | Unfinished:
-        """Raises trio.EndOfChannel when the transport is closed."""
+        """Gives way to other tasks when it waits, and every millisecond of processor time that was charged.
+
+        Raises trio.EndOfChannel when the transport is closed.
+        """
         ...
 
     def receive_nowait(self) -> Incoming | Unfinished:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -14,7 +15,7 @@ from bacalhau_p2p.api.deadlines import Deadlines
 from bacalhau_p2p.errors import ApiError
 
 CLIENT = ("127.0.0.1", 1)
-SCOPE = {"type": "http", "client": CLIENT}
+SCOPE = {"type": "http", "http_version": "1.1", "client": CLIENT}
 
 
 class Socket:
@@ -127,6 +128,16 @@ async def test_a_response_that_nobody_reads_ends_the_request(autojump_clock, siz
 
     await call(app, SCOPE, sending([], ends=False), unread)
     assert trio.current_time() == pytest.approx(TRANSFER_GRACE + size / MIN_RATE)
+
+
+@pytest.mark.parametrize(("version", "waits"), [("1.1", math.inf), ("2", TRANSFER_GRACE + 100 / MIN_RATE)])
+async def test_a_small_last_part_is_timed_by_its_connection_except_in_http_2(autojump_clock, version, waits):
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.body", "body": bytes(100)})
+
+    with trio.move_on_after(1000):
+        await call(app, {**SCOPE, "http_version": version}, sending([], ends=False), unread)
+    assert trio.current_time() == pytest.approx(min(waits, 1000))
 
 
 async def test_what_is_no_request_passes():

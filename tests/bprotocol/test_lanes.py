@@ -49,9 +49,9 @@ class Bench:
             counters=self.counters,
         )
 
-    def _with_acks(self, peer, frame):
+    def _with_acks(self, peer, frames):
         ack = self.acks.pop(peer, None)
-        return [part for part in (ack, frame) if part is not None]
+        return [*frames] if ack is None else [ack, *frames]
 
 
 @asynccontextmanager
@@ -68,6 +68,19 @@ async def test_a_frame_goes_at_once_when_the_transport_takes_it():
         bench.transport.takes_at_once = True
         bench.lanes.put("bob", b"frame")
         assert bench.transport.sent == [("bob", b"frame")]
+
+
+async def test_gathered_frames_to_one_peer_leave_together_when_they_are_released():
+    async with running() as bench:
+        bench.transport.takes_at_once = True
+        bench.acks["bob"] = b"ack"
+        bench.lanes.gather()
+        for peer, frame in (("alice", b"1"), ("bob", None), ("alice", b"2")):
+            bench.lanes.put(peer, frame)
+        assert bench.transport.sent == []
+        bench.lanes.release()
+        bench.lanes.put("alice", b"3")
+        assert bench.transport.sent == [("alice", b"1", b"2"), ("bob", b"ack"), ("alice", b"3")]
 
 
 async def test_frames_that_wait_are_sent_together_and_in_order():

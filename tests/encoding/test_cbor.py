@@ -42,6 +42,24 @@ def test_whatever_is_not_plain_data_is_refused(payload, reason):
         strict_loads(payload, max_depth=4)
 
 
+def test_one_payload_leaves_nothing_behind_for_the_next():
+    value = {"a": [1, 2, {"b": b"bytes"}]}
+    good = cbor2.dumps(value)
+    for bad in (good + good, good[:-1], b"\xc1\x00", b"\x9f\x01\xff", b"\x81" * 9, cbor2.dumps("x" * 9)[:-1]):
+        assert strict_loads(good, max_depth=4) == value
+        with pytest.raises(RemoteProtocolError):
+            strict_loads(bad, max_depth=4)
+    assert strict_loads(good, max_depth=4) == value
+
+
+def test_each_payload_may_have_its_own_number_of_tags():
+    tags = cbor2.dumps([cbor2.CBORTag(12345, n) for n in range(cbor.MAX_TAGS)])
+    for _ in range(3):
+        assert len(cbor.loads_unchecked(tags, max_depth=4)) == cbor.MAX_TAGS
+    with pytest.raises(RemoteProtocolError, match="tags are not allowed"):
+        strict_loads(tags, max_depth=4)
+
+
 def test_nesting_is_limited():
     assert strict_loads(cbor2.dumps([[[]]]), max_depth=2) == [[[]]]
     with pytest.raises(RemoteProtocolError, match="depth"):

@@ -18,7 +18,15 @@ from bacalhau_p2p.model.execution import Execution, Job, Proposal
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.requester.store import _MIGRATIONS, SCAN, JobPage, JobQuery, RequesterStore, SubmissionToken
+from bacalhau_p2p.requester.store import (
+    _MIGRATIONS,
+    LATEST_JOBS,
+    SCAN,
+    JobPage,
+    JobQuery,
+    RequesterStore,
+    SubmissionToken,
+)
 from bacalhau_p2p.runtime.database import open_database
 from tests.support.results import result_cid
 
@@ -127,6 +135,7 @@ def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(
 def test_the_executions_of_a_job_that_cannot_be_read_do_not_become_those_of_another(store):
     store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED, slot=0))), delivered=())
     store.db.execute("UPDATE job SET record = x'ff'")
+    assert listed(store.jobs(limit=1)) == []
     with pytest.raises(UnknownJob):
         store.job(JOB)
     store.commit(Commit(records=(job(1),)), delivered=())
@@ -357,3 +366,36 @@ def test_a_text_that_cannot_be_stored_costs_its_event_only(path):
         store.commit(commit, delivered=())
         assert [part for part, _ in left_out] == [bad]
         assert store.history(JOB) == [event(2)]
+
+
+def test_a_job_is_the_same_from_memory_and_from_the_file(path):
+    submitted = job(2)
+    ended = submitted.replace(state=JobState.COMPLETED, modified=2.0, message="done", revision=3)
+    with closing(RequesterStore(path)) as store:
+        for record in (submitted, ended):
+            store.commit(Commit(records=(record,)), ())
+            assert (store.job(JOB), store.has_ended(JOB)) == (record, record is ended)
+        assert store.resolve(JOB) == JOB
+    with closing(RequesterStore(path)) as store:
+        assert (store.job(JOB), store.has_ended(JOB), store.resolve(JOB)) == (ended, True, JOB)
+
+
+def test_no_job_that_was_deleted_or_not_committed_is_answered_for(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(seconds=10.0))) as store:
+        with pytest.raises(AttributeError):
+            store.commit(Commit(records=(job(1),), outbox=(SimpleNamespace(),)), ())
+        with pytest.raises(UnknownJob):
+            store.job(JOB)
+        store.commit(Commit(records=(job(1).replace(state=JobState.COMPLETED),)), ())
+        store.prune(now=100.0)
+        with pytest.raises(UnknownJob):
+            store.job(JOB)
+
+
+def test_memory_has_a_few_jobs_and_the_file_has_all(path):
+    with closing(RequesterStore(path)) as store:
+        records = [job(1).replace(id=JobID(f"j-{number}")) for number in range(LATEST_JOBS + 2)]
+        for record in records:
+            store.commit(Commit(records=(record,)), ())
+        assert len(store._latest) == LATEST_JOBS
+        assert [store.job(record.id) for record in records] == records

@@ -8,7 +8,14 @@ import pytest
 import trio
 import trio.testing
 
-from bacalhau_p2p.transports.arrivals import LANE_LENGTH, MAX_LANES, MAX_WAITING_BYTES, Arrivals, FairQueue
+from bacalhau_p2p.transports.arrivals import (
+    LANE_LENGTH,
+    LONGEST_RUN,
+    MAX_LANES,
+    MAX_WAITING_BYTES,
+    Arrivals,
+    FairQueue,
+)
 from bacalhau_p2p.transports.budgets import (
     STRANGER_PROCESSOR_BURST,
     STRANGER_PROCESSOR_SHARE,
@@ -264,3 +271,24 @@ async def test_arrivals_drop_what_a_peer_and_its_strangers_sent_when_it_is_cut_o
         budgets.cut_off("mallory", "a test")
     assert len(arrivals) == 1
     assert (await arrivals.receive()).author == "alice"
+
+
+@pytest.mark.parametrize(("cost", "steps"), [(LONGEST_RUN / 10, 1), (LONGEST_RUN * 2, 9)])
+async def test_a_reader_gives_way_to_other_tasks_by_what_messages_cost(budgets, cost, steps):
+    arrivals, passes = Arrivals(budgets), 0
+
+    async def count_passes():
+        nonlocal passes
+        while True:
+            await trio.lowlevel.checkpoint()
+            passes += 1
+
+    for number in range(10):
+        assert arrivals.put_now(DirectFrame("alice", bytes([number])))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_passes)
+        for _ in range(10):
+            await arrivals.receive()
+            arrivals.charge(cost)
+        nursery.cancel_scope.cancel()
+    assert steps - 1 <= passes <= steps + 1

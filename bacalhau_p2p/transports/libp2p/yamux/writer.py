@@ -50,6 +50,9 @@ class FrameWriter:
 
     def send_data(self, stream_id: int, view: memoryview) -> None:
         """Send data frames, all in one write."""
+        if len(view) <= MAX_BODY:
+            self._send(encode_header(DATA, 0, stream_id, len(view)) + view)
+            return
         self._send(
             *(
                 encode_header(DATA, 0, stream_id, len(piece)) + piece
