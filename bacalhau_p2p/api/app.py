@@ -13,6 +13,7 @@ from bacalhau_p2p.api.agent import agent_routes
 from bacalhau_p2p.api.authentication import authentication_routes
 from bacalhau_p2p.api.blank_parameters import IgnoreBlankParameters
 from bacalhau_p2p.api.content import content_routes
+from bacalhau_p2p.api.deferred_app import DeferredApp
 from bacalhau_p2p.api.direct_routes import DirectRoutes
 from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.gateway import gateway_routes
@@ -28,14 +29,18 @@ _ORCHESTRATOR = "/api/v1/orchestrator"
 
 def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp:
     """`counters` are those of the server, for `/api/v1/agent/node`."""
-    app = framework_app(node, {} if counters is None else counters)
-    routed = DirectRoutes(app, {_ORCHESTRATOR: app.state.orchestrator})
-    return AccessControl(
-        IgnoreBlankParameters(routed), token=node.settings.api_token, gateway=node.settings.gateway
-    )
+    counters = {} if counters is None else counters
+    metrics = NodeMetrics(node, counters)
+
+    def build() -> ASGIApp:
+        app = framework_app(node, counters, metrics)
+        return IgnoreBlankParameters(DirectRoutes(app, {_ORCHESTRATOR: app.state.orchestrator}))
+
+    settings = node.settings
+    return AccessControl(DeferredApp(build), token=settings.api_token, gateway=settings.gateway)
 
 
-def framework_app(node: Node, counters: Mapping[str, int]) -> FastAPI:
+def framework_app(node: Node, counters: Mapping[str, int], metrics: NodeMetrics | None = None) -> FastAPI:
     """All routes, without what stands in front of them."""
     app = FastAPI(
         title="bacalhau_p2p",
@@ -52,7 +57,7 @@ def framework_app(node: Node, counters: Mapping[str, int]) -> FastAPI:
     app.include_router(authentication_routes(node), prefix="/api/v1/auth", tags=["authentication"])
     app.include_router(content_routes(node), prefix="/api/v1/content", tags=["content"])
     app.include_router(gateway_routes(node), tags=["content"])
-    app.include_router(monitoring_routes(node, NodeMetrics(node, counters)))
+    app.include_router(monitoring_routes(node, metrics or NodeMetrics(node, counters)))
     add_error_handlers(app)
     app.state.orchestrator = orchestrator
     return app

@@ -35,6 +35,7 @@ from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_FORMAT, LOG_LEVEL
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import NodeUnavailable
+from bacalhau_p2p.node.registry import find_plugins
 from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.settings import Settings, load_settings
@@ -111,6 +112,7 @@ class DevStack:
     def start(self, compute_nodes: int, api_port: int) -> None:
         """Start the nodes and wait until the requester knows them. Raises ClickException."""
         importlib.import_module("bacalhau_p2p.transports.libp2p.transport")  # others are imported on report
+        find_plugins()
         with StatusLine() as status:
             # The first of each kind starts alone: what it has to import, the others share.
             self._start_some([self._settings("requester", compute=False, api_port=api_port)], status)

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -154,8 +154,7 @@ def _run_child(settings: Settings, parent: int, lifeline: int, report: int, log:
 
 def _report(pipe: int, node: Node, url: str, modules: Iterable[str]) -> None:
     """Tell the parent where the node listens, and what it had to import, in one line of JSON."""
-    ours = sorted(name for name in modules if name.startswith("bacalhau_p2p."))
-    line = {"PeerID": node.peer_id, "Swarm": node.addresses, "API": url, "Modules": ours}
+    line = {"PeerID": node.peer_id, "Swarm": node.addresses, "API": url, "Modules": sorted(modules)}
     os.write(pipe, f"{json.dumps(line)}\n".encode())
     os.close(pipe)
 
@@ -163,4 +162,5 @@ def _report(pipe: int, node: Node, url: str, modules: Iterable[str]) -> None:
 def _import(modules: Iterable[str]) -> None:
     """Import what a node had to import by itself, so that those forked later share it."""
     for name in modules:
-        import_module(name)
+        with suppress(ImportError):  # libraries make modules that are in no file
+            import_module(name)

@@ -65,6 +65,12 @@ def publisher_names() -> set[str]:
     return {*PUBLISHERS, *_plugins("publishers"), *_CHAINS}
 
 
+def find_plugins() -> None:
+    """Find the adapters of installed packages now. Later calls, also in forked processes, take no time."""
+    for kind in ("executors", "storage", "publishers", "verifiers"):
+        _plugins(kind)
+
+
 @cache  # reading the metadata of every installed package takes milliseconds
 def _plugins(kind: str) -> dict[str, Factory]:
     return {point.name.lower(): point.load() for point in entry_points(group=f"bacalhau_p2p.{kind}")}
