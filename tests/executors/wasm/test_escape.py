@@ -71,7 +71,7 @@ async def test_a_program_that_escapes_can_do_nothing(
             await prepare_and_run(executor, asked)
     succeeded, opened = json.loads((asked.results / "stdout").read_text())
     assert succeeded == []
-    assert opened == 2, "the socket for its report, and its output folder"
+    assert opened == 3, "the socket for its report, its output folder and its working folder"
 
 
 @pytest.mark.parametrize(

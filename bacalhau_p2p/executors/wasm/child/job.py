@@ -8,6 +8,7 @@ import resource
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from bacalhau_p2p.executors.wasm.child.imports import cure, define_no_ops, in_order
 from bacalhau_p2p.executors.wasm.child.wasi import DeterministicWasi, Exited, define_exit
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 TRAPPED = 134
 """Exit code of a run that trapped: that of a process ended by SIGABRT, as the `wasmtime` command has it."""
+CALL_STACK = 16 * 1024**2
+"""Bytes of calls that a guest may nest, the same on every node. Interpreters and parsers nest deep."""
+PROCESS_STACK = 64 * 1024**2
+"""Bytes of the stack of the process: that of the guest, and what wasmtime and Python need below it."""
 OWN_MEMORY = 256 * 1024**2
 """Bytes that a process may use besides the memory of its guest."""
 MESSAGE_LIMIT = 8192
@@ -110,8 +115,12 @@ def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
 
 def _engine(deterministic: bool) -> wasmtime.Engine:
     import wasmtime
+    from wasmtime import _ffi as ffi
 
     config = wasmtime.Config()
+    config.max_wasm_stack = CALL_STACK
+    # Nothing here is asynchronous, but engines abort the process if this is less than the stack of a guest.
+    ffi.wasmtime_config_async_stack_size_set(config.ptr(), 2 * CALL_STACK)
     config.wasm_threads = not deterministic
     config.cranelift_nan_canonicalization = deterministic
     config.wasm_relaxed_simd_deterministic = deterministic
@@ -156,6 +165,7 @@ def _link(source: str, target: str, *, copied: bool) -> None:
 def _set_limits(spec: dict[str, Any]) -> None:
     """Limits of this process, in bytes and seconds; 0 is none. A second barrier behind that of the store."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _grow_stack()
     if spec["memory"]:
         memory = spec["memory"] + OWN_MEMORY
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
@@ -163,6 +173,14 @@ def _set_limits(spec: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (spec["disk"], spec["disk"]))
     if spec["cpu_seconds"]:
         resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_seconds"], spec["cpu_seconds"]))
+
+
+def _grow_stack() -> None:
+    """Let the stack of this process, on which the guest runs, grow to more than the guest may use."""
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if hard != resource.RLIM_INFINITY and hard < PROCESS_STACK:
+        raise StartFailed("the limit of the stack (ulimit -Hs) of this node is too low", permanent=False)
+    resource.setrlimit(resource.RLIMIT_STACK, (PROCESS_STACK, hard))
 
 
 def _linker(engine: wasmtime.Engine, spec: dict[str, Any]) -> wasmtime.Linker:
@@ -207,10 +225,11 @@ def _instantiate(
 
     name = ""
     try:
-        for described, module in zip(spec["modules"], modules, strict=True):
+        for described, module in in_order(list(zip(spec["modules"], modules, strict=True))):
             name = described["name"]
             if module is modules[-1]:
                 _check_entry_point(name, module, spec["entrypoint"])
+            define_no_ops(linker, module)
             instance = linker.instantiate(store, module)
             exports = instance.exports(store)
             initialize = exports.get("_initialize")
@@ -221,7 +240,8 @@ def _instantiate(
     except wasmtime.ExitTrap:
         raise
     except wasmtime.WasmtimeError as error:
-        raise StartFailed(f"{name} cannot be instantiated: {_one_line(error)}") from None
+        problem = _one_line(error)
+        raise StartFailed(f"{name} cannot be instantiated: {problem}{cure(problem)}") from None
     entry = exports[spec["entrypoint"]]
     assert isinstance(entry, wasmtime.Func)
     return entry

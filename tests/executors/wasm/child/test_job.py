@@ -136,3 +136,19 @@ async def test_a_reactor_is_initialized_before_its_entry_point_is_called(
           (func (export "work") (call $exit (global.get $state))))""",
     )
     assert (await executor.run(wasm_request(tmp_path, module, Entrypoint="work"))).exit_code == 7
+
+
+@pytest.mark.parametrize(("depth", "code"), [(250_000, 0), (100_000_000, 134)])
+async def test_calls_may_nest_to_a_stack_of_16_mib(
+    executor: WasmExecutor, tmp_path: Path, depth: int, code: int
+) -> None:
+    module = wat(
+        tmp_path,
+        f"""(module (func $down (param i32) (result i32)
+          (if (result i32) (local.get 0)
+            (then (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1)))))
+            (else (i32.const 0))))
+        (func (export "_start") (drop (call $down (i32.const {depth})))))""",
+    )
+    output = await executor.run(wasm_request(tmp_path, module))
+    assert (output.exit_code, b"stack" in output.stderr) == (code, code != 0)
