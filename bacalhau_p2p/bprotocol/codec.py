@@ -19,6 +19,7 @@ from bacalhau_p2p.bprotocol.messages import (
     KINDS,
     MESSAGE_ID_BYTES,
     JobAnnounced,
+    JobOutlined,
     Message,
     NodeInfoPublished,
     WireMessageID,
@@ -28,6 +29,7 @@ from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.fields import MAX_SPEC
 from bacalhau_p2p.model.node import MAX_NODE_INFO
+from bacalhau_p2p.model.outline import MAX_OUTLINE
 from bacalhau_p2p.model.validation import size_of
 from bacalhau_p2p.model.wire_types import MAX_ID
 
@@ -182,14 +184,15 @@ def _from_wire(value: object, payload_size: int) -> Envelope:
         require_plain(value)
         return _envelope(value, payload_size)
     except ValidationError as error:
-        raise RefusedEnvelope(f"malformed message: {_first_fault(error)}", value) from error
+        raise RefusedEnvelope(f"malformed message: {first_fault(error)}", value) from error
     except RefusedEnvelope:
         raise
     except RemoteProtocolError as error:
         raise RefusedEnvelope(str(error), value) from error
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """What is wrong first, for a reason."""
     if (count := error.error_count()) > MAX_FAULTS:  # all of them would be written down to get at the first
         return f"{count} faults"
     first = error.errors(include_url=False, include_input=False)[0]
@@ -209,8 +212,9 @@ def _envelope(value: object, payload_size: int) -> Envelope:
     for field, lifted in (("job_id", wire.job), ("execution_id", wire.execution)):
         if field in _lifted(cls):
             body[field] = lifted
-    if cls is NodeInfoPublished and payload_size > MAX_NODE_INFO:
-        _check_size(cls, len(dumps(body)), MAX_NODE_INFO)
+    limit = _SMALL.get(cls)
+    if limit is not None and payload_size > limit:
+        _check_size(cls, len(dumps(body)), limit)
     message = cls.model_validate(body)
     if isinstance(message, JobAnnounced) and payload_size * _JSON_GROWTH > MAX_SPEC:
         _check_size(cls, size_of(message.spec), MAX_SPEC)
@@ -230,6 +234,10 @@ def _check_size(kind: type[Message], size: int, limit: int) -> None:
 
 _JSON_GROWTH = 6
 """How many bytes JSON takes at most for one byte of CBOR: a control character becomes \\u0000."""
+
+
+_SMALL: dict[type[Message], int] = {NodeInfoPublished: MAX_NODE_INFO, JobOutlined: MAX_OUTLINE}
+"""Kinds that every node reads, and the bytes of their bodies at most."""
 
 
 _ACKS = dumps("acks")

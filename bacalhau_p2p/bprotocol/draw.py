@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from bacalhau_p2p.bprotocol.messages import JobAnnounced
+from bacalhau_p2p.bprotocol.messages import Announcement
 from bacalhau_p2p.model.base import JobID, PeerID
 
 _BITS = 53
@@ -22,6 +22,6 @@ def lot(job_id: JobID, node: PeerID) -> float:
     return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
-def is_drawn(announcement: JobAnnounced, node: PeerID) -> bool:
+def is_drawn(announcement: Announcement, node: PeerID) -> bool:
     """Whether this node may bid in this round."""
     return announcement.chance >= 1.0 or lot(announcement.job_id, node) < announcement.chance

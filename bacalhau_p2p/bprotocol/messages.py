@@ -14,8 +14,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
+from bacalhau_p2p.model.fields import CIDText
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo, NodeLoad
+from bacalhau_p2p.model.outline import MAX_ENCODED_SPEC, JobOutline
 from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.model.wire_types import (
@@ -112,8 +114,7 @@ def topic(network: str, carrier: Carrier) -> str:
 # --- broadcasts ---------------------------------------------------------------------------
 
 
-@message("job_announced", Carrier.JOBS)
-class JobAnnounced(Message):
+class Announcement(Message):
     """Requester -> everybody: asks for bids on a job.
 
     Nodes whose lot (`bprotocol.draw`) is below `chance` may bid; the others do nothing. A node that bids
@@ -123,7 +124,6 @@ class JobAnnounced(Message):
     """
 
     job_id: BoundedJobID
-    spec: JobSpec
     addresses: PeerAddresses = Field(default=(), strict=False)
     bids_wanted: int = Field(ge=1, le=MAX_BIDS_WANTED)
     round: int = Field(ge=1, le=MAX_ROUND)
@@ -132,6 +132,20 @@ class JobAnnounced(Message):
     answers_wanted: bool = False
     deadline: UnixSeconds
     """When the job ends at the latest, by the requester's clock."""
+
+
+@message("job_announced", Carrier.JOBS)
+class JobAnnounced(Announcement):
+    """A job whose spec is small enough for everybody to read it."""
+
+    spec: JobSpec
+
+
+@message("job_outlined", Carrier.JOBS)
+class JobOutlined(Announcement):
+    """A job with a large spec. A node that may bid and could run it fetches the spec with `SpecWanted`."""
+
+    outline: JobOutline
 
 
 @message("job_closed", Carrier.JOBS)
@@ -179,6 +193,14 @@ class BidDeclined(Message):
     round: int = Field(ge=1, le=MAX_ROUND)
     reason: Reason
     busy: bool = False
+
+
+@message("spec_wanted", Carrier.BEST_EFFORT)
+class SpecWanted(Message):
+    """Asks for the spec of a job that was outlined. Asked again if it does not come."""
+
+    job_id: BoundedJobID
+    spec_cid: CIDText
 
 
 @message("result_proposed", Carrier.DIRECT)
@@ -236,6 +258,14 @@ class Heartbeat(Message):
 
 
 # --- requester -> compute -------------------------------------------------------------------
+
+
+@message("spec_delivered", Carrier.BEST_EFFORT)
+class SpecDelivered(Message):
+    """The spec of a job that was outlined: CBOR with the CID that its outline names."""
+
+    job_id: BoundedJobID
+    spec: bytes = Field(max_length=MAX_ENCODED_SPEC)
 
 
 @message("bid_accepted", Carrier.DIRECT)
@@ -327,6 +357,7 @@ class Ack(Message):
 TO_REQUESTER: tuple[type[Message], ...] = (
     Bid,
     BidDeclined,
+    SpecWanted,
     ResultProposed,
     ResultPublished,
     ExecutionFailed,
@@ -335,7 +366,9 @@ TO_REQUESTER: tuple[type[Message], ...] = (
 
 TO_COMPUTE: tuple[type[Message], ...] = (
     JobAnnounced,
+    JobOutlined,
     JobClosed,
+    SpecDelivered,
     BidAccepted,
     BidRejected,
     ResultAccepted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bacalhau_p2p.bprotocol.messages import MAX_REASON, BidDeclined
+from bacalhau_p2p.bprotocol.messages import JobOutlined
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.compute import events as ev
@@ -24,6 +24,7 @@ from bacalhau_p2p.compute.considered_job import ConsideredJob, Key
 from bacalhau_p2p.compute.ledger import Ledger
 from bacalhau_p2p.compute.missed_jobs import MissedJobs
 from bacalhau_p2p.compute.recent_findings import RecentFindings
+from bacalhau_p2p.compute.spec_requests import SpecRequests
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 
 INSPECTION_TIMEOUT = 40.0
@@ -32,6 +33,8 @@ MAX_WAITING = 1000
 """Announced jobs that are being inspected or wait for their bid."""
 MAX_UNFINISHED = 10_000
 """Executions of a node that have not ended, including bids."""
+PAUSES = "does not bid for a while, because the requester left earlier bids unanswered"
+TOO_SMALL = "is too small for the requested resources"
 
 
 class Announcements(Undoable):
@@ -45,6 +48,7 @@ class Announcements(Undoable):
         self._waiting: dict[Key, ConsideredJob] = UndoableDict()
         self._missed = MissedJobs()
         self._recent_findings = RecentFindings()
+        self._spec_requests = SpecRequests(ledger)
 
     # --- events -----------------------------------------------------------------------------
 
@@ -54,6 +58,7 @@ class Announcements(Undoable):
         if not self._bidding or self._ledger.has_part_in(author, message.job_id):
             return
         key = (author, message.job_id)
+        self._spec_requests.drop(key)
         if (waiting := self._waiting.get(key)) is not None:
             if message.spec != waiting.message.spec:
                 self._ledger.ignore(message, "with another spec than before")
@@ -67,6 +72,47 @@ class Announcements(Undoable):
             missed = self._missed.take(key)
             since = missed.since if missed is not None else now
             self._consider(ConsideredJob(author, message, event.assessment, since, now, None, now), now)
+
+    def outlined(self, event: ev.OutlineReceived, now: UnixSeconds) -> None:
+        """Ask for the spec of a large job, if this node may bid on it and could run it."""
+        author, message, assessment = event.author, event.message, event.assessment
+        key = (author, message.job_id)
+        if (
+            not self._bidding
+            or not assessment.drawn
+            or self._ledger.has_part_in(*key)
+            or key in self._waiting
+        ):
+            return
+        if key in self._spec_requests:
+            self._spec_requests.ask(author, message, now)
+            return
+        ineligibility = assessment.ineligibility
+        if not message.outline.resources.fits_in(self._ledger.capacity.limit):
+            ineligibility = ineligibility or TOO_SMALL
+        if ineligibility is not None:
+            self._ledger.decline(author, message, ineligibility, busy=False, now=now)
+        elif assessment.shortage is not None:
+            self._ledger.decline(author, message, assessment.shortage, busy=True, now=now)
+        elif self._ledger.unused_bids.pauses(author, now):
+            self._ledger.decline(author, message, PAUSES, busy=True, now=now)
+        else:
+            self._spec_requests.ask(author, message, now)
+
+    def awaited(self, author: PeerID, job_id: JobID) -> JobOutlined | None:
+        """The outline of a job whose spec this node has asked for."""
+        return self._spec_requests.message(author, job_id)
+
+    def spec_received(self, event: ev.SpecReceived, now: UnixSeconds) -> None:
+        """Answer the announcement of a large job, now that its spec is here."""
+        if (event.author, event.message.job_id) in self._spec_requests:
+            self.announced(ev.AnnouncementReceived(event.author, event.message, event.assessment), now)
+        else:
+            self._ledger.ignore(event, "that was not asked for")
+
+    def spec_refused(self, event: ev.SpecRefused, now: UnixSeconds) -> None:
+        """The requester did not deliver what it announced."""
+        self._spec_requests.give_up(event.author, event.job_id, event.reason, now)
 
     def inspected(self, event: ev.Inspected, now: UnixSeconds) -> None:
         """Bid or decline, now that the inspection of a job has ended."""
@@ -87,6 +133,7 @@ class Announcements(Undoable):
     def closed(self, author: PeerID, job_id: JobID) -> None:
         """The requester wants no more bids on the job."""
         self._missed.take((author, job_id))
+        self._spec_requests.drop((author, job_id))
         self._drop((author, job_id))
         self._recent_findings.forget(author, job_id)
 
@@ -100,6 +147,7 @@ class Announcements(Undoable):
         """Answer no announcement from now on."""
         self._bidding = False
         self._missed.clear()
+        self._spec_requests.clear()
         for key in list(self._waiting):
             self._drop(key)
 
@@ -137,10 +185,14 @@ class Announcements(Undoable):
 
     def next_deadline(self) -> UnixSeconds | None:
         """When to call `check`."""
-        return min(waiting.due for waiting in self._waiting.values()) if self._waiting else None
+        due = [waiting.due for waiting in self._waiting.values()]
+        if (specs := self._spec_requests.next_deadline()) is not None:
+            due.append(specs)
+        return min(due) if due else None
 
     def check(self, now: UnixSeconds) -> None:
         """Bid on jobs that have waited long enough, and stop inspections that take too long."""
+        self._spec_requests.check(now)
         for key, waiting in list(self._waiting.items()):
             if waiting.due > now:
                 continue
@@ -178,8 +230,7 @@ class Announcements(Undoable):
             self._decline(job, assessment.shortage, busy=True, now=now)
             return
         if self._ledger.unused_bids.pauses(job.author, now):
-            reason = "does not bid for a while, because the requester left earlier bids unanswered"
-            self._decline(job, reason, busy=True, now=now)
+            self._decline(job, PAUSES, busy=True, now=now)
             return
         if not self._ledger.held_jobs.has_room_for(*job.key, message.spec):
             self._decline(job, "holds too many jobs", busy=True, now=now)
@@ -248,18 +299,10 @@ class Announcements(Undoable):
             free = capacity.available.disk
             reason = no_disk_for_inputs(inputs=wanted.disk - asked.disk, job=asked.disk, free=free)
         else:
-            reason = (
-                "is busy" if asked.fits_in(capacity.limit) else "is too small for the requested resources"
-            )
+            reason = "is busy" if asked.fits_in(capacity.limit) else TOO_SMALL
         if may_fit:
             self._ledger.shares.turned_away(job.author, now)
         self._decline(job, reason, busy=may_fit, now=now)
 
     def _decline(self, job: ConsideredJob, reason: str, *, busy: bool, now: UnixSeconds) -> None:
-        message = job.message
-        if message.answers_wanted:
-            self._ledger.actions.append(ev.LearnAddresses(job.author, message.addresses))
-            declined = BidDeclined(
-                job_id=message.job_id, round=message.round, reason=reason[:MAX_REASON], busy=busy
-            )
-            self._ledger.actions.append(ev.Send(job.author, declined, now))
+        self._ledger.decline(job.author, job.message, reason, busy=busy, now=now)

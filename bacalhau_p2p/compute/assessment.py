@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bacalhau_p2p.bprotocol.draw import is_drawn
-from bacalhau_p2p.bprotocol.messages import JobAnnounced
+from bacalhau_p2p.bprotocol.messages import JobAnnounced, JobOutlined
 from bacalhau_p2p.components.adapter_calls import adapter_errors, expected_faults
 from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment
 from bacalhau_p2p.errors import ExecutionError, Fault
@@ -18,6 +18,8 @@ from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
+
+MISMATCH = "does not match the job's constraints"
 
 Faults = Callable[[SpecConfig], list[Fault]]
 """What an adapter finds wrong with parameters: pure, fast, bounded work."""
@@ -73,9 +75,28 @@ class Assessor:
         except ExecutionError as error:
             return Assessment(ineligibility=str(error))
 
+    def assess_outline(self, requester: PeerID, announcement: JobOutlined) -> Assessment:
+        """The same of a large job, as far as its outline shows."""
+        if not is_drawn(announcement, self.node_id):
+            return NOT_DRAWN
+        if not self.policy.requesters.admits(requester):
+            return Assessment(ineligibility="accepts no jobs from this requester")
+        outline, offer = announcement.outline, self.offer()
+        reason = _missing("engine", offer.engines, outline.engine)
+        reason = reason or _missing("publisher", offer.publishers, outline.publisher)
+        for source in outline.sources:
+            reason = reason or _missing("storage provider", offer.sources, source)
+        if reason is None and not matches(outline.constraints, self.labels):
+            reason = MISMATCH
+        reason = reason or self._will_not(outline.network, outline.execution_timeout, outline.inputs)
+        return Assessment(ineligibility=reason, shortage=None if reason else self.resource_shortage())
+
     def _assess(self, spec: JobSpec) -> Assessment:
         offer = self.offer()
-        ineligibility = self._cannot(offer, spec) or self._will_not(spec)
+        task = spec.task
+        ineligibility = self._cannot(offer, spec) or self._will_not(
+            task.network.type, spec.execution_timeout, len(task.input_sources)
+        )
         if ineligibility is not None:
             return Assessment(ineligibility=ineligibility)
         return Assessment(
@@ -93,17 +114,17 @@ class Assessor:
             path = f"Tasks[0].InputSources[{index}].Source"
             reason = reason or _unfit("storage provider", offer.sources, source.source, path)
         if reason is None and not matches(spec.constraints, self.labels):
-            reason = "does not match the job's constraints"
+            reason = MISMATCH
         return reason
 
-    def _will_not(self, spec: JobSpec) -> str | None:
+    def _will_not(self, network: str, execution_timeout: float, inputs: int) -> str | None:
         """Why the operator of this node does not accept such a job."""
-        if spec.task.network.type.lower() != "none" and not self.policy.accept_networked:
+        if network.lower() != "none" and not self.policy.accept_networked:
             return "accepts no jobs that need network access"
         longest = self.policy.max_execution_time
-        if longest and spec.execution_timeout > longest:
+        if longest and execution_timeout > longest:
             return f"accepts no jobs with an execution timeout of more than {longest:g} s"
-        if self.policy.reject_stateless and not spec.task.input_sources:
+        if self.policy.reject_stateless and not inputs:
             return "accepts no jobs without inputs"
         return None
 
@@ -112,6 +133,11 @@ def _unfit(kind: str, known: Mapping[str, Faults], config: SpecConfig, path: str
     """Why no adapter of this kind takes these parameters."""
     faults_of = known.get(config.type)
     if faults_of is None:
-        return f"has no {config.type} {kind}"
+        return _missing(kind, known, config.type)
     faults = expected_faults(faults_of(config), f"{config.type} {kind}")
     return f"{path}.{faults[0]}" if faults else None
+
+
+def _missing(kind: str, known: Mapping[str, Faults], type_name: str) -> str | None:
+    """Why a node without an adapter of this type cannot run the job."""
+    return None if type_name in known else f"has no {type_name} {kind}"

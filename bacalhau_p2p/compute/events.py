@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bacalhau_p2p.bprotocol.messages import JobAnnounced
+from bacalhau_p2p.bprotocol.messages import JobAnnounced, JobOutlined
 from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
@@ -37,6 +37,33 @@ class AnnouncementReceived:
     author: PeerID
     message: JobAnnounced
     assessment: Assessment
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineReceived:
+    """A requester announced a large job, and this node has assessed its outline."""
+
+    author: PeerID
+    message: JobOutlined
+    assessment: Assessment
+
+
+@dataclass(frozen=True, slots=True)
+class SpecReceived:
+    """The spec of a large job came: from now on it is like any other announced job."""
+
+    author: PeerID
+    message: JobAnnounced
+    assessment: Assessment
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRefused:
+    """What came as the spec of a large job is not what its requester announced."""
+
+    author: PeerID
+    job_id: JobID
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +159,9 @@ StepEvent = Prepared | RunFinished | RunVanished | Published | StepFailed
 
 Event = (
     AnnouncementReceived
+    | OutlineReceived
+    | SpecReceived
+    | SpecRefused
     | MessageReceived
     | Resumed
     | Recalled
@@ -240,6 +270,17 @@ class ReportGone:
     executions: tuple[ExecutionID, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ReportUndelivered:
+    """This requester announced a job and did not deliver its spec."""
+
+    rests_on_records: ClassVar[bool] = False
+
+    requester: PeerID
+    job_id: JobID
+    reason: str
+
+
 Action = (
     Store
     | Send
@@ -253,4 +294,5 @@ Action = (
     | Stop
     | CleanUp
     | ReportGone
+    | ReportUndelivered
 )

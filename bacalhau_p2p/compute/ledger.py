@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from bacalhau_p2p.bprotocol.messages import MAX_REASON, Announcement, BidDeclined
 from bacalhau_p2p.components import ledger as components
 from bacalhau_p2p.components.ledger import Deadlines
 from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
@@ -89,6 +90,17 @@ class Ledger(components.Ledger[ev.Action]):
             self._ended[execution.id] = None
             if len(self._ended) > MAX_ENDED:
                 self.forget(next(iter(self._ended)))
+
+    def decline(
+        self, author: PeerID, message: Announcement, reason: str, *, busy: bool, now: UnixSeconds
+    ) -> None:
+        """Tell a requester that this node does not bid, if it wants to know. `busy`: it may later."""
+        if message.answers_wanted:
+            self.actions.append(ev.LearnAddresses(author, message.addresses))
+            declined = BidDeclined(
+                job_id=message.job_id, round=message.round, reason=reason[:MAX_REASON], busy=busy
+            )
+            self.actions.append(ev.Send(author, declined, now))
 
     def forget(self, execution_id: ExecutionID) -> None:
         """Drop an ended execution from memory."""

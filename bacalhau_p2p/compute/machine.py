@@ -25,7 +25,7 @@ from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.shares import DEFAULT_RULES, ShareRules
 from bacalhau_p2p.compute.supervision import Supervision
-from bacalhau_p2p.model.base import ExecutionID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
 
 S = ComputeState
@@ -97,6 +97,10 @@ class ComputeMachine:
         `Recalled`, those that the store has and that are the author's."""
         return self._commands.forgotten(message)
 
+    def awaited(self, author: PeerID, job_id: JobID) -> say.JobOutlined | None:
+        """The outline of a large job whose spec this node has asked its requester for."""
+        return self._announcements.awaited(author, job_id)
+
     def take_faults(self) -> list[tuple[str, Exception]]:
         """What raised when its deadline had come, since the last call."""
         return self._ledger.take_faults()
@@ -116,6 +120,17 @@ class ComputeMachine:
     def _announced(self, event: ev.AnnouncementReceived, now: UnixSeconds) -> None:
         self._ledger.presence.heard(event.author, now)
         self._announcements.announced(event, now)
+
+    def _outlined(self, event: ev.OutlineReceived, now: UnixSeconds) -> None:
+        self._ledger.presence.heard(event.author, now)
+        self._announcements.outlined(event, now)
+
+    def _spec_received(self, event: ev.SpecReceived, now: UnixSeconds) -> None:
+        self._ledger.presence.heard(event.author, now)
+        self._announcements.spec_received(event, now)
+
+    def _spec_refused(self, event: ev.SpecRefused, now: UnixSeconds) -> None:
+        self._announcements.spec_refused(event, now)
 
     def _message_received(self, event: ev.MessageReceived, now: UnixSeconds) -> None:
         message, author = event.message, event.author
@@ -217,6 +232,9 @@ class ComputeMachine:
 
 _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], None]] = {
     ev.AnnouncementReceived: ComputeMachine._announced,
+    ev.OutlineReceived: ComputeMachine._outlined,
+    ev.SpecReceived: ComputeMachine._spec_received,
+    ev.SpecRefused: ComputeMachine._spec_refused,
     ev.MessageReceived: ComputeMachine._message_received,
     ev.Resumed: ComputeMachine._resumed,
     ev.Recalled: ComputeMachine._recalled,

@@ -10,11 +10,12 @@ import trio
 from trio import TaskStatus
 
 from bacalhau_p2p.bprotocol.inbox import Arrival
-from bacalhau_p2p.bprotocol.messages import TO_COMPUTE, JobAnnounced
+from bacalhau_p2p.bprotocol.messages import TO_COMPUTE, JobAnnounced, JobOutlined, SpecDelivered
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.driver import Driver
 from bacalhau_p2p.compute import events as ev
+from bacalhau_p2p.compute.announcement_reader import AnnouncementReader
 from bacalhau_p2p.compute.assessment import Assessor
 from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.leftovers import sweep
@@ -49,7 +50,7 @@ class ComputeService(Driver):
         self._machine: ComputeMachine = machine
         self._store: ComputeStore = store
         self._runner = runner
-        self._assessor = assessor
+        self._reader = AnnouncementReader(assessor, machine.awaited)
         self._inspector = inspector
         self._learn_addresses = learn_addresses
         self._ticked = BroadcastEvent()
@@ -58,9 +59,8 @@ class ComputeService(Driver):
 
     def _event_of(self, arrival: Arrival) -> ev.Event:
         """An announcement reaches the machine with an assessment of its job."""
-        if isinstance(arrival.message, JobAnnounced):
-            assessment = self._assessor.assess(arrival.author, arrival.message)
-            return ev.AnnouncementReceived(arrival.author, arrival.message, assessment)
+        if isinstance(arrival.message, JobAnnounced | JobOutlined | SpecDelivered):
+            return self._reader.event_of(arrival.author, arrival.message)
         for execution_id in self._machine.forgotten(arrival.message):
             ended = self._store.ended(execution_id)
             if ended is not None and ended.requester_id == arrival.author:
@@ -164,5 +164,7 @@ class ComputeService(Driver):
                 self._runner.stop(execution_id)
             case ev.ReportGone(requester, silence, executions):
                 log.warning("requester_gone", requester=requester, silence=silence, stopped=list(executions))
+            case ev.ReportUndelivered(requester, job_id, reason):
+                self._messenger.drop(requester, "spec_not_delivered", f"{job_id}: {reason}")
             case ev.CleanUp(execution):
                 nursery.start_soon(self._runner.clean_up, execution)

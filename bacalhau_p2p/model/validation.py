@@ -48,8 +48,8 @@ def param_faults(model: type[Model], config: SpecConfig) -> list[Fault]:
 
 
 def size_of(spec: JobSpec) -> int:
-    """Characters of the job as JSON, which the limit MAX_SPEC is about."""
-    return len(spec.model_dump_json(by_alias=True))
+    """Bytes of the job as JSON, which the limit MAX_SPEC is about."""
+    return len(spec.model_dump_json(by_alias=True).encode())
 
 
 def size_faults(spec: JobSpec) -> list[Fault]:

@@ -30,6 +30,7 @@ from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.requester.reports import Report, Reports
 from bacalhau_p2p.requester.rounds import Rounds
+from bacalhau_p2p.requester.spec_delivery import deliver_spec
 from bacalhau_p2p.requester.supervision import Supervision
 
 
@@ -137,6 +138,9 @@ class RequesterMachine:
             case say.BidDeclined():
                 if entry is not None:
                     self._rounds.declined(entry, author, message, now)
+            case say.SpecWanted():
+                deliver_spec(self._ledger, entry, author, message, now)
+                return
             case say.Bid():
                 self._rounds.bid(entry, author, message, now)
             case say.ResultProposed() | say.ResultPublished() | say.ExecutionFailed():

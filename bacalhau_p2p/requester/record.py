@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from bacalhau_p2p.bprotocol.outlines import LargeSpec
 from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
@@ -55,6 +56,8 @@ class Round(Undoable):
     widened: int = 0
     """Rounds, since the latest placement, that were not open to everybody and brought too few bids."""
     answered: set[PeerID] = field(default_factory=UndoableSet)
+    given: dict[PeerID, int] = field(default_factory=UndoableDict)
+    """How often each node was given the spec."""
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class JobEntry(Undoable):
     executions: dict[ExecutionID, Execution] = field(default_factory=UndoableDict)
     bids: dict[ExecutionID, BidTerms] = field(default_factory=UndoableDict)
     round: Round = field(default_factory=Round)
+    large_spec: LargeSpec | None = None
+    """Its spec as it is announced and delivered, if it is large, from the first round on."""
     last_contact: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
     """When the node of an active execution was last in contact about it."""
     reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
@@ -126,12 +131,12 @@ class JobEntry(Undoable):
 
     def shrink(self) -> None:
         """Drop what nobody asks about any more: the job has ended. Users and nodes choose how large it is."""
-        self.job = self.job.replace(spec=NO_SPEC)
+        self.job, self.large_spec = self.job.replace(spec=NO_SPEC), None
         self.executions = UndoableDict(
             {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
         )
         self.declined, self.failures = UndoableDict(), UndoableDict()
-        self.round.asked, self.round.answered = NOBODY, UndoableSet()
+        self.round.asked, self.round.answered, self.round.given = NOBODY, UndoableSet(), UndoableDict()
 
     def in_state(self, state: ExecutionState) -> list[Execution]:
         return [execution for execution in self.executions.values() if execution.state == state]

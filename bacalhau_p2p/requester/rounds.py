@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Set
 from math import inf
+from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol.outlines import large_spec
 from bacalhau_p2p.components.protocol import Random
-from bacalhau_p2p.components.undo import UndoableSet
+from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.history import EventKind
@@ -38,10 +40,10 @@ HELD_SHARE = 0.5
 MAX_BIDS_PER_NODE = 30
 """Bids of one node on one job that are recorded, so that no node can fill the memory; one more for each
 `LONGEST_WINDOW` that the job has waited."""
-MAX_ANSWERING_NODES = 100
+MAX_ANSWERING_NODES = 150
 """Nodes that may bid up to which those that do not are asked to say so; more would be a flood."""
 INSPECTION_PATIENCE = 4.0
-"""Seconds for which nodes may inspect the inputs of a job before others are asked, too."""
+"""Seconds for which nodes may fetch a large spec and inspect inputs before others are asked, too."""
 
 
 class Rounds:
@@ -69,29 +71,38 @@ class Rounds:
         current.ends_by = min(
             (self._hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf
         )
-        current.answered = UndoableSet()
+        current.answered, current.given = UndoableSet(), UndoableDict()
         if entry.open_since is None:
             entry.open_since = now
         wanted = _bids_wanted(entry)
-        current.asked = asked = self._audience.ask(
+        current.asked = self._audience.ask(
             entry.job.id,
             self._liveness.eligible(entry),
             nodes_asked(wanted, current.widened),
             tried=entry.failures.keys(),
         )
-        announcement = say.JobAnnounced(
-            job_id=entry.job.id,
-            spec=entry.job.spec,
-            addresses=self._addresses,
-            bids_wanted=wanted,
-            round=current.number,
-            eligible=asked.eligible,
-            chance=asked.chance,
-            answers_wanted=asked.chance * len(self._liveness.nodes) + asked.others <= MAX_ANSWERING_NODES,
-            deadline=entry.deadline,
-        )
-        self._ledger.actions.append(ev.Broadcast(announcement))
+        self._announce(entry, wanted)
         self._ledger.tell(entry, EventKind.ANNOUNCED, _announced(current), now)
+
+    def _announce(self, entry: JobEntry, wanted: int) -> None:
+        asked = entry.round.asked
+        terms: dict[str, Any] = {
+            "job_id": entry.job.id,
+            "addresses": self._addresses,
+            "bids_wanted": wanted,
+            "round": entry.round.number,
+            "eligible": asked.eligible,
+            "chance": asked.chance,
+            "answers_wanted": asked.chance * len(self._liveness.nodes) + asked.others <= MAX_ANSWERING_NODES,
+            "deadline": entry.deadline,
+        }
+        if entry.round.number == 1:
+            entry.large_spec = large_spec(entry.job.spec)
+        if entry.large_spec is None:
+            announcement: say.Announcement = say.JobAnnounced(spec=entry.job.spec, **terms)
+        else:
+            announcement = say.JobOutlined(outline=entry.large_spec.outline, **terms)
+        self._ledger.actions.append(ev.Broadcast(announcement))
 
     def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Begin a round; after a failure a little later, so that no fault uses up all attempts at once."""
@@ -187,11 +198,12 @@ class Rounds:
             jobs.move(self._ledger, entry, jobs.NothingPlaced(message=message), now)
 
     def _widen(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Ask more nodes at once, but those that were asked may take their time to inspect inputs."""
+        """Ask more nodes, at once unless those that were asked must look at more than the announcement."""
         current = entry.round
         current.widened += 1
         current.next_at = now
-        if entry.job.spec.task.input_sources and self._silent(entry):
+        takes_time = entry.job.spec.task.input_sources or entry.large_spec is not None
+        if takes_time and self._silent(entry):
             current.next_at = max(now, current.began + INSPECTION_PATIENCE)
 
     def bring_forward(self, info: NodeInfo, now: UnixSeconds) -> list[JobEntry]:

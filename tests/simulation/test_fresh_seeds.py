@@ -14,7 +14,7 @@ from tests.simulation.services.run import run_world
 from tests.simulation.worlds.campaign import campaign
 from tests.support.fresh_seeds import fresh_seed
 
-MACHINES, INPUTS, INTERNAL, RETURNING, SERVICES, CUTS = 150, 25, 25, 25, 2, 60
+MACHINES, INPUTS, LARGE, INTERNAL, RETURNING, SERVICES, CUTS = 150, 25, 15, 25, 25, 2, 60
 """How many worlds of each kind, and how many power cuts."""
 
 
@@ -32,7 +32,13 @@ def fresh(record_property):
 
 @pytest.mark.parametrize(
     ("kind", "runs"),
-    [("any", MACHINES), ("inputs", INPUTS), ("internal", INTERNAL), ("returning", RETURNING)],
+    [
+        ("any", MACHINES),
+        ("inputs", INPUTS),
+        ("large", LARGE),
+        ("internal", INTERNAL),
+        ("returning", RETURNING),
+    ],
 )
 def test_every_promise_is_kept_in_fresh_worlds(fresh, kind, runs):
     command = f"scripts/simulate --kind {kind}"

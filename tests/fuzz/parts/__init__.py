@@ -9,6 +9,7 @@ from tests.fuzz.parts.content import Content
 from tests.fuzz.parts.jobs import Jobs
 from tests.fuzz.parts.machines import ComputeNode, Requester
 from tests.fuzz.parts.messages import Messages
+from tests.fuzz.parts.specs import Specs
 from tests.fuzz.parts.streams import Streams
 
 PARTS: dict[str, Callable[[], Part]] = {
@@ -17,5 +18,6 @@ PARTS: dict[str, Callable[[], Part]] = {
     "compute": ComputeNode,
     "jobs": Jobs,
     "content": Content,
+    "specs": Specs,
     "streams": Streams,
 }

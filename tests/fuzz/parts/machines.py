@@ -15,7 +15,15 @@ from cbor2 import dumps, loads
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage
-from bacalhau_p2p.bprotocol.messages import TO_COMPUTE, TO_REQUESTER, JobAnnounced, Message, NodeInfoPublished
+from bacalhau_p2p.bprotocol.messages import (
+    TO_COMPUTE,
+    TO_REQUESTER,
+    JobAnnounced,
+    JobOutlined,
+    Message,
+    NodeInfoPublished,
+)
+from bacalhau_p2p.bprotocol.outlines import with_spec
 from bacalhau_p2p.components.commit_plan import Commit, CommitPlanner, Handled, QueuedEvent
 from bacalhau_p2p.components.protocol import Broadcast, Send
 from bacalhau_p2p.components.store import ComponentStore
@@ -29,7 +37,7 @@ from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester.store import RequesterStore
 from tests.fuzz.mutation import mutated
 from tests.fuzz.parts.messages import example_frames
-from tests.support.machines.compute_bench import ALICE, FIRST, ComputeBench
+from tests.support.machines.compute_bench import ALICE, FIRST, SMALL, ComputeBench
 from tests.support.machines.machine_bench import MachineBench
 from tests.support.machines.requester_bench import JOB, A, B, RequesterBench, execution_id, job
 from tests.support.results import result_cid
@@ -185,6 +193,9 @@ class ComputeNode(_Fuzzed):
             if isinstance(message, JobAnnounced):
                 inspected = bool(message.spec.task.input_sources)
                 event = cv.AnnouncementReceived(author, message, Assessment(needs_inspection=inspected))
+            if isinstance(message, JobOutlined):
+                self._handle(bench, store, cv.OutlineReceived(author, message, Assessment()))
+                event = cv.SpecReceived(author, with_spec(message, SMALL), Assessment())
             self._handle(bench, store, event)
             if isinstance(message, JobAnnounced):
                 self._handle(bench, store, cv.Inspected(author, message.job_id, Findings()))

@@ -62,5 +62,5 @@ def perform_for_compute(
             engine.stop(execution_id)
         case cv.CleanUp(execution):
             engine.clean_up(execution.id)
-        case cv.LearnAddresses() | cv.ReportGone():
+        case cv.LearnAddresses() | cv.ReportGone() | cv.ReportUndelivered():
             pass

@@ -13,6 +13,7 @@ from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.components.commit_plan import QueuedEvent
 from bacalhau_p2p.compute import events as cv
+from bacalhau_p2p.compute.announcement_reader import AnnouncementReader
 from bacalhau_p2p.compute.assessment import Assessor, Offer
 from bacalhau_p2p.compute.capacity import Capacity
 from bacalhau_p2p.compute.machine import ComputeMachine
@@ -90,7 +91,6 @@ class RunningNode:
         )
         self.receive = self._messaging.receive
         self._known_nodes = KnownNodes()
-        self._assessor = Assessor(node_id=self.process.peer, offer=lambda: _OFFER)
         self.requester = self._requester(rng) if host.plan.requester else None
         self.compute = self._compute(rng) if host.plan.compute else None
         self._infos = InfoPublisher(self.process, self._messaging, self._info, _pauses(host.plan))
@@ -119,6 +119,8 @@ class RunningNode:
         room = Resources(cpu=host.plan.cpu, memory=2**36, disk=host.plan.disk)
         ids = iter(host.ids.new_execution_id, None)
         machine = ComputeMachine(ComputeEnvironment(execution_ids=ids, rng=rng, capacity=Capacity(room)))
+        assessor = Assessor(node_id=self.process.peer, offer=lambda: _OFFER)
+        self._reader = AnnouncementReader(assessor, machine.awaited)
 
         def perform(action: Any) -> None:
             perform_for_compute(action, self.process, host.engine, component.put, host.observer)
@@ -180,12 +182,11 @@ class RunningNode:
             self._messaging.acknowledge(arrival)
 
     def _receive_for_compute(self, compute: Component, arrival: Arrival) -> None:
-        if isinstance(arrival.message, say.JobAnnounced):
-            assessment = self._assessor.assess(arrival.author, arrival.message)
-            event = cv.AnnouncementReceived(arrival.author, arrival.message, assessment)
+        assert isinstance(compute.machine, ComputeMachine)
+        if isinstance(arrival.message, say.JobAnnounced | say.JobOutlined | say.SpecDelivered):
+            event = self._reader.event_of(arrival.author, arrival.message)
             compute.enqueue(QueuedEvent(event, arrival))
         else:
-            assert isinstance(compute.machine, ComputeMachine)
             for execution_id in compute.machine.forgotten(arrival.message):
                 ended = compute.store.records.get(execution_id)
                 if ended is not None and ended.state.terminal and ended.requester_id == arrival.author:

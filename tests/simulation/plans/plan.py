@@ -65,6 +65,8 @@ class JobPlan:
     """Seconds for which a node inspects its inputs before a bid; None: it has none."""
     input_disk: int = 0
     """Bytes of disk that its inputs take."""
+    padding: int = 0
+    """Characters that its spec has in addition."""
 
 
 # --- faults; `start` and `end` are seconds from the world's beginning ---------------------------

@@ -157,5 +157,5 @@ def promises_of_broadcast(payload: bytes) -> Iterator[tuple[Promise, Envelope]]:
     """What a broadcast promises. Mail that is passed on for others promises nothing."""
     for envelope in decode_broadcast(payload):
         assert isinstance(envelope, Envelope), envelope
-        if isinstance(envelope.message, say.JobAnnounced | say.JobClosed):
+        if isinstance(envelope.message, say.Announcement | say.JobClosed):
             yield Announced(envelope.message.job_id), envelope

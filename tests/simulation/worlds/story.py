@@ -95,8 +95,8 @@ def _words(about: Any) -> str:
             return "heartbeat " + ", ".join(f"{line.execution_id} {line.state}" for line in about.executions)
         case say.Reconcile():
             return "reconcile " + ", ".join(f"{line.execution_id} {line.state}" for line in about.executions)
-        case say.JobAnnounced():
-            return f"job_announced {about.job_id} round {about.round}"
+        case say.Announcement():
+            return f"{about.kind} {about.job_id} round {about.round}"
         case say.Message():
             fields = [
                 str(getattr(about, name))

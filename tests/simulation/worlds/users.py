@@ -118,6 +118,9 @@ def spec_of(job: JobPlan) -> JobSpec:
             "TotalTimeout": job.total_timeout,
         },
     }
+    if job.padding:
+        lengths = [min(100_000, job.padding - start) for start in range(0, job.padding, 100_000)]
+        task["Env"] = {f"PADDING{number}": "x" * length for number, length in enumerate(lengths)}
     if job.inspection is not None:
         task["InputSources"] = [{"Target": "/inputs", "Source": {"Type": DATA}}]
     return job_from_mapping(

@@ -29,6 +29,13 @@ def small_job(*, cpu: str = "0.5", task: Mapping[str, object] | None = None, **e
     return job_from_mapping({"Tasks": [parts], **extra})
 
 
+def large_job(size: int, *, cpu: str = "0.5", **extra: object) -> JobSpec:
+    """A job whose variables have so many characters."""
+    lengths = [min(100_000, size - start) for start in range(0, size, 100_000)]
+    variables = {f"D{number}": "x" * length for number, length in enumerate(lengths)}
+    return small_job(cpu=cpu, task={"Env": variables}, **extra)
+
+
 SMALL = small_job()
 
 
