@@ -14,8 +14,9 @@ from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.components.undo import Undoable
 from bacalhau_p2p.model.base import JobID, PeerID
 
-WIDENING = 8
-"""How many times as many nodes are asked in the next round, when one brought too few bids."""
+WIDENING = 12
+"""How many times as many nodes are asked in the next round, when one brought too few bids: enough if the
+requester knows ten times as many nodes as there are."""
 MOST_UNKNOWN = 16
 """Nodes for each one that the requester knows, at most, as far as it believes that there are others: what
 strangers answer must not keep the nodes that it knows from being asked."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
+from tests.simulation.checks.violation import Violation
+from tests.simulation.crowds.crowd import CrowdPlan, run, variants
+from tests.simulation.crowds.figures import report, shortcomings
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.plans.kinds import KINDS
 from tests.simulation.tally import Tally
@@ -19,6 +22,8 @@ from tests.support.fresh_seeds import random_seed
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 if every promise was kept, 1 if one was broken, 2 for wrong arguments."""
     options = _options(arguments)
+    if options.nodes:
+        return _run_crowds(options)
     if options.services:
         return _run_services(options)
     if options.mutants:
@@ -57,6 +62,12 @@ def _options(arguments: list[str] | None) -> Namespace:
         "--mutants", action="store_true", help="break the code on purpose: each mutant must be noticed"
     )
     parser.add_argument(
+        "--nodes",
+        type=int,
+        metavar="N",
+        help="print what a job costs in networks of 10, 100, ... and N nodes; --runs is the number of jobs",
+    )
+    parser.add_argument(
         "--services", action="store_true", help="run whole nodes with their stores: fewer worlds, more code"
     )
     options = parser.parse_args(arguments)
@@ -67,6 +78,25 @@ def _options(arguments: list[str] | None) -> Namespace:
 
 def _first_seed(options: Namespace) -> int:
     return int(options.first_seed) if options.first_seed is not None else random_seed()
+
+
+def _run_crowds(options: Namespace) -> int:
+    first, failed = _first_seed(options), False
+    print(f"first seed  {first}")  # noqa: T201
+    sizes = sorted({10**power for power in range(1, 7) if 10**power < options.nodes} | {options.nodes})
+    for nodes in sizes:
+        plan = CrowdPlan(seed=first, nodes=nodes, jobs=options.runs or 100)
+        for name, variant in variants(plan).items():
+            try:
+                shown = run(variant)
+            except Violation as violation:
+                found, lines = [str(violation)], []
+            else:
+                found, lines = shortcomings(shown, exact=variant == plan), report(shown)
+            failed = failed or bool(found)
+            lines += [f"  TOO MUCH    {what}" for what in found]
+            print("\n".join([f"{nodes} nodes, {name}", *lines]), flush=True)  # noqa: T201
+    return 1 if failed else 0
 
 
 def _run_services(options: Namespace) -> int:
