@@ -19,7 +19,7 @@ from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.monitoring import monitoring_routes
 from bacalhau_p2p.api.openapi import ERRORS, openapi
-from bacalhau_p2p.api.orchestrator import orchestrator_routes
+from bacalhau_p2p.api.orchestrator import job_routes, orchestrator_routes
 from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.version import __version__
@@ -34,7 +34,7 @@ def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp
 
     def build() -> ASGIApp:
         app = framework_app(node, counters, metrics)
-        return IgnoreBlankParameters(DirectRoutes(app, {_ORCHESTRATOR: app.state.orchestrator}))
+        return IgnoreBlankParameters(DirectRoutes(app, {_ORCHESTRATOR: app.state.jobs}))
 
     settings = node.settings
     return AccessControl(DeferredApp(build), token=settings.api_token, gateway=settings.gateway)
@@ -51,13 +51,13 @@ def framework_app(node: Node, counters: Mapping[str, int], metrics: NodeMetrics 
         responses=ERRORS,
     )
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
-    orchestrator = orchestrator_routes(node)
-    app.include_router(orchestrator, prefix=_ORCHESTRATOR)
+    jobs = job_routes(node)
+    app.include_router(orchestrator_routes(node, jobs), prefix=_ORCHESTRATOR)
     app.include_router(agent_routes(node, counters), prefix="/api/v1/agent", tags=["nodes"])
     app.include_router(authentication_routes(node), prefix="/api/v1/auth", tags=["authentication"])
     app.include_router(content_routes(node), prefix="/api/v1/content", tags=["content"])
     app.include_router(gateway_routes(node), tags=["content"])
     app.include_router(monitoring_routes(node, metrics or NodeMetrics(node, counters)))
     add_error_handlers(app)
-    app.state.orchestrator = orchestrator
+    app.state.jobs = jobs
     return app

@@ -31,14 +31,17 @@ class DirectRoutes:
     """Calls direct routes, and `app` for everything else."""
 
     def __init__(self, app: ASGIApp, routers: dict[str, APIRouter]) -> None:
-        """Takes the direct routes of these routers, by their prefixes in the API."""
+        """Takes the direct routes of these routers, by their prefixes in the API, without routers that they
+        include. Raises ValueError for a router that has none: its requests would all take the slow way."""
         self._app = app
         self._exact: dict[tuple[str, str], _DirectRoute] = {}
         self._by_folder: dict[tuple[str, str], _DirectRoute] = {}
         for prefix, router in routers.items():
-            for route in router.routes:
-                if isinstance(route, APIRoute) and getattr(route.endpoint, _DIRECT, False):
-                    self._add(prefix + route.path, route)
+            found = [route for route in router.routes if isinstance(route, APIRoute) and _is_direct(route)]
+            if not found:
+                raise ValueError(f"no route of the router at {prefix} is direct")
+            for route in found:
+                self._add(prefix + route.path, route)
 
     def _add(self, path: str, route: APIRoute) -> None:
         folder, _, last = path.rpartition("/")
@@ -64,6 +67,10 @@ def direct(endpoint: Endpoint) -> Endpoint:
     """Let this endpoint of a router be called by `DirectRoutes`."""
     setattr(endpoint, _DIRECT, True)
     return endpoint
+
+
+def _is_direct(route: APIRoute) -> bool:
+    return getattr(route.endpoint, _DIRECT, False)
 
 
 class _DirectRoute:

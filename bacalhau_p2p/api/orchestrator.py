@@ -53,14 +53,20 @@ Limit = Annotated[int, Query(ge=0, le=MAX_PAGE)]
 """0 means as many as usual."""
 
 
-def orchestrator_routes(node: Node) -> APIRouter:
-    routes = APIRouter()
+def job_routes(node: Node) -> APIRouter:
+    """Those of jobs, some of which are direct."""
     jobs = APIRouter(tags=["jobs"])
     _add_submission_routes(jobs, node)
     _add_job_routes(jobs, node)
     _add_stop_routes(jobs, node)
     _add_execution_routes(jobs, node)
     add_history_routes(jobs, node)
+    return jobs
+
+
+def orchestrator_routes(node: Node, jobs: APIRouter) -> APIRouter:
+    """All of them; `jobs` are those of `job_routes`."""
+    routes = APIRouter()
     routes.include_router(jobs)
     routes.include_router(result_archive_routes(node), tags=["jobs"])
     routes.include_router(node_routes(node), tags=["nodes"])

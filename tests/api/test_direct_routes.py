@@ -124,3 +124,10 @@ def test_direct_routes_are_documented_like_others():
     }
     names = [parameter["name"] for parameter in documented[PREFIX + "/things/{thing}"]["get"]["parameters"]]
     assert names == ["thing", "wait", "include", "limit"]
+
+
+def test_a_router_without_a_direct_route_of_its_own_is_a_mistake():
+    including = APIRouter()
+    including.include_router(router())
+    with pytest.raises(ValueError, match="no route of the router at /api/jobs is direct"):
+        DirectRoutes(FastAPI(), {PREFIX: including})
