@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-import trio
 
+from bacalhau_p2p.compute import transitions
 from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
@@ -17,6 +17,7 @@ from bacalhau_p2p.transports import budgets
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
 from tests.support.peers import flooding_peer
 from tests.support.peers.flooding_peer import FloodingPeer
+from tests.support.waiting import until
 
 NETWORK, JOB = "flooded", {"Tasks": [{"Engine": {"Type": "noop"}}]}
 FLOOD = 400
@@ -97,20 +98,17 @@ def small_budgets(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", OVER_BUDGET)
-async def test_a_flood_is_named_with_its_counts_and_cut_off_and_jobs_go_on(
-    tmp_path, autojump_clock, small_budgets, kind
-):
+async def test_a_flood_is_named_with_its_counts_and_cut_off_and_jobs_go_on(tmp_path, small_budgets, kind):
     async with flooded(tmp_path) as scene:
         await scene.flood(kind)
         assert await scene.run_job() == "Completed"
         for node in (scene.requester, scene.compute):
             assert scene.is_cut_off(node)
             assert scene.blamed(node)[OVER_BUDGET[kind]] > 0
-            assert len(node.transport.incoming) == 0
 
 
 @pytest.mark.parametrize("kind", ["bids", "heartbeats"])
-async def test_a_flood_below_every_budget_is_named_with_its_count(tmp_path, autojump_clock, kind):
+async def test_a_flood_below_every_budget_is_named_with_its_count(tmp_path, kind):
     async with flooded(tmp_path) as scene:
         await flooding_peer.FLOODS[kind](scene.flooder, 100)
         assert await scene.run_job() == "Completed"
@@ -118,13 +116,12 @@ async def test_a_flood_below_every_budget_is_named_with_its_count(tmp_path, auto
         assert not scene.is_cut_off(scene.requester)
 
 
-async def test_a_peer_that_is_cut_off_holds_no_room(tmp_path, autojump_clock, small_budgets):
+async def test_a_peer_that_is_cut_off_holds_no_room(tmp_path, small_budgets, monkeypatch):
+    monkeypatch.setattr(transitions, "RESERVED_FOR", 60.0)  # longer than this test waits
     async with flooded(tmp_path) as scene:
         await flooding_peer.announcements(scene.flooder, 50)
-        machine = scene.compute._compute.machine
-        await trio.sleep(0.1)
-        assert machine.capacity.held_by(scene.flooder.peer)[0] > 0
+        capacity = scene.compute._compute.machine.capacity
+        await until(lambda: capacity.held_by(scene.flooder.peer)[0] > 0)
         await scene.flood("malformed")
-        await trio.sleep(0.1)
-        assert scene.is_cut_off(scene.compute)
-        assert machine.capacity.reserved == Resources()
+        await until(lambda: scene.is_cut_off(scene.compute))
+        await until(lambda: capacity.reserved == Resources())
