@@ -10,11 +10,12 @@ import click
 
 from bacalhau_p2p.cli.formatting import day_and_minute, size_text, table
 from bacalhau_p2p.cli.options import node_options, output_format
-from bacalhau_p2p.cli.printing import print_line, print_text
+from bacalhau_p2p.cli.printing import print_line, print_text, report_left_out
 from bacalhau_p2p.client import calls
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
+    from bacalhau_p2p.ipfs.files.importer import Added
 
 _PATH = click.argument("path", type=click.Path(exists=True, path_type=Path))
 _PROFILE = click.option(
@@ -29,17 +30,24 @@ _PROFILE = click.option(
 @click.command()
 @_PATH
 @_PROFILE
+@click.option("--hidden", is_flag=True, help="Include files and folders whose names start with a dot.")
 @node_options
-def add(connection: BlockingConnection, path: Path, profile: str) -> None:
+def add(connection: BlockingConnection, path: Path, profile: str, *, hidden: bool) -> None:
     """Add a file or folder to the node and print its CID.
 
     The node pins it and serves it to its peers. As with `ipfs add`, files and folders in it whose names
-    start with a dot are left out.
+    start with a dot are left out, unless you ask for them. What is left out is said on stderr.
     """
     from bacalhau_p2p.client.upload import upload
     from bacalhau_p2p.ipfs.format.profiles import PROFILES
 
-    print_line(connection.call(upload(path, profile=PROFILES[profile])))
+    def report(added: Added) -> None:
+        report_left_out(added.skipped)
+        if added.hidden:
+            print_line(f"left out: {added.hidden} hidden (to include them, use --hidden)", err=True)
+
+    path = path.resolve()  # a symlink that the user names is followed
+    print_line(connection.call(upload(path, profile=PROFILES[profile], hidden=hidden, report=report)))
 
 
 @click.command()

@@ -19,6 +19,7 @@ from bacalhau_p2p.cli.job_builder import (
     parse_input,
     parse_source,
 )
+from bacalhau_p2p.cli.printing import report_left_out
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import InvalidCID
 
@@ -65,14 +66,20 @@ def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool)
 
 
 def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:
-    """The CID of a local file or folder, which is on the node afterwards unless this is a dry run."""
+    """The CID of a local file or folder, which is on the node afterwards unless this is a dry run.
+
+    All of it that a job can use is added, hidden files too; what is left out is named on stderr. A symlink
+    that the user named is followed.
+    """
+    path = path.resolve()
     if dry_run:
         from bacalhau_p2p.ipfs.files.importer import cid_of
 
-        return str(cid_of(path))
+        return str(cid_of(path, hidden=True, symlinks="inside"))
     from bacalhau_p2p.client.upload import upload
 
-    return connection.call(upload(path))
+    call = upload(path, hidden=True, symlinks="inside", report=lambda added: report_left_out(added.skipped))
+    return connection.call(call)
 
 
 def _cid_or_none(text: str) -> str | None:

@@ -134,3 +134,10 @@ def first_output(executions: Sequence[JSON]) -> JSON | None:
     """The beginning of what the first completed execution wrote, and its exit code."""
     completed = [e for e in executions if state_of_execution(e) == "Completed"]
     return next((e["RunOutput"] for e in completed if isinstance(e.get("RunOutput"), dict)), None)
+
+
+def exit_codes(executions: Sequence[JSON]) -> list[int]:
+    """The exit codes of the completed executions."""
+    outputs = [e.get("RunOutput") for e in executions if state_of_execution(e) == "Completed"]
+    codes = [output.get("ExitCode", 0) for output in outputs if isinstance(output, dict)]
+    return [code for code in codes if isinstance(code, int)]

@@ -102,8 +102,9 @@ def get(
 
     ID may be a prefix of a job's id, as `list` shows it. Equal results of several executions are written
     once, different ones side by side. Content of a CID is written to a file or folder named after it.
-    Nothing is overwritten. More than --max-size is written only after you confirm it. After an
-    interruption, run the command again: the node keeps what it has received.
+    The folder may be in use, but nothing in it is overwritten. Symlinks are written if they stay inside. More
+    than --max-size is written only after you confirm it. After an interruption, run the command again: the
+    node keeps what it has received.
     """
     from bacalhau_p2p.cli.results import (
         Layout,

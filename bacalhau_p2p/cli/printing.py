@@ -6,6 +6,7 @@ Every line of the command line goes through here; reasons, names, ids and output
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -20,6 +21,18 @@ def print_line(text: str, *, err: bool = False) -> None:
 def print_text(text: str, *, err: bool = False) -> None:
     """Several lines."""
     click.echo(printable(text, keep_lines=True), nl=not text.endswith("\n"), err=err)
+
+
+MAX_LEFT_OUT = 20
+"""What was left out, as far as it is named; more is counted."""
+
+
+def report_left_out(left_out: Sequence[tuple[str, str]]) -> None:
+    """Say on stderr which paths were left out, and why."""
+    for path, reason in left_out[:MAX_LEFT_OUT]:
+        print_line(f"left out: {path or '.'}: {reason}", err=True)
+    if len(left_out) > MAX_LEFT_OUT:
+        print_line(f"left out: {len(left_out) - MAX_LEFT_OUT} more", err=True)
 
 
 def print_output(text: str, *, err: bool = False) -> None:

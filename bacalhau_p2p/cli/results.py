@@ -14,11 +14,12 @@ import click
 from bacalhau_p2p.cli.formatting import size_text
 from bacalhau_p2p.cli.job_view import JSON, id_of, providers_by_cid, published_results, short_id
 from bacalhau_p2p.cli.options import DEFAULT_MAX_SIZE
-from bacalhau_p2p.cli.printing import print_line
+from bacalhau_p2p.cli.printing import print_line, report_left_out
 from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, JobNotFinished
+from bacalhau_p2p.model.fields import RESERVED_RESULTS
 
 
 class Layout(Enum):
@@ -48,11 +49,13 @@ def fetch_results(
     if not published:
         raise JobNotFinished(f"job {short_id(job_id)} has no published result")
     folder = Path(output_dir or folder_name(f"job-{short_id(job_id)}"))
-    _require_free(folder)
+    targets = _targets(list(published), executions, folder, layout)
+    for _, target in targets:
+        check_output_dir(target)
     if not quiet:
         print_line(f"Fetching results of job '{short_id(job_id)}'...")
     allowance = Allowance(max_size)
-    for cid, target in _targets(list(published), executions, folder, layout):
+    for cid, target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(connection, cid, target, allowance, providers=published[cid], quiet=quiet)
     if not quiet:
@@ -72,7 +75,7 @@ def fetch_content(
     Raises ContentError.
     """
     target = Path(output_dir or (path[-1] if path else cid))
-    _require_free(target)
+    _check_place(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     print_line(f"Fetching {'/'.join((cid, *path))}...")
     _fetch(connection, cid, target, Allowance(max_size), path=path)
@@ -195,12 +198,34 @@ def _fetch_at_most(
             path=path,
             providers=providers,
             limits=replace(DEFAULT_LIMITS, bytes=min(limit, DEFAULT_LIMITS.bytes)),
-            existing="merge" if target.is_dir() else "refuse",
+            symlinks="keep",
+            existing="join" if target.is_dir() else "refuse",
         ) as download,
     ):
-        return connection.download(download, progress=progress.update).bytes
+        written = connection.download(download, progress=progress.update)
+    report_left_out([(path, "a link that leads out of the folder") for path in written.skipped])
+    return written.bytes
 
 
-def _require_free(target: Path) -> None:
-    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
+def check_output_dir(folder: Path) -> None:
+    """Raises ContentError when the results of a job cannot be written to this folder.
+
+    It may be in use, as long as no name of a result is.
+    """
+    _check_place(folder)
+    for name in sorted(RESERVED_RESULTS):
+        if os.path.lexists(folder / name):
+            raise ContentError(f"{folder / name} already exists; choose another path with --output-dir")
+
+
+def _check_place(target: Path) -> None:
+    """Raises ContentError for what is no folder, or cannot be made."""
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
         raise ContentError(f"{target} already exists; choose another path with --output-dir")
+    place = target.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise ContentError(f"cannot write {target}: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ContentError(f"cannot write {target}: {place} cannot be written to")

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
-from bacalhau_p2p.cli.job_view import ENDED, JSON, first_output, require_completed, short_id, state_of
+from bacalhau_p2p.cli.job_view import (
+    ENDED,
+    JSON,
+    exit_codes,
+    first_output,
+    require_completed,
+    short_id,
+    state_of,
+)
 from bacalhau_p2p.cli.options import FollowOptions
 from bacalhau_p2p.cli.printing import print_line, print_output, print_text
 from bacalhau_p2p.client import calls
@@ -28,6 +37,10 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
     """
     if options.dry_run:
         return _print_job(job)
+    if options.download and options.output_dir:
+        from bacalhau_p2p.cli.results import check_output_dir
+
+        check_output_dir(Path(options.output_dir))  # before the job runs in vain
     job_id = connection.call(calls.submit_job(job))
     print_line(job_id)  # at once, so that the job is not lost if waiting fails
     if not options.waits:
@@ -44,6 +57,7 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
         from bacalhau_p2p.cli.results import fetch_results
 
         fetch_results(connection, ended, executions, options.output_dir, quiet=options.id_only)
+        _print_exit_codes(executions)
     elif not options.id_only:
         _print_output(job_id, executions)
     return None
@@ -88,14 +102,22 @@ def _print_output(job_id: str, executions: Sequence[JSON]) -> None:
     if output is not None:
         _print_stream(output.get("Stdout"), err=False)
         _print_stream(output.get("stderr"), err=True)
-        if output.get("ExitCode"):
-            print_line(f"exit code: {output['ExitCode']}", err=True)
+        _print_exit_codes(executions)
         if output.get("StdoutTruncated") or output.get("StderrTruncated"):
             print_line("(output truncated; the results have all of it)", err=True)
     short = short_id(job_id)
     print_line("", err=True)
     print_line(f"To get the results:  bacalhau-p2p get {short}", err=True)
     print_line(f"To see the details:  bacalhau-p2p describe {short}", err=True)
+
+
+def _print_exit_codes(executions: Sequence[JSON]) -> None:
+    """The exit code of the job, unless it is 0; those of all executions where they differ."""
+    codes = exit_codes(executions)
+    if any(codes):
+        several = len(set(codes)) > 1
+        listed = ", ".join(map(str, codes if several else codes[:1]))
+        print_line(f"exit code{'s' if several else ''}: {listed}", err=True)
 
 
 def _print_stream(text: object, *, err: bool) -> None:

@@ -125,7 +125,9 @@ class HttpBackend:
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
         root, path = split_path(cid)
-        download = await trio.to_thread.run_sync(partial(Download, root, target, path=path, providers=hints))
+        download = await trio.to_thread.run_sync(
+            partial(Download, root, target, path=path, providers=hints, symlinks="keep")
+        )
         try:
             await self._connection.download(download)
         finally:

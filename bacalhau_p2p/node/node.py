@@ -263,7 +263,7 @@ class Node:
             peers, timeout = self.learn(hints), self.settings.content_timeout
             wanted = await self.content.locate(root, names, hints=peers, timeout=timeout) if names else root
             await self.content.fetch(wanted, hints=peers, timeout=timeout)
-            await self.content.export(wanted, target)
+            await self.content.export(wanted, target, symlinks="keep")
 
     async def _announced_roots(self) -> list[CID]:
         return await self.content.pinned_roots(ANNOUNCED)

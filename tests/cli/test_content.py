@@ -119,6 +119,12 @@ async def test_get_writes_the_content_at_a_path(node, folder, tmp_path):
     assert f"path 'nothing' not found in {cid}" in await run("get", f"{cid}/nothing", status=1)
 
 
+async def test_add_counts_hidden_files_that_it_leaves_out(node, folder):
+    (folder / ".hidden").write_text("x")
+    assert "left out: 1 hidden (to include them, use --hidden)\n" in await run("add", folder)
+    assert await run("add", "--hidden", folder) == f"{cid_of(folder, hidden=True)}\n"
+
+
 async def test_get_never_overwrites(node, folder, tmp_path):
     cid = (await run("add", folder)).strip()
     (tmp_path / "here" / "a.txt").write_text("precious")

@@ -121,7 +121,7 @@ def test_get_writes_the_results_and_prints_where(run, fake_node, results, tmp_pa
     again = run("get", ID)
     assert (again.exit_code, again.stderr) == (
         1,
-        "Error: job-095be3fd already exists; choose another path with --output-dir\n",
+        "Error: job-095be3fd/exitCode already exists; choose another path with --output-dir\n",
     )
 
 
@@ -132,6 +132,16 @@ def test_get_writes_to_a_new_or_empty_folder(run, fake_node, results, tmp_path):
     for name in ("new/deeper", "empty"):
         assert run("get", "095be", "--output-dir", name).exit_code == 0
         assert cid_of(tmp_path / name) == cid_of(results)
+
+
+def test_get_adds_the_results_to_a_folder_in_use(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, DOCKER)
+    fake_node.complete(ID, results)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine").write_text("mine")
+    assert run("get", ID, "--output-dir", "used").exit_code == 0
+    assert (tmp_path / "used" / "stdout").read_bytes() == (results / "stdout").read_bytes()
+    assert (tmp_path / "used" / "mine").read_text() == "mine"
 
 
 def test_different_results_are_written_side_by_side(run, fake_node, results, tmp_path):

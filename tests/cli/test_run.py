@@ -5,6 +5,8 @@ Covers `cli.docker_run`, `cli.wasm_run`, `cli.job_run`, `cli.inputs` and `cli.su
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import yaml
 
@@ -73,6 +75,46 @@ def test_download_writes_the_results(run, fake_node, results, tmp_path):
     quiet = run("docker", "run", "--id-only", "--download", "busybox")
     assert quiet.stdout == "00000001-0000-4000-8000-000000000000\n"
     assert cid_of(tmp_path / "job-00000001") == cid_of(results)
+
+
+@pytest.mark.parametrize("there", ["file", "clash", "below"])
+def test_a_folder_that_cannot_take_the_results_is_refused_before_the_job_runs(
+    run, fake_node, tmp_path, there
+):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "clash").mkdir()
+    (tmp_path / "clash" / "stdout").write_text("of another job")
+    folder = "file/below" if there == "below" else there
+    result = run("docker", "run", "--download", "--output-dir", folder, "busybox")
+    assert result.exit_code != 0
+    assert fake_node.requests == []
+
+
+def test_a_local_input_has_hidden_files_and_its_links_inside_and_says_what_it_has_not(
+    run, fake_node, tmp_path
+):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".env").write_text("A=1")
+    (tmp_path / "data" / "inside").symlink_to(".env")
+    (tmp_path / "data" / "outside").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "data" / "pipe")
+    (tmp_path / "named").symlink_to("data")
+    result = run("docker", "run", "--no-wait", "-i", "named", "busybox")
+    assert result.exit_code == 0
+    assert "left out: outside: a link that leads out of the folder\n" in result.stderr
+    assert "left out: pipe: not a file, folder or link\n" in result.stderr
+    (source,) = fake_node.jobs[FIRST].spec.task.input_sources
+    expected = cid_of(tmp_path / "data", hidden=True, symlinks="inside")
+    assert source.source.params == {"CID": str(expected)}
+
+
+def test_two_inputs_without_targets_are_a_usage_error_before_anything_is_sent(run, fake_node, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    result = run("docker", "run", "-i", "a", "-i", "b", "busybox")
+    assert result.exit_code == 2
+    assert "-i a:/inputs/a -i b:/inputs/b" in " ".join(result.stderr.split())
+    assert fake_node.requests == []
 
 
 def test_local_inputs_are_added_to_the_node_first(run, fake_node, tmp_path):

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Literal
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge
+from bacalhau_p2p.ipfs.files.symlinks import stays_inside
 from bacalhau_p2p.ipfs.format.builder import file_blocks, folder_blocks, symlink_blocks
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 from bacalhau_p2p.ipfs.format.profiles import DEFAULT_PROFILE, Profile
 from bacalhau_p2p.ipfs.format.subtree import Blocks, Subtree
 
-Symlinks = Literal["keep", "skip", "refuse"]
-"""What to do with a symlink: import it as a symlink, leave it out, or raise."""
+Symlinks = Literal["keep", "inside", "skip", "refuse"]
+"""What to do with a symlink: import it as a symlink, do so if it cannot lead out of the root, leave it out,
+or raise."""
 
 Sink = Callable[[CID, bytes], None]
 
@@ -37,14 +39,16 @@ class Added:
     """An imported file or folder.
 
     `size` is the bytes of all files; `entries` are the CIDs of the top-level entries of a folder, by name;
-    `skipped` are the paths below the root of what cannot be imported; `root` is the root block, if it was
-    kept.
+    `skipped` are the paths below the root of what cannot be imported, each with the reason; `hidden` is how
+    many files and folders were left out because their names start with a dot; `root` is the root block, if it
+    was kept.
     """
 
     cid: CID
     size: int
     entries: dict[str, CID] = field(default_factory=dict)
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    hidden: int = 0
     root: bytes = b""
 
 
@@ -133,7 +137,8 @@ class _Import:
         self._limits = limits
         self._size = 0
         self._entries = 0
-        self._skipped: list[str] = []
+        self._skipped: list[tuple[str, str]] = []
+        self._left_hidden = 0
 
     def run(self, path: Path) -> Generator[tuple[CID, bytes], None, Added]:
         top: dict[bytes, Subtree] = {}
@@ -158,6 +163,7 @@ class _Import:
             size=self._size,
             entries={name.decode(): child.cid for name, child in top.items()},
             skipped=tuple(self._skipped),
+            hidden=self._left_hidden,
         )
 
     def _folder(self, folder: int, where: str, depth: int, children: dict[bytes, Subtree]) -> Blocks:
@@ -168,6 +174,7 @@ class _Import:
                 raise ContentTooLarge(f"folders are nested more than {most} levels deep: {_shorten(where)}")
             for raw, name in self._listed(folder, where):
                 if raw.startswith(b".") and not self._hidden:
+                    self._left_hidden += 1
                     continue
                 inner = f"{where}/{name}" if where else name
                 self._check_name(raw, inner)
@@ -175,7 +182,9 @@ class _Import:
                     mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
                 child = yield from self._entry(folder, name, inner, mode, depth)
                 if child is None:
-                    self._skipped.append(inner)
+                    link = stat.S_ISLNK(mode)
+                    why = "a link that leads out of the folder" if link else "not a file, folder or link"
+                    self._skipped.append((inner, why))
                 else:
                     children[raw] = child
         finally:
@@ -201,6 +210,8 @@ class _Import:
                 return None
             with _read_errors(where):
                 target = os.readlink(os.fsencode(name), dir_fd=parent)
+            if self._symlinks == "inside" and not stays_inside(os.fsdecode(target), depth - 1):
+                return None
             return (yield from symlink_blocks(target))
         if stat.S_ISDIR(mode):
             with _read_errors(where):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bacalhau_p2p.ipfs.files.importer import iterate_blocks
+from bacalhau_p2p.ipfs.files.importer import Added, Symlinks, iterate_blocks
 from bacalhau_p2p.ipfs.format.car import batches, header, section_head
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.profiles import DEFAULT_PROFILE, Profile
@@ -20,11 +20,26 @@ class Packed:
     Iterating reads the path once, yields small blocks together, and raises as `importer.build`.
     """
 
-    def __init__(self, path: Path, *, profile: Profile = DEFAULT_PROFILE) -> None:
-        self.root: CID | None = None
+    def __init__(
+        self,
+        path: Path,
+        *,
+        profile: Profile = DEFAULT_PROFILE,
+        hidden: bool = False,
+        symlinks: Symlinks = "keep",
+    ) -> None:
+        """`hidden` and `symlinks` as for `importer.build`."""
+        self.added: Added | None = None
         """Set at the end of the iteration."""
         self._path = path
         self._profile = profile
+        self._hidden = hidden
+        self._symlinks: Symlinks = symlinks
+
+    @property
+    def root(self) -> CID | None:
+        """Known at the end of the iteration."""
+        return None if self.added is None else self.added.cid
 
     def __iter__(self) -> Iterator[bytes]:
         return batches(self._pieces(), _PIECE_SIZE)
@@ -32,10 +47,16 @@ class Packed:
     def _pieces(self) -> Iterator[bytes]:
         yield header([])
         written: set[CID] = set()
-        cid: CID | None = None
-        for cid, block in iterate_blocks(self._path, profile=self._profile):
+        blocks = iterate_blocks(
+            self._path, profile=self._profile, hidden=self._hidden, symlinks=self._symlinks
+        )
+        while True:
+            try:
+                cid, block = next(blocks)
+            except StopIteration as end:
+                self.added = end.value
+                return
             if cid not in written:
                 written.add(cid)
                 yield section_head(cid, block)
                 yield block
-        self.root = cid

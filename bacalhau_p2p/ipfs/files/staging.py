@@ -21,9 +21,9 @@ from bacalhau_p2p.errors import ContentError, InvalidContent
 from bacalhau_p2p.ipfs.files.dag_writer import CONTENT
 from bacalhau_p2p.runtime.removal import discard_tree, remove_tree
 
-Existing = Literal["refuse", "merge", "overwrite"]
-"""What to do when the target exists: raise; merge the entries into that folder, replacing files with the
-same name; or replace it as a whole."""
+Existing = Literal["refuse", "join", "merge", "overwrite"]
+"""What to do when the target exists: raise; add the entries to that folder, or raise when one is there
+already; merge them into that folder, replacing files with the same name; or replace it as a whole."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPLACED = "replaced"
@@ -145,7 +145,9 @@ def _install(staging: int, parent: int, name: str, existing: Existing) -> None:
             os.link(CONTENT, name, src_dir_fd=staging, dst_dir_fd=parent, follow_symlinks=False)
         else:  # the rename fails if anything but an empty folder has the name by now
             os.rename(CONTENT, name, src_dir_fd=staging, dst_dir_fd=parent)
-    elif existing == "merge" and old is not None:
+    elif existing in ("join", "merge") and old is not None:
+        if existing == "join":
+            _check_free(staging, CONTENT, parent, name, (name,))
         _merge(staging, CONTENT, parent, name, (name,))
     else:
         if old is not None:
@@ -156,6 +158,17 @@ def _install(staging: int, parent: int, name: str, existing: Existing) -> None:
             if old is not None:
                 os.rename(_REPLACED, name, src_dir_fd=staging, dst_dir_fd=parent)
             raise
+
+
+def _check_free(source: int, name: str, target: int, target_name: str, path: tuple[str, ...]) -> None:
+    """Raises ContentError when merging would replace something."""
+    new, old = _file_type(source, name), _file_type(target, target_name)
+    if old is not None and (new, old) != (stat.S_IFDIR, stat.S_IFDIR):
+        raise ContentError(f"{'/'.join(path)} already exists; choose another path with --output-dir")
+    if old is not None:
+        with _open_folder(name, source) as inner, _open_folder(target_name, target) as outer:
+            for entry in os.listdir(inner):  # noqa: PTH208 - pathlib has no descriptors
+                _check_free(inner, entry, outer, entry, (*path, entry))
 
 
 def _merge(source: int, name: str, target: int, target_name: str, path: tuple[str, ...]) -> None:

@@ -78,7 +78,10 @@ def test_symlinks_are_kept_skipped_or_refused(tmp_path):
     kept = blocks.add(tmp_path)
     assert blocks.blocks[kept.entries["link"]] == b"\x0a\x0f\x08\x04\x12\x0b/etc/passwd"
     skipped = blocks.add(tmp_path, symlinks="skip")
-    assert (str(skipped.cid), skipped.skipped) == (EMPTY_FOLDER, ("link",))
+    assert (str(skipped.cid), skipped.skipped) == (
+        EMPTY_FOLDER,
+        (("link", "a link that leads out of the folder"),),
+    )
     with pytest.raises(ContentError, match="link is a symlink"):
         blocks.add(tmp_path, symlinks="refuse")
 
@@ -108,7 +111,10 @@ def test_pipes_and_sockets_are_left_out_and_listed(tmp_path, monkeypatch):
     listener.bind("socket")
     listener.close()
     added = MemoryBlocks().add(tmp_path)
-    assert (str(added.cid), added.skipped) == (EMPTY_FOLDER, ("pipe", "socket"))
+    assert (str(added.cid), added.skipped) == (
+        EMPTY_FOLDER,
+        (("pipe", "not a file, folder or link"), ("socket", "not a file, folder or link")),
+    )
     with pytest.raises(ContentError, match="is not a file or folder"):
         cid_of(tmp_path / "pipe")
 
@@ -254,3 +260,16 @@ def test_a_file_is_no_small_folder(folder):
     (folder / "file").touch()
     assert not is_small_folder(folder / "file")
     assert not is_small_folder(folder / "missing")
+
+
+def test_links_that_lead_out_are_left_out_and_named_and_hidden_files_counted(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "up").symlink_to("../sub")
+    (tmp_path / "sub" / "out").symlink_to("../../x")
+    (tmp_path / "absolute").symlink_to(tmp_path / "sub")
+    (tmp_path / ".hidden").touch()
+    added = build(tmp_path, lambda cid, block: None, symlinks="inside")
+    leads_out = "a link that leads out of the folder"
+    assert added.skipped == (("absolute", leads_out), ("sub/out", leads_out))
+    assert added.hidden == 1
+    assert build(tmp_path, lambda cid, block: None, hidden=True).hidden == 0

@@ -203,6 +203,20 @@ def test_overwrite_replaces_the_old_content(blocks, out):
     assert tree(out) == {"copy": None, "copy/a": b"new"}
 
 
+def test_join_adds_entries_and_changes_nothing_when_a_name_clashes(blocks, out):
+    (out / "copy" / "sub").mkdir(parents=True)
+    (out / "copy" / "sub" / "old").write_text("old")
+    sub = blocks.folder([(b"b", blocks.raw(b"new b"))])
+    cid = blocks.folder([(b"a", blocks.raw(b"new a")), (b"sub", sub)])
+    export(cid, out / "copy", blocks, existing="join")
+    whole = {"a": b"new a", "sub": None, "sub/b": b"new b", "sub/old": b"old"}
+    assert tree(out / "copy") == whole
+    clash = blocks.folder([(b"c", blocks.raw(b"c")), (b"sub", blocks.folder([(b"old", blocks.raw(b"x"))]))])
+    with pytest.raises(ContentError, match="copy/sub/old already exists"):
+        export(clash, out / "copy", blocks, existing="join")
+    assert tree(out / "copy") == whole
+
+
 def test_merge_adds_entries_and_replaces_files(blocks, out):
     (out / "copy" / "sub").mkdir(parents=True)
     (out / "copy" / "sub" / "old").write_text("old")
