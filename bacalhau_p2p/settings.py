@@ -304,16 +304,58 @@ def load_settings(
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     overrides = {**_from_environment(os.environ if environ is None else environ), **given}
-    if file is None:
-        folder = Path(overrides.get("data_dir") or user_data_path("bacalhau-p2p"))
-        file = folder / FILE_NAME if (folder / FILE_NAME).is_file() else None
-    settings = _validated({**(_from_file(file) if file else {}), **overrides})
+    file = file or _file_in(overrides)
+    settings = _validated(_merged(_from_file(file) if file else {}, overrides))
     if not settings.api_on_loopback and not settings.api_token:
         raise SettingsError(
             f"api_host: {settings.api_host} makes the API reachable from other computers; "
             f"set {PREFIX}API_TOKEN to a secret"
         )
     return settings
+
+
+_SECRETS = frozenset(name for name in Settings.model_fields if name.endswith("_token"))
+
+
+def origins_of_settings(
+    file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> list[tuple[str, object, str]]:
+    """Each setting with its value, and where that comes from: a variable, a file, or `default`.
+
+    Secrets are shown as stars. Raises SettingsError, as `load_settings` does.
+    """
+    environ = os.environ if environ is None else environ
+    settings = load_settings(file=file, environ=environ)
+    found = file or _file_in(_from_environment(environ))
+    in_file = _from_file(found) if found else {}
+    shown = settings.model_dump(mode="json")
+    nested = [(f"limits.{name}", value) for name, value in shown.pop("limits").items()]
+    listed = []
+    for name, value in [*shown.items(), *nested]:
+        variable = PREFIX + name.replace("limits.", "limit_").upper()
+        given = in_file if "." not in name else in_file.get("limits") or {}
+        if variable in environ:
+            origin = variable
+        else:
+            origin = str(found) if found and name.rpartition(".")[2] in given else "default"
+        secret = name in _SECRETS and value
+        listed.append((name, "********" if secret else value, origin))
+    return listed
+
+
+def _file_in(overrides: Mapping[str, Any]) -> Path | None:
+    """`config.yaml` in the data directory, if it exists."""
+    path = Path(overrides.get("data_dir") or user_data_path("bacalhau-p2p")) / FILE_NAME
+    return path if path.is_file() else None
+
+
+def _merged(in_file: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides before what is in the file, limit by limit."""
+    merged = {**in_file, **overrides}
+    below, above = in_file.get("limits"), overrides.get("limits")
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        merged["limits"] = {**below, **above}
+    return merged
 
 
 def _validated(values: Mapping[str, Any]) -> Settings:

@@ -133,6 +133,13 @@ def test_a_misspelled_variable_is_an_error_and_others_are_none():
     load_settings(environ={"BACALHAU_P2P_REQUIRE_DOCKER": "1", "BACALHAU_P2P_CHAOS": "1"})
 
 
+def test_limits_of_the_environment_and_of_the_file_are_both_kept(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("limits: {memory: 1gb, cpu: 1}\n")
+    limits = load_settings(file=file, environ={"BACALHAU_P2P_LIMIT_CPU": "2"}).limits
+    assert (limits.cpu, limits.memory) == ("2", "1gb")
+
+
 def test_an_invalid_limit_is_named_without_the_words_of_pydantic():
     assert (
         error(limits={"cpu": "lots", "ram": "1gb"})

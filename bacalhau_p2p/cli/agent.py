@@ -1,4 +1,4 @@
-"""`id` and `version`: the node, and this program."""
+"""`agent`, `id` and `version`: the node, and this program."""
 
 from __future__ import annotations
 
@@ -6,12 +6,59 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bacalhau_p2p.cli.listing import output_format
 from bacalhau_p2p.cli.options import API_HOST, API_PORT, connect, node_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.version import __version__
 
 if TYPE_CHECKING:
+    from bacalhau_p2p.cli.listing import JSON
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
+
+
+@click.group()
+def agent() -> None:
+    """Look at the node that commands talk to."""
+
+
+@agent.command()
+@node_options
+def alive(connection: BlockingConnection) -> None:
+    """Ask the node whether it answers."""
+    from bacalhau_p2p.client import calls
+
+    connection.call(calls.get_version())
+    print_line("Status: OK")
+
+
+@agent.command("version")
+@output_format("yaml", "json")
+@node_options
+def agent_version(connection: BlockingConnection, output: str) -> None:
+    """Show the version of the node."""
+    from bacalhau_p2p.client import calls
+
+    _print(connection.call(calls.get_agent("version")), output)
+
+
+@agent.command("node")
+@output_format("yaml", "json")
+@node_options
+def agent_node(connection: BlockingConnection, output: str) -> None:
+    """Show the node as it announces itself, with its peers and its counters."""
+    from bacalhau_p2p.client import calls
+
+    _print(connection.call(calls.get_node()), output)
+
+
+@agent.command("config")
+@output_format("yaml", "json")
+@node_options
+def agent_config(connection: BlockingConnection, output: str) -> None:
+    """Show those settings of the node that Bacalhau has as well."""
+    from bacalhau_p2p.client import calls
+
+    _print(connection.call(calls.get_agent("config")), output)
 
 
 @click.command("id")
@@ -25,6 +72,7 @@ def node_id(connection: BlockingConnection) -> None:
 
 @click.command()
 @click.option("--server", is_flag=True, help="Also print the version of the node.")
+@click.option("--client", is_flag=True, hidden=True, expose_value=False)
 @API_HOST
 @API_PORT
 def version(server: bool, api_host: str | None, api_port: int | None) -> None:
@@ -35,3 +83,15 @@ def version(server: bool, api_host: str | None, api_port: int | None) -> None:
 
         with connect(api_host, api_port) as connection:
             print_line(f"node {connection.call(calls.get_version())}")
+
+
+def _print(value: JSON, output: str) -> None:
+    import json
+
+    from bacalhau_p2p.cli.listing import print_yaml
+    from bacalhau_p2p.cli.printing import print_text
+
+    if output == "json":
+        print_text(json.dumps(value, indent=2))
+    else:
+        print_yaml(value)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bacalhau_p2p.cli.formatting import day_and_minute, size_text, table
-from bacalhau_p2p.cli.options import node_options, output_format
+from bacalhau_p2p.cli.listing import output_format
+from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line, print_text, report_left_out
 from bacalhau_p2p.client import calls
 

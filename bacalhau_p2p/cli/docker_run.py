@@ -9,7 +9,14 @@ import click
 
 from bacalhau_p2p.cli.inputs import prepare_inputs
 from bacalhau_p2p.cli.job_builder import build_job, docker_engine
-from bacalhau_p2p.cli.options import FollowOptions, follow_options, job_options, node_options, repeatable
+from bacalhau_p2p.cli.options import (
+    FollowOptions,
+    SubmitCommand,
+    follow_options,
+    job_options,
+    node_options,
+    repeatable,
+)
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -19,7 +26,7 @@ def docker() -> None:
     """Run a job in a Docker container."""
 
 
-@docker.command()
+@docker.command(cls=SubmitCommand)
 @click.argument("image")
 @click.argument("arguments", nargs=-1, metavar="[-- CMD ARGS...]")
 @follow_options

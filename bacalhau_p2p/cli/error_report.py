@@ -9,6 +9,10 @@ from bacalhau_p2p.cli.printing import print_line, print_text
 from bacalhau_p2p.errors import BacalhauError, InvalidJob
 
 FAILED = 1
+OWN_FAULT = 125
+"""Where a command's exit status is that of a program, ours must be another. As of `docker run`."""
+FAILURE_STATUS = "bacalhau_p2p.failure_status"
+"""Where a command says in its context what its exit status is when it fails."""
 INTERRUPTED = 130
 """128 + SIGINT, as in a shell."""
 

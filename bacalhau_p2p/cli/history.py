@@ -7,15 +7,17 @@ import time
 
 import click
 
+from bacalhau_p2p.cli.completion import JOB_ID
 from bacalhau_p2p.cli.job_view import timeline_entry
-from bacalhau_p2p.cli.options import node_options, output_format
+from bacalhau_p2p.cli.listing import output_format
+from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@JOB_ID
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @output_format("table", "json")
 @node_options

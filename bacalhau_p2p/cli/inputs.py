@@ -34,17 +34,22 @@ def prepare_inputs(connection: BlockingConnection, flags: Sequence[str], *, dry_
     return [_prepare(connection, each, dry_run=dry_run) for each in given]
 
 
-def prepare_module(connection: BlockingConnection, module: str, *, dry_run: bool) -> JSON:
-    """A WebAssembly module as an input source, in a folder apart from the job's data."""
+def prepare_module(
+    connection: BlockingConnection, module: str, *, dry_run: bool, name: str = "entry.wasm"
+) -> JSON:
+    """A WebAssembly module as an input source, in a folder apart from the job's data.
+
+    A local file has its own name there, any other module `name`.
+    """
     given = parse_source(module)
     if given.source:
-        return given.at(f"{MODULES}/entry.wasm")
+        return given.at(f"{MODULES}/{name}")
     path = Path(given.path)
     if path.is_file():
         cid = _add(connection, path, dry_run=dry_run)
         return {"Target": f"{MODULES}/{path.name}", "Source": ipfs_source(cid)}
     if parsed := _cid_or_none(given.path):
-        return {"Target": f"{MODULES}/entry.wasm", "Source": ipfs_source(parsed)}
+        return {"Target": f"{MODULES}/{name}", "Source": ipfs_source(parsed)}
     raise click.UsageError(f"{module!r} is not a file, a CID or a URL")
 
 

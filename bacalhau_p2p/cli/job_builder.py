@@ -12,6 +12,9 @@ from urllib.parse import unquote
 
 import click
 
+from bacalhau_p2p.cli.flag_syntax import parse_publisher, source_params, split_parts
+from bacalhau_p2p.model.selectors import parse_selector
+
 JSON = dict[str, Any]
 
 INPUTS = "/inputs"
@@ -35,13 +38,21 @@ class InputFlag:
 
 
 def parse_input(text: str) -> InputFlag:
-    """`SRC[:DST]` or `SRC,dst=DST` or `src=SRC,dst=DST`. Raises click's usage error."""
-    source, target = _split_target(text)
+    """`SRC[:DST]`, `SRC,dst=DST` or `src=SRC,dst=DST`, each with `,opt=NAME=VALUE`.
+
+    Raises click's usage error.
+    """
+    parts = split_parts(text)
+    source, target = (parts.source, parts.target) if parts.target else _split_target(parts.source)
     if not source:
         raise click.UsageError(f"input {text!r} has no source")
     if target and not target.startswith("/"):
         raise click.UsageError(f"input {text!r}: {target} is not an absolute path")
     parsed = parse_source(source)
+    options = source_params(str(parsed.source.get("Type", "")), parts.options, text)
+    if options:
+        params = {**parsed.source["Params"], **options}
+        parsed = InputFlag({**parsed.source, "Params": params}, path=parsed.path)
     return InputFlag(parsed.source, target, parsed.path)
 
 
@@ -133,7 +144,17 @@ def parse_environment(texts: Iterable[str], here: Mapping[str, str]) -> dict[str
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+    """Each `KEY=VALUE`, several separated by commas; a `KEY` alone has the empty value."""
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return {key: value for key, _, value in (part.partition("=") for part in parts if part)}
+
+
+def parse_constraints(selectors: Iterable[str]) -> list[JSON]:
+    """What selectors, in the notation of Kubernetes, ask of a node. Raises click's usage error."""
+    try:
+        return [each for selector in selectors for each in parse_selector(selector)]
+    except ValueError as error:
+        raise click.UsageError(f"--constraints: {error}") from None
 
 
 def docker_engine(
@@ -149,8 +170,13 @@ def docker_engine(
     return {"Type": "docker", "Params": params}
 
 
-def wasm_engine(module: str, arguments: Sequence[str], *, entrypoint: str | None) -> JSON:
+def wasm_engine(
+    module: str, arguments: Sequence[str], *, entrypoint: str | None, imports: Sequence[str] = ()
+) -> JSON:
+    """`module` and `imports` are targets of inputs."""
     params: JSON = {"EntryModule": module}
+    if imports:
+        params["ImportModules"] = list(imports)
     if entrypoint:
         params["Entrypoint"] = entrypoint
     if arguments:
@@ -165,23 +191,38 @@ def build_job(
     this process."""
     task = _given(
         {
-            "Name": "main",
+            "Name": flags["task_name"] or "main",
             "Engine": engine,
             "InputSources": list(inputs),
             "ResultPaths": parse_outputs(flags["outputs"]),
             "Env": parse_environment(flags["env"], here),
-            "Publisher": _given({"Type": flags["publisher"]}),
-            "Resources": _given({"CPU": flags["cpu"], "Memory": flags["memory"], "GPU": flags["gpu"]}),
+            "Publisher": parse_publisher(flags["publisher"]) if flags["publisher"] else {},
+            "Resources": _given(
+                {
+                    "CPU": flags["cpu"],
+                    "Memory": flags["memory"],
+                    "Disk": flags["disk"],
+                    "GPU": flags["gpu"],
+                }
+            ),
             "Network": _given({"Type": flags["network"], "Domains": list(flags["domains"])}),
             "Timeouts": _given(
-                {"ExecutionTimeout": flags["timeout"], "QueueTimeout": flags["queue_timeout"]}
+                {
+                    "ExecutionTimeout": flags["timeout"],
+                    "QueueTimeout": flags["queue_timeout"],
+                    "TotalTimeout": flags["total_timeout"],
+                }
             ),
         }
     )
     return _given(
         {
+            "Name": flags["name"],
+            "Namespace": flags["namespace"],
             "Type": "batch",
+            "Priority": flags["priority"],
             "Count": flags["count"],
+            "Constraints": parse_constraints(flags["constraints"]),
             "Labels": parse_labels(flags["labels"]),
             "Verifier": _verifier(flags["verifier"], flags["confidence"]),
             "Deal": _given({"MinBids": flags["min_bids"]}),
@@ -203,9 +244,6 @@ def _given(values: Mapping[str, Any]) -> JSON:
 
 
 def _split_target(text: str) -> tuple[str, str]:
-    if text.startswith("src=") or ",dst=" in text:
-        source, _, target = text.partition(",dst=")
-        return source.removeprefix("src="), target
     # The last colon before a path, but not that of a scheme.
     source, colon, target = text.rpartition(":")
     if colon and target.startswith("/") and not target.startswith("//"):

@@ -1,45 +1,66 @@
-"""`job run`, `create` and `validate`: jobs from files."""
+"""`job run` and `job validate`: jobs from files."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
-from bacalhau_p2p.cli.options import FollowOptions, follow_options, node_options
+from bacalhau_p2p.cli.options import FollowOptions, SubmitCommand, follow_options, node_options, repeatable
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.submit import submit_and_follow
+from bacalhau_p2p.cli.templates import filled_in, variables_of
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.documents import MAX_DOCUMENT
 
-_FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+_FILE = click.argument(
+    "file",
+    required=False,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+)
 
 
-@click.group()
-def job() -> None:
-    """Run a job from a file."""
-
-
-@job.command()
+@click.command(cls=SubmitCommand)
 @_FILE
 @follow_options
+@repeatable("-V", "--template-vars", "variables", metavar="K=V,...", help="Write V for {{.K}} in the file.")
+@click.option(
+    "-E",
+    "--template-envs",
+    "environment",
+    metavar="REGEX",
+    help="Write variables of this environment whose names match for {{.NAME}} in the file.",
+)
+@click.option("--no-template", is_flag=True, hidden=True, expose_value=False)
+@click.option("--force", "--hide-warnings", is_flag=True, hidden=True, expose_value=False)
 @node_options
-def run(connection: BlockingConnection, file: Path, *, follow: FollowOptions) -> None:
-    """Submit a job from a JSON or YAML file; `-` is standard input.
+def run(
+    connection: BlockingConnection,
+    file: Path | None,
+    variables: tuple[str, ...],
+    environment: str | None,
+    *,
+    follow: FollowOptions,
+) -> None:
+    """Submit a job from a JSON or YAML file; `-`, or no file in a pipe, is standard input.
 
     Prints the job's id, waits until the job has ended and prints its output.
     """
     from bacalhau_p2p.model.parsing import parse_job
 
-    job = parse_job(_read(file)).model_dump(mode="json", by_alias=True)
+    text = _read(file)
+    if variables or environment:
+        text = filled_in(text, variables_of(variables, environment, os.environ))
+    job = parse_job(text).model_dump(mode="json", by_alias=True)
     submit_and_follow(connection, job, follow)
 
 
 @click.command()
 @_FILE
-def validate(file: Path) -> None:
-    """Check a job file and list every fault in it; `-` is standard input.
+def validate(file: Path | None) -> None:
+    """Check a job file and list every fault in it; `-`, or no file in a pipe, is standard input.
 
     Does not ask any node, so it does not check whether a node has the engine and the data.
     """
@@ -49,9 +70,11 @@ def validate(file: Path) -> None:
     print_line("The job is valid.")
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path | None) -> bytes:
     """The file, up to one byte more than the parser accepts: the parser reports that it is too large."""
-    if str(file) == "-":
+    if file is None and sys.stdin.isatty():
+        raise click.UsageError("name a file, or - for standard input")
+    if file is None or str(file) == "-":
         return sys.stdin.buffer.read(MAX_DOCUMENT + 1)
     with file.open("rb") as opened:
         return opened.read(MAX_DOCUMENT + 1)

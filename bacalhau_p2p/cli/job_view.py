@@ -21,6 +21,12 @@ def id_of(job: JSON) -> str:
     return str(job.get("ID", ""))
 
 
+def name_of(job: JSON) -> str:
+    """The name that its user gave a job; empty if there is none."""
+    name = str(job.get("Name") or "")
+    return "" if name == id_of(job) else name
+
+
 def state_of(job: JSON) -> tuple[str, str]:
     """The state of a job, and the message that explains it."""
     state = job.get("State")

@@ -1,21 +1,24 @@
-"""`list`, `describe`, `get` and `cancel`: submitted jobs and their results."""
+"""`job list`, `describe`, `get` and `stop`: submitted jobs and their results."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import click
 
-from bacalhau_p2p.cli.formatting import exact_time, shortened, table, time_of_day
+from bacalhau_p2p.cli.completion import JOB_ID
+from bacalhau_p2p.cli.formatting import exact_time, shortened, time_of_day
 from bacalhau_p2p.cli.job_view import (
     ENDED,
     JSON,
     cid_of_text,
     executions_of,
     id_of,
+    name_of,
     published_results,
     require_completed,
     short_id,
@@ -24,47 +27,117 @@ from bacalhau_p2p.cli.job_view import (
     timeline_entry,
     verified,
 )
-from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, output_format
+from bacalhau_p2p.cli.listing import (
+    HIDE_HEADER,
+    ITEM_FORMATS,
+    LIST_FORMATS,
+    WIDE,
+    Column,
+    output_format,
+    print_list,
+)
+from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, repeatable, with_options
 from bacalhau_p2p.cli.printing import print_line, print_text
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.errors import JobEnded
 
-HEADER = ("CREATED", "ID", "JOB", "STATE", "VERIFIED", "PUBLISHED")
 _SUMMARY_WIDTH = 24
 _LINE_WIDTH = 200
 """Characters after which a long text continues on the next line."""
+_PAGE = 1000
+"""Jobs that are asked for at once at most."""
+
+_LIST_FLAGS = [
+    click.option("--id-filter", metavar="ID", default="", help="List only jobs whose id starts with ID."),
+    repeatable("-l", "--labels", metavar="SELECTOR", help="Only jobs whose labels match: a=b,c!=d,!e."),
+    click.option(
+        "--state",
+        type=click.Choice(
+            ["Pending", "Queued", "Running", "Completed", "Failed", "Stopped"], case_sensitive=False
+        ),
+        help="Only jobs in this state.",
+    ),
+    click.option("--namespace", default="", help="Only jobs of this namespace."),
+    click.option(
+        "-n",
+        "--limit",
+        "--number",
+        "limit",
+        metavar="N",
+        type=click.IntRange(1, 10_000),
+        default=10,
+        show_default=True,
+        help="Number of jobs.",
+    ),
+    click.option(
+        "--order-by",
+        type=click.Choice(["created_at", "modified_at", "id"]),
+        help="Order, the first or oldest first. [default: newest first]",
+    ),
+    click.option("--reverse", "--order-reversed", is_flag=True, help="With --order-by: the last one first."),
+    click.option("--next-token", hidden=True, default="", help="Of a page of the API."),
+    click.option("--all", "every", is_flag=True, hidden=True, expose_value=False),
+    HIDE_HEADER,
+    WIDE,
+    output_format(*LIST_FORMATS),
+]
 
 
 @click.command("list")
-@click.option("--id-filter", metavar="ID", default="", help="List only jobs whose id starts with ID.")
-@click.option(
-    "-n", "--number", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of jobs."
-)
-@output_format("table", "json")
-@click.option("--wide", is_flag=True, help="Do not shorten columns.")
+@with_options(_LIST_FLAGS)
 @node_options
-def list_jobs(connection: BlockingConnection, id_filter: str, number: int, output: str, wide: bool) -> None:
-    """List the latest jobs, newest first."""
-    jobs = connection.call(calls.list_jobs(limit=number, id_prefix=id_filter, executions=True))
-    if output == "json":
-        print_text(json.dumps(jobs, indent=2))
-        return
-    now = datetime.now()
-    rows = [_row(job, now, wide=wide) for job in jobs]
-    for line in table([HEADER, *rows]):
-        print_line(line)
+def list_jobs(
+    connection: BlockingConnection, *, output: str, wide: bool, hide_header: bool, **flags: Any
+) -> None:
+    """List the latest jobs, newest first.
+
+    With --output wide or csv nothing is shortened; with id only the ids are printed.
+    """
+    jobs = _listed(connection, executions=output != "id", **flags)
+    output = "wide" if wide and output == "table" else output
+    print_list(jobs, _columns(datetime.now()), output, id_of=id_of, hide_header=hide_header)
+
+
+def _listed(
+    connection: BlockingConnection,
+    *,
+    executions: bool,
+    limit: int,
+    next_token: str,
+    order_by: str | None,
+    reverse: bool,
+    id_filter: str,
+    **wanted: Any,
+) -> list[JSON]:
+    """So many jobs, from as many pages as that takes."""
+    order: JSON = {"order_by": order_by, "reverse": reverse} if order_by else {}
+    given = {name: value for name, value in wanted.items() if value}
+    chosen = calls.JobFilter(**{"id_prefix": id_filter, **order, **given})
+    jobs: list[JSON] = []
+    while True:
+        most = min(limit - len(jobs), _PAGE)
+        page = calls.page_of_jobs(chosen, limit=most, next_token=next_token, executions=executions)
+        found, next_token = connection.call(page)
+        jobs += found
+        if not next_token or len(jobs) >= limit:
+            return jobs
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
-@output_format("yaml", "json")
+@JOB_ID
+@output_format(*ITEM_FORMATS)
 @node_options
 def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
     """Show a job, its state, its executions and its history.
 
-    ID may be a prefix of the id, as `list` shows it.
+    ID may be a prefix of the id, as `list` shows it, or the name of a job.
     """
     job, executions = connection.call(calls.get_job_with_executions(job_id))
+    if output not in ("json", "yaml"):
+        listed = [{**job, "Executions": {"Items": executions}}]
+        print_list(listed, _columns(datetime.now()), output, id_of=id_of)
+        return
     events, _ = connection.call(calls.list_events(id_of(job)))
     if output == "json":
         whole = {"Job": job, "Executions": {"Items": executions}, "History": {"Items": events}}
@@ -127,37 +200,49 @@ def get(
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@JOB_ID
 @click.option(
     "--reason", default="cancelled by the user", show_default=True, help="Reason to record in the job."
 )
+@click.option("--quiet", is_flag=True, help="Print nothing unless it fails.")
 @node_options
-def cancel(connection: BlockingConnection, job_id: str, reason: str) -> None:
+def stop(connection: BlockingConnection, job_id: str, reason: str, *, quiet: bool) -> None:
     """Stop a job.
 
-    ID may be a prefix of the id, as `list` shows it.
+    ID may be a prefix of the id, as `list` shows it, or the name of a job.
     """
     job = connection.call(calls.get_job(job_id))
     full_id = id_of(job)
     state, _ = state_of(job)
+    said = f"Job '{short_id(full_id)}' cancelled."
     if state in ENDED:
-        print_line(f"Job '{short_id(full_id)}' has already ended: {state.lower()}.")
-        return
-    connection.call(calls.cancel_job(full_id, reason=reason))
-    print_line(f"Job '{short_id(full_id)}' cancelled.")
+        said = f"Job '{short_id(full_id)}' has already ended: {state.lower()}."
+    else:
+        with suppress(JobEnded):  # since we asked
+            connection.call(calls.cancel_job(full_id, reason=reason))
+    if not quiet:
+        print_line(said)
 
 
-def _row(job: JSON, now: datetime, *, wide: bool) -> tuple[str, ...]:
-    job_id, what, executions = id_of(job), summary(job), executions_of(job)
-    cid = next(iter(published_results(executions)), "")
-    return (
-        time_of_day(job.get("CreateTime"), now),
-        job_id if wide else short_id(job_id),
-        what if wide else shortened(what, _SUMMARY_WIDTH),
-        state_of(job)[0],
-        verified(job, executions),
-        (f"ipfs://{cid}" if wide else f"ipfs://{cid[:7]}...") if cid else "",
-    )
+def _columns(now: datetime) -> list[Column]:
+    return [
+        Column("CREATED", lambda job: time_of_day(job.get("CreateTime"), now)),
+        Column("ID", lambda job: short_id(id_of(job)), id_of),
+        Column("NAME", name_of, only_wide=True),
+        Column("JOB", lambda job: shortened(name_of(job) or summary(job), _SUMMARY_WIDTH), summary),
+        Column("STATE", lambda job: state_of(job)[0]),
+        Column("VERIFIED", lambda job: verified(job, executions_of(job))),
+        Column(
+            "PUBLISHED",
+            lambda job: _published(job, "ipfs://{:.7}..."),
+            lambda job: _published(job, "ipfs://{}"),
+        ),
+    ]
+
+
+def _published(job: JSON, form: str) -> str:
+    cid = next(iter(published_results(executions_of(job))), "")
+    return form.format(cid) if cid else ""
 
 
 def _readable(item: Any) -> Any:

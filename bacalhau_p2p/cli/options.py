@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bacalhau_p2p.cli.error_report import FAILURE_STATUS, OWN_FAULT
+
 if TYPE_CHECKING:
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -48,12 +50,14 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return API_HOST(API_PORT(connected))
 
 
-def connect(api_host: str | None, api_port: int | None) -> BlockingConnection:
+def connect(
+    api_host: str | None, api_port: int | None, context: click.Context | None = None
+) -> BlockingConnection:
     """The node that the flags of the command name or, in this order, the flags before the command, the
     environment, or the default. Sends nothing yet."""
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
-    outer = click.get_current_context().find_root().params
+    outer = (context or click.get_current_context()).find_root().params
     host = api_host or outer.get("api_host") or os.environ.get(ENV_HOST) or DEFAULT_API_HOST
     port = api_port or outer.get("api_port") or _port_of_environment() or DEFAULT_API_PORT
     return BlockingConnection(host, port, token=os.environ.get(ENV_TOKEN, ""))
@@ -66,13 +70,6 @@ def _port_of_environment() -> int | None:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 65535:
         raise click.UsageError(f"{ENV_PORT}: {text!r} is not a port")
     return int(text)
-
-
-def output_format(*formats: str) -> Callable[[Command], Command]:
-    """The flag `--output`; the first format is the default."""
-    return click.option(
-        "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Output format."
-    )
 
 
 OUTPUT_DIR = click.option(
@@ -104,6 +101,22 @@ MAX_SIZE = click.option(
 )
 
 
+class SubmitCommand(click.Command):
+    """A command that submits a job. Its exit status is that of the program, or OWN_FAULT if we fail."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Accept `--wait=false` too."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [_WAIT.get(arg, arg) for arg in args[:end]] + args[end:])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.meta[FAILURE_STATUS] = OWN_FAULT
+        return super().invoke(ctx)
+
+
+_WAIT = {"--wait=true": "--wait", "--wait=false": "--no-wait"}
+
+
 @dataclass(frozen=True, slots=True)
 class FollowOptions:
     """The flags of `follow_options`."""
@@ -128,6 +141,14 @@ _FOLLOW_OPTIONS = [
     ),
     click.option("--download", is_flag=True, help="Wait, then fetch the results as `get` does."),
     OUTPUT_DIR,
+    click.option(
+        "--wait-timeout-secs",
+        "--download-timeout-secs",
+        metavar="SECONDS",
+        hidden=True,
+        expose_value=False,
+    ),
+    click.option("--node-details", "--quiet", is_flag=True, hidden=True, expose_value=False),
     click.option("--dry-run", is_flag=True, help="Print the job as YAML without submitting it."),
 ]
 
@@ -140,7 +161,12 @@ def follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
         options = FollowOptions(**{field.name: flags.pop(field.name) for field in fields(FollowOptions)})
         return command(*args, follow=options, **flags)
 
-    return _with_options(gathered, _FOLLOW_OPTIONS)
+    return with_options(_FOLLOW_OPTIONS)(gathered)
+
+
+def _any_target(context: click.Context, parameter: click.Parameter, target: str | None) -> None:
+    if target == "all":
+        raise click.BadParameter("jobs on all nodes are not supported; use --count N")
 
 
 _JOB_OPTIONS = [
@@ -149,7 +175,8 @@ _JOB_OPTIONS = [
         "--input",
         "inputs",
         metavar="SRC[:DST]",
-        help="Mount SRC at DST [default: /inputs]; SRC,dst=DST is the same. SRC is ipfs://CID, a "
+        help="Mount SRC at DST [default: /inputs]; SRC,dst=DST,opt=K=V is the same, with options such as "
+        "opt=region=eu-west-1 of s3. SRC is ipfs://CID, a "
         "CID, a URL, s3://BUCKET/KEY, local://PATH on the compute node, or a local path or "
         "file://PATH, which is added to the node first.",
     ),
@@ -167,9 +194,12 @@ _JOB_OPTIONS = [
         metavar="NAME=VALUE",
         help="Set an environment variable; NAME alone uses its value in this environment.",
     ),
+    click.option("--name", help="Name of the job; list shows it, and other commands take it for an id."),
     click.option(
+        "-c",
         "--count",
         "--concurrency",
+        "count",
         type=click.IntRange(1, 1000),
         default=1,
         show_default=True,
@@ -186,6 +216,7 @@ _JOB_OPTIONS = [
     click.option("--queue-timeout", metavar="TIME", help="Time limit to find nodes for it [default: 5m]."),
     click.option("--cpu", metavar="CORES", help="CPU cores, such as 0.5 or 500m [default: 0.1]."),
     click.option("--memory", metavar="BYTES", help="Memory, such as 256mb or 1Gi [default: 100mb]."),
+    click.option("--disk", metavar="BYTES", help="Disk for what the job writes, such as 1gb."),
     click.option("--gpu", metavar="N", help="Number of GPUs [default: 0]."),
     click.option(
         "--network",
@@ -193,17 +224,46 @@ _JOB_OPTIONS = [
         help="Network access of the job [default: none].",
     ),
     repeatable("--domain", "domains", help="Domain that --network http allows."),
-    click.option("--publisher", metavar="TYPE", help="Where to publish results [default: ipfs]."),
-    repeatable("--label", "labels", metavar="K=V", help="Label of the job."),
+    click.option(
+        "-p",
+        "--publisher",
+        metavar="TYPE|URL",
+        help="Where to publish results: ipfs, local, s3://BUCKET/KEY,opt=region=... [default: ipfs].",
+    ),
+    repeatable("-l", "--label", "--labels", "labels", metavar="K=V,...", help="Labels of the job."),
+    repeatable(
+        "-s",
+        "--selector",
+        "--constraints",
+        "constraints",
+        metavar="SELECTOR",
+        help="Only on nodes whose labels match, such as zone=lab,!slow.",
+    ),
+    click.option("--priority", metavar="N", type=click.IntRange(min=0), help="Priority [default: 0]."),
+    click.option("--namespace", help="Namespace of the job [default: default]."),
+    click.option("--task-name", help="Name of the task [default: main]."),
+    click.option("--total-timeout", metavar="TIME", help="Time limit for all of it [default: 1h]."),
+    click.option(
+        "--target",
+        type=click.Choice(["any", "all"]),
+        hidden=True,
+        expose_value=False,
+        callback=_any_target,
+    ),
 ]
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the flags for a job, whatever its engine."""
-    return _with_options(command, _JOB_OPTIONS)
+    return with_options(_JOB_OPTIONS)(command)
 
 
-def _with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
-    for option in reversed(options):
-        command = option(command)
-    return command
+def with_options(options: Sequence[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command these flags, in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from bacalhau_p2p.cli.error_report import report_error
+from bacalhau_p2p.cli import job_group
+from bacalhau_p2p.cli.error_report import FAILED, FAILURE_STATUS, report_error
 from bacalhau_p2p.cli.lazy_group import LazyGroup
 from bacalhau_p2p.cli.options import API_HOST, API_PORT
+from bacalhau_p2p.version import __version__
 
 _COMMANDS = "bacalhau_p2p.cli."
 
@@ -26,6 +28,7 @@ class _Root(LazyGroup):
             status = report_error(error)
             if status is None:
                 raise
+            status = ctx.meta.get(FAILURE_STATUS, FAILED) if status == FAILED else status
         sys.exit(status)
 
 
@@ -35,22 +38,29 @@ class _Root(LazyGroup):
     lazy={
         "docker": (_COMMANDS + "docker_run:docker", "Run a job in a Docker container."),
         "wasm": (_COMMANDS + "wasm_run:wasm", "Run a WebAssembly module as a job."),
-        "job": (_COMMANDS + "job_run:job", "Run a job from a file."),
-        "create": (_COMMANDS + "job_run:run", "Submit a job from a JSON or YAML file."),
-        "validate": (_COMMANDS + "job_run:validate", "Check a job file and list every fault in it."),
-        "list": (_COMMANDS + "jobs:list_jobs", "List the latest jobs, newest first."),
-        "describe": (_COMMANDS + "jobs:describe", "Show a job, its state, its executions and its history."),
-        "history": (
-            _COMMANDS + "history:history",
-            "Show what happened to a job, in order.",
-        ),
-        "get": (_COMMANDS + "jobs:get", "Fetch the results of a job, or the content of any CID."),
-        "cancel": (_COMMANDS + "jobs:cancel", "Stop a job."),
+        "job": (_COMMANDS + "job_group:job", "Submit jobs from files, and manage all jobs."),
+        "node": (_COMMANDS + "nodes:node", "Look at the nodes of the network."),
+        "agent": (_COMMANDS + "agent:agent", "Look at the node that commands talk to."),
+        "config": (_COMMANDS + "config:config", "Look at the settings of a node."),
+        "create": job_group.RUN,
+        "validate": job_group.VALIDATE,
+        "list": job_group.LIST,
+        "describe": job_group.DESCRIBE,
+        "history": job_group.HISTORY,
+        "executions": job_group.EXECUTIONS,
+        "get": job_group.GET,
+        "stop": job_group.STOP,
+        "cancel": job_group.STOP,
+        "rerun": job_group.RERUN,
         "add": (_COMMANDS + "content:add", "Add a file or folder to the node and print its CID."),
         "cid": (_COMMANDS + "content:cid", "Print the CID of a file or folder without sending it."),
         "content": (_COMMANDS + "content:content", "Manage the content that the node stores."),
         "id": (_COMMANDS + "agent:node_id", "Print the peer id of the node."),
         "version": (_COMMANDS + "agent:version", "Print the version."),
+        "completion": (
+            _COMMANDS + "completion:completion",
+            "Print a script for completion in a shell.",
+        ),
         "serve": (_COMMANDS + "serve:serve", "Run a node."),
         "devstack": (
             _COMMANDS + "devstack:devstack",
@@ -58,6 +68,7 @@ class _Root(LazyGroup):
         ),
     },
 )
+@click.version_option(__version__, message="%(prog)s v%(version)s")
 @API_HOST
 @API_PORT
 def cli(api_host: str | None, api_port: int | None) -> None:

@@ -60,7 +60,15 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
         _print_exit_codes(executions)
     elif not options.id_only:
         _print_output(job_id, executions)
+    if status := exit_status(executions):
+        click.get_current_context().exit(status)
     return None
+
+
+def exit_status(executions: Sequence[JSON]) -> int:
+    """That of the program, as a shell has it: what does not fit into a byte is 255."""
+    code = (first_output(executions) or {}).get("ExitCode")
+    return min(code, 255) if isinstance(code, int) and code > 0 else 255 if code else 0
 
 
 def wait_for_job(

@@ -9,7 +9,14 @@ import click
 
 from bacalhau_p2p.cli.inputs import prepare_inputs, prepare_module
 from bacalhau_p2p.cli.job_builder import build_job, wasm_engine
-from bacalhau_p2p.cli.options import FollowOptions, follow_options, job_options, node_options
+from bacalhau_p2p.cli.options import (
+    FollowOptions,
+    SubmitCommand,
+    follow_options,
+    job_options,
+    node_options,
+    repeatable,
+)
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -19,18 +26,32 @@ def wasm() -> None:
     """Run a WebAssembly module as a job."""
 
 
-@wasm.command()
+@wasm.command(cls=SubmitCommand)
 @click.argument("module")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]")
 @follow_options
 @job_options
-@click.option("--entrypoint", metavar="NAME", help="Exported function to call [default: _start].")
+@click.option(
+    "--entrypoint",
+    "--entry-point",
+    "entrypoint",
+    metavar="NAME",
+    help="Exported function to call [default: _start].",
+)
+@repeatable(
+    "-I",
+    "--import-modules",
+    "imports",
+    metavar="MODULE",
+    help="Module to link: a local file, a CID or a URL.",
+)
 @node_options
 def run(
     connection: BlockingConnection,
     module: str,
     arguments: tuple[str, ...],
     entrypoint: str | None,
+    imports: tuple[str, ...],
     *,
     follow: FollowOptions,
     **flags: Any,
@@ -40,7 +61,12 @@ def run(
     Prints the job's id, waits until the job has ended and prints its output.
     """
     entry = prepare_module(connection, module, dry_run=follow.dry_run)
-    inputs = [entry, *prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run)]
-    engine = wasm_engine(entry["Target"], arguments, entrypoint=entrypoint)
+    linked = [
+        prepare_module(connection, each, dry_run=follow.dry_run, name=f"import-{number}.wasm")
+        for number, each in enumerate(imports)
+    ]
+    inputs = [entry, *linked, *prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run)]
+    targets = [each["Target"] for each in linked]
+    engine = wasm_engine(entry["Target"], arguments, entrypoint=entrypoint, imports=targets)
     job = build_job(engine, inputs, flags, os.environ)
     submit_and_follow(connection, job, follow)

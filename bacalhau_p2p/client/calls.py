@@ -161,20 +161,55 @@ def get_job_with_executions(job_id: str, *, wait: float = 0.0) -> Call[tuple[JSO
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs to list, and in which order."""
+
+    id_prefix: str = ""
+    labels: Sequence[str] = ()
+    """Selectors, as of Kubernetes."""
+    state: str = ""
+    namespace: str = ""
+    order_by: str = "created_at"
+    reverse: bool = True
+    """The last ones first, which are the newest."""
+
+
 def list_jobs(*, limit: int, id_prefix: str = "", executions: bool = False) -> Call[list[JSON]]:
     """The latest jobs whose id has this prefix, newest first; on request each with its `Executions`."""
-    query = _given(
+    page = page_of_jobs(JobFilter(id_prefix=id_prefix), limit=limit, executions=executions)
+    return page.then(lambda found: found[0])
+
+
+def page_of_jobs(
+    wanted: JobFilter, *, limit: int, next_token: str = "", executions: bool = False
+) -> Call[tuple[list[JSON], str]]:
+    """A page of jobs, and the token of the next page: empty on the last."""
+    query: list[tuple[str, str]] = [("labels", selector) for selector in wanted.labels]
+    query += _given(
         limit=str(limit),
-        order_by="created_at",
-        reverse="true",
-        id_prefix=id_prefix,
+        order_by=wanted.order_by,
+        reverse="true" if wanted.reverse else "",
+        id_prefix=wanted.id_prefix,
+        state=wanted.state,
+        namespace=wanted.namespace,
+        next_token=next_token,
         include="executions" if executions else "",
     )
-    return Call(method="GET", path=JOBS, query=query, read=_items)
+    return Call(
+        method="GET",
+        path=JOBS,
+        query=query,
+        read=lambda response: (_items(response), str(response.get("NextToken") or "")),
+    )
 
 
-def list_executions(job_id: str) -> Call[list[JSON]]:
-    return Call(method="GET", path=_job_path(job_id, "executions"), read=_items)
+def list_executions(
+    job_id: str, *, limit: int = 0, order_by: str = "", reverse: bool = False
+) -> Call[list[JSON]]:
+    """The attempts at a job: first those whose bids were accepted, or in this order."""
+    query = _given(limit=str(limit or ""), order_by=order_by, reverse="true" if reverse else "")
+    return Call(method="GET", path=_job_path(job_id, "executions"), query=query, read=_items)
 
 
 def list_events(job_id: str, *, after: int = 0, wait: float = 0.0) -> Call[tuple[list[JSON], bool]]:
@@ -194,6 +229,16 @@ def list_results(job_id: str) -> Call[list[JSON]]:
     return Call(method="GET", path=_job_path(job_id, "results"), read=_items)
 
 
+def rerun_job(job_id: str) -> Call[str]:
+    """Submit a job once more; the result is the id of the new job."""
+    return Call(
+        method="PUT",
+        path=_job_path(job_id, "rerun"),
+        body=b"{}",
+        read=lambda response: text(response, "JobID"),
+    )
+
+
 def cancel_job(job_id: str, *, reason: str) -> Call[None]:
     return Call(method="DELETE", path=_job_path(job_id), query=_given(reason=reason), read=_ignore)
 
@@ -201,9 +246,19 @@ def cancel_job(job_id: str, *, reason: str) -> Call[None]:
 # --- nodes --------------------------------------------------------------------------------------
 
 
-def list_nodes() -> Call[list[JSON]]:
+def list_nodes(
+    *,
+    labels: Sequence[str] = (),
+    status: str = "",
+    order_by: str = "",
+    reverse: bool = False,
+    limit: int = 0,
+) -> Call[list[JSON]]:
     """The nodes that this one knows, itself included: each with its `Info` and its `Connection`."""
-    return Call(method="GET", path=NODES, read=lambda response: _items(response, "Nodes"))
+    query: list[tuple[str, str]] = [("labels", selector) for selector in labels]
+    query += [("filter-status", status)] if status else []
+    query += _given(order_by=order_by, reverse="true" if reverse else "", limit=str(limit or ""))
+    return Call(method="GET", path=NODES, query=query, read=lambda response: _items(response, "Nodes"))
 
 
 def describe_node(node_id: str) -> Call[JSON]:
@@ -214,6 +269,11 @@ def describe_node(node_id: str) -> Call[JSON]:
 
 def get_node() -> Call[JSON]:
     return Call(method="GET", path=f"{AGENT}/node", read=_all)
+
+
+def get_agent(what: str) -> Call[JSON]:
+    """`version` or `config` of the node."""
+    return Call(method="GET", path=f"{AGENT}/{what}", read=_all)
 
 
 def get_version() -> Call[str]:

@@ -39,6 +39,13 @@ NOTHING: dict[str, Any] = {
     "verifier": None,
     "confidence": None,
     "min_bids": None,
+    "name": None,
+    "namespace": None,
+    "priority": None,
+    "constraints": (),
+    "task_name": None,
+    "total_timeout": None,
+    "disk": None,
 }
 
 

@@ -1,10 +1,11 @@
 """The program as a whole: start-up, flags of all commands, errors, and `id` and `version` (`cli.agent`).
 
-Also covers `cli.root`, `cli.lazy_group` and `cli.options`.
+Also covers `cli.root`, `cli.job_group`, `cli.lazy_group` and `cli.options`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bacalhau_p2p import __version__
+from bacalhau_p2p.cli.job_group import job
 from bacalhau_p2p.cli.root import cli
 from bacalhau_p2p.model.state import JobState
 from tests.support.servers.fake_node import NODE
@@ -171,10 +173,27 @@ def test_a_file_that_cannot_be_written_is_an_error_of_one_line(run, fake_node, r
 
 
 def test_the_list_of_commands_has_the_help_of_each_command():
-    for name, (_, help_) in cli.lazy.items():
-        loaded = cli.get_command(None, name)
-        assert loaded is not None
-        assert loaded.get_short_help_str(200).startswith(help_.removesuffix(".")), name
+    for group in (cli, job):
+        for name, (_, help_) in group.lazy.items():
+            loaded = group.get_command(None, name)
+            assert loaded is not None
+            assert loaded.get_short_help_str(200).startswith(help_.removesuffix(".")), name
+
+
+def test_every_command_of_jobs_is_there_without_the_group():
+    for name, lazy in job.lazy.items():
+        short = "create" if name == "run" else name
+        assert cli.lazy[short] == lazy
+
+
+def test_the_version_is_a_flag_too(run):
+    assert run("--version").stdout == f"bacalhau-p2p v{__version__}\n"
+
+
+def test_the_agent_is_the_node_that_commands_talk_to(run):
+    assert run("agent", "alive").stdout == "Status: OK\n"
+    assert json.loads(run("agent", "node", "-o", "json").stdout)["NodeID"] == NODE
+    assert run("agent", "version").stdout == "GitVersion: v9.9.9\n"
 
 
 def test_the_program_is_installed():

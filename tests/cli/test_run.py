@@ -29,7 +29,7 @@ def completes(fake_node, results, output: RunOutput | None = None) -> None:
 def test_docker_run_prints_the_id_and_the_output_of_the_job(run, fake_node, results):
     completes(fake_node, results, RunOutput(exit_code=3, stdout=b"hello\n", stderr=b"oh"))
     result = run("docker", "run", "busybox", "echo", "hello")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert result.stdout == f"{FIRST}\nhello\n"
     assert result.stderr == (
         "  Completed\noh\nexit code: 3\n\n"
@@ -61,7 +61,7 @@ def test_no_wait_prints_the_id_at_once(run, fake_node, flag):
 def test_a_failed_job_fails_the_command_with_its_message(run, fake_node, tmp_path, flags):
     fake_node.on_submit = lambda job: fake_node.set_state(job.id, JobState.FAILED, "no such image")
     result = run("docker", "run", *flags, "busybox")
-    assert result.exit_code == 1
+    assert result.exit_code == 125
     assert result.stdout == f"{FIRST}\n"
     assert result.stderr.splitlines()[-1] == "Error: no such image (job 00000000 failed)"
     assert list(tmp_path.iterdir()) == []
@@ -202,11 +202,11 @@ def test_a_job_file_may_be_standard_input(run, fake_node):
     assert run("validate", "-", input="tasks: [engine: {type: noop}]").stdout == "The job is valid.\n"
 
 
-@pytest.mark.parametrize("command", [("job", "run"), ("validate",)])
-def test_an_invalid_job_file_is_an_error_with_every_fault(run, fake_node, tmp_path, command):
+@pytest.mark.parametrize(("command", "status"), [(("job", "run"), 125), (("validate",), 1)])
+def test_an_invalid_job_file_is_an_error_with_every_fault(run, fake_node, tmp_path, command, status):
     (tmp_path / "job.json").write_text('{"Count": 0, "Tasks": [{"Engine": {"Type": "docker"}}]}')
     result = run(*command, "job.json")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (status, "")
     assert result.stderr == (
         "Error: invalid job:\n"
         "  Tasks[0].Engine.Params.Image: missing\n"
@@ -217,7 +217,7 @@ def test_an_invalid_job_file_is_an_error_with_every_fault(run, fake_node, tmp_pa
 
 def test_a_fault_that_the_node_finds_is_an_error(run):
     result = run("docker", "run", "--memory", "lots", "busybox")
-    assert result.exit_code == 1
+    assert result.exit_code == 125
     assert result.stderr.splitlines()[0] == (
         "Error: Tasks[0].Resources.Memory: 'lots' is not a size in bytes, such as 256mb or 1Gi"
     )
@@ -266,3 +266,68 @@ def test_a_node_that_responds_early_is_not_asked_again_at_once(fake_node):
         job, _ = wait_for_job(connection, FIRST, quiet=True, clock=lambda: 0.0, sleep=sleep)
     assert state_of(job) == ("Failed", "")
     assert pauses == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(0, 0), (137, 137), (255, 255), (3_221_225_477, 255), (-1, 255)]
+)
+@pytest.mark.parametrize("flags", [("--id-only", "--wait"), ("--download",), ()])
+def test_the_exit_status_is_that_of_the_program(run, fake_node, results, code, status, flags):
+    completes(fake_node, results, RunOutput(exit_code=code))
+    assert run("docker", "run", *flags, "busybox").exit_code == status
+
+
+@pytest.mark.parametrize("flag", ["--wait=false", "--no-wait"])
+def test_waiting_is_switched_off_as_in_bacalhau(run, fake_node, flag):
+    assert run("docker", "run", flag, "busybox", "--", "--wait=false").exit_code == 0
+    assert fake_node.jobs[FIRST].spec.task.engine.params["Parameters"] == ["--wait=false"]
+    assert not [path for _, path in fake_node.requests if "wait=" in path]
+
+
+def test_flags_of_bacalhau_are_understood(run, fake_node):
+    flags = [
+        "--name", "words", "-l", "a=b,c=d", "--labels", "e", "-s", "zone=lab,!slow", "--priority", "4",
+        "--namespace", "n", "--task-name", "t", "--disk", "1gb", "-c", "2", "--target", "any",
+        "-p", "s3://bucket/key,opt=region=eu-west-1", "-i", "s3://data/k,dst=/in,opt=region=us-east-1",
+    ]  # fmt: skip
+    result = run("docker", "run", "--no-wait", *flags, "busybox")
+    assert result.exit_code == 0, result.stderr
+    spec = fake_node.jobs[FIRST].spec
+    assert (spec.name, spec.namespace, spec.priority, spec.count) == ("words", "n", 4, 2)
+    assert spec.labels == {"a": "b", "c": "d", "e": ""}
+    assert [(c.key, c.operator, c.values) for c in spec.constraints] == [
+        ("zone", "=", ("lab",)),
+        ("slow", "!", ()),
+    ]
+    assert (spec.task.name, spec.task.resources.disk) == ("t", "1gb")
+    assert spec.task.publisher.params == {"Bucket": "bucket", "Key": "key", "Region": "eu-west-1"}
+    assert spec.task.input_sources[0].source.params["Region"] == "us-east-1"
+    refused = run("docker", "run", "--target", "all", "busybox")
+    assert (refused.exit_code, "use --count N" in refused.stderr) == (2, True)
+
+
+def test_a_module_is_linked_to_another(run, fake_node, tmp_path):
+    for name in ("main.wasm", "lib.wasm"):
+        (tmp_path / name).write_bytes(name.encode())
+    linked = ["-I", "lib.wasm", "-I", f"ipfs://{CID}"]
+    assert run("wasm", "run", "--no-wait", *linked, "main.wasm").exit_code == 0
+    task = fake_node.jobs[FIRST].spec.task
+    assert task.engine.params["EntryModule"] == "/modules/main.wasm"
+    assert task.engine.params["ImportModules"] == ["/modules/lib.wasm", "/modules/import-1.wasm"]
+    assert [each.target for each in task.input_sources] == [
+        "/modules/main.wasm", "/modules/lib.wasm", "/modules/import-1.wasm",
+    ]  # fmt: skip
+
+
+JOB_FILE = "Name: {{.who}}\nTasks: [{Engine: {Type: noop, Params: {Stdout: '{{ .HOME_OF }}'}}}]\n"
+
+
+def test_a_job_file_comes_from_a_pipe_and_its_variables_are_filled_in(run, fake_node, monkeypatch):
+    monkeypatch.setenv("HOME_OF", "cats")
+    result = run("job", "run", "--no-wait", "-V", "who=me", "-E", "HOME_.*", input=JOB_FILE)
+    assert result.exit_code == 0, result.stderr
+    spec = fake_node.jobs[FIRST].spec
+    assert (spec.name, spec.task.engine.params["Stdout"]) == ("me", "cats")
+    missing = run("job", "run", "-V", "x=y", input=JOB_FILE)
+    assert (missing.exit_code, "set it with -V who=VALUE" in missing.stderr) == (2, True)
+    assert run("validate", input="Tasks: [{Engine: {Type: noop}}]").stdout == "The job is valid.\n"

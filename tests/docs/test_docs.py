@@ -25,7 +25,15 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Comman
             yield " ".join((*path, name)), command
 
 
-@pytest.mark.parametrize(("name", "command"), list(commands(cli)))
+def first_names() -> list[tuple[str, click.Command]]:
+    """Each command with the first of its names."""
+    found: dict[click.Command, str] = {}
+    for name, command in commands(cli):
+        found.setdefault(command, name)
+    return [(name, command) for command, name in found.items()]
+
+
+@pytest.mark.parametrize(("name", "command"), first_names())
 def test_every_command_and_flag_is_documented(name: str, command: click.Command):
     section = re.search(rf"^## {name}$(.*?)(?=^## |\Z)", CLI_REFERENCE, re.MULTILINE | re.DOTALL)
     assert section is not None

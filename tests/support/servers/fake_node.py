@@ -303,6 +303,9 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 return 200, {"Nodes": [_node_state()], "NextToken": ""}
             if path == f"/api/v1/orchestrator/nodes/{NODE}":
                 return 200, {"Node": _node_state()}
+            if self.command == "PUT" and (match := re.fullmatch(f"{_JOBS}/([^/]+)/rerun", path)):
+                again = node.submit({"Job": node.find(match[1]).spec.model_dump(mode="json", by_alias=True)})
+                return 200, {"JobID": again.id}
             if path == _JOBS:
                 return 200, {"Items": _listed(node, query), "NextToken": ""}
             if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results|events))?", path):

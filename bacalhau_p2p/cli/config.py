@@ -1,0 +1,39 @@
+"""`config list`: the settings that a node would have here, and where each comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, Column, output_format, print_list
+
+
+@click.group()
+def config() -> None:
+    """Look at the settings of a node."""
+
+
+@config.command("list")
+@click.option(
+    "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings."
+)
+@HIDE_HEADER
+@WIDE
+@output_format(*LIST_FORMATS)
+def list_settings(file: Path | None, *, hide_header: bool, wide: bool, output: str) -> None:
+    """List the settings that `serve` would have in this environment, and where each comes from.
+
+    A setting comes from a variable, the file, or is the default. Secrets are not shown.
+    """
+    from bacalhau_p2p.settings import origins_of_settings
+
+    settings = [
+        {"Name": name, "Value": value, "Origin": origin} for name, value, origin in origins_of_settings(file)
+    ]
+    columns = [
+        Column("NAME", lambda s: str(s["Name"])),
+        Column("VALUE", lambda s: str(s["Value"])),
+        Column("FROM", lambda s: str(s["Origin"])),
+    ]
+    print_list(settings, columns, output, id_of=lambda s: str(s["Name"]), hide_header=hide_header)

@@ -1,0 +1,75 @@
+"""`job executions` and `job rerun`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from bacalhau_p2p.cli.completion import JOB_ID
+from bacalhau_p2p.cli.formatting import time_of_day
+from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, short_id, state_of_execution
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, Column, output_format, print_list
+from bacalhau_p2p.cli.options import node_options
+from bacalhau_p2p.cli.printing import print_line
+from bacalhau_p2p.client import calls
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
+
+
+@click.command()
+@JOB_ID
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many."
+)
+@click.option("--order-by", type=click.Choice(["created_at", "modified_at", "id", "state"]), help="Order.")
+@click.option("--reverse", "--order-reversed", is_flag=True, help="In the opposite order.")
+@HIDE_HEADER
+@WIDE
+@output_format(*LIST_FORMATS)
+@node_options
+def executions(
+    connection: BlockingConnection,
+    job_id: str,
+    *,
+    limit: int,
+    order_by: str | None,
+    reverse: bool,
+    hide_header: bool,
+    wide: bool,
+    output: str,
+) -> None:
+    """List the attempts at a job: first those whose bids were accepted."""
+    call = calls.list_executions(job_id, limit=limit, order_by=order_by or "", reverse=reverse)
+    found = connection.call(call)
+    output = "wide" if wide and output == "table" else output
+    print_list(found, _columns(datetime.now()), output, id_of=id_of, hide_header=hide_header)
+
+
+@click.command()
+@JOB_ID
+@node_options
+def rerun(connection: BlockingConnection, job_id: str) -> None:
+    """Submit a job once more, and print the id of the new one."""
+    print_line(connection.call(calls.rerun_job(job_id)))
+
+
+def _columns(now: datetime) -> list[Column]:
+    return [
+        Column("CREATED", lambda e: time_of_day(e.get("CreateTime"), now)),
+        Column("MODIFIED", lambda e: time_of_day(e.get("ModifyTime"), now)),
+        Column("ID", lambda e: short_id(id_of(e)), id_of),
+        Column("NODE", lambda e: _node_of(e)[-8:], _node_of),
+        Column("STATE", state_of_execution),
+        Column("EXIT", _exit_code),
+        Column("RESULT", lambda e: cid_of_text(e.get("ResultCID")), only_wide=True),
+        Column("MESSAGE", lambda e: str((e.get("ComputeState") or {}).get("Message") or ""), only_wide=True),
+    ]
+
+
+def _node_of(execution: JSON) -> str:
+    return str(execution.get("NodeID", ""))
+
+
+def _exit_code(execution: JSON) -> str:
+    output = execution.get("RunOutput")
+    return str(output.get("ExitCode", "")) if isinstance(output, dict) else ""

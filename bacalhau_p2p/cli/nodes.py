@@ -1,0 +1,134 @@
+"""`node list` and `node describe`: the nodes that the node knows."""
+
+from __future__ import annotations
+
+import click
+
+from bacalhau_p2p.cli.formatting import size_text
+from bacalhau_p2p.cli.listing import (
+    HIDE_HEADER,
+    ITEM_FORMATS,
+    JSON,
+    LIST_FORMATS,
+    WIDE,
+    Column,
+    output_format,
+    print_item,
+    print_list,
+)
+from bacalhau_p2p.cli.options import node_options, repeatable
+from bacalhau_p2p.client import calls
+from bacalhau_p2p.client.blocking_connection import BlockingConnection
+
+
+@click.group()
+def node() -> None:
+    """Look at the nodes of the network."""
+
+
+@node.command("list")
+@repeatable("--labels", "-l", metavar="SELECTOR", help="Only nodes with such labels: zone=lab,!gpu.")
+@click.option(
+    "--filter-status",
+    "--status",
+    "status",
+    type=click.Choice(["connected", "disconnected"], case_sensitive=False),
+    help="Only nodes whose announcement is fresh, or is not.",
+)
+@click.option("--filter-approval", hidden=True, expose_value=False)
+@click.option("--show", hidden=True, expose_value=False)
+@click.option(
+    "--order-by",
+    type=click.Choice(["id", "type", "available_cpu", "available_memory", "available_disk", "available_gpu"]),
+    default="id",
+    show_default=True,
+    help="Order.",
+)
+@click.option("--reverse", "--order-reversed", is_flag=True, help="In the opposite order.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=10_000, help="At most so many.")
+@HIDE_HEADER
+@WIDE
+@output_format(*LIST_FORMATS)
+@node_options
+def list_nodes(
+    connection: BlockingConnection,
+    *,
+    labels: tuple[str, ...],
+    status: str | None,
+    order_by: str,
+    reverse: bool,
+    limit: int,
+    hide_header: bool,
+    wide: bool,
+    output: str,
+) -> None:
+    """List the nodes that the node knows, itself included.
+
+    CPU, memory, disk and GPUs are those that are free, of those that jobs may use in all.
+    """
+    call = calls.list_nodes(
+        labels=labels, status=status or "", order_by=order_by, reverse=reverse, limit=limit
+    )
+    output = "wide" if wide and output == "table" else output
+    found = connection.call(call)
+    print_list(found, COLUMNS, output, id_of=node_id_of, hide_header=hide_header)
+
+
+@node.command()
+@click.argument("node_id", metavar="ID")
+@output_format(*ITEM_FORMATS)
+@node_options
+def describe(connection: BlockingConnection, node_id: str, output: str) -> None:
+    """Show a node: what it offers and how busy it is. ID may be a prefix of the id."""
+    print_item(connection.call(calls.describe_node(node_id)), output, COLUMNS, id_of=node_id_of)
+
+
+def node_id_of(state: JSON) -> str:
+    return str(_info(state).get("NodeID", ""))
+
+
+def _info(state: JSON) -> JSON:
+    info = state.get("Info")
+    return info if isinstance(info, dict) else {}
+
+
+def _compute(state: JSON) -> JSON:
+    compute = _info(state).get("ComputeNodeInfo")
+    return compute if isinstance(compute, dict) else {}
+
+
+def _labels(state: JSON) -> str:
+    return " ".join(f"{key}={value}" for key, value in (_info(state).get("Labels") or {}).items())
+
+
+def _amount(resource: str, state: JSON) -> str:
+    """What is free of what there is."""
+    free, most = (
+        (_compute(state).get(kind) or {}).get(resource, 0) for kind in ("AvailableCapacity", "MaxCapacity")
+    )
+    if not _compute(state):
+        return ""
+    if resource in ("CPU", "GPU"):
+        return f"{free:g} / {most:g}"
+    return f"{size_text(free)} / {size_text(most)}"
+
+
+def _joined(kind: str, state: JSON) -> str:
+    return " ".join(map(str, _compute(state).get(kind) or ()))
+
+
+COLUMNS = [
+    Column("ID", lambda s: node_id_of(s)[-8:], node_id_of),
+    Column("TYPE", lambda s: str(_info(s).get("NodeType", ""))),
+    Column("STATUS", lambda s: str(s.get("Connection", ""))),
+    Column("LABELS", _labels),
+    Column("CPU", lambda s: _amount("CPU", s)),
+    Column("MEMORY", lambda s: _amount("Memory", s)),
+    Column("DISK", lambda s: _amount("Disk", s)),
+    Column("GPU", lambda s: _amount("GPU", s)),
+    Column("RUNNING", lambda s: str(_compute(s).get("RunningExecutions", ""))),
+    Column("ENGINES", lambda s: _joined("ExecutionEngines", s), only_wide=True),
+    Column("SOURCES", lambda s: _joined("StorageSources", s), only_wide=True),
+    Column("PUBLISHERS", lambda s: _joined("Publishers", s), only_wide=True),
+    Column("VERSION", lambda s: str(_info(s).get("Version", "")), only_wide=True),
+]

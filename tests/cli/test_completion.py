@@ -1,0 +1,39 @@
+"""Scripts for shells, and what they offer."""
+
+from __future__ import annotations
+
+import pytest
+from click.shell_completion import BashComplete
+
+from bacalhau_p2p.cli.root import cli
+
+ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(run, shell):
+    script = run("completion", shell).stdout
+    assert "_BACALHAU_P2P_COMPLETE" in script
+    assert f"{shell}_complete" in script
+
+
+def offered(*words: str) -> list[str]:
+    found = BashComplete(cli, {}, "bacalhau-p2p", "_BACALHAU_P2P_COMPLETE")
+    return [item.value for item in found.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_commands_flags_and_ids_of_jobs_are_completed(run, fake_node, monkeypatch):
+    run("version")  # the fixture names the node in the environment
+    fake_node.add_job(ID)
+    assert offered("job", "de") == ["describe"]
+    assert offered("desc") == ["describe"]
+    assert "--reason" in offered("stop", "--rea")
+    assert offered("describe", "09") == [ID]
+    assert offered("job", "stop", "0a") == []
+
+
+def test_nothing_is_offered_without_a_node(run, monkeypatch):
+    monkeypatch.setenv("BACALHAU_P2P_API_PORT", "1")
+    assert offered("describe", "09") == []
+    monkeypatch.setenv("BACALHAU_P2P_API_PORT", "no port")
+    assert offered("describe", "09") == []

@@ -1,0 +1,27 @@
+"""`job executions` and `job rerun`, with a fake node."""
+
+from __future__ import annotations
+
+import json
+
+from bacalhau_p2p.model.execution import RunOutput
+
+ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
+
+
+def test_the_attempts_at_a_job_are_listed(run, fake_node, results):
+    fake_node.add_job(ID)
+    cid = fake_node.complete(ID, results, RunOutput(exit_code=3))
+    header, row = run("job", "executions", "095be").stdout.splitlines()
+    assert header.split() == ["CREATED", "MODIFIED", "ID", "NODE", "STATE", "EXIT"]
+    assert row.split()[-2:] == ["Completed", "3"]
+    assert str(cid) in run("executions", "-o", "csv", ID).stdout
+    assert json.loads(run("executions", "-o", "json", ID).stdout)[0]["ID"] == f"e-{ID}"
+    assert run("executions", "-o", "id", ID).stdout == f"e-{ID}\n"
+
+
+def test_a_job_is_run_again_as_another(run, fake_node):
+    fake_node.add_job(ID)
+    again = run("rerun", ID).stdout.strip()
+    assert again != ID
+    assert fake_node.jobs[again].spec == fake_node.jobs[ID].spec

@@ -1,0 +1,36 @@
+"""`node list` and `node describe`, with a fake node."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from tests.support.servers.fake_node import NODE
+
+
+def test_nodes_are_listed_with_what_is_free_on_them(run, fake_node):
+    header, row = run("node", "list").stdout.splitlines()
+    assert header.split() == ["ID", "TYPE", "STATUS", "LABELS", "CPU", "MEMORY", "DISK", "GPU", "RUNNING"]
+    assert row.split() == [
+        NODE[-8:], "Compute", "CONNECTED", "zone=lab", *["0", "/", "2"], *["0", "B", "/", "4.0", "GB"],
+        *["0", "B", "/", "0", "B"], *["0", "/", "0"], "0",
+    ]  # fmt: skip
+    assert "docker noop" in run("node", "list", "--wide").stdout
+    assert run("node", "list", "-o", "id").stdout == f"{NODE}\n"
+    assert json.loads(run("node", "list", "-o", "json").stdout)[0]["Info"]["NodeID"] == NODE
+
+
+def test_the_node_is_asked_for_the_nodes_that_are_wanted(run, fake_node):
+    flags = ["--labels", "zone=lab,!gpu", "--status", "CONNECTED", "--order-by", "available_cpu", "--reverse"]
+    assert run("node", "list", *flags).exit_code == 0
+    (asked,) = (path for _, path in fake_node.requests)
+    for part in ("labels=zone=lab,!gpu", "filter-status=connected", "order_by=available_cpu", "reverse=true"):
+        assert part in asked
+
+
+def test_a_node_is_described(run):
+    assert yaml.safe_load(run("node", "describe", NODE).stdout)["Info"]["NodeType"] == "Compute"
+    assert run("node", "describe", "-o", "id", NODE).stdout == f"{NODE}\n"
+    unknown = run("node", "describe", "nobody")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
