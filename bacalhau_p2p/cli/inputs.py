@@ -80,10 +80,16 @@ def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:
     if dry_run:
         from bacalhau_p2p.ipfs.files.importer import cid_of
 
-        return str(cid_of(path, hidden=True, symlinks="inside"))
+        return str(cid_of(path, hidden=True, programs=True, symlinks="inside"))
     from bacalhau_p2p.client.upload import upload
 
-    call = upload(path, hidden=True, symlinks="inside", report=lambda added: report_left_out(added.skipped))
+    call = upload(
+        path,
+        hidden=True,
+        programs=True,
+        symlinks="inside",
+        report=lambda added: report_left_out(added.skipped),
+    )
     return connection.call(call)
 
 

@@ -19,17 +19,18 @@ def upload(
     *,
     profile: Profile = DEFAULT_PROFILE,
     hidden: bool = False,
+    programs: bool = False,
     symlinks: Symlinks = "keep",
     report: Callable[[Added], None] = lambda added: None,
 ) -> Call[str]:
     """Add a file or folder to the node, which pins it; the result is its CID.
 
-    `hidden` and `symlinks` as for `importer.build`; `report` is called with what was added.
+    `hidden`, `programs` and `symlinks` as for `importer.build`; `report` is called with what was added.
 
     Making the body reads the path and raises ContentError. Reading the response checks that the node
     has stored what was sent, and raises ApiError.
     """
-    packed = Packed(path, profile=profile, hidden=hidden, symlinks=symlinks)
+    packed = Packed(path, profile=profile, hidden=hidden, programs=programs, symlinks=symlinks)
 
     def read(response: JSON) -> str:
         try:

@@ -249,7 +249,7 @@ class Node:
 
         Hidden files are left out, as by `ipfs add -r`. Raises ContentError, OSError.
         """
-        added = await self.content.add(path, pin_owner=USER, hidden=False)
+        added = await self.content.add(path, pin_owner=USER, hidden=False, programs=False)
         return added.cid
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:

@@ -65,14 +65,23 @@ class Content:
     # --- into the store
 
     async def add(
-        self, path: Path, *, pin_owner: str, hidden: bool = True, symlinks: Symlinks = "keep"
+        self,
+        path: Path,
+        *,
+        pin_owner: str,
+        hidden: bool = True,
+        programs: bool = True,
+        symlinks: Symlinks = "keep",
     ) -> Added:
         """Store the file or folder at `path` and pin it for `pin_owner`.
 
-        Unlike `ipfs add -r` this includes hidden files, because a result is everything that a job left.
+        Unlike `ipfs add -r` this includes hidden files, and which files are `programs`, because a result is
+        everything that a job left.
         Raises ContentError, ContentTooLarge.
         """
-        added = await self._importer.add(path, pin_owner=pin_owner, hidden=hidden, symlinks=symlinks)
+        added = await self._importer.add(
+            path, pin_owner=pin_owner, hidden=hidden, programs=programs, symlinks=symlinks
+        )
         self._on_pin(added.cid, pin_owner)
         return added
 

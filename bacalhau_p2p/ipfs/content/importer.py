@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -27,11 +28,14 @@ class ContentImporter:
         self._blocks = blocks
         self._threads = threads
 
-    async def add(self, path: Path, *, pin_owner: str, hidden: bool, symlinks: Symlinks) -> Added:
+    async def add(
+        self, path: Path, *, pin_owner: str, hidden: bool, programs: bool, symlinks: Symlinks
+    ) -> Added:
         """See `Content.add`."""
 
         def store(checkpoint: Callable[[], None]) -> Added:
-            return self._store_path(path, pin_owner, hidden, symlinks, checkpoint)
+            make = partial(build, path, hidden=hidden, programs=programs, symlinks=symlinks)
+            return self._store_path(make, pin_owner, checkpoint)
 
         if self._blocks.needs_collection or not is_small_folder(path):
             return await self._threads.run(store, trio.from_thread.check_cancelled)
@@ -41,7 +45,7 @@ class ContentImporter:
         return added
 
     def _store_path(
-        self, path: Path, pin_owner: str, hidden: bool, symlinks: Symlinks, checkpoint: Callable[[], None]
+        self, make: Callable[..., Added], pin_owner: str, checkpoint: Callable[[], None]
     ) -> Added:
         with self._blocks.batch() as batch:
             waiting: list[tuple[CID, bytes]] = []
@@ -57,7 +61,7 @@ class ContentImporter:
                     waiting.clear()
                     size = 0
 
-            added = build(path, sink, hidden=hidden, symlinks=symlinks, limits=self._blocks.limits)
+            added = make(sink, limits=self._blocks.limits)
             self._blocks.put_all_verified(waiting, batch)
             self._blocks.pin(added.cid, pin_owner)
         return added

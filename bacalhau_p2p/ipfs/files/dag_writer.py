@@ -106,8 +106,11 @@ class DagWriter:
         if isinstance(node, File):
             if not node.parts:
                 self._count_bytes(node.size)
-                return self._tree.write_file(pending.output, pending.name, node.data)
-            return self._content(pending, node, self._tree.create_file(pending.output, pending.name), 0)
+                return self._tree.write_file(
+                    pending.output, pending.name, node.data, executable=node.executable
+                )
+            file = self._tree.create_file(pending.output, pending.name, executable=node.executable)
+            return self._content(pending, node, file, 0)
         if isinstance(node, Symlink):
             self._symlink(pending, node)
             return None

@@ -4,8 +4,9 @@ A path is read once, front to back, and its blocks are passed on as they are mad
 the links of one file and the names of the open folders, at any size.
 
 Imported are files, folders (also empty ones) and, by option, symlinks, which are never followed. As with
-kubo, names that start with a dot are left out of folders unless `hidden` is set, and mode and time do not
-affect the CID. Sockets, pipes and devices in a folder are left out and listed in `Added.skipped`.
+kubo, names that start with a dot are left out of folders unless `hidden` is set, and time and mode do not
+affect the CID, unless `programs` is set: then the root of a file that its owner may execute has mode 0755.
+Sockets, pipes and devices in a folder are left out and listed in `Added.skipped`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from bacalhau_p2p.ipfs.format.subtree import Blocks, Subtree
 Symlinks = Literal["keep", "inside", "skip", "refuse"]
 """What to do with a symlink: import it as a symlink, do so if it cannot lead out of the root, leave it out,
 or raise."""
+
+PROGRAM = 0o755
+"""The mode of files that their owner may execute."""
 
 Sink = Callable[[CID, bytes], None]
 
@@ -58,6 +62,7 @@ def build(
     *,
     symlinks: Symlinks = "keep",
     hidden: bool = False,
+    programs: bool = False,
     profile: Profile = DEFAULT_PROFILE,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Added:
@@ -67,7 +72,9 @@ def build(
     not UTF-8 and a symlink under "refuse", ContentTooLarge for content above `limits`, and what `sink`
     raises.
     """
-    blocks = iterate_blocks(path, symlinks=symlinks, hidden=hidden, profile=profile, limits=limits)
+    blocks = iterate_blocks(
+        path, symlinks=symlinks, hidden=hidden, programs=programs, profile=profile, limits=limits
+    )
     block = b""
     try:
         while True:
@@ -83,10 +90,13 @@ def cid_of(
     *,
     symlinks: Symlinks = "keep",
     hidden: bool = False,
+    programs: bool = False,
     profile: Profile = DEFAULT_PROFILE,
 ) -> CID:
     """The CID of the file or folder at `path`; nothing is stored. Raises as `build`."""
-    return build(path, lambda cid, block: None, symlinks=symlinks, hidden=hidden, profile=profile).cid
+    return build(
+        path, lambda cid, block: None, symlinks=symlinks, hidden=hidden, programs=programs, profile=profile
+    ).cid
 
 
 def iterate_blocks(
@@ -94,11 +104,12 @@ def iterate_blocks(
     *,
     symlinks: Symlinks = "keep",
     hidden: bool = False,
+    programs: bool = False,
     profile: Profile = DEFAULT_PROFILE,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Generator[tuple[CID, bytes], None, Added]:
     """`build` as a generator: yields each block with its CID, and returns what was added."""
-    return _Import(symlinks, hidden, profile, limits).run(path)
+    return _Import(symlinks, hidden, programs, profile, limits).run(path)
 
 
 SMALL_ENTRIES = 32
@@ -130,9 +141,12 @@ class _Import:
     """One walk over a path. Folders are opened by descriptor, so that a symlink that replaces a folder
     during the walk is not followed."""
 
-    def __init__(self, symlinks: Symlinks, hidden: bool, profile: Profile, limits: Limits) -> None:
+    def __init__(
+        self, symlinks: Symlinks, hidden: bool, programs: bool, profile: Profile, limits: Limits
+    ) -> None:
         self._symlinks = symlinks
         self._hidden = hidden
+        self._programs = programs
         self._profile = profile
         self._limits = limits
         self._size = 0
@@ -224,10 +238,12 @@ class _Import:
             with _read_errors(where):
                 file = os.open(name, flags, dir_fd=parent)
             try:
-                self._limits.check_bytes(
-                    self._size + os.fstat(file).st_size
-                )  # a sparse one costs time only when read
-                return (yield from file_blocks(self._chunks(file, where), self._profile))
+                found = os.fstat(file)
+                # a sparse one costs time only when read
+                self._limits.check_bytes(self._size + found.st_size)
+                program = self._programs and found.st_mode & stat.S_IXUSR
+                chunks, mode = self._chunks(file, where), PROGRAM if program else 0
+                return (yield from file_blocks(chunks, self._profile, mode=mode))
             finally:
                 os.close(file)
         return None

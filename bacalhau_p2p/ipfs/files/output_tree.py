@@ -59,13 +59,13 @@ class OutputTree:
         self._open: set[Output] = set()
         self.root = Output(TreePath(None, ""), folder)
 
-    def create_file(self, parent: Output, name: str) -> Output:
-        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=self._descriptor(parent))
+    def create_file(self, parent: Output, name: str, *, executable: bool = False) -> Output:
+        descriptor = os.open(name, _NEW_FILE, _mode(executable), dir_fd=self._descriptor(parent))
         return self._opened(Output(TreePath(parent.path, name), descriptor, is_file=True))
 
-    def write_file(self, parent: Output, name: str, data: bytes) -> Extent:
+    def write_file(self, parent: Output, name: str, data: bytes, *, executable: bool = False) -> Extent:
         """Create a file of one block, and close it."""
-        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=self._descriptor(parent))
+        descriptor = os.open(name, _NEW_FILE, _mode(executable), dir_fd=self._descriptor(parent))
         try:
             _write(descriptor, data, 0)
         finally:
@@ -126,6 +126,10 @@ class OutputTree:
             finally:
                 os.close(above)
         return descriptor
+
+
+def _mode(executable: bool) -> int:
+    return 0o755 if executable else 0o644
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -26,14 +26,16 @@ class Packed:
         *,
         profile: Profile = DEFAULT_PROFILE,
         hidden: bool = False,
+        programs: bool = False,
         symlinks: Symlinks = "keep",
     ) -> None:
-        """`hidden` and `symlinks` as for `importer.build`."""
+        """`hidden`, `programs` and `symlinks` as for `importer.build`."""
         self.added: Added | None = None
         """Set at the end of the iteration."""
         self._path = path
         self._profile = profile
         self._hidden = hidden
+        self._programs = programs
         self._symlinks: Symlinks = symlinks
 
     @property
@@ -48,7 +50,11 @@ class Packed:
         yield header([])
         written: set[CID] = set()
         blocks = iterate_blocks(
-            self._path, profile=self._profile, hidden=self._hidden, symlinks=self._symlinks
+            self._path,
+            profile=self._profile,
+            hidden=self._hidden,
+            programs=self._programs,
+            symlinks=self._symlinks,
         )
         while True:
             try:

@@ -30,25 +30,29 @@ class _Part:
 _Parts = Generator[tuple[CID, bytes], None, _Part]
 
 
-def file_blocks(chunks: Iterable[bytes], profile: Profile = DEFAULT_PROFILE) -> Blocks:
+def file_blocks(chunks: Iterable[bytes], profile: Profile = DEFAULT_PROFILE, *, mode: int = 0) -> Blocks:
     """The blocks of a file as a balanced tree: chunks of `profile.chunk` bytes (the last may be shorter),
-    then the blocks that link to them, the root last."""
+    then the blocks that link to them, the root last. A `mode` is in the root, which then is no chunk."""
     levels: list[list[_Part]] = [[]]
     for chunk in chunks:
         cid = CID.of(RAW, chunk)
         yield cid, chunk
         yield from _append(levels, 0, _Part(cid, len(chunk), len(chunk)), profile.links)
+    if not levels[0] and mode:
+        return (yield from node_block(encode_block((), encode_file(0, (), mode)), 0))
     if not levels[0]:
         empty = CID.of(RAW, b"")
         yield empty, b""
         return Subtree(empty, 0)
     level = 0
     while level + 1 < len(levels) or len(levels[level]) > 1:
-        parent = yield from _parent(levels[level])
+        parent = yield from _parent(levels[level], mode if level + 1 == len(levels) else 0)
         levels[level] = []
         yield from _append(levels, level + 1, parent, profile.links)
         level += 1
     root = levels[level][0]
+    if mode and level == 0:
+        root = yield from _parent(levels[level], mode)
     return Subtree(root.cid, root.tsize)
 
 
@@ -83,9 +87,9 @@ def _append(
     levels[level].append(part)
 
 
-def _parent(parts: list[_Part]) -> _Parts:
+def _parent(parts: list[_Part], mode: int = 0) -> _Parts:
     size = sum(part.size for part in parts)
     links = [PBLink(part.cid, b"", part.tsize) for part in parts]
-    block = encode_block(links, encode_file(size, (part.size for part in parts)))
+    block = encode_block(links, encode_file(size, (part.size for part in parts), mode))
     root = yield from node_block(block, sum(part.tsize for part in parts))
     return _Part(root.cid, size, root.tsize)

@@ -50,6 +50,8 @@ class PBNode:
     blocksizes: Sequence[int] = ()
     hash_type: int = 0
     fanout: int = 0
+    mode: int = 0
+    """Permissions as in UNIX; 0 where none are said."""
 
 
 # --- encoding -----------------------------------------------------------------------------
@@ -65,10 +67,11 @@ def encode_block(links: Iterable[PBLink], unixfs: bytes) -> bytes:
     return b"".join(parts)
 
 
-def encode_file(filesize: int, blocksizes: Iterable[int]) -> bytes:
-    """The UnixFS message of a file whose content is in its linked blocks."""
+def encode_file(filesize: int, blocksizes: Iterable[int], mode: int = 0) -> bytes:
+    """The UnixFS message of a file whose content is in its linked blocks, with its permissions unless 0."""
     sizes = b"".join(varint_field(4, size) for size in blocksizes)
-    return varint_field(1, NodeType.FILE) + varint_field(3, filesize) + sizes
+    permissions = varint_field(7, mode) if mode else b""
+    return varint_field(1, NodeType.FILE) + varint_field(3, filesize) + sizes + permissions
 
 
 def encode_directory() -> bytes:
@@ -171,9 +174,9 @@ def _decode_unixfs(links: list[PBLink], message: bytes) -> PBNode:
             blocksizes.append(value)
         elif number == 4 and isinstance(value, bytes):
             blocksizes.extend(_packed(value))
-        elif number in (1, 3, 5, 6) and isinstance(value, int):
+        elif number in (1, 3, 5, 6, 7) and isinstance(value, int):
             numbers[number] = value
-        elif number < 7:  # 7 is the mode and 8 the time; both and later additions are ignored
+        elif number < 7:  # 7 is the mode and 8 the time, which is ignored as later additions are
             raise ValueError(f"UnixFS field {number} has the wrong type")
     if 1 not in numbers:
         raise ValueError("the UnixFS type is missing")
@@ -187,6 +190,7 @@ def _decode_unixfs(links: list[PBLink], message: bytes) -> PBNode:
         blocksizes=blocksizes,
         hash_type=numbers.get(5, 0),
         fanout=numbers.get(6, 0),
+        mode=numbers.get(7, 0),
     )
 
 

@@ -15,6 +15,9 @@ from bacalhau_p2p.ipfs.format.dag_pb import NodeType, PBNode, decode_block
 from bacalhau_p2p.ipfs.format.hamt import shard_links
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 
+ANY_EXECUTE = 0o111
+"""The bits of a mode by which a file is a program for anybody."""
+
 
 class Part(NamedTuple):
     """A link of a file: the block, and the bytes of content that it declares for it."""
@@ -37,6 +40,7 @@ class File:
     size: int
     data: bytes
     parts: tuple[Part, ...] = ()
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def _file(cid: CID, node: PBNode, limits: Limits) -> File:
         raise InvalidContent(f"file {cid} declares {node.filesize} bytes, but its parts add up to {size}")
     limits.check_bytes(size, f"file {cid}")
     parts = tuple(Part(link.cid, part) for link, part in zip(node.links, sizes, strict=True))
-    return File(size, node.data, parts)
+    return File(size, node.data, parts, executable=bool(node.mode & ANY_EXECUTE))
 
 
 def _folder(cid: CID, node: PBNode, limits: Limits) -> Folder:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from bacalhau_p2p.errors import ContentError, ContentTooLarge
+from bacalhau_p2p.ipfs.files.export import export
 from bacalhau_p2p.ipfs.files.importer import SMALL_BYTES, SMALL_ENTRIES, build, cid_of, is_small_folder
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.dag_stat import dag_stat
@@ -273,3 +274,23 @@ def test_links_that_lead_out_are_left_out_and_named_and_hidden_files_counted(tmp
     assert added.skipped == (("absolute", leads_out), ("sub/out", leads_out))
     assert added.hidden == 1
     assert build(tmp_path, lambda cid, block: None, hidden=True).hidden == 0
+
+
+@pytest.mark.parametrize("size", [0, 5, 300_000, 60_000_000])
+def test_programs_keep_that_they_can_be_executed_and_other_cids_stay(tmp_path, size):
+    """60 MB have more than one level of blocks; `ipfs add --preserve-mode` puts the mode there too."""
+    folder, blocks = tmp_path / "data", MemoryBlocks()
+    folder.mkdir()
+    for name, mode in (("program", 0o750), ("plain", 0o640)):
+        (folder / name).write_bytes(bytes(size))
+        (folder / name).chmod(mode)
+    added = build(folder, blocks.blocks.__setitem__, programs=True)
+    assert added.entries["plain"] == cid_of(folder / "plain") == cid_of(folder / "program")
+    assert added.entries["program"] == cid_of(folder / "program", programs=True) != added.entries["plain"]
+    export(added.cid, tmp_path / "copy", blocks)
+    copies = {path.name: path for path in (tmp_path / "copy").iterdir()}
+    assert {name: path.stat().st_mode & 0o111 for name, path in copies.items()} == {
+        "program": 0o111,
+        "plain": 0,
+    }
+    assert {path.stat().st_size for path in copies.values()} == {size}

@@ -59,9 +59,9 @@ def test_block_sizes_may_be_packed():
     assert decode(bytes_field(1, message)).blocksizes == [4, 5, 256]
 
 
-def test_mode_time_and_later_fields_are_ignored():
+def test_the_mode_is_read_and_time_and_later_fields_are_ignored():
     message = encode_directory() + varint_field(7, 0o755) + bytes_field(8, b"\x08\x01") + varint_field(9, 1)
-    assert decode(bytes_field(1, message)) == PBNode(NodeType.DIRECTORY, [], blocksizes=[])
+    assert decode(bytes_field(1, message)) == PBNode(NodeType.DIRECTORY, [], blocksizes=[], mode=0o755)
 
 
 def link(*fields: bytes) -> bytes:
