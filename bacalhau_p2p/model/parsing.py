@@ -17,6 +17,7 @@ from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.documents import Format, as_plain, as_text, bounded, read_document
 from bacalhau_p2p.model.engine_params import DockerParams, WasmParams
 from bacalhau_p2p.model.job import InputSource, JobSpec, NetworkSpec, SpecConfig, Task
+from bacalhau_p2p.model.older_jobs import converted, is_older_job
 from bacalhau_p2p.model.params import KNOWN_PARAMS
 from bacalhau_p2p.model.shapes import Choice, ListOf, Shape, TextMap, fields_of, suggestion
 from bacalhau_p2p.model.validation import faults_of, size_faults
@@ -50,7 +51,8 @@ def job_from_mapping(value: object) -> JobSpec:
         raise InvalidJob([Fault("", "the document is empty")])
     if not isinstance(document, dict):
         raise InvalidJob([Fault("", f"a job must be a map, not {_kind(document)}")])
-    return _Parser().parse(_unwrapped(document))
+    job = _unwrapped(document)
+    return _Parser().parse(converted(job) if is_older_job(job) else job)
 
 
 class _Parser:
@@ -168,9 +170,8 @@ class _Parser:
             return
         where = f"{path}.{key}" if path else key
         if model is JobSpec and key.lower() in {"spec", "apiversion"}:
-            self._faults.append(
-                Fault(where, "this is a job for Bacalhau before v1.1; use Tasks and Engine instead")
-            )
+            problem = "a job has either Tasks, or a Spec as before Bacalhau v1.1; leave out one of them"
+            self._faults.append(Fault(where, problem))
         elif model is NetworkSpec and key.lower() == "ports":
             if item:
                 self._faults.append(Fault(where, "not supported yet"))

@@ -189,12 +189,8 @@ def test_all_faults_are_reported_together_with_their_paths():
         ),
         ({**docker(), "Labels": {"a": ["b"]}}, ["Labels.a: must be text"]),
         (
-            {"APIVersion": "v1beta1", "Spec": {"Engine": "docker"}},
-            [
-                "APIVersion: this is a job for Bacalhau before v1.1; use Tasks and Engine instead",
-                "Spec: this is a job for Bacalhau before v1.1; use Tasks and Engine instead",
-                "Tasks: missing",
-            ],
+            {"APIVersion": "v1beta1", **docker()},
+            ["APIVersion: a job has either Tasks, or a Spec as before Bacalhau v1.1; leave out one of them"],
         ),
         (
             docker(
