@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bacalhau_p2p.bprotocol.messages import (
     KINDS,
     MESSAGE_ID_BYTES,
+    Greeting,
     JobAnnounced,
     JobOutlined,
     Message,
@@ -236,7 +237,11 @@ _JSON_GROWTH = 6
 """How many bytes JSON takes at most for one byte of CBOR: a control character becomes \\u0000."""
 
 
-_SMALL: dict[type[Message], int] = {NodeInfoPublished: MAX_NODE_INFO, JobOutlined: MAX_OUTLINE}
+_SMALL: dict[type[Message], int] = {
+    NodeInfoPublished: MAX_NODE_INFO,
+    Greeting: MAX_NODE_INFO,
+    JobOutlined: MAX_OUTLINE,
+}
 """Kinds that every node reads, and the bytes of their bodies at most."""
 
 

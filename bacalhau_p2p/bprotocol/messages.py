@@ -163,6 +163,15 @@ class NodeInfoPublished(Message):
     info: NodeInfo
 
 
+@message("greeting", Carrier.BEST_EFFORT)
+class Greeting(Message):
+    """Node -> node that connects and does not know it: what this node is. Answered with one, once."""
+
+    info: NodeInfo
+    network: str = Field(max_length=64)
+    """A node of another network is not known."""
+
+
 # --- compute -> requester -------------------------------------------------------------------
 
 

@@ -154,11 +154,20 @@ class Messenger:
         """Send to one peer without repeats: the next such message makes up for a lost one."""
         self._transmit(to, self._envelope(to, message))
 
+    async def send_directly(self, to: PeerID, message: Message) -> None:
+        """Send to one peer, without repeats and never by broadcast. Raises PeerUnreachable."""
+        self.sent[message.kind] += 1
+        await self._transport.send(to, codec.encode_frame(self._envelope(to, message)))
+
     def broadcast(self, message: Message) -> None:
         """Send to every node, this one included, soon, together with other messages that wait."""
         envelope = Envelope(id=self._new_message_id(), message=message, sent=self._clock())
         self.sent[message.kind] += 1
         self._broadcasts[message.carrier].put(envelope)
+        self.deliver_here(message)
+
+    def deliver_here(self, message: Message) -> None:
+        """Give a broadcast of this node to its own components only."""
         self._inbox.deliver(Arrival(self._transport.peer_id, message))
 
     def mark_processed(self, arrival: Arrival) -> None:

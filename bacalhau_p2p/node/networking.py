@@ -24,10 +24,6 @@ from bacalhau_p2p.node.peer_book import PeerBook
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
 
-FEW_PEERS = 4
-"""Connections up to which each new one makes a node say who it is: in a small network a newcomer so hears of
-all at once. In a large one it asks its first peer (`peer_exchange`)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Networking:
@@ -73,6 +69,7 @@ def build_networking(
             peer == identity.peer_id or transport.budgets.has_answered(peer) or peer in transport.peers
         ),
         random=rng.random,
+        network=settings.network,
     )
 
     keeper = ConnectionKeeper(
@@ -89,10 +86,10 @@ def build_networking(
 
     def connection_changed(peer: PeerID, connected: bool) -> None:
         keeper.look_soon()
-        if len(transport.peers) <= FEW_PEERS:
-            info_exchange.publish_soon()
         if connected:
             info_exchange.met(peer)
+        else:
+            info_exchange.left(peer)
         if dht is not None and not connected:
             dht.disconnected(peer)
 

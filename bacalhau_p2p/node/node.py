@@ -73,6 +73,7 @@ class Node:
         if self._offers is not None:
             nursery.start_soon(self._offers.run)
         nursery.start_soon(networking.info_exchange.publish, self.info)
+        nursery.start_soon(networking.info_exchange.greet, self.info)
         nursery.start_soon(networking.info_exchange.expire_known_nodes)
         nursery.start_soon(self.content.collect_periodically)
         nursery.start_soon(self.content.remove_expired_pins)

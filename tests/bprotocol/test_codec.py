@@ -31,7 +31,7 @@ def test_examples_cover_every_kind():
 
 
 def test_a_component_handles_every_kind():
-    of_nodes = (messages.NodeInfoPublished, messages.Ack)
+    of_nodes = (messages.NodeInfoPublished, messages.Greeting, messages.Ack)
     handled = [*messages.TO_REQUESTER, *messages.TO_COMPUTE, *of_nodes]
     assert sorted(kind.kind for kind in handled) == sorted(messages.KINDS)
 

@@ -98,7 +98,7 @@ async def test_nodes_without_a_dht_announce_that_and_work(tmp_path):
 
 
 async def test_nodes_connect_to_each_other_when_their_only_peer_is_gone(tmp_path):
-    options = {"neighbours": 2, "dht": "off"}
+    options = {"neighbours": 1, "dht": "off"}
     async with opened(tmp_path, {"compute": False}, options, options) as (hub, one, other):
         await until(lambda: all_know_each_other([hub, one, other]))
         assert list(one.transport.peers) == list(other.transport.peers) == [hub.peer_id]
@@ -119,7 +119,7 @@ async def test_a_restarted_node_connects_to_a_neighbour_if_its_peer_is_gone(tmp_
     end = trio.Event()
     hub = await nursery.start(live, chosen(tmp_path / "hub", compute=False), end)
     known = {"peers": hub.addresses[:1], "dht": "off"}
-    settings = chosen(tmp_path / "other", neighbours=2, **known)
+    settings = chosen(tmp_path / "other", neighbours=1, **known)
     async with open_node(chosen(tmp_path / "one", **known)) as one:
         async with open_node(settings) as other:
             await until(lambda: all_know_each_other([hub, one, other]))
@@ -142,6 +142,7 @@ async def test_content_is_fetched_from_the_gateway_of_a_peer_that_refuses_stream
     loopback = {"allow_private_networks": ("127.0.0.0/8",)}
     async with opened(tmp_path, public, loopback, {}) as nodes, serve_api(nodes[0]) as url:
         giver, taker, careful = nodes
+        await until(lambda: all_know_each_other(nodes))
         object.__setattr__(giver.settings, "gateway_url", url)
         giver._networking.info_exchange.publish_soon()
         for protocol in (CAR_PROTOCOL, "/ipfs/bitswap/1.2.0"):

@@ -6,15 +6,16 @@ import pytest
 import trio
 
 from bacalhau_p2p.bprotocol.inbox import Arrival
-from bacalhau_p2p.bprotocol.messages import Heartbeat, NodeInfoPublished
+from bacalhau_p2p.bprotocol.messages import Greeting, Heartbeat, NodeInfoPublished
+from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.node import SHORTEST_INFO_INTERVAL as INTERVAL
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo, NodeLoad
-from bacalhau_p2p.node.info_exchange import MAX_STRANGERS, MIN_PUBLISH_INTERVAL, NodeInfoExchange
+from bacalhau_p2p.node.info_exchange import FEW_NODES, MAX_STRANGERS, MIN_PUBLISH_INTERVAL, NodeInfoExchange
 from bacalhau_p2p.node.info_pace import LEAST_SHARE, MISSED_INTERVALS, info_interval
 from bacalhau_p2p.node.known_nodes import KnownNodes
 
-OWN, OTHER = PeerID("own"), PeerID("other")
+OWN, OTHER, THIRD = PeerID("own"), PeerID("other"), PeerID("third")
 
 
 class Messenger:
@@ -22,6 +23,9 @@ class Messenger:
         self.counters: Counter[str] = Counter()
         self.published: list[float] = []
         self.infos: list[NodeInfo] = []
+        self.told_itself = 0
+        self.greeted: list[PeerID] = []
+        self.unreachable: set[PeerID] = set()
         self._listeners = {}
 
     def listen(self, kinds, receive) -> None:
@@ -34,8 +38,20 @@ class Messenger:
         self.published.append(trio.current_time())
         self.infos.append(message.info)
 
+    def deliver_here(self, message: NodeInfoPublished) -> None:
+        self.told_itself += 1
+        self.receive(OWN, message)
+
+    async def send_directly(self, to: PeerID, message: Greeting) -> None:
+        if to in self.unreachable:
+            raise PeerUnreachable(f"cannot reach {to}")
+        self.greeted.append(to)
+
     def deliver(self, info: NodeInfo, author: PeerID) -> None:
         self.receive(author, NodeInfoPublished(info=info))
+
+    def greet(self, info: NodeInfo, network: str = "main") -> None:
+        self.receive(info.id, Greeting(info=info, network=network))
 
     def receive(self, author: PeerID, message) -> None:
         self._listeners[type(message)](Arrival(author=author, message=message))
@@ -82,9 +98,95 @@ def exchange(messenger, transport, known_nodes) -> NodeInfoExchange:
     return NodeInfoExchange(messenger, transport, known_nodes, trio.current_time)
 
 
+@pytest.fixture
+async def greeting(exchange, messenger, nursery) -> None:
+    """The node greets who connects, and has published its info."""
+    nursery.start_soon(exchange.greet, lambda: NodeInfo(id=OWN))
+    nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
+    await trio.sleep(MIN_PUBLISH_INTERVAL)
+
+
+async def test_strangers_that_connect_are_greeted_and_the_network_hears_of_the_first_that_answers(
+    exchange, messenger, autojump_clock, greeting
+):
+    exchange.met(OTHER)
+    await trio.sleep(0.1)
+    assert (messenger.greeted, messenger.published) == ([OTHER], [])
+    messenger.greet(NodeInfo(id=OTHER))
+    exchange.met(THIRD)
+    messenger.greet(NodeInfo(id=THIRD))
+    await trio.sleep(2.0)
+    assert (messenger.greeted, len(messenger.published)) == ([OTHER, THIRD], 1)
+
+
+async def test_who_is_known_is_greeted_only_in_answer_to_its_greeting(
+    exchange, messenger, autojump_clock, greeting
+):
+    messenger.deliver(NodeInfo(id=OTHER), OTHER)
+    exchange.met(OTHER)
+    messenger.deliver(NodeInfo(id=OTHER, sent=1.0), OTHER)
+    await trio.sleep(2.0)
+    assert (messenger.greeted, len(messenger.published)) == ([], 1)
+    for sent in (2.0, 3.0):
+        messenger.greet(NodeInfo(id=OTHER, sent=sent))
+    await trio.sleep(0.1)
+    assert messenger.greeted == [OTHER]
+
+
+async def test_who_connects_again_is_greeted_again_and_the_network_hears_of_it(
+    exchange, messenger, autojump_clock, greeting
+):
+    for sent in (1.0, 2.0):
+        exchange.met(OTHER)
+        messenger.greet(NodeInfo(id=OTHER, sent=sent))
+        await trio.sleep(2.0)
+        exchange.left(OTHER)
+    assert (messenger.greeted, len(messenger.published)) == ([OTHER, OTHER], 2)
+
+
+async def test_a_peer_that_is_no_node_or_cannot_be_reached_changes_nothing(
+    exchange, messenger, autojump_clock, greeting
+):
+    messenger.unreachable.add(OTHER)
+    exchange.met(OTHER)
+    await trio.sleep(2.0)
+    assert (messenger.greeted, messenger.published) == ([], [])
+
+
+async def test_greetings_of_another_network_and_of_who_is_not_connected_are_ignored(
+    exchange, messenger, known_nodes, autojump_clock, greeting
+):
+    exchange.met(OTHER)
+    messenger.greet(NodeInfo(id=OTHER), network="other")
+    messenger.greet(NodeInfo(id=THIRD))
+    await trio.sleep(2.0)
+    assert (messenger.greeted, messenger.published) == ([OTHER], [])
+    assert [known.info.id for known in known_nodes.nodes()] == [OWN]
+
+
+async def test_in_a_small_network_all_say_who_they_are_when_a_new_node_does(
+    exchange, messenger, known_nodes, autojump_clock, greeting
+):
+    exchange.met(OTHER)
+    messenger.deliver(NodeInfo(id=OTHER), OTHER)
+    await trio.sleep(2.0)
+    for number in range(FEW_NODES + 3):
+        messenger.deliver(NodeInfo(id=PeerID(f"node-{number}")), PeerID(f"node-{number}"))
+        await trio.sleep(1.5)
+    assert known_nodes.count == FEW_NODES + 5
+    assert len(messenger.published) == FEW_NODES
+
+
+async def test_a_node_without_peers_tells_only_itself(exchange, messenger, autojump_clock, nursery):
+    nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
+    await trio.sleep(1.5 * INTERVAL)
+    assert (messenger.told_itself, messenger.published) == (2, [])
+
+
 async def test_an_unchanged_node_publishes_its_info_at_intervals(
     exchange, messenger, autojump_clock, nursery
 ):
+    exchange.met(OTHER)
     nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
     await trio.sleep(2.5 * INTERVAL)
     assert messenger.published == [0.0, INTERVAL, 2 * INTERVAL]
@@ -93,6 +195,7 @@ async def test_an_unchanged_node_publishes_its_info_at_intervals(
 async def test_changes_are_published_at_once_but_not_more_often_than_once_a_second(
     exchange, messenger, autojump_clock, nursery
 ):
+    exchange.met(OTHER)
     nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN))
     await trio.sleep(5.0)
     for _ in range(3):
@@ -183,6 +286,7 @@ async def test_infos_are_repeated_more_rarely_in_a_larger_network(
 ):
     for number in range(100):
         known_nodes.update(NodeInfo(id=PeerID(f"node-{number}")), 0.0)
+    exchange.met(OTHER)
     assert exchange.interval == info_interval(100) == 50.0 / LEAST_SHARE
     nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN, interval=exchange.interval))
     await trio.sleep(130.0)
@@ -193,6 +297,7 @@ async def test_a_node_that_leaves_says_so_at_once_and_is_stale_for_others(
     exchange, messenger, known_nodes, autojump_clock
 ):
     exchange.observe(observer := Observer())
+    exchange.met(OTHER)
     exchange.leave(NodeInfo(id=OWN))
     assert [info.leaving for info in messenger.infos] == [True]
     messenger.deliver(NodeInfo(id=OTHER, sent=1.0), OTHER)

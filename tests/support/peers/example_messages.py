@@ -76,4 +76,5 @@ EXAMPLES: list[messages.Message] = [
     ),
     messages.SpecWanted(job_id=JOB, spec_cid=encoded_cid(ENCODED)),
     messages.SpecDelivered(job_id=JOB, spec=ENCODED),
+    messages.Greeting(info=NodeInfo(id=PeerID("p")), network="main"),
 ]
