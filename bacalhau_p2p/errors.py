@@ -106,6 +106,10 @@ class ExecutorError(ExecutionError):
     """The engine could not start the job."""
 
 
+class LogsUnavailable(BacalhauError):
+    """What an execution wrote cannot be read, or is not kept any more."""
+
+
 class RunTimedOut(ExecutorError):
     """The job ran longer than its execution timeout.
 

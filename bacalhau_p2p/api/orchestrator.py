@@ -26,6 +26,7 @@ from bacalhau_p2p.api.direct_routes import direct
 from bacalhau_p2p.api.history import HistoryQuery, add_history_routes, history
 from bacalhau_p2p.api.job_changes import compared, stop_reason
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
+from bacalhau_p2p.api.logs import log_routes
 from bacalhau_p2p.api.nodes import node_routes
 from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes
@@ -68,6 +69,7 @@ def orchestrator_routes(node: Node, jobs: APIRouter) -> APIRouter:
     """All of them; `jobs` are those of `job_routes`."""
     routes = APIRouter()
     routes.include_router(jobs)
+    routes.include_router(log_routes(node), tags=["jobs"])
     routes.include_router(result_archive_routes(node), tags=["jobs"])
     routes.include_router(node_routes(node), tags=["nodes"])
     return routes

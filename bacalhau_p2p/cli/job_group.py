@@ -11,6 +11,10 @@ _COMMANDS = "bacalhau_p2p.cli."
 LIST = (_COMMANDS + "jobs:list_jobs", "List the latest jobs, newest first.")
 DESCRIBE = (_COMMANDS + "jobs:describe", "Show a job, its state, its executions and its history.")
 HISTORY = (_COMMANDS + "history:history", "Show what happened to a job, in order.")
+LOGS = (
+    _COMMANDS + "logs:logs",
+    "Show what a job has written to stdout and stderr, while it runs and afterwards.",
+)
 EXECUTIONS = (_COMMANDS + "executions:executions", "List the attempts at a job.")
 GET = (_COMMANDS + "jobs:get", "Fetch the results of a job, or the content of any CID.")
 STOP = (_COMMANDS + "jobs:stop", "Stop a job.")
@@ -26,6 +30,7 @@ VALIDATE = (_COMMANDS + "job_run:validate", "Check a job file and list every fau
         "list": LIST,
         "describe": DESCRIBE,
         "history": HISTORY,
+        "logs": LOGS,
         "executions": EXECUTIONS,
         "get": GET,
         "stop": STOP,

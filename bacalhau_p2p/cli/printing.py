@@ -5,8 +5,10 @@ Every line of the command line goes through here; reasons, names, ids and output
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -41,3 +43,19 @@ def print_output(text: str, *, err: bool = False) -> None:
         print_text(text, err=err)
     else:
         click.echo(text.encode(errors="replace"), nl=not text.endswith("\n"), err=err)
+
+
+class OutputPrinter:
+    """Prints what a job writes, piece by piece: as it is, unless a terminal would read it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if stream.isatty() else None
+
+    def write(self, data: bytes) -> None:
+        if self._decoder is not None:
+            self._stream.write(printable(self._decoder.decode(data), keep_lines=True))
+        else:
+            self._stream.flush()
+            self._stream.buffer.write(data)
+        self._stream.flush()

@@ -47,6 +47,7 @@ class _Root(LazyGroup):
         "list": job_group.LIST,
         "describe": job_group.DESCRIBE,
         "history": job_group.HISTORY,
+        "logs": job_group.LOGS,
         "executions": job_group.EXECUTIONS,
         "get": job_group.GET,
         "stop": job_group.STOP,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
@@ -69,6 +69,18 @@ class AsyncConnection:
                 async for piece in _gathered(response.aiter_bytes()):
                     await trio.to_thread.run_sync(download.feed, piece)
         await trio.to_thread.run_sync(download.finish, trio.from_thread.check_cancelled)
+
+    async def lines(self, call: Call[_T]) -> AsyncGenerator[_T | None, None]:
+        """Send a request whose response is lines of JSON, and read one after the other; None for an empty
+        one."""
+        with self._translated_errors(call):
+            async with self._http.stream(
+                call.method, call.target, headers=call.headers, timeout=_timeout(call)
+            ) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise call.error(response.status_code, await response.aread())
+                async for line in response.aiter_lines():
+                    yield call.result(response.status_code, line.encode(), url=self.url) if line else None
 
     async def _response(self, call: Call[_T]) -> httpx.Response:
         body = call.body if isinstance(call.body, bytes) else _made_in_threads(iter(call.body))

@@ -63,6 +63,15 @@ class BlockingConnection:
                 return call.result(response.status, response.read(), url=self.url)
         raise AssertionError("the last attempt returns or raises")
 
+    def lines(self, call: Call[_T]) -> Iterator[_T]:
+        """Send a request whose response is lines of JSON, and read one by one without empty ones."""
+        with self._response(call) as response:
+            if response.status != http.client.OK:
+                raise call.error(response.status, response.read())
+            while line := response.readline():
+                if line.strip():
+                    yield call.result(response.status, line, url=self.url)
+
     def download(self, download: Download, *, progress: Progress = lambda done, total: None) -> Exported:
         """Fetch content and put it in place; the result says what was written. Raises ContentError."""
         call = download.call

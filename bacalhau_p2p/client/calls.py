@@ -16,6 +16,8 @@ from urllib.parse import quote, urlencode
 
 from bacalhau_p2p.errors import ApiError, BacalhauError, NodeUnavailable
 from bacalhau_p2p.model.api_errors import error_from_json
+from bacalhau_p2p.model.logs import LogPiece
+from bacalhau_p2p.model.logs_json import piece_from_json
 
 JSON = dict[str, Any]
 
@@ -224,6 +226,21 @@ def list_events(job_id: str, *, after: int = 0, wait: float = 0.0) -> Call[tuple
     )
 
 
+def read_logs(job_id: str, *, follow: bool, tail: int | None, execution: str) -> Call[LogPiece]:
+    """What a job writes: a stream of lines, each read by itself. Empty lines say that nothing came."""
+    return Call(
+        method="GET",
+        path=_job_path(job_id, "logs"),
+        query=_given(
+            follow="true" if follow else "",
+            tail="" if tail is None else str(tail),
+            execution_id=execution,
+        ),
+        accept="application/x-ndjson",
+        read=_read_piece,
+    )
+
+
 def list_results(job_id: str) -> Call[list[JSON]]:
     """Where the published results of a job are."""
     return Call(method="GET", path=_job_path(job_id, "results"), read=_items)
@@ -318,6 +335,13 @@ def text(response: JSON, key: str) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{key} is not text")
     return value
+
+
+def _read_piece(line: JSON) -> LogPiece:
+    """Raises the error that the node met after it had begun to respond."""
+    if "Error" in line:
+        raise error_from_json(line, status=int(line.get("Status", 500)))
+    return piece_from_json(line)
 
 
 def _object(response: JSON, key: str) -> JSON:

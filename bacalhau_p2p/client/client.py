@@ -9,7 +9,7 @@ async with Client("http://127.0.0.1:1234") as client:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from bacalhau_p2p.model.api_nodes import node_from_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import HistoryPage
+from bacalhau_p2p.model.logs import LogPiece, LogQuery
 from bacalhau_p2p.model.node import NodeInfo
 
 _T = TypeVar("_T")
@@ -118,6 +119,11 @@ class HttpBackend:
         if not page.events and not page.ended:
             await trio.sleep(calls.pause_between_polls(timeout, trio.current_time() - asked_at))
         return page
+
+    def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]:
+        return self._connection.lines(
+            calls.read_logs(job_id, follow=query.follow, tail=query.tail, execution=query.execution)
+        )
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         with suppress(JobEnded):

@@ -5,7 +5,8 @@ They work the same whether the requester is in this process or behind HTTP: each
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
 from bacalhau_p2p.model.history import HistoryEvent, HistoryPage
 from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.logs import LogPiece, LogQuery
 from bacalhau_p2p.model.parsing import job_from_mapping, parse_job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 
@@ -42,6 +44,11 @@ class Backend(Protocol):
     async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
         """The events of the job that follow number `after`. If there is none, and the job has not ended, it
         waits for one up to `timeout` seconds. Raises UnknownJob."""
+        ...
+
+    def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]:
+        """What the job writes to stdout and stderr; None when nothing came for a while. Raises UnknownJob,
+        LogsUnavailable."""
         ...
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
@@ -92,6 +99,21 @@ class JobHandle:
                 after = event.number
             if page.ended:
                 return
+
+    async def logs(
+        self, *, follow: bool = False, tail: int | None = None, execution: str = ""
+    ) -> AsyncIterator[LogPiece]:
+        """What the job has written to stdout and stderr, as it came: `piece.stream` and `piece.data`.
+
+        With `follow` also what it writes, until it has ended. `tail`: only so many lines of each stream that
+        are there already. `execution`: the beginning of an execution's id; by default the latest one, or one
+        with a result. Leaving the loop does nothing to the job. Raises LogsUnavailable.
+        """
+        query = LogQuery(execution=execution, follow=follow, tail=tail)
+        async with aclosing(self._backend.logs(self.id, query)) as pieces:
+            async for piece in pieces:
+                if piece is not None:
+                    yield piece
 
     async def wait(self, timeout: float | None = None) -> Job:
         """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job continues."""

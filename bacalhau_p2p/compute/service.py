@@ -19,16 +19,21 @@ from bacalhau_p2p.compute.announcement_reader import AnnouncementReader
 from bacalhau_p2p.compute.assessment import Assessor
 from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.leftovers import sweep
+from bacalhau_p2p.compute.logs.server import LogSource
 from bacalhau_p2p.compute.machine import ComputeMachine
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.runtime.events import BroadcastEvent
 from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
+
+_MAY_WRITE = frozenset({ComputeState.BID, ComputeState.PREPARING, ComputeState.RUNNING})
+_HAS_RESULTS = _MAY_WRITE | {ComputeState.PROPOSED, ComputeState.PUBLISHING}
 
 
 class ComputeService(Driver):
@@ -71,6 +76,18 @@ class ComputeService(Driver):
     def ignored(self) -> Counter[str]:
         """Events that changed nothing, by kind and state."""
         return self._machine.ignored
+
+    def log_source(self, peer: PeerID, execution_id: ExecutionID) -> LogSource | None:
+        """Where an execution of this requester writes, or wrote, its output; None for any other peer."""
+        execution = self._machine.executions.get(execution_id)
+        if execution is not None and execution.requester_id == peer and execution.state in _HAS_RESULTS:
+            return LogSource(self._runner.results_of(execution_id), lambda: self._may_write(execution_id))
+        kept = self._runner.logs.folder_of(peer, execution_id)
+        return None if kept is None else LogSource(kept, lambda: False)
+
+    def _may_write(self, execution_id: ExecutionID) -> bool:
+        execution = self._machine.executions.get(execution_id)
+        return execution is not None and execution.state in _MAY_WRITE
 
     @property
     def machine(self) -> ComputeMachine:
@@ -118,6 +135,7 @@ class ComputeService(Driver):
             async with trio.open_nursery() as nursery:
                 task_status.started()
                 nursery.start_soon(self._runner.remove_set_aside)
+                nursery.start_soon(self._runner.logs.expire)
                 for executor in self._runner.executors:
                     nursery.start_soon(self._sweep, executor)
                 await self._drive(nursery)

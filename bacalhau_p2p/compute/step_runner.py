@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from bacalhau_p2p.components.adapter_calls import CLEANUP_TIMEOUT, call_adapter,
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import leftovers
 from bacalhau_p2p.compute.folders import remove_folder, remove_set_aside
+from bacalhau_p2p.compute.logs.files import StreamFiles
+from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Step, Steps, Workplace
 from bacalhau_p2p.errors import ContentError, ExecutionError
@@ -26,6 +29,11 @@ from bacalhau_p2p.runtime.logs import about, get_logger
 
 log = get_logger(__name__)
 
+LAST_LINES = 10
+"""Lines of output that are shown with the reason of a failure."""
+LAST_LINES_LENGTH = 1_000
+"""Characters of these lines."""
+
 StepAction = ev.Prepare | ev.Run | ev.Reattach | ev.Publish
 
 
@@ -38,11 +46,12 @@ class _RunningStep:
 class StepRunner:
     """One step of an execution at a time; many executions side by side."""
 
-    def __init__(self, steps: Steps, content: Content, folder: Path) -> None:
-        """`folder` holds the workplaces of all executions."""
+    def __init__(self, steps: Steps, content: Content, folder: Path, logs: KeptLogs) -> None:
+        """`folder` holds the workplaces of all executions, `logs` what those without a result wrote."""
         self._content = content
         self._folder = folder
         self._adapters = steps.adapters
+        self.logs = logs
         self._steps: dict[type[StepAction], Step] = {
             ev.Prepare: steps.prepare,
             ev.Run: steps.run,
@@ -96,6 +105,8 @@ class StepRunner:
         place = self._places.pop(execution.id, None) or self._new_place(execution.id)
         if (running := self._running.get(execution.id)) is not None:
             await running.ended.wait()
+        if execution.state is not ComputeState.COMPLETED:
+            await self.logs.keep(execution.requester_id, execution.id, place.results)
         await self._remove(place)
         if execution.result_cid is not None:
             try:
@@ -126,9 +137,11 @@ class StepRunner:
             name = type(action).__name__.lower()
             outcome = await call_adapter(f"{name} step", until_stopped, execution=execution.id)
         except ExecutionError as error:
+            reason = reason_of(error) + _last_lines(place.results)
             # If this run has filled the disk, there is room to commit its failure only without its files.
+            await self.logs.keep(execution.requester_id, execution.id, place.results)
             await remove_folder(place.folder)
-            outcome = ev.StepFailed(execution.id, reason_of(error), bool(error.permanent))
+            outcome = ev.StepFailed(execution.id, reason, bool(error.permanent))
         finally:
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]
@@ -145,5 +158,19 @@ class StepRunner:
                 log.warning("input_left_behind", path=str(prepared.path), reason=str(error))
         await remove_folder(place.folder)
 
+    def results_of(self, execution_id: ExecutionID) -> Path:
+        """The results folder of an execution, as long as it has one."""
+        return self._new_place(execution_id).results
+
     def _new_place(self, execution_id: ExecutionID) -> Workplace:
         return Workplace(self._folder / execution_id)
+
+
+def _last_lines(results: Path) -> str:
+    """The end of what a run wrote, to go below the reason why it failed."""
+    with closing(StreamFiles(results)) as files:
+        try:
+            lines = files.last_lines(LAST_LINES, LAST_LINES_LENGTH)
+        except OSError:
+            return ""
+    return f"\n{lines}" if lines else ""

@@ -20,6 +20,7 @@ from bacalhau_p2p.errors import (
     InvalidJob,
     JobEnded,
     JobNotFinished,
+    LogsUnavailable,
     NoRoom,
     SettingsError,
     UnknownJob,
@@ -33,6 +34,7 @@ _STATUS: dict[type[BacalhauError], int] = {
     UnknownJob: 404,
     UnknownNode: 404,
     ContentNotFound: 404,
+    LogsUnavailable: 404,
     AmbiguousID: 409,
     JobEnded: 409,
     JobNotFinished: 409,
@@ -62,6 +64,7 @@ _COMPONENTS: dict[type[BacalhauError], str] = {
     JobNotFinished: "JobStore",
     InvalidJob: "Orchestrator",
     UnknownNode: "NodesManager",
+    LogsUnavailable: "Logs",
     ContentError: "Content",
 }
 _HINTS: dict[type[BacalhauError], str] = {

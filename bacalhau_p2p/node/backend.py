@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -10,19 +10,22 @@ from typing import Protocol
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import HistoryPage
+from bacalhau_p2p.model.logs import LogPiece, LogQuery
 from bacalhau_p2p.requester.service import RequesterService
 
 
-class Exporter(Protocol):
-    """Fetches content and writes it to disk."""
+class NodeContent(Protocol):
+    """Fetches content and writes it to disk, and reads what jobs write."""
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None: ...
+
+    def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]: ...
 
 
 class LocalBackend:
     """Job handles use it as a `Backend`, without HTTP in between."""
 
-    def __init__(self, requester: RequesterService, exporter: Exporter) -> None:
+    def __init__(self, requester: RequesterService, exporter: NodeContent) -> None:
         self._requester = requester
         self._exporter = exporter
 
@@ -37,6 +40,9 @@ class LocalBackend:
 
     async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
         return await self._requester.history(job_id, after=after, timeout=timeout)
+
+    def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]:
+        return self._exporter.logs(job_id, query)
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         await self._requester.cancel(job_id, reason)

@@ -8,12 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 
+from bacalhau_p2p.bprotocol import log_streams
 from bacalhau_p2p.components.adapter_calls import CLOSE_TIMEOUT, call_adapter
 from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy
 from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
 from bacalhau_p2p.compute.inspection import Inspector
+from bacalhau_p2p.compute.logs.kept import KeptLogs
+from bacalhau_p2p.compute.logs.server import LogServer
 from bacalhau_p2p.compute.machine import ComputeMachine, Environment
 from bacalhau_p2p.compute.probes import ExecProbe, HttpProbe, Probe
 from bacalhau_p2p.compute.service import ComputeService
@@ -47,6 +50,7 @@ class Compute:
 
     service: ComputeService
     offers: OfferMonitor
+    logs: LogServer
 
     @property
     def walls(self) -> dict[str, list[str]]:
@@ -98,8 +102,10 @@ async def open_compute(
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
         service = _service(settings, networking, content, adapters, store, offers, rng)
+        logs = LogServer(service.log_source)
+        networking.transport.handle_streams(log_streams.PROTOCOL, logs.serve)
         await offers.check()
-        yield Compute(service=service, offers=offers)
+        yield Compute(service=service, offers=offers, logs=logs)
 
 
 async def _close(executor: Executor) -> None:
@@ -138,7 +144,12 @@ def _service(
         machine,
         store,
         networking.messenger,
-        StepRunner(steps, content, settings.data_dir / "executions"),
+        StepRunner(
+            steps,
+            content,
+            settings.data_dir / "executions",
+            KeptLogs(settings.data_dir / "logs", networking.clock),
+        ),
         Assessor(
             node_id=peer_id,
             offer=lambda: offers.offer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +18,15 @@ from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, USER
-from bacalhau_p2p.model.base import Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
+from bacalhau_p2p.model.logs import LogPiece, LogQuery
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node.backend import LocalBackend
 from bacalhau_p2p.node.compute_assembly import Compute
 from bacalhau_p2p.node.known_nodes import KnownNode
+from bacalhau_p2p.node.log_access import LogAccess
 from bacalhau_p2p.node.networking import Networking
+from bacalhau_p2p.requester.log_reader import LogReader
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.settings import Settings
@@ -56,6 +59,12 @@ class Node:
         self._walls: Callable[[], dict[str, list[str]]] = lambda: compute.walls if compute is not None else {}
         self._compute_info = compute.info if compute is not None else lambda: None
         self._offers = compute.offers if compute is not None else None
+        self._log_access = LogAccess(
+            networking.transport,
+            content,
+            compute.logs if compute is not None else None,
+            content_timeout=settings.content_timeout,
+        )
         self._slow_pass_watchers: list[Callable[[float], None]] = []
         if requester is not None:
             networking.info_exchange.observe(requester)
@@ -63,6 +72,7 @@ class Node:
     async def start(self, nursery: trio.Nursery) -> None:
         """Resume the work of earlier runs and start. The node runs until the nursery is cancelled."""
         networking = self._networking
+        self._log_access.start(nursery)
         services = [service for service in (self._requester, self._compute) if service is not None]
         for service in services:
             service.resume()
@@ -225,6 +235,14 @@ class Node:
         """
         job_id = await self.requester.submit(spec_of(job), token=idempotency_token)
         return JobHandle(LocalBackend(self.requester, self), job_id)
+
+    def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]:
+        """What a job writes to stdout and stderr; None when nothing came for some seconds.
+
+        Close the iterator when you stop early. Raises UnknownJob, LogsUnavailable.
+        """
+        access = self._log_access
+        return LogReader(self.requester, access.open_stream, access.read_file).read(job_id, query)
 
     def job(self, job_id: str) -> JobHandle:
         """A handle on a job, by its id or an unambiguous prefix of it.

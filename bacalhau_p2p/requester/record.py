@@ -173,7 +173,7 @@ class JobEntry(Undoable):
 
     def record_failure(self, execution: Execution, reason: str) -> None:
         """Note that an execution which filled a slot failed or was lost."""
-        self.failures[execution.node_id] = reason
+        self.failures[execution.node_id] = reason.partition("\n")[0]  # below it are the last lines of output
         if execution.permanent:
             self.permanent_failures.add(execution.node_id)
 

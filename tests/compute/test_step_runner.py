@@ -9,6 +9,7 @@ import trio
 
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
+from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.errors import ExecutorError
@@ -62,7 +63,9 @@ class Bench:
     def __init__(self, content, folder, act):
         folder.mkdir()
         self.folder = folder
-        self.runner = StepRunner(ScriptedSteps(act), content, folder)
+        self.runner = StepRunner(
+            ScriptedSteps(act), content, folder, KeptLogs(folder.with_name("logs"), lambda: 100.0)
+        )
         self.reports = []
 
     @asynccontextmanager

@@ -159,6 +159,16 @@ class JobHistoryPage(Page):
     items: list[JobHistoryItem]
 
 
+class LogPieceBody(Body):
+    """Some bytes of a stream. The response has one on each line."""
+
+    execution_id: str
+    stream: Literal["stdout", "stderr"]
+    offset: int = Field(description="Where in the stream they begin.")
+    text: str = Field(default="", description="The bytes, if they are UTF-8.")
+    data: str = Field(default="", description="The bytes in base64, if they are not.")
+
+
 class JobAnswer(Body):
     job: JobBody
     executions: ExecutionPage | None = Field(default=None, description="With `include=executions`.")

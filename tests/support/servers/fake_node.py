@@ -24,6 +24,8 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.logs import LogPiece
+from bacalhau_p2p.model.logs_json import piece_to_json
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
@@ -50,6 +52,7 @@ class FakeNode:
         self.tokens: dict[str, str] = {}
         self.executions: dict[str, list[Execution]] = {}
         self.histories: dict[str, list[HistoryEvent]] = {}
+        self.logs: dict[str, list[LogPiece]] = {}
         self.blocks: dict[CID, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.authorizations: list[str] = []
@@ -308,7 +311,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 return 200, {"JobID": again.id}
             if path == _JOBS:
                 return 200, {"Items": _listed(node, query), "NextToken": ""}
-            if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results|events))?", path):
+            if match := re.fullmatch(f"{_JOBS}/([^/]+)(?:/(executions|results|events|logs))?", path):
                 return 200, _job(node, self.command, unquote(match[1]), match[2], query)
             return 404, error_to_json(ApiError(f"there is nothing at {path}", status=404))
 
@@ -326,6 +329,9 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
         return _executions(node, job.id)
     if part == "events":
         return node.events(job.id, int(query.get("after", 0)), float(query.get("wait", 0)))
+    if part == "logs":
+        pieces = [json.dumps(piece_to_json(piece)) for piece in node.logs[job.id]]
+        return "".join(f"{piece}\n\n" for piece in pieces).encode()
     if part == "results":
         published = [execution.published for execution in executions]
         return {"Items": [result_to_json(result) for result in published if result]}

@@ -1,0 +1,139 @@
+"""What executions without a result wrote: kept for a while for their requesters, within limits."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from bacalhau_p2p.compute.logs.files import NAMES, SKIPPED
+from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+KEEP_FOR = 24 * 3600.0
+"""Seconds for which the output of an execution without a result is kept."""
+MAX_KEPT_STREAM = 1024 * 1024
+"""Bytes of each stream that are kept: the last ones."""
+MAX_KEPT = 2_000
+"""Executions whose output is kept, of all requesters."""
+MAX_KEPT_BYTES = 256 * 1024 * 1024
+"""Bytes that are kept, of all requesters. Who has most of them loses its oldest."""
+EXPIRY_INTERVAL = 600.0
+"""Seconds between two looks at what has expired."""
+
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_Key = tuple[PeerID, ExecutionID]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    since: UnixSeconds
+    size: int
+
+
+class KeptLogs:
+    """A folder with one folder for each requester, and in it one for each execution."""
+
+    def __init__(self, folder: Path, clock: Callable[[], UnixSeconds]) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._kept: dict[_Key, _Kept] = {}
+        """The oldest first."""
+        self._load()
+
+    def folder_of(self, requester: PeerID, execution_id: ExecutionID) -> Path | None:
+        """Where the streams of an execution of this requester are, if they were kept."""
+        return self._path(requester, execution_id) if (requester, execution_id) in self._kept else None
+
+    async def keep(self, requester: PeerID, execution_id: ExecutionID, results: Path) -> None:
+        """Take the streams out of a results folder that is about to be removed. Never raises an Exception."""
+        if not (_NAME.fullmatch(requester) and _NAME.fullmatch(execution_id)) or not _has_output(results):
+            return
+        try:
+            size = await trio.to_thread.run_sync(self._take, self._path(requester, execution_id), results)
+        except OSError as error:
+            log.warning("log_not_kept", execution=execution_id, reason=str(error))
+            return
+        if size:
+            self._kept[requester, execution_id] = _Kept(self._clock(), size)
+            await trio.to_thread.run_sync(self.prune)
+
+    async def expire(self) -> None:
+        """Remove what has expired, until cancelled."""
+        while True:
+            await trio.to_thread.run_sync(self.prune)
+            await trio.sleep(EXPIRY_INTERVAL)
+
+    def prune(self) -> None:
+        """Remove what has expired, and what is too much. Blocks."""
+        expired = self._clock() - KEEP_FOR
+        for key in [key for key, kept in list(self._kept.items()) if kept.since < expired]:
+            self._remove(key)
+        sizes: Counter[PeerID] = Counter()
+        for (requester, _), kept in list(self._kept.items()):
+            sizes[requester] += kept.size
+        while len(self._kept) > MAX_KEPT or sizes.total() > MAX_KEPT_BYTES:
+            most = max(sizes, key=lambda requester: sizes[requester])
+            oldest = next(key for key in self._kept if key[0] == most)
+            sizes[most] -= self._kept[oldest].size
+            self._remove(oldest)
+
+    def _take(self, target: Path, results: Path) -> int:
+        """The bytes that were taken."""
+        taken = 0
+        for name in NAMES.values():
+            source = results / name
+            try:
+                found = source.lstat()
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+                continue
+            target.mkdir(parents=True, exist_ok=True, mode=0o700)
+            skipped = found.st_size - MAX_KEPT_STREAM
+            if skipped <= 0:
+                source.rename(target / name)
+            else:
+                with source.open("rb") as stream:
+                    stream.seek(skipped)
+                    end = stream.read(MAX_KEPT_STREAM)
+                source.unlink()  # it may have filled the disk
+                (target / name).write_bytes(end)
+                (target / (name + SKIPPED)).write_text(str(skipped))
+            taken += min(found.st_size, MAX_KEPT_STREAM)
+        return taken
+
+    def _remove(self, key: _Key) -> None:
+        self._kept.pop(key, None)
+        shutil.rmtree(self._path(*key), ignore_errors=True)
+        with suppress(OSError):
+            self._path(*key).parent.rmdir()  # if it was the last one
+
+    def _path(self, requester: PeerID, execution_id: ExecutionID) -> Path:
+        return self._folder / requester / execution_id
+
+    def _load(self) -> None:
+        """Find what earlier processes kept."""
+        found: list[tuple[float, _Key, int]] = []
+        for folder in self._folder.glob("*/*"):
+            with suppress(OSError):
+                size = sum(each.stat().st_size for each in os.scandir(folder))
+                key = PeerID(folder.parent.name), ExecutionID(folder.name)
+                found.append((folder.stat().st_mtime, key, size))
+        for since, key, size in sorted(found):
+            self._kept[key] = _Kept(since, size)
+
+
+def _has_output(results: Path) -> bool:
+    """Most executions that leave no result never ran: then no thread is needed."""
+    return any(os.path.lexists(results / name) for name in NAMES.values())
