@@ -5,22 +5,24 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bacalhau_p2p.api.error_responses import error_response
 from bacalhau_p2p.api.result_archives import is_signed
 from bacalhau_p2p.errors import ApiError
+from bacalhau_p2p.page import login
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _USUAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN = frozenset(
-    {"/api/v1/agent/alive", "/api/v1/agent/version", "/api/v1/agent/authconfig", "/api/v1/auth"}
+    {"/api/v1/agent/alive", "/api/v1/agent/version", "/api/v1/agent/authconfig", "/api/v1/auth", "/login"}
 )
-_AUTHENTICATE = "/api/v1/auth/"
-"""What clients ask before they have a token."""
+_OPEN_FOLDERS = ("/api/v1/auth/", "/static/")
+"""What clients ask before they have a token, and browsers before their user has logged in."""
 _OWN_PAGES = frozenset({"", "none", "same-origin"})
 """Values of `Sec-Fetch-Site` without a foreign page: no browser, its address bar, and the API itself."""
 
@@ -47,7 +49,7 @@ class AccessControl:
         if refusal is not None and self._gateway and scope["path"].startswith("/ipfs/"):
             refusal = None if scope.get("method") in ("GET", "HEAD") else refusal
             scope.setdefault("state", {})["public"] = True
-        handler = self._app if refusal is None else error_response(refusal)
+        handler = self._app if refusal is None else _response(refusal, scope)
         await handler(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
@@ -55,7 +57,8 @@ class AccessControl:
         host, origin = headers.get("host", ""), headers.get("origin", "")
         if self._token and not self._is_open(scope):
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
+            knows = scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), self._token)
+            if not knows and not login.has_session(headers.get("cookie", ""), self._token.decode()):
                 return ApiError("missing or wrong API token; set BACALHAU_P2P_API_TOKEN", status=401)
         if not self._token and not _is_local(host):
             return ApiError(f"host {host!r} is not allowed; without a token only local hosts are", status=403)
@@ -72,7 +75,19 @@ class AccessControl:
 
 def is_open_path(path: str) -> bool:
     """Whether clients ask for this before they have a token."""
-    return path in _OPEN or path.startswith(_AUTHENTICATE)
+    return path in _OPEN or path.startswith(_OPEN_FOLDERS)
+
+
+def _response(refusal: ApiError, scope: Scope) -> Response:
+    """The refusal; for a browser that wants a page, a way to the form to log in."""
+    wants_page = (
+        scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/api/")
+    )
+    if refusal.status == 401 and wants_page and "text/html" in Headers(scope=scope).get("accept", ""):
+        query = scope.get("query_string", b"").decode("latin-1")
+        target = scope["path"] + (f"?{query}" if query else "")
+        return RedirectResponse(f"/login?{urlencode({'next': target})}", status_code=303)
+    return error_response(refusal)
 
 
 def _is_local(host: str) -> bool:

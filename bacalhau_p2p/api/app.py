@@ -22,18 +22,21 @@ from bacalhau_p2p.api.openapi import ERRORS, openapi
 from bacalhau_p2p.api.orchestrator import job_routes, orchestrator_routes
 from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.page.routes import Page
 from bacalhau_p2p.version import __version__
 
 _ORCHESTRATOR = "/api/v1/orchestrator"
 
 
-def create_app(node: Node, counters: Mapping[str, int] | None = None) -> ASGIApp:
-    """`counters` are those of the server, for `/api/v1/agent/node`."""
+def create_app(node: Node, counters: Mapping[str, int] | None = None, *, page: Page | None = None) -> ASGIApp:
+    """`counters` are those of the server, for `/api/v1/agent/node`. `page` is served at `/`."""
     counters = {} if counters is None else counters
     metrics = NodeMetrics(node, counters)
 
     def build() -> ASGIApp:
         app = framework_app(node, counters, metrics)
+        if page is not None:
+            app.include_router(page.routes())
         return IgnoreBlankParameters(DirectRoutes(app, {_ORCHESTRATOR: app.state.jobs}))
 
     settings = node.settings

@@ -19,7 +19,10 @@ from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.tasks import background
+
+log = get_logger(__name__)
 
 READ_SIZE = 64 * 1024
 """Bytes of a request that are read at once."""
@@ -174,6 +177,8 @@ class _Exchange:
         self._stream = stream
         self._head: Message | None = None
         self._body_expected = body
+        self.complete = False
+        """Whether the application has sent the whole response."""
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -182,6 +187,8 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.complete = True
         if message["type"] == "http.response.start" and _has_length(message):
             self._head = message  # the body follows at once: how long it is is known
             return
@@ -240,7 +247,13 @@ async def serve_http(
     async def call(scope: Scope, receive: Receive, send: Send, *_: object) -> None:
         if scope["type"] == "http" and scope["http_version"] != "2":
             exchange = _Exchange(receive, send, stream, body=scope["method"] not in ("GET", "HEAD"))
-            receive, send = exchange.receive, exchange.send
+            try:
+                await app(scope, exchange.receive, exchange.send)
+            except Exception as error:
+                if not exchange.complete:  # otherwise the application has logged it with its response
+                    log.error("response_failed", path=scope["path"], exc_info=error)
+                raise
+            return
         await app(scope, receive, send)
 
     server = _Server(cast(Any, call), config, context, state, cast(Any, stream))

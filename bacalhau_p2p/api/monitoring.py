@@ -10,7 +10,7 @@ from bacalhau_p2p.node import Node
 
 
 def monitoring_routes(node: Node, measured: NodeMetrics) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["nodes"])
 
     @routes.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from functools import partial
+from heapq import nlargest
 
 import trio
 from trio import TaskStatus
@@ -74,6 +75,11 @@ class RequesterService(Driver):
         """The number of jobs that have not ended, by state."""
         states = (entry.job.state for entry in self._machine.jobs.values())
         return Counter(str(state) for state in states if not state.terminal)
+
+    def unfinished_jobs(self, limit: int) -> list[Job]:
+        """The latest jobs that have not ended, newest first."""
+        jobs = (entry.job for entry in self._machine.jobs.values())
+        return nlargest(limit, (job for job in jobs if not job.state.terminal), key=lambda job: job.created)
 
     @property
     def resource_shortage(self) -> str | None:

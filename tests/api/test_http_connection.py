@@ -153,6 +153,19 @@ async def test_an_app_that_fails_after_the_head_is_answered_by_an_error():
         assert (await received(client, b"\r\n\r\n")).startswith(b"HTTP/1.1 500 ")
 
 
+async def test_a_response_that_fails_on_its_way_is_logged(caplog):
+    async def breaks():
+        yield b"begun"
+        raise ValueError("no more")
+
+    async with served(StreamingResponse(breaks())) as (client, _):
+        await client.send_all(REQUEST % 1)
+        while await client.receive_some():
+            pass
+    assert "event='response_failed' path='/1'" in caplog.text
+    assert "ValueError: no more" in caplog.text
+
+
 async def test_a_client_that_is_gone_does_not_fail_the_server():
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await go.wait()

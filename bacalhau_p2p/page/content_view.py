@@ -1,0 +1,49 @@
+"""The view of the content store: what is pinned, and how much room is in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bacalhau_p2p.errors import ApiError
+from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.node import Node
+
+PINS_SHOWN = 500
+
+Values = dict[str, Any]
+
+
+async def content_values(node: Node, notice: str = "") -> Values:
+    now = node.clock()
+    pins = [pin for pin in await node.content.pins() if pin.expires is None or pin.expires > now]
+    return {
+        "notice": notice,
+        "used": node.content.used,
+        "quota": node.content.quota,
+        "more": max(0, len(pins) - PINS_SHOWN),
+        "pins": [
+            {
+                "cid": str(pin.cid),
+                "owner": pin.owner,
+                "expires": pin.expires,
+                "removable": not pin_owners.is_execution(pin.owner),
+            }
+            for pin in pins[:PINS_SHOWN]
+        ],
+    }
+
+
+async def unpin(node: Node, cid: str, owner: str) -> str:
+    """Remove a pin, and say so. Raises InvalidCID, ApiError."""
+    root = CID.parse(cid)
+    if pin_owners.is_execution(owner):
+        raise ApiError(f"{root} is in use by a running execution; stop its job instead", status=409)
+    removed = await node.content.unpin(root, owner)
+    return f"{root} is no longer pinned by {owner}" if removed else f"{root} was not pinned by {owner}"
+
+
+async def collect(node: Node) -> str:
+    """Delete what is neither pinned nor in use, and say how much that was."""
+    removed = await node.content.collect()
+    return f"deleted {removed.blocks} blocks of {removed.bytes} bytes"

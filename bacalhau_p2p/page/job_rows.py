@@ -1,0 +1,108 @@
+"""Jobs as rows of a table, and which of them are wanted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.state import ExecutionState, JobState
+
+MAX_MESSAGE = 160
+"""Characters of a message in a table."""
+MAX_SHOWN_NODES = 4
+_WORKING = frozenset(
+    {
+        ExecutionState.BID_ACCEPTED,
+        ExecutionState.RESULT_PROPOSED,
+        ExecutionState.RESULT_ACCEPTED,
+        ExecutionState.COMPLETED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job in a table. Times in seconds."""
+
+    id: JobID
+    name: str
+    state: JobState
+    age: float
+    lasted: float
+    done: int
+    count: int
+    runs: str
+    nodes: Sequence[PeerID]
+    message: str
+
+
+def job_row(job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobRow:
+    working = [execution for execution in executions if execution.state in _WORKING]
+    end = job.modified if job.state.terminal else now
+    return JobRow(
+        id=job.id,
+        name=title_of(job),
+        state=job.state,
+        age=max(0.0, now - job.created),
+        lasted=max(0.0, end - job.created),
+        done=sum(execution.state == ExecutionState.COMPLETED for execution in executions),
+        count=job.spec.count,
+        runs=runs(job.spec),
+        nodes=list(dict.fromkeys(execution.node_id for execution in working))[:MAX_SHOWN_NODES],
+        message=shortened(job.message, MAX_MESSAGE),
+    )
+
+
+def title_of(job: Job) -> str:
+    """Its name; without one, its id."""
+    return job.spec.name or job.id
+
+
+def runs(spec: JobSpec) -> str:
+    """What it runs: `docker busybox:latest`, `wasm count.wasm`, `noop`."""
+    engine = spec.task.engine
+    params = engine.params
+    what = ""
+    if engine.type == "docker":
+        what = str(params.get("Image", ""))
+    elif engine.type == "wasm":
+        module = params.get("EntryModule")
+        what = str(module).rpartition("/")[2] if isinstance(module, str) else ""
+    return shortened(f"{engine.type} {what}".strip(), 60)
+
+
+def shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs a user wants to see; an empty field asks for nothing."""
+
+    state: str = ""
+    label: str = ""
+    """`key` or `key=value`."""
+    text: str = ""
+    """What the name, id, message, image or module contains, in any letter case."""
+
+    def __bool__(self) -> bool:
+        return bool(self.state or self.label or self.text)
+
+    def matches(self, job: Job) -> bool:
+        return (
+            (not self.state or job.state == self.state)
+            and (not self.label or _has_label(job.spec.labels, self.label))
+            and (not self.text or self._has_text(job))
+        )
+
+    def _has_text(self, job: Job) -> bool:
+        wanted = self.text.casefold()
+        return any(wanted in each.casefold() for each in (job.id, job.spec.name, job.message, runs(job.spec)))
+
+
+def _has_label(labels: Mapping[str, str], wanted: str) -> bool:
+    key, given, value = (part.strip() for part in wanted.partition("="))
+    return key in labels and (not given or labels[key] == value)

@@ -1,0 +1,120 @@
+"""The views of jobs: a filtered list, and one job with its executions and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import yaml
+
+from bacalhau_p2p.errors import ApiError
+from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.node import Node
+from bacalhau_p2p.page.job_rows import Filter, JobRow, job_row, title_of
+from bacalhau_p2p.requester.store import JobQuery
+
+PAGE = 50
+"""Jobs on one page."""
+
+EVENTS = 500
+"""Events of a job that its page shows, the first ones."""
+
+Values = dict[str, Any]
+Query = Mapping[str, str]
+
+
+class Output(NamedTuple):
+    """A stream that an execution wrote."""
+
+    name: str
+    node: PeerID
+    text: str
+    cut: bool
+
+
+class Group(NamedTuple):
+    """Executions that proposed the same result."""
+
+    cid: str
+    states: Sequence[tuple[PeerID, ExecutionState]]
+
+
+def rows_of(node: Node, jobs: Sequence[Job]) -> list[JobRow]:
+    now = node.clock()
+    return [job_row(job, node.requester.executions(job.id), now) for job in jobs]
+
+
+async def job_list(node: Node, names: Query, query: Query) -> Values:
+    """`names` has nothing; `query` may have `state`, `label`, `text` and `after`."""
+    wanted = Filter(*(query.get(name, "").strip() for name in ("state", "label", "text")))
+    after = query.get("after", "")
+    state = JobState(wanted.state) if wanted.state in map(str, JobState) else None
+    matching = wanted.matches if wanted else None
+    try:
+        page = node.requester.jobs(JobQuery(state=state, matching=matching), limit=PAGE, after=after)
+    except ValueError as error:
+        raise ApiError(str(error), status=400) from error
+    given = {name: getattr(wanted, name) for name in ("state", "label", "text") if getattr(wanted, name)}
+    return {
+        "rows": rows_of(node, page.jobs),
+        "states": ["", *map(str, JobState)],
+        "state": wanted.state,
+        "label": wanted.label,
+        "text": wanted.text,
+        "first": f"/jobs?{urlencode(given)}" if after else "",
+        "following": f"/jobs?{urlencode({**given, 'after': page.next_token})}" if page.next_token else "",
+        "scanned": bool(page.next_token) and len(page.jobs) < PAGE,
+    }
+
+
+async def job_detail(node: Node, names: Query, query: Query) -> Values:
+    """`names["job_id"]` is an id or the beginning of one. Raises UnknownJob, AmbiguousID."""
+    job_id = node.requester.resolve(names["job_id"])
+    job, executions = node.requester.job(job_id), node.requester.executions(job_id)
+    now = node.clock()
+    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    slots = sorted(executions, key=lambda e: (e.slot is None, e.slot, e.created))
+    proposed = [execution for execution in executions if execution.proposal is not None]
+    return {
+        "job": job,
+        "name": title_of(job),
+        "age": max(0.0, now - job.created),
+        "lasted": max(0.0, (job.modified if job.state.terminal else now) - job.created),
+        "executions": slots,
+        "results": list(dict.fromkeys(result.cid for result in node.requester.results(job_id))),
+        "verified": job.spec.verifier.type != "noop",
+        "groups": _groups(proposed),
+        "proposals": len(proposed),
+        "outputs": _outputs(proposed),
+        "events": (await node.requester.history(job_id, limit=EVENTS)).events,
+        "yaml": yaml.safe_dump(spec, sort_keys=False, allow_unicode=True),
+    }
+
+
+def _groups(proposed: Sequence[Execution]) -> list[Group]:
+    """The largest first."""
+    by_cid: dict[str, list[tuple[PeerID, ExecutionState]]] = {}
+    for execution in proposed:
+        assert execution.proposal is not None
+        by_cid.setdefault(execution.proposal.result_cid, []).append((execution.node_id, execution.state))
+    return sorted((Group(*each) for each in by_cid.items()), key=lambda group: -len(group.states))
+
+
+def _outputs(proposed: Sequence[Execution]) -> list[Output]:
+    """What the first completed execution wrote, or without one the latest."""
+    completed = [e for e in proposed if e.state == ExecutionState.COMPLETED]
+    shown = completed[:1] or proposed[-1:]
+    found = []
+    for execution in shown:
+        assert execution.proposal is not None
+        output = execution.proposal.output
+        for name, data, cut in (
+            ("stdout", output.stdout, output.stdout_truncated),
+            ("stderr", output.stderr, output.stderr_truncated),
+        ):
+            if data:
+                found.append(Output(name, execution.node_id, data.decode("utf-8", "replace"), cut))
+    return found

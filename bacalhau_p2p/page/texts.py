@@ -1,0 +1,64 @@
+"""Values as text on the page. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.runtime.text import printable
+
+_BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def harmless(value: Any) -> Any:
+    """Text of strangers without characters that turn the direction of writing or cannot be encoded. Jinja
+    escapes what HTML gives a meaning to."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return "" if value is None else value
+    return printable(value, keep_lines=True)
+
+
+def size(count: float | None) -> str:
+    """Bytes, such as `12.3 MB`; `?` if they are not known."""
+    if count is None:
+        return "?"
+    units = list(_BYTES)
+    while count >= 999.95 and len(units) > 1:
+        count /= 1000
+        del units[0]
+    return f"{count:.0f} B" if units[0] == "B" else f"{count:.1f} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """Such as `0.2 s`, `3 min 20 s` or `2 d 5 h`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    whole = int(seconds)
+    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // part} {part_name}"
+    return f"{whole} s"
+
+
+def moment(time: UnixSeconds) -> Markup:
+    """A time in UTC, to the second, with milliseconds for whoever points at it."""
+    try:
+        exact = datetime.fromtimestamp(time, UTC)
+    except (OverflowError, OSError, ValueError):
+        return Markup("?")
+    return Markup('<time datetime="{iso}" title="{iso}">{text}</time>').format(
+        iso=exact.isoformat(timespec="milliseconds"), text=exact.strftime("%Y-%m-%d %H:%M:%S")
+    )
+
+
+def short(identifier: str) -> str:
+    """The beginning of an id, and of a peer id its end: those of Ed25519 keys all begin alike."""
+    return f"…{identifier[-8:]}" if identifier.startswith("12D3Koo") else identifier[:8]
+
+
+def percent(part: float, whole: float) -> int:
+    """0 to 100; 0 of nothing."""
+    return round(100 * min(max(part / whole, 0.0), 1.0)) if whole > 0 else 0

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.parsing import job_from_mapping
+from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.page.job_rows import Filter, job_row, runs
+
+DOCKER = {"Type": "docker", "Params": {"Image": "ghcr.io/someone/tool:V1"}}
+
+
+def job(state=JobState.RUNNING, *, name="", message="", engine=DOCKER, **labels):
+    spec = job_from_mapping({"Name": name, "Count": 3, "Labels": labels, "Tasks": [{"Engine": engine}]})
+    return Job(
+        id=JobID("17b2d7dd-1"),
+        spec=spec,
+        state=state,
+        message=message,
+        requester_id=PeerID("r"),
+        created=100.0,
+        modified=130.0,
+    )
+
+
+def execution(number, state):
+    return Execution(
+        id=ExecutionID(f"e{number}"),
+        job_id=JobID("17b2d7dd-1"),
+        node_id=PeerID(f"n{number}"),
+        state=state,
+        created=101.0,
+        modified=110.0,
+    )
+
+
+def test_a_row_counts_what_is_done_and_names_the_nodes_that_work():
+    states = [
+        ExecutionState.COMPLETED,
+        ExecutionState.BID_ACCEPTED,
+        ExecutionState.LOST,
+        ExecutionState.BID_REJECTED,
+    ]
+    row = job_row(job(), [execution(n, state) for n, state in enumerate(states)], now=190.0)
+    assert (row.done, row.count, row.nodes) == (1, 3, ["n0", "n1"])
+    assert (row.age, row.lasted) == (90.0, 90.0)
+    assert row.name == "17b2d7dd-1"
+
+
+def test_a_job_that_has_ended_lasted_until_its_end():
+    assert job_row(job(JobState.FAILED), [], now=190.0).lasted == 30.0
+
+
+def test_what_a_job_runs_is_its_image_or_module():
+    wasm = {"Type": "wasm", "Params": {"EntryModule": "/modules/count.wasm"}}
+    assert runs(job().spec) == "docker ghcr.io/someone/tool:V1"
+    assert runs(job(engine={"Type": "noop"}).spec) == "noop"
+    spec = job_from_mapping({"Tasks": [{"Engine": wasm, "InputSources": [
+        {"Target": "/modules/count.wasm", "Source": {"Type": "urlDownload", "Params": {"URL": "http://x.org/c"}}}
+    ]}]})  # fmt: skip
+    assert runs(spec) == "wasm count.wasm"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matches"),
+    [
+        (Filter(), True),
+        (Filter(state="Running"), True),
+        (Filter(state="Failed"), False),
+        (Filter(label="team"), True),
+        (Filter(label="team = blue"), True),
+        (Filter(label="team=red"), False),
+        (Filter(label="other"), False),
+        (Filter(text="NIGHTLY"), True),
+        (Filter(text="TOOL:v1"), True),
+        (Filter(text="17b2"), True),
+        (Filter(text="waiting"), True),
+        (Filter(text="nowhere"), False),
+        (Filter(text="nightly", state="Failed"), False),
+    ],
+)
+def test_a_filter_looks_at_state_label_and_text(wanted, matches):
+    assert wanted.matches(job(name="nightly count", message="waiting for bids", team="blue")) is matches
+    assert bool(wanted) is (wanted != Filter())

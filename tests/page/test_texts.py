@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from bacalhau_p2p.page import texts
+
+
+def test_sizes_have_a_unit_that_keeps_them_short():
+    assert [texts.size(n) for n in (0, 999, 1000, 999_949, 12_345_678, 5e15, 5e20, None)] == [
+        "0 B", "999 B", "1.0 kB", "999.9 kB", "12.3 MB", "5.0 PB", "500000.0 PB", "?",
+    ]  # fmt: skip
+
+
+def test_durations_name_their_two_largest_units():
+    assert [texts.duration(n) for n in (-1, 0.23, 9.9, 59.9, 200, 7260, 190_000)] == [
+        "0.0 s", "0.2 s", "9.9 s", "59 s", "3 min 20 s", "2 h 1 min", "2 d 4 h",
+    ]  # fmt: skip
+
+
+def test_a_moment_is_in_utc_and_one_beyond_every_calendar_is_unknown():
+    assert "2026-03-04 05:06:07" in texts.moment(1772600767.5)
+    assert texts.moment(1e300) == "?"
+
+
+def test_ids_are_short_and_those_of_peers_differ():
+    assert texts.short("17b2d7dd-4b1a-43b0-a040-7d0dc32ff716") == "17b2d7dd"
+    assert (
+        texts.short("12D3KooWHv4PoxE5NLFaCqdS2YEiqosyZonn9puvRLrJ3QGYgpMp") == "…J3QGYgpMp"[:1] + "3QGYgpMp"
+    )
+
+
+def test_a_part_of_nothing_is_no_percent():
+    assert [texts.percent(1, 0), texts.percent(1, 2), texts.percent(5, 2), texts.percent(-1, 2)] == [
+        0,
+        50,
+        100,
+        0,
+    ]
+
+
+def test_text_of_strangers_loses_what_turns_the_direction_of_writing():
+    assert texts.harmless("a\u202eb\x1b[2J\n") == "a\ufffdb\ufffd[2J\n"
+    assert texts.harmless("\ud800") == "\ufffd"
+    assert texts.harmless(Markup("<b>")) == Markup("<b>")
+    assert texts.harmless(None) == ""
+    assert texts.harmless(3) == 3
