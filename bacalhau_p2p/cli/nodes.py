@@ -17,6 +17,7 @@ from bacalhau_p2p.cli.listing import (
     print_list,
 )
 from bacalhau_p2p.cli.options import node_options, repeatable
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -64,7 +65,8 @@ def list_nodes(
 ) -> None:
     """List the nodes that the node knows, itself included.
 
-    CPU, memory, disk and GPUs are those that are free, of those that jobs may use in all.
+    CPU, memory, disk and GPUs are those that are free, of those that jobs may use in all. Below a table, on
+    stderr, are the peers of which most was dropped, with counts, and those that are cut off.
     """
     call = calls.list_nodes(
         labels=labels, status=status or "", order_by=order_by, reverse=reverse, limit=limit
@@ -72,6 +74,9 @@ def list_nodes(
     output = "wide" if wide and output == "table" else output
     found = connection.call(call)
     print_list(found, COLUMNS, output, id_of=node_id_of, hide_header=hide_header)
+    if output in ("table", "wide"):
+        for line in _misbehaving(connection.call(calls.get_node())):
+            print_line(line, err=True)
 
 
 @node.command()
@@ -85,6 +90,18 @@ def describe(connection: BlockingConnection, node_id: str, output: str) -> None:
 
 def node_id_of(state: JSON) -> str:
     return str(_info(state).get("NodeID", ""))
+
+
+def _misbehaving(node: JSON) -> list[str]:
+    """A line for each peer that the node blames."""
+    offences, cut_off = node.get("WorstSenders") or {}, node.get("CutOff") or {}
+    lines = []
+    for peer in {**offences, **cut_off}:
+        counts = [f"{count} {kind}" for kind, count in (offences.get(peer) or {}).items()]
+        if peer in cut_off:
+            counts.append(f"cut off for {cut_off[peer]} s")
+        lines.append(f"peer {peer} misbehaves: {', '.join(counts)}")
+    return lines
 
 
 def _info(state: JSON) -> JSON:

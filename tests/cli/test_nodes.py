@@ -24,9 +24,23 @@ def test_nodes_are_listed_with_what_is_free_on_them(run, fake_node):
 def test_the_node_is_asked_for_the_nodes_that_are_wanted(run, fake_node):
     flags = ["--labels", "zone=lab,!gpu", "--status", "CONNECTED", "--order-by", "available_cpu", "--reverse"]
     assert run("node", "list", *flags).exit_code == 0
-    (asked,) = (path for _, path in fake_node.requests)
+    asked, about = (path for _, path in fake_node.requests)
+    assert about == "/api/v1/agent/node"
     for part in ("labels=zone=lab,!gpu", "filter-status=connected", "order_by=available_cpu", "reverse=true"):
         assert part in asked
+
+
+def test_peers_that_misbehave_are_named_below_a_table_and_nowhere_else(run, fake_node):
+    fake_node.about = {
+        "WorstSenders": {"mallory": {"unknown": 20000, "rests": 2}},
+        "CutOff": {"mallory": 44, "trudy": 3},
+    }
+    assert run("node", "list").stderr.splitlines() == [
+        "peer mallory misbehaves: 20000 unknown, 2 rests, cut off for 44 s",
+        "peer trudy misbehaves: cut off for 3 s",
+    ]
+    for output in ("json", "csv", "id"):
+        assert run("node", "list", "-o", output).stderr == ""
 
 
 def test_a_node_is_described(run):

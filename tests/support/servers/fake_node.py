@@ -55,6 +55,8 @@ class FakeNode:
         self.logs: dict[str, list[LogPiece]] = {}
         self.blocks: dict[CID, bytes] = {}
         self.requests: list[tuple[str, str]] = []
+        self.about: dict[str, Any] = {}
+        """What `agent/node` says in addition."""
         self.authorizations: list[str] = []
         self.on_submit: Callable[[Job], None] = lambda job: None
         """Called with each new job, for example to end it."""
@@ -301,7 +303,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             if path == "/api/v1/agent/version":
                 return 200, {"GitVersion": "v9.9.9"}
             if path == "/api/v1/agent/node":
-                return 200, node_to_json(INFO)
+                return 200, {**node_to_json(INFO), **node.about}
             if path == "/api/v1/orchestrator/nodes":
                 return 200, {"Nodes": [_node_state()], "NextToken": ""}
             if path == f"/api/v1/orchestrator/nodes/{NODE}":
