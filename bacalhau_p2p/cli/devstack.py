@@ -28,7 +28,7 @@ import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
 from bacalhau_p2p.cli.node_process import NodeProcess, fork_node
-from bacalhau_p2p.cli.options import ENV_HOST, ENV_PORT
+from bacalhau_p2p.cli.options import ENV_DEVSTACK, ENV_HOST, ENV_PORT
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
 from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_FORMAT, LOG_LEVEL
@@ -81,8 +81,8 @@ def devstack(
     """Run a network on this machine until Ctrl-C, or until COMMAND ends.
 
     The network has one requester and N compute nodes. COMMAND runs with BACALHAU_P2P_API_HOST and
-    BACALHAU_P2P_API_PORT set to the requester, and its exit status is that of devstack. Everything is
-    removed at the end.
+    BACALHAU_P2P_API_PORT set to the requester, and BACALHAU_P2P_DEVSTACK to the URLs of all nodes' APIs, the
+    requester's first. Its exit status is that of devstack. Everything is removed at the end.
     """
     logs.configure(log_level, log_format)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}
@@ -132,7 +132,8 @@ class DevStack:
     def run(self, command: Sequence[str]) -> int:
         """Run a command next to the network; returns its exit status. Ctrl-C also reaches the command."""
         host, port = self.api
-        environment = {**os.environ, ENV_HOST: host, ENV_PORT: str(port)}
+        urls = " ".join(node.addresses["API"] for node in self._nodes)
+        environment = {**os.environ, ENV_HOST: host, ENV_PORT: str(port), ENV_DEVSTACK: urls}
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user asks for it
         except OSError as error:

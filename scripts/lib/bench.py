@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +29,7 @@ class Api:
     def __init__(self, port: str = "") -> None:
         host = "127.0.0.1" if port else os.environ["BACALHAU_P2P_API_HOST"]
         port = port or os.environ["BACALHAU_P2P_API_PORT"]
+        self.port = port
         self._connection = http.client.HTTPConnection(host, int(port), timeout=120)
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -52,6 +53,7 @@ class Api:
 JOB: dict[str, Any] = {"Tasks": [{"Engine": {"Type": "noop"}}]}
 IN_FLIGHT = 50
 WARM_UP = 20
+GOSSIP_COUNTERS = ("broadcasts_received", "broadcasts_verified", "broadcasts_sent")
 
 
 def noop(jobs: int) -> None:
@@ -61,11 +63,12 @@ def noop(jobs: int) -> None:
         job = {**JOB, "Count": count}
         for _ in range(WARM_UP):
             api.run(job)
-        with processor_time(f"no-op job, Count {count}", jobs):
+        title = f"no-op job, Count {count}"
+        with processor_time(title, jobs), broadcasts(title, jobs):
             seconds = [api.run(job) for _ in range(jobs)]
         steps = statistics.quantiles(seconds, n=100, method="inclusive")
         say(
-            f"no-op job, Count {count}",
+            title,
             *(f"p{part} {steps[part - 1] * 1000:6.1f} ms" for part in (50, 90, 99)),
             f"({jobs} jobs, one after the other)",
         )
@@ -85,7 +88,7 @@ def noop_burst(jobs: int) -> None:
 
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             list(pool.map(work, [1] * IN_FLIGHT))
-            with processor_time(title, rounds * IN_FLIGHT):
+            with processor_time(title, rounds * IN_FLIGHT), broadcasts(title, rounds * IN_FLIGHT):
                 started = time.perf_counter()
                 waits = [seconds for mine in pool.map(work, [rounds] * IN_FLIGHT) for seconds in mine]
                 took = time.perf_counter() - started
@@ -105,8 +108,36 @@ def processor_time(title: str, jobs: int) -> Iterator[None]:
     before = [_milliseconds(pid) for pid in nodes]
     yield
     spent = [(_milliseconds(pid) - old) / jobs for pid, old in zip(nodes, before, strict=True)]
-    computes = " ".join(f"{ms:5.1f}" for ms in spent[1:])
-    say(title, f"requester {spent[0]:5.1f}", f"compute nodes {computes}", "ms of processor time per job")
+    say(
+        title,
+        f"requester {spent[0]:5.1f}",
+        f"compute nodes {_list(spent[1:])}",
+        "ms of processor time per job",
+    )
+
+
+@contextmanager
+def broadcasts(title: str, jobs: int) -> Iterator[None]:
+    """Print how often each node receives, verifies and sends a broadcast in the block, a job."""
+    apis = [Api(url.rpartition(":")[2]) for url in os.environ["BACALHAU_P2P_DEVSTACK"].split()]
+    before = [_gossip_counters(api) for api in apis]
+    yield
+    after = [_gossip_counters(Api(api.port)) for api in apis]
+    for name in GOSSIP_COUNTERS:
+        counts = [(new[name] - old[name]) / jobs for new, old in zip(after, before, strict=True)]
+        say(title, f"requester {counts[0]:5.1f}", f"compute nodes {_list(counts[1:])}", f"{name} per job")
+
+
+def _gossip_counters(api: Api) -> dict[str, int]:
+    counters = api.request("GET", "/api/v1/agent/node")["Counters"]
+    return {name: counters.get(name, 0) for name in GOSSIP_COUNTERS}
+
+
+def _list(figures: Sequence[float]) -> str:
+    """All of a few figures; the mean and the extremes of many."""
+    if len(figures) <= 8:
+        return " ".join(f"{figure:5.1f}" for figure in figures)
+    return f"{statistics.fmean(figures):5.2f} ({min(figures):.1f} to {max(figures):.1f})"
 
 
 def _nodes() -> list[int]:

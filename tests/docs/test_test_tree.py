@@ -21,6 +21,7 @@ MAY_SLEEP = {
     "support/blocks/content_net.py": "its tests run on a clock that jumps",
     "support/peers/flooding_peer.py": "sends at a pace, in a process of its own",
     "support/networks/dht_net.py": "its tests run on a clock that jumps",
+    "support/networks/gossip_net.py": "its tests run on a clock that jumps",
     "support/waiting.py": "the one place that polls other processes",
 }
 """Files and folders that sleep without a clock that jumps, and why."""

@@ -87,7 +87,8 @@ class Session:
 class Sessions(INotifee):  # type: ignore[misc]
     """All sessions of a node, derived from the swarm's notifications of connections.
 
-    `emit` takes PeerConnected and PeerDisconnected; `connection_lost` gets every Yamux connection that ended.
+    `emit` takes PeerConnected and PeerDisconnected. `connected` gets every connection that was made, and
+    `connection_lost` every Yamux connection that ended.
     """
 
     def __init__(
@@ -96,10 +97,12 @@ class Sessions(INotifee):  # type: ignore[misc]
         nursery: trio.Nursery,
         *,
         emit: Emit,
+        connected: Callable[[Any], None],
         connection_lost: Callable[[Any], None],
         counters: Counter[str],
     ) -> None:
         self._counters = counters
+        self._connected = connected
         self._connection_lost = connection_lost
         self._swarm = swarm
         self._nursery = nursery
@@ -148,6 +151,7 @@ class Sessions(INotifee):  # type: ignore[misc]
         if peer not in self._sessions:
             session = self._sessions[peer] = Session(peer, self._leaving.get(peer))
             self._nursery.start_soon(self._follow, session)
+        self._connected(conn)
 
     async def disconnected(self, network: Any, conn: Any) -> None:
         self._connection_lost(conn.muxed_conn)

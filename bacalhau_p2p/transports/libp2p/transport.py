@@ -15,8 +15,6 @@ from typing import Final
 import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
-from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 from trio.abc import HalfCloseableStream
 
@@ -49,8 +47,8 @@ from bacalhau_p2p.transports.libp2p.admission import BAN_DURATION, Admission
 from bacalhau_p2p.transports.libp2p.detached_calls import DetachedCalls
 from bacalhau_p2p.transports.libp2p.dialer import Dialer
 from bacalhau_p2p.transports.libp2p.direct.links import DirectLinks
-from bacalhau_p2p.transports.libp2p.gossip.pubsub import GuardedPubsub
-from bacalhau_p2p.transports.libp2p.gossip.router import GossipRouter
+from bacalhau_p2p.transports.libp2p.gossip.pubsub import Gossip
+from bacalhau_p2p.transports.libp2p.gossip.wire import PROTOCOLS
 from bacalhau_p2p.transports.libp2p.host import Host, silence_libp2p
 from bacalhau_p2p.transports.libp2p.inbound_streams import InboundStreams
 from bacalhau_p2p.transports.libp2p.sessions import Sessions
@@ -59,7 +57,7 @@ from bacalhau_p2p.transports.libp2p.swarm import new_swarm
 
 DIRECT_PROTOCOL: Final = "/bacalhau/bprotocol/1.0.0"
 
-_LASTING: Final = frozenset({DIRECT_PROTOCOL, PROTOCOL_ID_V11, ""})
+_LASTING: Final = frozenset({DIRECT_PROTOCOL, *PROTOCOLS, ""})
 """Protocols whose streams are open as long as their connection; "" while one is negotiated."""
 
 FLUSH_TIMEOUT: Final = 0.5
@@ -74,7 +72,6 @@ async def open_libp2p(
     announce: Sequence[str] = (),
     bootstrap: Sequence[str] = (),
     access: AccessList = EVERYBODY,
-    expected_peers: int = 64,
     incoming_size: int = 1024,
 ) -> AsyncIterator[Libp2pTransport]:
     """A node's access to the libp2p network for the length of the block.
@@ -83,8 +80,7 @@ async def open_libp2p(
     other peers instead (by default, the addresses of all interfaces where it listens on 0.0.0.0).
     `bootstrap`: multiaddrs with `/p2p/<peer id>` of peers to stay connected to; they are dialled in the
     background, and again when they are lost. `access`: who may connect, and whose broadcasts arrive.
-    `expected_peers`: how many neighbours there may be; a node with more passes broadcasts on to so many of
-    them only. `incoming_size`: arrivals of one peer that may wait in `incoming`.
+    `incoming_size`: arrivals of one peer that may wait in `incoming`.
 
     On entry it listens. On exit no task, connection or socket is left; frames sent before have FLUSH_TIMEOUT
     seconds to leave. Raises SettingsError for addresses that are malformed or that it cannot listen on. A
@@ -101,7 +97,6 @@ async def open_libp2p(
             nursery,
             announced=announced,
             access=access,
-            expected_peers=expected_peers,
             lane_length=incoming_size,
         )
         with closing(transport._arrivals):
@@ -129,7 +124,6 @@ class Libp2pTransport:
         *,
         announced: Sequence[Multiaddr],
         access: AccessList,
-        expected_peers: int,
         lane_length: int,
     ) -> None:
         counters = self._counters = Counter[str]()
@@ -151,13 +145,13 @@ class Libp2pTransport:
             self._swarm,
             nursery,
             emit=self._arrivals.put,
-            connection_lost=lambda muxed_conn: self._pubsub.connection_lost(muxed_conn),
+            connected=lambda conn: self._gossip.connected(conn),
+            connection_lost=lambda muxed_conn: self._gossip.connection_lost(muxed_conn),
             counters=counters,
         )
-        self._router = GossipRouter(expected_peers, counters)
-        self._pubsub = GuardedPubsub(
+        self._gossip = Gossip(
             self._host,
-            self._router,
+            nursery,
             deliver=self._deliver_broadcast,
             subscribed=self._sessions.subscribed,
             offence=self._record_offence,
@@ -218,13 +212,13 @@ class Libp2pTransport:
 
     async def subscribe(self, topic: str) -> None:
         """As in `Transport`."""
-        await self._pubsub.subscribe(topic)
+        await self._gossip.subscribe(topic)
 
     async def broadcast(self, topic: str, payload: bytes) -> None:
-        """As in `Transport`. Reaches every subscribed neighbour at once; each accepts 500 a second."""
+        """As in `Transport`. Reaches 16 subscribed neighbours at once; each accepts 500 a second."""
         check_broadcast(payload)
         await trio.lowlevel.checkpoint()
-        await self._pubsub.publish(topic, bytes(payload))
+        self._gossip.publish(topic, bytes(payload))
 
     async def send(self, peer: PeerID, *payloads: bytes) -> None:
         """As in `Transport`."""
@@ -273,16 +267,14 @@ class Libp2pTransport:
     @asynccontextmanager
     async def _running(self, listen: Sequence[Multiaddr]) -> AsyncIterator[None]:
         """Listen and gossip for the length of the block."""
-        # In this order: a pubsub that starts after the host does not learn of peers that connected before.
-        async with background_trio_service(self._pubsub), background_trio_service(self._router):
-            await self._pubsub.wait_until_ready()
-            async with self._host.run(listen_addrs=listen):
-                self._host.fix_addresses()
-                try:
-                    yield
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await self._close()
+        async with self._host.run(listen_addrs=listen):
+            self._host.fix_addresses()
+            self._nursery.start_soon(self._gossip.run)
+            try:
+                yield
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._close()
 
     def _check_listening(self, listen: Sequence[Multiaddr]) -> None:
         """py-libp2p does not report that it cannot listen. Raises SettingsError."""

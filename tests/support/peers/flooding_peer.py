@@ -22,8 +22,8 @@ from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.parsing import job_from_mapping
-from bacalhau_p2p.transports.libp2p.gossip.signatures import signed_bytes
-from bacalhau_p2p.transports.libp2p.gossip.writer import encode_rpc
+from bacalhau_p2p.transports.libp2p.gossip.signatures import PREFIX, bare_bytes
+from bacalhau_p2p.transports.libp2p.gossip.wire import encode_rpc
 from bacalhau_p2p.transports.libp2p.transport import Libp2pTransport, open_libp2p
 
 TASK = {"Name": "main", "Engine": {"Type": "noop"}, "Resources": {"CPU": "0.0001", "Memory": "1"}}
@@ -90,7 +90,7 @@ class FloodingPeer:
 
     def waiting(self) -> int:
         """Broadcasts that no neighbour has taken yet."""
-        return max(map(len, self.transport._pubsub.peer_queues.values()), default=0)
+        return self.transport._gossip.waiting
 
     def whisper(self, to: PeerID, author: Identity, carrier: Carrier, envelope: bytes) -> None:
         """Hand a broadcast that `author` signed to one neighbour, as if it had to be passed on."""
@@ -101,9 +101,11 @@ class FloodingPeer:
             from_id=raw,
             seqno=next(_sequence).to_bytes(8, "big"),
         )
-        message.signature = SigningKey(author.seed).sign(signed_bytes(message)).signature
+        message.signature = SigningKey(author.seed).sign(PREFIX + bare_bytes(message)).signature
         frame = encode_rpc(rpc_pb2.RPC(publish=[message]))
-        self.transport._pubsub.send_frame(ID.from_base58(to), frame)
+        if (neighbour := self.transport._gossip._streams.get(to)) is not None:
+            neighbour.put(frame)
+            neighbour.flush()
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 
 from bacalhau_p2p.testing.transports import TOPIC
-from bacalhau_p2p.transports.libp2p.gossip.signatures import signed_bytes
+from bacalhau_p2p.transports.libp2p.gossip.signatures import PREFIX, bare_bytes
 
 
 def signed_message(pair: Any, data: bytes = b"for everybody", topic: str = TOPIC, seqno: int = 1) -> Any:
@@ -19,6 +19,6 @@ def signed_message(pair: Any, data: bytes = b"for everybody", topic: str = TOPIC
         from_id=ID.from_pubkey(pair.public_key).to_bytes(),
         seqno=seqno.to_bytes(8, "big"),
     )
-    message.signature = pair.private_key.sign(signed_bytes(message))
+    message.signature = pair.private_key.sign(PREFIX + bare_bytes(message))
     message.key = pair.public_key.serialize()
     return message

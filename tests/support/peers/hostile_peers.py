@@ -13,13 +13,10 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
-from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
@@ -32,6 +29,8 @@ FAULTS = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError,
 UNKNOWN = "/unknown/protocol"
 PROTOCOLS = (
     "/meshsub/1.1.0",
+    "/meshsub/1.2.0",
+    "/floodsub/1.0.0",
     "/bacalhau/bprotocol/1.0.0",
     "/ipfs/id/1.0.0",
     "/ipfs/id/push/1.0.0",
@@ -261,24 +260,6 @@ async def stock_dialer(lines: Any, config: dict[str, Any]) -> None:
             except FAULTS as fault:
                 answer = type(fault).__name__
             await lines.write({"event": "answer", "id": command["id"], "answer": answer, "fault": None})
-
-
-async def stock_late_pubsub(lines: Any, config: dict[str, Any]) -> None:
-    """Starts pubsub after it has connected, and reports whether pubsub learns of the peer within a second."""
-    host = new_host(create_new_key_pair(secrets.token_bytes(32)))
-    async with host.run([]):
-        await host.connect(info_from_p2p_addr(Multiaddr(config["address"])))
-        gossip = GossipSub(["/meshsub/1.1.0"], 6, 4, 12, heartbeat_interval=1)
-        pubsub = Pubsub(host, gossip)
-        async with background_trio_service(pubsub), background_trio_service(gossip):
-            await pubsub.wait_until_ready()
-            await lines.write({"event": "ready"})
-            known = True
-            try:
-                await pubsub.wait_for_peer(ID.from_base58(config["address"].rpartition("/")[2]), timeout=1)
-            except trio.TooSlowError:
-                known = False
-            await lines.write({"event": "finished", "known": known})
 
 
 async def leaves(lines: Any, config: dict[str, Any]) -> None:

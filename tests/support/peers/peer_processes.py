@@ -25,6 +25,8 @@ from bacalhau_p2p.testing.transports import ECHO, HOLD, echo, hold
 from bacalhau_p2p.transports.interface import Broadcast, DirectFrame, PeerConnected
 
 PATIENCE = 20.0
+FAILING = "/bacalhau/conformance/fails/1.0.0"
+"""A protocol whose handler raises."""
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -90,6 +92,7 @@ async def node(lines: Lines, config: dict[str, Any]) -> None:
         count_heartbeats(transport)
         transport.handle_streams(ECHO, echo)
         transport.handle_streams(HOLD, hold)
+        transport._host.set_stream_handler(FAILING, fail)
         for topic in topics:
             await transport.subscribe(topic)
         await lines.write({"event": "ready", "peer": transport.peer_id, "addresses": transport.addresses})
@@ -149,16 +152,21 @@ async def _execute(lines: Lines, transport: Any, command: dict[str, Any]) -> Non
     await lines.write({"event": "answer", "id": command["id"], "answer": answer, "fault": fault})
 
 
+async def fail(net_stream: Any) -> None:
+    """A handler that is not guarded by itself."""
+    raise RuntimeError("this handler fails")
+
+
 def count_heartbeats(transport: Any) -> None:
     """Count the heartbeats of gossip in `transport.heartbeats`."""
-    heartbeat = transport._router.mesh_heartbeat
+    heartbeat = transport._gossip.meshes.heartbeat
     transport.heartbeats = 0
 
-    def counting() -> Any:
+    def counting() -> None:
         transport.heartbeats += 1
-        return heartbeat()
+        heartbeat()
 
-    transport._router.mesh_heartbeat = counting
+    transport._gossip.meshes.heartbeat = counting
 
 
 def inspect(transport: Any) -> dict[str, Any]:
@@ -167,7 +175,7 @@ def inspect(transport: Any) -> dict[str, Any]:
         "peers": sorted(transport.peers),
         "addresses": list(transport.addresses),
         "counters": transport.counters,
-        "mesh": len(transport._router.mesh.get("t", ())),
+        "mesh": transport._gossip.meshes.links("t"),
         "heartbeats": transport.heartbeats,
         "borrowed": transport._swarm._inbound_limiter.borrowed_tokens,
         "sockets": sum(path.is_socket() for path in Path("/proc/self/fd").iterdir()),

@@ -1,5 +1,6 @@
-"""py-libp2p's pubsub, guarded and tuned: nothing that a peer sends can end the host, and nothing is dropped
-that a small network can carry. docs/transport.md lists the faults of 0.8.1 one by one.
+"""Gossipsub 1.2: broadcasts from and to neighbours. docs/transport.md says what each part is for.
+
+py-libp2p opens the streams; the rest is ours. Its own gossipsub is slow, and can be ended by one packet.
 """
 
 from __future__ import annotations
@@ -7,47 +8,72 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
+from random import Random
 from typing import Any, Final
 
 import trio
-from libp2p.exceptions import ValidationError
-from libp2p.peer.id import ID
-from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.pubsub import Pubsub
-from libp2p.pubsub.utils import maybe_consume_signed_record
 
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.faults import FaultBarrier
 from bacalhau_p2p.transports.interface import MAX_BROADCAST, Broadcast
-from bacalhau_p2p.transports.libp2p.contained_tasks import ContainedTasks
 from bacalhau_p2p.transports.libp2p.direct.frames import FrameReader
-from bacalhau_p2p.transports.libp2p.gossip.router import GossipRouter
-from bacalhau_p2p.transports.libp2p.gossip.signatures import LONGEST_ID, is_signed_by_its_author, signed_bytes
-from bacalhau_p2p.transports.libp2p.gossip.writer import GossipWriter, encode_rpc
+from bacalhau_p2p.transports.libp2p.gossip.lazy import LazyGossip
+from bacalhau_p2p.transports.libp2p.gossip.meshes import Meshes
+from bacalhau_p2p.transports.libp2p.gossip.neighbour import Neighbour
+from bacalhau_p2p.transports.libp2p.gossip.recent import Recent, RecentMessages, SeenIds
+from bacalhau_p2p.transports.libp2p.gossip.signatures import (
+    LONGEST_ID,
+    PREFIX,
+    bare_bytes,
+    is_signed_by_its_author,
+)
+from bacalhau_p2p.transports.libp2p.gossip.streams import GossipStreams
+from bacalhau_p2p.transports.libp2p.gossip.wire import (
+    GOSSIPSUB_12,
+    RPC,
+    Control,
+    Message,
+    encode_control,
+    encode_message,
+    message_id,
+    peek_message_id,
+)
 from bacalhau_p2p.transports.libp2p.peer_ids import peer_id_text
-from bacalhau_p2p.transports.libp2p.stream import Libp2pStream
 
-OUTBOUND_QUEUE: Final = 4096
-"""Messages that wait for one neighbour; py-libp2p's 32 lose bursts."""
+HEARTBEAT_INTERVAL: Final = 1.0
+"""Seconds between two updates of the meshes."""
+
+UNWANTED_SIZE: Final = 8 * 1024
+"""Bytes of a message from which on the mesh is told that it need not send it again (IDONTWANT). A smaller one
+costs less than telling."""
 
 PAUSE_AFTER: Final = 32
 """Messages verified in a row (0.1 ms each) before other tasks have their turn."""
 
+MAX_MESSAGES: Final = 1_000
+"""Messages in one RPC that are read."""
+MAX_REPEATS: Final = 1_000
+"""Messages that one neighbour sends twice, a heartbeat, before it is an offence."""
+MAX_OVERHEAD: Final = 4 * 1024
+"""Bytes of a message beside its data: ids, topic, signature and key."""
 
-class GuardedPubsub(Pubsub):  # type: ignore[misc]
-    """Pubsub that delivers messages at once and survives whatever a peer sends.
+
+class Gossip:
+    """The broadcasts of one node.
 
     `deliver` takes each broadcast on a subscribed topic, except our own; it must not wait. `subscribed` is
     called with a peer once broadcasts reach it: its subscriptions are known and a stream to it is open.
-    `offence` records a peer that breaks the protocol; `budgets` says what is too much.
+    `offence` records a peer that breaks the protocol; `budgets` says what is too much. Tasks run in
+    `nursery`.
     """
 
     def __init__(
         self,
         host: Any,
-        router: GossipRouter,
+        nursery: trio.Nursery,
         *,
         deliver: Callable[[Broadcast], None],
         subscribed: Callable[[PeerID], None],
@@ -55,176 +81,197 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         budgets: Budgets,
         counters: Counter[str],
     ) -> None:
-        super().__init__(host, router, strict_signing=True)
-        # py-libp2p counts from seconds. A node that sent more than one message per second repeats sequence
-        # numbers after a restart, and its new messages are taken for old ones.
-        self.counter = time.time_ns()
+        self._budgets = budgets
         self._deliver = deliver
-        self._subscribed = subscribed
         self._offence = offence
         self._counters = counters
-        self._writer = GossipWriter()
-        self._budgets = budgets
-        self._verified = 0  # messages since other tasks had their turn
-        self._own_id = self.my_id.to_bytes()
+        self._sign = host.get_private_key().sign
+        self._own_id = host.get_id().to_bytes()
         self._own_key = host.get_public_key().serialize()
-        self._read_from: dict[ID, Any] = {}  # the connection of each peer's newest gossip stream to us
+        # From nanoseconds, so that a node that restarts does not use a number again.
+        self._seqno = time.time_ns()
+        self._verified = 0  # messages since other tasks had their turn
+        self._seen = SeenIds()
+        self._recent = RecentMessages()
+        self._streams = GossipStreams(
+            host,
+            nursery,
+            opened=self._opened,
+            closed=self._closed,
+            receive=self._receive,
+            may_send=self._may_send,
+            offence=offence,
+            counters=counters,
+        )
+        self._lazy = LazyGossip(
+            self._seen, self._recent, clock=trio.current_time, offence=offence, counters=counters
+        )
+        self.meshes = Meshes(
+            self._streams,
+            self._lazy,
+            Random(),  # noqa: S311 - not for secrets
+            subscribed=subscribed,
+            offence=offence,
+            counters=counters,
+        )
+        self.connected = self._streams.connected
+        self.connection_lost = self._streams.connection_lost
 
     @property
-    def manager(self) -> ContainedTasks:
-        return ContainedTasks(super().manager, self._counters)
+    def waiting(self) -> int:
+        """The most messages that wait for one neighbour."""
+        return max((neighbour.waiting for neighbour in self._streams.open), default=0)
 
-    # --- sending ------------------------------------------------------------------------------
+    # --- this node ----------------------------------------------------------------------------
 
-    async def publish(self, topic_id: str, data: bytes) -> None:
-        """Sign and send. py-libp2p's also verifies its own signature."""
-        message = rpc_pb2.Message(
-            data=data, topicIDs=[topic_id], from_id=self._own_id, seqno=self._next_seqno()
+    async def subscribe(self, topic: str) -> None:
+        """Receive broadcasts on this topic, and pass them on."""
+        await trio.lowlevel.checkpoint()
+        self.meshes.subscribe(topic)
+        self._streams.flush()
+
+    def publish(self, topic: str, data: bytes) -> None:
+        """Sign a message and send it to the neighbours at once."""
+        self._seqno += 1
+        message = Message(
+            data=data, topicIDs=[topic], from_id=self._own_id, seqno=self._seqno.to_bytes(8, "big")
         )
-        message.signature = self.sign_key.sign(signed_bytes(message))
-        message.key = self._own_key
-        self._mark_msg_seen(message)
-        await self.router.publish(self.my_id, message)
+        bare = bare_bytes(message)
+        frame = encode_message(bare, self._sign(PREFIX + bare), self._own_key)
+        identity, now = message_id(message), trio.current_time()
+        self._seen.add(identity, now)
+        self._recent.add(identity, Recent(frame, topic, now, set()))
+        for neighbour in self.meshes.audience(topic):
+            neighbour.put(frame, identity)
+        self._streams.flush()
 
-    def send_frame(self, peer_id: ID, frame: bytes) -> None:
-        """Write an encoded message to a neighbour at once, or after those that wait for it already."""
-        queue, stream = self.peer_queues.get(peer_id), self.peers.get(peer_id)
-        if queue is None or stream is None:
-            return
-        if not len(queue) and self._writer.write_now(stream, frame):
-            return
-        if not queue.push(frame):
-            self._counters["broadcasts_unsent"] += 1
+    async def run(self) -> None:
+        """Keep the meshes until cancelled. A fault ends one beat only."""
+        while True:
+            await trio.sleep(HEARTBEAT_INTERVAL)
+            with FaultBarrier(self._counters, "gossip_faults", "the gossip heartbeat"):
+                self._heartbeat()
 
-    async def handle_sending_messages(self, peer_id: ID, stream: Any, queue: Any) -> None:
-        """Write what waits for a neighbour, until its queue or its stream is closed."""
-        if not await self._writer.write_queue(stream, queue):
-            await self._drop_stream(stream)
-
-    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
-        """py-libp2p's interface: False when the message could not be written."""
-        if await self._writer.write(stream, encode_rpc(rpc_msg)):
-            return True
-        await self._drop_stream(stream)
-        return False
-
-    async def _drop_stream(self, stream: Any) -> None:
-        self._handle_dead_peer(stream.muxed_conn.peer_id)
-        await stream.reset()
-
-    # --- receiving ----------------------------------------------------------------------------
-
-    async def continuously_read_stream(self, stream: Any) -> None:
-        """Read a neighbour's messages, many per read. Garbage ends this stream only."""
-        peer_id = stream.muxed_conn.peer_id
-        self._read_from[peer_id] = stream.muxed_conn
-        try:
-            with FaultBarrier(
-                self._counters,
-                "gossip_faults",
-                "a peer's gossip stream",
-                expected=(trio.BrokenResourceError, trio.ClosedResourceError),
-            ) as barrier:
-                source, reader = Libp2pStream(stream), FrameReader("gossip message")
-                while data := await source.receive_some():
-                    for encoded in reader.feed(data):
-                        await self._handle_rpc(peer_id, encoded)
-        finally:
-            if self._read_from.get(peer_id) is stream.muxed_conn:
-                del self._read_from[peer_id]
-        if barrier.fault is not None and not isinstance(barrier.fault, trio.BrokenResourceError):
-            self._offence(peer_id_text(peer_id.to_bytes()), "garbage on a gossip stream")
-        await stream.reset()
-
-    async def _handle_rpc(self, peer_id: ID, encoded: bytes) -> None:
-        """One message of a gossip stream: broadcasts, subscriptions and gossipsub's control messages."""
-        rpc = rpc_pb2.RPC.FromString(encoded)
-        if not maybe_consume_signed_record(rpc, self.host, peer_id):
-            return
-        rpc.ClearField("senderRecord")  # or the router verifies it again
-        for msg in rpc.publish:
-            if self._is_subscribed_to_msg(msg):
-                await self.push_msg(peer_id, msg)
-                if self._verified >= PAUSE_AFTER:
-                    self._verified = 0
-                    await trio.lowlevel.checkpoint()
-        if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:
-            for subscription in rpc.subscriptions:
-                self.handle_subscription(peer_id, subscription)
-        if rpc.HasField("control"):
-            await self.router.handle_rpc(rpc, peer_id)
-
-    async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
-        """Take a broadcast from a neighbour. A fault drops this message only."""
-        if len(msg.data) > MAX_BROADCAST:
-            self._counters["broadcasts_refused"] += 1
-            return
-        with FaultBarrier(self._counters, "gossip_faults", "a message from a peer") as barrier:
-            await self._verify_and_deliver(msg_forwarder, msg)
-        if barrier.fault is not None:
-            self._offence(peer_id_text(msg_forwarder.to_bytes()), "malformed gossip message")
-
-    async def _verify_and_deliver(self, forwarder: ID, msg: Any) -> None:
-        if msg.from_id == self._own_id or self._is_msg_seen(msg):
-            return
-        if len(msg.from_id) > LONGEST_ID:
-            raise RemoteProtocolError("the author of a gossip message has too long an id")
-        author, neighbour = peer_id_text(msg.from_id), peer_id_text(forwarder.to_bytes())
-        if not self._budgets.admits(author, neighbour):
-            self._counters["broadcasts_refused"] += 1
-            return
-        self._verified += 1
-        if not is_signed_by_its_author(msg):
-            raise RemoteProtocolError("a gossip message is not signed by its author")
-        if self.get_msg_validators(msg):
-            try:
-                await self.validate_msg(forwarder, msg)
-            except ValidationError:
-                return
-        self._mark_msg_seen(msg)
-        if not self._budgets.takes_broadcast(author, neighbour, msg.data):
-            self._counters["broadcasts_refused"] += 1
-            return
-        for topic in msg.topicIDs:
-            if topic in self.topic_ids:  # at once: py-libp2p's queue of 32 per topic drops bursts
-                self._deliver(Broadcast(author, topic, msg.data, neighbour))
-        await self.router.publish(forwarder, msg)
+    def _heartbeat(self) -> None:
+        self.meshes.heartbeat()
+        self._lazy.heartbeat()
+        for neighbour in self._streams.all:
+            neighbour.heartbeat()
+        self._streams.flush()
 
     # --- neighbours ---------------------------------------------------------------------------
 
-    def connection_lost(self, muxed_conn: Any) -> None:
-        """Open a new stream to a peer when its connection with our stream is lost and another one exists.
+    def _opened(self, neighbour: Neighbour) -> None:
+        self.meshes.opened(neighbour)
+        self._streams.flush()
 
-        py-libp2p's writes to the lost one until a write fails. That happens when a peer restarts so fast that
-        its new connection comes before the loss of the old one is noticed.
-        """
-        stream = self.peers.get(muxed_conn.peer_id)
-        if stream is not None and stream.muxed_conn is muxed_conn:
-            self._handle_dead_peer(muxed_conn.peer_id)
+    def _closed(self, neighbour: Neighbour) -> None:
+        """A neighbour cannot be written to any more. It may have restarted, and then has forgotten all."""
+        self._recent.forget_peer(neighbour.peer)
+        self.meshes.closed(neighbour)
+        self._streams.flush()
 
-    async def _handle_new_peer(self, peer_id: ID) -> None:
-        await super()._handle_new_peer(peer_id)
-        if (queue := self.peer_queues.get(peer_id)) is not None:
-            queue._queue.max_size = OUTBOUND_QUEUE
-        self._check_subscribed(peer_id)
+    # --- receiving ----------------------------------------------------------------------------
 
-    def handle_subscription(self, origin_id: ID, sub_message: Any) -> None:
-        super().handle_subscription(origin_id, sub_message)
-        self._check_subscribed(origin_id)
+    async def _receive(self, neighbour: Neighbour, reader: FrameReader, data: bytes) -> None:
+        """What one read of a neighbour's stream brought. Raises RemoteProtocolError, DecodeError."""
+        for encoded in reader.feed(data):
+            identity = peek_message_id(encoded)
+            if identity is not None and identity in self._seen:
+                self._repeated(neighbour, identity)
+                continue
+            began = self._budgets.processor()
+            rpc = RPC.FromString(encoded)
+            self.meshes.handle(neighbour, rpc)
+            neighbour.parsing.spend(trio.current_time(), self._budgets.processor() - began)
+            for message in islice(rpc.publish, MAX_MESSAGES):
+                self._heard(neighbour, message)
+                if self._verified >= PAUSE_AFTER:
+                    self._verified = 0
+                    self._streams.flush()
+                    await trio.lowlevel.checkpoint()
+        self._streams.flush()
+        if (rest := neighbour.parsing.debt_lasts(trio.current_time())) > 0:
+            await trio.sleep(rest)
 
-    def _handle_dead_peer(self, peer_id: ID) -> None:
-        with FaultBarrier(self._counters, "gossip_faults", "forgetting a peer"):
-            super()._handle_dead_peer(peer_id)
+    def _heard(self, neighbour: Neighbour, message: Any) -> None:
+        """One message of a neighbour. A fault drops this message only."""
+        identity = message_id(message)
+        if identity in self._seen:
+            self._repeated(neighbour, identity)
+            return
+        if (
+            message.from_id == self._own_id
+            or len(message.topicIDs) != 1
+            or message.topicIDs[0] not in self.meshes
+        ):
+            return
+        self._counters["broadcasts_received"] += 1
+        self._lazy.arrived(identity)
+        with FaultBarrier(self._counters, "gossip_faults", "a message from a peer") as barrier:
+            self._take(neighbour, identity, message)
+        if barrier.fault is not None:
+            self._offence(neighbour.peer, "malformed gossip message")
 
-    def _forget_all_subscriptions(self, peer_id: ID) -> None:
-        """Keep them while the peer's own stream is open: it does not send its subscriptions again."""
-        connection = self._read_from.get(peer_id)
-        if connection is None or connection.event_shutting_down.is_set():
-            super()._forget_all_subscriptions(peer_id)
+    def _repeated(self, neighbour: Neighbour, identity: bytes) -> None:
+        """A message came that this node has: remember who else has it, and do nothing more."""
+        self._counters["broadcasts_received"] += 1
+        recent = self._recent.get(identity)
+        if recent is not None and recent.held_by(neighbour.peer):
+            return
+        neighbour.used["repeats"] += 1
+        if neighbour.used["repeats"] == MAX_REPEATS + 1:
+            self._offence(neighbour.peer, f"more than {MAX_REPEATS} repeated messages within a second")
 
-    def _check_subscribed(self, peer_id: ID) -> None:
-        """Call `subscribed` if broadcasts reach this peer now."""
-        # A hello contains all subscriptions of a peer and is handled without a checkpoint, so another task
-        # that acts on this finds them all.
-        if peer_id in self.peers and any(peer_id in peers for peers in self.peer_topics.values()):
-            self._subscribed(peer_id_text(peer_id.to_bytes()))
+    def _take(self, neighbour: Neighbour, identity: bytes, message: Any) -> None:
+        """Verify, deliver and pass on a message that is new. Raises RemoteProtocolError, and for malformed
+        keys anything."""
+        if len(message.data) > MAX_BROADCAST or message.ByteSize() > len(message.data) + MAX_OVERHEAD:
+            self._counters["broadcasts_refused"] += 1
+            return
+        if len(message.from_id) > LONGEST_ID:
+            raise RemoteProtocolError("the author of a gossip message has too long an id")
+        author = peer_id_text(message.from_id)
+        if not self._budgets.admits(author, neighbour.peer):
+            self._counters["broadcasts_refused"] += 1
+            return
+        self._verified += 1
+        self._counters["broadcasts_verified"] += 1
+        bare = bare_bytes(message)
+        if not is_signed_by_its_author(message, bare):
+            raise RemoteProtocolError("a gossip message is not signed by its author")
+        now = trio.current_time()
+        self._seen.add(identity, now)
+        if not self._budgets.takes_broadcast(author, neighbour.peer, message.data):
+            self._counters["broadcasts_refused"] += 1
+            return
+        topic = message.topicIDs[0]
+        frame = encode_message(bare, message.signature, message.key)
+        self._recent.add(identity, Recent(frame, topic, now, {neighbour.peer, author}))
+        self._deliver(Broadcast(author, topic, message.data, neighbour.peer))
+        if len(frame) >= UNWANTED_SIZE:
+            self._refuse_more(topic, identity)
+        self._pass_on(identity, topic, frame)
+
+    # --- passing on ---------------------------------------------------------------------------
+
+    def _refuse_more(self, topic: str, identity: bytes) -> None:
+        """Tell the mesh that it need not send a message (IDONTWANT)."""
+        control = Control()
+        control.idontwant.add(messageIDs=[identity])
+        unwanted = encode_control(control)
+        for neighbour in self.meshes.members(topic):
+            if neighbour.protocol == GOSSIPSUB_12 and self._may_send(neighbour, identity):
+                neighbour.put(unwanted)
+
+    def _pass_on(self, identity: bytes, topic: str, frame: bytes) -> None:
+        for neighbour in (*self.meshes.members(topic), *self.meshes.floodsub(topic)):
+            if self._may_send(neighbour, identity):
+                neighbour.put(frame, identity)
+
+    def _may_send(self, neighbour: Neighbour, identity: bytes) -> bool:
+        """Whether a neighbour has not shown to have this message."""
+        recent = self._recent.get(identity)
+        if recent is not None and neighbour.peer in recent.holders:
+            return False
+        return not neighbour.unwanted(identity)

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from libp2p.crypto.keys import KeyType
 from libp2p.peer.id import ID
-from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import signature_validator
 from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
 from nacl.exceptions import BadSignatureError
+
+from bacalhau_p2p.transports.libp2p.gossip.wire import Message
 
 PREFIX: Final = b"libp2p-pubsub:"
 
@@ -18,16 +19,14 @@ LONGEST_ID: Final = 64
 """Bytes of a peer id. Those of Ed25519 keys have 38, and no kind of key has more than 42."""
 
 
-def signed_bytes(message: Any) -> bytes:
-    """The bytes that the author of a message signs."""
-    bare = rpc_pb2.Message(
-        data=message.data, topicIDs=message.topicIDs, from_id=message.from_id, seqno=message.seqno
-    )
-    return PREFIX + bytes(bare.SerializeToString())
+def bare_bytes(message: Any) -> bytes:
+    """A message without its signature and key, as its author signs it after PREFIX."""
+    bare = Message(data=message.data, topicIDs=message.topicIDs, from_id=message.from_id, seqno=message.seqno)
+    return bytes(bare.SerializeToString())
 
 
-def is_signed_by_its_author(message: Any) -> bool:
-    """Whether the holder of the key in the author's peer id signed this message.
+def is_signed_by_its_author(message: Any, bare: bytes) -> bool:
+    """Whether the holder of the key in the author's peer id signed this message; `bare` is its `bare_bytes`.
 
     py-libp2p verifies keys of other types; like it, this may raise any exception for a malformed key.
     """
@@ -38,7 +37,7 @@ def is_signed_by_its_author(message: Any) -> bool:
     if len(message.signature) != crypto_sign_BYTES:
         return False
     try:
-        crypto_sign_open(message.signature + signed_bytes(message), key)
+        crypto_sign_open(message.signature + PREFIX + bare, key)
     except BadSignatureError:
         return False
     return True

@@ -54,4 +54,4 @@ async def test_gossip_with_kubo_goes_both_ways(kubo, we_dial):
                 assert received == Broadcast(kubo.peer, TOPIC, b"from kubo, %d" % number)
         await transport.disconnect(kubo.peer)
         assert (await expect(transport, PeerDisconnected)).peer == kubo.peer
-        assert transport.counters == {}
+        assert transport.counters.keys() <= {"broadcasts_received", "broadcasts_verified", "broadcasts_sent"}
