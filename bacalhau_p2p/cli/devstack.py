@@ -153,6 +153,7 @@ class DevStack:
             print_line(f"{node.name:<12} {node.addresses['Swarm'][0]}")
         print_line("")
         print_line(f"export {ENV_HOST}={host} {ENV_PORT}={port}")
+        print_line(f"Page: http://{host}:{port}/")
         print_line("Running; stop with Ctrl-C.")
         sys.stdout.flush()
         pid, _ = os.wait()

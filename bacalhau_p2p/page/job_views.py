@@ -85,6 +85,7 @@ async def job_detail(node: Node, names: Query, query: Query) -> Values:
         "lasted": max(0.0, (job.modified if job.state.terminal else now) - job.created),
         "executions": slots,
         "results": list(dict.fromkeys(result.cid for result in node.requester.results(job_id))),
+        "running": not job.state.terminal,
         "verified": job.spec.verifier.type != "noop",
         "groups": _groups(proposed),
         "proposals": len(proposed),

@@ -85,7 +85,7 @@ class LiveViews:
                 text = await view.text()
                 if text != sent:
                     sent = text
-                    yield _event(text)
+                    yield event_of(text)
                 with trio.move_on_after(MOST_INTERVAL):
                     await self._changes.wait(view.known)
                 await trio.sleep(LEAST_INTERVAL)
@@ -96,6 +96,7 @@ class LiveViews:
                 self._views.pop(name, None)
 
 
-def _event(text: str) -> bytes:
-    lines = "".join(f"data: {line}\n" for line in text.splitlines())
+def event_of(text: str) -> bytes:
+    """A server-sent event with this text, which has no carriage returns."""
+    lines = "".join(f"data: {line}\n" for line in text.split("\n"))
     return f"{lines}\n".encode("utf-8", "replace")

@@ -14,12 +14,14 @@ from starlette.routing import compile_path
 
 from bacalhau_p2p.errors import ApiError, BacalhauError, InvalidJob
 from bacalhau_p2p.model.execution import Job
+from bacalhau_p2p.model.logs import LogQuery
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page import content_view, login
 from bacalhau_p2p.page.activity import Activity
 from bacalhau_p2p.page.job_views import job_detail, job_list
 from bacalhau_p2p.page.live import LiveViews
 from bacalhau_p2p.page.node_views import node_detail, node_list, overview
+from bacalhau_p2p.page.output import output_events, output_text
 from bacalhau_p2p.page.settings_view import settings_values
 from bacalhau_p2p.page.site import FOLDER, HEADERS, Site
 from bacalhau_p2p.page.submission import faults_by_field, job_of_form
@@ -174,6 +176,24 @@ class Page:
     def _add_job_routes(self, routes: APIRouter) -> None:
         if not self._node.settings.requester:
             return
+
+        @routes.get("/jobs/{job_id}/output")
+        async def output(job_id: str) -> Response:
+            if self._live.full:
+                raise ApiError("too many browsers are watching", status=503)
+            pieces = self._node.logs(self._node.requester.resolve(job_id), LogQuery(follow=True))
+            return StreamingResponse(output_events(pieces), media_type="text/event-stream", headers=HEADERS)
+
+        @routes.get("/jobs/{job_id}/output.txt")
+        async def output_as_text(job_id: str) -> Response:
+            try:
+                pieces = self._node.logs(self._node.requester.resolve(job_id), LogQuery(follow=True))
+                first = await anext(pieces, None)  # an error has its page as long as nothing was sent
+            except BacalhauError as error:
+                return self._error(error)
+            headers = {**HEADERS, "Content-Security-Policy": "sandbox"}
+            text = output_text(first, pieces)
+            return StreamingResponse(text, media_type="text/plain; charset=utf-8", headers=headers)
 
         @routes.get("/submit")
         async def form() -> Response:

@@ -9,6 +9,7 @@ import shutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
+from wasmtime import wat2wasm
 
 from tests.support.networks.networks import devstack
 
@@ -37,7 +38,10 @@ def browser():
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    with devstack("--compute-nodes", "2", "--engine", "noop", folder=folder) as (network, _):
+    with devstack("--compute-nodes", "2", "--engine", "noop", "--engine", "wasm", folder=folder) as (
+        network,
+        _,
+    ):
         network.wait_for_compute_nodes(2)
         yield network
 
@@ -81,6 +85,28 @@ def test_a_job_of_the_command_line_appears_runs_and_ends_without_reloading(page,
     with page.expect_download() as download:
         page.click("text=download as tar")
     assert download.value.suggested_filename.endswith(".tar")
+
+
+SPEAKS_AND_SPINS = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\10\\00\\00\\00\\05\\00\\00\\00")
+  (data (i32.const 16) "here\\n")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+    (loop $for_ever (br $for_ever))))
+"""
+
+
+def test_output_is_read_while_the_job_writes_it(page, network, tmp_path):
+    (tmp_path / "spin.wasm").write_bytes(wat2wasm(SPEAKS_AND_SPINS))
+    submitted = network.cli("wasm", "run", "--id-only", "--wait=false", tmp_path / "spin.wasm")
+    assert submitted.returncode == 0, submitted.stderr
+    page.goto(f"/jobs/{submitted.stdout.strip()}")
+    expect(page.locator("pre[sse-connect]")).to_contain_text("here", timeout=WAIT)
+    page.click("text=Stop")
+    expect(page.locator("dl")).to_contain_text("Stopped", timeout=WAIT)
 
 
 def test_a_job_of_the_form_is_watched_until_it_is_stopped(page):
