@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import trio
@@ -47,7 +47,7 @@ DEFAULT_PAGE = 10
 MAX_PAGE = 1000
 """Jobs or executions on one page."""
 MAX_SCANNED = 20_000
-"""Jobs that one request looks at when it searches for those with some labels; about a second."""
+"""Jobs that one request looks at when it searches for those with some labels; less than a second."""
 
 Labels = Annotated[list[str] | None, Query()]
 Limit = Annotated[int, Query(ge=0, le=MAX_PAGE)]
@@ -118,15 +118,15 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
         """List jobs page by page, the oldest first, or with `reverse` the newest."""
         matches = label_filter(labels)
 
-        def wanted(job: Job) -> bool:
-            return namespace in ("*", job.spec.namespace) and matches(job.spec.labels)
+        def wanted(its_labels: Mapping[str, str], its_namespace: str) -> bool:
+            return namespace in ("*", its_namespace) and matches(its_labels)
 
         query = JobQuery(
             order=order_by,
             newest_first=reverse,
             prefix=id_prefix,
             state=state,
-            matching=wanted if labels or namespace != "*" else None,
+            labelled=wanted if labels or namespace != "*" else None,
         )
         page = await _jobs(node, query, limit or DEFAULT_PAGE, next_token)
         items = [job_to_json(job) for job in page.jobs]

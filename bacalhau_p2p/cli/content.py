@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bacalhau_p2p.cli.formatting import day_and_minute, size_text, table
-from bacalhau_p2p.cli.listing import output_format
+from bacalhau_p2p.cli.formatting import day_and_minute, size_text
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, Column, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line, print_text, report_left_out
 from bacalhau_p2p.client import calls
@@ -71,9 +71,10 @@ def content() -> None:
 
 
 @content.command("list")
-@output_format("table", "json")
+@HIDE_HEADER
+@output_format(*LIST_FORMATS)
 @node_options
-def list_content(connection: BlockingConnection, output: str) -> None:
+def list_content(connection: BlockingConnection, output: str, *, hide_header: bool) -> None:
     """List the pins of the node with size, owner and expiry, and how much of its quota is used.
 
     The owner is `user` for what users added or pinned, `published:ID` for the result of an execution,
@@ -83,10 +84,9 @@ def list_content(connection: BlockingConnection, output: str) -> None:
     if output == "json":
         print_text(json.dumps(content, indent=2))
         return
-    rows = [("CID", "SIZE", "OWNER", "UNTIL"), *map(_row, content["Items"])]
-    for line in table(rows):
-        print_line(line)
-    print_line(f"{size_text(content.get('Used'))} of {size_text(content.get('Quota'))} used", err=True)
+    print_list(content["Items"], _COLUMNS, output, id_of=_cid_of, hide_header=hide_header)
+    if output in ("table", "wide"):
+        print_line(f"{size_text(content.get('Used'))} of {size_text(content.get('Quota'))} used", err=True)
 
 
 @content.command()
@@ -120,10 +120,13 @@ def gc(connection: BlockingConnection) -> None:
     print_line(f"{removed.get('Blocks', 0)} blocks, {size_text(removed.get('Bytes', 0))} removed")
 
 
-def _row(pin: calls.JSON) -> tuple[str, ...]:
-    return (
-        str(pin.get("CID", "")),
-        size_text(pin.get("Size")),
-        str(pin.get("Owner", "")),
-        day_and_minute(pin.get("Expires")),
-    )
+def _cid_of(pin: calls.JSON) -> str:
+    return str(pin.get("CID", ""))
+
+
+_COLUMNS = [
+    Column("CID", _cid_of),
+    Column("SIZE", lambda pin: size_text(pin.get("Size"))),
+    Column("OWNER", lambda pin: str(pin.get("Owner", ""))),
+    Column("UNTIL", lambda pin: day_and_minute(pin.get("Expires"))),
+]

@@ -33,6 +33,7 @@ from bacalhau_p2p.model.quantities import MAX_DURATION, parse_bytes, parse_cpu
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 from bacalhau_p2p.model.wire_types import Params
 
+DEFAULT_NAMESPACE = "default"
 DEFAULT_CPU = "0.1"
 DEFAULT_MEMORY = "100mb"
 DEFAULT_EXECUTION_TIMEOUT = 30 * 60
@@ -192,7 +193,7 @@ class JobSpec(Model):
     """What the user submits. Always has exactly one task."""
 
     name: Line = ""
-    namespace: Name = "default"
+    namespace: Name = DEFAULT_NAMESPACE
     type: Annotated[TypeName, AfterValidator(_job_type)] = "batch"
     priority: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1

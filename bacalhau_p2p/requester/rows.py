@@ -7,11 +7,13 @@ value. So a default that changes needs a migration: a test keeps watch over them
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
+from bacalhau_p2p.model.job import DEFAULT_NAMESPACE
 
 JOB_COLUMNS = "id, state, created, modified, record"
 """What `read_job` takes, in this order."""
@@ -47,6 +49,17 @@ def read_job(job_id: str, state: str, created: float, modified: float, record: b
     """Raises ValueError."""
     columns = {"ID": job_id, "State": state, "Created": created, "Modified": modified}
     return Job.model_validate_json(json.dumps({**_object(record), **columns}))
+
+
+def labels_of_job(record: bytes) -> tuple[Mapping[str, str], str]:
+    """The labels and the namespace in the record of a job, without reading all of it as a job.
+
+    Those of a job without any if the record cannot be read."""
+    try:
+        spec = _object(record).get("Spec") or {}
+        return spec.get("Labels") or {}, spec.get("Namespace") or DEFAULT_NAMESPACE
+    except (ValueError, AttributeError):
+        return {}, DEFAULT_NAMESPACE
 
 
 def execution_json(execution: Execution) -> bytes:

@@ -204,12 +204,17 @@ def test_a_token_of_another_order_is_refused(store, order, token):
 
 def test_a_search_looks_at_few_jobs_at_a_time_and_says_that_more_follow(store):
     store.commit(Commit(records=[named(f"{n:03}") for n in range(SCAN + 5)]), delivered=())
-    last = JobQuery(newest_first=False, matching=lambda job: job.id == JobID(f"{SCAN:03}"))
+    wanted = job(1).spec.replace(labels={"a": "b"}, namespace="n")
+    store.commit(Commit(records=[named(f"{SCAN:03}").replace(spec=wanted)]), delivered=())
+    last = JobQuery(newest_first=False, labelled=lambda labels, space: (labels, space) == ({"a": "b"}, "n"))
     first = store.jobs(last, limit=3)
     assert (listed(first), first.next_token) == ([], str(SCAN))
     assert listed(store.jobs(last, limit=3, after=first.next_token)) == [f"{SCAN:03}"]
-    every = store.jobs(JobQuery(newest_first=False, matching=lambda job: True), limit=2)
+    usual = JobQuery(newest_first=False, labelled=lambda labels, space: (labels, space) == ({}, "default"))
+    every = store.jobs(usual, limit=2)
     assert (listed(every), every.next_token) == (["000", "001"], "2")
+    odd = store.jobs(JobQuery(newest_first=False, matching=lambda job: job.id[-1] in "13"), limit=2)
+    assert (listed(odd), odd.next_token) == (["001", "003"], "4")
 
 
 def test_a_job_is_found_by_its_name_if_only_one_has_it(store):
