@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -95,6 +96,8 @@ Seconds = Annotated[float, BeforeValidator(_parse_time)]
 MAX_LABELS = 4096
 """Bytes of all labels of a node. They are half of what a node may announce about itself."""
 MAX_LABEL_NAME = 256
+STARS = "********"
+"""What is shown of a secret."""
 
 
 class Limits(ResourceSpec):
@@ -112,6 +115,8 @@ class Settings(BaseModel):
     """All settings of a node."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("bacalhau-p2p"))
     power_safe: bool = True
@@ -262,6 +267,23 @@ class Settings(BaseModel):
             raise ValueError(f"at most {MAX_LABELS} bytes for all labels, because other nodes keep them")
         return labels
 
+    def listed(self) -> list[tuple[str, object, str]]:
+        """Each setting with its value in JSON, and where that comes from: a flag, a variable, a file, the
+        program that made these settings, or `default`. Secrets are shown as stars."""
+        shown = self.model_dump(mode="json")
+        limits = shown.pop("limits")
+        found = []
+        for name, value in [*shown.items(), *((f"limits.{name}", value) for name, value in limits.items())]:
+            origin = self._origins.get(name) or ("default" if self._is_default(name) else "program")
+            found.append((name, STARS if name in _SECRETS and value else value, origin))
+        return found
+
+    def _is_default(self, name: str) -> bool:
+        model, _, field = name.rpartition(".")
+        holder: BaseModel = self.limits if model else self
+        default = type(holder).model_fields[field].get_default(call_default_factory=True)
+        return bool(getattr(holder, field) == default)
+
     @property
     def api_on_loopback(self) -> bool:
         return self.api_host in _LOOPBACK or self.api_host.startswith("127.")
@@ -275,6 +297,9 @@ _TEXTS = frozenset(
     for name, field in Settings.model_fields.items()
     if field.annotation in (str, SecretStr, Path) or get_origin(field.annotation) is Literal
 )
+
+
+_SECRETS = frozenset(name for name in Settings.model_fields if name.endswith("_token"))
 
 
 def _in_form(name: str, value: object) -> object:
@@ -303,9 +328,12 @@ def load_settings(
     Raises SettingsError, which names the setting.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    overrides = {**_from_environment(os.environ if environ is None else environ), **given}
+    from_environment = _from_environment(os.environ if environ is None else environ)
+    overrides = {**from_environment, **given}
     file = file or _file_in(overrides)
-    settings = _validated(_merged(_from_file(file) if file else {}, overrides))
+    in_file = _from_file(file) if file else {}
+    settings = _validated(_merged(in_file, overrides))
+    settings._origins = _origins(file, in_file, from_environment, given)
     if not settings.api_on_loopback and not settings.api_token:
         raise SettingsError(
             f"api_host: {settings.api_host} makes the API reachable from other computers; "
@@ -314,33 +342,20 @@ def load_settings(
     return settings
 
 
-_SECRETS = frozenset(name for name in Settings.model_fields if name.endswith("_token"))
+def _origins(
+    file: Path | None, in_file: Mapping[str, Any], from_environment: Mapping[str, Any], flags: Iterable[str]
+) -> dict[str, str]:
+    """Where each setting that is given comes from, the limits one by one."""
+    origins = {name: str(file) for name in _flat(in_file)}
+    for name in _flat(from_environment):
+        origins[name] = PREFIX + name.replace("limits.", "limit_").upper()
+    return {**origins, **dict.fromkeys(flags, "flag")}
 
 
-def origins_of_settings(
-    file: Path | None = None, environ: Mapping[str, str] | None = None
-) -> list[tuple[str, object, str]]:
-    """Each setting with its value, and where that comes from: a variable, a file, or `default`.
-
-    Secrets are shown as stars. Raises SettingsError, as `load_settings` does.
-    """
-    environ = os.environ if environ is None else environ
-    settings = load_settings(file=file, environ=environ)
-    found = file or _file_in(_from_environment(environ))
-    in_file = _from_file(found) if found else {}
-    shown = settings.model_dump(mode="json")
-    nested = [(f"limits.{name}", value) for name, value in shown.pop("limits").items()]
-    listed = []
-    for name, value in [*shown.items(), *nested]:
-        variable = PREFIX + name.replace("limits.", "limit_").upper()
-        given = in_file if "." not in name else in_file.get("limits") or {}
-        if variable in environ:
-            origin = variable
-        else:
-            origin = str(found) if found and name.rpartition(".")[2] in given else "default"
-        secret = name in _SECRETS and value
-        listed.append((name, "********" if secret else value, origin))
-    return listed
+def _flat(values: Mapping[str, Any]) -> list[str]:
+    limits = values.get("limits")
+    names = [f"limits.{name}" for name in limits] if isinstance(limits, Mapping) else []
+    return [*(name for name in values if name != "limits"), *names]
 
 
 def _file_in(overrides: Mapping[str, Any]) -> Path | None:

@@ -26,10 +26,11 @@ def list_settings(file: Path | None, *, hide_header: bool, wide: bool, output: s
 
     A setting comes from a variable, the file, or is the default. Secrets are not shown.
     """
-    from bacalhau_p2p.settings import origins_of_settings
+    from bacalhau_p2p.settings import load_settings
 
     settings = [
-        {"Name": name, "Value": value, "Origin": origin} for name, value, origin in origins_of_settings(file)
+        {"Name": name, "Value": value, "Origin": origin}
+        for name, value, origin in load_settings(file=file).listed()
     ]
     columns = [
         Column("NAME", lambda s: str(s["Name"])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from bacalhau_p2p.settings import origins_of_settings
+from bacalhau_p2p.settings import Settings, load_settings
 
 
 def test_each_setting_is_shown_with_its_value_and_origin(run, tmp_path, monkeypatch):
@@ -31,9 +31,16 @@ def test_each_setting_is_shown_with_its_value_and_origin(run, tmp_path, monkeypa
 def test_a_file_may_be_named(tmp_path):
     file = tmp_path / "other.yaml"
     file.write_text("swarm_port: 9\n")
-    found = {name: (value, origin) for name, value, origin in origins_of_settings(file, environ={})}
+    found = {name: (value, origin) for name, value, origin in load_settings(file=file, environ={}).listed()}
     assert found["swarm_port"] == (9, str(file))
     assert found["api_token"] == ("", "default")
+
+
+def test_flags_and_programs_are_origins_too(tmp_path):
+    flagged = {name: origin for name, _, origin in load_settings(environ={}, flags={"network": "x"}).listed()}
+    assert (flagged["network"], flagged["swarm_port"]) == ("flag", "default")
+    made = {name: origin for name, _, origin in Settings(data_dir=tmp_path, swarm_port=0).listed()}
+    assert (made["data_dir"], made["swarm_port"], made["limits.cpu"]) == ("program", "program", "default")
 
 
 def test_a_wrong_setting_is_an_error(run, tmp_path):

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
-from bacalhau_p2p.page.settings_view import SECRET, settings_values
-from bacalhau_p2p.settings import Settings
+from bacalhau_p2p.page.settings_view import settings_values
+from bacalhau_p2p.settings import STARS, Settings
 
 
-def test_settings_are_shown_with_whether_they_were_set_and_without_secrets(tmp_path):
+def test_settings_are_shown_with_where_they_come_from_and_without_secrets(tmp_path):
     settings = Settings(
         data_dir=tmp_path, api_token="hunter2", pinning_token="hunter3", labels={"zone": "lab"}
     )
     shown = settings_values(settings)
     rows = {row["name"]: (row["value"], row["origin"]) for row in shown["rows"]}
-    assert set(rows) == set(Settings.model_fields)
-    assert rows["labels"] == ('{"zone": "lab"}', "set")
+    assert set(Settings.model_fields) - {"limits"} <= set(rows)
+    assert rows["labels"] == ('{"zone": "lab"}', "program")
+    assert rows["limits.cpu"] == ("", "default")
     assert rows["swarm_port"] == ("1235", "default")
-    assert rows["api_token"] == rows["pinning_token"] == (SECRET, "set")
+    assert rows["api_token"] == rows["pinning_token"] == (STARS, "program")
     assert rows["kubo_token"] == ("", "default")
     assert "hunter" not in str(shown)
