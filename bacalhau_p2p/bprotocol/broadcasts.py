@@ -10,6 +10,8 @@ import trio
 
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope
+from bacalhau_p2p.bprotocol.messages import SpecDelivered
+from bacalhau_p2p.bprotocol.outlines import MAX_ANNOUNCED
 from bacalhau_p2p.errors import MessageTooLarge
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.events import AutoResetEvent
@@ -94,6 +96,9 @@ class Mail:
             return
         known = budgets.has_answered(to)
         for frame in frames:
+            if len(frame) > MAX_ANNOUNCED and codec.kind_of(frame) == SpecDelivered.kind:
+                self._counters["not_mailed"] += 1  # or everybody would receive what few ask for
+                continue
             if not (known or self._to_strangers.take(trio.current_time())):
                 self._counters["not_mailed"] += 1
                 continue

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, NewType
 
-from cbor2 import dumps
+from cbor2 import dumps, loads
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bacalhau_p2p.bprotocol.messages import (
@@ -135,6 +135,11 @@ def _array_header(count: int) -> bytes:
     if count < 24:
         return bytes([0x80 + count])
     return bytes([0x98, count]) if count < 256 else b"\x99" + count.to_bytes(2, "big")
+
+
+def kind_of(frame: bytes) -> str:
+    """The kind of a message that this node has encoded."""
+    return str(loads(frame)["kind"])
 
 
 def decode_frame(payload: bytes) -> Envelope:

@@ -271,7 +271,8 @@ class Heartbeat(Message):
 
 @message("spec_delivered", Carrier.BEST_EFFORT)
 class SpecDelivered(Message):
-    """The spec of a job that was outlined: CBOR with the CID that its outline names."""
+    """The spec of a job that was outlined: CBOR with the CID that its outline names. Empty if no more bids
+    are wanted."""
 
     job_id: BoundedJobID
     spec: bytes = Field(max_length=MAX_ENCODED_SPEC)

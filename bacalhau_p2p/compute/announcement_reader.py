@@ -48,7 +48,7 @@ class AnnouncementReader:
 
     def _delivered(self, author: PeerID, message: SpecDelivered) -> ev.Event:
         outlined = self._awaited(author, message.job_id)
-        if outlined is None:
+        if outlined is None or not message.spec:
             return ev.MessageReceived(author, message)
         try:
             announcement = announcement_with(outlined, message.spec)

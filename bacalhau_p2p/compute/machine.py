@@ -136,7 +136,7 @@ class ComputeMachine:
         message, author = event.message, event.author
         self._ledger.presence.heard(author, now)
         match message:
-            case say.JobClosed():
+            case say.JobClosed() | say.SpecDelivered(spec=b""):
                 self._announcements.closed(author, message.job_id)
             case say.Reconcile():
                 self._commands.reconcile(author, message, now)

@@ -53,6 +53,10 @@ class Round(Undoable):
     """When the next round begins, if one is planned."""
     asked: Asked = NOBODY
     """Who may bid."""
+    answers_wanted: bool = True
+    """Whether those that may bid and do not were asked to say so."""
+    closed: bool = False
+    """Whether everybody was told that no more bids are wanted."""
     widened: int = 0
     """Rounds, since the latest placement, that were not open to everybody and brought too few bids."""
     answered: set[PeerID] = field(default_factory=UndoableSet)

@@ -71,7 +71,7 @@ class Rounds:
         current.ends_by = min(
             (self._hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf
         )
-        current.answered, current.given = UndoableSet(), UndoableDict()
+        current.answered, current.given, current.closed = UndoableSet(), UndoableDict(), False
         if entry.open_since is None:
             entry.open_since = now
         wanted = _bids_wanted(entry)
@@ -86,6 +86,8 @@ class Rounds:
 
     def _announce(self, entry: JobEntry, wanted: int) -> None:
         asked = entry.round.asked
+        answering = asked.chance * len(self._liveness.nodes) + asked.others
+        entry.round.answers_wanted = answering <= MAX_ANSWERING_NODES
         terms: dict[str, Any] = {
             "job_id": entry.job.id,
             "addresses": self._addresses,
@@ -93,7 +95,7 @@ class Rounds:
             "round": entry.round.number,
             "eligible": asked.eligible,
             "chance": asked.chance,
-            "answers_wanted": asked.chance * len(self._liveness.nodes) + asked.others <= MAX_ANSWERING_NODES,
+            "answers_wanted": entry.round.answers_wanted,
             "deadline": entry.deadline,
         }
         if entry.round.number == 1:
@@ -157,9 +159,15 @@ class Rounds:
         entry.open_since, entry.round.widened = None, 0
         for execution in entry.in_state(S.BID_RECEIVED):
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
-        if not everybody_answered or entry.is_remembered:
-            entry.is_remembered = False
-            self._ledger.actions.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
+        answers_at_once = entry.round.answers_wanted and not _takes_time(entry)
+        if entry.is_remembered or not (everybody_answered or answers_at_once):
+            self._close(entry)
+
+    def _close(self, entry: JobEntry) -> None:
+        """Tell everybody that no more bids are wanted. Where few nodes are asked, and each answers at once, a
+        bid in vain costs less."""
+        entry.is_remembered, entry.round.closed = False, True
+        self._ledger.actions.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
 
     def _release_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Reject bids that are too few for the job, so that no room is held until others come."""
@@ -202,8 +210,7 @@ class Rounds:
         current = entry.round
         current.widened += 1
         current.next_at = now
-        takes_time = entry.job.spec.task.input_sources or entry.large_spec is not None
-        if takes_time and self._silent(entry):
+        if _takes_time(entry) and self._silent(entry):
             current.next_at = max(now, current.began + INSPECTION_PATIENCE)
 
     def bring_forward(self, info: NodeInfo, now: UnixSeconds) -> list[JobEntry]:
@@ -284,6 +291,8 @@ class Rounds:
         entry.is_remembered = entry.is_remembered or message.busy
         self._note_pace(entry, message.round, now)
         current = entry.round
+        if message.busy and not entry.open_slots and not current.closed:  # it remembers the job in vain
+            self._close(entry)
         if message.round != current.number:
             return
         current.answered.add(author)
@@ -341,6 +350,11 @@ def _announced(current: Round) -> str:
 def _bids_wanted(entry: JobEntry) -> int:
     held = len(entry.in_state(S.BID_RECEIVED))
     return max(1, enough_bids(len(entry.open_slots), entry.job.spec.min_bids) - held)
+
+
+def _takes_time(entry: JobEntry) -> bool:
+    """Whether nodes must look at more than the announcement before they answer."""
+    return bool(entry.job.spec.task.input_sources) or entry.large_spec is not None
 
 
 def _are_enough(bids: list[Execution], entry: JobEntry) -> bool:

@@ -23,8 +23,11 @@ def deliver_spec(
 ) -> None:
     """Send the spec of a job to a node that asks, unless it may not bid or was given it often enough."""
     large = entry.large_spec if entry is not None else None
-    if entry is None or large is None or not entry.open_slots:
-        ledger.ignore(wanted, "for a job that takes no bids")
+    if entry is not None and (entry.job.state.terminal or not entry.open_slots):
+        nothing = say.SpecDelivered(job_id=entry.job.id, spec=b"")
+        ledger.actions.append(ev.Send(author, nothing, now))
+    elif entry is None or large is None:
+        ledger.ignore(wanted, "for a job that was not outlined")
     elif large.outline.spec_cid != wanted.spec_cid:
         ledger.ignore(wanted, "for another spec")
     elif lot(entry.job.id, author) >= entry.round.asked.chance:

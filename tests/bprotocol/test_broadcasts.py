@@ -16,7 +16,7 @@ from bacalhau_p2p.bprotocol.broadcasts import (
     Mail,
 )
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_broadcast, encode_frame
-from bacalhau_p2p.bprotocol.messages import BidAccepted, JobClosed
+from bacalhau_p2p.bprotocol.messages import BidAccepted, JobClosed, SpecDelivered
 from bacalhau_p2p.errors import MessageTooLarge
 from bacalhau_p2p.transports.budgets import Budgets
 
@@ -130,3 +130,13 @@ async def test_nothing_is_mailed_to_a_peer_that_was_cut_off(autojump_clock):
         mail.put(FRIEND, [mailed(1)])
         await trio.sleep(1)
     assert transport.sent == []
+
+
+async def test_specs_are_never_mailed(autojump_clock):
+    transport, counters = RecordingTransport(), Counter()
+    spec = SpecDelivered(job_id="j", spec=bytes(100_000))
+    frame = encode_frame(Envelope(id=MessageID(bytes(16)), message=spec, to=FRIEND))
+    async with running(Mail(transport, "mail", counters)) as mail:
+        mail.put(FRIEND, [frame, mailed(1)])
+        await trio.sleep(1)
+    assert counters == {"mailed": 1, "not_mailed": 1}

@@ -66,6 +66,11 @@ def test_what_is_not_the_spec_that_was_announced_is_refused(reader):
     assert event == ev.SpecRefused(ALICE, JOB, "the bytes are not those of the spec that was outlined")
 
 
+def test_an_empty_spec_says_that_no_bids_are_wanted(reader):
+    nothing = say.SpecDelivered(job_id=JOB, spec=b"")
+    assert reader.event_of(ALICE, nothing) == ev.MessageReceived(ALICE, nothing)
+
+
 def test_a_job_that_is_announced_again_is_not_fetched_again(reader):
     reader.event_of(ALICE, DELIVERED)
     again = OUTLINED.model_copy(update={"round": 2})

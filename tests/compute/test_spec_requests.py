@@ -121,6 +121,7 @@ def test_a_spec_that_was_not_asked_for_changes_nothing(bench):
     assert bench.deliver() == []
     assert bench.handle(ev.SpecRefused(BOB, JOB, "x")) == []
     assert bench.receive(say.SpecDelivered(job_id=JOB, spec=b"x")) == []
+    assert bench.receive(say.SpecDelivered(job_id=JOB, spec=b"")) == []
     assert bench.machine.ignored == {
         "SpecReceived that was not asked for": 1,
         "SpecDelivered at a compute node": 1,
@@ -128,7 +129,13 @@ def test_a_spec_that_was_not_asked_for_changes_nothing(bench):
 
 
 @pytest.mark.parametrize(
-    "end", [ev.MessageReceived(ALICE, say.JobClosed(job_id=JOB)), ev.StopBidding(), ev.HandBack()]
+    "end",
+    [
+        ev.MessageReceived(ALICE, say.JobClosed(job_id=JOB)),
+        ev.MessageReceived(ALICE, say.SpecDelivered(job_id=JOB, spec=b"")),
+        ev.StopBidding(),
+        ev.HandBack(),
+    ],
 )
 def test_a_job_that_is_closed_or_a_node_that_stops_asks_no_more(bench, end):
     bench.outline()

@@ -44,7 +44,6 @@ def test_a_round_ends_with_its_window_if_a_node_does_not_answer(bench):
     assert sent(bench.wait(0.2)) == []
     actions = bench.wait(0.2)
     assert sent(actions) == [(A, "bid_accepted")]
-    assert any(isinstance(a, ev.Broadcast) and a.message.kind == "job_closed" for a in actions)
 
 
 def test_a_round_does_not_wait_for_nodes_that_cannot_run_the_job(bench):
@@ -221,6 +220,38 @@ def test_nobody_is_told_that_a_job_is_placed_if_everybody_has_answered_and_nobod
     bench.submit(job())
     bench.receive(B, declined(B, busy=False))
     assert closed(bench.bid(A)) == []
+
+
+def test_where_few_are_asked_and_answer_at_once_nobody_is_told_that_a_job_is_placed():
+    bench = crowd()
+    (first,) = announced(bench.submit(job()))
+    one, two, three, four, *_ = asked(first)
+    assert closed(bench.bid(one) + bench.bid(two) + bench.bid(three)) == []
+    assert sent(bench.bid(four)) == [(four, "bid_rejected")]
+
+
+def test_nodes_that_inspect_inputs_are_told_that_a_job_is_placed():
+    bench = crowd()
+    (first,) = announced(bench.submit(with_input()))
+    one, two, three, *_ = asked(first)
+    assert closed(bench.bid(one) + bench.bid(two) + bench.bid(three)) == ["placed"]
+
+
+def test_a_node_that_remembers_a_job_in_vain_is_told_that_it_is_placed_once(bench):
+    bench.add_nodes(A, B, C)
+    bench.submit(job())
+    bench.bid(A)
+    assert closed(bench.wait(FIRST_WINDOW)) == []
+    assert closed(bench.receive(B, declined(B, busy=True))) == ["placed"]
+    assert closed(bench.receive(C, declined(C, busy=True))) == []
+
+
+def test_where_more_are_asked_than_are_to_answer_all_are_told_that_a_job_is_placed():
+    bench = crowd()
+    (first,) = announced(bench.submit(job(100)))
+    assert not first.answers_wanted
+    actions = [action for node in asked(first)[:127] for action in bench.bid(node)]
+    assert closed(actions) == ["placed"]
 
 
 def test_a_late_bid_ends_a_long_round_in_which_nobody_had_room(bench):

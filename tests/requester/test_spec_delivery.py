@@ -61,12 +61,13 @@ def test_nothing_is_given_of_another_job_or_spec(bench, wanted):
     assert bench.receive(A, wanted) == []
 
 
-def test_nothing_is_given_once_every_slot_is_filled_or_the_job_has_ended(bench):
+def test_who_asks_too_late_is_told_that_no_bids_are_wanted(bench):
     bench.bid(A)
     bench.bid(B)
-    assert bench.receive(B, WANTED) == []
+    too_late = say.SpecDelivered(job_id=JOB, spec=b"")
+    assert [action.message for action in bench.receive(B, WANTED)] == [too_late]
     bench.handle(ev.CancelRequested(JOB, "enough"))
-    assert bench.receive(B, WANTED) == []
+    assert [action.message for action in bench.receive(B, WANTED)] == [too_late]
 
 
 def test_a_small_job_has_no_spec_to_ask_for(bench):
