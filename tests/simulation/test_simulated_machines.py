@@ -34,29 +34,19 @@ from tests.simulation.worlds.world import World
 RUNS = 100
 FORGETFUL_RUNS = 60
 RARE_ROWS = (
-    134,
     158,
-    167,
     172,
-    208,
     256,
     335,
     381,
-    481,
-    497,
     519,
-    562,
-    570,
     1535,
-    3142,
-    20014,
-    20201,
-    20424,
-    21604,
+    50_091,
 )
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Bid + RoomLost",
+    "compute Bid + RequesterCutOff",
     "compute Preparing + DeadlinePassed",
     "compute Preparing + RequesterGone",
     "compute Preparing + RoomLost",
