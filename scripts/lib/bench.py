@@ -18,6 +18,7 @@ from typing import Any
 
 import bench_content
 import bench_flood
+import bench_logs
 import bench_many_jobs
 
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
@@ -147,6 +148,10 @@ def _nodes() -> list[int]:
     return sorted(int(pid) for pid in children if int(pid) != os.getpid())
 
 
+def _url() -> str:
+    return f"http://127.0.0.1:{os.environ['BACALHAU_P2P_API_PORT']}"
+
+
 def _milliseconds(pid: int) -> float:
     """User and kernel time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -164,6 +169,11 @@ CASES = {
         "no-op jobs of five nodes while one peer sends 10,000 messages a second of one kind after the other",
         lambda jobs: bench_flood.flood(say),
         None,
+    ),
+    "logs": (
+        "the output of a WebAssembly program: how soon a line is there, and what a slow reader costs",
+        lambda jobs: bench_logs.logs(say, _url(), _nodes()),
+        ["wasm"],
     ),
     "many-jobs": (
         "no-op jobs on 4 nodes: then memory, databases, `list` and a restart of each node",
