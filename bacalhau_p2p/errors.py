@@ -87,6 +87,11 @@ class JobEnded(BacalhauError):
 class JobFailed(BacalhauError):
     """The job ended without a result."""
 
+    def __init__(self, message: str, *, last_lines: str = "") -> None:
+        """`last_lines`: the end of what its program wrote."""
+        super().__init__(message)
+        self.last_lines = last_lines
+
 
 # --- running an execution ---------------------------------------------------------------
 

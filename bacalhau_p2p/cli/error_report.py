@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from bacalhau_p2p.cli.printing import print_line, print_text
-from bacalhau_p2p.errors import BacalhauError, InvalidJob
+from bacalhau_p2p.errors import BacalhauError, InvalidJob, JobFailed
 
 FAILED = 1
 OWN_FAULT = 125
@@ -52,6 +52,8 @@ def _lines(error: BaseException) -> list[str] | None:
     """What to print for an error; None for an error that no user can act on."""
     if isinstance(error, InvalidJob) and len(error.faults) > 1:
         return ["Error: invalid job:", *(f"  {fault}" for fault in error.faults)]
+    if isinstance(error, JobFailed) and error.last_lines:
+        return [f"Error: {error}", *(f"  {line}" for line in error.last_lines.splitlines())]
     if isinstance(error, BacalhauError):
         return ["Error: " + " ".join(str(error).split())]
     if isinstance(error, OSError) and error.strerror:

@@ -35,15 +35,24 @@ def state_of(job: JSON) -> tuple[str, str]:
     return str(state.get("StateType", "Unknown")), str(state.get("Message") or "")
 
 
-def require_completed(job: JSON) -> None:
-    """Raises JobFailed with the job's own message, or JobNotFinished."""
+def require_completed(job: JSON, executions: Sequence[JSON] = ()) -> None:
+    """Raises JobFailed with the job's own message and the end of what it wrote, or JobNotFinished."""
     state, message = state_of(job)
     if state == "Completed":
         return
     short = short_id(id_of(job))
     if state in ENDED:
-        raise JobFailed(f"{message or 'no reason given'} (job {short} {state.lower()})")
+        reason = f"{message or 'no reason given'} (job {short} {state.lower()})"
+        raise JobFailed(reason, last_lines=last_lines(executions))
     raise JobNotFinished(f"job {short} has no result yet: it is {state.lower()}")
+
+
+def last_lines(executions: Sequence[JSON]) -> str:
+    """The end of what the latest execution wrote that failed: it stands below the reason."""
+    failed = [execution for execution in executions if state_of_execution(execution) == "Failed"]
+    latest = max(failed, key=lambda execution: execution.get("ModifyTime") or 0, default=None)
+    message = str(((latest or {}).get("ComputeState") or {}).get("Message") or "")
+    return message.partition("\n")[2]
 
 
 def state_of_execution(execution: JSON) -> str:

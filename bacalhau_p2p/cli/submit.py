@@ -52,7 +52,7 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
         print_line("", err=True)
         print_line(f"Job {short} continues; to stop it: bacalhau-p2p cancel {short}", err=True)
         click.get_current_context().exit(INTERRUPTED)
-    require_completed(ended)
+    require_completed(ended, executions)
     if options.download:
         from bacalhau_p2p.cli.results import fetch_results
 

@@ -12,6 +12,7 @@ from bacalhau_p2p.errors import Fault, InvalidJob, JobFailed
     ("error", "printed"),
     [
         (JobFailed("it\nfailed"), "Error: it failed\n"),
+        (JobFailed("it failed", last_lines="one\n\x1b[2J"), "Error: it failed\n  one\n  \ufffd[2J\n"),
         (InvalidJob([Fault("Count", "must be at least 1")]), "Error: Count: must be at least 1\n"),
         (
             InvalidJob([Fault("Count", "must be at least 1"), Fault("", "missing")]),

@@ -7,6 +7,7 @@ import pytest
 from bacalhau_p2p.cli.job_view import (
     executions_of,
     first_output,
+    last_lines,
     published_results,
     state_of,
     summary,
@@ -86,3 +87,16 @@ def test_the_output_of_a_job_is_that_of_its_first_completed_execution():
 def test_executions_are_those_that_the_list_includes():
     assert executions_of({"Executions": {"Items": [{"ID": "e"}, 7]}}) == [{"ID": "e"}]
     assert executions_of({}) == []
+
+
+def test_the_last_lines_are_those_of_the_latest_execution_that_failed():
+    def failed(message: str, modified: int, state: str = "Failed") -> dict[str, object]:
+        return {"ComputeState": {"State": state, "Message": message}, "ModifyTime": modified}
+
+    executions = [
+        failed("why\nlate", 3),
+        failed("why\nearly", 1),
+        failed("published\nno", 9, "Completed"),
+    ]
+    assert last_lines(executions) == "late"
+    assert last_lines([failed("why", 1)]) == last_lines([]) == ""
