@@ -24,7 +24,7 @@ import trio
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.wasm.compiled_cache import HEADER, CompiledCache, CompiledModule
 from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
-from bacalhau_p2p.executors.wasm.modules import LocatedModule, module_hash
+from bacalhau_p2p.executors.wasm.modules import LocatedModule, is_component, module_hash
 from bacalhau_p2p.executors.wasm.processes import Processes
 
 _THREAD_SIZE = 256 * 1024
@@ -89,6 +89,7 @@ class ModuleCompiler:
         return {
             "name": module.name,
             "aliases": list(module.aliases),
+            "component": is_component(module),
             "path": str(module.path),
             "sha256": sha256,
             "key": key,

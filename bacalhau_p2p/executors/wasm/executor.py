@@ -15,7 +15,7 @@ from bacalhau_p2p.executors.output_limits import OutputLimits, Outputs, take_out
 from bacalhau_p2p.executors.results import ResultsFolder, write_failed
 from bacalhau_p2p.executors.wasm.compiler import ModuleCompiler
 from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
-from bacalhau_p2p.executors.wasm.modules import LocatedModule, locate
+from bacalhau_p2p.executors.wasm.modules import LocatedModule, check_component, is_component, locate
 from bacalhau_p2p.executors.wasm.mounts import Mounts, plan_mounts
 from bacalhau_p2p.executors.wasm.processes import Processes
 from bacalhau_p2p.executors.wasm.streams import Pipes, drain
@@ -173,8 +173,16 @@ def _usable_params(engine: SpecConfig) -> WasmParams:
 
 
 def _modules(params: WasmParams, request: RunRequest) -> Sequence[LocatedModule]:
-    """The modules in the order of their instantiation: the entry module last."""
-    return [locate(name, request.inputs) for name in (*params.import_modules, params.entry_module)]
+    """The import modules, then the entry module. Raises ExecutorError."""
+    modules = [locate(name, request.inputs) for name in (*params.import_modules, params.entry_module)]
+    if any(map(is_component, modules)):
+        check_component(
+            modules[-1],
+            alone=len(modules) == 1,
+            entrypoint=params.entrypoint,
+            deterministic=request.deterministic,
+        )
+    return modules
 
 
 def run_spec(
@@ -186,6 +194,7 @@ def run_spec(
         "op": "run",
         "modules": modules,
         "entrypoint": params.entrypoint,
+        "component": modules[-1]["component"],
         "argv": [modules[-1]["name"], *params.parameters],
         "env": sorted(environment.items()),
         "preopens": mounts.preopens,

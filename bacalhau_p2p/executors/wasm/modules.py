@@ -102,11 +102,34 @@ def module_hash(module: LocatedModule) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ExecutorError(f"{module.name} cannot be read: {error.strerror}") from error
-    if magic == COMPONENT_MAGIC:
-        raise ExecutorError(
-            f"{module.name} is a WebAssembly component; only core modules (WASI preview 1) are supported",
-            permanent=True,
-        )
-    if magic[:4] != CORE_MAGIC[:4]:
+    if magic != COMPONENT_MAGIC and magic[:4] != CORE_MAGIC[:4]:
         raise ExecutorError(f"{module.name} is not a WebAssembly module", permanent=True)
     return digest
+
+
+def is_component(module: LocatedModule) -> bool:
+    """Whether this is a component, a program of WASI 0.2, and no core module. Blocks as reading a file does.
+
+    Raises ExecutorError.
+    """
+    try:
+        with module.path.open("rb") as file:
+            return file.read(len(COMPONENT_MAGIC)) == COMPONENT_MAGIC
+    except OSError as error:
+        raise ExecutorError(f"{module.name} cannot be read: {error.strerror}") from error
+
+
+def check_component(module: LocatedModule, *, alone: bool, entrypoint: str, deterministic: bool) -> None:
+    """Raises ExecutorError, permanent, for a job in which a component cannot be the entry module."""
+    problem = ""
+    if not alone:
+        problem = "cannot be linked with ImportModules"
+    elif entrypoint != "_start":
+        problem = "has no entry point but wasi:cli/run"
+    elif deterministic:
+        problem = (
+            "has a real clock and real random bytes, so that its results cannot be compared; use the verifier"
+            " noop, or build it for WASI preview 1"
+        )
+    if problem:
+        raise ExecutorError(f"{module.name} is a component: it {problem}", permanent=True)

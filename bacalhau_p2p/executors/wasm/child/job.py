@@ -6,8 +6,17 @@ import hashlib
 import os
 import resource
 import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bacalhau_p2p.executors.wasm.child.component import (
+    MAGIC,
+    NoCommand,
+    command_of,
+    compile_component,
+    load,
+    run_command,
+)
 from bacalhau_p2p.executors.wasm.child.imports import cure, define_no_ops, in_order
 from bacalhau_p2p.executors.wasm.child.wasi import DeterministicWasi, Exited, define_exit
 
@@ -59,7 +68,7 @@ def compile_module(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
         wasm = file.read()
     if hashlib.sha256(wasm).hexdigest() != module["sha256"]:
         raise StartFailed(f"{module['name']} changed during its preparation", permanent=False)
-    compiled = _compile(engine, module["name"], wasm).serialize()
+    compiled = _compile(engine, module["name"], wasm)
     digest = hashlib.sha256(compiled).hexdigest()
     _write_all(1, memoryview(compiled))
     return {"compiled": digest}
@@ -88,6 +97,12 @@ def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
         readable=[host for host, _, mutable in spec["preopens"] if not mutable],
         writable=[host for host, _, mutable in spec["preopens"] if mutable],
     )
+    store = wasmtime.Store(engine)
+    if spec["memory"]:
+        store.set_limits(memory_size=spec["memory"])
+    store.set_wasi(wasi)
+    if spec["component"]:
+        return _run_component(engine, store, spec, compiled[-1])
     modules = []
     for module, code in zip(spec["modules"], compiled, strict=True):
         try:
@@ -95,22 +110,45 @@ def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
         except wasmtime.WasmtimeError:  # compiled for a processor with other features
             return {"stale": module["key"]}
     linker = _linker(engine, spec)
-    store = wasmtime.Store(engine)
-    if spec["memory"]:
-        store.set_limits(memory_size=spec["memory"])
-    store.set_wasi(wasi)
+
+    def start() -> int:
+        _instantiate(linker, store, modules, spec)(store)
+        return 0
+
+    return {"exit": _exit_code(start, spec)}
+
+
+def _run_component(
+    engine: wasmtime.Engine, store: wasmtime.Store, spec: dict[str, Any], compiled: bytes
+) -> dict[str, Any]:
+    """Run a component, which is the only module of its job."""
+    import wasmtime
+
+    described = spec["modules"][-1]
     try:
-        entry = _instantiate(linker, store, modules, spec)
-        entry(store)
-        exit_code = 0
+        component = load(engine, compiled)
+    except wasmtime.WasmtimeError:  # compiled for a processor with other features
+        return {"stale": described["key"]}
+    try:
+        command = command_of(engine, store, component)
+    except (NoCommand, wasmtime.WasmtimeError) as error:
+        raise StartFailed(f"{described['name']} cannot be run as a command: {_one_line(error)}") from None
+    return {"exit": _exit_code(lambda: run_command(command, store), spec)}
+
+
+def _exit_code(start: Callable[[], int], spec: dict[str, Any]) -> int:
+    """The exit code of a run. A trap is at the end of its stderr."""
+    import wasmtime
+
+    try:
+        return start()
     except (Exited, wasmtime.ExitTrap) as exited:
-        exit_code = exited.code
+        return exited.code
     except (wasmtime.Trap, wasmtime.WasmtimeError) as trap:
         # Engines word a trap and its backtrace differently, and deterministic runs are compared.
         described = "trap" if spec["deterministic"] else str(trap).strip()[:MESSAGE_LIMIT]
         _write_all(2, memoryview(f"{described}\n".encode()))
-        exit_code = TRAPPED
-    return {"exit": exit_code}
+        return TRAPPED
 
 
 def _engine(deterministic: bool) -> wasmtime.Engine:
@@ -139,11 +177,13 @@ def _read(module: dict[str, Any]) -> bytes | None:
     return compiled if hashlib.sha256(compiled).hexdigest() == module["compiled_sha256"] else None
 
 
-def _compile(engine: wasmtime.Engine, name: str, wasm: bytes) -> wasmtime.Module:
+def _compile(engine: wasmtime.Engine, name: str, wasm: bytes) -> bytes | bytearray:
     import wasmtime
 
     try:
-        return wasmtime.Module(engine, wasm)
+        if wasm.startswith(MAGIC):
+            return compile_component(engine, wasm)
+        return wasmtime.Module(engine, wasm).serialize()
     except wasmtime.WasmtimeError as error:
         raise StartFailed(f"{name} is not a valid WebAssembly module: {_one_line(error)}") from None
 

@@ -32,7 +32,7 @@ def run(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then closes the socket
     try:
-        import wasmtime  # noqa: F401 - loaded here, every fork has it
+        import wasmtime.component  # noqa: F401 - loaded here, every fork has it
     except (ImportError, OSError, RuntimeError) as error:
         control.send(json.dumps({"unavailable": f"wasmtime cannot be loaded: {error}"}).encode())
         return
