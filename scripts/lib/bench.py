@@ -20,6 +20,7 @@ import bench_content
 import bench_flood
 import bench_logs
 import bench_many_jobs
+import bench_page
 
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 
@@ -179,6 +180,11 @@ CASES = {
         "no-op jobs on 4 nodes: then memory, databases, `list` and a restart of each node",
         lambda jobs: bench_many_jobs.many_jobs(say, Api, jobs),
         None,
+    ),
+    "page": (
+        "the views of the page with so many jobs, and jobs per second while 50 browsers watch",
+        lambda jobs: bench_page.page(say, Api, jobs),
+        ["noop"],
     ),
     "small-files": (
         "a folder of 10,000 files of 1 KiB: added to one node, fetched with `get` from another",
