@@ -1,4 +1,4 @@
-"""Bacalhau's own Python client, unchanged, with a node: jobs are put, followed, read, listed and stopped."""
+"""Bacalhau's own Python client, unchanged, with a node: jobs are put, followed, read and stopped."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ print(json.dumps({
     "execution": [execution.compute_state.state_type, execution.desired_state.state_type, execution.revision],
     "output": [output.stdout, output.stderr, output.exit_code, output.error_msg],
     "results": [[each.type, sorted(each.params)] for each in results],
+    "history": sorted({each.type for each in jobs.history(job_id, event_type="execution").items}),
     "listed": [each.id for each in jobs.list(limit=5, order_by="created_at", reverse=True).items][::-1]
         == [job_id, waiting],
     "stopped": [bool(jobs.stop(waiting, reason="enough").evaluation_id), *state_of(waiting)],
@@ -90,6 +91,7 @@ def test_the_client_of_bacalhau_in_python_works_unchanged(tmp_path):
     assert shown["execution"][:2] == [9, 2]
     assert shown["output"] == ["hi\n", "no\n", 3, ""]
     assert shown["results"] == [["urlDownload", ["CID", "Providers", "URL"]]]
+    assert shown["history"] == ["ExecutionLevel"]
     assert shown["listed"]
     assert shown["stopped"] == [True, "Stopped", "enough"]
     assert shown["nodes"] == ["Compute", "Requester"]
