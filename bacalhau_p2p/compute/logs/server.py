@@ -32,9 +32,9 @@ REQUEST_TIMEOUT = 10.0
 """Seconds for the question to arrive."""
 STALL_TIMEOUT = 300.0
 """Seconds in which a reader must take one piece."""
-MAX_READERS_OF_ONE = 64
+MAX_READERS_OF_ONE = 32
 """Questions of one peer that are answered at the same time."""
-MAX_READERS = 512
+MAX_READERS = 128
 """The same for all peers. Each has two open files, and no more of them in memory than one piece."""
 
 
