@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.model.node import LONGEST_INFO_INTERVAL, SHORTEST_INFO_INTERVAL
 
-MAX_INFOS_PER_SECOND = 2.0
+MAX_INFOS_PER_SECOND = 1.0
 """Infos that one node receives a second, of all others together, while nothing changes."""
 LEAST_SHARE = 0.8
 """The share of the interval after which a node repeats its info at the earliest, so that they spread out."""

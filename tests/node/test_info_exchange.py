@@ -287,10 +287,10 @@ async def test_infos_are_repeated_more_rarely_in_a_larger_network(
     for number in range(100):
         known_nodes.update(NodeInfo(id=PeerID(f"node-{number}")), 0.0)
     exchange.met(OTHER)
-    assert exchange.interval == info_interval(100) == 50.0 / LEAST_SHARE
+    assert exchange.interval == info_interval(100) == 100.0 / LEAST_SHARE
     nursery.start_soon(exchange.publish, lambda: NodeInfo(id=OWN, interval=exchange.interval))
-    await trio.sleep(130.0)
-    assert messenger.published == [0.0, 62.5, 125.0]
+    await trio.sleep(260.0)
+    assert messenger.published == [0.0, 125.0, 250.0]
 
 
 async def test_a_node_that_leaves_says_so_at_once_and_is_stale_for_others(

@@ -26,8 +26,19 @@ SUBSCRIPTION_TIMEOUT: Final = 1.0
 """Seconds that PeerConnected waits for the peer's subscriptions; it may have none."""
 
 PING_INTERVAL: Final = 2.5
+"""Seconds without a sign of life after which a peer is pinged, by a node with few connections."""
+FEW_CONNECTIONS: Final = 4
+"""Connections up to which that holds. With twice as many a node waits twice as long, and so sends no more
+pings a second."""
+LONGEST_PING_INTERVAL: Final = 7.5
+LISTENER_PATIENCE: Final = 1.0
+"""Seconds that who was dialled waits longer: so one of the two pings, and the other hears that."""
+ROUND_TRIP_LASTS: Final = 30.0
+"""Seconds after which a ping measures the round trip again, though the peer sends all the time."""
+AT_ONCE: Final = 0.01
+"""Seconds that are not worth waiting for."""
 PING_TIMEOUT: Final = 3.0
-"""Seconds. A dead connection is closed after at most the sum of both."""
+"""Seconds to answer a ping with anything."""
 
 Emit = Callable[[PeerConnected | PeerDisconnected], Awaitable[None]]
 
@@ -189,10 +200,21 @@ class Sessions(INotifee):  # type: ignore[misc]
 
     async def _watch(self, conn: Any) -> None:
         """Close a connection that stops answering: a frozen peer, or a cut cable, closes nothing itself."""
+        muxed = conn.muxed_conn
         while not conn.is_closed:
             with FaultBarrier(self._counters, "close_faults", "watching a connection"):
-                if not await conn.muxed_conn.ping(PING_TIMEOUT):
-                    await abort(conn.muxed_conn)
+                if not await muxed.ping(PING_TIMEOUT):
+                    await abort(muxed)
                     return
-            with trio.move_on_after(PING_INTERVAL):
-                await conn.event_closed.wait()
+            pinged_at, pause = trio.current_time(), self._ping_interval(muxed)
+            while pause > AT_ONCE and not conn.is_closed:
+                with trio.move_on_after(pause):
+                    await conn.event_closed.wait()
+                due = min(muxed.heard_at + self._ping_interval(muxed), pinged_at + ROUND_TRIP_LASTS)
+                pause = due - trio.current_time()
+
+    def _ping_interval(self, muxed: Any) -> float:
+        """Seconds without a sign of life of a peer after which to ping it."""
+        needed = PING_INTERVAL * len(self._sessions) / FEW_CONNECTIONS
+        interval = max(PING_INTERVAL, min(needed, LONGEST_PING_INTERVAL))
+        return interval if muxed.is_initiator else interval + LISTENER_PATIENCE

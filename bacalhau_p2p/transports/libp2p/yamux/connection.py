@@ -169,6 +169,11 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         self._counters["streams_refused"] += 1
         self.writer.send_frame(WINDOW_UPDATE, RST, stream_id, 0)
 
+    @property
+    def heard_at(self) -> float:
+        """When the peer sent anything last, by trio's clock."""
+        return self._pings.received_at
+
     async def ping(self, timeout: float) -> bool:
         """Whether the peer sends anything within so many seconds."""
         return await self._pings.ping(timeout)

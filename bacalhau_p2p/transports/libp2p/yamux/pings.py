@@ -17,7 +17,8 @@ class Pings:
         self._writer = writer
         self._id = 0
         self._sent_at = 0.0
-        self._received_at = -inf
+        self.received_at = -inf
+        """When anything arrived last."""
         self._answered = trio.lowlevel.ParkingLot()
         self.round_trip = 0.0
         """Seconds that the last ping took; 0 before the first."""
@@ -35,13 +36,13 @@ class Pings:
         for _ in range(2):  # this process may have been suspended meanwhile, with the answer unread
             with trio.move_on_after(timeout / 2):
                 await self._answered.park()
-            if self._received_at >= self._sent_at or self._writer.closed:
+            if self.received_at >= self._sent_at or self._writer.closed:
                 break
-        return self._received_at >= self._sent_at and not self._writer.closed
+        return self.received_at >= self._sent_at and not self._writer.closed
 
     def received(self) -> None:
         """Bytes arrived."""
-        self._received_at = trio.current_time()
+        self.received_at = trio.current_time()
 
     def handle(self, frame: Frame) -> None:
         """A ping to answer, or the answer to one."""
