@@ -58,6 +58,7 @@ def job_routes(node: Node) -> APIRouter:
     """Those of jobs, some of which are direct."""
     jobs = APIRouter(tags=["jobs"])
     _add_submission_routes(jobs, node)
+    _add_list_route(jobs, node)
     _add_job_routes(jobs, node)
     _add_stop_routes(jobs, node)
     _add_execution_routes(jobs, node)
@@ -102,7 +103,7 @@ def _add_submission_routes(routes: APIRouter, node: Node) -> None:
         return json_response({"JobID": again, "JobVersion": FIRST_VERSION, **_evaluation(), "Warnings": None})
 
 
-def _add_job_routes(routes: APIRouter, node: Node) -> None:
+def _add_list_route(routes: APIRouter, node: Node) -> None:
     @routes.get("/jobs", response_model=JobPage)
     async def list_jobs(
         limit: Limit = DEFAULT_PAGE,
@@ -137,6 +138,8 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
             ]
         return json_response({"Items": items, "NextToken": page.next_token})
 
+
+def _add_job_routes(routes: APIRouter, node: Node) -> None:
     @routes.get("/jobs/{job_id}", response_model=JobAnswer)
     @direct
     async def get_job(
