@@ -17,6 +17,7 @@ from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.settings import Settings
@@ -124,6 +125,25 @@ async def test_a_result_waits_for_a_requester_that_is_away(network):
                 result = await requester.job(job_id).wait_result()
                 assert result.stdout == b"hello\n"
                 assert held.runs == 1
+
+
+async def test_a_restarted_requester_goes_on_with_the_history_of_a_job(network):
+    held = Held()
+    with trio.fail_after(30):
+        async with network.node("compute", held):
+            async with network.node("requester", requester=True) as requester:
+                await requester.wait_for_compute_nodes(1)
+                job = await requester.submit(JOB)
+                await held.started.wait()
+                before = (await requester.requester.history(job.id)).events
+            async with network.node("requester", requester=True) as requester:
+                held.go.set()
+                events = [event async for event in requester.job(job.id).events()]
+    assert events[: len(before)] == before
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    kinds = [event.kind for event in events]
+    assert kinds.count(EventKind.RESUMED) == 1
+    assert (events[-1].kind, events[-1].state) == (EventKind.ENDED, "Completed")
 
 
 async def test_pins_of_forgotten_executions_are_removed_at_the_start(network, tmp_path):
