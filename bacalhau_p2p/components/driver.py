@@ -106,6 +106,8 @@ class Driver(ABC):
         self._queue: list[QueuedEvent] = []
         self._steps: deque[PlanStep] = deque()
         """Planned, and not carried out yet."""
+        self._machine_due = machine.next_deadline()
+        """As of the last tick: only there the machine changes."""
         self._delivered: list[MessageID] = []
         """Messages that the next commit removes from the outbox."""
         self._wake = AutoResetEvent()
@@ -187,7 +189,7 @@ class Driver(ABC):
 
     def _set_alarm(self) -> None:
         """Ring when something is due; to ring too early now and then costs less than to set it later."""
-        for due in (self._machine.next_deadline(), self._planner.due):
+        for due in (self._machine_due, self._planner.due):
             if due is not None:
                 self._alarm.no_later_than(due)
 
@@ -211,11 +213,12 @@ class Driver(ABC):
         queue, self._queue = self._queue, []
         now = self._clock()
         handled = [self._handle(queued, now) for queued in queue]
-        deadline = self._machine.next_deadline()
-        if deadline is not None and deadline <= now:
+        self._machine_due = self._machine.next_deadline()
+        if self._machine_due is not None and self._machine_due <= now:
             handled.append(self._handle(QueuedEvent(TimePassed()), now))
             for name, error in self._machine.take_faults():
                 self._faults.dropped(TimePassed(), "", name, error)
+            self._machine_due = self._machine.next_deadline()
         self._steps += self._planner.plan(handled, now)
 
     def _handle(self, queued: QueuedEvent, now: UnixSeconds) -> Handled:
