@@ -142,6 +142,7 @@ class Announcements(Undoable):
         self._missed.forget(author)
         for key in [key for key in self._waiting if key[0] == author]:
             self._drop(key)
+        self._spec_requests.drop_all_of(author)
 
     def stop(self) -> None:
         """Answer no announcement from now on."""

@@ -70,6 +70,11 @@ class SpecRequests:
         """Ask for this spec no more."""
         self._requests.pop(key, None)
 
+    def drop_all_of(self, requester: PeerID) -> None:
+        """Ask this requester for nothing any more."""
+        for key in [key for key in self._requests if key[0] == requester]:
+            self.drop(key)
+
     def clear(self) -> None:
         """Ask for nothing any more."""
         for key in list(self._requests):

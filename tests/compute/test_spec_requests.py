@@ -133,6 +133,7 @@ def test_a_spec_that_was_not_asked_for_changes_nothing(bench):
     [
         ev.MessageReceived(ALICE, say.JobClosed(job_id=JOB)),
         ev.MessageReceived(ALICE, say.SpecDelivered(job_id=JOB, spec=b"")),
+        ev.RequesterCutOff(ALICE),
         ev.StopBidding(),
         ev.HandBack(),
     ],
