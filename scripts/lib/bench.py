@@ -42,6 +42,10 @@ class Api:
             raise SystemExit(f"{method} {path}: {answer}")
         return dict(answer)
 
+    def text(self, path: str) -> str:
+        self._connection.request("GET", path)
+        return self._connection.getresponse().read().decode()
+
     def run(self, job: dict[str, Any]) -> float:
         """Seconds from the submission of a job to the answer that it has completed."""
         started = time.perf_counter()
@@ -53,14 +57,19 @@ class Api:
 
 
 JOB: dict[str, Any] = {"Tasks": [{"Engine": {"Type": "noop"}}]}
+JOBS = 200
+"""How many jobs noop and noop-burst run, unless told otherwise."""
 IN_FLIGHT = 50
 WARM_UP = 20
+SETTLING, IDLE = 60.0, 60.0
+"""Seconds after the start until nodes are left alone, and for which they are measured."""
+_INFOS = 'messages_total{direction="received",kind="node_info"}'
 GOSSIP_COUNTERS = ("broadcasts_received", "broadcasts_verified", "broadcasts_sent")
 
 
 def noop(jobs: int) -> None:
     """One job after the other: the time that a user waits."""
-    api = Api()
+    api, jobs = Api(), jobs or JOBS
     for count in (1, 3):
         job = {**JOB, "Count": count}
         for _ in range(WARM_UP):
@@ -82,7 +91,7 @@ def noop_burst(jobs: int) -> None:
     task = {**JOB["Tasks"][0], "Resources": {"CPU": "10m", "Memory": "1Mb"}}
     for count in (1, 3):
         job = {"Tasks": [task], "Count": count}
-        rounds = max(1, jobs // IN_FLIGHT)
+        rounds = max(1, (jobs or JOBS) // IN_FLIGHT)
         title = f"no-op burst, Count {count}"
 
         def work(rounds: int, job: dict[str, Any] = job) -> list[float]:
@@ -101,6 +110,32 @@ def noop_burst(jobs: int) -> None:
             f"p50 {statistics.median(waits) * 1000:6.1f} ms",
             f"({len(waits)} jobs, {IN_FLIGHT} in flight)",
         )
+
+
+def idle(jobs: int) -> None:
+    """What a node costs when nothing is asked of it, and how many node infos it hears of."""
+    nodes = _nodes()
+    time.sleep(SETTLING)
+    heard, spent = _infos(), [_milliseconds(pid) for pid in nodes]
+    time.sleep(IDLE)
+    shares = sorted((_milliseconds(pid) - old) / IDLE / 10 for pid, old in zip(nodes, spent, strict=True))
+    say(
+        f"idle, {len(nodes)} nodes",
+        f"{statistics.mean(shares):.2f} % of a core a node (at most {shares[-1]:.2f})",
+        f"{(_infos() - heard) / IDLE:.2f} node infos a second at the requester",
+    )
+    api, heard, started, done = Api(), _infos(), time.monotonic(), 0
+    while time.monotonic() - started < IDLE or done < jobs:
+        api.run(JOB)
+        done += 1
+    took = time.monotonic() - started
+    say(f"{done} jobs", f"{(_infos() - heard) / took:.2f} node infos a second at the requester")
+
+
+def _infos() -> float:
+    """Node infos that the requester has received."""
+    lines = Api().text("/metrics").splitlines()
+    return next((float(line.split()[1]) for line in lines if _INFOS in line), 0.0)
 
 
 @contextmanager
@@ -167,6 +202,11 @@ def say(title: str, *figures: str) -> None:
 CASES = {
     "noop": ("latency of a no-op job through the API, with 3 compute nodes", noop, ["noop"]),
     "noop-burst": (f"the same with {IN_FLIGHT} jobs in flight: jobs per second", noop_burst, ["noop"]),
+    "idle": (
+        "processor time of idle nodes, and the node infos that one hears of, without jobs and with",
+        idle,
+        ["noop"],
+    ),
     "flood": (
         "no-op jobs of five nodes while one peer sends 10,000 messages a second of one kind after the other",
         lambda jobs: bench_flood.flood(say),
@@ -179,7 +219,7 @@ CASES = {
     ),
     "many-jobs": (
         "no-op jobs on 4 nodes: then memory, databases, `list` and a restart of each node",
-        lambda jobs: bench_many_jobs.many_jobs(say, Api, jobs),
+        lambda jobs: bench_many_jobs.many_jobs(say, Api, jobs or 20_000),
         None,
     ),
     "page": (
@@ -203,7 +243,8 @@ CASES = {
         None,
     ),
 }
-"""Description, function, and the engines of the devstack that it runs in; None: it needs no devstack."""
+"""Description; function that gets the number of jobs, 0 for as many as it likes; and the engines of the
+devstack that it runs in, or None if it needs no devstack."""
 
 
 def main() -> int:
@@ -214,9 +255,14 @@ def main() -> int:
         epilog=f"cases:\n{listing}",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: all cases)")
-    parser.add_argument("--jobs", type=int, help="number of jobs (default: 200; of many-jobs 20,000)")
     parser.add_argument(
-        "--compute-nodes", type=int, metavar="N", help="compute nodes of noop and noop-burst (default: 3)"
+        "--jobs", type=int, default=0, help="number of jobs (default: 200; of many-jobs 20,000)"
+    )
+    parser.add_argument(
+        "--compute-nodes",
+        type=int,
+        metavar="N",
+        help="compute nodes of noop, noop-burst and idle (default: 3)",
     )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -224,11 +270,11 @@ def main() -> int:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     if chosen.inside:
         for name in chosen.cases:
-            CASES[name][1](chosen.jobs or (20_000 if name == "many-jobs" else 200))
+            CASES[name][1](chosen.jobs)
         return 0
     status = 0
     for name in chosen.cases or CASES:
-        again = [sys.executable, __file__, name, "--inside", "--jobs", str(chosen.jobs or 0)]
+        again = [sys.executable, __file__, name, "--inside", "--jobs", str(chosen.jobs)]
         if (engines := CASES[name][2]) is not None:
             flags = [part for engine in engines for part in ("--engine", engine)]
             if chosen.compute_nodes is not None:

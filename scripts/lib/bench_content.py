@@ -59,6 +59,11 @@ class Served:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def resident(self) -> float:
+        """Resident memory now, in MB."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def peak_memory(self) -> int:
         """The most resident memory so far, in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -66,11 +71,15 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *flags: str) -> Iterator[Served]:
+def served(folder: Path, *flags: str, log: Path | None = None) -> Iterator[Served]:
+    """A node with its data in the folder, for the length of the block. It logs to a file, or to stderr."""
     options = ["--swarm-host", "127.0.0.1", "--swarm-port", "0", "--api-port", "0", "--engine", "noop"]
     command = [COMMAND, "serve", "--data-dir", str(folder), *options, *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    with ExitStack() as stack:
+        errors = None if log is None else stack.enter_context(log.open("ab"))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
         assert process.stdout is not None
         said: dict[str, str] = {}
         while "API" not in said:
@@ -80,9 +89,6 @@ def served(folder: Path, *flags: str) -> Iterator[Served]:
             name, _, value = line.partition(":")
             said[name] = value.strip()
         yield Served(process.pid, said["API"].rpartition(":")[2], said["Swarm"])
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager

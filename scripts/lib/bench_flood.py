@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -17,7 +14,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
+from bench_content import served
+
 ROOT = Path(__file__).parents[2]
 NETWORK = "flood-bench"
 JOB = {"Job": {"Tasks": [{"Engine": {"Type": "noop"}}]}}
@@ -31,34 +29,25 @@ Say = Callable[..., None]
 
 
 class Node:
-    """One `serve` process, with its data in a folder."""
+    """One `serve` process, with its data in a folder. It can be started again."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self._folder = folder
-        self._command = [
-            *(COMMAND, "serve", "--data-dir", str(folder / "data"), "--network", NETWORK, "--engine", "noop"),
-            *("--swarm-host", "127.0.0.1", "--swarm-port", "0", "--api-port", "0", "--drain", "0", *flags),
-        ]
+        self._flags = ("--network", NETWORK, "--drain", "0", *flags)
         folder.mkdir(parents=True)
         self.start()
 
     def start(self) -> None:
         """Returns when it listens."""
-        output = self._folder / "out"
-        with output.open("wb") as out, (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=out, stderr=log, stdin=subprocess.DEVNULL)
-        began = time.monotonic()
-        while not (api := re.search(r"API: +http://(\S+)", output.read_text())):
-            if self.process.poll() is not None or time.monotonic() - began > 60:
-                raise SystemExit(f"a node did not start: {(self._folder / 'log').read_text()[-500:]}")
-            time.sleep(0.02)
-        swarm = re.search(r"Swarm: +(\S+)", output.read_text())
-        assert swarm is not None
-        self.address = swarm[1]
-        self._api = api[1]
+        self._running = ExitStack()
+        node = served(self._folder / "data", *self._flags, log=self._folder / "log")
+        self.process = self._running.enter_context(node)
+        self.address = self.process.address
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        with closing(http.client.HTTPConnection(self._api, timeout=120)) as connection:
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", int(self.process.port), timeout=120)
+        ) as connection:
             connection.request(method, path, None if body is None else json.dumps(body))
             return dict(json.load(connection.getresponse()))
 
@@ -74,23 +63,8 @@ class Node:
     def about(self) -> dict[str, Any]:
         return self.request("GET", "/api/v1/agent/node")
 
-    def processor_time(self) -> float:
-        """Seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def memory(self) -> float:
-        """Resident, in MB."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._running.close()
 
 
 def flood(say: Say, kinds: tuple[str, ...] = KINDS) -> None:
@@ -105,7 +79,7 @@ def flood(say: Say, kinds: tuple[str, ...] = KINDS) -> None:
             nodes[0].run_job()
         report(say, "quiet", *jobs_for(nodes, QUIET), nodes)
         for kind in kinds:
-            before = [node.memory() for node in nodes]
+            before = [node.process.resident() for node in nodes]
             with flooder(kind, nodes[0].address, nodes[1].address) as peer:
                 figures = jobs_for(nodes, FLOOD)
                 named = [node.about() for node in nodes]
@@ -150,12 +124,12 @@ def jobs_for(nodes: list[Node], seconds: float) -> tuple[list[float], float, lis
     """Times of the jobs; processor time of the busiest node, a second; the most memory of each node."""
     times: list[float] = []
     most = [0.0] * len(nodes)
-    before, began = [node.processor_time() for node in nodes], time.monotonic()
+    before, began = [node.process.processor_time() for node in nodes], time.monotonic()
     while time.monotonic() - began < seconds:
         times.append(nodes[0].run_job())
-        most = [max(known, node.memory()) for known, node in zip(most, nodes, strict=True)]
+        most = [max(known, node.process.resident()) for known, node in zip(most, nodes, strict=True)]
     took = time.monotonic() - began
-    spent = [node.processor_time() - old for node, old in zip(nodes, before, strict=True)]
+    spent = [node.process.processor_time() - old for node, old in zip(nodes, before, strict=True)]
     return times, max(spent) / took, most
 
 

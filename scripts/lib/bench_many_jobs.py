@@ -46,7 +46,7 @@ def many_jobs(say: Say, connect: Callable[[str], Api], jobs: int) -> None:
             api = connect(nodes[0].port)
             _wait_for_compute_nodes(api)
             settled = _run(say, connect, nodes, jobs)
-            ended = [_resident(node) for node in nodes]
+            ended = [node.resident() for node in nodes]
             api = connect(nodes[0].port)  # the first connection was idle for too long
             listed = _milliseconds(lambda: api.request("GET", f"{JOBS}?limit=10&reverse=true"))
         for name, before, after in zip(names, settled, ended, strict=True):
@@ -67,7 +67,7 @@ def _run(say: Say, connect: Callable[[str], Api], nodes: Sequence[Served], jobs:
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             list(pool.map(lambda share: _some(connect(nodes[0].port), share), _shares(many)))
         done += many
-        resident = [_resident(node) for node in nodes]
+        resident = [node.resident() for node in nodes]
         settled = settled or resident
         speed = many / (time.perf_counter() - started)
         say(f"{done} jobs", f"{speed:.0f} jobs/s", "resident MB", *(f"{each:.1f}" for each in resident))
@@ -90,12 +90,6 @@ def _wait_for_compute_nodes(api: Api) -> None:
         if sum("ComputeNodeInfo" in node["Info"] for node in nodes) == COMPUTE_NODES:
             return
         time.sleep(0.1)
-
-
-def _resident(node: Served) -> float:
-    """MB."""
-    status = Path(f"/proc/{node.pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def _databases(folder: Path, jobs: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
 
 NODES = 10
+STARTING = 3
+"""Nodes that start at the same time."""
 
 
 def knows(node: Node, others: list[Node]) -> bool:
@@ -31,10 +34,14 @@ def test_ten_nodes_that_know_only_the_first_find_each_other_and_work_without_it(
     with ExitStack() as stack:
         first = Node(tmp_path / "0", "--engine", "noop")
         stack.callback(first.stop)
-        nodes = [first]
-        for number in range(1, NODES):
-            nodes.append(Node(tmp_path / f"{number}", "--engine", "noop", "--peer", first.address))
-            stack.callback(nodes[-1].stop)
+
+        def start(number: int) -> Node:
+            node = Node(tmp_path / f"{number}", "--engine", "noop", "--peer", first.address)
+            stack.callback(node.stop)
+            return node
+
+        with ThreadPoolExecutor(STARTING) as pool:
+            nodes = [first, *pool.map(start, range(1, NODES))]
         eventually(lambda: all(knows(node, nodes) for node in nodes), 60)
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
