@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from sqlite3 import DatabaseError
 
 import trio
 
@@ -110,10 +111,18 @@ def _cut_once(
     findings.most_lost = max(findings.most_lost, *lost)
 
 
+def _integrity(store: RequesterStore | ComputeStore) -> list[str]:
+    """`ok`, or what is wrong with its file."""
+    try:
+        return [row[0] for row in store.db.execute("PRAGMA integrity_check")]
+    except DatabaseError as error:  # it is worse than the check can tell
+        return [str(error)]
+
+
 def _check(history: NodeHistory, path: Path, place: int) -> int:
     """How many of this node's commits are lost. Raises Violation, SettingsError."""
     with closing(RequesterStore(path) if history.node == REQUESTER else ComputeStore(path)) as store:
-        found = [row[0] for row in store.db.execute("PRAGMA integrity_check")]
+        found = _integrity(store)
         require(found == ["ok"], "the store is whole", f"{history.node}: {found[:3]}")
         state = state_of(store.db.execute)
         over = history.commits_before(place)
