@@ -54,8 +54,9 @@ async def test_outputs_are_counted_before_they_are_read(kit: ExecutorKit) -> Non
     assert "takes more than" in await stopped(kit, "truncate -s 3G /outputs/x", MEGABYTE)
 
 
-async def test_the_depth_of_folders_is_limited(kit: ExecutorKit) -> None:
-    script = "cd /outputs; i=0; while [ $i -lt 200 ]; do mkdir d && cd -P d || break; i=$((i+1)); done"
+async def test_the_depth_of_folders_is_limited_while_a_job_runs(kit: ExecutorKit) -> None:
+    script = "cd /outputs; i=0; while [ $i -lt 300 ]; do mkdir d && cd -P d || break; i=$((i+1)); done"
+    script += "; sleep 100"
     assert await stopped(kit, script, 0) == (
         f"the job's output has folders nested more than {DEPTH_LIMIT} deep"
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 
 import docker
@@ -15,7 +16,8 @@ from bacalhau_p2p.testing.executors import ExecutorKit
 from tests.support.programs.shell_programs import shell
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs jobs as others")
-IMAGE = "bacalhau-user-test:latest"
+IMAGE = f"bacalhau-user-test:{uuid.uuid4()}"
+"""Its own for each process that runs tests."""
 
 
 @pytest.fixture

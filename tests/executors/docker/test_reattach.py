@@ -16,6 +16,7 @@ from bacalhau_p2p.executors.docker.executor import (
 )
 from bacalhau_p2p.executors.docker.ownership import give_to_job
 from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.layout import arrange
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import ResultPath, SpecConfig
@@ -43,10 +44,11 @@ class Outlived:
         await self._executor.prepare(self.request)
         client = self._client = await self._executor._engine.client()
         with ResultsFolder(self.request.results, self.request.result_paths) as results:
-            give_to_job(results.outputs.values(), self._executor._user)
-            options = self._executor._config(
-                client, self.request, self._executor._usable_params(self.request), results
-            )
+            params = self._executor._usable_params(self.request)
+            user = await self._executor._users.user_of(params.image)
+            give_to_job(results.outputs.values(), user)
+            layout = arrange(self.request.inputs, results.outputs)
+            options = self._executor._config(client, self.request, params, layout, user)
             await trio.to_thread.run_sync(lambda: client.create_container(**options))
             results.stdout.write(b"the output until its node was killed")
         return self
