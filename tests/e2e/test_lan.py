@@ -51,7 +51,7 @@ def listener_on(machine: Machine, *addresses: str) -> Iterator[Iterator[str]]:
         try:
             yield iter(process.stdout)
         finally:
-            process.kill()
+            process.terminate()  # `timeout` passes this on, but could not pass on a kill
 
 
 def test_nodes_without_any_address_find_each_other_and_one_without_mdns_stays_alone(tmp_path: Path):
