@@ -44,7 +44,6 @@ CUTS = 1000
         (careless("NORMAL"), "promises survive"),
         (mutated("commit without power safety"), "promises survive"),
         (mutated("acknowledge before the commit"), "committed before it is promised"),
-        (mutated("send before the commit"), "committed before it is promised"),
         (mutated("mark messages as processed before their effects"), "what is acknowledged has its effect"),
     ],
     ids=[
@@ -52,11 +51,12 @@ CUTS = 1000
         "synchronous normal",
         "no power-safe commits",
         "early acknowledgements",
-        "early messages",
         "early marks",
     ],
 )
 def test_a_careless_store_is_noticed(mutant, promise, tmp_path):
+    """A plan that sends before it commits is not noticed here: the driver lets the frames of a tick go at its
+    end. `test_simulated_machines` notices it."""
     with mutant, pytest.raises(Violation) as caught:
         cut(record(1, tmp_path / "work"), CUTS)
     assert caught.value.promise == promise
