@@ -28,6 +28,8 @@ _HOST_NAME_ONLY = re.compile(_HOST_NAME)
 _TCP_ADDRESS = re.compile(
     rf"/(?:(ip4)/([0-9.]{{7,15}})|(ip6)/([0-9A-Fa-f:.]{{2,45}})|(dns[46]?)/({_HOST_NAME}))/tcp/([0-9]{{1,5}})"
 )
+_HASHED_PEER_ID = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}", re.ASCII)
+"""SHA-256 of a key, in base58."""
 _ED25519_PEER_ID = re.compile(r"12D3Koo[1-9A-HJ-NP-Za-km-z]{45}")
 _MEMORY_ADDRESS = re.compile(r"/memory/([0-9]{1,18})", re.ASCII)
 _MEMORY_PEER_ADDRESS = re.compile(r"/memory/[0-9]{1,18}/p2p/([A-Za-z0-9_-]{1,128})")
@@ -60,6 +62,16 @@ def peer_of_address(address: str) -> str | None:
         return match[1] if match else None
     where, _, peer = address.rpartition("/p2p/")
     return peer if _ED25519_PEER_ID.fullmatch(peer) and _binary(where) is not None else None
+
+
+def is_user_peer_address(address: str) -> bool:
+    """Whether a user may name a peer so: as for `peer_of_address`, or with the hash of another key, as the
+    RSA keys of some nodes of IPFS are named."""
+    if peer_of_address(address) is not None:
+        return True
+    where, _, peer = address.rpartition("/p2p/")
+    short = len(address) <= MAX_MULTIADDR
+    return short and _HASHED_PEER_ID.fullmatch(peer) is not None and _binary(where) is not None
 
 
 def address_of_binary(data: bytes) -> str | None:

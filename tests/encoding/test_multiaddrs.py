@@ -11,6 +11,7 @@ from bacalhau_p2p.encoding.multiaddrs import (
     MAX_MULTIADDR,
     address_of_binary,
     binary_of_address,
+    is_user_peer_address,
     parse_multiaddr,
     peer_of_address,
 )
@@ -104,3 +105,16 @@ def test_random_text_raises_nothing_but_protocol_errors(text):
             parse_multiaddr(address)
         except RemoteProtocolError:
             continue
+
+
+def test_users_may_name_peers_with_other_keys_and_nothing_else():
+    hashed = "QmYFVg4efG5g5z13BYMtsp2W14KMBqgBpoGZoRGGLXTezc"
+    assert is_user_peer_address(f"/ip4/127.0.0.1/tcp/4001/p2p/{hashed}")
+    assert peer_of_address(f"/ip4/127.0.0.1/tcp/4001/p2p/{hashed}") is None
+    assert all(is_user_peer_address(f"{address}/p2p/{PEER}") for address in ADDRESSES)
+    for wrong in (
+        f"/p2p/{hashed}",
+        f"/ip4/127.0.0.1/udp/1/quic-v1/p2p/{hashed}",
+        f"/ip4/1.2.3.4/tcp/1/p2p/{hashed}0",
+    ):
+        assert not is_user_peer_address(wrong)

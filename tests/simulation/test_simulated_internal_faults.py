@@ -13,7 +13,7 @@ from tests.simulation.plans.kinds import KINDS
 from tests.simulation.worlds.world import Outcome, World
 
 RUNS = range(1, 151)
-LEFT_RUNNING = 280
+LEFT_RUNNING = 53
 """The seed of a world in which the end of a job was refused once, and its user never learnt of it."""
 
 

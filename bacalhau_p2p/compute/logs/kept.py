@@ -28,6 +28,8 @@ MAX_KEPT = 2_000
 """Executions whose output is kept, of all requesters."""
 MAX_KEPT_BYTES = 256 * 1024 * 1024
 """Bytes that are kept, of all requesters. Who has most of them loses its oldest."""
+SHARE_OF_DISK = 8
+"""One in so many bytes that are free may be kept of a stream, and two of all: the node needs the disk."""
 EXPIRY_INTERVAL = 600.0
 """Seconds between two looks at what has expired."""
 
@@ -82,15 +84,22 @@ class KeptLogs:
         sizes: Counter[PeerID] = Counter()
         for (requester, _), kept in list(self._kept.items()):
             sizes[requester] += kept.size
-        while len(self._kept) > MAX_KEPT or sizes.total() > MAX_KEPT_BYTES:
+        most_bytes = min(MAX_KEPT_BYTES, 2 * (self._free() + sizes.total()) // SHARE_OF_DISK)
+        while len(self._kept) > MAX_KEPT or sizes.total() > most_bytes:
             most = max(sizes, key=lambda requester: sizes[requester])
             oldest = next(key for key in self._kept if key[0] == most)
             sizes[most] -= self._kept[oldest].size
             self._remove(oldest)
 
+    def _free(self) -> int:
+        """Bytes that are free on the disk."""
+        disk = os.statvfs(next(each for each in (self._folder, *self._folder.parents) if each.exists()))
+        return disk.f_bavail * disk.f_frsize
+
     def _take(self, target: Path, results: Path) -> int:
         """The bytes that were taken."""
         taken = 0
+        most = min(MAX_KEPT_STREAM, (self._free() + _size_of_output(results)) // SHARE_OF_DISK)
         for name in NAMES.values():
             source = results / name
             try:
@@ -100,17 +109,17 @@ class KeptLogs:
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
                 continue
             target.mkdir(parents=True, exist_ok=True, mode=0o700)
-            skipped = found.st_size - MAX_KEPT_STREAM
+            skipped = found.st_size - most
             if skipped <= 0:
                 source.rename(target / name)
             else:
                 with source.open("rb") as stream:
                     stream.seek(skipped)
-                    end = stream.read(MAX_KEPT_STREAM)
+                    end = stream.read(most)
                 source.unlink()  # it may have filled the disk
                 (target / name).write_bytes(end)
                 (target / (name + SKIPPED)).write_text(str(skipped))
-            taken += min(found.st_size, MAX_KEPT_STREAM)
+            taken += min(found.st_size, most)
         return taken
 
     def _remove(self, key: _Key) -> None:
@@ -132,6 +141,15 @@ class KeptLogs:
                 found.append((folder.stat().st_mtime, key, size))
         for since, key, size in sorted(found):
             self._kept[key] = _Kept(since, size)
+
+
+def _size_of_output(results: Path) -> int:
+    """Bytes that are free once the streams are removed."""
+    size = 0
+    for name in NAMES.values():
+        with suppress(FileNotFoundError):
+            size += (results / name).lstat().st_size
+    return size
 
 
 def _has_output(results: Path) -> bool:

@@ -116,3 +116,23 @@ async def test_a_name_that_could_lead_elsewhere_is_not_kept(logs, tmp_path, name
     await logs.keep(ALICE, ExecutionID(name), results)
     assert (results / "stdout").exists()
     assert logs.folder_of(ALICE, ExecutionID(name)) is None
+
+
+async def test_a_disk_that_is_nearly_full_keeps_little(logs, keep, monkeypatch):
+    free = 8_000
+    monkeypatch.setattr(KeptLogs, "_free", lambda self: free)
+    await keep(ALICE, "e-1", b"x" * 8_000)  # is free too once it is removed
+    assert (logs.folder_of(ALICE, ExecutionID("e-1")) / "stdout").stat().st_size == 2_000
+    free = 0
+    await keep(ALICE, "e-2", b"x" * 8_000)
+    assert names(logs, ALICE, "e-1", "e-2") == []
+
+
+async def test_what_is_kept_makes_room_when_the_disk_fills(logs, keep, monkeypatch):
+    free = 1_000_000
+    monkeypatch.setattr(KeptLogs, "_free", lambda self: free)
+    for name in ("e-1", "e-2", "e-3"):
+        await keep(BOB, name, b"x" * 3_000)
+    free = 15_000
+    logs.prune()
+    assert names(logs, BOB, "e-1", "e-2", "e-3") == ["e-2", "e-3"]

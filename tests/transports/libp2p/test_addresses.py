@@ -33,7 +33,6 @@ PEER = Identity.generate(bytes(32)).peer_id
         (parse_bootstrap_address, f"/ip4/127.0.0.1/tcp/4001/ws/p2p/{PEER}"),
         (parse_bootstrap_address, f"/ip4/127.0.0.1/tcp/99999/p2p/{PEER}"),
         (parse_bootstrap_address, f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER[:-1]}"),
-        (parse_bootstrap_address, "/ip4/127.0.0.1/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"),
     ],
 )
 def test_invalid_addresses_are_settings_errors(check, address):

@@ -56,7 +56,12 @@ def watching(nursery, monkeypatch):
 
     monkeypatch.setattr(sessions, "abort", abort)
     return Sessions(
-        Swarm(), nursery, emit=lambda event: None, connection_lost=lambda conn: None, counters=Counter()
+        Swarm(),
+        nursery,
+        emit=lambda event: None,
+        connected=lambda conn: None,
+        connection_lost=lambda conn: None,
+        counters=Counter(),
     )
 
 
