@@ -55,3 +55,15 @@ def test_the_id_of_a_rejected_bid_stays_free(checks, store):
 def test_no_other_message_of_a_stranger_changes_anything(checks, store):
     with pytest.raises(Violation, match="a stranger's cancel_execution led to"):
         checks.handled(REQUESTER, store, Arrival(STRANGER, say.CancelExecution(**ABOUT)), ROUND_ENDS)
+
+
+def test_a_copy_of_a_bid_that_comes_late_is_no_word_of_the_run(checks, store):
+    def hears(message, now):
+        checks._timeline.now = now
+        checks.handled(REQUESTER, store, Arrival(NODE, message), ())
+        return checks.last_word(REQUESTER, BID.execution_id)
+
+    assert hears(BID, 1.0) == 1.0
+    assert hears(BID, 40.0) == 1.0
+    assert hears(say.ExecutionFailed(**ABOUT, reason="no disk"), 50.0) == 50.0
+    assert hears(BID, 60.0) == 50.0

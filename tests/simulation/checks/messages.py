@@ -119,6 +119,8 @@ class MessageChecks:
         if isinstance(message, say.Heartbeat):
             for line in message.executions:
                 self._last_word[requester, line.execution_id] = self._timeline.now
+        elif isinstance(message, say.Bid):  # a copy of it that comes late says nothing about the run
+            self._last_word.setdefault((requester, message.execution_id), self._timeline.now)
         elif (execution_id := getattr(message, "execution_id", None)) is not None:
             self._last_word[requester, execution_id] = self._timeline.now
 
