@@ -156,6 +156,10 @@ class PathNotFound(ContentNotFound):
     """The content of this CID has no such path."""
 
 
+class ContentInUse(ContentError):
+    """A running execution needs it."""
+
+
 class InvalidContent(ContentError):
     """The blocks of this CID are malformed; nothing was written."""
 

@@ -57,7 +57,7 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
             **node_to_json(node.info()),
             "BacalhauVersion": _version(),
             "ConnectedPeers": sorted(node.transport.peers),
-            "Counters": {**node.transport.counters, **node.messenger.counters, **counters},
+            "Counters": {**node.counters, **counters},
             "WorstSenders": node.transport.budgets.offences.worst(),
             "CutOff": {peer: math.ceil(left) for peer, left in node.transport.budgets.cut_off_for().items()},
             "Walls": node.walls,

@@ -86,9 +86,7 @@ def _add_pin_routes(routes: APIRouter, node: Node) -> None:
     async def unpin_content(cid: str, owner: str = pin_owners.USER) -> JSON:
         """Remove a pin of a user. Its blocks stay until the node needs the space."""
         root = CID.parse(cid)
-        if pin_owners.is_execution(owner):
-            raise ApiError(f"{root} is in use by a running execution; cancel its job instead", status=409)
-        if not await node.content.unpin(root, owner):
+        if not await node.unpin(root, owner):
             raise ContentNotFound(f"{root} is not pinned by {owner}")
         return {}
 

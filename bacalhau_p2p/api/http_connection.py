@@ -245,16 +245,16 @@ async def serve_http(
     time is watched here."""
 
     async def call(scope: Scope, receive: Receive, send: Send, *_: object) -> None:
+        exchange = None
         if scope["type"] == "http" and scope["http_version"] != "2":
             exchange = _Exchange(receive, send, stream, body=scope["method"] not in ("GET", "HEAD"))
-            try:
-                await app(scope, exchange.receive, exchange.send)
-            except Exception as error:
-                if not exchange.complete:  # otherwise the application has logged it with its response
-                    log.error("response_failed", path=scope["path"], exc_info=error)
-                raise
-            return
-        await app(scope, receive, send)
+            receive, send = exchange.receive, exchange.send
+        try:
+            await app(scope, receive, send)
+        except Exception as error:  # hypercorn keeps it to itself
+            if exchange is None or not exchange.complete:  # or the application has logged it
+                log.error("response_failed", path=scope.get("path", ""), exc_info=error)
+            raise
 
     server = _Server(cast(Any, call), config, context, state, cast(Any, stream))
     watch = IdleWatch(idle_timeout, context.terminated.wait)

@@ -10,13 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from bacalhau_p2p.api.bodies.nodes import NodeAnswer, NodeChange, NodeChanged, NodePage
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
 from bacalhau_p2p.api.openapi import takes
-from bacalhau_p2p.api.selection import label_filter
-from bacalhau_p2p.errors import AmbiguousID, ApiError, UnknownNode
+from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.model.api_nodes import node_state_to_json
 from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.node.known_nodes import KnownNode
-from bacalhau_p2p.runtime.text import printable
 
 MAX_PAGE = 10_000
 """Nodes on one page, which is also how many this node can know."""
@@ -65,14 +64,14 @@ def node_routes(node: Node) -> APIRouter:
     @routes.get("/nodes/{node_id}", response_model=NodeAnswer)
     async def get_node(node_id: str) -> Response:
         """A node, by its id or an unambiguous prefix of it."""
-        shown = _state(_resolve(node, node_id), node.clock())
+        shown = _state(node.resolve_node(node_id), node.clock())
         return json_response({"Node": shown, "node": shown})
 
     @routes.put("/nodes/{node_id}", response_model=NodeChanged, openapi_extra=takes(NodeChange))
     async def update_node(node_id: str, request: Request) -> Response:
         """Nobody approves nodes here: says so."""
         await json_object(request, most=MAX_SMALL_BODY)
-        _resolve(node, node_id)
+        node.resolve_node(node_id)
         reason = "nobody approves nodes here: every peer takes part, except those in denied_peers"
         return json_response({"Success": False, "Error": reason})
 
@@ -91,17 +90,6 @@ def _state(known: KnownNode, now: UnixSeconds) -> JSON:
 
 def _connection(known: KnownNode, now: UnixSeconds) -> str:
     return "CONNECTED" if known.is_fresh(now) else "DISCONNECTED"
-
-
-def _resolve(node: Node, wanted: str) -> KnownNode:
-    """The node with this id or prefix of an id. Raises UnknownNode, AmbiguousID."""
-    found = [known for known in node.nodes() if known.info.id.startswith(wanted)]
-    exact = [known for known in found if known.info.id == wanted]
-    if not found:
-        raise UnknownNode(f"no known node has the id {printable(wanted)}")
-    if len(found) > 1 and not exact:
-        raise AmbiguousID(f"several nodes match the prefix {printable(wanted)}; give more characters")
-    return (exact or found)[0]
 
 
 def _available(known: KnownNode, resource: str) -> float:

@@ -30,12 +30,12 @@ from bacalhau_p2p.api.logs import log_routes
 from bacalhau_p2p.api.nodes import node_routes
 from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes
-from bacalhau_p2p.api.selection import label_filter
 from bacalhau_p2p.api.submissions import submission
 from bacalhau_p2p.errors import ApiError, JobEnded, UnknownJob
 from bacalhau_p2p.model.api_json import FIRST_VERSION, accepted_first, execution_to_json, job_to_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.requester.store import SCAN, JobQuery

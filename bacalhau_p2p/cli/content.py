@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bacalhau_p2p.cli.formatting import day_and_minute, size_text
+from bacalhau_p2p.cli.formatting import day_and_minute
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, Column, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line, print_text, report_left_out
 from bacalhau_p2p.client import calls
+from bacalhau_p2p.model.quantities import size_text
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.blocking_connection import BlockingConnection

@@ -17,19 +17,6 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def size_text(size: object) -> str:
-    """Bytes, such as `12.3 MB`; a question mark if they are not known."""
-    if not isinstance(size, int):
-        return "?"
-    if size < 1000:
-        return f"{size} B"
-    amount, units = size / 1000, ["kB", "MB", "GB", "TB"]
-    while amount >= 999.95 and len(units) > 1:
-        amount /= 1000
-        del units[0]
-    return f"{amount:.1f} {units[0]}"
-
-
 def day_and_minute(nanoseconds: object) -> str:
     """A local time such as `26-11-22 18:59`; empty if there is none."""
     if not isinstance(nanoseconds, int):

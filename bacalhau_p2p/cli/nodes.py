@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from bacalhau_p2p.cli.formatting import size_text
 from bacalhau_p2p.cli.listing import (
     HIDE_HEADER,
     ITEM_FORMATS,
@@ -20,6 +19,7 @@ from bacalhau_p2p.cli.options import node_options, repeatable
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.model.quantities import size_text
 
 
 @click.group()

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
-from bacalhau_p2p.cli.formatting import size_text
+from bacalhau_p2p.model.quantities import size_text
 
 _UPDATE_INTERVAL = 0.1
 """Seconds between two texts on a terminal."""

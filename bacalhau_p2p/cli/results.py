@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 
-from bacalhau_p2p.cli.formatting import size_text
 from bacalhau_p2p.cli.job_view import JSON, id_of, providers_by_cid, published_results, short_id
 from bacalhau_p2p.cli.options import DEFAULT_MAX_SIZE
 from bacalhau_p2p.cli.printing import print_line, report_left_out
@@ -20,6 +19,7 @@ from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, JobNotFinished
 from bacalhau_p2p.model.fields import RESERVED_RESULTS
+from bacalhau_p2p.model.quantities import size_text
 
 
 class Layout(Enum):

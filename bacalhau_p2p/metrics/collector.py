@@ -79,7 +79,7 @@ class NodeCollector(Collector):
 
     def _faults(self) -> Iterable[Metric]:
         node = self._node
-        survived = {**node.transport.counters, **node.messenger.counters, **self._api_counters}
+        survived = {**node.counters, **self._api_counters}
         yield counters(
             "faults", "Faults that this node has survived, by kind (docs/api.md)", ["kind"], _keyed(survived)
         )

@@ -124,3 +124,16 @@ def _without_spaces(text: str) -> str:
     if len(text) > MAX_QUANTITY:
         raise ValueError(f"must have at most {MAX_QUANTITY} characters")
     return text.replace(" ", "").replace("\n", "")
+
+
+def size_text(size: object) -> str:
+    """Bytes, such as `12.3 MB`; a question mark if they are not known."""
+    if not isinstance(size, int | float):
+        return "?"
+    if size < 1000:
+        return f"{size:.0f} B"
+    amount, units = size / 1000, ["kB", "MB", "GB", "TB"]
+    while amount >= 999.95 and len(units) > 1:
+        amount /= 1000
+        del units[0]
+    return f"{amount:.1f} {units[0]}"

@@ -12,11 +12,12 @@ import trio
 from bacalhau_p2p.bprotocol.messenger import Messenger
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.compute.service import ComputeService
-from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.errors import AmbiguousID, ContentInUse, SettingsError, UnknownNode
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, USER
 from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.logs import LogPiece, LogQuery
@@ -29,6 +30,7 @@ from bacalhau_p2p.node.networking import Networking
 from bacalhau_p2p.requester.log_reader import LogReader
 from bacalhau_p2p.requester.service import RequesterService
 from bacalhau_p2p.runtime.logs import get_logger
+from bacalhau_p2p.runtime.text import printable
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.interface import Transport
 from bacalhau_p2p.version import __version__
@@ -161,6 +163,11 @@ class Node:
         return {name: service.dropped for name, service in self._components().items()}
 
     @property
+    def counters(self) -> dict[str, int]:
+        """How often faults were survived, by kind."""
+        return {**self.transport.counters, **self.messenger.counters}
+
+    @property
     def unfinished(self) -> dict[str, Counter[str]]:
         """By component, the number of jobs or executions that have not ended, by state."""
         return {name: service.unfinished() for name, service in self._components().items()}
@@ -201,6 +208,16 @@ class Node:
         the load of others as of their latest info or heartbeat."""
         known = self._networking.known_nodes.nodes()
         return [replace(node, info=self.info()) if node.info.id == self.peer_id else node for node in known]
+
+    def resolve_node(self, wanted: str) -> KnownNode:
+        """The node with this id or prefix of an id. Raises UnknownNode, AmbiguousID."""
+        found = [known for known in self.nodes() if known.info.id.startswith(wanted)]
+        exact = [known for known in found if known.info.id == wanted]
+        if not found:
+            raise UnknownNode(f"no known node has the id {printable(wanted)}")
+        if len(found) > 1 and not exact:
+            raise AmbiguousID(f"several nodes match the prefix {printable(wanted)}; give more characters")
+        return (exact or found)[0]
 
     async def wait_for_compute_nodes(self, count: int) -> None:
         """Returns once this node knows at least `count` nodes that run jobs, itself included."""
@@ -270,6 +287,15 @@ class Node:
         """
         added = await self.content.add(path, pin_owner=USER, hidden=False, programs=False)
         return added.cid
+
+    async def unpin(self, cid: CID, owner: str) -> bool:
+        """Remove a pin; whether there was one. Its blocks stay until the node needs the space.
+
+        Raises ContentInUse for the pin of a running execution.
+        """
+        if pin_owners.is_execution(owner):
+            raise ContentInUse(f"{cid} is in use by a running execution; stop its job instead")
+        return await self.content.unpin(cid, owner)
 
     async def export(self, cid: str, target: Path, *, hints: Sequence[str] = ()) -> None:
         """Write the content of `CID[/path]` to `target`, which must not exist. Fetches it from peers if

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.page.view import Values
 
 PINS_SHOWN = 500
-
-Values = dict[str, Any]
 
 
 async def content_values(node: Node, notice: str = "") -> Values:
@@ -35,11 +31,9 @@ async def content_values(node: Node, notice: str = "") -> Values:
 
 
 async def unpin(node: Node, cid: str, owner: str) -> str:
-    """Remove a pin, and say so. Raises InvalidCID, ApiError."""
+    """Remove a pin, and say so. Raises InvalidCID, ContentInUse."""
     root = CID.parse(cid)
-    if pin_owners.is_execution(owner):
-        raise ApiError(f"{root} is in use by a running execution; stop its job instead", status=409)
-    removed = await node.content.unpin(root, owner)
+    removed = await node.unpin(root, owner)
     return f"{root} is no longer pinned by {owner}" if removed else f"{root} was not pinned by {owner}"
 
 

@@ -1,8 +1,8 @@
-"""Jobs as rows of a table, and which of them are wanted. Pure."""
+"""Jobs as rows of a table. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
@@ -78,31 +78,7 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which jobs a user wants to see; an empty field asks for nothing."""
-
-    state: str = ""
-    label: str = ""
-    """`key` or `key=value`."""
-    text: str = ""
-    """What the name, id, message, image or module contains, in any letter case."""
-
-    def __bool__(self) -> bool:
-        return bool(self.state or self.label or self.text)
-
-    def matches(self, job: Job) -> bool:
-        return (
-            (not self.state or job.state == self.state)
-            and (not self.label or _has_label(job.spec.labels, self.label))
-            and (not self.text or self._has_text(job))
-        )
-
-    def _has_text(self, job: Job) -> bool:
-        wanted = self.text.casefold()
-        return any(wanted in each.casefold() for each in (job.id, job.spec.name, job.message, runs(job.spec)))
-
-
-def _has_label(labels: Mapping[str, str], wanted: str) -> bool:
-    key, given, value = (part.strip() for part in wanted.partition("="))
-    return key in labels and (not given or labels[key] == value)
+def has_text(job: Job, text: str) -> bool:
+    """Whether its name, id, message, image or module contains the text, in any letter case."""
+    wanted = text.casefold()
+    return any(wanted in each.casefold() for each in (job.id, job.spec.name, job.message, runs(job.spec)))

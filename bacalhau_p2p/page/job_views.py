@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import yaml
@@ -11,9 +11,11 @@ import yaml
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.page.job_rows import Filter, JobRow, job_row, title_of
+from bacalhau_p2p.page.job_rows import JobRow, has_text, job_row, title_of
+from bacalhau_p2p.page.view import Strings, Values
 from bacalhau_p2p.requester.store import JobQuery
 
 PAGE = 50
@@ -21,9 +23,6 @@ PAGE = 50
 
 EVENTS = 500
 """Events of a job that its page shows, the first ones."""
-
-Values = dict[str, Any]
-Query = Mapping[str, str]
 
 
 class Output(NamedTuple):
@@ -47,30 +46,35 @@ def rows_of(node: Node, jobs: Sequence[Job]) -> list[JobRow]:
     return [job_row(job, node.requester.executions(job.id), now) for job in jobs]
 
 
-async def job_list(node: Node, names: Query, query: Query) -> Values:
+async def job_list(node: Node, names: Strings, query: Strings) -> Values:
     """`names` has nothing; `query` may have `state`, `label`, `text` and `after`."""
-    wanted = Filter(*(query.get(name, "").strip() for name in ("state", "label", "text")))
-    after = query.get("after", "")
-    state = JobState(wanted.state) if wanted.state in map(str, JobState) else None
-    matching = wanted.matches if wanted else None
+    state, label, text, after = (query.get(name, "").strip() for name in ("state", "label", "text", "after"))
+    labelled = label_filter([label] if label else [])
+
+    def matching(job: Job) -> bool:
+        return labelled(job.spec.labels) and has_text(job, text)
+
     try:
-        page = node.requester.jobs(JobQuery(state=state, matching=matching), limit=PAGE, after=after)
+        wanted = JobQuery(
+            state=JobState(state) if state else None, matching=matching if label or text else None
+        )
+        page = node.requester.jobs(wanted, limit=PAGE, after=after)
     except ValueError as error:
         raise ApiError(str(error), status=400) from error
-    given = {name: getattr(wanted, name) for name in ("state", "label", "text") if getattr(wanted, name)}
+    given = {name: query[name] for name in ("state", "label", "text") if query.get(name)}
     return {
         "rows": rows_of(node, page.jobs),
         "states": ["", *map(str, JobState)],
-        "state": wanted.state,
-        "label": wanted.label,
-        "text": wanted.text,
+        "state": state,
+        "label": label,
+        "text": text,
         "first": f"/jobs?{urlencode(given)}" if after else "",
         "following": f"/jobs?{urlencode({**given, 'after': page.next_token})}" if page.next_token else "",
         "scanned": bool(page.next_token) and len(page.jobs) < PAGE,
     }
 
 
-async def job_detail(node: Node, names: Query, query: Query) -> Values:
+async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
     """`names["job_id"]` is an id or the beginning of one. Raises UnknownJob, AmbiguousID."""
     job_id = node.requester.resolve(names["job_id"])
     job, executions = node.requester.job(job_id), node.requester.executions(job_id)

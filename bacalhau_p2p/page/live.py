@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 import trio
 
@@ -74,11 +75,20 @@ class LiveViews:
         """Whether nobody else can watch now."""
         return self._streams >= MAX_STREAMS
 
+    async def counted(self, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The same events; as long as they are taken they count as one browser."""
+        self._streams += 1
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+        finally:
+            self._streams -= 1
+
     async def watch(self, name: str, draw: Draw) -> AsyncGenerator[bytes, None]:
         """Events with the view, at first and whenever it has changed. Until cancelled, or `draw` raises."""
         view = self._views.setdefault(name, _View(draw, self._changes))
         view.watchers += 1
-        self._streams += 1
         try:
             sent = None
             while True:
@@ -90,7 +100,6 @@ class LiveViews:
                     await self._changes.wait(view.known)
                 await trio.sleep(LEAST_INTERVAL)
         finally:
-            self._streams -= 1
             view.watchers -= 1
             if not view.watchers:
                 self._views.pop(name, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.node.known_nodes import KnownNode
@@ -13,7 +12,7 @@ from bacalhau_p2p.page.activity import SAMPLES, Activity
 from bacalhau_p2p.page.job_rows import shortened
 from bacalhau_p2p.page.job_views import rows_of
 from bacalhau_p2p.page.texts import percent
-from bacalhau_p2p.runtime.text import printable
+from bacalhau_p2p.page.view import Strings, Values
 
 RUNNING_SHOWN = 10
 LATEST_SHOWN = 10
@@ -21,9 +20,6 @@ SEARCHED = 100
 """Jobs, the latest, among which the executions of a node are looked for."""
 MAX_LABELS = 80
 """Characters of the labels of a node in a table."""
-
-Values = dict[str, Any]
-Query = Mapping[str, str]
 
 
 class NodeRow(NamedTuple):
@@ -73,17 +69,15 @@ async def overview(node: Node, activity: Activity) -> Values:
     return values
 
 
-async def node_list(node: Node, names: Query, query: Query) -> Values:
+async def node_list(node: Node, names: Strings, query: Strings) -> Values:
     now = node.clock()
     return {"rows": [_row(known, now) for known in node.nodes()], "offenders": _offenders(node)}
 
 
-async def node_detail(node: Node, names: Query, query: Query) -> Values:
-    """`names["peer"]` is the whole id of a node. Raises ApiError."""
-    peer, now = PeerID(names["peer"]), node.clock()
-    known = next((each for each in node.nodes() if each.info.id == peer), None)
-    if known is None:
-        raise ApiError(f"no node with the id {printable(peer[:100])} is known", status=404)
+async def node_detail(node: Node, names: Strings, query: Strings) -> Values:
+    """`names["peer"]` is the id of a node, or its beginning. Raises UnknownNode, AmbiguousID."""
+    known, now = node.resolve_node(names["peer"]), node.clock()
+    peer = known.info.id
     executions = []
     if "Requester" in node.unfinished:
         latest = node.requester.jobs(limit=SEARCHED).jobs

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from starlette.routing import compile_path
 
 from bacalhau_p2p.errors import ApiError, BacalhauError, InvalidJob
+from bacalhau_p2p.model.api_errors import status_of
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.logs import LogQuery
 from bacalhau_p2p.node import Node
@@ -25,6 +26,7 @@ from bacalhau_p2p.page.output import output_events, output_text
 from bacalhau_p2p.page.settings_view import settings_values
 from bacalhau_p2p.page.site import FOLDER, HEADERS, Site
 from bacalhau_p2p.page.submission import faults_by_field, job_of_form
+from bacalhau_p2p.page.view import Strings, Values, View
 
 MAX_FORM = 512 * 1024
 """Bytes of a form that is sent."""
@@ -36,19 +38,6 @@ STATIC = {
     "icon.svg": "image/svg+xml",
     "LICENSE-htmx.txt": "text/plain",
 }
-
-Values = dict[str, Any]
-Strings = Mapping[str, str]
-
-
-class View(NamedTuple):
-    """A page that changes while somebody looks."""
-
-    path: str
-    template: str
-    values: Callable[[Node, Strings, Strings], Awaitable[Values]]
-    section: str
-    """The entry of the menu that it belongs to."""
 
 
 class Page:
@@ -129,7 +118,9 @@ class Page:
                     async for event in watched:
                         yield event
 
-        return StreamingResponse(events(), media_type="text/event-stream", headers=HEADERS)
+        return StreamingResponse(
+            self._live.counted(events()), media_type="text/event-stream", headers=HEADERS
+        )
 
     async def _static(self, name: str) -> Response:
         if name not in STATIC:
@@ -141,7 +132,7 @@ class Page:
         return self._site.page("settings.html", {**settings_values(self._node.settings), "here": "/settings"})
 
     def _error(self, error: BacalhauError) -> Response:
-        status = getattr(error, "status", 0) or 404
+        status = status_of(error)
         title = "Not found" if status == 404 else "Not possible"
         return self._site.page(
             "error.html", {"title": title, "message": str(error), "here": ""}, status=status
@@ -182,7 +173,8 @@ class Page:
             if self._live.full:
                 raise ApiError("too many browsers are watching", status=503)
             pieces = self._node.logs(self._node.requester.resolve(job_id), LogQuery(follow=True))
-            return StreamingResponse(output_events(pieces), media_type="text/event-stream", headers=HEADERS)
+            events = self._live.counted(output_events(pieces))
+            return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
 
         @routes.get("/jobs/{job_id}/output.txt")
         async def output_as_text(job_id: str) -> Response:

@@ -10,8 +10,6 @@ from markupsafe import Markup
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.runtime.text import printable
 
-_BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
-
 
 def harmless(value: Any) -> Any:
     """Text of strangers without characters that turn the direction of writing or cannot be encoded. Jinja
@@ -19,17 +17,6 @@ def harmless(value: Any) -> Any:
     if isinstance(value, Markup) or not isinstance(value, str):
         return "" if value is None else value
     return printable(value, keep_lines=True)
-
-
-def size(count: float | None) -> str:
-    """Bytes, such as `12.3 MB`; `?` if they are not known."""
-    if count is None:
-        return "?"
-    units = list(_BYTES)
-    while count >= 999.95 and len(units) > 1:
-        count /= 1000
-        del units[0]
-    return f"{count:.0f} B" if units[0] == "B" else f"{count:.1f} {units[0]}"
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """What Bacalhau v1.9's command line asks, answered with the statuses and shapes of Bacalhau's own server.
 
-Its dialogues, as raw HTTP to a node. Covers `orchestrator`, `authentication`, `nodes`, `selection`,
+Its dialogues, as raw HTTP to a node. Covers `orchestrator`, `authentication`, `nodes`,
 `submissions` and `result_archives`.
 """
 

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import pytest
-
-from bacalhau_p2p.cli.formatting import day_and_minute, exact_time, shortened, size_text, table, time_of_day
+from bacalhau_p2p.cli.formatting import day_and_minute, exact_time, shortened, table, time_of_day
 
 SOME_TIME = datetime(2026, 11, 22, 18, 59, 25, 123_000)
 STAMP = int(SOME_TIME.timestamp() * 1000) * 1_000_000
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_960, "1.0 MB"),
-        (5 * 10**15, "5000.0 TB"),
-        (None, "?"),
-    ],
-)
-def test_sizes_have_a_unit(size, text):
-    assert size_text(size) == text
 
 
 def test_a_time_of_another_day_has_its_date():

@@ -10,6 +10,7 @@ from bacalhau_p2p.model.quantities import (
     parse_gpu,
     parse_seconds,
     parse_timeout,
+    size_text,
 )
 
 
@@ -109,3 +110,18 @@ def test_the_length_of_an_amount_is_checked_before_its_form(parse, text):
     """Matching a pattern against 20,000 digits froze every node of the network for 14 seconds."""
     with pytest.raises(ValueError, match="at most 64 characters"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_960, "1.0 MB"),
+        (5 * 10**15, "5000.0 TB"),
+        (None, "?"),
+    ],
+)
+def test_sizes_have_a_unit(size, text):
+    assert size_text(size) == text

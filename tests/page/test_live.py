@@ -89,10 +89,17 @@ async def test_ages_move_on_although_no_job_changes(autojump_clock):
 async def test_watchers_are_counted_and_forgotten_when_they_leave(autojump_clock, monkeypatch):
     monkeypatch.setattr(live, "MAX_STREAMS", 2)
     views, drawn = LiveViews(Changes()), Drawn()
+
+    async def watch(name):
+        async with aclosing(views.counted(views.watch(name, drawn))) as events:
+            async for _ in events:
+                pass
+
     async with trio.open_nursery() as nursery:
         for name in "ab":
-            nursery.start_soon(collect, views, drawn, [], name)
-        await trio.sleep(0.1)
+            assert not views.full
+            nursery.start_soon(watch, name)
+            await trio.sleep(0.1)
         assert views.full
         nursery.cancel_scope.cancel()
     assert not views.full

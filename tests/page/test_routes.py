@@ -1,4 +1,5 @@
-"""Every view of the page, on real nodes in one process: `job_views`, `node_views`, `content_view`, `site`."""
+"""Every view of the page, on real nodes in one process: `view`, `job_views`, `node_views`,
+`content_view`, `site`."""
 
 from __future__ import annotations
 
@@ -127,7 +128,8 @@ async def test_jobs_are_filtered_and_paged(tmp_path):
         odd = (await http.get("/jobs?label=odd%3D1&text=JOB-1")).text
         assert set(re.findall(">(job-[0-9]{2})<", odd)) == {f"job-{n}" for n in range(11, 20, 2)}
         assert "No jobs." in (await http.get("/jobs?state=Stopped")).text
-        assert (await http.get("/jobs?after=nonsense")).status_code == 400
+        for wrong in ("after=nonsense", "state=Odd", "label=a=b=c"):
+            assert (await http.get(f"/jobs?{wrong}")).status_code == 400
 
 
 async def test_what_does_not_exist_is_a_page_that_says_so(tmp_path):
@@ -161,6 +163,14 @@ async def test_a_job_is_submitted_by_a_form_and_its_faults_stand_at_their_fields
         assert (await http.post("/submit/file", content=b"x=" + b"y" * 600_000)).status_code == 413
 
 
+async def test_a_job_that_this_node_cannot_take_now_is_refused_with_the_reason(tmp_path):
+    async with opened(tmp_path, min_free_disk="1EB") as (_, http):
+        refused = await http.post("/submit/file", data={"text": "Tasks: [{Engine: {Type: noop}}]"})
+        assert refused.status_code == 507
+        assert "almost no free disk" in refused.text
+        assert "Not found" not in refused.text
+
+
 async def test_a_job_is_stopped_and_run_again(tmp_path):
     async with opened(tmp_path) as (network, http):
         job = await network.requester.submit({**NOOP, "Count": 2})  # there is one node
@@ -182,7 +192,7 @@ async def test_content_is_listed_unpinned_and_collected(tmp_path):
         removed = await http.post("/content/unpin", data={"cid": str(cid), "owner": "user"})
         assert "is no longer pinned" in removed.text
         assert "deleted 1 blocks" in (await http.post("/content/collect")).text
-        assert (await http.post("/content/unpin", data={"cid": "x", "owner": "user"})).status_code == 404
+        assert (await http.post("/content/unpin", data={"cid": "x", "owner": "user"})).status_code == 400
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs?state=Running", "/nodes"])

@@ -1,4 +1,4 @@
-"""Which jobs or nodes a request wants, by their labels."""
+"""Which jobs or nodes a user wants to see, by their labels."""
 
 from __future__ import annotations
 
