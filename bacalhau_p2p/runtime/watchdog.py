@@ -76,6 +76,11 @@ class EventLoopWatchdog(trio.abc.Instrument):
 
     # --- in the thread of the watchdog ---
 
+    @property
+    def looked(self) -> bool:
+        """Whether the stack of the present pass has been taken."""
+        return bool(self._stack)
+
     def sample(self) -> None:
         """Remember the stack of the loop's thread if the present pass already lasts too long."""
         since = self._busy_since
