@@ -20,6 +20,7 @@ from bacalhau_p2p.model.node import NodeInfo, NodeLoad
 from bacalhau_p2p.model.outline import MAX_ENCODED_SPEC, JobOutline
 from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.model.wire_types import (
     MAX_REASON as MAX_REASON,
 )
@@ -234,6 +235,8 @@ class ExecutionFailed(ExecutionMessage):
     reason: Reason
     permanent: bool = False
     drained: bool = False
+    usage: Usage | None = None
+    """What it used until then."""
 
 
 def _known_state(states: type[ComputeState | ExecutionState]) -> BeforeValidator:

@@ -25,8 +25,10 @@ _ROOT = "Root"
 def encode_proposal(proposal: Proposal, root: bytes) -> bytes:
     """The plaintext to seal. `root` is the block with the CID `result_cid`."""
     wire = proposal.to_wire()
-    if not proposal.walls:
-        del wire["Walls"]  # optional
+    wire["Usage"] = proposal.usage and proposal.usage.to_wire()
+    for name in ("Walls", "Usage"):
+        if not wire[name]:
+            del wire[name]  # optional
     return dumps({**wire, _ROOT: root})
 
 

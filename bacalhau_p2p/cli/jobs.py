@@ -263,9 +263,22 @@ def _cid_or_remark(value: Any) -> str:
     return cid_of_text(value) or "not a CID" if value else ""
 
 
+def _usage(value: Any) -> dict[str, object]:
+    """What an execution used, with bytes as text for people."""
+    from bacalhau_p2p.model.quantities import format_bytes
+
+    if not isinstance(value, dict):
+        return {}
+    return {
+        key: format_bytes(amount) if isinstance(amount, int) and key != "CPUSeconds" else amount
+        for key, amount in value.items()
+    }
+
+
 _CONVERTED: dict[str, Callable[[Any], object]] = {
     "CreateTime": exact_time,
     "ModifyTime": exact_time,
     "CID": _cid_or_remark,
     "ResultCID": _cid_or_remark,
+    "Usage": _usage,
 }

@@ -26,6 +26,7 @@ from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.usage import Usage
 
 # --- events -------------------------------------------------------------------------------
 
@@ -126,6 +127,8 @@ class StepFailed:
     execution_id: ExecutionID
     reason: str
     permanent: bool
+    usage: Usage | None = None
+    """What the run used until then, if there was one."""
 
 
 @dataclass(frozen=True, slots=True)

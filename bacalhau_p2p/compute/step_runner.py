@@ -141,7 +141,8 @@ class StepRunner:
             # If this run has filled the disk, there is room to commit its failure only without its files.
             await self.logs.keep(execution.requester_id, execution.id, place.results)
             await remove_folder(place.folder)
-            outcome = ev.StepFailed(execution.id, reason, bool(error.permanent))
+            used = None if isinstance(action, ev.Publish) else place.usage()
+            outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used)
         finally:
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]

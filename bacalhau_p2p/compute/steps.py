@@ -23,6 +23,7 @@ from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.engine_params import environment_of
 from bacalhau_p2p.model.execution import Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import InputSource
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 from bacalhau_p2p.storage.trees import make_readable
@@ -47,6 +48,19 @@ class Workplace:
     @property
     def results(self) -> Path:
         return self.folder / "results"
+
+    def usage(self, result_bytes: int | None = None) -> Usage | None:
+        """What the execution has used so far; None before it has run."""
+        if self.request is None:
+            return None
+        meter = self.request.meter
+        return Usage(
+            cpu_seconds=meter.cpu_seconds,
+            peak_memory=meter.peak_memory,
+            result_bytes=result_bytes,
+            network_bytes_received=meter.network_bytes_received,
+            network_bytes_sent=meter.network_bytes_sent,
+        )
 
 
 Step = Callable[[ComputeExecution, Workplace], Awaitable[ev.Event]]
@@ -96,7 +110,8 @@ class Steps:
         """Run the job, and add its results folder to the block store."""
         started = self._clock()
         executor = self.adapters.executor(execution.spec.task.engine.type)
-        run = await executor.run(place.request or _run_request(execution, place))
+        place.request = place.request or _run_request(execution, place)
+        run = await executor.run(place.request)
         output = expected(run, RunOutput, "executor")
         return await self._finished(execution, place, output, started)
 
@@ -105,7 +120,8 @@ class Steps:
         executor = self.adapters.executors.get(execution.spec.task.engine.type)
         if executor is None or not place.folder.is_dir():
             return ev.RunVanished(execution.id)
-        output = await executor.reattach(_run_request(execution, place))
+        place.request = _run_request(execution, place)
+        output = await executor.reattach(place.request)
         if output is None:
             return ev.RunVanished(execution.id)
         output = expected(output, RunOutput, "executor")
@@ -169,6 +185,7 @@ class Steps:
             walls=tuple(getattr(self.adapters.executor(execution.spec.task.engine.type), "walls", ())),
             started=started,
             ended=self._clock(),
+            usage=place.usage(added.size),
         )
         sealed = self._seal(execution.requester_id, encode_proposal(proposal, added.root))
         return ev.RunFinished(execution.id, proposal.result_cid, sealed, added.size)

@@ -38,12 +38,33 @@ class MountedInput:
         return f"{self.target}/{self.name}" if self.name else self.target
 
 
+@dataclass(slots=True)
+class Meter:
+    """What a run uses, as its executor measures it. None is not measured.
+
+    The executor fills it before `run` or `reattach` returns or raises: a run that fails uses something, too.
+    """
+
+    cpu_seconds: float | None = None
+    """Processor time of all its processes, in user and kernel mode, not that of preparing it."""
+    peak_memory: int | None = None
+    """Bytes that its processes held at most."""
+    network_bytes_received: int | None = None
+    """Bytes from the network. Not measured for jobs without one."""
+    network_bytes_sent: int | None = None
+
+    def add_process(self, cpu_seconds: float, peak_memory: int) -> None:
+        """Add a process of the run, one of several that run one after the other."""
+        self.cpu_seconds = (self.cpu_seconds or 0.0) + cpu_seconds
+        self.peak_memory = max(self.peak_memory or 0, peak_memory)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """One execution, with everything that it needs.
 
     `work` is where the executor may make a folder for this execution alone, for anything.
-    `results` is an empty folder, which `run` fills.
+    `results` is an empty folder, which `run` fills. `meter` is for what the run uses.
     """
 
     job_id: JobID
@@ -59,6 +80,7 @@ class RunRequest:
     work: Path
     results: Path
     labels: Mapping[str, str] = field(default_factory=dict)
+    meter: Meter = field(default_factory=Meter, compare=False)
 
     def timed_out(self) -> RunTimedOut:
         """The error for a run that reached its timeout."""
@@ -110,7 +132,8 @@ class Executor(Protocol):
 
         A non-zero exit code is a result. Raises RunTimedOut after `request.timeout` seconds, and
         ExecutorError when the engine could not start it.
-        Cancelled: the container or process has ended before this returns.
+        Cancelled: the container or process has ended before this returns. However it ends, what the run
+        used is in `request.meter`, as far as this engine measures it.
         """
         ...
 

@@ -50,6 +50,7 @@ class NoopExecutor(Executor):
         if found := self.faults(request.engine):
             raise ExecutorError("; ".join(map(str, found)), permanent=True)
         params = request.engine.params
+        request.meter.add_process(0.0, 0)
         with ResultsFolder(request.results, request.result_paths) as results:
             if stdout := params.get("Stdout"):
                 results.stdout.write(stdout.encode("utf-8", "surrogatepass"))

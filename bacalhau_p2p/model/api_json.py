@@ -16,6 +16,7 @@ from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution, Job, Proposal
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.usage import Usage
 
 _SPEC_KEYS = frozenset(str(field.alias) for field in JobSpec.model_fields.values())
 _NANOSECONDS = 1_000_000_000
@@ -124,6 +125,7 @@ def execution_to_json(execution: Execution, *, namespace: str = "default") -> JS
         "Walls": list(proposal.walls) if proposal else [],
         "ResultCID": proposal.result_cid if proposal else "",
         **(inputs if execution.input_bytes else {}),
+        **({"Usage": execution.usage.to_wire()} if execution.usage is not None else {}),
     }
 
 
@@ -139,6 +141,7 @@ def execution_from_json(value: object) -> Execution:
     job_id, execution_id = JobID(_text(item, "JobID")), ExecutionID(_text(item, "ID"))
     node_id = PeerID(_text(item, "NodeID"))
     proposal = None
+    usage = Usage.from_wire(item["Usage"]) if item.get("Usage") else None
     if cid := _text(item, "ResultCID", ""):
         proposal = Proposal(
             job_id=job_id,
@@ -147,6 +150,7 @@ def execution_from_json(value: object) -> Execution:
             result_cid=cid,
             output=_output_from_json(item.get("RunOutput")),
             walls=tuple(str(wall) for wall in item.get("Walls") or ()),
+            usage=usage,
         )
     published = _map(item.get("PublishedResult"), "PublishedResult")
     return Execution(
@@ -161,6 +165,7 @@ def execution_from_json(value: object) -> Execution:
         published=result_from_json(published) if published.get("Type") else None,
         input_bytes=_integer(item, "InputBytes", 0),
         local_input_bytes=_integer(item, "LocalInputBytes", 0),
+        failed_usage=usage if proposal is None else None,
     )
 
 

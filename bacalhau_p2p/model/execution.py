@@ -11,6 +11,7 @@ from bacalhau_p2p.model.base import ClosedModel, ExecutionID, JobID, Model, Peer
 from bacalhau_p2p.model.fields import CIDText, Name
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.model.wire_types import BoundedExecutionID, BoundedJobID, BoundedPeerID
 
 INLINE_OUTPUT_LIMIT = 2048
@@ -48,6 +49,7 @@ class Proposal(Model):
     """What kept the run from the rest of the node's machine, by the node's own account."""
     started: UnixSeconds = 0
     ended: UnixSeconds = 0
+    usage: Usage | None = None
 
 
 class PublishedResult(Model):
@@ -98,3 +100,10 @@ class Execution(ClosedModel):
     """Bytes of the job's inputs whose size the node knew when it bid."""
     local_input_bytes: int = 0
     """Those of them that were already on the node."""
+    failed_usage: Usage | None = None
+    """What it used before it failed; what it used for a result is in its proposal."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used, by its node's own account."""
+        return self.failed_usage or (self.proposal.usage if self.proposal is not None else None)

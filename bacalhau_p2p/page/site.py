@@ -41,7 +41,7 @@ class Site:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            size=size_text, duration=texts.duration, moment=texts.moment, short=texts.short
+            size=size_text, duration=texts.duration, moment=texts.moment, short=texts.short, usage=texts.usage
         )
         self._environment.globals.update(
             peer_id=peer_id,

@@ -8,6 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.quantities import size_text
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.text import printable
 
 
@@ -44,6 +46,18 @@ def moment(time: UnixSeconds) -> Markup:
 def short(identifier: str) -> str:
     """The beginning of an id, and of a peer id its end: those of Ed25519 keys all begin alike."""
     return f"…{identifier[-8:]}" if identifier.startswith("12D3Koo") else identifier[:8]
+
+
+def usage(used: Usage | None) -> str:
+    """What an execution used of the processor and of memory, as far as it was measured."""
+    if used is None:
+        return ""
+    parts = []
+    if used.cpu_seconds is not None:
+        parts.append(f"{duration(used.cpu_seconds)} of CPU")
+    if used.peak_memory:
+        parts.append(size_text(used.peak_memory))
+    return ", ".join(parts)
 
 
 def percent(part: float, whole: float) -> int:

@@ -17,6 +17,7 @@ from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.history import KINDS
 from bacalhau_p2p.requester.ledger import Ledger
@@ -112,8 +113,9 @@ class ProposalInvalid(ExecutionEvent):
 class FailureReported(ExecutionEvent):
     """The node could not prepare, run or publish it. `permanent`: it says that no other node could."""
 
-    recorded = ("permanent",)
+    recorded = ("permanent", "failed_usage")
     permanent: bool = False
+    failed_usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

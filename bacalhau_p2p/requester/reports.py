@@ -61,4 +61,6 @@ def _failed(execution: Execution, message: say.ExecutionFailed) -> executions.Ex
         return executions.BidWithdrawn(message=message.reason)
     if message.drained:
         return executions.NodeDrained(message=message.reason)
-    return executions.FailureReported(message=message.reason, permanent=message.permanent)
+    return executions.FailureReported(
+        message=message.reason, permanent=message.permanent, failed_usage=message.usage
+    )

@@ -13,6 +13,7 @@ from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directo
 from bacalhau_p2p.ipfs.format.hamt import shard_blocks
 from bacalhau_p2p.ipfs.format.subtree import Subtree
 from bacalhau_p2p.model.fields import MAX_ENTRIES, RESERVED_RESULTS
+from bacalhau_p2p.model.usage import Usage
 from tests.support.results import ResultsFolder, proposal_of, results_folder
 
 HONEST = results_folder("truth", stderr="", exitCode="0")
@@ -29,6 +30,13 @@ def plaintext(folder: ResultsFolder, **changes: object) -> bytes:
 def test_a_proposal_decodes_to_what_was_encoded():
     proposal = proposal_of(HONEST, "j", "e", "bob").replace(started=1.5, walls=("seccomp",))
     assert decode_proposal(encode_proposal(proposal, HONEST.root)) == proposal
+
+
+def test_a_proposal_says_what_was_used_and_only_what_was_measured():
+    used = proposal_of(HONEST, "j", "e", "bob").replace(usage=Usage(cpu_seconds=0.5))
+    encoded = encode_proposal(used, HONEST.root)
+    assert cbor2.loads(encoded)["Usage"] == {"CPUSeconds": 0.5}
+    assert decode_proposal(encoded) == used
 
 
 def test_the_plaintext_has_the_keys_of_the_specification():

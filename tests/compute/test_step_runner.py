@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -13,10 +14,12 @@ from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.interface import Meter
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.storage.interface import PreparedInput
 
 SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
@@ -110,6 +113,17 @@ async def test_a_step_that_fails_reports_why_and_leaves_no_files(bench, error, f
     async with bench.running():
         pass
     assert (bench.reports, bench.left) == ([failed], [])
+
+
+async def test_a_run_that_fails_reports_what_it_used(bench):
+    async def fail(place):
+        place.request = SimpleNamespace(meter=Meter(cpu_seconds=2.5))
+        raise ExecutorError("killed")
+
+    bench = bench(fail)
+    async with bench.running():
+        pass
+    assert bench.reports == [ev.StepFailed("e-1", "killed", False, Usage(cpu_seconds=2.5))]
 
 
 async def test_a_step_that_is_stopped_reports_nothing(bench):

@@ -19,6 +19,7 @@ from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.storage.interface import PreparedInput
 from tests.support.results import result_cid
 
@@ -113,6 +114,7 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
     proposal = decode_proposal(finished.sealed)
     assert (proposal.node_id, proposal.result_cid, proposal.output.exit_code) == (ME, finished.result_cid, 0)
     assert (proposal.started, proposal.ended) == (5.0, 5.0)
+    assert proposal.usage == Usage(cpu_seconds=0, peak_memory=0, result_bytes=finished.result_bytes)
     assert [pin.owner for pin in await content.pins()] == [pin_owners.execution("e-1")]
 
 

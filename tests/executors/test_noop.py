@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bacalhau_p2p.errors import ExecutorError
-from bacalhau_p2p.executors.interface import RunRequest
+from bacalhau_p2p.executors.interface import Meter, RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.model.base import ExecutionID, JobID
 from bacalhau_p2p.model.execution import RunOutput
@@ -49,6 +49,7 @@ async def test_all_parameters_are_optional(tmp_path: Path) -> None:
     asked = request(tmp_path)
     await executor.prepare(asked)
     assert await executor.run(asked) == RunOutput()
+    assert asked.meter == Meter(cpu_seconds=0.0, peak_memory=0)
 
 
 @pytest.mark.parametrize(

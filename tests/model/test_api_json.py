@@ -27,6 +27,7 @@ from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.usage import Usage
 from tests.support.results import result_cid
 
 JOB, EXECUTION, NODE = JobID("j-1"), ExecutionID("e-1"), PeerID("12D3KooWa")
@@ -106,6 +107,19 @@ def test_the_bytes_of_the_inputs_are_shown_if_there_are_inputs():
     assert (shown["InputBytes"], shown["LocalInputBytes"]) == (500, 200)
     assert execution_from_json(through_json(shown)) == bid
     assert "InputBytes" not in execution_to_json(an_execution())
+
+
+def test_what_an_execution_used_is_shown_with_its_result_and_after_a_failure():
+    usage = Usage(cpu_seconds=1.5, peak_memory=60_000_000)
+    execution = an_execution()
+    assert execution.proposal is not None
+    ran = execution.replace(proposal=execution.proposal.replace(usage=usage))
+    failed = an_execution().replace(proposal=None, failed_usage=usage, state=ExecutionState.FAILED)
+    for used in (ran, failed):
+        shown = execution_to_json(used)
+        assert shown["Usage"] == {"CPUSeconds": 1.5, "PeakMemory": 60_000_000}
+        assert execution_from_json(through_json(shown)) == used
+    assert "Usage" not in execution_to_json(an_execution())
 
 
 def test_an_execution_without_a_proposal_shows_that_it_has_none():

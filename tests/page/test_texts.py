@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.page import texts
 
 
@@ -38,3 +39,9 @@ def test_text_of_strangers_loses_what_turns_the_direction_of_writing():
     assert texts.harmless(Markup("<b>")) == Markup("<b>")
     assert texts.harmless(None) == ""
     assert texts.harmless(3) == 3
+
+
+def test_usage_shows_what_was_measured():
+    assert texts.usage(Usage(cpu_seconds=2.34, peak_memory=61_000_000)) == "2.3 s of CPU, 61.0 MB"
+    assert texts.usage(Usage(cpu_seconds=0.0, peak_memory=0)) == "0.0 s of CPU"
+    assert [texts.usage(Usage()), texts.usage(None)] == ["", ""]

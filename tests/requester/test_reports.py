@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.errors import RemoteProtocolError
 from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester.reports import Reports
 from tests.support.machines.requester_bench import JOB, A, B, S, execution_id
@@ -40,7 +43,7 @@ def published(cid: str) -> say.ResultPublished:
     return say.ResultPublished(job_id=JOB, execution_id=ID, result=result)
 
 
-def failed(**flags: bool) -> say.ExecutionFailed:
+def failed(**flags: Any) -> say.ExecutionFailed:
     return say.ExecutionFailed(job_id=JOB, execution_id=ID, reason="no such image", **flags)
 
 
@@ -84,6 +87,10 @@ def test_a_publication_is_expected_of_accepted_results_only():
 def test_a_node_that_fails_says_whether_it_is_permanent_or_whether_it_stops(state):
     reason = "no such image"
     assert event_of(state, failed()) == executions.FailureReported(message=reason, permanent=False)
+    used = Usage(cpu_seconds=1.5)
+    assert event_of(state, failed(usage=used)) == executions.FailureReported(
+        message=reason, failed_usage=used
+    )
     assert event_of(state, failed(permanent=True)) == executions.FailureReported(
         message=reason, permanent=True
     )

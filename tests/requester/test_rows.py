@@ -66,7 +66,7 @@ def test_what_is_left_out_of_a_row_means_what_it_meant_when_it_was_written():
     assert json.loads(read.model_dump_json(by_alias=True)) == {
         **required, "ID": EXECUTION, "JobID": JOB, "Message": "", "Proposal": None, "Published": None,
         "OutlivesNode": False, "Slot": None, "Permanent": False, "Drained": False,
-        "InputBytes": 0, "LocalInputBytes": 0,
+        "InputBytes": 0, "LocalInputBytes": 0, "FailedUsage": None,
     }  # fmt: skip
     task = {"Engine": {"Type": "noop"}}
     record = {"Spec": {"Tasks": [task]}, "RequesterID": NODE}

@@ -10,6 +10,7 @@ from bacalhau_p2p.api.bodies.base import Body, Page
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.usage import Usage
 
 
 class Submission(Body):
@@ -119,6 +120,7 @@ class ExecutionBody(Body):
     result_cid: str = Field(description="What the node proposed; empty if it has not.")
     input_bytes: int = Field(default=0, description="Bytes of the inputs, as the node knew when it bid.")
     local_input_bytes: int = Field(default=0, description="Those of them that it had already.")
+    usage: Usage | None = Field(default=None, description="What it used, as far as its node measured it.")
 
 
 class ExecutionPage(Page):

@@ -92,7 +92,7 @@ class WasmExecutor(Executor):
             for _ in range(LOAD_ATTEMPTS * len(modules)):
                 described = await self._described(modules, request)
                 spec = run_spec(params, request, described, mounts)
-                report = await self._run_process(spec, results, mounts.outputs, limits, request.timeout)
+                report = await self._run_process(spec, results, mounts.outputs, limits, request)
                 if report is None:
                     raise request.timed_out()
                 if used_up_cpu(report, spec["cpu_seconds"]):
@@ -125,7 +125,7 @@ class WasmExecutor(Executor):
         results: ResultsFolder,
         outputs: Outputs,
         limits: OutputLimits,
-        timeout: float,
+        request: RunRequest,
     ) -> Mapping[str, Any] | None:
         """The report of the process, None after the timeout; all its output is in the results by then.
 
@@ -139,7 +139,7 @@ class WasmExecutor(Executor):
 
                 async def wait() -> None:
                     nonlocal report
-                    with trio.move_on_after(timeout):
+                    with trio.move_on_after(request.timeout):
                         report = await process.report()
                     await process.kill()  # which closes the pipes
                     watching.cancel()
@@ -151,15 +151,19 @@ class WasmExecutor(Executor):
                         )
 
                 stdout, stderr = pipes.readers
-                await all_or_first_fault(
-                    [
-                        wait,
-                        watch,
-                        lambda: drain(stdout, results.stdout),
-                        lambda: drain(stderr, results.stderr),
-                    ],
-                    ExecutorError,
-                )
+                try:
+                    await all_or_first_fault(
+                        [
+                            wait,
+                            watch,
+                            lambda: drain(stdout, results.stdout),
+                            lambda: drain(stderr, results.stderr),
+                        ],
+                        ExecutorError,
+                    )
+                finally:
+                    await process.end()
+                    request.meter.add_process(*process.used)
         finally:
             pipes.close()
         return report

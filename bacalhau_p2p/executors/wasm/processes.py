@@ -8,8 +8,8 @@ each job; the node itself has threads and never forks. All sockets are SOCK_SEQP
   `run_spec` and `ModuleCompiler` make it).
 - To the node on the job's socket, each a JSON object: `{"pid"}` with a pidfd, or `{"refused"}`, from
   the warm process; the job's report (`{"exit"}`, `{"stale"}`, `{"compiled"}` or `{"failed", "permanent"}`);
-  `{"status", "cpu_seconds"}` when the job's process has ended; a negative status is a signal. Then the
-  socket is closed.
+  `{"status", "cpu_seconds", "peak_memory"}` when the job's process has ended, as the kernel counted them; a
+  negative status is a signal. Then the socket is closed.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _SCRIPT = Path(__file__).parent / "child" / "__main__.py"
 _PACKAGE_FOLDER = Path(__file__).parents[3]
 REPORTS_LIMIT = 16
 """Messages of one process that are read; two are sent."""
+REAP_TIMEOUT = 1.0
+"""Seconds for the warm process to say what a process has used: it takes less than a millisecond."""
 
 
 class JobProcess:
@@ -66,6 +68,18 @@ class JobProcess:
                 break
             self._report |= read_report(message)
         return self._report
+
+    @property
+    def used(self) -> tuple[float, int]:
+        """CPU seconds, and bytes of memory at most, once it has ended."""
+        return self._report.get("cpu_seconds", 0.0), self._report.get("peak_memory", 0)
+
+    async def end(self) -> None:
+        """Returns when it has ended, and `used` is known. Not cancelled: it takes a few milliseconds."""
+        await self.kill()
+        if "status" not in self._report:
+            with trio.move_on_after(REAP_TIMEOUT, shield=True):
+                await self.report()
 
     async def kill(self) -> None:
         """Returns when it has ended. Not cancelled: it takes a few milliseconds."""

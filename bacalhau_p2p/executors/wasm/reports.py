@@ -56,5 +56,6 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "compiled": lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
     "refused": _text,
     "cpu_seconds": lambda value: type(value) in (int, float) and 0 <= value < inf,
+    "peak_memory": _integer(0, 2**62),
 }
 """Of each field, whether its value is possible."""

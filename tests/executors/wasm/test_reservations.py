@@ -139,3 +139,41 @@ async def test_the_process_of_a_job_becomes_as_nice_as_it_reserved(tmp_path: Pat
             eventually(lambda: os.getpriority(os.PRIO_PROCESS, job) == 3)
     finally:
         await executor.aclose()
+
+
+BURN = """
+(module (func (export "_start") (local $n i64)
+  (loop $l
+    (local.set $n (i64.add (local.get $n) (i64.const 1)))
+    (br_if $l (i64.lt_u (local.get $n) (i64.const 100000000))))))
+"""
+
+
+def cpu_of_children(parent: int) -> float:
+    """CPU seconds of all children of a process that have ended, as the kernel counts them, to 0.02 s."""
+    fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_the_cpu_time_that_is_reported_is_that_which_the_kernel_counts(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
+    module = wat(tmp_path, BURN)
+    await executor.prepare(wasm_request(tmp_path / "first", module))
+    (warm,) = children(os.getpid())
+    before, reported = cpu_of_children(warm), 0.0
+    while (counted := cpu_of_children(warm) - before) < 1:
+        asked = wasm_request(tmp_path / str(counted), module)
+        await executor.run(asked)
+        assert asked.meter.cpu_seconds is not None
+        reported += asked.meter.cpu_seconds
+    assert reported == pytest.approx(counted, rel=0.1)
+
+
+async def test_a_run_that_is_ended_says_what_it_used(executor: WasmExecutor, tmp_path: Path) -> None:
+    module = wat(tmp_path, '(module (memory 1000) (func (export "_start") (loop $l br $l)))')
+    asked = wasm_request(tmp_path, module, timeout=0.5)
+    with pytest.raises(RunTimedOut):
+        await prepare_and_run(executor, asked)
+    assert asked.meter.cpu_seconds
+    assert asked.meter.peak_memory

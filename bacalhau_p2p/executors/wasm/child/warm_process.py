@@ -109,7 +109,11 @@ def _reap(pidfd: int, pid: int, job: socket.socket) -> None:
     os.close(pidfd)
     _report(
         job,
-        {"status": os.waitstatus_to_exitcode(status), "cpu_seconds": usage.ru_utime + usage.ru_stime},
+        {
+            "status": os.waitstatus_to_exitcode(status),
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_memory": usage.ru_maxrss * 1024,
+        },
     )
     job.close()
 
