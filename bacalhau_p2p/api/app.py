@@ -16,6 +16,7 @@ from bacalhau_p2p.api.content import content_routes
 from bacalhau_p2p.api.deferred_app import DeferredApp
 from bacalhau_p2p.api.direct_routes import DirectRoutes
 from bacalhau_p2p.api.error_responses import add_error_handlers
+from bacalhau_p2p.api.events import event_routes
 from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.monitoring import monitoring_routes
 from bacalhau_p2p.api.openapi import ERRORS, openapi
@@ -56,6 +57,7 @@ def framework_app(node: Node, counters: Mapping[str, int], metrics: NodeMetrics 
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     jobs = job_routes(node)
     app.include_router(orchestrator_routes(node, jobs), prefix=_ORCHESTRATOR)
+    app.include_router(event_routes(node), prefix="/api/v1", tags=["jobs"])
     app.include_router(agent_routes(node, counters), prefix="/api/v1/agent", tags=["nodes"])
     app.include_router(authentication_routes(node), prefix="/api/v1/auth", tags=["authentication"])
     app.include_router(content_routes(node), prefix="/api/v1/content", tags=["content"])

@@ -134,6 +134,12 @@ def timeline_entry(event: JSON) -> str:
     return f"{_moment(event.get('Time'))}  {event.get('Kind', '')!s:<11}  {where:<20}  {message}".rstrip()
 
 
+def feed_entry(event: JSON) -> str:
+    """An event of some job on one line: as `timeline_entry`, behind the id of the job."""
+    job = short_id(str(event.get("JobID") or ""))
+    return f"{job:<8}  {timeline_entry(event)}"
+
+
 def _moment(text: object) -> str:
     """The local time of day of an RFC 3339 time, with milliseconds."""
     from datetime import datetime

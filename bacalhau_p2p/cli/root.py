@@ -49,6 +49,10 @@ class _Root(LazyGroup):
         "history": job_group.HISTORY,
         "logs": job_group.LOGS,
         "executions": job_group.EXECUTIONS,
+        "events": (
+            _COMMANDS + "events:events",
+            "Show what happens to all jobs from now on, or from --since on.",
+        ),
         "get": job_group.GET,
         "stop": job_group.STOP,
         "cancel": job_group.STOP,

@@ -23,6 +23,7 @@ JSON = dict[str, Any]
 
 JOBS = "/api/v1/orchestrator/jobs"
 NODES = "/api/v1/orchestrator/nodes"
+EVENTS = "/api/v1/events"
 AGENT = "/api/v1/agent"
 CONTENT = "/api/v1/content"
 GATEWAY = "/ipfs"
@@ -35,6 +36,7 @@ LONG_POLL = 60.0
 """Seconds that a node is asked to hold back the response until a job has ended, or an event has happened."""
 
 _SUBMIT_ATTEMPTS = 3
+_READ_ATTEMPTS = 3
 _EARLY_RESPONSE_PAUSE = 1.0
 
 _T = TypeVar("_T")
@@ -223,6 +225,41 @@ def list_events(job_id: str, *, after: int = 0, wait: float = 0.0) -> Call[tuple
         query=_given(after=str(after) if after else "", wait=f"{wait:.3f}" if wait else ""),
         wait=wait,
         read=lambda response: (_items(response), not response["NextToken"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events of all jobs are wanted. Whatever is empty admits all."""
+
+    jobs: Sequence[str] = ()
+    """Ids, prefixes of ids, or names."""
+    labels: Sequence[str] = ()
+    """Selectors for the labels of their jobs, as of Kubernetes."""
+    kinds: Sequence[str] = ()
+
+
+def list_all_events(
+    wanted: EventFilter, *, after: int | None = None, since: float | None = None, wait: float = 0.0
+) -> Call[tuple[list[JSON], int]]:
+    """The events of all jobs behind the place `after`, or from the time `since` on, or else from now on; and
+    the place behind which to go on. If there is none yet, the response comes with the first one, or after
+    `wait` seconds."""
+    query = [("job", job) for job in wanted.jobs]
+    query += [("labels", selector) for selector in wanted.labels]
+    query += [("kind", kind) for kind in wanted.kinds]
+    query += _given(
+        after="" if after is None else str(after),
+        since="" if since is None else f"{since:.6f}",
+        wait=f"{wait:.3f}" if wait else "",
+    )
+    return Call(
+        method="GET",
+        path=EVENTS,
+        query=query,
+        wait=wait,
+        tries=_READ_ATTEMPTS,
+        read=lambda response: (_items(response), int(response["NextToken"])),
     )
 
 

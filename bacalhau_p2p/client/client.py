@@ -9,7 +9,7 @@ async with Client("http://127.0.0.1:1234") as client:
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from bacalhau_p2p.model.api_json import event_from_json, execution_from_json, jo
 from bacalhau_p2p.model.api_nodes import node_from_json
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
-from bacalhau_p2p.model.history import HistoryPage
+from bacalhau_p2p.model.history import HistoryEvent, HistoryPage
 from bacalhau_p2p.model.logs import LogPiece, LogQuery
 from bacalhau_p2p.model.node import NodeInfo
 
@@ -74,6 +74,33 @@ class Client:
         """The latest jobs whose id has this prefix, newest first."""
         call = calls.list_jobs(limit=limit, id_prefix=id_prefix)
         return await self._connection.call(call.then(_each(job_from_json)))
+
+    async def events(
+        self,
+        *,
+        jobs: Sequence[str] = (),
+        labels: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        after: int | None = None,
+    ) -> AsyncIterator[HistoryEvent]:
+        """What happens to all jobs of this node from now on, or behind the `place` of an event; endless.
+
+        `jobs` (ids or names), `labels` (selectors such as `team=a,!slow`) and `kinds` leave out others. An
+        event of the kind `Omitted` without a job says that others were deleted with their jobs before they
+        were read. Goes on after a connection has broken. Raises UnknownJob, ApiError.
+        """
+        wanted = calls.EventFilter(jobs=jobs, labels=labels, kinds=kinds)
+        begin = calls.list_all_events(wanted)
+        place = (await self._connection.call(begin))[1] if after is None else after
+        while True:
+            asked_at = trio.current_time()
+            call = calls.list_all_events(wanted, after=place, wait=calls.LONG_POLL)
+            items, place = await self._connection.call(call)
+            for item in items:
+                yield event_from_json(item)
+            if not items:
+                took = trio.current_time() - asked_at
+                await trio.sleep(calls.pause_between_polls(calls.LONG_POLL, took))
 
     async def nodes(self) -> Sequence[NodeInfo]:
         """The nodes that this one knows, itself included."""

@@ -177,6 +177,7 @@ def event_to_json(event: HistoryEvent) -> JSON:
         details["IsError"] = "true"
     time = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {
+        **({"Position": event.place} if event.place else {}),
         "SeqNum": event.number,
         "Type": level,
         "JobID": event.job_id,
@@ -199,7 +200,7 @@ def event_from_json(value: object) -> HistoryEvent:
     event = _map(item.get("Event"), "Event")
     details = _map(event.get("Details"), "Details")
     return HistoryEvent(
-        job_id=JobID(_text(item, "JobID")),
+        job_id=JobID(_text(item, "JobID", "")),
         number=_integer(item, "SeqNum", 0),
         time=datetime.fromisoformat(_text(item, "Time")).timestamp(),
         kind=EventKind(_text(item, "Kind")),
@@ -207,6 +208,7 @@ def event_from_json(value: object) -> HistoryEvent:
         state=_text(details, "NewState", ""),
         execution_id=ExecutionID(_text(item, "ExecutionID", "")),
         node_id=PeerID(_text(details, "NodeID", "")),
+        place=_integer(item, "Position", 0),
     )
 
 

@@ -51,6 +51,20 @@ class HistoryEvent(NamedTuple):
     """Empty for an event of the job as a whole."""
     node_id: PeerID = PeerID("")
     """The node that the event is about, if it is about one."""
+    place: int = 0
+    """Its place among the events of all jobs, for an event of a `Feed`; otherwise 0."""
+
+
+class FeedPage(NamedTuple):
+    """Some events of all jobs, in the order in which they were committed.
+
+    One of kind `Omitted` that is of no job tells how many events are missing before the next one: they were
+    deleted with their jobs.
+    """
+
+    events: Sequence[HistoryEvent]
+    last: int
+    """The place up to which all were looked at: where the next page begins."""
 
 
 class HistoryPage(NamedTuple):

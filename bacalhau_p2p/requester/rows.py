@@ -25,6 +25,20 @@ CREATE TABLE event (
     PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 """
+FEED_SCHEMA = """
+ALTER TABLE event RENAME TO old_event;
+CREATE TABLE event (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, number INTEGER NOT NULL,
+    time REAL NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL, state TEXT NOT NULL,
+    execution TEXT NOT NULL, node TEXT NOT NULL
+) STRICT;
+INSERT INTO event (job, number, time, kind, message, state, execution, node)
+    SELECT job, number, time, kind, message, state, execution, node FROM old_event ORDER BY time, job, number;
+DROP TABLE old_event;
+CREATE UNIQUE INDEX event_of_job ON event (job, number);
+"""
+"""Version 6: events have a place among those of all jobs. No place is given twice, so that what is missing
+between two of them was deleted."""
 APPEND_EVENT = """
 INSERT INTO event (job, number, time, kind, message, state, execution, node)
 SELECT number, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?
@@ -80,7 +94,8 @@ def read_execution(job_id: JobID, execution_id: str, record: bytes) -> Execution
 
 def event_row(event: HistoryEvent) -> tuple[object, ...]:
     """The values for `APPEND_EVENT`."""
-    return (*event[1:], event.job_id)
+    _, *values, _ = event
+    return (*values, event.job_id)
 
 
 def read_event(job_id: JobID, number: int, time: float, kind: str, *texts: str) -> HistoryEvent:

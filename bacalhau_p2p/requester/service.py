@@ -19,11 +19,12 @@ from bacalhau_p2p.components.driver import Driver, Outcome
 from bacalhau_p2p.errors import DiskFull, ExecutionError, InvalidJob
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult
-from bacalhau_p2p.model.history import HistoryPage
+from bacalhau_p2p.model.history import FeedPage, HistoryPage
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.feed import FeedQuery, FeedReader
 from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.store import JobPage, JobQuery, RequesterStore, SubmissionToken
@@ -61,6 +62,7 @@ class RequesterService(Driver):
         self._resource_shortage = resource_shortage
         self._changed: dict[JobID, trio.Event] = {}
         self._told: dict[JobID, trio.Event] = {}
+        self._feed = FeedReader(store.feed)
         self._tokens: dict[str, tuple[JobID, Outcome]] = {}
         """Submissions that are not committed yet, by idempotency token."""
         messenger.listen(TO_REQUESTER, self._receive)
@@ -175,6 +177,14 @@ class RequesterService(Driver):
         events = self._store.history(job_id, after=after, limit=limit + 1)
         return HistoryPage(events[:limit], ended and len(events) <= limit)
 
+    async def feed(self, query: FeedQuery, *, after: int, limit: int, timeout: float = 0.0) -> FeedPage:
+        """Events of all jobs; see `FeedReader.page`."""
+        return await self._feed.page(query, after=after, limit=limit, timeout=timeout)
+
+    def feed_place(self, since: UnixSeconds | None) -> int:
+        """The place behind which events are that happen from this time on; None: from now on."""
+        return self._store.feed.end() if since is None else self._store.feed.place_at(since)
+
     def executions(self, job_id: JobID) -> list[Execution]:
         """Every attempt at the job, oldest first. Raises UnknownJob."""
         self._store.job(job_id)
@@ -221,6 +231,8 @@ class RequesterService(Driver):
                     log.info("job", job=record.id, state=str(record.state), message=record.message)
                 if (changed := self._changed.pop(record.id, None)) is not None:
                     changed.set()
+        if commit.history:
+            self._feed.wake()
         if self._told:
             for job_id in {event.job_id for event in commit.history}:
                 if (told := self._told.pop(job_id, None)) is not None:

@@ -26,9 +26,11 @@ from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester.feed import Feed
 from bacalhau_p2p.requester.record import ACTIVE, GONE, SETTLED
 from bacalhau_p2p.requester.rows import (
     APPEND_EVENT,
+    FEED_SCHEMA,
     HISTORY_SCHEMA,
     JOB_COLUMNS,
     SELECT_EVENTS,
@@ -116,6 +118,7 @@ UPDATE job SET name = json_extract(CAST(record AS TEXT), '$.Spec.Name');
 CREATE INDEX job_by_name ON job (name) WHERE name IS NOT NULL;
 """,
     HISTORY_SCHEMA,
+    FEED_SCHEMA,
 ]
 
 SCAN = 500
@@ -169,6 +172,7 @@ class RequesterStore(ComponentStore):
     def __init__(self, path: Path, *, power_safe: bool = True, keep_jobs: Retention = FOR_EVER) -> None:
         """`keep_jobs`: when a job that has ended is deleted, with its executions and its token."""
         super().__init__(path, _MIGRATIONS, power_safe=power_safe)
+        self.feed = Feed(self.db)
         self._keep_jobs = keep_jobs
         self._latest: OrderedDict[JobID, Job] = OrderedDict()
         """The jobs that were committed last, as they are in the database: users ask for these."""

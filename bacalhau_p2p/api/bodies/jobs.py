@@ -155,6 +155,18 @@ class JobHistoryItem(Body):
     time: str
 
 
+class FeedItem(JobHistoryItem):
+    """One event of some job. One of the kind `Omitted` without a job tells what is missing."""
+
+    position: int = Field(default=0, description="Its place among the events of all jobs.")
+
+
+class FeedPageBody(Page):
+    """`NextToken` is what to give as `after` next."""
+
+    items: list[FeedItem]
+
+
 class JobHistoryPage(Page):
     """`NextToken` is empty when the job has ended and no event follows."""
 

@@ -189,6 +189,28 @@ class FakeNode:
             last = events[-1].number if events else after
             return {"Items": [event_to_json(e) for e in events], "NextToken": "" if ended else str(last)}
 
+    def feed(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Events of all jobs: it knows `after`, `wait`, `job` and `kind`."""
+
+        def told() -> list[HistoryEvent]:
+            return sorted((event for each in self.histories.values() for event in each), key=lambda e: e.time)
+
+        after = int(query.get("after", [str(len(told()))])[0])
+        if "wait" in query:
+            with self.changed:
+                self.waiting += 1
+                self.changed.notify_all()
+                self.changed.wait_for(lambda: self._stopping or len(told()) > after, timeout=60)
+                self.waiting -= 1
+        placed = [event._replace(place=place) for place, event in enumerate(told(), start=1)]
+        items = [
+            event_to_json(event)
+            for event in placed[after:]
+            if event.kind in query.get("kind", [event.kind])
+            and event.job_id in query.get("job", [event.job_id])
+        ]
+        return {"Items": items, "NextToken": str(len(placed))}
+
     def submit(self, body: Mapping[str, Any]) -> Job:
         token = body.get("IdempotencyToken", "")
         if token in self.tokens:
@@ -292,6 +314,8 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
         def _route(self, body: bytes) -> tuple[int, Any]:
             url = urlsplit(self.path)
             path = url.path
+            if path == "/api/v1/events":
+                return 200, node.feed(parse_qs(url.query))
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
             if self.command == "PUT" and path == _JOBS:
                 job = node.submit(json.loads(body))
