@@ -199,7 +199,7 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
         _require_version(job.id, job_version)
         found = _ordered(node.requester.executions(job.id), order_by, reverse=reverse)
         end = next_token + (limit or len(found))
-        items = [execution_to_json(each, namespace=job.spec.namespace) for each in found[next_token:end]]
+        items = [execution_to_json(each, job.spec) for each in found[next_token:end]]
         return json_response({"Items": items, "NextToken": str(end) if end < len(found) else ""})
 
     @routes.get("/jobs/{job_id}/results", response_model=ResultPage)
@@ -241,7 +241,7 @@ def _ordered(executions: Sequence[Execution], order: str, *, reverse: bool) -> l
 
 def _executions(node: Node, job: Job) -> JSON:
     found = accepted_first(node.requester.executions(job.id))
-    items = [execution_to_json(execution, namespace=job.spec.namespace) for execution in found]
+    items = [execution_to_json(execution, job.spec) for execution in found]
     return {"Items": items, "NextToken": ""}
 
 

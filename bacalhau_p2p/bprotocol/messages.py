@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.execution import PublishedResult
-from bacalhau_p2p.model.fields import CIDText
+from bacalhau_p2p.model.fields import MAX_COUNT, CIDText
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo, NodeLoad
 from bacalhau_p2p.model.outline import MAX_ENCODED_SPEC, JobOutline
@@ -283,7 +283,9 @@ class SpecDelivered(Message):
 
 @message("bid_accepted", Carrier.DIRECT)
 class BidAccepted(ExecutionMessage):
-    """Accepts a bid: the node runs the job."""
+    """Accepts a bid: the node runs this partition of the job."""
+
+    partition: int = Field(default=0, ge=0, lt=MAX_COUNT)
 
 
 @message("bid_rejected", Carrier.DIRECT)
@@ -320,6 +322,8 @@ class ExecutionView(BaseModel):
     job_id: BoundedJobID
     execution_id: BoundedExecutionID
     state: Annotated[ExecutionState | UnknownState, _known_state(ExecutionState)]
+    partition: int = Field(default=0, ge=0, lt=MAX_COUNT)
+    """As in `BidAccepted`, which may not have arrived."""
 
 
 @message("reconcile", Carrier.DIRECT)

@@ -89,7 +89,9 @@ class Commands:
             case (UnknownState(), _):
                 self._ledger.ignore(view, "with a state of a later version")
             case (ExecutionState.BID_ACCEPTED, S.BID):
-                accepted = say.BidAccepted(job_id=view.job_id, execution_id=execution.id)
+                accepted = say.BidAccepted(
+                    job_id=view.job_id, execution_id=execution.id, partition=view.partition
+                )
                 self._accepted(execution, accepted, now)
             case (ExecutionState.RESULT_ACCEPTED, S.PROPOSED):
                 verified = say.ResultAccepted(job_id=view.job_id, execution_id=execution.id)

@@ -22,6 +22,8 @@ class ComputeExecution(ClosedModel):
     modified: UnixSeconds
     expires: UnixSeconds
     """When its state has lasted too long."""
+    partition: int = 0
+    """Which partition of the job it does, counted from 0, as its requester says."""
     input_disk: int = 0
     """Bytes of disk that are reserved for its inputs, in addition to what the job requests."""
     unsized_inputs: bool = False

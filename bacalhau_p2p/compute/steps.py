@@ -15,6 +15,7 @@ from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.folders import remove_folder
 from bacalhau_p2p.compute.record import ComputeExecution
+from bacalhau_p2p.compute.variables import node_variables
 from bacalhau_p2p.errors import BacalhauError, ExecutionError
 from bacalhau_p2p.executors.interface import MountedInput, RunRequest
 from bacalhau_p2p.ipfs.content.content import Content
@@ -90,6 +91,8 @@ class Steps:
 
     async def prepare(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
         """Fetch the inputs, and have the executor get what it needs."""
+        if execution.partition >= (count := execution.spec.partitions):
+            raise ExecutionError(f"there is no partition {execution.partition} of {count}", permanent=True)
         try:
             place.folder.mkdir()
         except FileExistsError:  # from an earlier process, whose run is gone
@@ -101,7 +104,7 @@ class Steps:
             (place.folder / "inputs").mkdir(mode=0o700)
             with dialling_for(execution.requester_id):
                 inputs = await self._fetch_inputs(execution, place)
-        place.request = _run_request(execution, place, inputs)
+        place.request = self._run_request(execution, place, inputs)
         executor = self.adapters.executor(execution.spec.task.engine.type)
         await executor.prepare(place.request)
         return ev.Prepared(execution.id, expected(executor.outlives_node, bool, "executor"))
@@ -110,7 +113,7 @@ class Steps:
         """Run the job, and add its results folder to the block store."""
         started = self._clock()
         executor = self.adapters.executor(execution.spec.task.engine.type)
-        place.request = place.request or _run_request(execution, place)
+        place.request = place.request or self._run_request(execution, place)
         run = await executor.run(place.request)
         output = expected(run, RunOutput, "executor")
         return await self._finished(execution, place, output, started)
@@ -120,7 +123,7 @@ class Steps:
         executor = self.adapters.executors.get(execution.spec.task.engine.type)
         if executor is None or not place.folder.is_dir():
             return ev.RunVanished(execution.id)
-        place.request = _run_request(execution, place)
+        place.request = self._run_request(execution, place)
         output = await executor.reattach(place.request)
         if output is None:
             return ev.RunVanished(execution.id)
@@ -190,23 +193,22 @@ class Steps:
         sealed = self._seal(execution.requester_id, encode_proposal(proposal, added.root))
         return ev.RunFinished(execution.id, proposal.result_cid, sealed, added.size)
 
-
-def _run_request(
-    execution: ComputeExecution, place: Workplace, inputs: Sequence[MountedInput] = ()
-) -> RunRequest:
-    spec = execution.spec
-    return RunRequest(
-        job_id=execution.job_id,
-        execution_id=execution.id,
-        engine=spec.task.engine,
-        inputs=tuple(inputs),
-        result_paths=spec.task.result_paths,
-        environment=environment_of(spec.task),
-        resources=spec.resources,
-        network=spec.task.network,
-        timeout=spec.execution_timeout,
-        deterministic=spec.deterministic,
-        work=place.folder / "work",
-        results=place.results,
-        labels={"requester": execution.requester_id},
-    )
+    def _run_request(
+        self, execution: ComputeExecution, place: Workplace, inputs: Sequence[MountedInput] = ()
+    ) -> RunRequest:
+        spec = execution.spec
+        return RunRequest(
+            job_id=execution.job_id,
+            execution_id=execution.id,
+            engine=spec.task.engine,
+            inputs=tuple(inputs),
+            result_paths=spec.task.result_paths,
+            environment={**environment_of(spec.task), **node_variables(execution, self._peer_id)},
+            resources=spec.resources,
+            network=spec.task.network,
+            timeout=spec.execution_timeout,
+            deterministic=spec.deterministic,
+            work=place.folder / "work",
+            results=place.results,
+            labels={"requester": execution.requester_id},
+        )

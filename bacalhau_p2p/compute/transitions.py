@@ -276,6 +276,7 @@ _WITH_REASON = frozenset(kind for _, kind in TRANSITIONS if "reason" in kind.__a
 """Events whose reason becomes the message of the record."""
 
 _RECORDED: dict[type, tuple[str, ...]] = {
+    say.BidAccepted: ("partition",),
     ev.RunFinished: ("result_cid", "sealed", "result_bytes"),
     ev.Published: ("published",),
 }

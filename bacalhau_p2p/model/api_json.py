@@ -14,7 +14,7 @@ from typing import Any
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
-from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.job import NO_SPEC, JobSpec, SpecConfig
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.model.usage import Usage
 
@@ -92,16 +92,16 @@ def job_from_json(value: object) -> Job:
     )
 
 
-def execution_to_json(execution: Execution, *, namespace: str = "default") -> JSON:
-    """An execution as in Bacalhau's API, with its state as text beside Bacalhau's number.
+def execution_to_json(execution: Execution, spec: JobSpec = NO_SPEC) -> JSON:
+    """An execution of this job as in Bacalhau's API, with its state as text beside Bacalhau's number.
 
-    `ResultCID` is the CID that its node proposed; empty if it has not. `namespace` is that of its job.
+    `ResultCID` is the CID that its node proposed; empty if it has not.
     """
     proposal, published = execution.proposal, execution.published
     inputs = {"InputBytes": execution.input_bytes, "LocalInputBytes": execution.local_input_bytes}
     return {
         "ID": execution.id,
-        "Namespace": namespace,
+        "Namespace": spec.namespace,
         "EvalID": "",
         "Name": "",
         "NodeID": execution.node_id,
@@ -119,6 +119,7 @@ def execution_to_json(execution: Execution, *, namespace: str = "default") -> JS
         "PreviousExecution": "",
         "NextExecution": "",
         "FollowupEvalID": "",
+        "PartitionIndex": 0 if execution.slot is None else spec.partition_of(execution.slot).index,
         "Revision": 1,
         "CreateTime": _to_nanoseconds(execution.created),
         "ModifyTime": _to_nanoseconds(execution.modified),

@@ -8,6 +8,7 @@ of the program can rely on them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Self
 
@@ -122,6 +123,14 @@ class Deal(Model):
     min_bids: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Which part of its job's work an execution does: part `index`, counted from 0, of `count`."""
+
+    index: int
+    count: int
+
+
 class Task(Model):
     """What to run."""
 
@@ -217,6 +226,15 @@ class JobSpec(Model):
     def deterministic(self) -> bool:
         """Whether the verifier compares results, so that all honest runs must produce the same ones."""
         return self.verifier.type == "deterministic"
+
+    def partition_of(self, slot: int) -> Partition:
+        """What the execution in this slot does. Where results are compared, all do the same."""
+        return Partition(slot, self.count) if self.verifier.type == "noop" else Partition(0, 1)
+
+    @property
+    def partitions(self) -> int:
+        """Into how many parts the work of the job is divided."""
+        return self.partition_of(0).count
 
     @property
     def resources(self) -> Resources:

@@ -180,7 +180,13 @@ def send_bid_accepted(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
     reserved = entry.bids[execution.id].expires - now
-    ledger.send(execution, say.BidAccepted, now, repeat_for=max(reserved, REPEAT_ACCEPTANCE_FOR))
+    ledger.send(
+        execution,
+        say.BidAccepted,
+        now,
+        repeat_for=max(reserved, REPEAT_ACCEPTANCE_FOR),
+        partition=entry.partition_of(execution),
+    )
 
 
 def send_bid_rejected(

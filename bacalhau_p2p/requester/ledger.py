@@ -121,11 +121,12 @@ class Ledger(components.Ledger[ev.Action]):
         *,
         repeat_for: float = REPEAT_FOR,
         durable: bool = True,
-        **fields: str,
+        reason: str | None = None,
+        **fields: object,
     ) -> None:
         """Send a message about an execution to its node."""
-        if "reason" in fields:
-            fields["reason"] = fields["reason"][: say.MAX_REASON]
+        if reason is not None:
+            fields["reason"] = reason[: say.MAX_REASON]
         message = kind(job_id=execution.job_id, execution_id=execution.id, **fields)
         self.actions.append(ev.Send(execution.node_id, message, now + repeat_for, durable=durable))
 

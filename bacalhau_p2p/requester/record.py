@@ -191,6 +191,10 @@ class JobEntry(Undoable):
             and other.state in (ExecutionState.RESULT_ACCEPTED, ExecutionState.COMPLETED)
         )
 
+    def partition_of(self, execution: Execution) -> int:
+        """Which partition of the job an execution does whose bid was accepted."""
+        return 0 if execution.slot is None else self.job.spec.partition_of(execution.slot).index
+
     def slot_of(self, execution_id: ExecutionID) -> Slot | None:
         """The slot that this execution fills."""
         return next((slot for slot in self.slots if slot.execution == execution_id), None)

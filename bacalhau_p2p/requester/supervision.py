@@ -70,7 +70,10 @@ class Supervision:
             if execution.state in ACTIVE and concerned(execution):
                 entry.reconciled_at[execution.id] = now
                 view = say.ExecutionView(
-                    job_id=execution.job_id, execution_id=execution.id, state=execution.state
+                    job_id=execution.job_id,
+                    execution_id=execution.id,
+                    state=execution.state,
+                    partition=entry.partition_of(execution),
                 )
                 message = say.Reconcile(executions=(view,))
                 self._ledger.actions.append(ev.Send(execution.node_id, message, now + RECONCILE_INTERVAL))

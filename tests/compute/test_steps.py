@@ -118,6 +118,22 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
     assert [pin.owner for pin in await content.pins()] == [pin_owners.execution("e-1")]
 
 
+async def test_a_run_is_told_which_part_of_the_work_it_does(steps, executor, place):
+    record = execution(partition=1)
+    record = record.replace(spec=record.spec.replace(count=4))
+    await steps.prepare(record, place)
+    await steps.run(record, place)
+    (request,) = executor.requests
+    told = {name: request.environment[f"BACALHAU_{name}"] for name in ("PARTITION_INDEX", "PARTITION_COUNT")}
+    assert told == {"PARTITION_INDEX": "1", "PARTITION_COUNT": "4"}
+
+
+async def test_a_partition_that_the_job_does_not_have_fails_for_good(steps, place):
+    with pytest.raises(ExecutionError, match="there is no partition 3 of 1") as caught:
+        await steps.prepare(execution(partition=3), place)
+    assert caught.value.permanent
+
+
 async def test_the_requester_is_a_hint_for_fetching_inputs(steps, place):
     await steps.prepare(execution(inputs=[("/a", "fine")]), place)
     assert steps.adapters.storage["fine"].hints == (ALICE,)

@@ -38,6 +38,14 @@ SPEC = job_from_mapping(
 )
 
 
+def test_an_execution_shows_which_partition_it_does():
+    placed, spec = an_execution().replace(slot=2), SPEC.replace(count=3)
+    assert execution_to_json(placed, spec)["PartitionIndex"] == 2
+    assert execution_to_json(an_execution(), spec)["PartitionIndex"] == 0
+    compared = spec.replace(verifier=SpecConfig(type="deterministic"))
+    assert execution_to_json(placed, compared)["PartitionIndex"] == 0
+
+
 def a_job(**changes) -> Job:
     job = Job(
         id=JOB,

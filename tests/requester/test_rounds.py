@@ -408,3 +408,35 @@ def test_a_round_waits_for_nodes_that_are_asked_and_not_connected():
     assert sent(bench.bid(one)) == []
     bench.bid(other)
     assert sorted(kind for _, kind in sent(bench.wait(FIRST_WINDOW))) == ["bid_accepted", "bid_rejected"]
+
+
+def partitions_of(actions):
+    """Which partition each accepted bid is to do."""
+    accepted = [each for each in actions if isinstance(getattr(each, "message", None), say.BidAccepted)]
+    return {each.to: each.message.partition for each in accepted}
+
+
+def test_each_execution_is_told_which_partition_it_does(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job(2))
+    bench.bid(A)
+    assert partitions_of(bench.bid(B)) == {A: 0, B: 1}
+
+
+def test_executions_whose_results_are_compared_do_the_same(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job(2, verifier="deterministic"))
+    bench.bid(A)
+    assert partitions_of(bench.bid(B)) == {A: 0, B: 0}
+
+
+def test_what_takes_the_place_of_a_failed_execution_does_its_partition(bench):
+    bench.add_nodes(A, B, C)
+    bench.submit(job(2))
+    for node in (A, B):
+        bench.bid(node)
+    bench.wait(1)
+    bench.fail(B)
+    bench.wait(1.5)
+    actions = bench.bid(C) + bench.wait(3)
+    assert partitions_of(actions) == {C: 1}

@@ -113,6 +113,7 @@ class ExecutionBody(Body):
     previous_execution: str
     next_execution: str
     followup_eval_id: str = Field(alias="FollowupEvalID")
+    partition_index: int = Field(description="Which partition of the job it does; 0 if it is not divided.")
     revision: int
     create_time: int = Field(description="Nanoseconds since 1970.")
     modify_time: int = Field(description="Nanoseconds since 1970.")
