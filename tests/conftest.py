@@ -9,14 +9,10 @@ from pathlib import Path
 import docker
 import pytest
 from docker.errors import DockerException
-from trio.abc import HalfCloseableStream
 
-from bacalhau_p2p.errors import PeerUnreachable
 from bacalhau_p2p.ipfs.content.content import Content
-from bacalhau_p2p.ipfs.exchange.exchange import Exchange
-from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
-from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.testing.content import without_peers
 from tests.support.servers.fake_node import FakeNode
 
 REQUIRE_DOCKER = "BACALHAU_P2P_REQUIRE_DOCKER"
@@ -59,11 +55,7 @@ def block_store(tmp_path: Path) -> Iterator[BlockStore]:
 @pytest.fixture
 def content(block_store: BlockStore) -> Content:
     """The content of a node that has no peers."""
-
-    async def unreachable(peer: PeerID, protocol: str) -> HalfCloseableStream:
-        raise PeerUnreachable(f"{peer} cannot be reached")
-
-    return Content(block_store, Exchange(block_store, unreachable, limits=ExchangeLimits(find=2)))
+    return without_peers(block_store)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
