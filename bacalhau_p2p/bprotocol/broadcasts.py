@@ -10,8 +10,7 @@ import trio
 
 from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.codec import Envelope
-from bacalhau_p2p.bprotocol.messages import SpecDelivered
-from bacalhau_p2p.bprotocol.outlines import MAX_ANNOUNCED
+from bacalhau_p2p.bprotocol.messages import JobAnnounced, JobClosed, JobOutlined, SpecDelivered
 from bacalhau_p2p.errors import MessageTooLarge
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.events import AutoResetEvent
@@ -34,6 +33,10 @@ and every peer would receive what this node has to say to them."""
 MAIL_LENGTH = 10_000
 MAIL_BYTES = 32 * 1024 * 1024
 """Frames that wait to be mailed, and their bytes; beyond, the oldest are dropped and left to repetition."""
+
+
+_NEVER_MAILED = frozenset(kind.kind for kind in (JobAnnounced, JobOutlined, JobClosed, SpecDelivered))
+"""What everybody would receive though it is for few. The next round makes up for it."""
 
 
 class BroadcastQueue:
@@ -96,8 +99,8 @@ class Mail:
             return
         known = budgets.has_answered(to)
         for frame in frames:
-            if len(frame) > MAX_ANNOUNCED and codec.kind_of(frame) == SpecDelivered.kind:
-                self._counters["not_mailed"] += 1  # or everybody would receive what few ask for
+            if codec.kind_of(frame) in _NEVER_MAILED:
+                self._counters["not_mailed"] += 1
                 continue
             if not (known or self._to_strangers.take(trio.current_time())):
                 self._counters["not_mailed"] += 1

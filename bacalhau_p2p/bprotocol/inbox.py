@@ -11,6 +11,7 @@ from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, RefusedEnvelope, U
 from bacalhau_p2p.bprotocol.delivery import Delivery, Recognition
 from bacalhau_p2p.bprotocol.messages import (
     BROADCAST_CARRIERS,
+    SENT_ONCE,
     Ack,
     Carrier,
     ExecutionFailed,
@@ -131,7 +132,7 @@ class Inbox:
         if isinstance(message, Ack):
             self._receive_refusals(author, message)
             self.receive_acks(author, message.ids)
-        elif message.carrier is Carrier.BEST_EFFORT:
+        elif message.carrier in SENT_ONCE:
             self.deliver(Arrival(author, message))
         elif message.carrier is Carrier.DIRECT:
             match self._delivery.recognise(author, envelope.id, self._clock()):

@@ -55,7 +55,7 @@ class Carrier(Enum):
     """How a kind of message travels."""
 
     JOBS = "jobs"
-    """Broadcast on the network's topic of jobs."""
+    """Broadcast on the network's topic of jobs, or sent once to each of a few peers."""
     NODES = "nodes"
     """Broadcast on the network's topic of nodes."""
     MAIL = "mail"
@@ -69,6 +69,8 @@ class Carrier(Enum):
 
 BROADCAST_CARRIERS = (Carrier.JOBS, Carrier.NODES)
 """The carriers of messages to everybody."""
+SENT_ONCE = (Carrier.BEST_EFFORT, Carrier.JOBS)
+"""The carriers of messages that may go to one peer alone, without an acknowledgement."""
 
 
 class Message(BaseModel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Set
 from dataclasses import dataclass
 from heapq import nsmallest
-from math import nextafter, sqrt
+from math import ceil, nextafter, sqrt
 
 from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.components.undo import Undoable
@@ -35,18 +35,34 @@ def nodes_asked(bids: int, widened: int) -> int:
     return round(bids + 3 * sqrt(bids)) * int(WIDENING ** min(widened, 10))
 
 
+def nodes_asked_directly(bids: int) -> int:
+    """The same where the requester is connected to each of them, and knows that it could run the job."""
+    return bids + ceil(sqrt(bids))
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who is asked in a round."""
 
     chance: float
-    """The lot below which nodes may bid; 1.0: everybody."""
+    """The lot below which nodes may bid; 1.0: each that hears of the job."""
     nodes: Set[PeerID]
     """The nodes among them that the requester knows, and that could run the job."""
     others: float
     """Roughly how many others are among them."""
     eligible: int
     """Roughly how many nodes could run the job, asked or not."""
+    directly: bool = False
+    """Whether these nodes alone hear of the job."""
+
+    @property
+    def everybody(self) -> bool:
+        """Whether each node of the network may bid."""
+        return self.chance >= 1.0 and not self.directly
+
+    def may_bid(self, job_id: JobID, node: PeerID) -> bool:
+        """Whether this node is asked, known or not."""
+        return node in self.nodes if self.directly else self.chance >= 1.0 or lot(job_id, node) < self.chance
 
 
 NOBODY = Asked(1.0, frozenset(), 0.0, 0)
@@ -74,6 +90,15 @@ class Audience(Undoable):
         chance = _chance([lot(job_id, node) for node in fresh], others, number)
         asked = {node for node in able if lot(job_id, node) < chance}
         return Asked(chance, asked, others * chance, eligible)
+
+    def ask_directly(self, job_id: JobID, asked: Asked, near: Set[PeerID], bids: int) -> Asked:
+        """Instead of a draw among many, ask some of those that are connected, could run the job and were not
+        tried, if there are enough for so many bids: those with the lowest lots."""
+        number = nodes_asked_directly(bids)
+        if asked.everybody or number > len(near):
+            return asked
+        nodes = nsmallest(number, near, key=lambda node: lot(job_id, node))
+        return Asked(1.0, frozenset(nodes), 0.0, asked.eligible, directly=True)
 
     def _others_for_each(self) -> float:
         """Nodes that the requester does not know for each one that it knows."""

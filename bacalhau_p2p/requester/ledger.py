@@ -113,6 +113,16 @@ class Ledger(components.Ledger[ev.Action]):
 
     # --- messages ---------------------------------------------------------------------------
 
+    def say_to_asked(
+        self, entry: JobEntry, message: say.Announcement | say.JobClosed, now: UnixSeconds
+    ) -> None:
+        """Send a message about a job to those that are asked in its round: to all, or to these alone."""
+        asked = entry.round.asked
+        if asked.directly:
+            self.actions += [ev.Send(node, message, now, durable=False) for node in sorted(asked.nodes)]
+        else:
+            self.actions.append(ev.Broadcast(message))
+
     def send(
         self,
         execution: Execution,

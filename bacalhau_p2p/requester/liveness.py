@@ -5,7 +5,7 @@ Pure, as a part of the requester's machine. `docs/states.md` has the rules in pr
 
 from __future__ import annotations
 
-from bacalhau_p2p.components.undo import UndoableDict
+from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.node import NodeInfo
@@ -31,11 +31,15 @@ node, and the time until its first message arrives."""
 
 
 class Liveness:
-    """The nodes that published their info, and when connections to nodes broke."""
+    """The nodes that published their info, which peers are connected, and when connections broke.
 
-    def __init__(self, lost_after_surviving: float = LOST_AFTER_SURVIVING) -> None:
+    This node itself, `own`, counts as connected.
+    """
+
+    def __init__(self, own: PeerID, lost_after_surviving: float = LOST_AFTER_SURVIVING) -> None:
         self._lost_after_surviving = lost_after_surviving
         self.nodes: dict[PeerID, NodeInfo] = UndoableDict()
+        self.connected: set[PeerID] = UndoableSet([own])
         self.disconnected_at: dict[PeerID, UnixSeconds] = UndoableDict()
 
     def update(self, info: NodeInfo) -> tuple[bool, bool]:
@@ -47,8 +51,14 @@ class Liveness:
             return False, False
         return before is None, before is None or _offer(before) != _offer(info)
 
+    def note_connected(self, peer: PeerID) -> bool:
+        """There is a connection to a peer. Returns whether one broke before."""
+        self.connected.add(peer)
+        return self.disconnected_at.pop(peer, None) is not None
+
     def note_disconnected(self, peer: PeerID, now: UnixSeconds) -> None:
         """The connection to a peer broke."""
+        self.connected.discard(peer)
         self.disconnected_at.pop(peer, None)
         self.disconnected_at[peer] = now
         while self.disconnected_at:

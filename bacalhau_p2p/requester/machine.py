@@ -55,7 +55,7 @@ class RequesterMachine:
     def __init__(self, environment: Environment) -> None:
         self._peer_id = environment.peer_id
         self._ledger = Ledger()
-        self._liveness = Liveness(environment.lost_after_surviving)
+        self._liveness = Liveness(environment.peer_id, environment.lost_after_surviving)
         self._rounds = Rounds(
             self._ledger, self._liveness, addresses=environment.addresses, rng=environment.rng
         )
@@ -195,7 +195,7 @@ class RequesterMachine:
             self._schedule(entry, now)
 
     def _connection_stands(self, event: ev.NodeConnected, now: UnixSeconds) -> None:
-        if self._liveness.disconnected_at.pop(event.peer, None) is None:
+        if not self._liveness.note_connected(event.peer):
             return
         for entry in self._ongoing():
             self._supervision.reconcile(entry, now, lambda execution: execution.node_id == event.peer)

@@ -75,16 +75,17 @@ class Rounds:
         if entry.open_since is None:
             entry.open_since = now
         wanted = _bids_wanted(entry)
+        able, tried = self._liveness.eligible(entry), entry.failures.keys()
         current.asked = self._audience.ask(
-            entry.job.id,
-            self._liveness.eligible(entry),
-            nodes_asked(wanted, current.widened),
-            tried=entry.failures.keys(),
+            entry.job.id, able, nodes_asked(wanted, current.widened), tried=tried
         )
-        self._announce(entry, wanted)
+        if current.number == 1 and _is_alike_for_all(entry):
+            near = (able & self._liveness.connected) - tried
+            current.asked = self._audience.ask_directly(entry.job.id, current.asked, near, wanted)
+        self._announce(entry, wanted, now)
         self._ledger.tell(entry, EventKind.ANNOUNCED, _announced(current), now)
 
-    def _announce(self, entry: JobEntry, wanted: int) -> None:
+    def _announce(self, entry: JobEntry, wanted: int, now: UnixSeconds) -> None:
         asked = entry.round.asked
         answering = asked.chance * len(self._liveness.nodes) + asked.others
         entry.round.answers_wanted = answering <= MAX_ANSWERING_NODES
@@ -104,7 +105,7 @@ class Rounds:
             announcement: say.Announcement = say.JobAnnounced(spec=entry.job.spec, **terms)
         else:
             announcement = say.JobOutlined(outline=entry.large_spec.outline, **terms)
-        self._ledger.actions.append(ev.Broadcast(announcement))
+        self._ledger.say_to_asked(entry, announcement, now)
 
     def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Begin a round; after a failure a little later, so that no fault uses up all attempts at once."""
@@ -161,13 +162,13 @@ class Rounds:
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
         answers_at_once = entry.round.answers_wanted and not _takes_time(entry)
         if entry.is_remembered or not (everybody_answered or answers_at_once):
-            self._close(entry)
+            self._close(entry, now)
 
-    def _close(self, entry: JobEntry) -> None:
-        """Tell everybody that no more bids are wanted. Where few nodes are asked, and each answers at once, a
-        bid in vain costs less."""
+    def _close(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Tell those that were asked that no more bids are wanted. Where few are asked, and each answers at
+        once, a bid in vain costs less."""
         entry.is_remembered, entry.round.closed = False, True
-        self._ledger.actions.append(ev.Broadcast(say.JobClosed(job_id=entry.job.id, reason="placed")))
+        self._ledger.say_to_asked(entry, say.JobClosed(job_id=entry.job.id, reason="placed"), now)
 
     def _release_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Reject bids that are too few for the job, so that no room is held until others come."""
@@ -192,7 +193,7 @@ class Rounds:
 
     def _plan_next(self, entry: JobEntry, now: UnixSeconds) -> None:
         """A slot stays open: plan the next round, and say what the job waits for."""
-        if entry.round.asked.chance < 1.0:
+        if not entry.round.asked.everybody:
             self._widen(entry, now)
         else:
             wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
@@ -292,12 +293,12 @@ class Rounds:
         self._note_pace(entry, message.round, now)
         current = entry.round
         if message.busy and not entry.open_slots and not current.closed:  # it remembers the job in vain
-            self._close(entry)
+            self._close(entry, now)
         if message.round != current.number:
             return
         current.answered.add(author)
         self.end_if_complete(entry, now)
-        if current.next_at is not None and current.asked.chance < 1.0 and not self._silent(entry):
+        if current.next_at is not None and not current.asked.everybody and not self._silent(entry):
             current.next_at = min(current.next_at, now)  # nobody inspects it any more
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
@@ -309,8 +310,8 @@ class Rounds:
             self._pace.answered_after(now - current.previous_began)
 
     def _silent(self, entry: JobEntry) -> Set[PeerID]:
-        """Nodes from which an answer to this round may still come. Where not everybody is asked, most nodes
-        are not connected, and answer all the same."""
+        """Nodes from which an answer to this round may still come. Of those that are drawn most are not
+        connected, and answer all the same."""
         current = entry.round
         silent = current.asked.nodes - current.answered - entry.busy_nodes()
         return silent - self._liveness.disconnected_at.keys() if current.asked.chance == 1.0 else silent
@@ -343,7 +344,11 @@ class Rounds:
 def _announced(current: Round) -> str:
     """What the history tells of an announcement."""
     able = current.asked.eligible
-    asked = "" if current.asked.chance == 1.0 else f", and about {len(current.asked.nodes)} are asked"
+    number = len(current.asked.nodes)
+    asked = (
+        f", and {number} are asked directly" if current.asked.directly else f", and about {number} are asked"
+    )
+    asked = "" if current.asked.everybody else asked
     return f"announced (round {current.number}): {able} node{'s'[: able != 1]} could run it{asked}"
 
 
@@ -355,6 +360,12 @@ def _bids_wanted(entry: JobEntry) -> int:
 def _takes_time(entry: JobEntry) -> bool:
     """Whether nodes must look at more than the announcement before they answer."""
     return bool(entry.job.spec.task.input_sources) or entry.large_spec is not None
+
+
+def _is_alike_for_all(entry: JobEntry) -> bool:
+    """Whether it does not matter to the job which of the nodes that could run it are asked: none is nearer to
+    its inputs, and nobody compares results, which must not come from the requester's neighbours alone."""
+    return not entry.job.spec.task.input_sources and entry.job.spec.verifier.type == "noop"
 
 
 def _are_enough(bids: list[Execution], entry: JobEntry) -> bool:

@@ -6,7 +6,6 @@ Pure, as a part of the requester's machine. `bprotocol/outlines.py` has what is 
 from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.ledger import Ledger
@@ -30,7 +29,7 @@ def deliver_spec(
         ledger.ignore(wanted, "for a job that was not outlined")
     elif large.outline.spec_cid != wanted.spec_cid:
         ledger.ignore(wanted, "for another spec")
-    elif lot(entry.job.id, author) >= entry.round.asked.chance:
+    elif not entry.round.asked.may_bid(entry.job.id, author):
         ledger.ignore(wanted, "of a node that may not bid")
     elif not _may_have_it_again(entry, author):
         ledger.ignore(wanted, "too often")

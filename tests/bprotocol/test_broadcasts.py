@@ -123,6 +123,14 @@ async def test_strangers_make_a_node_mail_little_and_leave_room_for_others(autoj
     assert counters["mailed"] == STRANGER_MAIL_BURST + 2
 
 
+async def test_what_few_nodes_are_asked_is_not_mailed_to_everybody(autojump_clock):
+    transport, counters = RecordingTransport(), Counter()
+    async with running(Mail(transport, "mail", counters)) as mail:
+        mail.put(FRIEND, [encode_frame(closed(1)), mailed(2)])
+        await trio.sleep(1)
+    assert counters == {"mailed": 1, "not_mailed": 1}
+
+
 async def test_nothing_is_mailed_to_a_peer_that_was_cut_off(autojump_clock):
     transport, counters = RecordingTransport(), Counter()
     async with running(Mail(transport, "mail", counters)) as mail:

@@ -9,17 +9,19 @@ import pytest
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, encode_broadcast, encode_frame
 from bacalhau_p2p.bprotocol.delivery import Delivery
-from bacalhau_p2p.bprotocol.inbox import Inbox
+from bacalhau_p2p.bprotocol.inbox import Arrival, Inbox
 from bacalhau_p2p.bprotocol.messages import (
     Ack,
     BidAccepted,
     ExecutionFailed,
     Heartbeat,
     JobClosed,
+    NodeInfoPublished,
     Refusal,
     ResultProposed,
 )
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.transports.budgets import Budgets
 from bacalhau_p2p.transports.interface import Broadcast
 
@@ -197,14 +199,19 @@ def test_mail_counts_as_direct_and_only_for_its_addressee(bench):
         (b"", "malformed"),
         (b"garbage", "malformed"),
         (encode_frame(envelope(to=CAROL)), "unheard"),
-        (encode_frame(envelope(JobClosed(job_id="j"))), "unheard"),
+        (encode_frame(envelope(NodeInfoPublished(info=NodeInfo(id=BOB)))), "unheard"),
     ],
-    ids=["empty", "garbage", "to another peer", "a broadcast kind"],
+    ids=["empty", "garbage", "to another peer", "a kind for everybody"],
 )
 def test_a_wrong_frame_is_counted_and_changes_nothing(bench, frame, counter):
     bench.inbox.receive_frame(BOB, frame)
     assert bench.received == bench.processed == []
     assert bench.counters == {counter: 1}
+
+
+def test_what_is_said_about_a_job_may_be_said_to_this_node_alone(bench):
+    bench.inbox.receive_frame(BOB, encode_frame(envelope(JobClosed(job_id="j"))))
+    assert bench.received == [Arrival(BOB, JobClosed(job_id="j"))]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ import pytest
 
 from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.model.base import JobID, PeerID
-from bacalhau_p2p.requester.audience import MOST_UNKNOWN, WIDENING, Audience, enough_bids, nodes_asked
+from bacalhau_p2p.requester.audience import (
+    MOST_UNKNOWN,
+    WIDENING,
+    Audience,
+    enough_bids,
+    nodes_asked,
+    nodes_asked_directly,
+)
 
 EVERYBODY = frozenset(PeerID(f"node-{number}") for number in range(1000))
 JOBS = [JobID(f"j-{number}") for number in range(200)]
@@ -83,3 +90,33 @@ def test_strangers_that_answer_without_end_do_not_keep_known_nodes_from_being_as
     chances = [audience.ask(job, EVERYBODY, 8).chance for job in JOBS]
     assert sum(chances) / len(chances) == pytest.approx(8 / 1000 / MOST_UNKNOWN, rel=0.3)
     assert len(audience.ask(JOBS[0], EVERYBODY, nodes_asked(3, 2)).nodes) >= 8
+
+
+def test_of_enough_connected_nodes_those_with_the_lowest_lots_are_asked_alone():
+    audience = Audience()
+    for job in JOBS:
+        drawn_for = audience.ask(job, EVERYBODY, 8)
+        asked = audience.ask_directly(job, drawn_for, some(40), 3)
+        assert (asked.directly, asked.everybody, asked.others, asked.eligible) == (True, False, 0, 1000)
+        assert asked.nodes == set(sorted(some(40), key=lambda node: lot(job, node))[:5])
+        assert asked.nodes == {node for node in EVERYBODY if asked.may_bid(job, node)}
+
+
+def test_work_spreads_over_all_connected_nodes():
+    audience = Audience()
+    asked = [audience.ask_directly(job, audience.ask(job, EVERYBODY, 8), some(40), 3).nodes for job in JOBS]
+    times = [sum(node in nodes for nodes in asked) for node in some(40)]
+    assert sum(times) == 5 * len(JOBS)
+    assert min(times) >= 10  # of 25
+
+
+def test_everybody_is_asked_as_before_where_few_nodes_are_connected_or_few_there():
+    audience = Audience()
+    drawn_for = audience.ask(JOBS[0], EVERYBODY, 8)
+    assert audience.ask_directly(JOBS[0], drawn_for, some(4), 3) is drawn_for
+    everybody = audience.ask(JOBS[0], some(8), 8)
+    assert audience.ask_directly(JOBS[0], everybody, some(8), 3) is everybody
+
+
+def test_fewer_nodes_are_asked_where_each_is_connected():
+    assert [nodes_asked_directly(bids) for bids in (3, 5, 14)] == [5, 8, 18]

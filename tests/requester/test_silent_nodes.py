@@ -200,7 +200,7 @@ def test_a_heartbeat_that_arrives_late_counts_from_its_arrival(bench):
 
 
 def test_peers_that_left_are_forgotten():
-    liveness = Liveness()
+    liveness = Liveness(PeerID("me"))
     for number in range(MAX_DISCONNECTED + 5):
         liveness.note_disconnected(PeerID(f"peer-{number}"), now=1.0)
     assert len(liveness.disconnected_at) == MAX_DISCONNECTED

@@ -27,13 +27,27 @@ def test_a_hundred_nodes_cost_as_much_as_ten_and_jobs_are_placed_in_one_round(pl
 
 
 @pytest.mark.parametrize(
-    "name", ["known as it is", "a tenth of it known", "nine of ten known nodes gone", "with faults"]
+    "name",
+    [
+        "known as it is",
+        "a tenth of it known",
+        "nine of ten known nodes gone",
+        "with faults",
+        "40 nodes connected",
+        "40 nodes connected, with faults",
+    ],
 )
 def test_no_job_fails_and_nearly_all_are_placed_in_two_rounds(plans, name):
     """One job may be unlucky: a hundred times as many would be needed to tell 99 % from 97 %."""
     shown = run(plans[name])
     assert shown.completed == JOBS
     assert shown.placed_in_two >= 1 - 2 / JOBS
+
+
+def test_nodes_that_are_not_asked_hear_nothing_of_a_job(plans):
+    shown = run(plans["40 nodes connected"])
+    assert shortcomings(shown, exact=True) == []
+    assert (shown.rounds, shown.broadcasts) == ({1: JOBS}, 0)
 
 
 def test_a_network_that_is_ten_times_as_large_as_known_is_not_flooded_for_long(plans):

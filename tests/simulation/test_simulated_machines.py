@@ -34,18 +34,19 @@ from tests.simulation.worlds.world import World
 RUNS = 100
 FORGETFUL_RUNS = 60
 RARE_ROWS = (
+    134,
     158,
     172,
     256,
     335,
     381,
     519,
+    957,
     1535,
     50_091,
 )
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
-    "compute Bid + RoomLost",
     "compute Bid + RequesterCutOff",
     "compute Preparing + DeadlinePassed",
     "compute Preparing + RequesterGone",

@@ -16,6 +16,7 @@ from bacalhau_p2p.model.state import JobState
 from tests.simulation.checks.watch import Watch
 from tests.simulation.crowds.figures import Figures, Summary, summary
 from tests.simulation.crowds.mesh import MeshNetwork
+from tests.simulation.nodes.network import next_step
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import Fault, JobPlan, Loss, NodePlan, Plan, StepFault
@@ -43,6 +44,8 @@ class CrowdPlan:
     jobs: int = 100
     known: float = 1.0
     """Nodes that each requester knows for each that there is. Above 1: those of a network that has shrunk."""
+    connected: int = 0
+    """Nodes that each requester is connected to. It asks some of them before it asks everybody."""
     faults: bool = False
     """Some nodes are killed or slow to prepare a job, and messages are lost."""
 
@@ -75,6 +78,13 @@ class _Crowd:
             node = SimulatedNode(each, self._world, jobs, self._timeline, self._network, watch)
             self._nodes[node.peer] = node
         self._users = Users(jobs, self._timeline, self._nodes, watch.answered)
+        links = rng_for(plan.seed, "links")
+        connected = min(plan.connected, len(self._computes))
+        self._links = {
+            node.peer: frozenset(links.sample(self._computes, connected))
+            for node in self._nodes.values()
+            if node.plan.requester
+        }
 
     def run(self) -> Summary:
         for node in self._nodes.values():
@@ -92,8 +102,13 @@ class _Crowd:
         return summary(self._figures, nodes=len(self._nodes), completed=completed)
 
     def _knows(self, requester: PeerID, node: PeerID) -> bool:
-        """Whether a requester knows this node: always, or for a share of them."""
-        return self._plan.known >= 1 or rng_for(0, f"{requester} knows {node}").random() < self._plan.known
+        """Whether a requester knows this node: always, or for a share of them and those that it is connected
+        to."""
+        return (
+            self._plan.known >= 1
+            or node in self._links.get(requester, ())
+            or rng_for(0, f"{requester} knows {node}").random() < self._plan.known
+        )
 
     def _tell_of_nodes_that_left(self) -> None:
         """What a requester knows of a network that was larger, and has just shrunk."""
@@ -116,10 +131,26 @@ class _Crowd:
 
     def _start(self, peer: PeerID) -> None:
         self._nodes[peer].start()
+        if (running := self._nodes[peer].running) is not None:
+            running.infos.publish()  # its neighbours of the mesh, which is taken to stand, pass it on
+        self._tell_of_connection(peer, after=self._rng.uniform(0.05, 1.0), stands=True)
 
     def _stop(self, peer: PeerID) -> None:
         self._nodes[peer].stop(power=False, rng=self._rng)
         self._timeline.count_fault("kill")
+        self._tell_of_connection(peer, after=self._rng.uniform(0.05, 5.0), stands=False)
+
+    def _tell_of_connection(self, peer: PeerID, *, after: float, stands: bool) -> None:
+        """The requesters that are connected to this node notice that it came or went."""
+        for requester, linked in self._links.items():
+            if peer in linked:
+                told = partial(self._notice, requester, peer, stands)
+                self._timeline.at(next_step(self._timeline.now + after), told)
+
+    def _notice(self, requester: PeerID, peer: PeerID, stands: bool) -> None:
+        running = self._nodes[requester].running
+        if running is not None and (self._nodes[peer].running is not None) == stands:
+            running.connection_changed(peer, stands=stands)
 
     def _check(self) -> None:
         now = self._timeline.now
@@ -187,11 +218,13 @@ def _info(peer: PeerID) -> NodeInfo:
 
 
 def variants(plan: CrowdPlan) -> Mapping[str, CrowdPlan]:
-    """The same network when all is well, when requesters think that it is ten times smaller or larger, and
-    when nodes and messages are lost."""
+    """The same network when all is well, when requesters think that it is ten times smaller or larger, when
+    they are connected to some nodes, and when nodes and messages are lost."""
     return {
         "known as it is": plan,
         "a tenth of it known": replace(plan, known=0.1),
         "nine of ten known nodes gone": replace(plan, known=10.0),
         "with faults": replace(plan, faults=True),
+        "40 nodes connected": replace(plan, connected=40),
+        "40 nodes connected, with faults": replace(plan, connected=40, faults=True),
     }

@@ -60,6 +60,8 @@ class MeshNetwork(Network):
         super().attach(peer, counted, listens_to)
 
     def send(self, sender: PeerID, to: PeerID, envelope: Envelope) -> None:
+        if isinstance(envelope.message, Announcement):
+            self._figures.announced(envelope.message, self._timeline.now)
         self._figures.sent(envelope.message, len(codec.encode_frame(envelope)), self._timeline.now)
         super().send(sender, to, envelope)
 

@@ -73,7 +73,15 @@ class Messaging:
         envelope = self._envelope(message, None)
         self._timeline.note(self._process.peer, "broadcast", None, message)
         self._network.broadcast(self._process.peer, envelope)
+        self.deliver_here(message)
+
+    def deliver_here(self, message: Message) -> None:
+        """A broadcast of this node that only itself hears."""
         self._receive(Arrival(self._process.peer, message))
+
+    def send_once(self, to: PeerID, message: Message) -> None:
+        """Without repeats."""
+        self._transmit(to, self._envelope(message, to))
 
     def acknowledge(self, arrival: Arrival) -> None:
         """What this message changed is committed."""

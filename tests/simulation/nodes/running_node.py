@@ -93,7 +93,9 @@ class RunningNode:
         self._known_nodes = KnownNodes()
         self.requester = self._requester(rng) if host.plan.requester else None
         self.compute = self._compute(rng) if host.plan.compute else None
-        self._infos = InfoPublisher(self.process, self._messaging, self._info, _pauses(host.plan))
+        self.infos = InfoPublisher(
+            self.process, self._messaging, self._known_nodes, self._info, _pauses(host.plan)
+        )
 
     def _requester(self, rng: Random) -> Component:
         host = self._host
@@ -147,7 +149,7 @@ class RunningNode:
         if self.compute is not None:
             self._messaging.resume(self.compute.store, now)
             self._resume_executions(self.compute, now)
-        self._infos.publish()
+        self.infos.begin()
         self._messaging.set_alarm()
 
     def _resume_jobs(self, requester: Component) -> None:
@@ -176,8 +178,9 @@ class RunningNode:
             self.requester.receive(arrival)
         elif self.compute is not None and type(arrival.message) in say.TO_COMPUTE:
             self._receive_for_compute(self.compute, arrival)
-        elif isinstance(arrival.message, say.NodeInfoPublished):
-            self._receive_info(arrival.author, arrival.message.info)
+        elif isinstance(arrival.message, say.NodeInfoPublished | say.Greeting):
+            if self.infos.learn(arrival) and self.requester is not None:
+                self.requester.put(rv.NodeInfoReceived(arrival.message.info))
         elif arrival.id is not None:
             self._messaging.acknowledge(arrival)
 
@@ -193,16 +196,13 @@ class RunningNode:
                     compute.put(cv.Recalled(ended))
             compute.receive(arrival)
 
-    def _receive_info(self, author: PeerID, info: NodeInfo) -> None:
-        known = info.id == author and self._known_nodes.update(info, self.process.clock())
-        if known and self.requester is not None:
-            self.requester.put(rv.NodeInfoReceived(info))
-
     def connection_changed(self, peer: PeerID, *, stands: bool) -> None:
         """The connection to a peer stands, or broke."""
         if stands:
             self._messaging.peer_connected(peer)
-            self._infos.publish_soon()
+            self.infos.met(peer)
+        else:
+            self.infos.left(peer)
         if self.requester is not None:
             self.requester.put(rv.NodeConnected(peer) if stands else rv.NodeDisconnected(peer))
 

@@ -8,6 +8,7 @@ from tests.simulation.plans.expand import expand, returning
 from tests.simulation.plans.inputs import with_inputs
 from tests.simulation.plans.internal import with_internal_faults
 from tests.simulation.plans.large import with_large_jobs
+from tests.simulation.plans.many import with_many_nodes
 from tests.simulation.plans.plan import Plan
 from tests.simulation.plans.rng import rng_for
 
@@ -15,6 +16,7 @@ KINDS: Mapping[str, Callable[[int], Plan]] = {
     "any": expand,
     "inputs": lambda seed: with_inputs(expand(seed)),
     "large": lambda seed: with_large_jobs(expand(seed)),
+    "many": lambda seed: with_many_nodes(expand(seed)),
     "internal": lambda seed: with_internal_faults(expand(seed)),
     "returning": lambda seed: returning(seed, rng_for(seed, "plan")),
 }
