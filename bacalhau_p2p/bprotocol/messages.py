@@ -42,6 +42,8 @@ MAX_RESERVED_FOR = 60.0
 """Seconds for which a requester relies on a reservation, whatever the bid says."""
 MAX_EXECUTIONS = 10_000
 """Executions in one heartbeat or reconcile."""
+MAX_INPUTS_TOLD = 16
+"""Inputs of one execution in a heartbeat."""
 MAX_ACK_IDS = 10_000
 """Ids in one ack."""
 MAX_REFUSALS = 100
@@ -250,6 +252,16 @@ def _known_state(states: type[ComputeState | ExecutionState]) -> BeforeValidator
     return BeforeValidator(check)
 
 
+class InputProgress(BaseModel):
+    """How much of one input of a job is on the node that prepares it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    done: int = Field(ge=0, le=MAX_BYTES)
+    total: int | None = Field(default=None, ge=0, le=MAX_BYTES)
+    """None is unknown."""
+
+
 class ExecutionProgress(BaseModel):
     """The state of one execution in a heartbeat."""
 
@@ -258,11 +270,13 @@ class ExecutionProgress(BaseModel):
     execution_id: BoundedExecutionID
     state: Annotated[ComputeState | UnknownState, _known_state(ComputeState)]
     message: Reason = ""
+    inputs: tuple[InputProgress, ...] = Field(default=(), strict=False, max_length=MAX_INPUTS_TOLD)
+    """While inputs are fetched, the first ones of the job, in its order."""
 
 
 @message("heartbeat", Carrier.BEST_EFFORT)
 class Heartbeat(Message):
-    """Reports the states of all executions of this requester on this node."""
+    """Reports the states of all executions of this requester on this node, or how one of them gets on."""
 
     executions: Annotated[tuple[ExecutionProgress, ...], usable_items(ExecutionProgress, MAX_EXECUTIONS)] = (
         Field(strict=False, max_length=MAX_EXECUTIONS)

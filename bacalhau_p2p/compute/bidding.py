@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bacalhau_p2p.model.quantities import format_bytes
 
@@ -47,6 +47,9 @@ class Findings:
     """Bytes of this node's disk that the inputs will take, beyond what they take now."""
     unsized: bool = False
     """Whether there are inputs of unknown size."""
+    sizes: tuple[tuple[int, int] | None, ...] = field(default=(), compare=False)
+    """Of each input, in the order of the job, its size and how much of it is on this node already; None is
+    unknown."""
 
 
 NOTHING_FOUND = Findings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bacalhau_p2p.bprotocol.messages import JobAnnounced, JobOutlined
+from bacalhau_p2p.bprotocol.messages import InputProgress, JobAnnounced, JobOutlined
 from bacalhau_p2p.components.protocol import (
     MessageReceived as MessageReceived,
 )
@@ -81,6 +81,14 @@ class Inspected:
     requester: PeerID
     job_id: JobID
     findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class InputsFetched:
+    """More of an execution's inputs is on this node: how much of each, in the order of the job."""
+
+    execution_id: ExecutionID
+    inputs: tuple[InputProgress, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,7 @@ Event = (
     | Resumed
     | Recalled
     | Inspected
+    | InputsFetched
     | StepEvent
     | RequesterCutOff
     | StopBidding

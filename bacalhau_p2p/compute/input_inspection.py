@@ -81,6 +81,7 @@ class InputInspector:
             local_input_bytes=_total(size.local for size in sizes),
             disk=_total(size.disk for size in sizes),
             unsized=len(sizes) < len(inputs),
+            sizes=tuple([_size_of(known.get(index)) for index in range(len(inputs))]),
         )
 
     async def _size(self, provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:
@@ -179,6 +180,12 @@ class _SizeCache:
         self._known.move_to_end(key)
         if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
+
+
+def _size_of(known: _Known | None) -> tuple[int, int] | None:
+    if known is None or known.size is None:
+        return None
+    return _total([known.size.total]), _total([known.size.local])
 
 
 def _total(amounts: Iterable[int]) -> int:

@@ -103,6 +103,7 @@ class Inspector:
             local_input_bytes=sum(each.local_input_bytes for each in found),
             disk=disk,
             unsized=any(each.unsized for each in found),
+            sizes=next((each.sizes for each in found if each.sizes), ()),
         )
 
     async def _ask(self, probe: Probe, asked: Inspect) -> Findings:

@@ -188,6 +188,13 @@ class ComputeMachine:
     def _inspected(self, event: ev.Inspected, now: UnixSeconds) -> None:
         self._announcements.inspected(event, now)
 
+    def _inputs_fetched(self, event: ev.InputsFetched, now: UnixSeconds) -> None:
+        execution = self._ledger.executions.get(event.execution_id)
+        if execution is not None and execution.state is S.PREPARING:
+            self._supervision.tell_fetched(execution, event.inputs, now)
+        else:
+            self._ledger.ignore(event, f"in {execution.state}" if execution else "for an unknown execution")
+
     def _step_ended(self, event: ev.StepEvent, now: UnixSeconds) -> None:
         execution = self._ledger.executions.get(event.execution_id)
         if execution is not None and transitions.expects(execution.state, event):
@@ -239,6 +246,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], Non
     ev.Resumed: ComputeMachine._resumed,
     ev.Recalled: ComputeMachine._recalled,
     ev.Inspected: ComputeMachine._inspected,
+    ev.InputsFetched: ComputeMachine._inputs_fetched,
     ev.Prepared: ComputeMachine._step_ended,
     ev.RunFinished: ComputeMachine._step_ended,
     ev.RunVanished: ComputeMachine._step_ended,

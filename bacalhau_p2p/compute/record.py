@@ -28,6 +28,8 @@ class ComputeExecution(ClosedModel):
     """Bytes of disk that are reserved for its inputs, in addition to what the job requests."""
     unsized_inputs: bool = False
     """It has inputs of unknown size, for which nothing is reserved."""
+    input_sizes: tuple[tuple[int, int] | None, ...] = ()
+    """Bytes of each input, and how many of them were on this node before the bid; None is unknown."""
     result_cid: str | None = None
     result_bytes: int = 0
     """Bytes of the files of the result."""

@@ -26,6 +26,7 @@ from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.runtime.logs import about, get_logger
+from bacalhau_p2p.runtime.tasks import background
 
 log = get_logger(__name__)
 
@@ -33,6 +34,12 @@ LAST_LINES = 10
 """Lines of output that are shown with the reason of a failure."""
 LAST_LINES_LENGTH = 1_000
 """Characters of these lines."""
+
+FIRST_FETCH_UPDATE = 1.0
+"""Seconds of fetching inputs after which it is first told how much is here. Each further pause is twice as
+long."""
+MAX_FETCH_UPDATES = 9
+"""More than are told until preparing has taken too long."""
 
 StepAction = ev.Prepare | ev.Run | ev.Reattach | ev.Publish
 
@@ -130,7 +137,11 @@ class StepRunner:
 
         async def until_stopped() -> ev.Event | None:
             with running.scope:
-                return await step(execution, place)
+                if not isinstance(action, ev.Prepare) or not execution.spec.task.input_sources:
+                    return await step(execution, place)
+                async with background() as nursery:
+                    nursery.start_soon(_tell_fetched, execution.id, place, report)
+                    return await step(execution, place)
             return None
 
         try:
@@ -165,6 +176,18 @@ class StepRunner:
 
     def _new_place(self, execution_id: ExecutionID) -> Workplace:
         return Workplace(self._folder / execution_id)
+
+
+async def _tell_fetched(
+    execution_id: ExecutionID, place: Workplace, report: Callable[[ev.Event], None]
+) -> None:
+    """Report how much of the inputs is here, less and less often."""
+    told = place.fetched
+    for update in range(MAX_FETCH_UPDATES):
+        await trio.sleep(FIRST_FETCH_UPDATE * 2**update)
+        if (fetched := place.fetched) != told:
+            told = fetched
+            report(ev.InputsFetched(execution_id, fetched))
 
 
 def _last_lines(results: Path) -> str:

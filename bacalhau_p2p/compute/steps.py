@@ -9,6 +9,7 @@ from pathlib import Path
 
 import trio
 
+from bacalhau_p2p.bprotocol.messages import MAX_INPUTS_TOLD, InputProgress
 from bacalhau_p2p.bprotocol.proposals import MAX_ROOT, encode_proposal
 from bacalhau_p2p.components.adapter_calls import expected
 from bacalhau_p2p.compute import events as ev
@@ -26,9 +27,32 @@ from bacalhau_p2p.model.execution import Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import InputSource
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
+from bacalhau_p2p.runtime.transfers import Transfer, counted_in
 from bacalhau_p2p.storage.interface import PreparedInput, StorageProvider
 from bacalhau_p2p.storage.trees import make_readable
 from bacalhau_p2p.transports.dial_budget import dialling_for
+
+
+class InputTransfer(Transfer):
+    """The fetching of one input."""
+
+    def __init__(self, size: tuple[int, int] | None) -> None:
+        """`size`: its bytes, and how many of them were here before the bid, if that is known."""
+        super().__init__()
+        self._size = size
+
+    @property
+    def progress(self) -> InputProgress:
+        """How much of it is here. Blocks and repetitions make what is fetched a little more than its size."""
+        if self._size is None:
+            return InputProgress(done=self.bytes)
+        total, local = self._size
+        return InputProgress(done=min(total, local + self.bytes), total=total)
+
+    @property
+    def local_bytes(self) -> int | None:
+        """How much of it was here, once it is fetched."""
+        return None if self._size is None else max(0, self._size[0] - self.bytes)
 
 
 @dataclass(slots=True)
@@ -40,6 +64,8 @@ class Workplace:
     """Prepared so far, each with the provider that must clean it up."""
     request: RunRequest | None = None
     """What its executor is asked for, once its inputs are prepared."""
+    transfers: list[InputTransfer] = field(default_factory=list)
+    """What is fetched of each input."""
 
     @property
     def hides_from_others(self) -> bool:
@@ -50,14 +76,22 @@ class Workplace:
     def results(self) -> Path:
         return self.folder / "results"
 
+    @property
+    def fetched(self) -> tuple[InputProgress, ...]:
+        """How much of the first inputs is here."""
+        return tuple([each.progress for each in self.transfers[:MAX_INPUTS_TOLD]])
+
     def usage(self, result_bytes: int | None = None) -> Usage | None:
         """What the execution has used so far; None before it has run."""
         if self.request is None:
             return None
         meter = self.request.meter
+        local = [each.local_bytes for each in self.transfers if each.local_bytes is not None]
         return Usage(
             cpu_seconds=meter.cpu_seconds,
             peak_memory=meter.peak_memory,
+            input_bytes_fetched=sum(each.bytes for each in self.transfers) if self.transfers else None,
+            input_bytes_local=sum(local) if local else None,
             result_bytes=result_bytes,
             network_bytes_received=meter.network_bytes_received,
             network_bytes_sent=meter.network_bytes_sent,
@@ -140,9 +174,12 @@ class Steps:
         return ev.Published(execution.id, expected(result, PublishedResult, "publisher"))
 
     async def _fetch_inputs(self, execution: ComputeExecution, place: Workplace) -> list[MountedInput]:
+        sources = execution.spec.task.input_sources
+        sizes = execution.input_sizes or (None,) * len(sources)
+        place.transfers = [InputTransfer(size) for size in sizes]
         fetches = [
             partial(self._fetch_input, execution, place, index, source)
-            for index, source in enumerate(execution.spec.task.input_sources)
+            for index, source in enumerate(sources)
         ]
         return await all_or_first_fault(fetches, BacalhauError, OSError)
 
@@ -152,12 +189,13 @@ class Steps:
         provider = self.adapters.storage_provider(source.source.type)
         folder = place.folder / "inputs" / str(index)
         folder.mkdir(mode=0o700)
-        prepared = await provider.prepare(
-            source.source,
-            folder,
-            hints=(execution.requester_id,),
-            max_bytes=self._disk_limit if execution.unsized_inputs else execution.reserves.disk,
-        )
+        with counted_in(place.transfers[index]):
+            prepared = await provider.prepare(
+                source.source,
+                folder,
+                hints=(execution.requester_id,),
+                max_bytes=self._disk_limit if execution.unsized_inputs else execution.reserves.disk,
+            )
         expected(prepared, PreparedInput, "storage provider")
         expected(prepared.path, Path, "storage provider")
         place.inputs.append((provider, prepared))

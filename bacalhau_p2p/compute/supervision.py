@@ -47,6 +47,13 @@ class Supervision:
             with self._ledger.isolated("heartbeats"):
                 self._send_heartbeats(now)
 
+    def tell_fetched(
+        self, execution: ComputeExecution, inputs: tuple[say.InputProgress, ...], now: UnixSeconds
+    ) -> None:
+        """Tell the requester of an execution how much of its inputs is here, between two heartbeats."""
+        line = say.ExecutionProgress(execution_id=execution.id, state=execution.state, inputs=inputs)
+        self._ledger.actions.append(ev.Send(execution.requester_id, say.Heartbeat(executions=(line,)), now))
+
     def _stop_runs_for(self, requester: PeerID, now: UnixSeconds) -> None:
         """Nobody waits for what is prepared or run. Results that are proposed are kept."""
         silence = self._ledger.presence.gone_after

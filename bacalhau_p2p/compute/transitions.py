@@ -303,6 +303,7 @@ def begin(ledger: Ledger, execution_id: ExecutionID, event: BidPlaced, now: Unix
         expires=now + RESERVED_FOR,
         input_disk=event.findings.disk,
         unsized_inputs=event.findings.unsized,
+        input_sizes=event.findings.sizes,
     )
     ledger.remember(execution)
     for action in row.actions:

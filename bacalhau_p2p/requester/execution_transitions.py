@@ -311,7 +311,7 @@ def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: Un
     entry.executions[execution.id] = execution
     entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
     ledger.job_of[execution.id] = entry.job.id
-    _tell(ledger, entry, execution, EventKind.BID, "bids", now)
+    tell(ledger, entry, execution, EventKind.BID, "bids", now)
     return execution
 
 
@@ -328,14 +328,15 @@ def move(
     moved = execution.replace(**changes)
     entry.update(moved)
     ledger.actions.append(ev.Store(moved))
-    _tell(ledger, entry, moved, event.told_as or KINDS[row.to], event.message, now)
+    tell(ledger, entry, moved, event.told_as or KINDS[row.to], event.message, now)
     for action in row.actions:
         action(ledger, entry, moved, event, now)
 
 
-def _tell(
+def tell(
     ledger: Ledger, entry: JobEntry, execution: Execution, kind: EventKind, message: str, now: UnixSeconds
 ) -> None:
+    """Append an event about an execution to the history of its job."""
     ledger.tell(
         entry,
         kind,

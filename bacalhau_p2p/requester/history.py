@@ -6,7 +6,11 @@ transition; `rounds` and `progress` of what is none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from bacalhau_p2p.bprotocol.messages import InputProgress
 from bacalhau_p2p.model.history import EventKind
+from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.model.state import ExecutionState
 
 MAX_TEXT = 1_000
@@ -19,6 +23,11 @@ EVENTS_PER_SLOT = 50
 """Events that are kept in addition for each slot of the job."""
 MAX_BIDDING_EVENTS = 500
 """The same for events about bids, so that strangers leave room for others; and half of `EVENTS_PER_SLOT`."""
+
+MAX_FETCH_EVENTS = 12
+"""Events of one execution about how much of its inputs was fetched."""
+MAX_INPUTS_NAMED = 5
+"""Inputs that such an event names."""
 
 BIDDING = frozenset({EventKind.ANNOUNCED, EventKind.BID, EventKind.DECLINED, EventKind.BID_REJECTED})
 """Kinds of events that come as often as nodes bid, or refuse to."""
@@ -48,3 +57,20 @@ def admitted(kind: EventKind, number: int, slots: int) -> EventKind | None:
     if kind in BIDDING and number > MAX_BIDDING_EVENTS + slots * EVENTS_PER_SLOT // 2:
         return None
     return kind
+
+
+def fetching_text(inputs: Sequence[InputProgress], targets: Sequence[str]) -> str:
+    """How much of the inputs of a job is on a node. `targets` are those of the job's own spec, in order."""
+    known = list(zip(targets, inputs, strict=False))
+    whole = _amount(inputs)
+    if len(known) < 2:
+        return f"fetching inputs: {whole}"
+    open_inputs = [(target, each) for target, each in known if each.done != each.total]
+    named = [f"{target} {_amount([each])}" for target, each in open_inputs[:MAX_INPUTS_NAMED]]
+    return f"fetching inputs: {whole} ({', '.join(named)})" if named else f"fetching inputs: {whole}"
+
+
+def _amount(inputs: Sequence[InputProgress]) -> str:
+    done = format_bytes(sum(each.done for each in inputs))
+    totals = [each.total for each in inputs if each.total is not None]
+    return f"{done} of {format_bytes(sum(totals))}" if len(totals) == len(inputs) else done

@@ -5,7 +5,7 @@ Pure, as a part of the requester's machine. `docs/states.md` has the rules in pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from bacalhau_p2p.bprotocol import messages as say
@@ -16,6 +16,7 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester.history import MAX_FETCH_EVENTS, fetching_text
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
@@ -111,7 +112,7 @@ class Supervision:
             if execution.node_id != author:
                 self._ledger.ignore(message, "from another node")
             elif execution.state in ACTIVE:
-                self._note_alive(entry, execution, line.state, now)
+                self._note_alive(entry, execution, line, now)
             else:
                 self._ledger.ignore(message, f"in {execution.state}")
                 if execution.state not in (S.BID_RECEIVED, S.COMPLETED):
@@ -119,15 +120,34 @@ class Supervision:
                     self._ledger.send_stray_cancel(author, entry.job.id, execution.id, reason, now)
 
     def _note_alive(
-        self, entry: JobEntry, execution: Execution, state: ComputeState | UnknownState, now: UnixSeconds
+        self, entry: JobEntry, execution: Execution, line: say.ExecutionProgress, now: UnixSeconds
     ) -> None:
         entry.last_contact[execution.id] = now
         if not entry.open_slots:
             jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
-        kind, note = _PROGRESS.get(state, (None, "")) if isinstance(state, ComputeState) else (None, "")
-        if execution.state == S.BID_ACCEPTED and kind is not None and execution.message != note:
+        if execution.state != S.BID_ACCEPTED or isinstance(line.state, UnknownState):
+            return
+        kind, note = _PROGRESS.get(line.state, (None, ""))
+        if kind is not None and execution.message != note:
             progress = executions.ProgressReported(message=note, doing=kind)
             executions.move(self._ledger, entry, execution, progress, now)
+        if line.inputs and line.state is ComputeState.PREPARING:
+            self._tell_fetched(entry, execution, line.inputs, now)
+
+    def _tell_fetched(
+        self,
+        entry: JobEntry,
+        execution: Execution,
+        inputs: Sequence[say.InputProgress],
+        now: UnixSeconds,
+    ) -> None:
+        """The history tells it only: nothing depends on it."""
+        told = entry.fetches_told.get(execution.id, 0)
+        if told < MAX_FETCH_EVENTS:
+            entry.fetches_told[execution.id] = told + 1
+            targets = [each.target for each in entry.job.spec.task.input_sources]
+            message = fetching_text(inputs, targets)
+            executions.tell(self._ledger, entry, execution, EventKind.PREPARING, message, now)
 
 
 def _reconcile_at(entry: JobEntry, execution: Execution) -> UnixSeconds:

@@ -60,6 +60,11 @@ async def test_an_input_that_this_node_would_not_take_is_a_refusal():
     assert provider.asked == ["a"]
 
 
+async def test_the_size_of_each_input_is_found_with_what_of_it_is_here():
+    provider = FakeProvider({"a": InputSize(total=9, local=4), "b": None, "c": InputSize(total=2)})
+    assert (await inspector(provider).inspect(job("a", "b", "c"))).sizes == ((9, 4), None, (2, 0))
+
+
 async def test_a_fault_of_an_input_is_a_refusal_with_its_path():
     fault = Fault("Params.Path", "is not a folder", this_node_only=True)
     provider = FakeProvider({"a": InputSize(total=1), "b": InputSize(total=1)}, faults={"b": [fault]})

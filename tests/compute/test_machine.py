@@ -273,6 +273,17 @@ def test_heartbeats_list_the_executions_under_way_and_end_with_them(running):
     assert sent(running.wait(60)) == []
 
 
+def test_how_much_is_fetched_is_told_at_once_while_the_inputs_are_prepared(bench):
+    bench.announce()
+    bench.receive(message_about(say.BidAccepted))
+    fetched = ev.InputsFetched(FIRST, (say.InputProgress(done=1, total=2),))
+    (action,) = bench.handle(fetched)
+    (line,) = action.message.executions
+    assert (line.execution_id, line.state, line.inputs) == (FIRST, S.PREPARING, fetched.inputs)
+    bench.handle(ev.Prepared(FIRST))
+    assert bench.handle(fetched) == []
+
+
 def test_a_requester_that_accepts_an_expired_bid_gets_the_reason(bench):
     bench.announce()
     bench.wait(ACCEPTED_LATE_FOR + 1)

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import pytest
 import trio
 
+from bacalhau_p2p.bprotocol.messages import InputProgress
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
+from bacalhau_p2p.compute.steps import InputTransfer
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import Meter
 from bacalhau_p2p.ipfs.store import pin_owners
@@ -21,6 +23,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.storage.interface import PreparedInput
+from tests.support.results import result_cid
 
 SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
 
@@ -124,6 +127,28 @@ async def test_a_run_that_fails_reports_what_it_used(bench):
     async with bench.running():
         pass
     assert bench.reports == [ev.StepFailed("e-1", "killed", False, Usage(cpu_seconds=2.5))]
+
+
+async def test_while_inputs_are_fetched_it_reports_how_much_less_and_less_often(bench, autojump_clock):
+    async def fetch(place):
+        place.transfers = [InputTransfer((300, 0)), InputTransfer(None)]
+        for _ in range(300):
+            await trio.sleep(1)
+            place.transfers[0].add(1)
+
+    source = {"Target": "/a", "Source": {"Type": "ipfs", "Params": {"CID": result_cid("input")}}}
+    task = {"Engine": {"Type": "noop"}, "InputSources": [source]}
+    fetching = execution().replace(spec=job_from_mapping({"Tasks": [task]}))
+    bench = bench(fetch)
+    async with trio.open_nursery() as nursery:
+        bench.runner.begin(ev.Prepare(fetching), nursery, bench.reports.append)
+    *updates, prepared = bench.reports
+    assert prepared == ev.Prepared(ExecutionID("e-1"))
+    assert all(isinstance(update, ev.InputsFetched) for update in updates)
+    amounts = [update.inputs[0].done for update in updates]
+    assert len(amounts) == 8
+    assert amounts == sorted(set(amounts))
+    assert updates[0].inputs[1] == InputProgress(done=0)
 
 
 async def test_a_step_that_is_stopped_reports_nothing(bench):

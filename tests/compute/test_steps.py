@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from bacalhau_p2p.bprotocol.messages import InputProgress
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
@@ -20,6 +21,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.model.usage import Usage
+from bacalhau_p2p.runtime.transfers import note_fetched
 from bacalhau_p2p.storage.interface import PreparedInput
 from tests.support.results import result_cid
 
@@ -65,6 +67,7 @@ class Provider:
         if self.error is not None:
             raise self.error
         (folder / "data").write_text("data")
+        note_fetched(4)
         return PreparedInput(path=folder / "data")
 
 
@@ -114,7 +117,8 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
     proposal = decode_proposal(finished.sealed)
     assert (proposal.node_id, proposal.result_cid, proposal.output.exit_code) == (ME, finished.result_cid, 0)
     assert (proposal.started, proposal.ended) == (5.0, 5.0)
-    assert proposal.usage == Usage(cpu_seconds=0, peak_memory=0, result_bytes=finished.result_bytes)
+    size = finished.result_bytes
+    assert proposal.usage == Usage(cpu_seconds=0, peak_memory=0, input_bytes_fetched=8, result_bytes=size)
     assert [pin.owner for pin in await content.pins()] == [pin_owners.execution("e-1")]
 
 
@@ -132,6 +136,17 @@ async def test_a_partition_that_the_job_does_not_have_fails_for_good(steps, plac
     with pytest.raises(ExecutionError, match="there is no partition 3 of 1") as caught:
         await steps.prepare(execution(partition=3), place)
     assert caught.value.permanent
+
+
+async def test_what_is_fetched_of_the_inputs_is_counted_beside_what_was_here(steps, place):
+    sizes = ((10, 6), None)
+    record = execution(inputs=[("/a", "fine"), ("/b", "fine")], input_sizes=sizes)
+    await steps.prepare(record, place)
+    assert place.fetched == (InputProgress(done=10, total=10), InputProgress(done=4))
+    finished = await steps.run(record, place)
+    usage = decode_proposal(finished.sealed).usage
+    assert usage is not None
+    assert (usage.input_bytes_fetched, usage.input_bytes_local) == (8, 6)
 
 
 async def test_the_requester_is_a_hint_for_fetching_inputs(steps, place):

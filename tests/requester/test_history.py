@@ -14,8 +14,10 @@ from bacalhau_p2p.requester.history import (
     MAX_BIDDING_EVENTS,
     MAX_BIDDING_TEXT,
     MAX_EVENTS,
+    MAX_FETCH_EVENTS,
     MAX_TEXT,
     admitted,
+    fetching_text,
 )
 from tests.support.machines.requester_bench import (
     JOB,
@@ -167,6 +169,52 @@ def test_a_node_that_alternates_fills_no_more_than_the_limit_and_the_end_is_told
     assert [event.number for event in events] == list(range(1, LIMIT + 2))
     assert (events[-2].kind, events[-2].message) == (K.OMITTED, "further events are not recorded")
     assert (events[-1].kind, events[-1].state) == (K.ENDED, JobState.STOPPED)
+
+
+def fetching(*amounts: tuple[int, int | None]) -> say.Heartbeat:
+    inputs = tuple(say.InputProgress(done=done, total=total) for done, total in amounts)
+    line = say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.PREPARING, inputs=inputs)
+    return say.Heartbeat(executions=(line,))
+
+
+def test_how_much_of_the_inputs_is_fetched_is_told_and_stored_with_the_history_only(bench):
+    run_on(bench, job(), A)
+    bench.receive(A, fetching((10**9, 5 * 10**9)))
+    actions = bench.receive(A, fetching((2 * 10**9, 5 * 10**9)))
+    assert [type(action) for action in actions] == [ev.Append]
+    assert [(e.kind, e.message) for e in told(bench)][-3:] == [
+        (K.PREPARING, "preparing"),
+        (K.PREPARING, "fetching inputs: 1 GB of 5 GB"),
+        (K.PREPARING, "fetching inputs: 2 GB of 5 GB"),
+    ]
+
+
+def test_a_node_tells_a_few_times_only_how_much_it_has_fetched(bench):
+    run_on(bench, job(), A)
+    for done in range(100):
+        bench.receive(A, fetching((done, None)))
+    assert sum("fetching" in event.message for event in told(bench)) == MAX_FETCH_EVENTS
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ([(5, 10)], "5 bytes of 10 bytes"),
+        ([(5, None)], "5 bytes"),
+        ([(5, 10), (20, 20)], "25 bytes of 30 bytes (/0 5 bytes of 10 bytes)"),
+        ([(5, 10), (1, None)], "6 bytes (/0 5 bytes of 10 bytes, /1 1 byte)"),
+        ([(5, 5), (6, 6)], "11 bytes of 11 bytes"),
+        ([(0, 1)] * 7, "0 bytes of 7 bytes (" + ", ".join(f"/{n} 0 bytes of 1 byte" for n in range(5)) + ")"),
+    ],
+)
+def test_the_text_names_the_inputs_that_are_not_here_yet(inputs, text):
+    told = [say.InputProgress(done=done, total=total) for done, total in inputs]
+    assert fetching_text(told, [f"/{n}" for n in range(9)]) == f"fetching inputs: {text}"
+
+
+def test_inputs_that_the_job_does_not_have_are_not_named():
+    told = [say.InputProgress(done=0, total=1)] * 3
+    assert fetching_text(told, ["/data"]) == "fetching inputs: 0 bytes of 3 bytes"
 
 
 def test_texts_of_strangers_are_cut(bench):

@@ -21,6 +21,7 @@ from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.runtime.tasks import background
 from bacalhau_p2p.runtime.threads import Threads
+from bacalhau_p2p.runtime.transfers import note_fetched
 
 IDLE_PROVIDER_INTERVAL = 0.05
 """Seconds between two looks of an idle provider for parts that it could steal."""
@@ -47,6 +48,7 @@ class ByteCount:
 
     def add(self, size: int) -> None:
         """Raises ContentTooLarge for more than `max_bytes`."""
+        note_fetched(size)
         self._bytes += size
         if self._bytes > self._most:
             error = ContentTooLarge(f"the content has at least {self._bytes} bytes")

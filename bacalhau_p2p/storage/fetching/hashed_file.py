@@ -1,4 +1,4 @@
-"""A new file that is hashed and limited while it is written."""
+"""A new file that is hashed, limited and counted while it is written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from bacalhau_p2p.errors import StorageError
+from bacalhau_p2p.runtime.transfers import note_fetched
 
 
 class HashedFile:
@@ -30,6 +31,7 @@ class HashedFile:
             raise self._too_large or StorageError(f"{self._limit:g} bytes exceeded")
         self._digest.update(data)
         self.size += len(data)
+        note_fetched(len(data))
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]

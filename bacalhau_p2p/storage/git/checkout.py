@@ -14,6 +14,7 @@ from bacalhau_p2p.ipfs.files.symlinks import stays_inside
 from bacalhau_p2p.model.params import GitSource
 from bacalhau_p2p.outbound.http import redacted
 from bacalhau_p2p.runtime.tasks import background
+from bacalhau_p2p.runtime.transfers import note_fetched
 from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
 from bacalhau_p2p.storage.git.command import Git, GitError, OutputTooLarge
@@ -107,6 +108,7 @@ class Checkout:
             raise self._fetcher.too_large(redacted(self._params.url))
         if failed is not None:
             raise failed
+        note_fetched(await self._fetcher.threads.run(_size_below, self.repository))
 
     async def _is_too_large(self) -> bool:
         return await self._fetcher.threads.run(_size_below, self.repository) > self._limit

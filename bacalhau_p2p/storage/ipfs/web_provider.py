@@ -6,7 +6,7 @@ before it is stored, and content counts as fetched only when all of it has arriv
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.service import ServiceError
+from bacalhau_p2p.runtime.transfers import note_fetched
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 from bacalhau_p2p.storage.ipfs.car_check import requested_blocks
 from bacalhau_p2p.storage.ipfs.car_sources import CarSource
@@ -144,7 +145,7 @@ class IpfsWebStorage(StorageProvider):
         limit = self._limits.bytes + self._limits.bytes // 8
         try:
             async with (
-                aclosing(source.car(cid, limit)) as pieces,
+                aclosing(_counted(source.car(cid, limit))) as pieces,
                 aclosing(requested_blocks(cid, pieces, self._limits)) as blocks,
             ):
                 await self._content.import_car(blocks, pin_owner=pin_owners.FETCHED)
@@ -154,3 +155,10 @@ class IpfsWebStorage(StorageProvider):
         except (ContentError, InvalidCID) as error:
             return f"{source.kind} {source.host}: invalid data: {error}"
         return None
+
+
+async def _counted(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            note_fetched(len(piece))
+            yield piece
