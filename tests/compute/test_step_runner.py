@@ -133,7 +133,7 @@ async def test_while_inputs_are_fetched_it_reports_how_much_less_and_less_often(
     async def fetch(place):
         place.transfers = [InputTransfer((300, 0)), InputTransfer(None)]
         for _ in range(300):
-            await trio.sleep(1)
+            await trio.sleep(0.95)
             place.transfers[0].add(1)
 
     source = {"Target": "/a", "Source": {"Type": "ipfs", "Params": {"CID": result_cid("input")}}}
