@@ -93,6 +93,27 @@ class JobFailed(BacalhauError):
         self.last_lines = last_lines
 
 
+class InvalidFunction(BacalhauError):
+    """This function cannot run as a job."""
+
+
+class InvalidValue(BacalhauError):
+    """This value cannot be an argument or a result of a function that runs as a job."""
+
+
+class RemoteError(BacalhauError):
+    """The function raised an exception where it ran as a job."""
+
+    def __init__(self, message: str, *, type_name: str = "", traceback: str = "") -> None:
+        """All of it is text of the node that ran the function: what it raised is never made here."""
+        super().__init__(f"{type_name}: {message}" if type_name else message)
+        self.type_name = type_name
+        """Its class, such as `ValueError` or `decimal.InvalidOperation`; empty if there was no exception, but
+        the interpreter ended without a value."""
+        self.remote_message = message
+        self.traceback = traceback
+
+
 # --- running an execution ---------------------------------------------------------------
 
 

@@ -1,0 +1,52 @@
+"""`source_text`: the text and the names of one definition. `test_capture` follows the names."""
+
+from __future__ import annotations
+
+import functools
+
+from bacalhau_p2p.functions.remote import remote
+from bacalhau_p2p.functions.source_text import scope_of, source_of
+
+OUTSIDE = 1
+
+
+@remote(
+    memory="1gb",
+)
+@functools.cache
+def decorated(x: OUTSIDE = OUTSIDE) -> "list[int]":  # type: ignore[valid-type] # noqa: UP037
+    local = [OUTSIDE + 1 for OUTSIDE in range(x)]
+    return functools.reduce(max, local)
+
+
+def test_the_text_is_that_of_the_file_at_its_line_without_our_decorator():
+    source = source_of(decorated.__wrapped__.__wrapped__)
+    lines = source.text.splitlines()
+    assert lines[:5] == ["", "", "", "@functools.cache", lines[4]]
+    assert lines[4].startswith("def decorated(x: OUTSIDE = OUTSIDE)")
+    own = open(__file__).read().splitlines()  # noqa: SIM115, PTH123
+    assert own[source.line - 1 + 4] == lines[4]
+    assert source.file == "test_source_text.py"
+
+
+def test_names_are_those_from_outside_and_annotations_stand_apart():
+    source = source_of(decorated.__wrapped__.__wrapped__)
+    assert source.names == {"OUTSIDE", "functools", "range", "max"}
+    assert source.annotations == {"OUTSIDE", "list", "int"}
+    assert "functools.reduce" in source.chains
+
+
+def test_a_definition_inside_another_keeps_its_lines_and_its_strings():
+    value = 5
+
+    class Inner:
+        def method(self) -> str:
+            return f"""
+{value}"""
+
+    source = source_of(Inner)
+    namespace = dict(scope_of(Inner))
+    exec(compile("\n" * (source.line - 1) + source.text, source.file, "exec"), namespace)
+    made = namespace["Inner"]
+    assert made().method() == "\n5"
+    assert made.method.__code__.co_firstlineno == Inner.method.__code__.co_firstlineno
