@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from bacalhau_p2p.api.bodies.jobs import FeedPageBody
+from bacalhau_p2p.api.documented import answers
 from bacalhau_p2p.api.history import KEEP_ALIVE, MAX_PAGE, MAX_WAIT, number_of
 from bacalhau_p2p.api.json_bodies import json_response
 from bacalhau_p2p.errors import ApiError
@@ -62,7 +63,7 @@ def event_routes(node: Node) -> APIRouter:
     routes = APIRouter()
     readers = _Readers()
 
-    @routes.get("/events", response_model=FeedPageBody)
+    @routes.get("/events", response_model=FeedPageBody, responses=answers("text/event-stream"))
     async def get_all_events(request: Request, wanted: Annotated[FeedParameters, Query()]) -> Response:
         """What happens to all jobs: page by page, or as server-sent events.
 

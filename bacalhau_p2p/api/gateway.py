@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 import trio
@@ -21,6 +21,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from bacalhau_p2p.api.documented import answers, one_of
 from bacalhau_p2p.errors import ApiError, ContentError, InvalidContent
 from bacalhau_p2p.ipfs.content.reader import DagScope
 from bacalhau_p2p.ipfs.files.reader import ResolvedPath, split_path
@@ -53,19 +54,24 @@ _ITEM = '<li><a href="{link}">{name}</a>'
 def gateway_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
-    @routes.head("/ipfs/{path:path}", operation_id="head_content")
-    @routes.get("/ipfs/{path:path}")
+    bytes_of_any_type: dict[str, Any] = {
+        "response_class": StreamingResponse,
+        "responses": answers("*/*", 206, 304),
+    }
+
+    @routes.head("/ipfs/{path:path}", operation_id="head_content", **bytes_of_any_type)
+    @routes.get("/ipfs/{path:path}", **bytes_of_any_type)
     async def get_content(
         path: str,
         request: Request,
-        format: str = "",  # noqa: A002 - the name in the gateway specification
-        scope: Annotated[str, Query(alias="dag-scope")] = "all",
+        format: Annotated[str, one_of("", *_MEDIA_TYPES)] = "",  # noqa: A002 - the specification's name
+        scope: Annotated[str, Query(alias="dag-scope", json_schema_extra={"enum": [*_SCOPES]})] = "all",
         provider: Annotated[list[str] | None, Query()] = None,
     ) -> Response:
         """The content at a path below a CID. Fetches everything below the CID from peers first if needed."""
         form = format or _format_of(request.headers.get("accept", ""))
         if form and form not in _MEDIA_TYPES:
-            raise ApiError(f"unknown format {form!r}; use car, raw, tar or none", status=406)
+            raise ApiError(f"unknown format {form!r}; use car, raw or tar, or leave it out", status=406)
         if scope not in _SCOPES:
             raise ApiError(f"unknown dag-scope {scope!r}; use all, entity or block", status=400)
         root, names = split_path(path)

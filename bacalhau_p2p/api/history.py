@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from bacalhau_p2p.api.bodies.jobs import JobHistoryPage
+from bacalhau_p2p.api.documented import answers
 from bacalhau_p2p.api.json_bodies import JSON, json_response
 from bacalhau_p2p.errors import ApiError, UnknownJob
 from bacalhau_p2p.model.api_json import event_to_json
@@ -55,7 +56,9 @@ def add_history_routes(routes: APIRouter, node: Node) -> None:
         """What happened to a job, in order."""
         return json_response(await history(node, node.requester.resolve(job_id), query))
 
-    @routes.get("/jobs/{job_id}/events", response_model=JobHistoryPage)
+    streamed = {**answers("text/event-stream"), 204: {"description": "The job has ended, and none follows."}}
+
+    @routes.get("/jobs/{job_id}/events", response_model=JobHistoryPage, responses=streamed)
     async def get_events(
         request: Request,
         job_id: str,

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from starlette.websockets import WebSocketDisconnect
 
 from bacalhau_p2p.api.bodies.jobs import LogPieceBody
+from bacalhau_p2p.api.openapi import lines_of
 from bacalhau_p2p.bprotocol.log_streams import MAX_TAIL
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.model.api_errors import error_to_json
@@ -32,7 +33,7 @@ Pieces = AsyncGenerator[LogPiece | None, None]
 def log_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/jobs/{job_id}/logs", response_model=LogPieceBody)
+    @routes.get("/jobs/{job_id}/logs", response_class=StreamingResponse, responses=lines_of(LogPieceBody))
     async def get_logs(
         job_id: str,
         follow: bool = False,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from bacalhau_p2p.api.bodies.nodes import NodeAnswer, NodeChange, NodeChanged, NodePage
+from bacalhau_p2p.api.documented import one_of
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
 from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.errors import ApiError
@@ -39,7 +40,7 @@ def node_routes(node: Node) -> APIRouter:
         labels: Annotated[list[str] | None, Query()] = None,
         approval: Annotated[str, Query(alias="filter-approval")] = "",
         status: Annotated[str, Query(alias="filter-status")] = "",
-        order_by: str = "id",
+        order_by: Annotated[str, one_of(*_ORDERS)] = "id",
         reverse: bool = False,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
         next_token: Annotated[int, Query(ge=0, le=MAX_PAGE)] = 0,

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from bacalhau_p2p.api.access import is_open_path
 from bacalhau_p2p.api.bodies.errors import ErrorBody
-from bacalhau_p2p.api.bodies.jobs import Rerun, Stop, Submission
+from bacalhau_p2p.api.bodies.jobs import LogPieceBody, Rerun, Stop, Submission
 from bacalhau_p2p.api.bodies.nodes import Credentials, NodeChange
 
 JSON = dict[str, Any]
@@ -33,17 +33,25 @@ _SCHEMES = {
         "description": "The node's `api_token`. A node without one ignores it, and serves this machine only.",
     }
 }
-_REQUESTS: tuple[type[BaseModel], ...] = (Credentials, NodeChange, Rerun, Stop, Submission)
-"""Bodies that endpoints read by themselves."""
+_BODIES: tuple[type[BaseModel], ...] = (Credentials, LogPieceBody, NodeChange, Rerun, Stop, Submission)
+"""Bodies that endpoints read or write by themselves."""
 
 
 def takes(model: type[BaseModel]) -> JSON:
     """For `openapi_extra`: one of the bodies that endpoints read by themselves."""
-    assert model in _REQUESTS
-    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content = {"application/json": {"schema": reference}}
+    content = {"application/json": {"schema": _reference(model)}}
     required = any(field.is_required() for field in model.model_fields.values())
     return {"requestBody": {"required": required, "content": content}}
+
+
+def lines_of(model: type[BaseModel]) -> dict[int | str, JSON]:
+    """For `responses`: lines of JSON, each one of the bodies that endpoints write by themselves."""
+    return {200: {"content": {"application/x-ndjson": {"schema": _reference(model)}}}}
+
+
+def _reference(model: type[BaseModel]) -> JSON:
+    assert model in _BODIES
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def openapi(app: FastAPI) -> JSON:
@@ -58,7 +66,7 @@ def openapi(app: FastAPI) -> JSON:
         for operation in methods.values():
             operation["security"] = [] if is_open_path(path) else [{"token": []}, {}]
     _, schemas = models_json_schema(
-        [(body, "validation") for body in _REQUESTS], ref_template="#/components/schemas/{model}"
+        [(body, "validation") for body in _BODIES], ref_template="#/components/schemas/{model}"
     )
     components["schemas"] = dict(sorted({**components["schemas"], **schemas.get("$defs", {})}.items()))
     return document

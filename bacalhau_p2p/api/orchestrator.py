@@ -23,6 +23,7 @@ from bacalhau_p2p.api.bodies.jobs import (
     Submitted,
 )
 from bacalhau_p2p.api.direct_routes import direct
+from bacalhau_p2p.api.documented import one_of
 from bacalhau_p2p.api.history import HistoryQuery, add_history_routes, history
 from bacalhau_p2p.api.job_changes import compared, stop_reason
 from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json_response
@@ -38,7 +39,7 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.requester.store import SCAN, JobQuery
+from bacalhau_p2p.requester.store import ORDERS, SCAN, JobQuery
 from bacalhau_p2p.requester.store import JobPage as PageOfJobs
 
 MAX_WAIT = 300.0
@@ -48,6 +49,8 @@ MAX_PAGE = 1000
 """Jobs or executions on one page."""
 MAX_SCANNED = 20_000
 """Jobs that one request looks at when it searches for those with some labels; less than a second."""
+
+_EXECUTION_ORDERS = ("created_at", "modified_at", "id", "state")
 
 Labels = Annotated[list[str] | None, Query()]
 Limit = Annotated[int, Query(ge=0, le=MAX_PAGE)]
@@ -108,7 +111,7 @@ def _add_list_route(routes: APIRouter, node: Node) -> None:
     async def list_jobs(
         limit: Limit = DEFAULT_PAGE,
         next_token: str = "",
-        order_by: str = "created_at",
+        order_by: Annotated[str, one_of(*ORDERS)] = "created_at",
         reverse: bool = False,
         labels: Labels = None,
         namespace: str = "*",
@@ -190,7 +193,7 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
         job_id: str,
         limit: Limit = 0,
         next_token: Annotated[int, Query(ge=0, le=2**31)] = 0,
-        order_by: str = "",
+        order_by: Annotated[str, one_of("", *_EXECUTION_ORDERS)] = "",
         reverse: bool = False,
         job_version: int = 0,
     ) -> Response:

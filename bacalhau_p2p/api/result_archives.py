@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
+from bacalhau_p2p.api.documented import answers
 from bacalhau_p2p.errors import ContentNotFound, InvalidCID
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.execution import PublishedResult
@@ -69,7 +70,11 @@ def archive_urls(host: str, job_id: str, results: Sequence[PublishedResult], tok
 def result_archive_routes(node: Node) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/jobs/{job_id}/results/{name}", response_class=StreamingResponse)
+    @routes.get(
+        "/jobs/{job_id}/results/{name}",
+        response_class=StreamingResponse,
+        responses=answers("application/gzip"),
+    )
     async def get_result_archive(job_id: str, name: str) -> StreamingResponse:
         """A result of a job as a gzipped TAR, whose root holds stdout, stderr, exitCode and the outputs."""
         results = node.requester.results(node.requester.resolve(job_id))

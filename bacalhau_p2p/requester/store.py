@@ -124,7 +124,7 @@ CREATE INDEX job_by_name ON job (name) WHERE name IS NOT NULL;
 SCAN = 500
 """Jobs that one call looks at when it searches for those that match."""
 
-_ORDERS: dict[str, tuple[str, ...]] = {
+ORDERS: dict[str, tuple[str, ...]] = {
     "created_at": ("number",),
     "modified_at": ("modified", "number"),
     "id": ("id",),
@@ -274,9 +274,9 @@ class RequesterStore(ComponentStore):
         If the query has `labelled` or `matching`, a page may be short, or empty, though more follow: no more
         than SCAN jobs are looked at. Raises ValueError for an unknown order, or a token of another order.
         """
-        if query.order not in _ORDERS:
-            raise ValueError(f"unknown order {printable(query.order)!r}; use {', '.join(_ORDERS)}")
-        columns, prefix = _ORDERS[query.order], query.prefix
+        if query.order not in ORDERS:
+            raise ValueError(f"unknown order {printable(query.order)!r}; use {', '.join(ORDERS)}")
+        columns, prefix = ORDERS[query.order], query.prefix
         if not prefix.isascii():
             return JobPage((), "")
         direction, follows = ("DESC", "<") if query.newest_first else ("ASC", ">")  # all else is a parameter

@@ -91,7 +91,8 @@ async def test_the_text_of_an_error_obeys_no_terminal():
 
 
 async def test_a_method_that_is_not_allowed_names_those_that_are(http):
-    assert (await http.post(f"{JOBS}/x")).headers["allow"] == "GET"
+    assert (await http.post(f"{JOBS}/x")).headers["allow"] == "DELETE, GET"
+    assert (await http.delete("/api/v1/content")).headers["allow"] == "GET, PUT"
 
 
 @pytest.mark.parametrize("path", [JOBS, "/api/v1/content"])

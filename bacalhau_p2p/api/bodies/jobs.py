@@ -25,8 +25,8 @@ class Submission(Body):
 class Rerun(Body):
     """Nothing that matters."""
 
-    job_version: int = 0
-    reason: str = ""
+    job_version: Any = None
+    reason: Any = None
 
 
 class Stop(Body):

@@ -92,8 +92,10 @@ class NodeAnswer(Body):
 
 
 class NodeChange(Body):
-    action: str = ""
-    message: str = ""
+    """Nothing that matters: nobody approves nodes."""
+
+    action: Any = None
+    message: Any = None
 
 
 class NodeChanged(Body):
