@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from math import inf
@@ -35,12 +35,22 @@ class AddressRefused(Exception):
     """A host has an address that jobs may not reach. The text says which."""
 
 
+Resolver = Callable[[bytes, int], list[str]]
+"""The addresses of a host. Blocks. Raises OSError."""
+
+
+def _system_resolver(name: bytes, port: int) -> list[str]:
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
 class AddressGuard:
     """Permits addresses of the public internet, and those in `allowed` networks (`10.1.0.0/16`)."""
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
+    def __init__(self, allowed: Iterable[str] = (), *, resolver: Resolver = _system_resolver) -> None:
         """Raises SettingsError for a text that is not a network."""
         self._threads = Threads(LOOKUPS)
+        self._resolver = resolver
         try:
             self._allowed = tuple(ip_network(text.strip()) for text in allowed)
         except ValueError as error:
@@ -64,12 +74,7 @@ class AddressGuard:
             name = host.encode("ascii")
         except UnicodeError:
             raise OSError("not a host name") from None
-
-        def ask() -> list[str]:
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            return [str(address[0]) for *_, address in found]
-
-        return await self._threads.run_abandonable(ask)
+        return await self._threads.run_abandonable(self._resolver, name, port)
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses of a host, each of them permitted. Raises AddressRefused, OSError."""

@@ -10,10 +10,10 @@ import re
 
 import httpx
 
+from bacalhau_p2p.model.domains import MAX_HOST
+
 MAX_URL = 4096
 """Characters of a URL."""
-MAX_HOST = 253
-"""Characters of a host name, as in DNS."""
 
 _AUTHORITY = re.compile(r"https?://([^/?#]{1,512})", re.IGNORECASE)
 

@@ -1,0 +1,1 @@
+"""The HTTP proxy through which jobs reach the domains that they name, and nothing else."""
