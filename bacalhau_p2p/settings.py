@@ -34,6 +34,7 @@ from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.identity.peer_ids import public_key
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.documents import YamlLoader, as_plain, as_text
+from bacalhau_p2p.model.domains import Domain
 from bacalhau_p2p.model.fields import MAX_ENTRIES
 from bacalhau_p2p.model.quantities import parse_bytes, parse_seconds
 from bacalhau_p2p.model.resources import ResourceSpec
@@ -90,12 +91,15 @@ Url = Annotated[str, AfterValidator(_check_url)]
 PeerIDs = tuple[Annotated[PeerID, AfterValidator(_check_peer_id)], ...]
 Size = Annotated[str, AfterValidator(_check_size)]
 """Bytes as text, such as 50GB."""
+Domains = tuple[Domain, ...]
 Seconds = Annotated[float, BeforeValidator(_parse_time)]
 
 
 MAX_LABELS = 4096
 """Bytes of all labels of a node. They are half of what a node may announce about itself."""
 MAX_LABEL_NAME = 256
+_NETWORKS_OF = {"true": "full", "yes": "full", "1": "full", "false": "none", "no": "none", "0": "none"}
+"""What a switch says about networked jobs, as in Bacalhau."""
 STARS = "********"
 """What is shown of a secret."""
 
@@ -185,8 +189,10 @@ class Settings(BaseModel):
     lighthouse_api: str = "https://api.lighthouse.storage"
     estuary_endpoint: str = ""
     estuary_token: Token = SecretStr("")
-    accept_networked: bool = False
-    """Accept jobs that need a network."""
+    accept_networked: Literal["none", "http", "full"] = "none"
+    """Accept jobs that need a network: `http` those that name the domains they ask, `full` all."""
+    network_domains: Domains = ()
+    """The only domains that jobs with the network `http` may name. Empty: all."""
     max_execution_time: Seconds = Field(default=0.0, ge=0)
     """The longest execution timeout, in seconds, of jobs that this node runs. 0: any."""
     allowed_requesters: PeerIDs = ()
@@ -241,6 +247,11 @@ class Settings(BaseModel):
         if not value:
             raise ValueError("must not be empty")
         return value
+
+    @field_validator("accept_networked", mode="before")
+    @classmethod
+    def _yes_is_any_network(cls, value: object) -> object:
+        return _NETWORKS_OF.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("data_locality", "dht", mode="before")
     @classmethod

@@ -92,7 +92,7 @@ def _config(node: Node) -> JSON:
         "JobAdmissionControl": {
             "Locality": settings.data_locality,
             "RejectStatelessJobs": settings.reject_stateless,
-            "AcceptNetworkedJobs": settings.accept_networked,
+            "AcceptNetworkedJobs": settings.accept_networked != "none",
         },
         "DisableAnalytics": True,
     }

@@ -97,11 +97,22 @@ LOG_LEVEL = click.option(
     help="Let anybody read stored content under /ipfs/ without the token. [default: no]",
 )
 @click.option(
-    "--accept-networked/--no-accept-networked",
+    "--accept-networked",
     "--job-selection-accept-networked",
     "accept_networked",
-    default=None,
-    help="Run jobs that need network access. [default: no]",
+    is_flag=False,
+    flag_value="full",
+    metavar="[none|http|full]",
+    type=click.Choice(["none", "http", "full"], case_sensitive=False),
+    help="Run jobs that need a network: http only those that name the domains they ask; full, or without a "
+    "value, any. [default: none]",
+)
+@click.option("--no-accept-networked", is_flag=True, help="Run no jobs that need a network.")
+@repeatable(
+    "--allow-domain",
+    "network_domains",
+    metavar="DOMAIN",
+    help="Domain that jobs with the network http may name; .example.com has all below it. [default: all]",
 )
 @click.option(
     "--max-execution-time",
@@ -178,13 +189,17 @@ LOG_LEVEL = click.option(
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
 @LOG_LEVEL
 @LOG_FORMAT
-def serve(config: Path | None, log_level: str, log_format: str, **flags: Any) -> None:
+def serve(
+    config: Path | None, log_level: str, log_format: str, no_accept_networked: bool, **flags: Any
+) -> None:
     """Run a node: a requester, a compute node, or both.
 
     Ctrl-C, SIGTERM or SIGHUP shuts it down gracefully: it stops bidding, gives running jobs time to finish,
     and hands back the rest to run elsewhere. A second signal stops it at once.
     """
     given = {name: value for name, value in flags.items() if value not in (None, ())}
+    if no_accept_networked:
+        given["accept_networked"] = "none"
     logs.configure(log_level, log_format)
     run_node(load_settings(file=config, flags=given), _print_addresses)
 

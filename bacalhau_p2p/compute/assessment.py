@@ -17,6 +17,7 @@ from bacalhau_p2p.errors import ExecutionError, Fault
 from bacalhau_p2p.model.access_list import EVERYBODY, AccessList
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.constraints import matches
+from bacalhau_p2p.model.domains import is_covered
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 
 MISMATCH = "does not match the job's constraints"
@@ -32,8 +33,14 @@ class Offer:
     engines: Mapping[str, Faults] = field(default_factory=dict)
     sources: Mapping[str, Faults] = field(default_factory=dict)
     publishers: Mapping[str, Faults] = field(default_factory=dict)
+    no_networks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By engine, the networks that it cannot give to jobs here, and why."""
     outliving: frozenset[str] = frozenset()
     """Engines whose runs continue without the process of the node."""
+
+    def gives(self, network: str) -> bool:
+        """Whether an engine that works can give jobs this network."""
+        return any(network not in self.no_networks.get(engine, {}) for engine in self.engines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +49,10 @@ class JobSelectionPolicy:
 
     requesters: AccessList = EVERYBODY
     """Whose jobs are accepted."""
-    accept_networked: bool = False
-    """Accept jobs that need network access."""
+    networks: frozenset[str] = frozenset()
+    """Networks that jobs may ask for, beside `None`."""
+    network_domains: tuple[str, ...] = ()
+    """Domains that jobs with the network `HTTP` may name. None: all."""
     reject_stateless: bool = False
     """Reject jobs without inputs, which could run anywhere."""
     max_execution_time: float = 0.0
@@ -88,14 +97,17 @@ class Assessor:
             reason = reason or _missing("storage provider", offer.sources, source)
         if reason is None and not matches(outline.constraints, self.labels):
             reason = MISMATCH
+        reason = reason or _no_network(offer, outline.engine, outline.network)
         reason = reason or self._will_not(outline.network, outline.execution_timeout, outline.inputs)
         return Assessment(ineligibility=reason, shortage=None if reason else self.resource_shortage())
 
     def _assess(self, spec: JobSpec) -> Assessment:
         offer = self.offer()
         task = spec.task
-        ineligibility = self._cannot(offer, spec) or self._will_not(
-            task.network.type, spec.execution_timeout, len(task.input_sources)
+        ineligibility = (
+            self._cannot(offer, spec)
+            or self._will_not(task.network.type, spec.execution_timeout, len(task.input_sources))
+            or self._not_allowed(task.network.domains)
         )
         if ineligibility is not None:
             return Assessment(ineligibility=ineligibility)
@@ -115,18 +127,32 @@ class Assessor:
             reason = reason or _unfit("storage provider", offer.sources, source.source, path)
         if reason is None and not matches(spec.constraints, self.labels):
             reason = MISMATCH
-        return reason
+        return reason or _no_network(offer, task.engine.type, task.network.type)
 
     def _will_not(self, network: str, execution_timeout: float, inputs: int) -> str | None:
         """Why the operator of this node does not accept such a job."""
-        if network.lower() != "none" and not self.policy.accept_networked:
-            return "accepts no jobs that need network access"
+        if network != "None" and network not in self.policy.networks:
+            if not self.policy.networks:
+                return "accepts no jobs that need network access"
+            return f"accepts no jobs with the network {network}, only {', '.join(self.policy.networks)}"
         longest = self.policy.max_execution_time
         if longest and execution_timeout > longest:
             return f"accepts no jobs with an execution timeout of more than {longest:g} s"
         if self.policy.reject_stateless and not inputs:
             return "accepts no jobs without inputs"
         return None
+
+    def _not_allowed(self, domains: tuple[str, ...]) -> str | None:
+        """Why the operator does not let a job name these domains."""
+        allowed = self.policy.network_domains
+        beyond = [each for each in domains if allowed and not is_covered(each, allowed)]
+        return f"lets no job reach {beyond[0]}" if beyond else None
+
+
+def _no_network(offer: Offer, engine: str, network: str) -> str | None:
+    """Why no job of this engine can have the network here."""
+    why = offer.no_networks.get(engine, {}).get(network)
+    return None if why is None else f"cannot give a {engine} job the network {network}: {why}"
 
 
 def _unfit(kind: str, known: Mapping[str, Faults], config: SpecConfig, path: str) -> str | None:

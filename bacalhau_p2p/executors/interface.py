@@ -111,6 +111,10 @@ class Executor(Protocol):
         """Why this engine cannot run anything on this node now, or None. Takes at most 5 seconds."""
         ...
 
+    def network_problem(self, network: str) -> str | None:
+        """Why no job on this node can have this network (`HTTP`, `Full`), or None. Fast."""
+        return None
+
     def faults(self, engine: SpecConfig) -> list[Fault]:
         """What is wrong with these engine parameters, by path (`Params.Image`).
 

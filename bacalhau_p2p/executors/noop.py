@@ -24,6 +24,9 @@ class NoopExecutor(Executor):
     async def unavailable(self) -> str | None:
         return None
 
+    def network_problem(self, network: str) -> str | None:
+        return "it runs nothing"
+
     def faults(self, engine: SpecConfig) -> list[Fault]:
         """What is wrong with these engine parameters, by path; unknown ones are ignored."""
         found = []

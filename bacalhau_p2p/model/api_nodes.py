@@ -93,6 +93,7 @@ def _compute_to_json(compute: ComputeInfo) -> JSON:
         "ExecutionEngines": shown["Engines"],
         "Publishers": shown["Publishers"],
         "StorageSources": shown["StorageSources"],
+        "Networks": shown["Networks"],
         "MaxCapacity": shown["MaxCapacity"],
         "QueueCapacity": {},
         "AvailableCapacity": shown["AvailableCapacity"],

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bacalhau_p2p.model.base import Model
 from bacalhau_p2p.model.constraints import Constraint
+from bacalhau_p2p.model.domains import Domain
 from bacalhau_p2p.model.fields import (
     FEW,
     MAX_COUNT,
@@ -82,6 +83,10 @@ _NETWORKS = {
 """Bacalhau's names for networks, and what they mean here. A job has a network only if it asks for one."""
 
 
+NETWORKS = ("HTTP", "Full")
+"""What jobs can ask for beside none."""
+
+
 def _network_type(name: str) -> str:
     try:
         return _NETWORKS[name.strip().lower()]
@@ -93,7 +98,7 @@ class NetworkSpec(Model):
     """The network access of the job: `None`, `HTTP` to the listed domains, or `Full`."""
 
     type: Annotated[Line, AfterValidator(_network_type)] = "None"
-    domains: Annotated[tuple[Name, ...], FEW] = ()
+    domains: Annotated[tuple[Domain, ...], FEW] = ()
 
     @model_validator(mode="after")
     def _domains_need_http(self) -> Self:

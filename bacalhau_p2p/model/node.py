@@ -49,6 +49,8 @@ class ComputeInfo(NodeLoad):
     engines: _Names = ()
     storage_sources: _Names = ()
     publishers: _Names = ()
+    networks: _Names = ()
+    """The networks, beside `None`, that jobs on it may have: `HTTP`, `Full`."""
     max_capacity: _Capacity = Resources()
 
     def with_load(self, load: NodeLoad) -> ComputeInfo:

@@ -64,6 +64,17 @@ def size_faults(spec: JobSpec) -> list[Fault]:
     return [Fault("", problem)]
 
 
+def network_faults(spec: JobSpec) -> list[Fault]:
+    """A fault if no node can give the job the network that it asks for, else none."""
+    task = spec.task
+    if task.network.type != "None" and task.engine.type == "wasm":
+        problem = "a WebAssembly job has no network; fetch what it needs as inputs, or use docker"
+        return [Fault("Tasks[0].Network.Type", problem)]
+    if task.network.type == "HTTP" and not task.network.domains:
+        return [Fault("Tasks[0].Network.Domains", "name the domains that the job asks, such as example.com")]
+    return []
+
+
 def type_faults(
     spec: JobSpec,
     *,

@@ -25,6 +25,8 @@ Factory = Callable[[AdapterContext], Any]
 def _docker(context: AdapterContext) -> Executor:
     from bacalhau_p2p.executors.docker.executor import DockerExecutor
     from bacalhau_p2p.executors.docker.images import ImagePolicy
+    from bacalhau_p2p.outbound.addresses import AddressGuard
+    from bacalhau_p2p.outbound.dialing import Dialer
 
     settings = context.settings
     policy = ImagePolicy(
@@ -33,7 +35,10 @@ def _docker(context: AdapterContext) -> Executor:
         # The node takes no jobs below `min_free_disk`, so that images must go before.
         min_free=2 * parse_bytes(settings.min_free_disk),
     )
-    return DockerExecutor(context.peer_id, user=settings.job_user, images=policy, folder=context.folder)
+    dialer = Dialer(AddressGuard(settings.allow_private_networks))
+    return DockerExecutor(
+        context.peer_id, user=settings.job_user, images=policy, folder=context.folder, dialer=dialer
+    )
 
 
 def _wasm(context: AdapterContext) -> Executor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -12,7 +12,7 @@ from bacalhau_p2p.bprotocol import log_streams
 from bacalhau_p2p.components.adapter_calls import CLOSE_TIMEOUT, call_adapter
 from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.compute.adapters import Adapters
-from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy
+from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy, Offer
 from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
 from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.logs.kept import KeptLogs
@@ -30,6 +30,7 @@ from bacalhau_p2p.identity.sealing import seal
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.model.base import ExecutionID, PeerID
+from bacalhau_p2p.model.job import NETWORKS
 from bacalhau_p2p.model.node import ComputeInfo
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.node import registry
@@ -51,6 +52,8 @@ class Compute:
     service: ComputeService
     offers: OfferMonitor
     logs: LogServer
+    accepted_networks: frozenset[str]
+    """Those that the operator lets jobs have."""
 
     @property
     def walls(self) -> dict[str, list[str]]:
@@ -66,6 +69,7 @@ class Compute:
             engines=tuple(sorted(offer.engines)),
             storage_sources=tuple(sorted(offer.sources)),
             publishers=tuple(sorted(offer.publishers)),
+            networks=tuple(sorted(filter(offer.gives, self.accepted_networks))),
             max_capacity=machine.capacity.limit,
             available_capacity=machine.capacity.available,
             running_executions=machine.active,
@@ -105,7 +109,17 @@ async def open_compute(
         logs = LogServer(service.log_source)
         networking.transport.handle_streams(log_streams.PROTOCOL, logs.serve)
         await offers.check()
-        yield Compute(service=service, offers=offers, logs=logs)
+        networks = frozenset(_ACCEPTED_NETWORKS[settings.accept_networked])
+        _warn_of_missing(networks, offers.offer)
+        yield Compute(service=service, offers=offers, logs=logs, accepted_networks=networks)
+
+
+def _warn_of_missing(networks: Collection[str], offer: Offer) -> None:
+    """Say once which networks the operator accepts and no engine can give to jobs."""
+    for network in sorted(networks):
+        if not offer.gives(network):
+            reasons = {name: offer.no_networks.get(name, {}).get(network) for name in offer.engines}
+            log.warning("network_not_offered", network=network, reasons=reasons)
 
 
 async def _close(executor: Executor) -> None:
@@ -188,6 +202,10 @@ def _execution_ids(rng: random.Random) -> Iterator[ExecutionID]:
         yield ExecutionID(f"e-{random_uuid(rng)}")
 
 
+_ACCEPTED_NETWORKS = {"none": (), "http": ("HTTP",), "full": NETWORKS}
+"""What the setting `accept_networked` means."""
+
+
 def _selection_policy(settings: Settings, own_peer: PeerID) -> JobSelectionPolicy:
     allowed = frozenset(settings.allowed_requesters)
     return JobSelectionPolicy(
@@ -195,7 +213,8 @@ def _selection_policy(settings: Settings, own_peer: PeerID) -> JobSelectionPolic
             allowed=allowed | {own_peer} if allowed else allowed,
             denied=frozenset(settings.denied_requesters),
         ),
-        accept_networked=settings.accept_networked,
+        networks=frozenset(_ACCEPTED_NETWORKS[settings.accept_networked]),
+        network_domains=settings.network_domains,
         max_execution_time=settings.max_execution_time,
         reject_stateless=settings.reject_stateless,
         probed=bool(settings.probe_exec or settings.probe_http),

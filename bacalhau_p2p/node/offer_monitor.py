@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
@@ -10,6 +10,8 @@ from bacalhau_p2p.components.adapter_calls import call_adapter
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Offer
 from bacalhau_p2p.errors import ExecutionError
+from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.model.job import NETWORKS
 from bacalhau_p2p.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -53,6 +55,7 @@ class OfferMonitor:
                 for name, publisher in adapters.publishers.items()
                 if reasons[f"publisher {name}"] is None
             },
+            no_networks={name: _network_problems(executor) for name, executor in adapters.executors.items()},
             outliving=frozenset(
                 name for name, executor in adapters.executors.items() if executor.outlives_node
             ),
@@ -92,6 +95,12 @@ class OfferMonitor:
         return reasons
 
 
-def _names(offer: Offer) -> tuple[frozenset[str], frozenset[str]]:
-    """What can change while a node runs: engines and publishers that work."""
-    return frozenset(offer.engines), frozenset(offer.publishers)
+def _names(offer: Offer) -> object:
+    """What can change while a node runs: engines and publishers that work, and networks of jobs."""
+    return frozenset(offer.engines), frozenset(offer.publishers), offer.no_networks
+
+
+def _network_problems(executor: Executor) -> Mapping[str, str]:
+    """The networks that an executor cannot give to jobs, and why."""
+    ask = getattr(executor, "network_problem", lambda network: None)
+    return {network: why for network in NETWORKS if (why := ask(network)) is not None}

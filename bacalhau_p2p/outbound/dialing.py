@@ -1,4 +1,4 @@
-"""Connections to the hosts that jobs name: resolved once, checked, and made to an address that was checked."""
+"""Connections to the hosts that jobs name: resolved once, and made to an address that was checked."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import trio
 from bacalhau_p2p.components.adapter_calls import adapter_errors, call_adapter, expected_faults
 from bacalhau_p2p.errors import ExecutionError, Fault
 from bacalhau_p2p.model.job import InputSource, JobSpec
-from bacalhau_p2p.model.validation import size_faults
+from bacalhau_p2p.model.validation import network_faults, size_faults
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.interface import StorageProvider
 from bacalhau_p2p.verifiers.interface import Verifier
@@ -41,7 +41,7 @@ class JobChecks:
         verifier = self._verifiers.get(spec.verifier.type)
         if verifier is not None:
             found += _faults_by(verifier, spec)
-        found += size_faults(spec)
+        found += network_faults(spec) + size_faults(spec)
         if spec.task.input_sources:
             found += await self._input_faults(spec)
         return found

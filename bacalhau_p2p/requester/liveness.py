@@ -111,6 +111,7 @@ def _offer(info: NodeInfo) -> object:
         compute.engines,
         compute.storage_sources,
         compute.publishers,
+        compute.networks,
         compute.max_capacity,
         info.labels,
     )

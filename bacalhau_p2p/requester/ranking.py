@@ -39,6 +39,8 @@ def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
             return f"has no {source.source.type} storage provider"
     if task.publisher.type not in compute.publishers:
         return f"has no {task.publisher.type} publisher"
+    if task.network.type != "None" and task.network.type not in compute.networks:
+        return f"runs no jobs with the network {task.network.type}"
     if not spec.resources.fits_in(compute.max_capacity):
         return "is too small for the requested resources"
     if not matches(spec.constraints, info.labels):

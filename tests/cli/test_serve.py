@@ -29,7 +29,7 @@ def test_without_flags_a_node_runs_any_job_that_needs_no_network(settings_of):
     assert (settings.data_locality, settings.reject_stateless, settings.accept_networked) == (
         "anywhere",
         False,
-        False,
+        "none",
     )
     assert (settings.probe_exec, settings.probe_http, settings.gateway) == ("", "", False)
 
@@ -45,7 +45,7 @@ def test_the_job_selection_flags_of_bacalhau_work(settings_of):
     assert (settings.data_locality, settings.reject_stateless, settings.accept_networked) == (
         "local",
         True,
-        True,
+        "full",
     )
     assert (settings.probe_exec, settings.probe_http) == ("exit 0", "http://127.0.0.1:9/probe")
 
@@ -58,8 +58,16 @@ def test_a_flag_opens_and_closes_the_gateway(settings_of, tmp_path, flag, value)
 
 def test_a_flag_overrides_the_configuration_file(settings_of, tmp_path):
     (tmp_path / "config.yaml").write_text("accept_networked: true\n")
-    assert settings_of().accept_networked is True
-    assert settings_of("--no-accept-networked").accept_networked is False
+    assert settings_of().accept_networked == "full"
+    assert settings_of("--no-accept-networked").accept_networked == "none"
+    assert settings_of("--accept-networked", "HTTP").accept_networked == "http"
+
+
+def test_the_domains_of_networked_jobs_can_be_limited(settings_of):
+    settings = settings_of(
+        "--accept-networked=http", "--allow-domain", ".Example.com", "--allow-domain", "a.org"
+    )
+    assert (settings.accept_networked, settings.network_domains) == ("http", (".example.com", "a.org"))
 
 
 def test_what_one_requester_may_have_can_be_set(settings_of):

@@ -34,6 +34,7 @@ def assess(
     engines=(),
     sources=(),
     publishers=(),
+    no_networks=(),
     shortage=None,
     requester="alice",
     chance=1.0,
@@ -43,6 +44,7 @@ def assess(
         engines={"noop": no_faults, "container": no_faults, **dict(engines)},
         sources=dict(sources),
         publishers={"ipfs": no_faults, **dict(publishers)},
+        no_networks=dict(no_networks),
         outliving=frozenset({"container"}),
     )
     assessor = Assessor(
@@ -98,10 +100,33 @@ def test_a_job_that_this_node_will_not_run_is_ineligible_for_a_reason(job, reaso
 
 def test_the_policy_may_accept_networked_jobs_and_reject_those_without_inputs():
     networked = small_job(task={"Network": {"Type": "Full"}})
-    assert assess(networked, accept_networked=True).ineligibility is None
+    assert assess(networked, networks=frozenset({"HTTP", "Full"})).ineligibility is None
+    assert assess(networked, networks=frozenset({"HTTP"})).ineligibility == (
+        "accepts no jobs with the network Full, only HTTP"
+    )
     assert assess(reject_stateless=True).ineligibility == "accepts no jobs without inputs"
     with_input = small_job(task={"InputSources": [INPUT]})
     assert assess(with_input, sources={"ipfs": no_faults}, reject_stateless=True).ineligibility is None
+
+
+def test_the_operators_domains_and_the_engines_networks_decide_about_jobs_with_the_network_http():
+    job = small_job(task={"Network": {"Type": "HTTP", "Domains": ["example.com", ".example.org"]}})
+    http = frozenset({"HTTP"})
+    assert assess(job, networks=http).ineligibility is None
+    assert assess(job, networks=http, network_domains=(".example.com", ".example.org")).ineligibility is None
+    assert assess(job, networks=http, network_domains=(".example.com", "example.org")).ineligibility == (
+        "lets no job reach .example.org"
+    )
+    missing = {"noop": {"HTTP": "it is asleep"}}
+    assert assess(job, networks=http, no_networks=missing).ineligibility == (
+        "cannot give a noop job the network HTTP: it is asleep"
+    )
+
+
+def test_a_node_gives_a_network_when_one_of_its_engines_does():
+    offer = Offer(engines={"noop": no_faults}, no_networks={"noop": {"HTTP": "why"}, "docker": {}})
+    assert not offer.gives("HTTP")
+    assert offer.gives("Full")
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,25 @@ def test_a_domain_is_kept_in_its_normal_form(text, domain):
     [
         *("", ".", "*", "*.", "com", "localhost", ".com", "a..b", "-a.com", "a-.com", "exa mple.com"),
         *("http://example.com", "example.com:443", "example.com/path", "user@example.com", "bücher.example"),
-        *("127.0.0.1", "127.1", "0x7f.1", "1.0x", "2130706433", "[::1]", "::1", "10.0.0.0/8", "a*.example.com"),
-        *("..example.com", "*.*.example.com", "example.com..", "a" * 64 + ".com", "a." * 130 + "com", "a\0.com"),
+        *(
+            "127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "1.0x",
+            "2130706433",
+            "[::1]",
+            "::1",
+            "10.0.0.0/8",
+            "a*.example.com",
+        ),
+        *(
+            "..example.com",
+            "*.*.example.com",
+            "example.com..",
+            "a" * 64 + ".com",
+            "a." * 130 + "com",
+            "a\0.com",
+        ),
     ],
 )
 def test_what_is_no_domain_is_refused_and_so_is_an_address_in_any_notation(text):

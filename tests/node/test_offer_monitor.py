@@ -83,3 +83,11 @@ async def test_an_adapter_that_does_not_answer_is_not_offered_and_delays_nobody_
     await monitor.check()
     assert (set(monitor.offer.engines), set(monitor.offer.publishers)) == ({"noop"}, set())
     assert trio.current_time() == ANSWER_TIMEOUT
+
+
+async def test_the_networks_that_an_engine_cannot_give_are_known_with_the_reason(monitor):
+    await monitor.check()
+    assert monitor.offer.no_networks == {
+        "switchable": {"HTTP": "it runs nothing", "Full": "it runs nothing"},
+    }
+    assert not monitor.offer.gives("HTTP")

@@ -124,3 +124,34 @@ async def test_an_adapter_that_returns_nonsense_finds_no_faults(wrong):
         return wrong
 
     assert await checks(one=Provider(look)).faults(job("one")) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "fault"),
+    [
+        (
+            {
+                "Engine": {"Type": "wasm", "Params": {"EntryModule": "/m.wasm"}},
+                "InputSources": [{"Target": "/m.wasm", "Source": {"Type": "odd"}}],
+                "Network": {"Type": "Full"},
+            },
+            "Tasks[0].Network.Type: a WebAssembly job has no network; fetch what it needs as inputs, or use"
+            " docker",
+        ),
+        (
+            {"Engine": {"Type": "docker", "Params": {"Image": "x"}}, "Network": {"Type": "HTTP"}},
+            "Tasks[0].Network.Domains: name the domains that the job asks, such as example.com",
+        ),
+    ],
+)
+async def test_a_network_that_no_node_can_give_is_a_fault(task, fault):
+    found = await checks().faults(job_from_mapping({"Tasks": [task]}))
+    assert list(map(str, found)) == [fault]
+
+
+async def test_a_job_may_name_the_domains_that_it_asks():
+    network = {"Type": "HTTP", "Domains": ["example.com", ".Example.org"]}
+    task = {"Engine": {"Type": "docker", "Params": {"Image": "x"}}, "Network": network}
+    spec = job_from_mapping({"Tasks": [task]})
+    assert spec.task.network.domains == ("example.com", ".example.org")
+    assert await checks().faults(spec) == []

@@ -15,7 +15,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.machine import Environment, RequesterMachine
-from bacalhau_p2p.requester.ranking import RankedBid, rank
+from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
 
 
 class Counting:
@@ -100,3 +100,14 @@ def test_a_bid_may_omit_its_inputs_but_not_lie_about_their_range():
     for amount in (-1, 2**60 + 1, 1.5, "1"):
         with pytest.raises(ValidationError):
             say.Bid.model_validate({**plain, "input_bytes": amount})
+
+
+def test_only_nodes_that_give_jobs_the_network_are_asked():
+    room = Resources(cpu=8, memory=2**34, disk=2**40)
+    compute = ComputeInfo(engines=("docker",), publishers=("ipfs",), max_capacity=room)
+    network = {"Type": "HTTP", "Domains": ["example.com"]}
+    engine = {"Type": "docker", "Params": {"Image": "x"}}
+    spec = job_from_mapping({"Tasks": [{"Engine": engine, "Network": network}]})
+    node = NodeInfo(id=PeerID("a"), compute=compute)
+    assert ineligibility_reason(node, spec) == "runs no jobs with the network HTTP"
+    assert ineligibility_reason(node.replace(compute=compute.replace(networks=("HTTP",))), spec) is None

@@ -35,6 +35,7 @@ class ComputeNodeInfo(Body):
     execution_engines: list[str]
     publishers: list[str]
     storage_sources: list[str]
+    networks: list[str] = Field(description="Networks that jobs on it may have: HTTP, Full.")
     max_capacity: Resources
     queue_capacity: dict[str, Any]
     available_capacity: Resources

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.executors.docker.container_monitor import LOG_FILE_SIZE
@@ -44,6 +44,16 @@ def container_name(execution_id: str) -> str:
     return "bacalhau-" + re.sub(r"[^A-Za-z0-9_.-]", "-", execution_id)
 
 
+def network_container_name(execution_id: str) -> str:
+    """The name of the container that holds the network of an execution."""
+    return container_name(execution_id) + "-network"
+
+
+def owner_labels(request: RunRequest, node_id: str) -> dict[str, str]:
+    """Labels by which a node finds the containers of an execution."""
+    return {NODE_LABEL: node_id, JOB_LABEL: request.job_id, EXECUTION_LABEL: request.execution_id}
+
+
 def container_config(
     client: APIClient,
     request: RunRequest,
@@ -52,11 +62,11 @@ def container_config(
     *,
     node_id: str,
     user: JobUser,
-    full_network: str,
+    network_mode: str = "none",
+    network_environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Arguments for the SDK's `create_container`."""
-    full = request.network.type.lower() == "full"
-    environment = {**request.environment, **params.environment_variables}
+    """Arguments for the SDK's `create_container`. The network's environment overrides that of the job."""
+    environment = {**request.environment, **params.environment_variables, **(network_environment or {})}
     return {
         "image": str(ImageName.parse(params.image)),
         "name": container_name(request.execution_id),
@@ -65,16 +75,11 @@ def container_config(
         "environment": environment_with_home(environment, user, writable=can_make_writable()),
         "working_dir": params.working_directory or None,
         "user": str(user),
-        "labels": {
-            **request.labels,
-            NODE_LABEL: node_id,
-            JOB_LABEL: request.job_id,
-            EXECUTION_LABEL: request.execution_id,
-        },
+        "labels": {**request.labels, **owner_labels(request, node_id)},
         # Setting up a network takes a third of the start, even with the mode `none`.
-        "network_disabled": not full,
+        "network_disabled": network_mode == "none",
         "host_config": client.create_host_config(
-            network_mode=full_network if full else "none",
+            network_mode=network_mode,
             mounts=[_bind(mount) for mount in mounts],
             **_limits(request),
         ),

@@ -22,6 +22,7 @@ from bacalhau_p2p.executors.docker.containers import Containers
 from bacalhau_p2p.executors.docker.disk_watch import kept_streams, run_within
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.images import ImagePolicy, Images, unusable
+from bacalhau_p2p.executors.docker.job_networks import NO_NETWORK, JobNetwork, JobNetworks
 from bacalhau_p2p.executors.docker.job_users import IMAGE, JobUsers
 from bacalhau_p2p.executors.docker.ownership import JobUser, check_readable, give_to_job
 from bacalhau_p2p.executors.interface import STREAM_LIMIT, RunRequest
@@ -33,6 +34,8 @@ from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.validation import read_params
+from bacalhau_p2p.outbound.addresses import AddressGuard
+from bacalhau_p2p.outbound.dialing import Dialer
 from bacalhau_p2p.runtime.logs import get_logger
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class DockerExecutor:
         stream_limit: int = STREAM_LIMIT,
         images: ImagePolicy | None = None,
         folder: Path | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
         """`node_id` labels the containers, so that the node finds them after a restart.
 
@@ -63,19 +67,29 @@ class DockerExecutor:
         `UID:GID`. A process that is not root runs jobs as its own user. `full_network` is the engine's
         network for jobs that ask for `Full`.
         `stream_limit` in bytes, of stdout and of stderr each. `images` says which images are pulled and kept;
-        which they are is remembered in `folder`, or until the process ends. Raises SettingsError.
+        which they are is remembered in `folder`, or until the process ends. `dialer` connects jobs that ask
+        for `HTTP`; by default to public addresses. Raises SettingsError.
         """
         self._node_id = node_id
-        self._full_network = full_network
         self._stream_limit = stream_limit
         self._engine = DockerEngine()
         self._users = JobUsers(self._engine, user)
         self._containers = Containers(self._engine, node_id)
+        self._networks = JobNetworks(
+            self._engine,
+            self._containers,
+            node_id=node_id,
+            full_network=full_network,
+            dialer=dialer or Dialer(AddressGuard()),
+        )
         record = None if folder is None else folder / "docker-images.json"
         self._images = Images(self._engine, images or ImagePolicy(), record)
 
     async def unavailable(self) -> str | None:
         return await self._engine.ping()
+
+    def network_problem(self, network: str) -> str | None:
+        return self._networks.problem(network)
 
     def faults(self, engine: SpecConfig) -> list[Fault]:
         try:
@@ -86,14 +100,12 @@ class DockerExecutor:
 
     async def prepare(self, request: RunRequest) -> None:
         params = self._usable_params(request)
-        _check_network(request)
         client = await self._containers.client()
         await self._check_gpus(client, request)
         await self._images.ensure(params.image)
 
     async def run(self, request: RunRequest) -> RunOutput:
         params = self._usable_params(request)
-        _check_network(request)
         client = await self._containers.client()
         user = await self._users.user_of(params.image)
         with ResultsFolder(request.results, request.result_paths, limit=self._stream_limit) as results:
@@ -101,11 +113,12 @@ class DockerExecutor:
                 check_readable(source, user)
             layout = arrange(request.inputs, results.outputs)
             await trio.to_thread.run_sync(_make_ready, results.outputs.values(), user, layout)
-            config = self._config(client, request, params, layout, user)
             with self._containers.using(request.execution_id):
-                monitor = ContainerMonitor(self._engine, client, config["name"], results)
-                new = NewContainer(config=config, user=user, layout=layout)
-                return await self._run(request, monitor, new, time_left=request.timeout)
+                async with self._networks.opened(client, request, params.image) as network:
+                    config = self._config(client, request, params, layout, user, network)
+                    monitor = ContainerMonitor(self._engine, client, config["name"], results)
+                    new = NewContainer(config=config, user=user, layout=layout)
+                    return await self._run(request, monitor, new, network, time_left=request.timeout)
 
     async def reattach(self, request: RunRequest) -> RunOutput | None:
         """As in `Executor`. None also for a container that never started, that stopped with its engine or
@@ -141,7 +154,13 @@ class DockerExecutor:
                 raise ExecutorError("GPU: the Docker engine of this node has no nvidia runtime")
 
     def _config(
-        self, client: APIClient, request: RunRequest, params: DockerParams, layout: Layout, user: JobUser
+        self,
+        client: APIClient,
+        request: RunRequest,
+        params: DockerParams,
+        layout: Layout,
+        user: JobUser,
+        network: JobNetwork = NO_NETWORK,
     ) -> dict[str, Any]:
         return container_config(
             client,
@@ -150,7 +169,8 @@ class DockerExecutor:
             layout.mounts,
             node_id=self._node_id,
             user=user,
-            full_network=self._full_network,
+            network_mode=network.mode,
+            network_environment=network.environment,
         )
 
     async def _follow(self, client: APIClient, name: str, request: RunRequest) -> RunOutput | None:
@@ -173,7 +193,8 @@ class DockerExecutor:
             request.results, request.result_paths, limit=self._stream_limit, resumed=True
         ) as results:
             monitor = ContainerMonitor(self._engine, client, name, results)
-            output = await self._run(request, monitor, None, time_left=time_left)
+            async with self._networks.reopened(client, request) as network:
+                output = await self._run(request, monitor, None, network, time_left=time_left)
             return output if monitor.output_is_complete else None
 
     async def _run(
@@ -181,6 +202,7 @@ class DockerExecutor:
         request: RunRequest,
         monitor: ContainerMonitor,
         new: NewContainer | None,
+        network: JobNetwork,
         *,
         time_left: float,
     ) -> RunOutput:
@@ -193,7 +215,9 @@ class DockerExecutor:
             raise request.timed_out()
         if new is not None:
             new.layout.remove_mount_points()
-            if status and not request.deterministic:  # results of nodes are compared
+        if status and not request.deterministic:  # results of nodes are compared
+            network.explain(results)
+            if new is not None:
                 explain_permissions(results, new.user)
         left_out = await take_outputs(Outputs(results.outputs), limits, streams=kept_streams(results))
         return results.finish(status, left_out)
@@ -206,8 +230,3 @@ def _make_ready(outputs: Iterable[Path], user: JobUser, layout: Layout) -> None:
         layout.make_mount_points()
     except OSError as error:
         raise write_failed(error) from error
-
-
-def _check_network(request: RunRequest) -> None:
-    if request.network.type.lower() not in ("none", "full"):
-        raise ExecutorError(f"network type {request.network.type} is not supported", permanent=True)

@@ -66,6 +66,9 @@ class WasmExecutor(Executor):
             return f"the folder for compiled modules cannot be used: {error}"
         return None
 
+    def network_problem(self, network: str) -> str | None:
+        return "WebAssembly jobs have no network"
+
     def faults(self, engine: SpecConfig) -> list[Fault]:
         return param_faults(WasmParams, engine)
 

@@ -55,20 +55,16 @@ class Exchange:
                 return
 
     async def _answer(self) -> None:
-        event: object = None
-        while not isinstance(event, h11.EndOfMessage):
+        while True:
             event = await _next(self._to_server, lambda _: self._upstream.receive_some())
-            if isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
-                raise trio.BrokenResourceError("closed without an answer")
-            passed = event
             if isinstance(event, h11.Response):
-                passed = h11.Response(
-                    status_code=event.status_code,
-                    headers=headers_to_client(event.headers),
-                    reason=event.reason,
-                )
-            data = self._from_client.send(passed)  # type: ignore[arg-type]
-            await self._client.send_all(data or b"")
+                headers, reason = headers_to_client(event.headers), event.reason
+                event = h11.Response(status_code=event.status_code, headers=headers, reason=reason)
+            elif not isinstance(event, h11.InformationalResponse | h11.Data | h11.EndOfMessage):
+                raise trio.BrokenResourceError("closed without a whole answer")
+            await self._client.send_all(self._from_client.send(event))
+            if isinstance(event, h11.EndOfMessage):
+                return
 
     async def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
         if data := self._to_server.send(event):

@@ -134,7 +134,7 @@ class HttpProxy:
         try:
             with trio.fail_after(HEADER_TIMEOUT):
                 while (event := connection.next_event()) is h11.NEED_DATA:
-                    # In small pieces: what has arrived with the end of the headers is beyond the limit of h11.
+                    # In small pieces: h11's limit does not count what arrives with the end of the headers.
                     connection.receive_data(bytes(await client.receive_some(HEADER_CHUNK)))
         except trio.TooSlowError:
             raise RequestRefused(408, f"no request within {HEADER_TIMEOUT:g} s") from None

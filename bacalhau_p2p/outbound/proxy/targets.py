@@ -68,7 +68,9 @@ def _host(authority: str, port: int, domains: Iterable[str]) -> str:
         raise RequestRefused(403, f"{shown}: only the ports 80, for http, and 443, for CONNECT", shown)
     host = normal_host(name)
     if host is None:
-        raise RequestRefused(403, f"{shown} is not a domain: addresses and local names cannot be asked", shown)
+        raise RequestRefused(
+            403, f"{shown} is not a domain: addresses and local names cannot be asked", shown
+        )
     if not is_allowed(host, domains):
         raise RequestRefused(403, f"{host} is not among the domains of this job (Network.Domains)", host)
     return host
@@ -93,6 +95,4 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     }
     # The framing is that of each connection; h11 needs these headers to know it.
     dropped = (_HOP_BY_HOP | named) - {b"content-length", b"transfer-encoding", b"host"}
-    return [
-        (name, value) for name, value in given if name not in dropped and not name.startswith(b"proxy-")
-    ]
+    return [(name, value) for name, value in given if name not in dropped and not name.startswith(b"proxy-")]

@@ -49,14 +49,6 @@ async def test_gpus_need_the_nvidia_runtime(kit: ExecutorKit, docker_client: doc
     assert not caught.value.permanent
 
 
-async def test_the_network_type_http_is_refused(kit: ExecutorKit) -> None:
-    network = NetworkSpec(type="HTTP", domains=("example.com",))
-    request = replace(kit.request(shell("true")), network=network)
-    with pytest.raises(ExecutorError, match=r"^network type HTTP is not supported$") as caught:
-        await kit.executor.prepare(request)
-    assert caught.value.permanent
-
-
 async def test_a_job_with_full_network_uses_the_engines_network(
     docker_client: docker.DockerClient, tmp_path: Path
 ) -> None:

