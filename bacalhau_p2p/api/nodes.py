@@ -51,7 +51,7 @@ def node_routes(node: Node) -> APIRouter:
         now, matches = node.clock(), label_filter(labels)
         found = [
             known
-            for known in sorted(node.nodes(), key=_ORDERS[order_by], reverse=reverse)
+            for known in sorted(node.known_nodes(), key=_ORDERS[order_by], reverse=reverse)
             if matches(known.info.labels)
             and approval.upper() in ("", "APPROVED")
             and status.upper() in ("", _connection(known, now))

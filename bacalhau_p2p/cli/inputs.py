@@ -9,18 +9,15 @@ from pathlib import Path
 import click
 
 from bacalhau_p2p.cli.job_builder import (
-    INPUTS,
-    JSON,
-    MODULES,
     InputFlag,
     check_targets,
-    ipfs_source,
     is_single_file,
     parse_input,
     parse_source,
 )
 from bacalhau_p2p.cli.printing import report_left_out
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.client.job_map import INPUTS, JSON, MODULES, ipfs_source
 from bacalhau_p2p.errors import InvalidCID
 
 

@@ -4,7 +4,6 @@ the parser of jobs to check the values."""
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +12,15 @@ from urllib.parse import unquote
 import click
 
 from bacalhau_p2p.cli.flag_syntax import parse_publisher, source_params, split_parts
+from bacalhau_p2p.client.job_map import (
+    INPUTS,
+    JSON,
+    job_map,
+    source_of_url,
+    split_scheme,
+    with_outputs_folder,
+)
 from bacalhau_p2p.model.selectors import parse_selector
-
-JSON = dict[str, Any]
-
-INPUTS = "/inputs"
-OUTPUTS = {"Name": "outputs", "Path": "/outputs"}
-MODULES = "/modules"
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +57,15 @@ def parse_input(text: str) -> InputFlag:
 
 def parse_source(source: str) -> InputFlag:
     """The source of data; text without a scheme is a local path."""
-    match = _SCHEME.fullmatch(source)
-    if match is None:
+    scheme, rest = split_scheme(source)
+    if not scheme:
         return InputFlag({}, path=source)
-    scheme, rest = match[1].lower(), match[2]
     if scheme == "file":
         return InputFlag({}, path=unquote(rest.removeprefix("localhost")))
-    if scheme == "ipfs":
-        return InputFlag(ipfs_source(rest.strip("/")))
-    if scheme in {"http", "https"}:
-        return InputFlag({"Type": "urlDownload", "Params": {"URL": source}})
-    if scheme in {"local", "localdirectory"}:
-        return InputFlag({"Type": "localDirectory", "Params": {"SourcePath": rest}})
-    if scheme == "s3":
-        bucket, _, key = rest.partition("/")
-        return InputFlag({"Type": "s3", "Params": {"Bucket": bucket, "Key": key}})
-    raise click.UsageError(f"{source!r}: unknown scheme {scheme}; use ipfs, https, http, s3, file or local")
-
-
-def ipfs_source(cid: str) -> JSON:
-    return {"Type": "ipfs", "Params": {"CID": cid}}
+    try:
+        return InputFlag(source_of_url(source))
+    except ValueError as error:
+        raise click.UsageError(f"{source!r}: {error}; use ipfs, https, http, s3, file or local") from None
 
 
 def is_single_file(given: InputFlag) -> bool:
@@ -124,10 +112,7 @@ def parse_outputs(texts: Iterable[str]) -> list[JSON]:
         if not (name and colon and path):
             raise click.UsageError(f"output {text!r} is not NAME:PATH")
         outputs.append({"Name": name, "Path": path})
-    paths = {posixpath.normpath(output["Path"]) for output in outputs}
-    if OUTPUTS["Path"] not in paths and all(output["Name"] != OUTPUTS["Name"] for output in outputs):
-        outputs.append(dict(OUTPUTS))
-    return outputs
+    return with_outputs_folder(outputs)
 
 
 def parse_environment(texts: Iterable[str], here: Mapping[str, str]) -> dict[str, str]:
@@ -157,90 +142,22 @@ def parse_constraints(selectors: Iterable[str]) -> list[JSON]:
         raise click.UsageError(f"--constraints: {error}") from None
 
 
-def docker_engine(
-    image: str, arguments: Sequence[str], *, entrypoint: Sequence[str], workdir: str | None
-) -> JSON:
-    params: JSON = {"Image": image}
-    if entrypoint:
-        params["Entrypoint"] = list(entrypoint)
-    if arguments:
-        params["Parameters"] = list(arguments)
-    if workdir:
-        params["WorkingDirectory"] = workdir
-    return {"Type": "docker", "Params": params}
-
-
-def wasm_engine(
-    module: str, arguments: Sequence[str], *, entrypoint: str | None, imports: Sequence[str] = ()
-) -> JSON:
-    """`module` and `imports` are targets of inputs."""
-    params: JSON = {"EntryModule": module}
-    if imports:
-        params["ImportModules"] = list(imports)
-    if entrypoint:
-        params["Entrypoint"] = entrypoint
-    if arguments:
-        params["Parameters"] = list(arguments)
-    return {"Type": "wasm", "Params": params}
-
-
 def build_job(
     engine: JSON, inputs: Sequence[JSON], flags: Mapping[str, Any], here: Mapping[str, str]
 ) -> JSON:
     """A job with what the flags of `job_options` set, and nothing more. `here` is the environment of
     this process."""
-    task = _given(
-        {
-            "Name": flags["task_name"] or "main",
-            "Engine": engine,
-            "InputSources": list(inputs),
-            "ResultPaths": parse_outputs(flags["outputs"]),
-            "Env": parse_environment(flags["env"], here),
-            "Publisher": parse_publisher(flags["publisher"]) if flags["publisher"] else {},
-            "Resources": _given(
-                {
-                    "CPU": flags["cpu"],
-                    "Memory": flags["memory"],
-                    "Disk": flags["disk"],
-                    "GPU": flags["gpu"],
-                }
-            ),
-            "Network": _given({"Type": flags["network"], "Domains": list(flags["domains"])}),
-            "Timeouts": _given(
-                {
-                    "ExecutionTimeout": flags["timeout"],
-                    "QueueTimeout": flags["queue_timeout"],
-                    "TotalTimeout": flags["total_timeout"],
-                }
-            ),
-        }
-    )
-    return _given(
-        {
-            "Name": flags["name"],
-            "Namespace": flags["namespace"],
-            "Type": "batch",
-            "Priority": flags["priority"],
-            "Count": flags["count"],
-            "Constraints": parse_constraints(flags["constraints"]),
-            "Labels": parse_labels(flags["labels"]),
-            "Verifier": _verifier(flags["verifier"], flags["confidence"]),
-            "Deal": _given({"MinBids": flags["min_bids"]}),
-            "Tasks": [task],
-        }
-    )
-
-
-def _verifier(type_: str | None, confidence: int | None) -> JSON:
-    if type_ is None and confidence is not None:
-        type_ = "deterministic"  # the only verifier with a confidence
-    if type_ is None:
-        return {}
-    return {"Type": type_, "Params": _given({"Confidence": confidence})}
-
-
-def _given(values: Mapping[str, Any]) -> JSON:
-    return {key: value for key, value in values.items() if value not in (None, {}, [])}
+    publisher = parse_publisher(flags["publisher"]) if flags["publisher"] else None
+    parts = {
+        **flags,
+        "inputs": inputs,
+        "outputs": parse_outputs(flags["outputs"]),
+        "env": parse_environment(flags["env"], here),
+        "publisher": publisher,
+        "constraints": parse_constraints(flags["constraints"]),
+        "labels": parse_labels(flags["labels"]),
+    }
+    return job_map(engine, parts)
 
 
 def _split_target(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bacalhau_p2p.cli.inputs import prepare_inputs, prepare_module
-from bacalhau_p2p.cli.job_builder import build_job, wasm_engine
+from bacalhau_p2p.cli.job_builder import build_job
 from bacalhau_p2p.cli.options import (
     FollowOptions,
     SubmitCommand,
@@ -19,6 +19,7 @@ from bacalhau_p2p.cli.options import (
 )
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.client.job_map import wasm_engine
 
 
 @click.group()

@@ -1,16 +1,18 @@
-"""Sends calls to a node and receives the responses, on trio, with httpx."""
+"""Sends calls to a node and receives the responses, on trio or asyncio, with httpx."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
+import anyio.from_thread
+import anyio.to_thread
 import httpx
-import trio
 
 from bacalhau_p2p.client.calls import (
+    IDLE_LIMIT,
     RESPONSE_TIMEOUT,
     Call,
     cannot_connect,
@@ -18,8 +20,14 @@ from bacalhau_p2p.client.calls import (
     no_response,
 )
 from bacalhau_p2p.client.download import Download
+from bacalhau_p2p.client.event_stream import EventStreamReader
+from bacalhau_p2p.client.file_stream import FileStream
 from bacalhau_p2p.errors import ApiError
 
+MAX_CONNECTIONS = 56
+"""Connections that a client has at most; further requests wait for one. A node lets a remote address have a
+few more (`MAX_CONNECTIONS_PER_ADDRESS`)."""
+_KEPT_CONNECTIONS = 8
 _PIECE = 1024 * 1024
 
 _T = TypeVar("_T")
@@ -38,6 +46,11 @@ class AsyncConnection:
             base_url=url,
             trust_env=False,
             headers={"Authorization": f"Bearer {token}"} if token else None,
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=_KEPT_CONNECTIONS,
+                keepalive_expiry=IDLE_LIMIT,
+            ),
         )
 
     async def __aenter__(self) -> Self:
@@ -49,6 +62,9 @@ class AsyncConnection:
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
     async def call(self, call: Call[_T]) -> _T:
         """Send a request and return its result."""
         for attempt in call.attempts():
@@ -59,28 +75,49 @@ class AsyncConnection:
 
     async def download(self, download: Download) -> None:
         """Fetch content and put it in place. Raises ContentError."""
-        call = download.call
-        with self._translated_errors(call):
-            async with self._http.stream(
-                call.method, call.target, headers=call.headers, timeout=_timeout(call)
-            ) as response:
-                if response.status_code != httpx.codes.OK:
-                    raise call.error(response.status_code, await response.aread())
-                async for piece in _gathered(response.aiter_bytes()):
-                    await trio.to_thread.run_sync(download.feed, piece)
-        await trio.to_thread.run_sync(download.finish, trio.from_thread.check_cancelled)
+        async with self._stream(download.call) as response:
+            async for piece in _gathered(response.aiter_bytes()):
+                await anyio.to_thread.run_sync(download.feed, piece)
+        await anyio.to_thread.run_sync(download.finish, anyio.from_thread.check_cancelled)
+
+    async def read(self, stream: FileStream) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file, in pieces as they arrive. Raises ContentError."""
+        async with self._stream(stream.call) as response:
+            async for received in _gathered(response.aiter_bytes()):
+                ready = stream.feed(received)
+                while (piece := await anyio.to_thread.run_sync(next, ready, None)) is not None:
+                    yield piece
+        stream.finish()
 
     async def lines(self, call: Call[_T]) -> AsyncGenerator[_T | None, None]:
         """Send a request whose response is lines of JSON, and read one after the other; None for an empty
         one."""
+        async with self._stream(call) as response:
+            async for line in response.aiter_lines():
+                yield call.result(response.status_code, line.encode(), url=self.url) if line else None
+
+    async def events(self, call: Call[_T]) -> AsyncGenerator[_T | None, None]:
+        """Send a request whose response is server-sent events, and read one after the other; None when there
+        are no more, which a stream that just ends does not say."""
+        async with self._stream(call, also=httpx.codes.NO_CONTENT) as response:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                yield None
+                return
+            reader = EventStreamReader(lambda data: call.result(httpx.codes.OK, data, url=self.url))
+            async for line in response.aiter_lines():
+                for event in reader.feed(line):
+                    yield event
+
+    @asynccontextmanager
+    async def _stream(self, call: Call[_T], *, also: int = httpx.codes.OK) -> AsyncIterator[httpx.Response]:
+        """The response to a request, while it arrives."""
         with self._translated_errors(call):
             async with self._http.stream(
                 call.method, call.target, headers=call.headers, timeout=_timeout(call)
             ) as response:
-                if response.status_code != httpx.codes.OK:
+                if response.status_code not in (httpx.codes.OK, also):
                     raise call.error(response.status_code, await response.aread())
-                async for line in response.aiter_lines():
-                    yield call.result(response.status_code, line.encode(), url=self.url) if line else None
+                yield response
 
     async def _response(self, call: Call[_T]) -> httpx.Response:
         body = call.body if isinstance(call.body, bytes) else _made_in_threads(iter(call.body))
@@ -105,7 +142,7 @@ class AsyncConnection:
 
 
 def _timeout(call: Call[_T]) -> httpx.Timeout:
-    return httpx.Timeout(RESPONSE_TIMEOUT, read=call.timeout)
+    return httpx.Timeout(RESPONSE_TIMEOUT, read=call.timeout, pool=None)
 
 
 async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -124,5 +161,5 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _made_in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while (piece := await trio.to_thread.run_sync(next, pieces, None)) is not None:
+    while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
         yield piece

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from bacalhau_p2p.client.calls import (
+    IDLE_LIMIT,
     RESPONSE_TIMEOUT,
     Call,
     cannot_connect,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from bacalhau_p2p.client.download import Download
     from bacalhau_p2p.ipfs.files.export import Exported
 
-_IDLE_LIMIT = 2.0
-"""Seconds after which the node may have closed an idle connection, so that a new one is opened."""
 _PIECE = 1024 * 1024
 
 Progress = Callable[[int, int | None], None]
@@ -108,7 +107,7 @@ class BlockingConnection:
 
     def _connect(self) -> None:
         if self._http.sock is not None:
-            if time.monotonic() - self._last_response < _IDLE_LIMIT:
+            if time.monotonic() - self._last_response < IDLE_LIMIT:
                 return
             self._http.close()
         try:

@@ -32,12 +32,14 @@ RESPONSE_TIMEOUT = 30.0
 """Seconds to wait for a response, or for its next part, beyond what the node was asked to wait."""
 FETCH_TIMEOUT = 600.0
 """Seconds more where the node may have to find a peer that has the content, and to fetch it."""
+IDLE_LIMIT = 2.0
+"""Seconds after which the node may have closed an idle connection, so that a new one is opened."""
 LONG_POLL = 60.0
 """Seconds that a node is asked to hold back the response until a job has ended, or an event has happened."""
 
 _SUBMIT_ATTEMPTS = 3
 _READ_ATTEMPTS = 3
-_EARLY_RESPONSE_PAUSE = 1.0
+EARLY_RESPONSE_PAUSE = 1.0
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -64,6 +66,8 @@ class Call(Generic[_T]):
     accept: str = "application/json"
     wait: float = 0.0
     """Seconds that the node may take to respond, beyond RESPONSE_TIMEOUT."""
+    last_event_id: str = ""
+    """The event after which a stream of events goes on."""
     tries: int = 1
     """How often the request is sent while its response gets lost."""
 
@@ -73,7 +77,12 @@ class Call(Generic[_T]):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Accept": self.accept, **({"Content-Type": self.content_type} if self.body else {})}
+        headers = {"Accept": self.accept}
+        if self.body:
+            headers["Content-Type"] = self.content_type
+        if self.last_event_id:
+            headers["Last-Event-ID"] = self.last_event_id
+        return headers
 
     @property
     def timeout(self) -> float:
@@ -127,7 +136,7 @@ def connection_broken(url: str) -> ResponseLost:
 def pause_between_polls(asked: float, took: float) -> float:
     """Seconds to pause before the next long poll: a node that shuts down responds before its time, and
     must not be asked again in a tight loop."""
-    return _EARLY_RESPONSE_PAUSE if took < asked / 2 else 0.0
+    return EARLY_RESPONSE_PAUSE if took < asked / 2 else 0.0
 
 
 # --- jobs ---------------------------------------------------------------------------------------
@@ -260,6 +269,18 @@ def list_all_events(
         wait=wait,
         tries=_READ_ATTEMPTS,
         read=lambda response: (_items(response), int(response["NextToken"])),
+    )
+
+
+def follow_events(job_id: str, *, after: int = 0) -> Call[JSON]:
+    """The events of a job as they come: a stream of server-sent events, each read by itself. The status is
+    204 when the job has ended and no event follows number `after`."""
+    return Call(
+        method="GET",
+        path=_job_path(job_id, "events"),
+        accept="text/event-stream",
+        last_event_id=str(after) if after else "",
+        read=_all,
     )
 
 

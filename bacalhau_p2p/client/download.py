@@ -25,6 +25,19 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.limits import DEFAULT_LIMITS, Limits
 
 
+def car_call(root: CID, path: Sequence[str], providers: Sequence[str]) -> Call[None]:
+    """The request for the CAR of what is at `path` below `root`."""
+    names = (quote(name, safe="") for name in (str(root), *path))
+    return Call(
+        method="GET",
+        path="/".join((GATEWAY, *names)),
+        query=[("format", "car"), *(("provider", address) for address in providers)],
+        accept=CAR_MEDIA_TYPE,
+        wait=FETCH_TIMEOUT,
+        read=lambda response: None,
+    )
+
+
 class Download:
     """The content of one CID, received as a CAR. A context manager: on exit nothing is left on disk but
     what `finish` has put in place.
@@ -87,15 +100,7 @@ class Download:
     @property
     def call(self) -> Call[None]:
         """The request for the CAR. The body of a successful response goes to `feed`."""
-        names = (quote(name, safe="") for name in (str(self.root), *self._path))
-        return Call(
-            method="GET",
-            path="/".join((GATEWAY, *names)),
-            query=[("format", "car"), *(("provider", address) for address in self._providers)],
-            accept=CAR_MEDIA_TYPE,
-            wait=FETCH_TIMEOUT,
-            read=lambda response: None,
-        )
+        return car_call(self.root, self._path, self._providers)
 
     def expect(self, size: int) -> None:
         """Take the size that the node announces. Raises ContentTooLarge before anything is transferred."""

@@ -60,7 +60,7 @@ class NodeCollector(Collector):
             {("sent",): transport.traffic.sent, ("received",): transport.traffic.received},
         )
         yield gauge("connected_peers", "Peers that are connected", len(transport.peers))
-        nodes, now = node.nodes(), node.clock()
+        nodes, now = node.known_nodes(), node.clock()
         fresh = sum(known.is_fresh(now) for known in nodes)
         yield gauges(
             "known_nodes",

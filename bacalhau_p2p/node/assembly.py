@@ -72,14 +72,20 @@ async def open_node(
         storage = registry.storage(context)
         requester = compute = None
         if settings.requester:
-            requester = stack.enter_context(open_requester(settings, networking, context, storage, rng))
+            engines = [executor.engine for executor in executors]
+            requester = stack.enter_context(
+                open_requester(settings, networking, context, storage, rng, engines=engines)
+            )
         if settings.compute:
             opened = open_compute(settings, networking, content, context, storage, executors, rng)
             compute = await stack.enter_async_context(opened)
         node = Node(settings, networking, content, requester=requester, compute=compute)
         async with background() as nursery:
             await node.start(nursery)
-            yield node
+            try:
+                yield node
+            finally:
+                await node.close_maps()
 
 
 def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:

@@ -14,8 +14,12 @@ from bacalhau_p2p.node.known_nodes import KnownNodes
 class KnownTypes:
     """The types that this installation has or that a known node offers."""
 
-    def __init__(self, known_nodes: KnownNodes, verifiers: Collection[str]) -> None:
+    def __init__(
+        self, known_nodes: KnownNodes, verifiers: Collection[str], *, engines: Collection[str] = ()
+    ) -> None:
+        """`engines` are those that this node was given beside the ones of the installation."""
         self._known_nodes = known_nodes
+        self._engines = frozenset(engines)
         self._verifiers = verifiers
 
     def faults(self, spec: JobSpec) -> list[Fault]:
@@ -23,7 +27,7 @@ class KnownTypes:
         infos = [known.info.compute for known in self._known_nodes.nodes() if known.info.compute is not None]
         return type_faults(
             spec,
-            engines={*registry.engine_names(), *(name for info in infos for name in info.engines)},
+            engines=self._engines.union(registry.engine_names(), *(info.engines for info in infos)),
             sources={*registry.source_names(), *(name for info in infos for name in info.storage_sources)},
             publishers={*registry.publisher_names(), *(name for info in infos for name in info.publishers)},
             verifiers=self._verifiers,

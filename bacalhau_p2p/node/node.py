@@ -10,15 +10,14 @@ from pathlib import Path
 import trio
 
 from bacalhau_p2p.bprotocol.messenger import Messenger
-from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
+from bacalhau_p2p.client.on_backend import OnBackend
 from bacalhau_p2p.compute.service import ComputeService
 from bacalhau_p2p.errors import AmbiguousID, ContentInUse, SettingsError, UnknownNode
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.content.content import Content
-from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
-from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED, USER
+from bacalhau_p2p.ipfs.store.pin_owners import ANNOUNCED
 from bacalhau_p2p.model.base import JobID, Model, PeerID, UnixSeconds
 from bacalhau_p2p.model.logs import LogPiece, LogQuery
 from bacalhau_p2p.model.node import NodeInfo
@@ -41,8 +40,11 @@ FINAL_DELIVERY_TIMEOUT = 2.0
 """Seconds for peers to acknowledge the last messages of a node that stops."""
 
 
-class Node:
-    """A libp2p peer with a requester, a compute component, or both."""
+class Node(OnBackend):
+    """A libp2p peer with a requester, a compute component, or both.
+
+    `AnyNode` describes what it does with jobs and content.
+    """
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Node:
             compute.logs if compute is not None else None,
             content_timeout=settings.content_timeout,
         )
+        self._backend = LocalBackend(self)
         self._slow_pass_watchers: list[Callable[[float], None]] = []
         if requester is not None:
             networking.info_exchange.observe(requester)
@@ -203,7 +206,7 @@ class Node:
             components["Compute"] = self._compute
         return components
 
-    def nodes(self) -> list[KnownNode]:
+    def known_nodes(self) -> list[KnownNode]:
         """Every node that this one knows, itself included, ordered by peer id. Its own info is as of now, and
         the load of others as of their latest info or heartbeat."""
         known = self._networking.known_nodes.nodes()
@@ -211,7 +214,7 @@ class Node:
 
     def resolve_node(self, wanted: str) -> KnownNode:
         """The node with this id or prefix of an id. Raises UnknownNode, AmbiguousID."""
-        found = [known for known in self.nodes() if known.info.id.startswith(wanted)]
+        found = [known for known in self.known_nodes() if known.info.id.startswith(wanted)]
         exact = [known for known in found if known.info.id == wanted]
         if not found:
             raise UnknownNode(f"no known node has the id {printable(wanted)}")
@@ -222,7 +225,7 @@ class Node:
     async def wait_for_compute_nodes(self, count: int) -> None:
         """Returns once this node knows at least `count` nodes that run jobs, itself included."""
         await self._networking.info_exchange.wait_until(
-            lambda: sum(known.info.compute is not None for known in self.nodes()) >= count
+            lambda: sum(known.info.compute is not None for known in self.known_nodes()) >= count
         )
 
     def learn(self, addresses: Sequence[str]) -> list[PeerID]:
@@ -245,14 +248,6 @@ class Node:
             raise SettingsError("this node takes no jobs: its requester is switched off")
         return self._requester
 
-    async def submit(self, job: JobLike, *, idempotency_token: str | None = None) -> JobHandle:
-        """Submit a job. Once this returns, the job survives any crash.
-
-        Raises InvalidJob, and SettingsError if this node has no requester.
-        """
-        job_id = await self.requester.submit(spec_of(job), token=idempotency_token)
-        return JobHandle(LocalBackend(self.requester, self), job_id)
-
     def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]:
         """What a job writes to stdout and stderr; None when nothing came for some seconds.
 
@@ -260,13 +255,6 @@ class Node:
         """
         access = self._log_access
         return LogReader(self.requester, access.open_stream, access.read_file).read(job_id, query)
-
-    def job(self, job_id: str) -> JobHandle:
-        """A handle on a job, by its id or an unambiguous prefix of it.
-
-        Raises UnknownJob, AmbiguousID.
-        """
-        return JobHandle(LocalBackend(self.requester, self), self.requester.resolve(job_id))
 
     async def drain(self, timeout: float) -> None:
         """Take no more jobs, let running executions go on for `timeout` seconds, then hand back the rest.
@@ -279,14 +267,6 @@ class Node:
         await self.messenger.wait_acknowledged(FINAL_DELIVERY_TIMEOUT)
 
     # --- content ------------------------------------------------------------------------------
-
-    async def add(self, path: Path) -> CID:
-        """Add a file or folder to this node's store. From then on peers can fetch it.
-
-        Hidden files are left out, as by `ipfs add -r`. Raises ContentError, OSError.
-        """
-        added = await self.content.add(path, pin_owner=USER, hidden=False, programs=False)
-        return added.cid
 
     async def unpin(self, cid: CID, owner: str) -> bool:
         """Remove a pin; whether there was one. Its blocks stay until the node needs the space.
@@ -303,12 +283,11 @@ class Node:
 
         `hints` are multiaddrs of peers that may have it. Raises ContentError.
         """
-        root, names = split_path(cid)
-        with self.content.holding(root):
-            peers, timeout = self.learn(hints), self.settings.content_timeout
-            wanted = await self.content.locate(root, names, hints=peers, timeout=timeout) if names else root
-            await self.content.fetch(wanted, hints=peers, timeout=timeout)
-            await self.content.export(wanted, target, symlinks="keep")
+        await self._backend.export(cid, target, hints=hints)
+
+    async def close_maps(self) -> None:
+        """End the maps that still run."""
+        await self._maps.aclose()
 
     async def _announced_roots(self) -> list[CID]:
         return await self.content.pinned_roots(ANNOUNCED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
 
@@ -32,9 +32,15 @@ def open_requester(
     context: registry.AdapterContext,
     storage: Mapping[str, StorageProvider],
     rng: random.Random,
+    *,
+    engines: Collection[str] = (),
 ) -> Iterator[RequesterService]:
-    """A requester that is not running yet; its store is open for the length of the block."""
+    """A requester that is not running yet; its store is open for the length of the block.
+
+    `engines` are types of the node's own executors that are not of this installation.
+    """
     verifiers = registry.verifiers(context)
+    known = KnownTypes(networking.known_nodes, verifiers, engines=engines)
     shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
     machine = RequesterMachine(
         Environment(
@@ -54,7 +60,7 @@ def open_requester(
             store,
             networking.messenger,
             verifiers=verifiers,
-            checks=JobChecks(KnownTypes(networking.known_nodes, verifiers).faults, verifiers, storage),
+            checks=JobChecks(known.faults, verifiers, storage),
             clock=networking.clock,
             new_job_id=lambda: JobID(random_uuid(rng)),
             resource_shortage=lambda: shortage(0),

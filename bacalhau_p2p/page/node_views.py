@@ -44,7 +44,7 @@ class Offender(NamedTuple):
 
 
 async def overview(node: Node, activity: Activity) -> Values:
-    nodes, now = node.nodes(), node.clock()
+    nodes, now = node.known_nodes(), node.clock()
     jobs_rates, bytes_rates = activity.jobs_per_minute(), activity.bytes_per_second()
     unfinished = node.unfinished
     values: Values = {
@@ -71,7 +71,7 @@ async def overview(node: Node, activity: Activity) -> Values:
 
 async def node_list(node: Node, names: Strings, query: Strings) -> Values:
     now = node.clock()
-    return {"rows": [_row(known, now) for known in node.nodes()], "offenders": _offenders(node)}
+    return {"rows": [_row(known, now) for known in node.known_nodes()], "offenders": _offenders(node)}
 
 
 async def node_detail(node: Node, names: Strings, query: Strings) -> Values:

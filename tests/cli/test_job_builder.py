@@ -11,14 +11,12 @@ from bacalhau_p2p.cli.job_builder import (
     InputFlag,
     build_job,
     check_targets,
-    docker_engine,
-    ipfs_source,
     parse_environment,
     parse_input,
     parse_labels,
     parse_outputs,
-    wasm_engine,
 )
+from bacalhau_p2p.client.job_map import docker_engine, ipfs_source, wasm_engine
 from bacalhau_p2p.model.parsing import job_from_mapping
 
 URL = {"Type": "urlDownload", "Params": {"URL": "https://example.org:8080/a.csv?x=1"}}

@@ -1,9 +1,10 @@
-"""`Client` with a fake node: jobs, results and content."""
+"""`Client` with a fake node: jobs, results and content. Covers `client`, `on_backend`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 import trio
 
@@ -103,7 +104,7 @@ async def test_a_node_that_responds_early_is_not_asked_again_at_once(fake_node: 
 
     async with Client(fake_node.url) as client:
         handle = await client.submit(NOOP)
-        monkeypatch.setattr(trio, "sleep", sleep)
+        monkeypatch.setattr(anyio, "sleep", sleep)
         assert (await handle.wait()).state is JobState.STOPPED
     assert pauses == [1.0, 1.0, 1.0]
 

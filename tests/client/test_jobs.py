@@ -1,16 +1,18 @@
-"""Handles on jobs and results, with a backend that records its calls."""
+"""Handles on jobs and results, with a backend that records its calls. Covers `jobs`, `results`, `backend`."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from bacalhau_p2p.client.jobs import JobHandle, Result, spec_of
-from bacalhau_p2p.errors import InvalidJob, JobFailed, JobNotFinished
+from bacalhau_p2p.client.jobs import JobHandle, spec_of
+from bacalhau_p2p.client.results import Result
+from bacalhau_p2p.errors import ContentTooLarge, InvalidJob, JobFailed, JobNotFinished
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResult, RunOutput
-from bacalhau_p2p.model.history import EventKind, HistoryEvent, HistoryPage
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
@@ -57,7 +59,8 @@ class RecordingBackend:
             modified=0,
         )
         self._executions = executions
-        self.events = [HistoryEvent(JobID("j"), n, n, EventKind.WAITING, "") for n in range(1, 6)]
+        self._events = [HistoryEvent(JobID("j"), n, n, EventKind.WAITING, "") for n in range(1, 6)]
+        self.pieces = [b"one\n", b"two\n", b"three\n"]
         self.calls: list[tuple[object, ...]] = []
 
     async def job(self, job_id: JobID) -> Job:
@@ -70,10 +73,16 @@ class RecordingBackend:
     async def executions(self, job_id: JobID) -> tuple[Execution, ...]:
         return self._executions
 
-    async def history(self, job_id: JobID, after: int, timeout: float) -> HistoryPage:
-        self.calls.append(("history", after))
-        rest = [event for event in self.events if event.number > after]
-        return HistoryPage(rest[:2], ended=len(rest) <= 2)
+    async def events(self, job_id: JobID, after: int) -> AsyncGenerator[HistoryEvent, None]:
+        self.calls.append(("events", after))
+        for event in self._events:
+            if event.number > after:
+                yield event
+
+    async def read(self, cid: str, *, hints: tuple[str, ...] = ()) -> AsyncGenerator[bytes, None]:
+        self.calls.append(("read", cid, hints))
+        for piece in self.pieces:
+            yield piece
 
     async def cancel(self, job_id: JobID, reason: str) -> None:
         self.calls.append(("cancel", job_id, reason))
@@ -140,12 +149,70 @@ async def test_a_job_without_a_result_says_why(state, message, error, text):
     assert str(caught.value) == text
 
 
-async def test_events_are_iterated_page_by_page_until_the_job_has_ended():
+async def test_events_are_iterated_until_the_job_has_ended():
     backend = RecordingBackend(JobState.COMPLETED)
     handle = JobHandle(backend, JobID("j"))
     assert [event.number async for event in handle.events()] == [1, 2, 3, 4, 5]
-    assert backend.calls == [("history", 0), ("history", 2), ("history", 4)]
+    assert backend.calls == [("events", 0)]
     assert [event.number async for event in handle.events(after=4)] == [5]
+
+
+async def test_a_file_of_a_result_is_read_whole_up_to_a_limit():
+    result = await a_result()
+    assert await result.read("outputs/count") == b"one\ntwo\nthree\n"
+    with pytest.raises(
+        ContentTooLarge, match=r"^outputs/count has more than 7 B; use open, or a larger limit$"
+    ):
+        await result.read("outputs/count", limit=7)
+
+
+async def test_a_file_of_a_result_is_read_in_pieces_or_so_many_bytes_at_a_time():
+    result = await a_result()
+    async with result.open("stdout") as file:
+        assert await anext(file) == b"one\n"
+        assert await file.read(6) == b"two\nth"
+        assert [piece async for piece in file] == [b"ree\n"]
+        assert await file.read(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("output", "shown"),
+    [
+        (RunOutput(stdout=b"whole\n"), b"whole\n"),
+        (
+            RunOutput(stdout=b"begin", stdout_truncated=True),
+            b'begin\n[cut after 5 bytes: result.read("stdout") has all of it]\n',
+        ),
+    ],
+)
+async def test_output_is_whole_or_visibly_cut(output: RunOutput, shown: bytes):
+    assert (await a_result(output)).stdout == shown
+
+
+async def test_an_exit_code_that_is_not_zero_can_be_made_an_error():
+    execution = an_execution(3, ExecutionState.COMPLETED, FIRST)
+    handle = JobHandle(RecordingBackend(JobState.COMPLETED, executions=(execution,)), JobID("j"))
+    assert (await handle.wait_result()).exit_code == 3
+    with pytest.raises(JobFailed, match=r"^exit code 3 \(job j\)$") as caught:
+        await handle.wait_result(check=True)
+    assert caught.value.last_lines == "err"
+
+
+async def test_a_failed_job_brings_the_last_lines_of_its_program():
+    execution = an_execution(1, ExecutionState.FAILED).replace(message="no such file\nls: x: absent")
+    backend = RecordingBackend(JobState.FAILED, "no such file", (execution,))
+    with pytest.raises(JobFailed) as caught:
+        await JobHandle(backend, JobID("j")).wait_result()
+    assert (str(caught.value), caught.value.last_lines) == ("no such file", "ls: x: absent")
+
+
+async def a_result(output: RunOutput | None = None) -> Result:
+    execution = an_execution(0, ExecutionState.COMPLETED, FIRST)
+    if output is not None:
+        assert execution.proposal is not None
+        execution = execution.replace(proposal=execution.proposal.replace(output=output))
+    backend = RecordingBackend(JobState.COMPLETED, executions=(execution,))
+    return await JobHandle(backend, JobID("j")).wait_result()
 
 
 async def test_a_handle_passes_calls_to_its_backend():

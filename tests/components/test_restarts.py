@@ -122,7 +122,7 @@ async def test_a_result_waits_for_a_requester_that_is_away(network):
             while not any(e.sealed for e in machine.executions.values()):
                 await compute._compute._ticked.wait()
             async with network.node("requester", requester=True) as requester:
-                result = await requester.job(job_id).wait_result()
+                result = await (await requester.job(job_id)).wait_result()
                 assert result.stdout == b"hello\n"
                 assert held.runs == 1
 
@@ -138,7 +138,7 @@ async def test_a_restarted_requester_goes_on_with_the_history_of_a_job(network):
                 before = (await requester.requester.history(job.id)).events
             async with network.node("requester", requester=True) as requester:
                 held.go.set()
-                events = [event async for event in requester.job(job.id).events()]
+                events = [event async for event in (await requester.job(job.id)).events()]
     assert events[: len(before)] == before
     assert [event.number for event in events] == list(range(1, len(events) + 1))
     kinds = [event.kind for event in events]

@@ -9,6 +9,7 @@ import pytest
 
 from bacalhau_p2p.client.jobs import JobHandle
 from bacalhau_p2p.errors import JobFailed
+from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
@@ -41,7 +42,7 @@ async def message_while_queued(handle: JobHandle, node: Node) -> str:
 async def test_a_job_runs_where_its_data_is_and_shows_its_size(tmp_path, data):
     async with open_network(tmp_path, **LOCAL) as net:
         holder = net.compute[1]
-        cid = await holder.add(data)
+        cid = CID.parse(await holder.add(data))
         for _ in range(3):
             handle = await net.requester.submit(job(cid))
             await handle.wait_result(20)
@@ -54,7 +55,7 @@ async def test_a_job_runs_where_its_data_is_and_shows_its_size(tmp_path, data):
 async def test_the_node_that_has_the_data_is_preferred(tmp_path, data):
     async with open_network(tmp_path) as net:
         holder = net.compute[2]
-        cid = await holder.add(data)
+        cid = CID.parse(await holder.add(data))
         for _ in range(3):
             handle = await net.requester.submit(job(cid))
             await handle.wait_result(20)
@@ -66,7 +67,7 @@ async def test_the_node_that_has_the_data_is_preferred(tmp_path, data):
 
 async def test_a_job_whose_data_no_node_has_waits_for_it_and_says_so(tmp_path, data):
     async with open_network(tmp_path, compute_nodes=2, **LOCAL) as net:
-        cid = await net.requester.add(data)
+        cid = CID.parse(await net.requester.add(data))
         handle = await net.requester.submit(job(cid))
         message = await message_while_queued(handle, net.requester)
         assert message.startswith("waiting for a node: ")
@@ -80,7 +81,7 @@ async def test_a_job_whose_data_no_node_has_waits_for_it_and_says_so(tmp_path, d
 async def test_a_job_whose_inputs_do_not_fit_is_rejected_before_they_are_fetched(tmp_path, data):
     async with open_network(tmp_path, compute_nodes=1, limits={"disk": "1500kb"}) as net:
         (node,) = net.compute
-        cid = await net.requester.add(data)
+        cid = CID.parse(await net.requester.add(data))
         message = await message_while_queued(await net.requester.submit(job(cid)), net.requester)
         assert message.endswith(f"{node.peer_id[-8:]} inputs need 2 MB of disk; 1.5 MB is free")
         assert node.content.used == 0
@@ -105,5 +106,5 @@ async def test_a_node_that_rejects_stateless_jobs_runs_jobs_with_inputs(tmp_path
             await net.requester.submit({"Tasks": [{"Engine": {"Type": "noop"}}]}), net.requester
         )
         assert message.endswith("accepts no jobs without inputs")
-        cid = await net.requester.add(data)
+        cid = CID.parse(await net.requester.add(data))
         await (await net.requester.submit(job(cid))).wait_result(20)

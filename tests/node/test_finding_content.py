@@ -45,12 +45,12 @@ async def opened(tmp_path: Path, *options: dict[str, object]):
 
 
 def all_know_each_other(nodes: list[Node]) -> bool:
-    return all(len(node.nodes()) == len(nodes) for node in nodes)
+    return all(len(node.known_nodes()) == len(nodes) for node in nodes)
 
 
 def info(node: Node, other: Node) -> NodeInfo | None:
     """What `node` knows of the other one."""
-    return next((known.info for known in node.nodes() if known.info.id == other.peer_id), None)
+    return next((known.info for known in node.known_nodes() if known.info.id == other.peer_id), None)
 
 
 def records(node: Node) -> Any:

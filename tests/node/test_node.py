@@ -280,7 +280,7 @@ async def test_a_restarted_requester_continues_its_jobs(tmp_path):
         restarted() as node,
     ):
         assert (await node.submit(noop(), idempotency_token="once")).id == job.id
-        result = await node.job(job.id[:8]).wait_result(30)
+        result = await (await node.job(job.id[:8])).wait_result(30)
         assert result.stdout == b"hello\n"
 
 
@@ -369,7 +369,7 @@ async def test_nodes_of_another_network_are_ignored(tmp_path):
         open_network(tmp_path, compute_nodes=1, memory_network=memory_network) as net,
     ):
         await (await net.requester.submit(noop())).wait_result(30)
-        known = {known.info.id for known in net.requester.nodes()}
+        known = {known.info.id for known in net.requester.known_nodes()}
         assert known == {net.requester.peer_id, net.compute[0].peer_id}
 
 

@@ -103,7 +103,7 @@ async def test_text_of_strangers_is_text(tmp_path):
             }
         )
         await job.wait()
-        await network.requester.job(job.id).cancel(reason=EVIL)
+        await (await network.requester.job(job.id)).cancel(reason=EVIL)
         for path in ("/", "/jobs", f"/jobs/{job.id}", f"/jobs?text={EVIL}"):
             text = (await http.get(path)).text
             assert "<script>alert" not in text

@@ -145,7 +145,7 @@ async def test_the_number_of_peers_asked_at_the_same_time_is_bounded(autojump_cl
 async def test_a_node_knows_the_size_of_content_that_only_a_peer_has_without_fetching_it(tmp_path):
     (tmp_path / "file").write_bytes(random.Random(1).randbytes(3_000_000))
     async with open_network(tmp_path, compute_nodes=1) as net:
-        cid = await net.requester.add(tmp_path / "file")
+        cid = CID.parse(await net.requester.add(tmp_path / "file"))
         content = net.compute[0].content
         before = content.used
         assert await content.claimed_size(cid, hints=[net.requester.peer_id]) == 3_000_000

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from bacalhau_p2p.errors import AmbiguousID, ApiError, BacalhauError, ContentNotFound, UnknownJob
@@ -46,7 +46,8 @@ INFO = NodeInfo(
 class FakeNode:
     """Listens on `port` for the length of a `with` block. `requests` has the requests in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0, started: bool = True) -> None:
+        """With `started` false it neither listens nor answers before `start`."""
         self.changed = threading.Condition()
         self.jobs: dict[str, Job] = {}
         self.tokens: dict[str, str] = {}
@@ -65,29 +66,54 @@ class FakeNode:
         self.raw_response: tuple[int, bytes] | None = None
         """Status and body of every response, if set."""
         self.truncate_cars = False
+        self.last_event_ids: list[int] = []
+        """The event after which each stream of events was to go on."""
+        self.cut_logs_after: list[int] = []
+        """Numbers of pieces after which a response with logs breaks."""
+        self.break_streams_after: list[int] = []
+        """Numbers of events after which a stream of events breaks once."""
         self.respond_early = False
         """Respond to long polls at once, like a node that is shutting down."""
         self.waiting = self.waited = 0
         """Long polls that are waiting now, and those that have waited."""
         self._stopping = False
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._port = port
+        self._started = started
+        self._server: _Server | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._started:
+            self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.crash()
+
+    def start(self) -> None:
+        self._server = _Server(("127.0.0.1", self._port), _handler(self))
+        self._port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def crash(self) -> None:
+        """Stop listening, and close every connection without a response."""
+        if self._server is None:
+            return
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._server = None
 
     @property
     def port(self) -> int:
-        return self._server.server_address[1]
+        return self._port
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopping
 
     @property
     def url(self) -> str:
@@ -230,6 +256,13 @@ class FakeNode:
         return root
 
 
+class _Cut(NamedTuple):
+    """A body, and whether it breaks off."""
+
+    body: bytes
+    cut: bool
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -275,19 +308,48 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             body = self._body()
             if node.raw_response is not None:
                 return self._reply(*node.raw_response)
+            if self.headers.get("Accept") == "text/event-stream":
+                return self._stream_events()
             try:
                 status, answer = self._route(body)
             except BacalhauError as error:
                 status, answer = status_of(error), error_to_json(error)
-            if node.lose_responses:
-                node.lose_responses -= 1
+            if node.lose_responses or node.stopped:
+                node.lose_responses -= not node.stopped
                 self.close_connection = True
                 return None
+            if isinstance(answer, _Cut):
+                return self._reply(status, answer.body, more=10 if answer.cut else 0)
             if isinstance(answer, bytes):
                 return self._reply(status, answer)
             return self._reply(status, json.dumps(answer).encode())
 
         do_GET = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+        def _stream_events(self) -> None:
+            job_id = self.path.split("/")[-2]
+            after = int(self.headers.get("Last-Event-ID", 0))
+            node.last_event_ids.append(after)
+            page = node.events(job_id, after, 0)
+            if not page["Items"] and not page["NextToken"]:
+                return self._reply(204, b"")
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            while True:
+                for event in page["Items"]:
+                    after = event["SeqNum"]
+                    self._chunk(b"id: %d\ndata: %b\n\n" % (after, json.dumps(event).encode()))
+                    if after in node.break_streams_after:
+                        node.break_streams_after.remove(after)
+                        self.close_connection = True
+                        return None
+                if not page["NextToken"]:
+                    return self._chunk(b"")
+                page = node.events(job_id, after, 20)
+
+        def _chunk(self, data: bytes) -> None:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
@@ -305,11 +367,13 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 raise ConnectionAbortedError
             return int(line, 16)
 
-        def _reply(self, status: int, body: bytes) -> None:
+        def _reply(self, status: int, body: bytes, *, more: int = 0) -> None:
+            """With `more`, so many bytes are announced that do not come."""
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + more))
             self.end_headers()
             self.wfile.write(body)
+            self.close_connection |= bool(more)
 
         def _route(self, body: bytes) -> tuple[int, Any]:
             url = urlsplit(self.path)
@@ -356,8 +420,9 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
     if part == "events":
         return node.events(job.id, int(query.get("after", 0)), float(query.get("wait", 0)))
     if part == "logs":
-        pieces = [json.dumps(piece_to_json(piece)) for piece in node.logs[job.id]]
-        return "".join(f"{piece}\n\n" for piece in pieces).encode()
+        cut = node.cut_logs_after.pop() if node.cut_logs_after else None
+        pieces = [json.dumps(piece_to_json(piece)) for piece in node.logs[job.id][:cut]]
+        return _Cut("".join(f"{piece}\n\n" for piece in pieces).encode(), cut=cut is not None)
     if part == "results":
         published = [execution.published for execution in executions]
         return {"Items": [result_to_json(result) for result in published if result]}
@@ -387,7 +452,7 @@ def _listed(node: FakeNode, query: Mapping[str, str]) -> list[Any]:
 
 
 def _car(node: FakeNode, text: str) -> bytes:
-    root = CID.parse(text)
+    root = CID.parse(text.partition("/")[0])
     if root.v1 not in node.blocks:
         raise ContentNotFound(f"nobody has {root}")
     pieces = list(write_car([root], node))  # the header, then head and block of each

@@ -1,0 +1,38 @@
+"""Server-sent events, line by line. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from bacalhau_p2p.errors import ApiError
+
+_T = TypeVar("_T")
+
+MAX_EVENT = 1024 * 1024
+"""Characters of one event that a client takes."""
+
+
+class EventStreamReader(Generic[_T]):
+    """Reads a stream of events whose data is JSON; ids and names of events are not needed."""
+
+    def __init__(self, read: Callable[[bytes], _T]) -> None:
+        """`read` turns the data of an event into a value."""
+        self._read = read
+        self._data: list[str] = []
+        self._size = 0
+
+    def feed(self, line: str) -> Iterator[_T]:
+        """Take the next line, without its end. Yields the event that it ends, if it ends one.
+
+        Raises ApiError for an event that is too large, and what `read` raises.
+        """
+        if line.startswith("data:"):
+            text = line[len("data:") :].removeprefix(" ")
+            self._size += len(text)
+            if self._size > MAX_EVENT:
+                raise ApiError(f"the node sent an event of more than {MAX_EVENT:,} characters")
+            self._data.append(text)
+        elif not line and self._data:
+            data, self._data, self._size = "\n".join(self._data), [], 0
+            yield self._read(data.encode())
