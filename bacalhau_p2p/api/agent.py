@@ -53,26 +53,29 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
     @routes.get("/node", response_model=ThisNode)
     async def this_node() -> Response:
         """The node, as it announces itself, with its connected peers and its counters."""
-        shown: JSON = {
-            **node_to_json(node.info()),
-            "BacalhauVersion": _version(),
-            "ConnectedPeers": sorted(node.transport.peers),
-            "Counters": {**node.counters, **counters},
-            "WorstSenders": node.transport.budgets.offences.worst(),
-            "CutOff": {peer: math.ceil(left) for peer, left in node.transport.budgets.cut_off_for().items()},
-            "Walls": node.walls,
-            "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
-            "DroppedEvents": {
-                name: [
-                    {"Event": kind, "Author": author, "Count": count}
-                    for (kind, author), count in dropped.most_common(MAX_DROPPED)
-                ]
-                for name, dropped in node.dropped_events.items()
-            },
-        }
-        return json_response(shown)
+        return json_response(_this_node(node, counters))
 
     return routes
+
+
+def _this_node(node: Node, counters: Mapping[str, int]) -> JSON:
+    return {
+        **node_to_json(node.info()),
+        "BacalhauVersion": _version(),
+        "ConnectedPeers": sorted(node.transport.peers),
+        "Counters": {**node.counters, **counters},
+        "WorstSenders": node.transport.budgets.offences.worst(),
+        "CutOff": {peer: math.ceil(left) for peer, left in node.transport.budgets.cut_off_for().items()},
+        "Walls": node.walls,
+        "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
+        "DroppedEvents": {
+            name: [
+                {"Event": kind, "Author": author, "Count": count}
+                for (kind, author), count in dropped.most_common(MAX_DROPPED)
+            ]
+            for name, dropped in node.dropped_events.items()
+        },
+    }
 
 
 def _version() -> JSON:

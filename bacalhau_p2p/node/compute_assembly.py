@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -164,13 +164,7 @@ def _service(
             settings.data_dir / "executions",
             KeptLogs(settings.data_dir / "logs", networking.clock),
         ),
-        Assessor(
-            node_id=peer_id,
-            offer=lambda: offers.offer,
-            labels=settings.labels,
-            policy=_selection_policy(settings, peer_id),
-            resource_shortage=lambda: shortage(0),
-        ),
+        _assessor(settings, peer_id, offers, shortage),
         Inspector(
             adapters.storage,
             node_id=peer_id,
@@ -180,6 +174,18 @@ def _service(
         ),
         learn_addresses=learn_addresses,
         clock=networking.clock,
+    )
+
+
+def _assessor(
+    settings: Settings, peer_id: PeerID, offers: OfferMonitor, shortage: Callable[[int], str | None]
+) -> Assessor:
+    return Assessor(
+        node_id=peer_id,
+        offer=lambda: offers.offer,
+        labels=settings.labels,
+        policy=_selection_policy(settings, peer_id),
+        resource_shortage=lambda: shortage(0),
     )
 
 

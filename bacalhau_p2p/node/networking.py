@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.messages import MESSAGE_ID_BYTES
-from bacalhau_p2p.bprotocol.messenger import Messenger
+from bacalhau_p2p.bprotocol.messenger import ConnectionListener, Messenger
 from bacalhau_p2p.discovery.mdns import Mdns
 from bacalhau_p2p.discovery.networks import has_private_address
 from bacalhau_p2p.identity.identity import Identity
@@ -50,13 +50,7 @@ def build_networking(
     rng: random.Random,
 ) -> Networking:
     """Put the parts together. Nothing runs yet."""
-    messenger = Messenger(
-        transport,
-        network=settings.network,
-        clock=clock,
-        rng=rng.random,
-        new_message_id=lambda: MessageID(rng.randbytes(MESSAGE_ID_BYTES)),
-    )
+    messenger = _build_messenger(settings, transport, clock, rng)
     known_nodes = KnownNodes()
     peer_book = PeerBook(transport, known_nodes, clock)
     dht = _build_dht(settings, transport, peer_book, clock)
@@ -71,7 +65,6 @@ def build_networking(
         random=rng.random,
         network=settings.network,
     )
-
     keeper = ConnectionKeeper(
         transport,
         known_nodes,
@@ -83,17 +76,7 @@ def build_networking(
     named = {PeerID(address.rpartition("/p2p/")[2]) for address in settings.peers}
     keeper.protect(lambda: named | peer_book.from_users)
     keeper.protect(messenger.waiting_for)
-
-    def connection_changed(peer: PeerID, connected: bool) -> None:
-        keeper.look_soon()
-        if connected:
-            info_exchange.met(peer)
-        else:
-            info_exchange.left(peer)
-        if dht is not None and not connected:
-            dht.disconnected(peer)
-
-    messenger.watch_connections(connection_changed)
+    messenger.watch_connections(_connection_listener(keeper, info_exchange, dht))
     return Networking(
         identity=identity,
         transport=transport,
@@ -107,6 +90,35 @@ def build_networking(
         dht=dht,
         mdns=_build_mdns(settings, transport, keeper, rng),
     )
+
+
+def _build_messenger(
+    settings: Settings, transport: Transport, clock: Callable[[], UnixSeconds], rng: random.Random
+) -> Messenger:
+    return Messenger(
+        transport,
+        network=settings.network,
+        clock=clock,
+        rng=rng.random,
+        new_message_id=lambda: MessageID(rng.randbytes(MESSAGE_ID_BYTES)),
+    )
+
+
+def _connection_listener(
+    keeper: ConnectionKeeper, info_exchange: NodeInfoExchange, dht: Dht | None
+) -> ConnectionListener:
+    """Tells the parts of a node that a peer has connected, or is gone."""
+
+    def connection_changed(peer: PeerID, connected: bool) -> None:
+        keeper.look_soon()
+        if connected:
+            info_exchange.met(peer)
+        else:
+            info_exchange.left(peer)
+        if dht is not None and not connected:
+            dht.disconnected(peer)
+
+    return connection_changed
 
 
 def _build_dht(

@@ -141,23 +141,8 @@ class Libp2pTransport:
         self._host = Host(self._swarm, announced)
         self._inbound = InboundStreams(self._host, self._budgets, counters)
         self._swarm.set_stream_handler(self._inbound.guard)
-        self._sessions = Sessions(
-            self._swarm,
-            nursery,
-            emit=self._arrivals.put,
-            connected=lambda conn: self._gossip.connected(conn),
-            connection_lost=lambda muxed_conn: self._gossip.connection_lost(muxed_conn),
-            counters=counters,
-        )
-        self._gossip = Gossip(
-            self._host,
-            nursery,
-            deliver=self._deliver_broadcast,
-            subscribed=self._sessions.subscribed,
-            offence=self._record_offence,
-            budgets=self._budgets,
-            counters=counters,
-        )
+        self._sessions = self._new_sessions()
+        self._gossip = self._new_gossip()
         self._dialer = Dialer(
             self._swarm,
             nursery,
@@ -166,15 +151,39 @@ class Libp2pTransport:
             budget=self._budgets.dials,
             counters=counters,
         )
-        self._links = DirectLinks(
-            nursery,
+        self._links = self._new_links()
+        self._inbound.handle(DIRECT_PROTOCOL, self._links.serve)
+
+    def _new_sessions(self) -> Sessions:
+        return Sessions(
+            self._swarm,
+            self._nursery,
+            emit=self._arrivals.put,
+            connected=lambda conn: self._gossip.connected(conn),
+            connection_lost=lambda muxed_conn: self._gossip.connection_lost(muxed_conn),
+            counters=self._counters,
+        )
+
+    def _new_gossip(self) -> Gossip:
+        return Gossip(
+            self._host,
+            self._nursery,
+            deliver=self._deliver_broadcast,
+            subscribed=self._sessions.subscribed,
+            offence=self._record_offence,
+            budgets=self._budgets,
+            counters=self._counters,
+        )
+
+    def _new_links(self) -> DirectLinks:
+        return DirectLinks(
+            self._nursery,
             open_stream=partial(self._open_stream, protocol=DIRECT_PROTOCOL),
             deliver=self._deliver_frames,
             reading=self._sessions.reading,
             offence=self._record_offence,
-            counters=counters,
+            counters=self._counters,
         )
-        self._inbound.handle(DIRECT_PROTOCOL, self._links.serve)
 
     # --- the interface ------------------------------------------------------------------------
 
