@@ -35,6 +35,20 @@ API_PORT = click.option(
 )
 
 
+def _without_colour(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    if given:
+        context.color = False
+
+
+NO_COLOUR = click.option(
+    "--no-color",
+    is_flag=True,
+    expose_value=False,
+    callback=_without_colour,
+    help="Print no colours; as NO_COLOR in the environment.",
+)
+
+
 def repeatable(*names: str, help: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: A002
     """A flag that may be given several times."""
     return click.option(*names, multiple=True, help=f"{help} Repeatable.", **attributes)
@@ -48,7 +62,7 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
         with connect(api_host, api_port) as connection:
             return command(connection, *args, **kwargs)
 
-    return API_HOST(API_PORT(connected))
+    return API_HOST(API_PORT(NO_COLOUR(connected)))
 
 
 def connect(
@@ -127,10 +141,12 @@ class FollowOptions:
     download: bool
     output_dir: str | None
     dry_run: bool
+    follow: bool
+    """Show the output as it comes also where there is no terminal."""
 
     @property
     def waits(self) -> bool:
-        return self.download or (not self.id_only if self.wait is None else self.wait)
+        return self.download or self.follow or (not self.id_only if self.wait is None else self.wait)
 
 
 _FOLLOW_OPTIONS = [
@@ -150,6 +166,9 @@ _FOLLOW_OPTIONS = [
         expose_value=False,
     ),
     click.option("--node-details", "--quiet", is_flag=True, hidden=True, expose_value=False),
+    click.option(
+        "-f", "--follow", is_flag=True, help="Print the output as it comes, also where there is no terminal."
+    ),
     click.option("--dry-run", is_flag=True, help="Print the job as YAML without submitting it."),
 ]
 

@@ -25,6 +25,17 @@ def print_text(text: str, *, err: bool = False) -> None:
     click.echo(printable(text, keep_lines=True), nl=not text.endswith("\n"), err=err)
 
 
+def print_styled(text: str, *, err: bool = False) -> None:
+    """One line that is harmless already, in colours of ours, which a pipe does not get."""
+    click.echo(text, err=err)
+
+
+def erase_lines(count: int) -> None:
+    """Remove the last lines of the terminal of stderr."""
+    sys.stderr.write(f"\r\x1b[{count}A\x1b[J")
+    sys.stderr.flush()
+
+
 MAX_LEFT_OUT = 20
 """What was left out, as far as it is named; more is counted."""
 

@@ -10,7 +10,8 @@ import click
 from bacalhau_p2p.cli import job_group
 from bacalhau_p2p.cli.error_report import FAILED, FAILURE_STATUS, report_error
 from bacalhau_p2p.cli.lazy_group import LazyGroup
-from bacalhau_p2p.cli.options import API_HOST, API_PORT
+from bacalhau_p2p.cli.options import API_HOST, API_PORT, NO_COLOUR
+from bacalhau_p2p.cli.terminal import wants_no_colour
 from bacalhau_p2p.version import __version__
 
 _COMMANDS = "bacalhau_p2p.cli."
@@ -74,10 +75,15 @@ class _Root(LazyGroup):
     },
 )
 @click.version_option(__version__, message="%(prog)s v%(version)s")
+@NO_COLOUR
 @API_HOST
 @API_PORT
-def cli(api_host: str | None, api_port: int | None) -> None:
+@click.pass_context
+def cli(context: click.Context, api_host: str | None, api_port: int | None) -> None:
     """Run jobs on the peers that hold the data.
 
-    Commands talk to the node at --api-host and --api-port. Both may also follow the command.
+    Commands talk to the node at --api-host and --api-port. Both may also follow the command, and so may
+    --no-color.
     """
+    if wants_no_colour():
+        context.color = False

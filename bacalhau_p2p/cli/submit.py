@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,17 +10,20 @@ from pathlib import Path
 import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
+from bacalhau_p2p.cli.following import Shown, follow_job
 from bacalhau_p2p.cli.job_view import (
     ENDED,
     JSON,
     exit_codes,
     first_output,
+    published_results,
     require_completed,
     short_id,
     state_of,
 )
 from bacalhau_p2p.cli.options import FollowOptions
 from bacalhau_p2p.cli.printing import print_line, print_output, print_text
+from bacalhau_p2p.cli.terminal import is_terminal
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -45,8 +49,11 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
     print_line(job_id)  # at once, so that the job is not lost if waiting fails
     if not options.waits:
         return None
+    shown: Shown | None = None
     try:
-        ended, executions = wait_for_job(connection, job_id, quiet=options.id_only)
+        if options.follow or (not options.id_only and is_terminal(sys.stderr)):
+            shown = follow_job(connection, job_id)
+        ended, executions = wait_for_job(connection, job_id, quiet=options.id_only or shown is not None)
     except KeyboardInterrupt:
         short = short_id(job_id)
         print_line("", err=True)
@@ -59,7 +66,7 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
         fetch_results(connection, ended, executions, options.output_dir, quiet=options.id_only)
         _print_exit_codes(executions)
     elif not options.id_only:
-        _print_output(job_id, executions)
+        _print_output(job_id, executions, shown or Shown())
     if status := exit_status(executions):
         click.get_current_context().exit(status)
     return None
@@ -104,17 +111,23 @@ def _print_job(job: JSON) -> None:
     print_text(yaml.safe_dump(normal, sort_keys=False, allow_unicode=True))
 
 
-def _print_output(job_id: str, executions: Sequence[JSON]) -> None:
-    """The beginning of what the job wrote, and how to get the rest."""
+def _print_output(job_id: str, executions: Sequence[JSON], shown: Shown) -> None:
+    """The beginning of what the job wrote, unless it was shown, and how to get the rest."""
     output = first_output(executions)
     if output is not None:
-        _print_stream(output.get("Stdout"), err=False)
-        _print_stream(output.get("stderr"), err=True)
+        if not shown.executions:
+            _print_stream(output.get("Stdout"), err=False)
+            _print_stream(output.get("stderr"), err=True)
         _print_exit_codes(executions)
         if output.get("StdoutTruncated") or output.get("StderrTruncated"):
-            print_line("(output truncated; the results have all of it)", err=True)
+            if not shown.complete:
+                print_line("(output truncated; the results have all of it)", err=True)
+        elif shown.executions and not shown.complete:
+            print_line("(output incomplete; the results have all of it)", err=True)
     short = short_id(job_id)
     print_line("", err=True)
+    for cid in published_results(executions):
+        print_line(f"Result: ipfs://{cid}", err=True)
     print_line(f"To get the results:  bacalhau-p2p get {short}", err=True)
     print_line(f"To see the details:  bacalhau-p2p describe {short}", err=True)
 

@@ -4,6 +4,7 @@ which has to start before httpx would be imported."""
 from __future__ import annotations
 
 import http.client
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,18 @@ class BlockingConnection:
             self._http = http.client.HTTPConnection(host, port, timeout=RESPONSE_TIMEOUT)
         except http.client.InvalidURL:
             raise ApiError(f"invalid host {host!r}") from None
+
+    def another(self) -> Self:
+        """Another connection to the same node, for another thread."""
+        made = type(self)(self._http.host, self._http.port)
+        made._headers = self._headers
+        return made
+
+    def abort(self) -> None:
+        """End what another thread does with this connection: there it raises NodeUnavailable."""
+        if (connected := self._http.sock) is not None:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         return self

@@ -126,6 +126,17 @@ def _without_spaces(text: str) -> str:
     return text.replace(" ", "").replace("\n", "")
 
 
+def duration(seconds: float) -> str:
+    """Such as `0.2 s`, `3 min 20 s` or `2 d 5 h`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    whole = int(seconds)
+    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // part} {part_name}"
+    return f"{whole} s"
+
+
 def size_text(size: object) -> str:
     """Bytes, such as `12.3 MB`; a question mark if they are not known."""
     if not isinstance(size, int | float):

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bacalhau_p2p.model.quantities import size_text
+from bacalhau_p2p.model.quantities import duration, size_text
 from bacalhau_p2p.page import texts
 from bacalhau_p2p.page.charts import line_chart
 from bacalhau_p2p.version import __version__
@@ -41,7 +41,7 @@ class Site:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            size=size_text, duration=texts.duration, moment=texts.moment, short=texts.short, usage=texts.usage
+            size=size_text, duration=duration, moment=texts.moment, short=texts.short, usage=texts.usage
         )
         self._environment.globals.update(
             peer_id=peer_id,

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bacalhau_p2p.model.base import UnixSeconds
-from bacalhau_p2p.model.quantities import size_text
+from bacalhau_p2p.model.quantities import duration, size_text
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.text import printable
 
@@ -19,17 +19,6 @@ def harmless(value: Any) -> Any:
     if isinstance(value, Markup) or not isinstance(value, str):
         return "" if value is None else value
     return printable(value, keep_lines=True)
-
-
-def duration(seconds: float) -> str:
-    """Such as `0.2 s`, `3 min 20 s` or `2 d 5 h`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    whole = int(seconds)
-    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // part} {part_name}"
-    return f"{whole} s"
 
 
 def moment(time: UnixSeconds) -> Markup:

@@ -29,10 +29,11 @@ def completes(fake_node, results, output: RunOutput | None = None) -> None:
 def test_docker_run_prints_the_id_and_the_output_of_the_job(run, fake_node, results):
     completes(fake_node, results, RunOutput(exit_code=3, stdout=b"hello\n", stderr=b"oh"))
     result = run("docker", "run", "busybox", "echo", "hello")
+    (cid,) = [execution.published.cid for execution in fake_node.executions[FIRST]]
     assert result.exit_code == 3
     assert result.stdout == f"{FIRST}\nhello\n"
     assert result.stderr == (
-        "  Completed\noh\nexit code: 3\n\n"
+        f"  Completed\noh\nexit code: 3\n\nResult: ipfs://{cid}\n"
         "To get the results:  bacalhau-p2p get 00000000\n"
         "To see the details:  bacalhau-p2p describe 00000000\n"
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.model.quantities import (
+    duration,
     format_bytes,
     parse_bytes,
     parse_cpu,
@@ -125,3 +126,9 @@ def test_the_length_of_an_amount_is_checked_before_its_form(parse, text):
 )
 def test_sizes_have_a_unit(size, text):
     assert size_text(size) == text
+
+
+def test_durations_name_their_two_largest_units():
+    assert [duration(seconds) for seconds in (-1, 0.23, 9.9, 59.9, 200, 7260, 190_000)] == [
+        "0.0 s", "0.2 s", "9.9 s", "59 s", "3 min 20 s", "2 h 1 min", "2 d 4 h",
+    ]  # fmt: skip
