@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from bacalhau_p2p.client.outcomes import Outcome
     from bacalhau_p2p.client.results import Result, ResultFile
     from bacalhau_p2p.client.specs import InputLike, JobOptions, docker, wasm
+    from bacalhau_p2p.client.sync_client import SyncClient
+    from bacalhau_p2p.client.sync_jobs import SyncJobHandle, SyncOutcome, SyncResult
     from bacalhau_p2p.errors import (
         AmbiguousID,
         ApiError,
@@ -127,6 +129,10 @@ __all__ = [
     "SettingsError",
     "StorageError",
     "StoreFailed",
+    "SyncClient",
+    "SyncJobHandle",
+    "SyncOutcome",
+    "SyncResult",
     "TransportError",
     "UnknownJob",
     "UnknownNode",
@@ -146,6 +152,8 @@ _ROOMS = {
     "client.outcomes": ("Outcome",),
     "client.results": ("Result", "ResultFile"),
     "client.specs": ("InputLike", "JobOptions", "docker", "wasm"),
+    "client.sync_client": ("SyncClient",),
+    "client.sync_jobs": ("SyncJobHandle", "SyncOutcome", "SyncResult"),
     "model.execution": ("Execution", "Job", "PublishedResult", "RunOutput"),
     "model.history": ("EventKind", "HistoryEvent"),
     "model.job": ("JobSpec",),

@@ -28,12 +28,13 @@ import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
 from bacalhau_p2p.cli.node_process import NodeProcess, fork_node
-from bacalhau_p2p.cli.options import ENV_DEVSTACK, ENV_HOST, ENV_PORT
+from bacalhau_p2p.cli.options import ENV_DEVSTACK
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
 from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_FORMAT, LOG_LEVEL
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.client.environment import ENV_HOST, ENV_PORT
 from bacalhau_p2p.errors import NodeUnavailable
 from bacalhau_p2p.node.registry import find_plugins
 from bacalhau_p2p.runtime import logs

@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bacalhau_p2p.cli.error_report import FAILURE_STATUS, OWN_FAULT
+from bacalhau_p2p.client.environment import (
+    DEFAULT_API_HOST,
+    DEFAULT_API_PORT,
+    ENV_HOST,
+    ENV_PORT,
+    ENV_TOKEN,
+    host_of,
+    port_of,
+)
+from bacalhau_p2p.errors import SettingsError
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
-DEFAULT_API_HOST = "127.0.0.1"
-DEFAULT_API_PORT = 1234
 ENV_DEVSTACK = "BACALHAU_P2P_DEVSTACK"
-ENV_HOST, ENV_PORT, ENV_TOKEN = "BACALHAU_P2P_API_HOST", "BACALHAU_P2P_API_PORT", "BACALHAU_P2P_API_TOKEN"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,18 +80,12 @@ def connect(
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
     outer = (context or click.get_current_context()).find_root().params
-    host = api_host or outer.get("api_host") or os.environ.get(ENV_HOST) or DEFAULT_API_HOST
-    port = api_port or outer.get("api_port") or _port_of_environment() or DEFAULT_API_PORT
+    host = api_host or outer.get("api_host") or host_of(os.environ)
+    try:
+        port = api_port or outer.get("api_port") or port_of(os.environ)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
     return BlockingConnection(host, port, token=os.environ.get(ENV_TOKEN, ""))
-
-
-def _port_of_environment() -> int | None:
-    text = os.environ.get(ENV_PORT)
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 65535:
-        raise click.UsageError(f"{ENV_PORT}: {text!r} is not a port")
-    return int(text)
 
 
 OUTPUT_DIR = click.option(

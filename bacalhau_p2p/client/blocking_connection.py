@@ -19,6 +19,7 @@ from bacalhau_p2p.client.calls import (
     connection_broken,
     no_response,
 )
+from bacalhau_p2p.client.environment import api_url
 from bacalhau_p2p.errors import ApiError, BacalhauError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class BlockingConnection:
     """
 
     def __init__(self, host: str, port: int, *, token: str = "") -> None:
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = api_url(host, port)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._last_response = 0.0
         try:

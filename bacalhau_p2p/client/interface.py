@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, overload
 
@@ -47,7 +47,7 @@ class AnyNode(Protocol):
         labels: Sequence[str] = (),
         kinds: Sequence[str] = (),
         after: int | None = None,
-    ) -> AsyncIterator[HistoryEvent]:
+    ) -> AsyncGenerator[HistoryEvent, None]:
         """What happens to all jobs of this node from now on, or behind the `place` of an event; endless.
 
         `jobs` (ids or names), `labels` (selectors such as `team=a,!slow`) and `kinds` leave out others. An

@@ -5,7 +5,7 @@ They work the same whether the requester is in this process or behind HTTP: each
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -49,7 +49,7 @@ class JobHandle:
         """The executions of the job, in the order of their bids."""
         return await self._backend.executions(self.id)
 
-    async def events(self, *, after: int = 0) -> AsyncIterator[HistoryEvent]:
+    async def events(self, *, after: int = 0) -> AsyncGenerator[HistoryEvent, None]:
         """What has happened to the job so far, then what happens, until it has ended.
 
         The events have the numbers 1, 2, 3, ...; `after` is the number of the last one that is not wanted any
@@ -62,7 +62,7 @@ class JobHandle:
 
     async def logs(
         self, *, follow: bool = False, tail: int | None = None, execution: str = ""
-    ) -> AsyncIterator[LogPiece]:
+    ) -> AsyncGenerator[LogPiece, None]:
         """What the job has written to stdout and stderr, as it came: `piece.stream` and `piece.data`.
 
         With `follow` also what it writes, until it has ended. `tail`: only so many lines of each stream that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ class OnBackend(AnyNode):
         labels: Sequence[str] = (),
         kinds: Sequence[str] = (),
         after: int | None = None,
-    ) -> AsyncIterator[HistoryEvent]:
+    ) -> AsyncGenerator[HistoryEvent, None]:
         wanted = EventFilter(jobs=jobs, labels=labels, kinds=kinds)
         async with aclosing(self._backend.feed(wanted, after)) as events:
             async for event in events:
