@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, Column, output_format, print_list
+from bacalhau_p2p.settings import load_settings
 
 
 @click.group()
@@ -26,8 +27,6 @@ def list_settings(file: Path | None, *, hide_header: bool, wide: bool, output: s
 
     A setting comes from a variable, the file, or is the default. Secrets are not shown.
     """
-    from bacalhau_p2p.settings import load_settings
-
     settings = [
         {"Name": name, "Value": value, "Origin": origin}
         for name, value, origin in load_settings(file=file).listed()

@@ -22,8 +22,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.lazy:
             return None
-        module, _, attribute = self.lazy[cmd_name][0].partition(":")
-        command = getattr(import_module(module), attribute)
+        name, _, attribute = self.lazy[cmd_name][0].partition(":")
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            from bacalhau_p2p.cli.installation import not_installed
+
+            raise not_installed(cmd_name, error) from error
+        command = getattr(module, attribute)
         assert isinstance(command, click.Command)
         return command
 

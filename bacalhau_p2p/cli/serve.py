@@ -13,6 +13,7 @@ import click
 import trio
 
 from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.cli import installation
 from bacalhau_p2p.cli.options import repeatable
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
@@ -197,6 +198,7 @@ def serve(
     Ctrl-C, SIGTERM or SIGHUP shuts it down gracefully: it stops bidding, gives running jobs time to finish,
     and hands back the rest to run elsewhere. A second signal stops it at once.
     """
+    installation.check()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if no_accept_networked:
         given["accept_networked"] = "none"

@@ -32,12 +32,10 @@ install_venv() {
     python=$(find_python) || return 1
     "$python" -m venv --clear .venv
   fi
-  .venv/bin/python -c 'import fastecdsa' 2>/dev/null || ensure_compiler || return 1
   local extras
   extras=$(IFS=, && printf '%s' "$*")
   printf 'Installing bacalhau_p2p into .venv (takes a minute the first time)\n' >&2
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}" ||
-    return 1
+  install_project ".${extras:+[$extras]}" || return 1
   # Bacalhau's SDK pins versions of what it does not import.
   if [[ " $* " == *" test "* ]]; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'bacalhau-sdk==1.4.2' || return 1
@@ -49,6 +47,21 @@ install_venv() {
   for extra in base "$@"; do
     printf '%s' "$stamp" >".venv/.installed-$extra"
   done
+}
+
+# install_project PROJECT: installs it with pip, or with uv where nothing can be compiled: see [tool.uv] in
+# pyproject.toml. A .venv that uv has filled stays with it.
+install_project() {
+  if [[ ! -x .venv/bin/uv ]] && can_compile || ! ensure_uv; then
+    ensure_compiler && .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$1"
+  else
+    .venv/bin/uv pip install --quiet --python .venv/bin/python --editable "$1"
+  fi
+}
+
+ensure_uv() {
+  [[ -x .venv/bin/uv ]] ||
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' 2>/dev/null
 }
 
 venv_works() {
@@ -82,19 +95,32 @@ find_python() {
   fi
 }
 
-# ensure_compiler: libp2p needs fastecdsa, which has no wheel and needs a C compiler, GMP and Python's headers.
+# can_compile: whether pip can install fastecdsa as libp2p pins it, which has no wheel: it is there, or what it is
+# compiled with.
+can_compile() {
+  .venv/bin/python -c 'import fastecdsa' 2>/dev/null || [[ -z $(missing_for_compiling) ]]
+}
+
+# ensure_compiler: installs what can_compile looks for, or names it in one line.
 ensure_compiler() {
-  local needed=()
+  can_compile && return 0
+  local needed
+  mapfile -t needed < <(missing_for_compiling)
+  install_packages "Compiling fastecdsa, a dependency of libp2p," "${needed[@]}"
+}
+
+# missing_for_compiling: prints the Debian packages that fastecdsa needs beyond what is there, one a line: a C
+# compiler, GMP and Python's headers.
+missing_for_compiling() {
   if command -v gcc >/dev/null; then
-    printf '#include <gmp.h>\n' | gcc -E - >/dev/null 2>&1 || needed+=(libgmp-dev)
+    printf '#include <gmp.h>\n' | gcc -E - >/dev/null 2>&1 || printf 'libgmp-dev\n'
   else
-    needed+=(gcc libc6-dev libgmp-dev)
+    printf '%s\n' gcc libc6-dev libgmp-dev
   fi
-  .venv/bin/python - <<'PY' || needed+=("$(debian_package .venv/bin/python dev)")
+  .venv/bin/python - <<'PY' || printf '%s\n' "$(debian_package .venv/bin/python dev)"
 import pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
 PY
-  ((${#needed[@]} == 0)) || install_packages "Compiling fastecdsa, a dependency of libp2p," "${needed[@]}"
 }
 
 # debian_package PYTHON SUFFIX: python3.11-venv for an interpreter of version 3.11.

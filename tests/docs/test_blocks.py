@@ -28,11 +28,6 @@ def test_blocks_that_are_not_run_say_why_and_are_few():
     assert set(marks) - {f"not run: {reason}" for reason in reasons} <= {"run with Docker"}
 
 
-def test_most_blocks_are_run():
-    run = Counter(block.is_run for page in PAGES for block in blocks(page))
-    assert run[True] > 2 * run[False]
-
-
 def test_a_console_is_commands_and_what_they_print():
     block = Block(page="", line=1, language="console", text="$ a \\\n  b\nprinted\n\n$ c\n")
     assert list(block.commands()) == [("a \\\n  b", ["printed"]), ("c", [])]
