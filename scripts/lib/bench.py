@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_content
+import bench_docker
 import bench_flood
 import bench_logs
 import bench_many_jobs
@@ -216,6 +217,11 @@ CASES = {
         "the output of a WebAssembly program: how soon a line is there, and what a slow reader costs",
         lambda jobs: bench_logs.logs(say, _url(), _nodes()),
         ["wasm"],
+    ),
+    "docker": (
+        "a Docker job that says hello, minus the bare SDK's create, start, wait and remove of the same",
+        lambda jobs: bench_docker.docker_jobs(say, Api(), jobs),
+        ["docker"],
     ),
     "many-jobs": (
         "no-op jobs on 4 nodes: then memory, databases, `list` and a restart of each node",

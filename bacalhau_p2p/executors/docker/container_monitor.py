@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,7 @@ import trio
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.container_output import STDERR, LoggedOutput, Output, log_is_complete
+from bacalhau_p2p.executors.docker.container_usage import ContainerUsage
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.results import ResultsFolder
 
@@ -46,21 +48,39 @@ class ContainerMonitor:
         self.output_is_complete = True
         """False when output may be missing, so that the job must be run again."""
         self.ended = trio.Event()
+        """The container has ended, or following it has failed."""
+        self.removing = False
+        """It has ended, and is being removed by the thread that has followed it, which saves a change of
+        threads."""
+        self.removed = False
+        self._begun = False
+        self._done = trio.Event()
+        self.usage = ContainerUsage()
 
     async def run(self) -> None:
         """Follow the container to its end. Cancelled only by `stop`: its thread writes to files that are
         closed afterwards."""
+        self._begun = True
         with self._scope:
             try:
-                self._status = await self._engine.long_call(self._follow)
+                await self._engine.long_call(self._follow_and_remove)
             except ExecutorError as error:
-                self._error = error
+                self._error = self._error or error
         self.ended.set()
+        self._done.set()
+
+    def _follow_and_remove(self) -> None:
+        self._status = self._follow()
+        self.removing = True
+        trio.from_thread.run_sync(self.ended.set)
+        remove_container(self.client, self.name)
+        self.removed = True
 
     def _follow(self) -> int:
         assert self.output is not None
         for stream, data in self.output:
             (self.results.stderr if stream == STDERR else self.results.stdout).write(data)
+        self.usage.sample()  # before the engine tells of the end, when it may be too late
         # Usually the container has ended by now, unless the job closed its output and continued.
         status = int(self.client.wait(self.name, timeout=None)["StatusCode"])
         if status == KILLED:
@@ -74,22 +94,28 @@ class ContainerMonitor:
             self.output_is_complete = log_is_complete(self.client, self.name, LOG_FILE_SIZE)
         return status
 
+    async def wait_removed(self) -> None:
+        """To be called after `ended`: returns when the removal that has begun, if one has, is over."""
+        if self.removing:
+            with trio.move_on_after(REMOVAL_TIMEOUT):
+                await self._done.wait()
+
     async def stop(self) -> None:
         """To be called after the container was removed: ends the thread, and closes the connection."""
+        self.usage.close()
         if self.output is None:
             return
-        if not self.ended.is_set():
+        if self._begun and not self._done.is_set():
             self.output.interrupt()
             with trio.move_on_after(REMOVAL_TIMEOUT):
-                await self.ended.wait()
+                await self._done.wait()
             self._scope.cancel()
         self.output.close()
 
     def exit_status(self) -> int:
         """To be called after `ended`. Raises ExecutorError when following failed."""
-        if self._error is not None:
-            raise self._error
-        assert self._status is not None
+        if self._status is None:
+            raise self._error or ExecutorError("the container was not followed to its end")
         return self._status
 
 
@@ -97,6 +123,7 @@ class ContainerMonitor:
 class ContainerHistory:
     """How long a container has run, and how it ended if it did. Times are UNIX seconds."""
 
+    id: str
     started: float
     ended: float | None
     was_interrupted: bool
@@ -116,11 +143,19 @@ class ContainerHistory:
             return None
         ended = None if state["Running"] else unix_seconds(state["FinishedAt"])
         interrupted = ended is not None and state["ExitCode"] in ENGINE_STOPPED and not state["OOMKilled"]
-        return cls(unix_seconds(state["StartedAt"]), ended, interrupted)
+        return cls(container["Id"], unix_seconds(state["StartedAt"]), ended, interrupted)
 
     def seconds(self, now: float | None = None) -> float:
         """How long it has run by now (UNIX seconds, the current time by default)."""
         return (self.ended or (time.time() if now is None else now)) - self.started
+
+
+def remove_container(client: APIClient, container: str) -> None:
+    """Kill and remove a container, if it exists. Blocks."""
+    from docker.errors import NotFound
+
+    with suppress(NotFound):  # never created, or removed already
+        client.remove_container(container, force=True, v=True)
 
 
 def unix_seconds(timestamp: str) -> float:

@@ -22,7 +22,7 @@ from bacalhau_p2p.executors.layout import Layout
 from bacalhau_p2p.executors.results import ResultsFolder
 
 if TYPE_CHECKING:
-    from docker import APIClient
+    pass
 
 _INIT_FAILED = re.compile(rb"\A\[FATAL tini \(\d+\)\] (exec .+ failed: .+)\n")
 _INIT_STATUSES = (126, 127)
@@ -36,11 +36,19 @@ class NewContainer:
     user: JobUser
     layout: Layout
 
-    def create(self, client: APIClient) -> None:
-        """Create it, with folders that its user may write into. Blocks."""
-        client.create_container(**self.config)
+    def start(self, monitor: ContainerMonitor) -> None:
+        """Create and start it, with its output attached, and with folders that its user may write into.
+
+        Blocks; all in one thread, because to change it takes as long as some of these calls.
+        """
+        client, name = monitor.client, monitor.name
+        container_id = client.create_container(**self.config)["Id"]
+        # Attached before the start: attaching later misses the first lines.
+        monitor.output = AttachedOutput(client, name)
         if self.user.uid and can_make_writable():
-            make_writable(client, self.config["name"], self.user)
+            make_writable(client, name, self.user)
+        client.start(name)
+        monitor.usage.open(container_id)
 
 
 async def run_container(
@@ -61,18 +69,18 @@ async def run_container(
                 monitor.output = await engine.call(LoggedOutput, client, name)
                 nursery.start_soon(monitor.run)
             else:
-                await engine.call(new.create, client)
-                # Attached before the start: attaching later misses the first lines.
-                monitor.output = await engine.call(AttachedOutput, client, name)
-                nursery.start_soon(monitor.run)
                 containers.check_open()
-                await engine.call(client.start, name)
+                await engine.call(new.start, monitor)
+                nursery.start_soon(monitor.run)
             await monitor.ended.wait()
         except ExecutorError as error:  # to come out of the nursery as it is
             failure = error
         finally:
             with trio.CancelScope(shield=True):
-                await containers.remove(name)
+                monitor.usage.sample()
+                await monitor.wait_removed()
+                if not monitor.removed:
+                    await containers.remove(name)
                 await monitor.stop()
     if failure is not None:
         raise failure

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.container_config import EXECUTION_LABEL, NODE_LABEL, container_name
-from bacalhau_p2p.executors.docker.container_monitor import REMOVAL_TIMEOUT
+from bacalhau_p2p.executors.docker.container_monitor import REMOVAL_TIMEOUT, remove_container
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.runtime.logs import get_logger
@@ -73,7 +73,7 @@ class Containers:
         self._leftovers.add(name)
         with trio.move_on_after(REMOVAL_TIMEOUT):
             try:
-                await self._engine.abandonable_call(_remove, await self._engine.client(), name)
+                await self._engine.abandonable_call(remove_container, await self._engine.client(), name)
                 self._leftovers.discard(name)
                 return
             except ExecutorError as error:
@@ -101,11 +101,4 @@ class Containers:
         for container in found:
             execution = container["Labels"].get(EXECUTION_LABEL)
             if execution not in spared and execution not in self._in_use:
-                await self._engine.call(_remove, client, container["Id"])
-
-
-def _remove(client: APIClient, container: str) -> None:
-    from docker.errors import NotFound
-
-    with suppress(NotFound):  # never created, or removed already
-        client.remove_container(container, force=True, v=True)
+                await self._engine.call(remove_container, client, container["Id"])

@@ -53,12 +53,19 @@ async def run_within(
                 [
                     lambda: watch_outputs(outputs, limits, streams),
                     lambda: _watch_layer(limits, engine, monitor),
+                    lambda: _sample_usage(monitor),
                 ],
                 ExecutorError,
             )
 
     await all_or_first_fault([run_to_the_end, watch], ExecutorError)
     return statuses[0]
+
+
+async def _sample_usage(monitor: ContainerMonitor) -> None:
+    while True:
+        await trio.sleep(WATCH_INTERVAL)
+        monitor.usage.sample()
 
 
 async def _watch_layer(limits: OutputLimits, engine: DockerEngine, monitor: ContainerMonitor) -> None:

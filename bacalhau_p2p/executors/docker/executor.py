@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+FEW_OUTPUTS = 8
+"""Result paths of a job without inputs that are made ready without a thread."""
+
 
 class DockerExecutor:
     """Runs the docker engine type. Methods do what `Executor` says."""
@@ -102,7 +105,8 @@ class DockerExecutor:
         params = self._usable_params(request)
         client = await self._containers.client()
         await self._check_gpus(client, request)
-        await self._images.ensure(params.image)
+        details = await self._images.ensure(params.image)
+        await self._users.learn(params.image, details)
 
     async def run(self, request: RunRequest) -> RunOutput:
         params = self._usable_params(request)
@@ -112,7 +116,10 @@ class DockerExecutor:
             for source in request.inputs:
                 check_readable(source, user)
             layout = arrange(request.inputs, results.outputs)
-            await trio.to_thread.run_sync(_make_ready, results.outputs.values(), user, layout)
+            if request.inputs or len(results.outputs) > FEW_OUTPUTS:
+                await trio.to_thread.run_sync(_make_ready, results.outputs.values(), user, layout)
+            else:
+                _make_ready(results.outputs.values(), user, layout)
             with self._containers.using(request.execution_id):
                 async with self._networks.opened(client, request, params.image) as network:
                     config = self._config(client, request, params, layout, user, network)
@@ -193,6 +200,7 @@ class DockerExecutor:
             request.results, request.result_paths, limit=self._stream_limit, resumed=True
         ) as results:
             monitor = ContainerMonitor(self._engine, client, name, results)
+            monitor.usage.open(history.id)
             async with self._networks.reopened(client, request) as network:
                 output = await self._run(request, monitor, None, network, time_left=time_left)
             return output if monitor.output_is_complete else None
@@ -209,8 +217,11 @@ class DockerExecutor:
         """Run a new container, or follow an existing one (`new` None), to its end. Raises as `run`."""
         results, limits = monitor.results, OutputLimits.of_disk(request.resources.disk)
         run = partial(run_container, self._engine, self._containers, monitor, new)
-        with trio.move_on_after(time_left) as limit:
-            status = await run_within(limits, self._engine, monitor, run)
+        try:
+            with trio.move_on_after(time_left) as limit:
+                status = await run_within(limits, self._engine, monitor, run)
+        finally:
+            monitor.usage.report(request.meter)
         if limit.cancelled_caught:
             raise request.timed_out()
         if new is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.errors import ExecutorError, Fault, SettingsError
 from bacalhau_p2p.executors.docker.engine import DockerEngine
@@ -47,6 +47,10 @@ class ImagePolicy:
                 raise SettingsError(f"image_registries: {registry!r} is not HOST or HOST:PORT")
 
 
+ImageDetails = Mapping[str, Any]
+"""What the engine says about an image."""
+
+
 class Images:
     """The images of one engine, as far as this node has to do with them."""
 
@@ -80,28 +84,33 @@ class Images:
             return [Fault("Params.Image", problem, this_node_only=True)]
         return []
 
-    async def ensure(self, image: str) -> None:
-        """Pull the image unless the engine has it.
+    async def ensure(self, image: str) -> ImageDetails:
+        """Pull the image unless the engine has it; what the engine says about it.
 
         Raises ExecutorError, permanent when the registry has no such image.
         """
         name = ImageName.parse(image)
         client = await self._engine.client()
-        if not await self._engine.call(self._use, client, str(name)):
+        details = await self._engine.call(self._use, client, str(name))
+        if details is None:
             await self._engine.long_call(pull, client, name)
-            await self._engine.call(self._add, client, str(name))
+            details = await self._engine.call(self._add, client, str(name))
+        if details is None:
+            raise ExecutorError(f"image {name}: removed from this node while it was pulled")
+        return details
 
-    def _use(self, client: APIClient, name: str) -> bool:
-        """Whether the engine has the image, which counts as used now."""
-        if _image_id(client, name) is None:
-            return False
-        self._pulled.use(name)
-        return True
+    def _use(self, client: APIClient, name: str) -> ImageDetails | None:
+        """Of an image that the engine has, which counts as used now."""
+        details = _details(client, name)
+        if details is not None:
+            self._pulled.use(name)
+        return details
 
-    def _add(self, client: APIClient, name: str) -> None:
-        image_id = _image_id(client, name)
-        if image_id is not None:
-            self._pulled.add(name, image_id)
+    def _add(self, client: APIClient, name: str) -> ImageDetails | None:
+        details = _details(client, name)
+        if details is not None:
+            self._pulled.add(name, str(details["Id"]))
+        return details
 
     async def collect(self) -> None:
         """Remove images that this node has pulled: those that were not used for long, and when the disk is
@@ -133,12 +142,12 @@ class Images:
                 log.info("image_removed", image=image.name)
 
 
-def _image_id(client: APIClient, name: str) -> str | None:
-    """The id of an image; None when the engine does not have it."""
+def _details(client: APIClient, name: str) -> ImageDetails | None:
+    """What the engine says about an image; None when it does not have it."""
     from docker.errors import ImageNotFound
 
     try:
-        return str(client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
+        return dict(client.inspect_image(name))  # type: ignore[no-untyped-call]
     except ImageNotFound:
         return None
 
@@ -147,7 +156,8 @@ def _remove(client: APIClient, image: PulledImage) -> bool | None:
     """Remove an image of a pull; False when it is not that one any more, None when a container uses it."""
     from docker.errors import APIError
 
-    if _image_id(client, image.name) != image.image_id:
+    details = _details(client, image.name)
+    if details is None or details["Id"] != image.image_id:
         return False
     if _is_used(client, image.image_id):
         return None

@@ -6,10 +6,11 @@ import io
 import os
 import re
 import tarfile
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.engine import DockerEngine
@@ -18,10 +19,14 @@ from bacalhau_p2p.executors.docker.ownership import NOBODY, JobUser
 if TYPE_CHECKING:
     from docker import APIClient
 
+T = TypeVar("T")
+
 IMAGE = "image"
 """The setting for the user of the image."""
 MAX_REMEMBERED = 1000
 """Images whose users are remembered."""
+LEARNT_LASTS = 60.0
+"""Seconds for which the name of an image is taken to mean the same one."""
 MAX_USER_FILE = 1024 * 1024
 """Bytes of an image's `/etc/passwd` or `/etc/group`."""
 
@@ -29,11 +34,15 @@ MAX_USER_FILE = 1024 * 1024
 class JobUsers:
     """Finds the users of jobs on one node."""
 
-    def __init__(self, engine: DockerEngine, setting: str = IMAGE) -> None:
-        """`setting` is `image`, `nobody`, `UID` or `UID:GID`. Raises SettingsError."""
+    def __init__(
+        self, engine: DockerEngine, setting: str = IMAGE, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`setting` is `image`, `nobody`, `UID` or `UID:GID`. `now` in seconds. Raises SettingsError."""
         self._engine = engine
         self._fixed = None if setting.strip().lower() == IMAGE else JobUser.parse(setting)
         self._of_images: OrderedDict[str, JobUser] = OrderedDict()
+        self._learnt: OrderedDict[str, tuple[float, JobUser]] = OrderedDict()
+        self._now = now
 
     async def user_of(self, image: str) -> JobUser:
         """The user of a job with this image, which the engine has.
@@ -45,19 +54,38 @@ class JobUsers:
             return self._fixed
         if os.geteuid() != 0:
             return JobUser.of_this_process()
+        if image in self._learnt:
+            learnt_at, user = self._learnt[image]
+            if self._now() - learnt_at < LEARNT_LASTS:
+                return user
         client = await self._engine.client()
-        return await self._engine.call(self._find, client, image)
+        details = await self._engine.call(client.inspect_image, image)
+        return await self._find(image, details)
 
-    def _find(self, client: APIClient, image: str) -> JobUser:
-        details = client.inspect_image(image)  # type: ignore[no-untyped-call]
+    async def learn(self, image: str, details: Mapping[str, Any]) -> None:
+        """Take what the engine has just said about an image, so that a run which follows need not ask.
+
+        Raises as `user_of`.
+        """
+        if self._fixed is None and os.geteuid() == 0:
+            _remember(self._learnt, image, (self._now(), await self._find(image, details)))
+
+    async def _find(self, image: str, details: Mapping[str, Any]) -> JobUser:
         key = str(details["Id"])
         user = self._of_images.get(key)
         if user is None:
-            user = _image_user(client, image, str((details.get("Config") or {}).get("User") or ""))
-            self._of_images[key] = user
-            if len(self._of_images) > MAX_REMEMBERED:
-                self._of_images.popitem(last=False)
+            text = str((details.get("Config") or {}).get("User") or "")
+            client = await self._engine.client()
+            user = await self._engine.call(_image_user, client, image, text)
+            _remember(self._of_images, key, user)
         return user
+
+
+def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > MAX_REMEMBERED:
+        known.popitem(last=False)
 
 
 def _image_user(client: APIClient, image: str, text: str) -> JobUser:

@@ -55,5 +55,5 @@ async def test_a_job_that_kills_itself_is_not_called_out_of_memory(kit: Executor
 def test_timestamps_of_the_engine_become_unix_seconds():
     assert unix_seconds("1970-01-01T00:01:00.25Z") == 60.25
     assert unix_seconds("1970-01-01T00:01:00Z") == 60
-    assert ContainerHistory(started=10, ended=12.5, was_interrupted=False).seconds() == 2.5
-    assert ContainerHistory(started=10, ended=None, was_interrupted=False).seconds(now=14) == 4
+    assert ContainerHistory("id", started=10, ended=12.5, was_interrupted=False).seconds() == 2.5
+    assert ContainerHistory("id", started=10, ended=None, was_interrupted=False).seconds(now=14) == 4
