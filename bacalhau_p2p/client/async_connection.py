@@ -129,6 +129,8 @@ class AsyncConnection:
     @contextmanager
     def _translated_errors(self, call: Call[_T]) -> Iterator[None]:
         """Turns the errors of httpx into ours."""
+        if self._http.is_closed:
+            raise ApiError("this client is closed")
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout):

@@ -9,6 +9,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import anyio
+
+from bacalhau_p2p.client import live, views
 from bacalhau_p2p.client.backend import Backend
 from bacalhau_p2p.client.results import Result
 from bacalhau_p2p.errors import JobFailed, JobNotFinished
@@ -37,17 +40,44 @@ class JobHandle:
     def __init__(self, backend: Backend, job_id: JobID) -> None:
         self._backend = backend
         self.id = job_id
+        self._known: Job | None = None
+        """As it was when it was last asked about."""
+        self._known_executions: Sequence[Execution] = ()
 
     def __repr__(self) -> str:
-        return f"<JobHandle {self.id}>"
+        return f"<JobHandle {self.id}{f' {self._known.state}' if self._known is not None else ''}>"
+
+    def _repr_html_(self) -> str:
+        return views.job(self.id, self._known, self._known_executions)
+
+    def _ipython_display_(self) -> None:
+        live.show(self)
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        """For a view of this handle: asks about the job again whenever something has happened to it, and
+        says so."""
+        refreshed = -live.REFRESH
+        async with aclosing(self.events()) as events:
+            async for _ in events:
+                if anyio.current_time() - refreshed >= live.REFRESH:
+                    refreshed = anyio.current_time()
+                    await self._refresh()
+                    yield
+        await self._refresh()
+
+    async def _refresh(self) -> None:
+        await self.executions()
+        await self.status()
 
     async def status(self) -> Job:
         """The job as its requester has it now."""
-        return await self._backend.job(self.id)
+        self._known = await self._backend.job(self.id)
+        return self._known
 
     async def executions(self) -> Sequence[Execution]:
         """The executions of the job, in the order of their bids."""
-        return await self._backend.executions(self.id)
+        self._known_executions = await self._backend.executions(self.id)
+        return self._known_executions
 
     async def events(self, *, after: int = 0) -> AsyncGenerator[HistoryEvent, None]:
         """What has happened to the job so far, then what happens, until it has ended.
@@ -77,7 +107,8 @@ class JobHandle:
 
     async def wait(self, timeout: float | None = None) -> Job:
         """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job continues."""
-        return await self._backend.wait(self.id, timeout)
+        self._known = await self._backend.wait(self.id, timeout)
+        return self._known
 
     async def wait_result(self, timeout: float | None = None, *, check: bool = False) -> Result:
         """The result of the job once it has completed.
@@ -86,11 +117,11 @@ class JobHandle:
         not ended after `timeout` seconds; with `check` also JobFailed if its exit code is not 0.
         Cancelled: the job continues.
         """
-        job = await self._backend.wait(self.id, timeout)
+        job = await self.wait(timeout)
         if not job.state.terminal:
             waited = "" if timeout is None else f" after {timeout:g} s"
             raise JobNotFinished(f"job {self.id} is {job.state.lower()}{waited}")
-        executions = await self._backend.executions(self.id)
+        executions = await self.executions()
         if job.state is not JobState.COMPLETED:
             message = job.message or f"job {self.id} has {job.state.lower()}"
             raise JobFailed(message, last_lines=_last_lines(executions))

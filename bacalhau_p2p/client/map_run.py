@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from bacalhau_p2p.client import live, views
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.client.outcomes import Outcome, is_of_the_job
 from bacalhau_p2p.client.results import Result
@@ -24,6 +26,7 @@ RESULTS_AHEAD = 1_000
 """Results that may wait for an earlier one before a map submits no further job."""
 STOP_TIMEOUT = 10.0
 """Seconds to stop the jobs of a map that is left early."""
+_SHOWN_FAILURES = 5
 _STOPPED = "the map that submitted it was stopped"
 
 T = TypeVar("T")
@@ -70,15 +73,43 @@ class MapRun(Generic[T, V]):
         self._sender, self.outcomes = anyio.create_memory_object_stream()
         self._running = anyio.Semaphore(options.limit)
         self._ahead = anyio.Semaphore(options.limit + RESULTS_AHEAD)
-        self._reached = False
+        self._reached = self._finished = False
+        self.submitted = self.ended = self.failed = 0
+        """Jobs so far."""
+        self.failures: deque[tuple[str, str]] = deque(maxlen=_SHOWN_FAILURES)
+        """The last of them: input and error."""
         self.error: BaseException | None = None
         """Why the map ended early, once there are no more outcomes."""
+
+    def __str__(self) -> str:
+        return f"{self.ended} of {self.submitted} jobs ended, {self.failed} failed"
+
+    def _repr_html_(self) -> str:
+        return views.progress(self.submitted, self.ended, self.failed, list(self.failures))
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        """For a view of this map: says now and then that it may have changed, until there are no more
+        outcomes."""
+        while not self._finished:
+            yield
+            await anyio.sleep(live.REFRESH)
 
     def handed_over(self) -> None:
         """An outcome is with the user: there is room for one more."""
         self._ahead.release()
 
+    def leave(self) -> None:
+        """Nobody takes outcomes any more."""
+        self.outcomes.close()
+        self._finished = True
+
     async def run(self) -> None:
+        try:
+            await self._run_all()
+        finally:
+            self._finished = True
+
+    async def _run_all(self) -> None:
         with self._sender:
             try:
                 async with anyio.create_task_group() as group:
@@ -99,6 +130,7 @@ class MapRun(Generic[T, V]):
             # Without any job so far the address may be wrong, and trying again is in vain.
             job = await submission.submit(spec, reconnect=RECONNECT if self._reached else 0.0)
             self._reached = True
+            self.submitted += 1
             value = await self._value(job)
         except BacalhauError as error:
             if not is_of_the_job(error):
@@ -106,10 +138,13 @@ class MapRun(Generic[T, V]):
             if isinstance(error, JobNotFinished) and self._options.stop:
                 await submission.stop()
             failure = error
+            self.failed += 1
+            self.failures.append((f"{item!r:.200}", str(error)))
         except anyio.get_cancelled_exc_class():
             if self._options.stop:
                 await submission.stop()
             raise
+        self.ended += 1
         await self._sender.send(Outcome(item, index, submission.job, failure, value))
         self._running.release()
 

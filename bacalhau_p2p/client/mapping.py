@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import anyio
 
+from bacalhau_p2p.client import live
 from bacalhau_p2p.client.detached import DetachedTask, DetachedTasks
 from bacalhau_p2p.client.jobs import JobLike
 from bacalhau_p2p.client.map_run import MapOptions, MapRun, Submit
@@ -40,14 +41,23 @@ class AsCompleted(Generic[T, V]):
     ) -> None:
         self._task: DetachedTask | None = None
         self._tasks = tasks
-        self._run = MapRun(submit, job, inputs, read, options)
+        self.run = MapRun(submit, job, inputs, read, options)
+
+    def __repr__(self) -> str:
+        return f"<AsCompleted: {self.run}>"
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
+
+    def _ipython_display_(self) -> None:
+        live.show(self.run)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Outcome[T, V]:
         outcome = await self.take()
-        self._run.handed_over()
+        self.run.handed_over()
         return outcome
 
     def __await__(self) -> Generator[Any, Any, list[Outcome[T, V]]]:
@@ -56,12 +66,12 @@ class AsCompleted(Generic[T, V]):
     async def take(self) -> Outcome[T, V]:
         """The next outcome, which is not handed over yet."""
         if self._task is None:
-            self._task = self._tasks.start(self._run.run)
+            self._task = self._tasks.start(self.run.run)
         try:
-            return await self._run.outcomes.receive()
+            return await self.run.outcomes.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
-            if self._run.error is not None:
-                raise self._run.error from None
+            if self.run.error is not None:
+                raise self.run.error from None
             raise StopAsyncIteration from None
         except anyio.get_cancelled_exc_class():
             self._task.cancel_soon()
@@ -69,19 +79,20 @@ class AsCompleted(Generic[T, V]):
 
     def handed_over(self) -> None:
         """An outcome that was taken is with the user."""
-        self._run.handed_over()
+        self.run.handed_over()
 
     async def aclose(self) -> None:
         """Stop the map: jobs that have not ended are stopped, unless it was told to leave them."""
         if self._task is not None:
             await self._task.cancel()
-        self._run.outcomes.close()
+        self.run.leave()
 
     def __del__(self) -> None:
         # The task does not refer to this iterator, so a loop that is left drops it.
         if self._task is not None:
             self._task.cancel_soon()
-            self._run.outcomes.close()
+        if hasattr(self, "run"):
+            self.run.leave()
 
 
 class JobMap(Generic[V]):
@@ -95,6 +106,15 @@ class JobMap(Generic[V]):
         self._completed = completed
         self._waiting: dict[int, Outcome[Any, V]] = {}
         self._next = 0
+
+    def __repr__(self) -> str:
+        return f"<JobMap: {self._completed.run}>"
+
+    def _repr_html_(self) -> str:
+        return self._completed._repr_html_()
+
+    def _ipython_display_(self) -> None:
+        self._completed._ipython_display_()
 
     def __aiter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+from bacalhau_p2p.client import views
 from bacalhau_p2p.client.backend import Backend
 from bacalhau_p2p.errors import ContentTooLarge, JobFailed, JobNotFinished
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
@@ -32,6 +33,9 @@ class Result:
 
     def __repr__(self) -> str:
         return f"<Result of job {self.job.id}: exit code {self.exit_code}, {self.cid or 'not published'}>"
+
+    def _repr_html_(self) -> str:
+        return views.result(self.job.id, self.exit_code, self.cid, self.stdout, self.stderr)
 
     @property
     def published(self) -> PublishedResult | None:

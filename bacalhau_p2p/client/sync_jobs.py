@@ -30,6 +30,12 @@ class SyncJobHandle:
         self._portal = portal
         self._job = job
 
+    def __repr__(self) -> str:
+        return repr(self._job).replace("JobHandle", "SyncJobHandle", 1)
+
+    def _repr_html_(self) -> str:
+        return self._job._repr_html_()
+
     @property
     def id(self) -> JobID:
         return self._job.id
@@ -67,6 +73,12 @@ class SyncResult:
     def __init__(self, portal: Portal, result: Result) -> None:
         self._portal = portal
         self._result = result
+
+    def __repr__(self) -> str:
+        return repr(self._result).replace("Result", "SyncResult", 1)
+
+    def _repr_html_(self) -> str:
+        return self._result._repr_html_()
 
     @property
     def job(self) -> Job:

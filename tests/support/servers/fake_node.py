@@ -331,6 +331,9 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             after = int(self.headers.get("Last-Event-ID", 0))
             node.last_event_ids.append(after)
             page = node.events(job_id, after, 0)
+            if node.stopped:
+                self.close_connection = True
+                return None
             if not page["Items"] and not page["NextToken"]:
                 return self._reply(204, b"")
             self.send_response(200)
