@@ -18,6 +18,7 @@ from bacalhau_p2p.version import __version__
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.client import Client
+    from bacalhau_p2p.client.functions import FunctionJob
     from bacalhau_p2p.client.interface import AnyNode
     from bacalhau_p2p.client.jobs import JobHandle, JobLike
     from bacalhau_p2p.client.mapping import AsCompleted, JobMap
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
         UnknownNode,
         VerifierError,
     )
+    from bacalhau_p2p.functions.inputs import Input
+    from bacalhau_p2p.functions.remote import RemoteFunction, remote
     from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
     from bacalhau_p2p.model.history import EventKind, HistoryEvent
     from bacalhau_p2p.model.job import JobSpec
@@ -94,7 +97,9 @@ __all__ = [
     "ExecutionState",
     "ExecutorError",
     "Fault",
+    "FunctionJob",
     "HistoryEvent",
+    "Input",
     "InputLike",
     "InvalidCID",
     "InvalidContent",
@@ -126,6 +131,7 @@ __all__ = [
     "PublishedResult",
     "PublisherError",
     "RemoteError",
+    "RemoteFunction",
     "RemoteProtocolError",
     "Result",
     "ResultFile",
@@ -147,11 +153,13 @@ __all__ = [
     "docker",
     "load_settings",
     "open_node",
+    "remote",
     "wasm",
 ]
 
 _ROOMS = {
     "client.client": ("Client",),
+    "client.functions": ("FunctionJob",),
     "client.interface": ("AnyNode",),
     "client.jobs": ("JobHandle", "JobLike"),
     "client.mapping": ("AsCompleted", "JobMap"),
@@ -160,6 +168,8 @@ _ROOMS = {
     "client.specs": ("InputLike", "JobOptions", "docker", "wasm"),
     "client.sync_client": ("SyncClient",),
     "client.sync_jobs": ("SyncJobHandle", "SyncOutcome", "SyncResult"),
+    "functions.inputs": ("Input",),
+    "functions.remote": ("RemoteFunction", "remote"),
     "model.execution": ("Execution", "Job", "PublishedResult", "RunOutput"),
     "model.history": ("EventKind", "HistoryEvent"),
     "model.job": ("JobSpec",),

@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, overload
 
+from bacalhau_p2p.client.functions import FunctionJob
 from bacalhau_p2p.client.jobs import JobHandle, JobLike
 from bacalhau_p2p.client.map_run import DEFAULT_LIMIT
 from bacalhau_p2p.client.mapping import AsCompleted, Inputs, JobMap, MapJob
 from bacalhau_p2p.client.results import Result
+from bacalhau_p2p.functions.remote import RemoteFunction
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.node import NodeInfo
@@ -29,6 +31,17 @@ class AnyNode(Protocol):
         """Submit a job: a `JobSpec`, a mapping, or JSON or YAML text. It is durable when this returns.
 
         The same token returns the same job. Raises InvalidJob with the path of every fault.
+        """
+        ...
+
+    async def submit_function(
+        self, function: Callable[..., V], /, *args: object, **kwargs: object
+    ) -> FunctionJob[V]:
+        """Run a plain Python function with these arguments as a job: `await job.value()` is what it returns.
+
+        `remote(count=3)(function)` says what its jobs ask for. `docs/functions.md` says what can
+        be sent. Raises InvalidFunction, InvalidValue and InvalidJob with what to do; TypeError for
+        arguments that the function does not take.
         """
         ...
 
@@ -75,6 +88,17 @@ class AnyNode(Protocol):
         ...
 
     @overload
+    def map(  # type: ignore[overload-overlap]  # a remote function is told apart by its class
+        self,
+        job: RemoteFunction[[T], V],
+        inputs: Inputs[T],
+        *,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float | None = None,
+        stop: bool = True,
+    ) -> JobMap[V]: ...
+
+    @overload
     def map(
         self,
         job: MapJob[T],
@@ -103,7 +127,8 @@ class AnyNode(Protocol):
             async for result in client.map(docker("busybox", "wc", "/inputs"), cids): ...
             results = await client.map(lambda n: docker("busybox", "echo", str(n)), range(100))
 
-        `job` is a job, which gets each input at `/inputs`, or a function that makes the job of an input.
+        `job` is a job, which gets each input at `/inputs`, or a function that makes the job of an input, or a
+        function that runs as a job (`@remote`): then the results are what it returns.
         `read` makes of each result what you want, such as `lambda result: result.read("outputs/count")`.
         `timeout`: seconds to wait for each job, from its submission. `check`: an exit code that is not 0 is a
         failure.
@@ -113,6 +138,17 @@ class AnyNode(Protocol):
         stopped, unless `stop` is false.
         """
         ...
+
+    @overload
+    def as_completed(  # type: ignore[overload-overlap]  # a remote function is told apart by its class
+        self,
+        job: RemoteFunction[[T], V],
+        inputs: Inputs[T],
+        *,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float | None = None,
+        stop: bool = True,
+    ) -> AsCompleted[T, V]: ...
 
     @overload
     def as_completed(

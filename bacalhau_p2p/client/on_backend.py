@@ -6,19 +6,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bacalhau_p2p.client.backend import Backend
 from bacalhau_p2p.client.calls import EventFilter
 from bacalhau_p2p.client.detached import DetachedTasks
+from bacalhau_p2p.client.functions import FunctionCalls, FunctionJob
 from bacalhau_p2p.client.interface import AnyNode
 from bacalhau_p2p.client.jobs import JobHandle, JobLike, spec_of
 from bacalhau_p2p.client.map_run import MapOptions
 from bacalhau_p2p.client.mapping import AsCompleted, Inputs, JobMap, MapJob
 from bacalhau_p2p.client.results import Result
+from bacalhau_p2p.functions.remote import RemoteFunction, as_remote
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.node import NodeInfo
+
+R = TypeVar("R")
 
 
 class OnBackend(AnyNode):
@@ -28,6 +32,13 @@ class OnBackend(AnyNode):
 
     async def submit(self, job: JobLike, *, idempotency_token: str | None = None) -> JobHandle:
         return JobHandle(self._backend, await self._backend.submit(spec_of(job), idempotency_token))
+
+    async def submit_function(
+        self, function: Callable[..., R], /, *args: object, **kwargs: object
+    ) -> FunctionJob[R]:
+        call = self._functions.prepare(as_remote(function))
+        spec = await call.job_of(*args, **kwargs)
+        return FunctionJob(self._backend, await self._backend.submit(spec, None), call)
 
     async def job(self, job_id: str) -> JobHandle:
         return JobHandle(self._backend, (await self._backend.job(job_id)).id)
@@ -60,7 +71,7 @@ class OnBackend(AnyNode):
 
     def map(
         self,
-        job: MapJob[Any],
+        job: MapJob[Any] | RemoteFunction[..., Any],
         inputs: Inputs[Any],
         *,
         read: Callable[[Result], Awaitable[Any]] | None = None,
@@ -70,13 +81,20 @@ class OnBackend(AnyNode):
 
     def as_completed(
         self,
-        job: MapJob[Any],
+        job: MapJob[Any] | RemoteFunction[..., Any],
         inputs: Inputs[Any],
         *,
         read: Callable[[Result], Awaitable[Any]] | None = None,
         **options: Any,
     ) -> AsCompleted[Any, Any]:
+        if isinstance(job, RemoteFunction):
+            call = self._functions.prepare(job)
+            job, read = call.job_of, call.value_of
         return AsCompleted(self.submit, job, inputs, read, MapOptions(**options), self._maps)
+
+    @cached_property
+    def _functions(self) -> FunctionCalls:
+        return FunctionCalls(self._backend)
 
     @cached_property
     def _maps(self) -> DetachedTasks:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from bacalhau_p2p.errors import RemoteError
-from bacalhau_p2p.functions.remote import FunctionOptions
+from bacalhau_p2p.errors import PathNotFound, RemoteError
+from bacalhau_p2p.functions.encoding import read_answer
+from bacalhau_p2p.functions.guest.values import MAX_VALUE
+from bacalhau_p2p.functions.options import FunctionOptions
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.runtime.text import printable
 
-MAX_INLINE = 16 * 1024
+MAX_INLINE = 64 * 1024
 """Bytes of arguments that are in the job itself; more are content of their own."""
 
 INTERPRETER = "/interpreter/python.wasm"
@@ -75,6 +77,30 @@ def _arguments(arguments: bytes | str) -> dict[str, Any]:
         return _content(arguments)
     url = f"data:application/json;base64,{base64.b64encode(arguments).decode()}"
     return {"Type": "inline", "Params": {"URL": url}}
+
+
+class CallResult(Protocol):
+    """The result of a job, as far as a call needs it."""
+
+    @property
+    def exit_code(self) -> int: ...
+
+    @property
+    def stderr(self) -> bytes: ...
+
+    async def read(self, path: str, *, limit: int) -> bytes: ...
+
+
+async def value_of(result: CallResult, classes: Mapping[str, type], memory: str) -> Any:
+    """What the function returned that ran as this job. `classes` are those that it uses, by name.
+
+    Raises RemoteError for what it raised, InvalidValue for a result that is none, ContentError.
+    """
+    try:
+        answer = await result.read(ANSWER, limit=MAX_VALUE)
+    except PathNotFound:
+        raise no_answer(result.exit_code, result.stderr, memory) from None
+    return read_answer(answer, classes)
 
 
 def no_answer(exit_code: int, stderr: bytes, memory: str) -> RemoteError:
