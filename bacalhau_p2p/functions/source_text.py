@@ -57,6 +57,8 @@ def source_of(described: Described) -> SourceText:
         definition = _definition(ast.parse(text), name)
     except SyntaxError as error:
         raise InvalidFunction(f"the source of {name} cannot be read by itself: {error.msg}") from None
+    if isinstance(described, FunctionType) and not _is_of(definition, line, described):
+        raise InvalidFunction(f"{file} has changed since {name} was imported: start this program again")
     for decorator in _removed(definition, scope_of(described)):
         text = _without_lines(text, decorator.lineno, decorator.end_lineno or decorator.lineno)
         definition.decorator_list.remove(decorator)
@@ -101,6 +103,20 @@ def _is_filled(cell: CellType) -> bool:
         return cell.cell_contents is not None or True
     except ValueError:
         return False
+
+
+def _is_of(definition: _Definition, line: int, function: FunctionType) -> bool:
+    """Whether a definition, whose text begins at this line, may be that of the function.
+
+    Its file may have been edited since it was imported. Its arguments and its last line are compared.
+    """
+    if isinstance(definition, ast.ClassDef):
+        return False
+    code, given = function.__code__, definition.args
+    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    last = max((number for _, _, number in code.co_lines() if number), default=0)
+    end = line - 1 + (definition.end_lineno or 0)
+    return names == list(code.co_varnames[: len(names)]) and code.co_firstlineno <= last <= end
 
 
 _Definition = ast.FunctionDef | ast.ClassDef

@@ -1,3 +1,5 @@
+"""Covers `options`."""
+
 from __future__ import annotations
 
 import pytest

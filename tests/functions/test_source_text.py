@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 
+import pytest
+
+from bacalhau_p2p.errors import InvalidFunction
 from bacalhau_p2p.functions.remote import remote
 from bacalhau_p2p.functions.source_text import scope_of, source_of
 
@@ -34,6 +37,24 @@ def test_names_are_those_from_outside_and_annotations_stand_apart():
     assert source.names == {"OUTSIDE", "functools", "range", "max"}
     assert source.annotations == {"OUTSIDE", "list", "int"}
     assert "functools.reduce" in source.chains
+
+
+def test_a_file_that_was_edited_after_its_import_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "edited_module.py"
+    path.write_text("def first(a):\n    return a\n\n\ndef second(a, b):\n    return b\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import edited_module  # type: ignore[import-not-found]
+
+    assert source_of(edited_module.second).text == "def second(a, b):\n    return b\n"
+    path.write_text("\n\n\ndef first(a):\n    return a\n\n\ndef second(a, b):\n    return b\n")
+    for function in (edited_module.first, edited_module.second):
+        with pytest.raises(InvalidFunction):
+            source_of(function)
+    path.write_text("def first(other):\n    return other\n")
+    with pytest.raises(
+        InvalidFunction, match=r"edited_module.py has changed since first was imported: start"
+    ):
+        source_of(edited_module.first)
 
 
 def test_a_definition_inside_another_keeps_its_lines_and_its_strings():
