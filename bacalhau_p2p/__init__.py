@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bacalhau_p2p.client.results import Result, ResultFile
     from bacalhau_p2p.client.specs import InputLike, JobOptions, docker, wasm
     from bacalhau_p2p.client.sync_client import SyncClient
-    from bacalhau_p2p.client.sync_jobs import SyncJobHandle, SyncOutcome, SyncResult
+    from bacalhau_p2p.client.sync_jobs import SyncFunctionJob, SyncJobHandle, SyncOutcome, SyncResult
     from bacalhau_p2p.errors import (
         AmbiguousID,
         ApiError,
@@ -142,6 +142,7 @@ __all__ = [
     "StorageError",
     "StoreFailed",
     "SyncClient",
+    "SyncFunctionJob",
     "SyncJobHandle",
     "SyncOutcome",
     "SyncResult",
@@ -167,7 +168,7 @@ _ROOMS = {
     "client.results": ("Result", "ResultFile"),
     "client.specs": ("InputLike", "JobOptions", "docker", "wasm"),
     "client.sync_client": ("SyncClient",),
-    "client.sync_jobs": ("SyncJobHandle", "SyncOutcome", "SyncResult"),
+    "client.sync_jobs": ("SyncFunctionJob", "SyncJobHandle", "SyncOutcome", "SyncResult"),
     "functions.inputs": ("Input",),
     "functions.remote": ("RemoteFunction", "remote"),
     "model.execution": ("Execution", "Job", "PublishedResult", "RunOutput"),

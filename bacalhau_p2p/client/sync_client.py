@@ -14,13 +14,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from bacalhau_p2p.client.client import Client
+from bacalhau_p2p.client.functions import FunctionJob
 from bacalhau_p2p.client.jobs import JobHandle, JobLike
 from bacalhau_p2p.client.map_run import DEFAULT_LIMIT
 from bacalhau_p2p.client.mapping import AsCompleted, JobMap
 from bacalhau_p2p.client.portal import Portal, in_thread, items_of
 from bacalhau_p2p.client.results import Result
 from bacalhau_p2p.client.retry import RECONNECT
-from bacalhau_p2p.client.sync_jobs import SyncJobHandle, SyncOutcome, SyncResult
+from bacalhau_p2p.client.sync_jobs import SyncFunctionJob, SyncJobHandle, SyncOutcome, SyncResult
+from bacalhau_p2p.functions.remote import RemoteFunction
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.node import NodeInfo
@@ -72,6 +74,14 @@ class SyncClient:
 
         return SyncJobHandle(self._portal, self._portal.call(submit))
 
+    def submit_function(
+        self, function: Callable[..., V], /, *args: object, **kwargs: object
+    ) -> SyncFunctionJob[V]:
+        async def submit() -> FunctionJob[V]:
+            return await self._client.submit_function(function, *args, **kwargs)
+
+        return SyncFunctionJob(self._portal, self._portal.call(submit))
+
     def job(self, job_id: str) -> SyncJobHandle:
         return SyncJobHandle(self._portal, self._portal.call(self._client.job, job_id))
 
@@ -102,6 +112,17 @@ class SyncClient:
         return self._portal.call(self._client.fetch, cid, target)
 
     @overload
+    def map(  # type: ignore[overload-overlap]  # a remote function is told apart by its class
+        self,
+        job: RemoteFunction[[T], V],
+        inputs: Iterable[T],
+        *,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float | None = None,
+        stop: bool = True,
+    ) -> Iterator[V]: ...
+
+    @overload
     def map(
         self,
         job: SyncMapJob[T],
@@ -128,7 +149,7 @@ class SyncClient:
 
     def map(
         self,
-        job: SyncMapJob[Any],
+        job: SyncMapJob[Any] | RemoteFunction[..., Any],
         inputs: Iterable[Any],
         *,
         read: Callable[[SyncResult], Any] | None = None,
@@ -137,6 +158,17 @@ class SyncClient:
         """As `Client.map`: `for result in client.map(...)`, or `list(client.map(...))`. `job` and `read` are
         called in threads, so they may use this client."""
         return self._portal.iterate(JobMap(self._as_completed(job, inputs, read, options)))
+
+    @overload
+    def as_completed(  # type: ignore[overload-overlap]
+        self,
+        job: RemoteFunction[[T], V],
+        inputs: Iterable[T],
+        *,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float | None = None,
+        stop: bool = True,
+    ) -> Iterator[SyncOutcome[T, V]]: ...
 
     @overload
     def as_completed(
@@ -165,7 +197,7 @@ class SyncClient:
 
     def as_completed(
         self,
-        job: SyncMapJob[Any],
+        job: SyncMapJob[Any] | RemoteFunction[..., Any],
         inputs: Iterable[Any],
         *,
         read: Callable[[SyncResult], Any] | None = None,
@@ -176,7 +208,7 @@ class SyncClient:
 
     def _as_completed(
         self,
-        job: SyncMapJob[Any],
+        job: SyncMapJob[Any] | RemoteFunction[..., Any],
         inputs: Iterable[Any],
         read: Callable[[SyncResult], Any] | None,
         options: dict[str, Any],
@@ -186,6 +218,8 @@ class SyncClient:
             return handle if read is None else await in_thread(read)(handle)
 
         async def start() -> AsCompleted[Any, Any]:
+            if isinstance(job, RemoteFunction):
+                return self._client.as_completed(job, items_of(inputs), **options)
             made = in_thread(job) if callable(job) else job
             return self._client.as_completed(made, items_of(inputs), read=read_sync, **options)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from bacalhau_p2p.client.functions import FunctionJob
 from bacalhau_p2p.client.jobs import JobHandle
 from bacalhau_p2p.client.outcomes import Outcome
 from bacalhau_p2p.client.portal import Portal
@@ -65,6 +66,17 @@ class SyncJobHandle:
 
     def cancel(self, reason: str = "cancelled by the user") -> None:
         self._portal.call(self._job.cancel, reason)
+
+
+class SyncFunctionJob(SyncJobHandle, Generic[V]):
+    """A call of a function that runs as a job: `FunctionJob` without `await`."""
+
+    def __init__(self, portal: Portal, job: FunctionJob[V]) -> None:
+        super().__init__(portal, job)
+        self._function_job = job
+
+    def value(self, timeout: float | None = None) -> V:
+        return self._portal.call(self._function_job.value, timeout)
 
 
 class SyncResult:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bacalhau_p2p import Client, Input, InvalidFunction, InvalidValue, RemoteError, remote
+from bacalhau_p2p import Client, Input, InvalidFunction, InvalidValue, RemoteError, SyncClient, remote
 from bacalhau_p2p.functions import interpreter
 from bacalhau_p2p.functions.encoding import encode
 from bacalhau_p2p.ipfs.files.reader import read_file
@@ -116,6 +116,14 @@ def test_what_is_no_value_is_an_error(run: Run, node: FakeNode, argument: str, e
 
     with pytest.raises(error, match=text):
         run(main)
+
+
+def test_scripts_call_functions_without_await(node: FakeNode):
+    with SyncClient(node.url) as client:
+        assert client.submit_function(last, "abc").value(timeout=20) == "abc"
+        assert list(client.map(remote(last), ["a", "b"])) == ["a", "b"]
+        (outcome,) = client.as_completed(remote(last), ["raise"])
+        assert str(outcome.error) == "KeyError: 'x'"
 
 
 def test_large_arguments_are_added_as_content(run: Run, node: FakeNode):
