@@ -20,7 +20,7 @@ import trio
 from bacalhau_p2p import Client, Input, remote
 
 TEXTS = Path(__file__).parent / "wordcount" / "texts"
-WORD = re.compile(r"[a-z]+(?:['’][a-z]+)?")
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 AROUND = 30
 """Characters that are shown before and after a word."""
 
