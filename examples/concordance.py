@@ -2,8 +2,8 @@
 
 bacalhau-p2p devstack --engine wasm -- python examples/concordance.py [WORD ...]
 
-Each book is a job. It runs on a node that has the book, if one has, in CPython for WebAssembly, and only what it
-finds is sent: the most frequent words, and every place of the words that were asked for.
+Each book is a job. It runs on a node that has the book, if one has, in CPython for WebAssembly, and only what
+it finds is sent: the most frequent words, and every place of the words that were asked for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ connection = http.client.HTTPConnection(
 )
 token = os.environ.get("BACALHAU_P2P_API_TOKEN")
 try:
-    connection.request("GET", "/api/v1/healthz", headers={"Authorization": f"Bearer {token}"} if token else {})
+    connection.request(
+        "GET", "/api/v1/healthz", headers={"Authorization": f"Bearer {token}"} if token else {}
+    )
     response = connection.getresponse()
     body = response.read().decode()
 except OSError as error:

