@@ -5,37 +5,15 @@ bacalhau-p2p devstack -- python examples/submit_docker.py
 
 from __future__ import annotations
 
-import os
-
 import trio
 
-from bacalhau_p2p import Client
-
-
-def api() -> str:
-    """The URL of the node, from the same variables as the command line."""
-    host = os.environ.get("BACALHAU_P2P_API_HOST", "127.0.0.1")
-    return f"http://{host}:{os.environ.get('BACALHAU_P2P_API_PORT', '1234')}"
+from bacalhau_p2p import Client, docker
 
 
 async def main() -> None:
-    async with Client(api()) as client:
-        job = await client.submit(
-            {
-                "Name": "hello",
-                "Tasks": [
-                    {
-                        "Engine": {
-                            "Type": "docker",
-                            "Params": {
-                                "Image": "busybox:latest",
-                                "Parameters": ["sh", "-c", "uname -a && echo Hello from a container"],
-                            },
-                        }
-                    }
-                ],
-            }
-        )
+    async with Client() as client:
+        hello = docker("busybox:latest", "sh", "-c", "uname -a && echo Hello from a container", name="hello")
+        job = await client.submit(hello)
         result = await job.wait_result(timeout=300)
         print(result.stdout.decode())
         print(f"ipfs://{result.cid}")

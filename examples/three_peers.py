@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from bacalhau_p2p import Settings, open_node
+from bacalhau_p2p import Settings, open_node, wasm
 
 HERE = Path(__file__).parent
 WORDCOUNT = HERE / "wordcount"
@@ -45,40 +45,15 @@ async def main() -> None:
             await node.wait_for_compute_nodes(2)
             module = await node.add(WORDCOUNT / "wordcount.wasm")
             texts = await node.add(WORDCOUNT / "texts")
-            job = await node.submit(
-                {
-                    "Name": "word count",
-                    "Count": 2,
-                    "Verifier": {"Type": "deterministic", "Params": {"Confidence": 2}},
-                    "Tasks": [
-                        {
-                            "Engine": {
-                                "Type": "wasm",
-                                "Params": {
-                                    "EntryModule": "/module/wordcount.wasm",
-                                    "Parameters": ["-n", "5", "/inputs"],
-                                },
-                            },
-                            "InputSources": [
-                                ipfs("/module/wordcount.wasm", str(module)),
-                                ipfs("/inputs", str(texts)),
-                            ],
-                            "ResultPaths": [{"Name": "outputs", "Path": "/outputs"}],
-                        }
-                    ],
-                }
-            )
+            inputs = {"/inputs": texts}
+            spec = wasm(module, "-n", "5", "/inputs", name="word count", inputs=inputs, count=2, confidence=2)
+            job = await node.submit(spec)
             result = await job.wait_result(timeout=120)
             for execution in result.executions:
                 print(f"{execution.node_id[-8:]}  {execution.state}")
             await result.fetch(folder / "results")
             print(f"ipfs://{result.cid}\n")
             print((folder / "results" / "stdout").read_text())
-
-
-def ipfs(target: str, cid: str) -> dict[str, object]:
-    """An input that peers fetch by its CID, from this node or from any other that has it."""
-    return {"Target": target, "Source": {"Type": "ipfs", "Params": {"CID": cid}}}
 
 
 if __name__ == "__main__":
