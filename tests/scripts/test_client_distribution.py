@@ -101,7 +101,7 @@ def test_the_wheel_has_a_command_and_no_node(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     rooms = {name.split("/")[1] for name in names if name.startswith("bacalhau_p2p/") and name.count("/") > 1}
-    assert rooms == {"cli", "client", "encoding", "ipfs", "model", "runtime"}
+    assert rooms == {"cli", "client", "encoding", "functions", "ipfs", "model", "runtime"}
     assert any(name.endswith("entry_points.txt") for name in names)
     assert not [name for name in names if "__pycache__" in name]
 

@@ -79,9 +79,9 @@ def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
     import wasmtime
 
     engine = _engine(spec["deterministic"])
-    compiled: list[bytes] = []
+    compiled: list[bytes | wasmtime.Module] = []
     for module in spec["modules"]:
-        code = _read(module)
+        code = _mapped(engine, module) or _read(module)
         if code is None:
             return {"stale": module["key"]}
         compiled.append(code)
@@ -102,11 +102,13 @@ def run(spec: dict[str, Any], walls: Walls) -> dict[str, Any]:
         store.set_limits(memory_size=spec["memory"])
     store.set_wasi(wasi)
     if spec["component"]:
-        return _run_component(engine, store, spec, compiled[-1])
+        code = compiled[-1]
+        assert isinstance(code, bytes)
+        return _run_component(engine, store, spec, code)
     modules = []
     for module, code in zip(spec["modules"], compiled, strict=True):
         try:
-            modules.append(wasmtime.Module.deserialize(engine, code))
+            modules.append(wasmtime.Module.deserialize(engine, code) if isinstance(code, bytes) else code)
         except wasmtime.WasmtimeError:  # compiled for a processor with other features
             return {"stale": module["key"]}
     linker = _linker(engine, spec)
@@ -163,6 +165,18 @@ def _engine(deterministic: bool) -> wasmtime.Engine:
     config.cranelift_nan_canonicalization = deterministic
     config.wasm_relaxed_simd_deterministic = deterministic
     return wasmtime.Engine(config)
+
+
+def _mapped(engine: wasmtime.Engine, module: dict[str, Any]) -> wasmtime.Module | None:
+    """A module of which the warm process has verified the code, without reading it again; None without."""
+    import wasmtime
+
+    if module.get("memory", -1) < 0:
+        return None
+    try:
+        return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{module['memory']}")
+    except wasmtime.WasmtimeError:  # compiled for a processor with other features, or /proc is not there
+        return None
 
 
 def _read(module: dict[str, Any]) -> bytes | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from bacalhau_p2p.executors.isolation.walls import Walls
 from bacalhau_p2p.executors.wasm.child.job import perform
+from bacalhau_p2p.executors.wasm.child.sealed_modules import SealedModules
 
 _SOFTWARE_FAILURE = 70
 """Exit status when the job's process did not report (EX_SOFTWARE)."""
@@ -49,6 +50,7 @@ def _serve(control: socket.socket, walls: Walls) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     jobs: dict[int, tuple[int, socket.socket]] = {}
+    sealed = SealedModules()
     bursts: dict[int, tuple[float, int]] = {}  # by pidfd, when its burst ends, and its niceness then
     while True:
         for fd, _ in poll.poll(_end_bursts(bursts, jobs)):
@@ -60,7 +62,7 @@ def _serve(control: socket.socket, walls: Walls) -> None:
             message, received, _, _ = socket.recv_fds(control, 64, 4)
             if not message:
                 return
-            pidfd = _fork(received, jobs, walls)
+            pidfd = _fork(received, jobs, walls, sealed)
             if pidfd is not None:
                 poll.register(pidfd, select.POLLIN)
                 bursts[pidfd] = (time.monotonic() + BURST, int(message))
@@ -80,13 +82,19 @@ def _end_bursts(
     return None
 
 
-def _fork(received: list[int], jobs: dict[int, tuple[int, socket.socket]], walls: Walls) -> int | None:
+def _fork(
+    received: list[int],
+    jobs: dict[int, tuple[int, socket.socket]],
+    walls: Walls,
+    sealed: SealedModules,
+) -> int | None:
     """Start the process of one job; its pidfd, or None when no process could be started."""
     job = socket.socket(fileno=received[0])
     try:
+        spec = _read_spec(received[3], sealed)
         pid = walls.fork()
         if pid == 0:
-            _become_job(walls, *received)
+            _become_job(walls, spec, *received[:3])
     except OSError as error:
         _report(job, {"refused": f"no process could be started: {error.strerror}"})
         job.close()
@@ -127,15 +135,25 @@ def _report(job: socket.socket, message: dict[str, Any]) -> bool:
     return True
 
 
-def _become_job(walls: Walls, job_fd: int, out: int, err: int, spec_fd: int) -> None:
+def _read_spec(fd: int, sealed: SealedModules) -> dict[str, Any]:
+    """What the process of the job shall do. Each module that it runs has the descriptor of its memory file,
+    or -1."""
+    spec: dict[str, Any] = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+    if not spec.get("component"):
+        for module in spec.get("modules", ()):
+            module["memory"] = sealed.descriptor(module)
+    return spec
+
+
+def _become_job(walls: Walls, spec: dict[str, Any], job_fd: int, out: int, err: int) -> None:
     """In the forked process: perform the job, report, and exit."""
     status = _SOFTWARE_FAILURE
     try:
         walls.follow_parent()
-        spec = json.loads(os.pread(spec_fd, os.fstat(spec_fd).st_size, 0))
         os.dup2(out, 1)
         os.dup2(err, 2)
-        _close_all_except(job_fd, *walls.descriptors)
+        memory = {module.get("memory", -1) for module in spec.get("modules", ())} - {-1}
+        _close_all_except(job_fd, *walls.descriptors, *memory)
         os.write(job_fd, json.dumps(perform(spec, walls)).encode())
         status = 0
     finally:
