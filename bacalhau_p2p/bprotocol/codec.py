@@ -7,7 +7,7 @@ same time travel as one. Malformed data raises RemoteProtocolError. An envelope 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, NewType
@@ -147,23 +147,37 @@ def decode_frame(payload: bytes) -> Envelope:
     return _from_wire(loads_unchecked(payload, max_depth=MAX_DEPTH), len(payload))
 
 
+def chance_of(item: object) -> tuple[JobID, float] | None:
+    """The job of an announcement that not everybody may bid on, and the chance: all that most nodes look at.
+    None for anything else, and for what must be looked at as a whole."""
+    if type(item) is not dict or item.get("kind") not in _ANNOUNCEMENTS or item.get("v") != VERSION:
+        return None
+    job, body = item.get("job"), item.get("body")
+    chance = body.get("chance") if type(body) is dict else None
+    if type(job) is not str or not 0 < len(job) <= MAX_ID or type(chance) is not float:
+        return None
+    return (JobID(job), chance) if 0 < chance < 1 else None
+
+
 def decode_broadcast(payload: bytes) -> list[Envelope | RefusedEnvelope]:
     """The envelopes of a broadcast, each accepted or refused by itself. Raises RemoteProtocolError."""
-    return list(envelopes_of(payload))
+    return [accepted_or_refused(item, len(payload)) for item in items_of(payload)]
 
 
-def envelopes_of(payload: bytes) -> Iterator[Envelope | RefusedEnvelope]:
-    """As `decode_broadcast`, but each envelope is checked when it is asked for: a thousand take a while."""
+def items_of(payload: bytes) -> list[object]:
+    """What a broadcast has for envelopes. Each is to be given to `accepted_or_refused` when its turn comes: a
+    thousand take a while. Raises RemoteProtocolError."""
     value = loads_unchecked(payload, max_depth=MAX_DEPTH)
     if not isinstance(value, list):
         raise RemoteProtocolError("a broadcast is not an array of envelopes")
     if len(value) > MAX_BROADCAST_ENVELOPES:
         limit = MAX_BROADCAST_ENVELOPES
         raise RemoteProtocolError(f"a broadcast of {len(value)} envelopes; the limit is {limit}")
-    return (_accepted_or_refused(item, len(payload)) for item in value)
+    return value
 
 
-def _accepted_or_refused(item: object, payload_size: int) -> Envelope | RefusedEnvelope:
+def accepted_or_refused(item: object, payload_size: int) -> Envelope | RefusedEnvelope:
+    """The envelope that an item of a broadcast of so many bytes is."""
     try:
         return _from_wire(item, payload_size)
     except RefusedEnvelope as refused:
@@ -251,6 +265,7 @@ _SMALL: dict[type[Message], int] = {
 
 
 _ACKS = dumps("acks")
+_ANNOUNCEMENTS = frozenset({JobAnnounced.kind, JobOutlined.kind})
 
 
 @cache

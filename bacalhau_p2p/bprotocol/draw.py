@@ -8,12 +8,20 @@ that it reached before, and others.
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Final
 
 from bacalhau_p2p.bprotocol.messages import Announcement
 from bacalhau_p2p.model.base import JobID, PeerID
 
 _BITS = 53
 """What a float holds exactly."""
+
+CROWD: Final = 64
+"""Nodes that may bid, roughly, in the first round of a job whose requester knows of none that could."""
+CROWD_FOR_EACH: Final = 4
+"""The same for each bid that the job wants, if that is more."""
+CROWD_GROWTH: Final = 12
+"""How many times as many it is with each further round."""
 
 
 def lot(job_id: JobID, node: PeerID) -> float:
@@ -22,6 +30,13 @@ def lot(job_id: JobID, node: PeerID) -> float:
     return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
-def is_drawn(announcement: Announcement, node: PeerID) -> bool:
-    """Whether this node may bid in this round."""
-    return announcement.chance >= 1.0 or lot(announcement.job_id, node) < announcement.chance
+def is_drawn(announcement: Announcement, node: PeerID, *, nodes: int = 0) -> bool:
+    """Whether this node, which knows so many `nodes`, may bid in this round.
+
+    A requester that knows nobody asks everybody. Then those that know better hold back.
+    """
+    chance = announcement.chance
+    if not announcement.eligible and nodes > CROWD:
+        most = max(CROWD, CROWD_FOR_EACH * announcement.bids_wanted)
+        chance = min(chance, most * CROWD_GROWTH ** min(announcement.round - 1, 10) / nodes)
+    return chance >= 1.0 or lot(announcement.job_id, node) < chance

@@ -15,13 +15,14 @@ from bacalhau_p2p.bprotocol.messages import (
     Ack,
     Carrier,
     ExecutionFailed,
+    JobAnnounced,
     Message,
     ResultProposed,
     ResultPublished,
     topic,
 )
 from bacalhau_p2p.errors import RemoteProtocolError
-from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
 from bacalhau_p2p.runtime.events import BroadcastEvent
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.transports.budgets import Budgets
@@ -29,6 +30,7 @@ from bacalhau_p2p.transports.interface import Broadcast
 
 log = get_logger(__name__)
 
+_ANNOUNCED = JobAnnounced.kind
 _RESULTS = frozenset({ResultProposed.kind, ResultPublished.kind})
 
 
@@ -45,6 +47,8 @@ class Arrival:
 
 Listener = Callable[[Arrival], None]
 """Takes a message; must return at once."""
+PassesOver = Callable[[PeerID, JobID, float], bool]
+"""Given the author of an announcement, its job and its chance."""
 
 
 class Inbox:
@@ -75,6 +79,7 @@ class Inbox:
         self._counters = counters
         self._listeners: dict[str, list[Listener]] = {}
         self._budgets = budgets
+        self._is_for_others: PassesOver = lambda author, job_id, chance: False
         self.received: Counter[str] = Counter()
         """Messages of other nodes that were delivered, by kind."""
         self.acknowledged = BroadcastEvent()
@@ -84,6 +89,10 @@ class Inbox:
         """Hand messages of these kinds to `listener`, from now on."""
         for kind in kinds:
             self._listeners.setdefault(kind.kind, []).append(listener)
+
+    def pass_over(self, is_for_others: PassesOver) -> None:
+        """From now on, drop announcements of which this says that this node has nothing to do with them."""
+        self._is_for_others = is_for_others
 
     def receive_frame(self, author: PeerID, payload: bytes) -> None:
         """A direct frame arrived."""
@@ -107,11 +116,15 @@ class Inbox:
         """
         author, mail = broadcast.author, broadcast.topic == self._mail_topic
         try:
-            envelopes = codec.envelopes_of(broadcast.payload)
+            items = codec.items_of(broadcast.payload)
         except RemoteProtocolError as error:
             self.drop(author, "malformed", str(error))
             return
-        for envelope in envelopes:
+        for item in items:
+            if not mail and self._passes_over(author, item):
+                yield
+                continue
+            envelope = codec.accepted_or_refused(item, len(broadcast.payload))
             if isinstance(envelope, RefusedEnvelope):
                 if not mail or envelope.to == self._own_peer:
                     self._receive_refused(author, envelope)
@@ -123,6 +136,16 @@ class Inbox:
             else:
                 self._counters["unheard"] += 1
             yield
+
+    def _passes_over(self, author: PeerID, item: object) -> bool:
+        """Whether an item of a broadcast is an announcement that this node has nothing to do with. Most are:
+        nothing else of it is looked at."""
+        drawn = codec.chance_of(item)
+        if drawn is None or not self._is_for_others(author, *drawn):
+            return False
+        if author != self._own_peer:
+            self.received[_ANNOUNCED] += 1
+        return True
 
     def receive_envelope(self, author: PeerID, envelope: Envelope) -> None:
         """An envelope addressed to this node arrived: directly, by mail, or from this node itself."""

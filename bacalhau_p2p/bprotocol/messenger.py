@@ -16,7 +16,7 @@ from bacalhau_p2p.bprotocol import codec
 from bacalhau_p2p.bprotocol.broadcasts import BroadcastQueue, Mail
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import Delivery, OutboxMessage, ProcessedMessage
-from bacalhau_p2p.bprotocol.inbox import Arrival, Inbox, Listener
+from bacalhau_p2p.bprotocol.inbox import Arrival, Inbox, Listener, PassesOver
 from bacalhau_p2p.bprotocol.lanes import Lanes
 from bacalhau_p2p.bprotocol.messages import BROADCAST_CARRIERS, MAX_ACK_IDS, Ack, Carrier, Message, topic
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -91,6 +91,10 @@ class Messenger:
     def listen(self, kinds: Iterable[type[Message]], listener: Listener) -> None:
         """Hand messages of these kinds to `listener`, from now on."""
         self._inbox.listen(kinds, listener)
+
+    def pass_over(self, is_for_others: PassesOver) -> None:
+        """From now on, drop announcements of which this says that this node has nothing to do with them."""
+        self._inbox.pass_over(is_for_others)
 
     def watch_connections(self, listener: ConnectionListener) -> None:
         """Call `listener` for every peer that connects or disconnects, from now on."""

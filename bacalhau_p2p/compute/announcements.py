@@ -103,6 +103,11 @@ class Announcements(Undoable):
         """The outline of a job whose spec this node has asked for."""
         return self._spec_requests.message(author, job_id)
 
+    def considers(self, author: PeerID, job_id: JobID) -> bool:
+        """Whether a job is inspected, waits for its bid, or its spec is awaited."""
+        key = (author, job_id)
+        return key in self._waiting or key in self._spec_requests
+
     def spec_received(self, event: ev.SpecReceived, now: UnixSeconds) -> None:
         """Answer the announcement of a large job, now that its spec is here."""
         if (event.author, event.message.job_id) in self._spec_requests:

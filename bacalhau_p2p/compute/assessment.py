@@ -71,10 +71,12 @@ class Assessor:
     policy: JobSelectionPolicy = JobSelectionPolicy()
     resource_shortage: Callable[[], str | None] = lambda: None
     """What this node has too little of to run any job now: `has almost no free disk`."""
+    nodes_known: Callable[[], int] = lambda: 0
+    """How many nodes this node knows."""
 
     def assess(self, requester: PeerID, announcement: JobAnnounced) -> Assessment:
         """What this node knows about the job at once."""
-        if not is_drawn(announcement, self.node_id):
+        if not is_drawn(announcement, self.node_id, nodes=self.nodes_known()):
             return NOT_DRAWN
         if not self.policy.requesters.admits(requester):
             return Assessment(ineligibility="accepts no jobs from this requester")
@@ -86,7 +88,7 @@ class Assessor:
 
     def assess_outline(self, requester: PeerID, announcement: JobOutlined) -> Assessment:
         """The same of a large job, as far as its outline shows."""
-        if not is_drawn(announcement, self.node_id):
+        if not is_drawn(announcement, self.node_id, nodes=self.nodes_known()):
             return NOT_DRAWN
         if not self.policy.requesters.admits(requester):
             return Assessment(ineligibility="accepts no jobs from this requester")

@@ -101,6 +101,10 @@ class ComputeMachine:
         """The outline of a large job whose spec this node has asked its requester for."""
         return self._announcements.awaited(author, job_id)
 
+    def considers(self, author: PeerID, job_id: JobID) -> bool:
+        """Whether this node inspects a job, waits with its bid, or has asked for its spec."""
+        return self._announcements.considers(author, job_id)
+
     def take_faults(self) -> list[tuple[str, Exception]]:
         """What raised when its deadline had come, since the last call."""
         return self._ledger.take_faults()

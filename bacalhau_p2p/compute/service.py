@@ -9,6 +9,7 @@ from collections.abc import Callable
 import trio
 from trio import TaskStatus
 
+from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.messages import TO_COMPUTE, JobAnnounced, JobOutlined, SpecDelivered
 from bacalhau_p2p.bprotocol.messenger import Messenger
@@ -25,7 +26,7 @@ from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
 from bacalhau_p2p.compute.store import ComputeStore
 from bacalhau_p2p.executors.interface import Executor
-from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.runtime.events import BroadcastEvent
 from bacalhau_p2p.runtime.logs import get_logger
@@ -55,11 +56,13 @@ class ComputeService(Driver):
         self._machine: ComputeMachine = machine
         self._store: ComputeStore = store
         self._runner = runner
+        self._node_id = assessor.node_id
         self._reader = AnnouncementReader(assessor, machine.awaited)
         self._inspector = inspector
         self._learn_addresses = learn_addresses
         self._ticked = BroadcastEvent()
         messenger.listen(TO_COMPUTE, self._receive)
+        messenger.pass_over(self._is_for_others)
         messenger.watch_cut_offs(lambda peer: self._enqueue(ev.RequesterCutOff(peer)))
 
     def _event_of(self, arrival: Arrival) -> ev.Event:
@@ -71,6 +74,10 @@ class ComputeService(Driver):
             if ended is not None and ended.requester_id == arrival.author:
                 self._enqueue(ev.Recalled(ended))
         return ev.MessageReceived(arrival.author, arrival.message)
+
+    def _is_for_others(self, author: PeerID, job_id: JobID, chance: float) -> bool:
+        """Whether this node may not bid on a job, and does not consider it since an earlier round."""
+        return lot(job_id, self._node_id) >= chance and not self._machine.considers(author, job_id)
 
     @property
     def ignored(self) -> Counter[str]:

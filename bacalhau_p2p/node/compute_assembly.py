@@ -164,7 +164,7 @@ def _service(
             settings.data_dir / "executions",
             KeptLogs(settings.data_dir / "logs", networking.clock),
         ),
-        _assessor(settings, peer_id, offers, shortage),
+        _assessor(settings, networking, offers, shortage),
         Inspector(
             adapters.storage,
             node_id=peer_id,
@@ -178,14 +178,19 @@ def _service(
 
 
 def _assessor(
-    settings: Settings, peer_id: PeerID, offers: OfferMonitor, shortage: Callable[[int], str | None]
+    settings: Settings,
+    networking: Networking,
+    offers: OfferMonitor,
+    shortage: Callable[[int], str | None],
 ) -> Assessor:
+    peer_id = networking.identity.peer_id
     return Assessor(
         node_id=peer_id,
         offer=lambda: offers.offer,
         labels=settings.labels,
         policy=_selection_policy(settings, peer_id),
         resource_shortage=lambda: shortage(0),
+        nodes_known=lambda: networking.known_nodes.count,
     )
 
 

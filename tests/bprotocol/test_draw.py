@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.bprotocol.draw import is_drawn, lot
+from bacalhau_p2p.bprotocol.draw import CROWD, is_drawn, lot
 from bacalhau_p2p.bprotocol.messages import JobAnnounced
 from bacalhau_p2p.model.base import JobID, PeerID
 from tests.support.machines.compute_bench import SMALL
@@ -12,10 +12,9 @@ from tests.support.machines.compute_bench import SMALL
 NODES = [PeerID(f"node-{number}") for number in range(1000)]
 
 
-def announced(chance: float, job_id: str = "j-1") -> JobAnnounced:
-    return JobAnnounced(
-        job_id=JobID(job_id), spec=SMALL, bids_wanted=3, round=1, chance=chance, deadline=60.0
-    )
+def announced(chance: float, job_id: str = "j-1", **more: int) -> JobAnnounced:
+    terms = {"bids_wanted": 3, "round": 1, **more}
+    return JobAnnounced(job_id=JobID(job_id), spec=SMALL, chance=chance, deadline=60.0, **terms)
 
 
 def test_a_lot_is_what_the_specification_says():
@@ -46,3 +45,23 @@ def test_each_job_draws_other_nodes():
 @pytest.mark.parametrize("job_id", ["\ud800", "\N{SNOWMAN}"])
 def test_any_id_has_a_lot(job_id):
     assert 0 <= lot(JobID(job_id), NODES[0]) < 1
+
+
+def bidders(announcement: JobAnnounced) -> set[PeerID]:
+    """Of a thousand nodes that know each other."""
+    return {node for node in NODES if is_drawn(announcement, node, nodes=len(NODES))}
+
+
+def test_where_a_requester_knows_nobody_few_of_many_bid_and_more_in_each_round():
+    rounds = [bidders(announced(1.0, round=number)) for number in (1, 2, 3)]
+    assert CROWD * 0.6 < len(rounds[0]) < CROWD * 1.4
+    assert rounds[0] < rounds[1] < rounds[2] == set(NODES)
+
+
+def test_where_a_requester_knows_nobody_a_job_that_wants_many_bids_gets_them():
+    assert 400 < len(bidders(announced(1.0, bids_wanted=125))) < 600
+
+
+def test_in_a_small_network_and_where_the_requester_knows_nodes_nobody_holds_back():
+    assert all(is_drawn(announced(1.0), node, nodes=CROWD) for node in NODES)
+    assert bidders(announced(1.0, eligible=2)) == set(NODES)

@@ -223,3 +223,41 @@ def test_a_wrong_broadcast_is_counted_and_changes_nothing(bench, payload, counte
     bench.receive_broadcast(BOB, JOBS, payload)
     assert bench.received == bench.processed == []
     assert bench.counters == {counter: 1}
+
+
+def announcement(chance: float, **more: object) -> dict[str, object]:
+    body = {"chance": chance, **more}
+    return {"v": 1, "id": bytes(16), "kind": "job_announced", "job": "j", "body": body}
+
+
+def test_nothing_but_the_lot_is_looked_at_of_a_job_that_is_for_others(bench):
+    asked = []
+
+    def is_for_others(author, job_id, chance):
+        asked.append((author, job_id, chance))
+        return True
+
+    bench.inbox.pass_over(is_for_others)
+    bench.receive_broadcast(BOB, JOBS, cbor2.dumps([announcement(0.25, spec="whatever")]))
+    assert asked == [(BOB, "j", 0.25)]
+    assert (bench.received, bench.counters) == ([], {})
+    assert bench.inbox.received == {"job_announced": 1}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        announcement(1.0),
+        announcement(2.5),
+        announcement("half"),
+        {**announcement(0.25), "job": ""},
+        {**announcement(0.25), "v": 2},
+        {**announcement(0.25), "body": []},
+    ],
+    ids=["for everybody", "no chance", "not a number", "no job", "another version", "no body"],
+)
+def test_what_is_not_plainly_for_others_is_read_as_a_whole(bench, item):
+    bench.inbox.pass_over(lambda author, job_id, chance: True)
+    bench.receive_broadcast(BOB, JOBS, cbor2.dumps([item]))
+    assert bench.received == []
+    assert bench.counters == {"malformed": 1}

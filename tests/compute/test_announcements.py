@@ -267,3 +267,12 @@ def test_what_a_requester_has_accepted_goes_on_when_it_is_cut_off(bench):
     bench.receive(say.BidAccepted(job_id=JOB, execution_id=bid.execution_id))
     bench.handle(ev.RequesterCutOff(ALICE))
     assert str(bench.state(bid.execution_id)) == "Preparing"
+
+
+def test_a_job_is_considered_while_it_is_inspected_and_no_longer(bench):
+    """Later rounds of other jobs for which this node is not drawn never reach the machine."""
+    assert not bench.machine.considers(ALICE, JOB)
+    bench.announce(job(inputs=1))
+    assert bench.machine.considers(ALICE, JOB)
+    bench.receive(say.JobClosed(job_id=JOB))
+    assert not bench.machine.considers(ALICE, JOB)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.codec import MessageID
+from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.bprotocol.inbox import Arrival
 from bacalhau_p2p.bprotocol.proposals import decode_proposal
 from bacalhau_p2p.components.commit_plan import QueuedEvent
@@ -121,7 +122,9 @@ class RunningNode:
         room = Resources(cpu=host.plan.cpu, memory=2**36, disk=host.plan.disk)
         ids = iter(host.ids.new_execution_id, None)
         machine = ComputeMachine(ComputeEnvironment(execution_ids=ids, rng=rng, capacity=Capacity(room)))
-        assessor = Assessor(node_id=self.process.peer, offer=lambda: _OFFER)
+        assessor = Assessor(
+            node_id=self.process.peer, offer=lambda: _OFFER, nodes_known=lambda: self._known_nodes.count
+        )
         self._reader = AnnouncementReader(assessor, machine.awaited)
 
         def perform(action: Any) -> None:
@@ -186,6 +189,8 @@ class RunningNode:
 
     def _receive_for_compute(self, compute: Component, arrival: Arrival) -> None:
         assert isinstance(compute.machine, ComputeMachine)
+        if isinstance(arrival.message, say.Announcement) and self._is_for_others(compute.machine, arrival):
+            return
         if isinstance(arrival.message, say.JobAnnounced | say.JobOutlined | say.SpecDelivered):
             event = self._reader.event_of(arrival.author, arrival.message)
             compute.enqueue(QueuedEvent(event, arrival))
@@ -195,6 +200,14 @@ class RunningNode:
                 if ended is not None and ended.state.terminal and ended.requester_id == arrival.author:
                     compute.put(cv.Recalled(ended))
             compute.receive(arrival)
+
+    def _is_for_others(self, machine: ComputeMachine, arrival: Arrival) -> bool:
+        """As the inbox of a real node does, pass over what this node has nothing to do with."""
+        announcement = arrival.message
+        assert isinstance(announcement, say.Announcement)
+        if lot(announcement.job_id, self.process.peer) < announcement.chance:
+            return False
+        return not machine.considers(arrival.author, announcement.job_id)
 
     def connection_changed(self, peer: PeerID, *, stands: bool) -> None:
         """The connection to a peer stands, or broke."""
