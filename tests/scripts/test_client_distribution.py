@@ -24,6 +24,8 @@ LIGHT = ROOT / "packaging" / "client"
 HEAVY = {"libp2p", "docker", "wasmtime", "fastapi", "cryptography", "structlog", "jinja2", "cbor2", "nacl"}
 OF_A_NODE = {"serve", "devstack", "config"}
 """Commands that need more than a client."""
+NOT_OF_A_CLIENT = {*OF_A_NODE, "node_process", "guest"}
+"""Modules of these commands, and what runs inside a job."""
 
 
 def requirements(path: Path) -> dict[str, str]:
