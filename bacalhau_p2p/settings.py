@@ -43,8 +43,10 @@ from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
-MISSPELLED = 0.9
-"""How similar the name of a variable is to that of a setting that its author must have meant."""
+_OTHER_VARIABLES = re.compile(
+    PREFIX + r"(DEVSTACK|REQUIRE_DOCKER|REQUIRE_KUBO|CHAOS|SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)"
+)
+"""Those of a devstack, of our tests, and what Kubernetes tells each container of a service `bacalhau-p2p`."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -424,15 +426,15 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_spelling(environ: Mapping[str, str]) -> None:
-    """Raises SettingsError for a variable that looks like a misspelled setting. Other variables may have our
-    prefix for a purpose of their own."""
-    known = [PREFIX + name.upper() for name in Settings.model_fields if name != "limits"]
-    known += [f"{PREFIX}LIMIT_{name.upper()}" for name in Limits.model_fields]
+    """Raises SettingsError for a variable with our prefix that is no setting."""
+    bare = [name.upper() for name in Settings.model_fields if name != "limits"]
+    bare += [f"LIMIT_{name.upper()}" for name in Limits.model_fields]
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=MISSPELLED)
-            if close:
-                raise SettingsError(f"{name}: unknown setting (did you mean {close[0]}?)")
+        rest = name.removeprefix(PREFIX)
+        if rest != name and rest not in bare and not _OTHER_VARIABLES.fullmatch(name):
+            close = get_close_matches(rest, bare, n=1)
+            meant = f"did you mean {PREFIX}{close[0]}?" if close else "`config list` shows all settings"
+            raise SettingsError(f"{name}: unknown setting ({meant})")
 
 
 def _from_file(path: Path) -> dict[str, Any]:

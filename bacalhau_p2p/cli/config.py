@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, Column, output_format, print_list
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
+from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.settings import load_settings
 
 

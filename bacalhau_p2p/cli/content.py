@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bacalhau_p2p.cli.formatting import day_and_minute
-from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, Column, output_format, print_list
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line, print_text, report_left_out
+from bacalhau_p2p.cli.progress import ProgressLine
+from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.model.quantities import size_text
 
@@ -49,7 +53,10 @@ def add(connection: BlockingConnection, path: Path, profile: str, *, hidden: boo
             print_line(f"left out: {added.hidden} hidden (to include them, use --hidden)", err=True)
 
     path = path.resolve()  # a symlink that the user names is followed
-    print_line(connection.call(upload(path, profile=PROFILES[profile], hidden=hidden, report=report)))
+    call = upload(path, profile=PROFILES[profile], hidden=hidden, report=report)
+    with ProgressLine() as progress:
+        added = connection.call(replace(call, body=progress.counted(call.body, size_on_disk(path))))
+    print_line(added)
 
 
 @click.command()
@@ -119,6 +126,14 @@ def gc(connection: BlockingConnection) -> None:
     """
     removed = connection.call(calls.collect_garbage())
     print_line(f"{removed.get('Blocks', 0)} blocks, {size_text(removed.get('Bytes', 0))} removed")
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of the files below a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in files if not file.is_symlink())
 
 
 def _cid_of(pin: calls.JSON) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from bacalhau_p2p.cli.printing import print_line, print_text
-from bacalhau_p2p.errors import BacalhauError, InvalidJob, JobFailed
+from bacalhau_p2p.errors import BacalhauError, InvalidJob, JobFailed, NodeUnavailable
+from bacalhau_p2p.model.api_errors import hint_of
 
 FAILED = 1
 OWN_FAULT = 125
@@ -40,6 +41,14 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
     print_text("".join(traceback.format_exception(kind, error, trace)), err=True)
 
 
+def _next_step(error: BacalhauError) -> str:
+    """What to do about an error, as far as its message does not say it."""
+    if isinstance(error, NodeUnavailable) and str(error).startswith("no node listens"):
+        return ", or name another with --api-host and --api-port"
+    hint = hint_of(error)
+    return f"; {hint}" if hint else ""
+
+
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
@@ -55,7 +64,8 @@ def _lines(error: BaseException) -> list[str] | None:
     if isinstance(error, JobFailed) and error.last_lines:
         return [f"Error: {error}", *(f"  {line}" for line in error.last_lines.splitlines())]
     if isinstance(error, BacalhauError):
-        return ["Error: " + " ".join(str(error).split())]
+        hint = _next_step(error)
+        return ["Error: " + " ".join(str(error).split()) + hint]
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return [f"Error: {where}{error.strerror}"]

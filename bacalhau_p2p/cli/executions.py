@@ -9,9 +9,10 @@ import click
 from bacalhau_p2p.cli.completion import JOB_ID
 from bacalhau_p2p.cli.formatting import time_of_day
 from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, short_id, state_of_execution
-from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, Column, output_format, print_list
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line
+from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -59,9 +60,9 @@ def _columns(now: datetime) -> list[Column]:
         Column("MODIFIED", lambda e: time_of_day(e.get("ModifyTime"), now)),
         Column("ID", lambda e: short_id(id_of(e)), id_of),
         Column("NODE", lambda e: _node_of(e)[-8:], _node_of),
-        Column("STATE", state_of_execution),
+        Column("STATE", state_of_execution, is_state=True),
         Column("EXIT", _exit_code),
-        Column("RESULT", lambda e: cid_of_text(e.get("ResultCID")), only_wide=True),
+        Column("RESULT", lambda e: cid_of_text(e.get("ResultCID")), least=0),
         Column("MESSAGE", lambda e: str((e.get("ComputeState") or {}).get("Message") or ""), only_wide=True),
     ]
 

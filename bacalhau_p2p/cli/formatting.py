@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 NANOSECONDS = 1_000_000_000
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines, each column as wide as its widest cell."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        " " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def day_and_minute(nanoseconds: object) -> str:
@@ -38,7 +28,3 @@ def exact_time(nanoseconds: object) -> object:
         return nanoseconds
     time = datetime.fromtimestamp(nanoseconds / NANOSECONDS).astimezone()
     return time.isoformat(sep=" ", timespec="milliseconds")
-
-
-def shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."

@@ -44,7 +44,8 @@ def require_completed(job: JSON, executions: Sequence[JSON] = ()) -> None:
     if state in ENDED:
         reason = f"{message or 'no reason given'} (job {short} {state.lower()})"
         raise JobFailed(reason, last_lines=last_lines(executions))
-    raise JobNotFinished(f"job {short} has no result yet: it is {state.lower()}")
+    waiting = f"`bacalhau-p2p logs --follow {short}` shows what it does until it has ended"
+    raise JobNotFinished(f"job {short} has no result yet: it is {state.lower()}; {waiting}")
 
 
 def last_lines(executions: Sequence[JSON]) -> str:
@@ -57,6 +58,15 @@ def last_lines(executions: Sequence[JSON]) -> str:
 
 def state_of_execution(execution: JSON) -> str:
     return str((execution.get("ComputeState") or {}).get("State"))
+
+
+def nodes_of(executions: Sequence[JSON]) -> list[str]:
+    """The nodes whose bids were accepted."""
+    return [
+        str(execution.get("NodeID") or "")
+        for execution in executions
+        if state_of_execution(execution) not in ("BidReceived", "BidRejected")
+    ]
 
 
 def executions_of(job: JSON) -> list[JSON]:

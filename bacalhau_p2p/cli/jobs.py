@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from bacalhau_p2p.cli.completion import JOB_ID
-from bacalhau_p2p.cli.formatting import exact_time, shortened, time_of_day
+from bacalhau_p2p.cli.formatting import NANOSECONDS, exact_time, time_of_day
 from bacalhau_p2p.cli.job_view import (
     ENDED,
     JSON,
@@ -19,6 +19,7 @@ from bacalhau_p2p.cli.job_view import (
     executions_of,
     id_of,
     name_of,
+    nodes_of,
     published_results,
     require_completed,
     short_id,
@@ -32,17 +33,17 @@ from bacalhau_p2p.cli.listing import (
     ITEM_FORMATS,
     LIST_FORMATS,
     WIDE,
-    Column,
     output_format,
     print_list,
 )
 from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, repeatable, with_options
 from bacalhau_p2p.cli.printing import print_line, print_text
+from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import JobEnded
+from bacalhau_p2p.model.quantities import duration
 
-_SUMMARY_WIDTH = 24
 _LINE_WIDTH = 200
 """Characters after which a long text continues on the next line."""
 _PAGE = 1000
@@ -92,7 +93,8 @@ def list_jobs(
 ) -> None:
     """List the latest jobs, newest first.
 
-    With --output wide or csv nothing is shortened; with id only the ids are printed.
+    A terminal shows what fits into its width. With --output wide or csv nothing is left out; with id only the
+    ids are printed.
     """
     jobs = _listed(connection, executions=output != "id", **flags)
     output = "wide" if wide and output == "table" else output
@@ -228,21 +230,37 @@ def _columns(now: datetime) -> list[Column]:
     return [
         Column("CREATED", lambda job: time_of_day(job.get("CreateTime"), now)),
         Column("ID", lambda job: short_id(id_of(job)), id_of),
-        Column("NAME", name_of, only_wide=True),
-        Column("JOB", lambda job: shortened(name_of(job) or summary(job), _SUMMARY_WIDTH), summary),
-        Column("STATE", lambda job: state_of(job)[0]),
+        Column("NAME", name_of, least=12),
+        Column("STATE", lambda job: state_of(job)[0], is_state=True),
+        Column("TIME", lambda job: _run_time(job, now)),
+        Column("NODES", lambda job: _nodes(job, short=True), lambda job: _nodes(job, short=False)),
         Column("VERIFIED", lambda job: verified(job, executions_of(job))),
-        Column(
-            "PUBLISHED",
-            lambda job: _published(job, "ipfs://{:.7}..."),
-            lambda job: _published(job, "ipfs://{}"),
-        ),
+        Column("JOB", summary, least=16),
+        Column("PUBLISHED", _published, least=0),
     ]
 
 
-def _published(job: JSON, form: str) -> str:
+def _published(job: JSON) -> str:
     cid = next(iter(published_results(executions_of(job))), "")
-    return form.format(cid) if cid else ""
+    return f"ipfs://{cid}" if cid else ""
+
+
+def _run_time(job: JSON, now: datetime) -> str:
+    """How long a job took, or has taken so far."""
+    created, modified = job.get("CreateTime"), job.get("ModifyTime")
+    if not isinstance(created, int) or not isinstance(modified, int):
+        return ""
+    end = modified / NANOSECONDS if state_of(job)[0] in ENDED else now.timestamp()
+    return duration(end - created / NANOSECONDS)
+
+
+def _nodes(job: JSON, *, short: bool) -> str:
+    """The nodes that run a job, or ran it: in short the first one, and how many more there are."""
+    nodes = list(dict.fromkeys(nodes_of(executions_of(job))))
+    if not short:
+        return " ".join(nodes)
+    more = f" +{len(nodes) - 1}" if len(nodes) > 1 else ""
+    return nodes[0][-8:] + more if nodes else ""
 
 
 def _readable(item: Any) -> Any:

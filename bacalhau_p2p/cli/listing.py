@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-from bacalhau_p2p.cli.formatting import table
-from bacalhau_p2p.cli.printing import print_line, print_text
+from bacalhau_p2p.cli.printing import print_line, print_styled, print_text
+from bacalhau_p2p.cli.table import Column, table_lines
+from bacalhau_p2p.cli.terminal import size_of
 
 JSON = dict[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 LIST_FORMATS = ("table", "wide", "json", "yaml", "csv", "id")
 ITEM_FORMATS = ("yaml", "json", "table", "wide", "csv", "id")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table."""
-
-    header: str
-    short: Callable[[Any], str]
-    """The cell in a table for people."""
-    whole: Callable[[Any], str] | None = None
-    """The cell where nothing is left out; the same if it is None."""
-    only_wide: bool = False
-
-    def cell(self, item: Any, *, wide: bool) -> str:
-        return (self.whole or self.short)(item) if wide else self.short(item)
 
 
 def output_format(*formats: str) -> Callable[[Command], Command]:
@@ -96,13 +82,14 @@ def _print_rows(items: Sequence[JSON], columns: Sequence[Column], output: str, *
     wide = output in ("wide", "csv")
     shown = [column for column in columns if wide or not column.only_wide]
     rows = [tuple(column.cell(item, wide=wide) for column in shown) for item in items]
-    rows = rows if hide_header else [tuple(column.header for column in shown), *rows]
+    header = [] if hide_header else [tuple(column.header for column in shown)]
     if output == "csv":
-        for row in rows:
+        for row in (*header, *rows):
             print_line(",".join(map(_quoted, row)))
-    elif rows:
-        for line in table(rows):
-            print_line(line)
+        return
+    width = size_of(sys.stdout)[0] if output == "table" and sys.stdout.isatty() else None
+    for line in table_lines(shown, header, rows, width):
+        print_styled(line)
 
 
 def _quoted(cell: str) -> str:

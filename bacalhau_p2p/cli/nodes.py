@@ -10,13 +10,13 @@ from bacalhau_p2p.cli.listing import (
     JSON,
     LIST_FORMATS,
     WIDE,
-    Column,
     output_format,
     print_item,
     print_list,
 )
 from bacalhau_p2p.cli.options import node_options, repeatable
 from bacalhau_p2p.cli.printing import print_line
+from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.quantities import size_text
@@ -137,13 +137,13 @@ def _joined(kind: str, state: JSON) -> str:
 COLUMNS = [
     Column("ID", lambda s: node_id_of(s)[-8:], node_id_of),
     Column("TYPE", lambda s: str(_info(s).get("NodeType", ""))),
-    Column("STATUS", lambda s: str(s.get("Connection", ""))),
-    Column("LABELS", _labels),
+    Column("STATUS", lambda s: str(s.get("Connection", "")), is_state=True),
+    Column("RUNNING", lambda s: str(_compute(s).get("RunningExecutions", ""))),
     Column("CPU", lambda s: _amount("CPU", s)),
     Column("MEMORY", lambda s: _amount("Memory", s)),
-    Column("DISK", lambda s: _amount("Disk", s)),
-    Column("GPU", lambda s: _amount("GPU", s)),
-    Column("RUNNING", lambda s: str(_compute(s).get("RunningExecutions", ""))),
+    Column("GPU", lambda s: _amount("GPU", s), least=0),
+    Column("DISK", lambda s: _amount("Disk", s), least=0),
+    Column("LABELS", _labels, least=8),
     Column("ENGINES", lambda s: _joined("ExecutionEngines", s), only_wide=True),
     Column("SOURCES", lambda s: _joined("StorageSources", s), only_wide=True),
     Column("PUBLISHERS", lambda s: _joined("Publishers", s), only_wide=True),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ENV_DEVSTACK = "BACALHAU_P2P_DEVSTACK"
 
+_ENV_API = "BACALHAU_P2P_API_"
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 API_HOST = click.option(
@@ -86,6 +88,17 @@ def connect(
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     return BlockingConnection(host, port, token=os.environ.get(ENV_TOKEN, ""))
+
+
+def check_environment() -> None:
+    """Raises click.UsageError for a variable that looks like one of ours. `serve` checks those of nodes."""
+    known = (ENV_HOST, ENV_PORT, ENV_TOKEN)
+    for name in os.environ:
+        if name.startswith(_ENV_API) and name not in known:
+            import difflib
+
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise click.UsageError(f"unknown variable {name} (did you mean {close[0]}?)")
 
 
 OUTPUT_DIR = click.option(

@@ -10,7 +10,7 @@ import click
 from bacalhau_p2p.cli import job_group
 from bacalhau_p2p.cli.error_report import FAILED, FAILURE_STATUS, report_error
 from bacalhau_p2p.cli.lazy_group import LazyGroup
-from bacalhau_p2p.cli.options import API_HOST, API_PORT, NO_COLOUR
+from bacalhau_p2p.cli.options import API_HOST, API_PORT, NO_COLOUR, check_environment
 from bacalhau_p2p.cli.terminal import wants_no_colour
 from bacalhau_p2p.version import __version__
 
@@ -85,5 +85,6 @@ def cli(context: click.Context, api_host: str | None, api_port: int | None) -> N
     Commands talk to the node at --api-host and --api-port. Both may also follow the command, and so may
     --no-color.
     """
+    check_environment()
     if wants_no_colour():
         context.color = False

@@ -122,7 +122,7 @@ class Call(Generic[_T]):
 
 
 def cannot_connect(url: str) -> NodeUnavailable:
-    return NodeUnavailable(f"cannot connect to {url}; is a node running there?")
+    return NodeUnavailable(f"no node listens at {url}: start one with `bacalhau-p2p serve`")
 
 
 def no_response(url: str, timeout: float) -> ResponseLost:

@@ -75,6 +75,11 @@ _HINTS: dict[type[BacalhauError], str] = {
 }
 
 
+def hint_of(error: BacalhauError) -> str:
+    """What to do next about an error; empty if its message says it."""
+    return _of_kind(_HINTS, error) or ""
+
+
 def status_of(error: BacalhauError) -> int:
     """The HTTP status of an error: an ApiError's own, else the one of its class, else 500."""
     if isinstance(error, ApiError) and error.status:
@@ -96,7 +101,7 @@ def error_to_json(error: BacalhauError) -> dict[str, Any]:
         "RequestID": "",
         "Code": _CODES.get(status, "InternalError" if status >= 500 else "BadRequest"),
         "Component": _of_kind(_COMPONENTS, error) or "API",
-        "Hint": _of_kind(_HINTS, error) or "",
+        "Hint": hint_of(error),
         "Details": {fault.path: fault.problem for fault in faults if fault.path},
         "Error": message,
         "Kind": type(error).__name__,

@@ -20,4 +20,5 @@ def make_private(folder: Path) -> None:
         if folder.stat().st_mode & OTHERS:
             folder.chmod(0o700)
     except OSError as error:
-        raise SettingsError(f"data directory {folder}: {error.strerror}") from error
+        reason = f"cannot make data directory {folder}: {error.strerror}"
+        raise SettingsError(f"{reason}; choose another with --data-dir or BACALHAU_P2P_DATA_DIR") from error

@@ -13,8 +13,8 @@ def test_the_attempts_at_a_job_are_listed(run, fake_node, results):
     fake_node.add_job(ID)
     cid = fake_node.complete(ID, results, RunOutput(exit_code=3))
     header, row = run("job", "executions", "095be").stdout.splitlines()
-    assert header.split() == ["CREATED", "MODIFIED", "ID", "NODE", "STATE", "EXIT"]
-    assert row.split()[-2:] == ["Completed", "3"]
+    assert header.split() == ["CREATED", "MODIFIED", "ID", "NODE", "STATE", "EXIT", "RESULT"]
+    assert row.split()[-3:] == ["Completed", "3", str(cid)]
     assert str(cid) in run("executions", "-o", "csv", ID).stdout
     assert json.loads(run("executions", "-o", "json", ID).stdout)[0]["ID"] == f"e-{ID}"
     assert run("executions", "-o", "id", ID).stdout == f"e-{ID}\n"

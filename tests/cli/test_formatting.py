@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bacalhau_p2p.cli.formatting import day_and_minute, exact_time, shortened, table, time_of_day
+from bacalhau_p2p.cli.formatting import day_and_minute, exact_time, time_of_day
 
 SOME_TIME = datetime(2026, 11, 22, 18, 59, 25, 123_000)
 STAMP = int(SOME_TIME.timestamp() * 1000) * 1_000_000
@@ -21,12 +21,3 @@ def test_times_are_local():
     assert day_and_minute(None) == ""
     assert str(exact_time(STAMP)).startswith("2026-11-22 18:59:25.123")
     assert exact_time("never") == "never"
-
-
-def test_columns_of_a_table_are_as_wide_as_their_widest_cell():
-    assert table([("A", "LONG", "C"), ("1234", "b", "")]) == [" A     LONG  C", " 1234  b"]
-
-
-def test_long_text_is_shortened():
-    assert shortened("12345678", 8) == "12345678"
-    assert shortened("123456789", 8) == "12345..."

@@ -53,10 +53,15 @@ def test_list_prints_the_table_of_bacalhau(run, fake_node, results):
     cid = str(fake_node.complete(ID, results))
     result = run("list", "--id-filter", ID)
     assert result.exit_code == 0
-    assert result.stdout == (
-        " CREATED   ID        JOB                       STATE      VERIFIED  PUBLISHED\n"
-        f" 18:59:25  095be3fd  Docker busybox:latest...  Completed            ipfs://{cid[:7]}...\n"
-    )
+    header, row = result.stdout.splitlines()
+    assert header.split() == [
+        "CREATED", "ID", "NAME", "STATE", "TIME", "NODES", "VERIFIED", "JOB", "PUBLISHED",
+    ]  # fmt: skip
+    assert row.split("  ")[:2] == [" 18:59:25", "095be3fd"]
+    assert row.split()[2:] == [
+        *("Completed", "0.0", "s"),
+        *(fake.NODE[-8:], "Docker", "busybox:latest", "sh", "-c", f"ipfs://{cid}"),
+    ]
 
 
 def test_list_shows_the_newest_jobs_first(run, fake_node):
@@ -274,7 +279,12 @@ def test_a_terminal_is_asked_before_more_is_written(run, fake_node, tmp_path, mo
 @pytest.mark.parametrize(
     ("state", "message", "expected"),
     [
-        (JobState.RUNNING, "", "Error: job 095be3fd has no result yet: it is running\n"),
+        (
+            JobState.RUNNING,
+            "",
+            "Error: job 095be3fd has no result yet: it is running; `bacalhau-p2p logs --follow 095be3fd` "
+            "shows what it does until it has ended\n",
+        ),
         (JobState.FAILED, "no image\nfound", "Error: no image found (job 095be3fd failed)\n"),
         (JobState.STOPPED, "", "Error: no reason given (job 095be3fd stopped)\n"),
         (JobState.COMPLETED, "", "Error: job 095be3fd has no published result\n"),
@@ -312,6 +322,9 @@ def test_unknown_and_ambiguous_ids_are_errors_of_one_line(run, fake_node, comman
     fake_node.add_job(ID)
     fake_node.add_job(OTHER)
     unknown, ambiguous = run(command, "abc"), run(command, "09")
-    assert (unknown.exit_code, unknown.stderr) == (1, "Error: no job has the id abc\n")
+    assert (unknown.exit_code, unknown.stderr) == (
+        1,
+        "Error: no job has the id abc; `job list` shows the jobs of this node\n",
+    )
     assert (ambiguous.exit_code, ambiguous.stderr) == (1, "Error: 2 jobs have an id that begins with 09\n")
     assert fake_node.jobs[ID].state is JobState.PENDING

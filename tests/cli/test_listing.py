@@ -9,7 +9,8 @@ import json
 import pytest
 import yaml
 
-from bacalhau_p2p.cli.listing import Column, print_item, print_list
+from bacalhau_p2p.cli.listing import print_item, print_list
+from bacalhau_p2p.cli.table import Column
 
 COLUMNS = [
     Column("ID", lambda item: item["id"][:2], lambda item: item["id"]),

@@ -11,10 +11,10 @@ from tests.support.servers.fake_node import NODE
 
 def test_nodes_are_listed_with_what_is_free_on_them(run, fake_node):
     header, row = run("node", "list").stdout.splitlines()
-    assert header.split() == ["ID", "TYPE", "STATUS", "LABELS", "CPU", "MEMORY", "DISK", "GPU", "RUNNING"]
+    assert header.split() == ["ID", "TYPE", "STATUS", "RUNNING", "CPU", "MEMORY", "GPU", "DISK", "LABELS"]
     assert row.split() == [
-        NODE[-8:], "Compute", "CONNECTED", "zone=lab", *["0", "/", "2"], *["0", "B", "/", "4.0", "GB"],
-        *["0", "B", "/", "0", "B"], *["0", "/", "0"], "0",
+        NODE[-8:], "Compute", "CONNECTED", "0", *["0", "/", "2"], *["0", "B", "/", "4.0", "GB"],
+        *["0", "/", "0"], *["0", "B", "/", "0", "B"], "zone=lab",
     ]  # fmt: skip
     assert "docker noop" in run("node", "list", "--wide").stdout
     assert run("node", "list", "-o", "id").stdout == f"{NODE}\n"

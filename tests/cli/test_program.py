@@ -99,7 +99,10 @@ def test_a_node_that_cannot_be_reached_is_an_error_with_its_address(run):
         port = str(unused.getsockname()[1])
         result = run("list", "--api-port", port)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"Error: cannot connect to http://127.0.0.1:{port}; is a node running there?\n"
+    assert result.stderr == (
+        f"Error: no node listens at http://127.0.0.1:{port}: start one with `bacalhau-p2p serve`, "
+        "or name another with --api-host and --api-port\n"
+    )
     assert run("list", "--api-host", "no such host").stderr.startswith("Error: invalid host 'no such host'")
     assert run("list", "--api-host", "no-such-host.invalid").exit_code == 1
 

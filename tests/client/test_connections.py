@@ -114,7 +114,8 @@ def test_a_node_that_does_not_listen_is_an_error_with_its_address(connect):
         port = unused.getsockname()[1]
         with pytest.raises(NodeUnavailable) as raised:
             connect("127.0.0.1", port).call(calls.get_version())
-    assert str(raised.value) == f"cannot connect to http://127.0.0.1:{port}; is a node running there?"
+    message = f"no node listens at http://127.0.0.1:{port}: start one with `bacalhau-p2p serve`"
+    assert str(raised.value) == message
 
 
 def test_a_node_that_does_not_respond_is_an_error_with_the_time(connect, monkeypatch):

@@ -73,10 +73,13 @@ def test_a_docker_session_works_as_with_bacalhau(docker_client, tmp_path):
         job_id = ran.stdout.strip()
         assert (ran.returncode, ran.stderr) == (0, "")
         header, row = network.cli("list", "--id-filter", job_id).stdout.splitlines()
-        assert header.split() == ["CREATED", "ID", "JOB", "STATE", "VERIFIED", "PUBLISHED"]
-        assert re.fullmatch(
-            rf" \d\d:\d\d:\d\d  {job_id[:8]}  Docker busybox:latest\.\.\. +Completed +ipfs://bafy.*", row
+        columns = ["CREATED", "ID", "NAME", "STATE", "TIME", "NODES", "VERIFIED", "JOB", "PUBLISHED"]
+        assert header.split() == columns
+        row_of_job = (
+            rf" \d\d:\d\d:\d\d  {job_id[:8]} +Completed +\S+ s +\w{{8}} +Docker busybox:latest .*"
+            r"  ipfs://bafy\w{55}"
         )
+        assert re.fullmatch(row_of_job, row)
         fetched = network.cli("get", job_id, cwd=tmp_path)
         folder = tmp_path / f"job-{job_id[:8]}"
         assert fetched.stdout.splitlines() == [
