@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import trio
 
@@ -25,11 +25,26 @@ LOG_FILE_SIZE = 32 * 1024**2
 REMOVAL_TIMEOUT = 20.0
 """Seconds for the engine to kill and remove one container, which usually takes 0.1 s."""
 
+CONFLICT = 409
+"""The engine's status when a container is being removed already."""
+
 KILLED = 137
 """Exit status of a process that was ended by SIGKILL."""
 
 ENGINE_STOPPED = frozenset({KILLED, 143, 255})
 """Exit statuses of containers whose engine or machine stops: killed, terminated, unknown."""
+
+
+class Removals(Protocol):
+    """Is told which containers are being removed. Called in trio's thread."""
+
+    def begun(self, name: str) -> None:
+        """The removal of a container that has ended begins."""
+        ...
+
+    def ended(self, name: str, removed: bool) -> None:
+        """It is over; `removed` says whether the container is gone."""
+        ...
 
 
 class ContainerMonitor:
@@ -49,32 +64,48 @@ class ContainerMonitor:
         """False when output may be missing, so that the job must be run again."""
         self.ended = trio.Event()
         """The container has ended, or following it has failed."""
-        self.removing = False
-        """It has ended, and is being removed by the thread that has followed it, which saves a change of
-        threads."""
-        self.removed = False
+        self.removes_ended = False
+        """The thread that has followed the container to its end removes it too."""
+        self.stopping = False
+        """The container is removed by somebody else."""
         self._begun = False
         self._done = trio.Event()
         self.usage = ContainerUsage()
 
-    async def run(self) -> None:
-        """Follow the container to its end. Cancelled only by `stop`: its thread writes to files that are
-        closed afterwards."""
+    async def run(self, removals: Removals) -> None:
+        """Follow the container to its end, and remove it then, beside what follows. Cancelled only by `stop`:
+        its thread writes to files that are closed afterwards."""
         self._begun = True
         with self._scope:
             try:
-                await self._engine.long_call(self._follow_and_remove)
+                await self._engine.long_call(
+                    self._follow_and_remove, removals, trio.lowlevel.current_trio_token()
+                )
             except ExecutorError as error:
-                self._error = self._error or error
+                self._error = error
         self.ended.set()
         self._done.set()
 
-    def _follow_and_remove(self) -> None:
+    def _follow_and_remove(self, removals: Removals, token: trio.lowlevel.TrioToken) -> None:
         self._status = self._follow()
-        self.removing = True
-        trio.from_thread.run_sync(self.ended.set)
-        remove_container(self.client, self.name)
-        self.removed = True
+        if not trio.from_thread.run_sync(self._end, removals):
+            return
+        removed = False
+        try:
+            remove_container(self.client, self.name)
+            removed = True
+        finally:
+            # Nobody may wait for this thread any more: the run is over.
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(removals.ended, self.name, removed)
+
+    def _end(self, removals: Removals) -> bool:
+        """Say that the container has ended; whether it is to be removed now."""
+        if not self.stopping:
+            self.removes_ended = True
+            removals.begun(self.name)
+        self.ended.set()
+        return self.removes_ended
 
     def _follow(self) -> int:
         assert self.output is not None
@@ -94,18 +125,15 @@ class ContainerMonitor:
             self.output_is_complete = log_is_complete(self.client, self.name, LOG_FILE_SIZE)
         return status
 
-    async def wait_removed(self) -> None:
-        """To be called after `ended`: returns when the removal that has begun, if one has, is over."""
-        if self.removing:
-            with trio.move_on_after(REMOVAL_TIMEOUT):
-                await self._done.wait()
-
     async def stop(self) -> None:
-        """To be called after the container was removed: ends the thread, and closes the connection."""
+        """To be called after the container was removed, or while that goes on by itself: ends the following,
+        and closes the connection."""
         self.usage.close()
         if self.output is None:
             return
-        if self._begun and not self._done.is_set():
+        if self.removes_ended:
+            self._scope.cancel()
+        elif self._begun and not self._done.is_set():
             self.output.interrupt()
             with trio.move_on_after(REMOVAL_TIMEOUT):
                 await self._done.wait()
@@ -152,10 +180,15 @@ class ContainerHistory:
 
 def remove_container(client: APIClient, container: str) -> None:
     """Kill and remove a container, if it exists. Blocks."""
-    from docker.errors import NotFound
+    from docker.errors import APIError, NotFound
 
     with suppress(NotFound):  # never created, or removed already
-        client.remove_container(container, force=True, v=True)
+        try:
+            client.remove_container(container, force=True, v=True)
+        except APIError as error:
+            if error.response is None or error.response.status_code != CONFLICT:
+                raise
+            client.wait(container, timeout=int(REMOVAL_TIMEOUT), condition="removed")
 
 
 def unix_seconds(timestamp: str) -> float:

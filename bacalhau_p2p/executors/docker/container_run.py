@@ -59,7 +59,8 @@ async def run_container(
 ) -> int:
     """The exit status of a new container, or without one of an existing one.
 
-    Raises ExecutorError. The container is removed in every case.
+    Raises ExecutorError. The container is removed in every case: one that has ended by itself beside what
+    follows, any other before this returns.
     """
     client, name = monitor.client, monitor.name
     failure: ExecutorError | None = None
@@ -67,19 +68,19 @@ async def run_container(
         try:
             if new is None:
                 monitor.output = await engine.call(LoggedOutput, client, name)
-                nursery.start_soon(monitor.run)
+                nursery.start_soon(monitor.run, containers)
             else:
                 containers.check_open()
                 await engine.call(new.start, monitor)
-                nursery.start_soon(monitor.run)
+                nursery.start_soon(monitor.run, containers)
             await monitor.ended.wait()
         except ExecutorError as error:  # to come out of the nursery as it is
             failure = error
         finally:
             with trio.CancelScope(shield=True):
                 monitor.usage.sample()
-                await monitor.wait_removed()
-                if not monitor.removed:
+                if not monitor.removes_ended:
+                    monitor.stopping = True
                     await containers.remove(name)
                 await monitor.stop()
     if failure is not None:

@@ -30,6 +30,8 @@ class Containers:
         self._in_use: set[ExecutionID] = set()
         self._leftovers: set[str] = set()
         """Names of containers that could not be removed when their run ended."""
+        self._removing: dict[str, trio.Event] = {}
+        """Containers that have ended and are being removed, by name."""
         self._may_exist = False
         self._closed = False
 
@@ -45,6 +47,22 @@ class Containers:
         for name in self._leftovers - used:
             await self._try_to_remove(name)
         return client
+
+    def begun(self, name: str) -> None:
+        """As `Removals.begun`."""
+        self._removing[name] = trio.Event()
+
+    def ended(self, name: str, removed: bool) -> None:
+        """As `Removals.ended`."""
+        self._removing.pop(name).set()
+        if not removed:
+            self._leftovers.add(name)
+
+    async def gone(self, name: str) -> None:
+        """Returns when a removal of this container that goes on is over, or takes too long."""
+        if (removing := self._removing.get(name)) is not None:
+            with trio.move_on_after(REMOVAL_TIMEOUT):
+                await removing.wait()
 
     def check_open(self) -> None:
         """Raises ExecutorError after `aclose`."""
@@ -66,6 +84,7 @@ class Containers:
         One that cannot be removed now is removed later: before the next container is created, or by `sweep`.
         """
         with trio.CancelScope(shield=True):
+            await self.gone(name)
             await self._try_to_remove(name)
 
     async def _try_to_remove(self, name: str) -> None:
@@ -90,6 +109,8 @@ class Containers:
         """Remove all containers, those in use too, and let no more be created."""
         self._closed = True
         self._in_use.clear()
+        for name in list(self._removing):
+            await self.gone(name)
         try:
             if self._may_exist:
                 await self._remove_all(await self._engine.client(), spared=())
@@ -100,5 +121,7 @@ class Containers:
         found = await self._engine.call(client.containers, all=True, filters={"label": self._label})
         for container in found:
             execution = container["Labels"].get(EXECUTION_LABEL)
+            if any(name.lstrip("/") in self._removing for name in container["Names"] or ()):
+                continue
             if execution not in spared and execution not in self._in_use:
                 await self._engine.call(remove_container, client, container["Id"])

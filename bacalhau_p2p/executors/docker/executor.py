@@ -120,6 +120,7 @@ class DockerExecutor:
                 await trio.to_thread.run_sync(_make_ready, results.outputs.values(), user, layout)
             else:
                 _make_ready(results.outputs.values(), user, layout)
+            await self._containers.gone(container_name(request.execution_id))
             with self._containers.using(request.execution_id):
                 async with self._networks.opened(client, request, params.image) as network:
                     config = self._config(client, request, params, layout, user, network)

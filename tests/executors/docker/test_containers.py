@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -16,6 +17,7 @@ from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.testing.executors import ExecutorKit, Pipe, running
 from tests.support.programs.shell_programs import shell
 from tests.support.servers.docker_containers import containers_of, leave_container
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.docker
 
@@ -28,6 +30,42 @@ async def test_no_container_is_left_after_success_failure_or_time_out(
         await kit.run(kit.request(shell("", Entrypoint=["nosuch"])))
     with pytest.raises(RunTimedOut):
         await kit.run(kit.request(shell("sleep 3600"), timeout=0.5))
+    eventually(lambda: containers_of(docker_client, node_id) == [])
+
+
+async def test_an_execution_that_runs_again_at_once_does_not_meet_its_old_container(kit: ExecutorKit) -> None:
+    request = kit.request(shell("echo once"))
+    assert (await kit.run(request)).stdout == b"once\n"
+    again = replace(request, results=kit.request(shell("")).results)
+    assert (await kit.run(again)).stdout == b"once\n"
+
+
+async def test_a_container_that_the_engine_does_not_remove_is_removed_later(
+    kit: ExecutorKit,
+    docker_client: docker.DockerClient,
+    node_id: str,
+    executor: DockerExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = await executor._containers.client()
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise docker.errors.DockerException("busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "remove_container", refuse)
+        assert (await kit.run(kit.request(shell("exit 3")))).exit_code == 3
+        await until(lambda: executor._containers._leftovers)
+    assert len(containers_of(docker_client, node_id)) == 1
+    await executor.sweep(())
+    assert containers_of(docker_client, node_id) == []
+
+
+async def test_closing_waits_for_removals_that_go_on(
+    kit: ExecutorKit, docker_client: docker.DockerClient, node_id: str, executor: DockerExecutor
+) -> None:
+    await kit.run(kit.request(shell("true")))
+    await executor.aclose()
     assert containers_of(docker_client, node_id) == []
 
 

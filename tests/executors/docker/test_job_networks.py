@@ -26,7 +26,7 @@ from bacalhau_p2p.testing.executors import ExecutorKit
 from tests.support.programs.shell_programs import ShellPrograms, shell
 from tests.support.servers.docker_containers import containers_of
 from tests.support.servers.public_web import PUBLIC, PublicWeb, public_web
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.docker
 
@@ -86,7 +86,7 @@ async def test_a_job_reaches_the_domains_that_it_names_and_no_others(node_id, tm
         assert f"hint: the network proxy of the job refused: {refused}" in output.stderr.decode()
         assert request.meter.network_bytes_received
         assert request.meter.network_bytes_sent == sum(map(len, web.requests))
-        assert containers_of(docker_client, node_id) == []
+        eventually(lambda: containers_of(docker_client, node_id) == [])
 
 
 async def test_a_job_opens_a_tunnel_to_port_443_of_its_domains_only(node_id, tmp_path):
