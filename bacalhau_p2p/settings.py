@@ -107,7 +107,7 @@ STARS = "********"
 
 
 class Limits(ResourceSpec):
-    """Resources for all jobs together. Empty means most of the computer, and no GPU."""
+    """Amounts of resources; empty is no limit of one's own."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -228,6 +228,9 @@ class Settings(BaseModel):
     """Seconds that a requester waits for a silent node whose containers keep running without it. 0 waits as
     long as for any other execution."""
     limits: Limits = Limits()
+    """Resources for all jobs together. Empty means most of the computer, and every GPU that is found."""
+    job_limits: Limits = Limits()
+    """Resources of one job at most. Empty means as much as there is for all."""
     min_free_disk: Size = "1GB"
     """The node takes no jobs while less than this is free on the disk of the data directory."""
     content_timeout: Seconds = Field(default=15.0, gt=0)
@@ -284,16 +287,16 @@ class Settings(BaseModel):
         """Each setting with its value in JSON, and where that comes from: a flag, a variable, a file, the
         program that made these settings, or `default`. Secrets are shown as stars."""
         shown = self.model_dump(mode="json")
-        limits = shown.pop("limits")
+        limits = [(f"{model}.{name}", value) for model in _LIMITS for name, value in shown.pop(model).items()]
         found = []
-        for name, value in [*shown.items(), *((f"limits.{name}", value) for name, value in limits.items())]:
+        for name, value in [*shown.items(), *limits]:
             origin = self._origins.get(name) or ("default" if self._is_default(name) else "program")
             found.append((name, STARS if name in _SECRETS and value else value, origin))
         return found
 
     def _is_default(self, name: str) -> bool:
         model, _, field = name.rpartition(".")
-        holder: BaseModel = self.limits if model else self
+        holder: BaseModel = getattr(self, model) if model else self
         default = type(holder).model_fields[field].get_default(call_default_factory=True)
         return bool(getattr(holder, field) == default)
 
@@ -302,6 +305,8 @@ class Settings(BaseModel):
         return self.api_host in _LOOPBACK or self.api_host.startswith("127.")
 
 
+_LIMITS = {"limits": "LIMIT_", "job_limits": "JOB_LIMIT_"}
+"""The settings that are limits of resources, and how their variables begin."""
 _LISTS = frozenset(
     name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is tuple
 )
@@ -342,7 +347,7 @@ def load_settings(
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     from_environment = _from_environment(os.environ if environ is None else environ)
-    overrides = {**from_environment, **given}
+    overrides = _merged(from_environment, given)
     file = file or _file_in(overrides)
     in_file = _from_file(file) if file else {}
     settings = _validated(_merged(in_file, overrides))
@@ -356,19 +361,24 @@ def load_settings(
 
 
 def _origins(
-    file: Path | None, in_file: Mapping[str, Any], from_environment: Mapping[str, Any], flags: Iterable[str]
+    file: Path | None,
+    in_file: Mapping[str, Any],
+    from_environment: Mapping[str, Any],
+    flags: Mapping[str, Any],
 ) -> dict[str, str]:
     """Where each setting that is given comes from, the limits one by one."""
     origins = {name: str(file) for name in _flat(in_file)}
     for name in _flat(from_environment):
         origins[name] = PREFIX + name.replace("limits.", "limit_").upper()
-    return {**origins, **dict.fromkeys(flags, "flag")}
+    return {**origins, **dict.fromkeys(_flat(flags), "flag")}
 
 
 def _flat(values: Mapping[str, Any]) -> list[str]:
-    limits = values.get("limits")
-    names = [f"limits.{name}" for name in limits] if isinstance(limits, Mapping) else []
-    return [*(name for name in values if name != "limits"), *names]
+    names = [name for name in values if name not in _LIMITS]
+    for model in _LIMITS:
+        limits = values.get(model)
+        names += [f"{model}.{name}" for name in limits] if isinstance(limits, Mapping) else []
+    return names
 
 
 def _file_in(overrides: Mapping[str, Any]) -> Path | None:
@@ -377,12 +387,13 @@ def _file_in(overrides: Mapping[str, Any]) -> Path | None:
     return path if path.is_file() else None
 
 
-def _merged(in_file: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides before what is in the file, limit by limit."""
-    merged = {**in_file, **overrides}
-    below, above = in_file.get("limits"), overrides.get("limits")
-    if isinstance(below, Mapping) and isinstance(above, Mapping):
-        merged["limits"] = {**below, **above}
+def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides before the values, limit by limit."""
+    merged = {**values, **overrides}
+    for model in _LIMITS:
+        below, above = values.get(model), overrides.get(model)
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            merged[model] = {**below, **above}
     return merged
 
 
@@ -398,7 +409,7 @@ def _worded(fault: str) -> str:
     if not unknown:
         return fault
     parent, _, name = path.rpartition(".")
-    model = Limits if parent == "limits" else Settings
+    model = Limits if parent in _LIMITS else Settings
     return f"{path}: unknown setting{_suggestion(name, model.model_fields)}"
 
 
@@ -413,22 +424,24 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in Settings.model_fields:
         text = environ.get(PREFIX + name.upper())
-        if text is None or name == "limits":
+        if text is None or name in _LIMITS:
             continue
         values[name] = text
-    limits = {
-        name: environ[f"{PREFIX}LIMIT_{name.upper()}"]
-        for name in Limits.model_fields
-        if f"{PREFIX}LIMIT_{name.upper()}" in environ
-    }
+    for model, start in _LIMITS.items():
+        limits = {
+            name: environ[f"{PREFIX}{start}{name.upper()}"]
+            for name in Limits.model_fields
+            if f"{PREFIX}{start}{name.upper()}" in environ
+        }
+        values |= {model: limits} if limits else {}
     _check_spelling(environ)
-    return {**values, "limits": limits} if limits else values
+    return values
 
 
 def _check_spelling(environ: Mapping[str, str]) -> None:
     """Raises SettingsError for a variable with our prefix that is no setting."""
-    bare = [name.upper() for name in Settings.model_fields if name != "limits"]
-    bare += [f"LIMIT_{name.upper()}" for name in Limits.model_fields]
+    bare = [name.upper() for name in Settings.model_fields if name not in _LIMITS]
+    bare += [f"{start}{name.upper()}" for start in _LIMITS.values() for name in Limits.model_fields]
     for name in environ:
         rest = name.removeprefix(PREFIX)
         if rest != name and rest not in bare and not _OTHER_VARIABLES.fullmatch(name):

@@ -208,3 +208,21 @@ def test_settings_from_python_need_no_file():
 def test_labels_that_other_nodes_would_refuse_are_refused_at_start(labels):
     """A node info has at most 8 KiB."""
     assert "labels" in error(labels=labels)
+
+
+def test_limits_of_one_job_come_from_file_environment_and_flags_one_by_one(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("job_limits: {memory: 1gb, cpu: 1}\nlimits: {cpu: 4}\n")
+    environ = {"BACALHAU_P2P_JOB_LIMIT_CPU": "2", "BACALHAU_P2P_JOB_LIMIT_DISK": "5gb"}
+    flags = {"job_limits": {"disk": "6gb"}, "limits": {"gpu": "1"}}
+    settings = load_settings(file=file, environ=environ, flags=flags)
+    one, all_jobs = settings.job_limits, settings.limits
+    assert (one.cpu, one.memory, one.disk, one.gpu) == ("2", "1gb", "6gb", "")
+    assert (all_jobs.cpu, all_jobs.gpu) == ("4", "1")
+    origins = {name: origin for name, _, origin in settings.listed()}
+    assert [origins[f"job_limits.{name}"] for name in ("cpu", "memory", "disk", "gpu")] == [
+        "BACALHAU_P2P_JOB_LIMIT_CPU",
+        str(file),
+        "flag",
+        "default",
+    ]

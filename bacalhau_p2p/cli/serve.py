@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import trio
 
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli import installation
-from bacalhau_p2p.cli.options import repeatable
+from bacalhau_p2p.cli.options import repeatable, with_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
@@ -28,6 +28,30 @@ Ready = Callable[[Node, str], None]
 """Called with the node and the URL of its API when the node listens."""
 
 
+_AMOUNTS = {
+    "cpu": ("CORES", "Cores", "all"),
+    "memory": ("BYTES", "Memory", "80 % of it"),
+    "disk": ("BYTES", "Disk", "80 % of what is free"),
+    "gpu": ("N", "GPUs", "all that are found"),
+}
+RESOURCE_LIMITS = with_options(
+    [
+        *(
+            click.option(
+                f"--limit-total-{name}",
+                metavar=unit,
+                help=f"{what} for all jobs together. [default: {default}]",
+            )
+            for name, (unit, what, default) in _AMOUNTS.items()
+        ),
+        *(
+            click.option(
+                f"--limit-job-{name}", metavar=unit, help=f"{what} of one job at most. [default: the total]"
+            )
+            for name, (unit, what, _) in _AMOUNTS.items()
+        ),
+    ]
+)
 ENGINE = repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
 LOCAL_PATH = repeatable(
     "--allow-local-path",
@@ -146,6 +170,7 @@ LOG_LEVEL = click.option(
     type=float,
     help="Stop what runs for a requester that is not heard of for so long, 0 for never. [default: 3600]",
 )
+@RESOURCE_LIMITS
 @click.option(
     "--job-selection-data-locality",
     "data_locality",
@@ -199,11 +224,20 @@ def serve(
     and hands back the rest to run elsewhere. A second signal stops it at once.
     """
     installation.check()
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    given = _with_limits({name: value for name, value in flags.items() if value not in (None, ())})
     if no_accept_networked:
         given["accept_networked"] = "none"
     logs.configure(log_level, log_format)
     run_node(load_settings(file=config, flags=given), _print_addresses)
+
+
+def _with_limits(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags, with those of resources as the settings have them."""
+    given = {name: value for name, value in flags.items() if not name.startswith("limit_")}
+    for setting, start in (("limits", "limit_total_"), ("job_limits", "limit_job_")):
+        amounts = {name: flags[start + name] for name in _AMOUNTS if start + name in flags}
+        given |= {setting: amounts} if amounts else {}
+    return given
 
 
 def run_node(

@@ -25,6 +25,7 @@ from bacalhau_p2p.compute.ledger import Ledger
 from bacalhau_p2p.compute.missed_jobs import MissedJobs
 from bacalhau_p2p.compute.recent_findings import RecentFindings
 from bacalhau_p2p.compute.spec_requests import SpecRequests
+from bacalhau_p2p.compute.turns import Turns
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 
 INSPECTION_TIMEOUT = 40.0
@@ -34,6 +35,7 @@ MAX_WAITING = 1000
 MAX_UNFINISHED = 10_000
 """Executions of a node that have not ended, including bids."""
 PAUSES = "does not bid for a while, because the requester left earlier bids unanswered"
+NOT_ITS_TURN = "keeps room for a larger job that has waited for long"
 TOO_SMALL = "is too small for the requested resources"
 
 
@@ -47,6 +49,7 @@ class Announcements(Undoable):
         self._bidding = True
         self._waiting: dict[Key, ConsideredJob] = UndoableDict()
         self._missed = MissedJobs()
+        self._turns = Turns(self._missed, self._waiting)
         self._recent_findings = RecentFindings()
         self._spec_requests = SpecRequests(ledger)
 
@@ -163,11 +166,16 @@ class Announcements(Undoable):
         if not capacity.has_released:
             return
         capacity.has_released = False
+        first = self._first_in_line(now)
         for job in self._missed.in_order(now):
             if self._ledger.unfinished >= MAX_UNFINISHED:
                 return
             fits = capacity.has_room(job.needs) and not shares.refusal(job.author, job.needs, now)
-            if fits and (job.findings is not None or not self._inspects_late()):
+            if not fits or self._overtakes(job, first):
+                continue
+            if first is not None and job.key == first.key:
+                first = None
+            if job.findings is not None or not self._inspects_late():
                 self._missed.take(job.key)
                 with self._ledger.isolated(f"announcement of {job.message.job_id}"):
                     self._bid_late(job, now)
@@ -293,7 +301,29 @@ class Announcements(Undoable):
             self._missed.remember(job, now)
             self._decline(job, refusal, busy=True, now=now)
             return False
+        if self._overtakes(job, self._first_in_line(now)):
+            self._missed.remember(job, now)
+            self._decline(job, NOT_ITS_TURN, busy=True, now=now)
+            return False
         return True
+
+    def _first_in_line(self, now: UnixSeconds) -> ConsideredJob | None:
+        """The job for which room is kept, if there is one."""
+        if not self._missed:
+            return None
+        return self._turns.holder(now, lambda job: self._waits_for_room_only(job, now))
+
+    def _overtakes(self, job: ConsideredJob, first: ConsideredJob | None) -> bool:
+        """Whether the job would take room that is kept for another one, which is more urgent."""
+        return (
+            first is not None
+            and first.urgency < job.urgency
+            and self._ledger.capacity.delays(job.needs, first.needs)
+        )
+
+    def _waits_for_room_only(self, job: ConsideredJob, now: UnixSeconds) -> bool:
+        shares, unused = self._ledger.shares, self._ledger.unused_bids
+        return not unused.pauses(job.author, now) and shares.refusal(job.author, job.needs, now) is None
 
     def _decline_for_room(self, job: ConsideredJob, now: UnixSeconds) -> None:
         """Decline a job for which there is no room, and remember it if there may be some later."""

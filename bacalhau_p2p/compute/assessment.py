@@ -19,6 +19,8 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.constraints import matches
 from bacalhau_p2p.model.domains import is_covered
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
+from bacalhau_p2p.model.quantities import format_bytes
+from bacalhau_p2p.model.resources import Resources
 
 MISMATCH = "does not match the job's constraints"
 
@@ -57,6 +59,8 @@ class JobSelectionPolicy:
     """Reject jobs without inputs, which could run anywhere."""
     max_execution_time: float = 0.0
     """The longest execution timeout of jobs that this node runs, in seconds. 0: any."""
+    job_limit: Resources = field(default_factory=Resources)
+    """The resources of one job at most; 0 of one: any amount."""
     probed: bool = False
     """The operator's own programs decide about each job."""
 
@@ -100,7 +104,9 @@ class Assessor:
         if reason is None and not matches(outline.constraints, self.labels):
             reason = MISMATCH
         reason = reason or _no_network(offer, outline.engine, outline.network)
-        reason = reason or self._will_not(outline.network, outline.execution_timeout, outline.inputs)
+        reason = reason or self._will_not(
+            outline.network, outline.execution_timeout, outline.inputs, outline.resources
+        )
         return Assessment(ineligibility=reason, shortage=None if reason else self.resource_shortage())
 
     def _assess(self, spec: JobSpec) -> Assessment:
@@ -108,7 +114,9 @@ class Assessor:
         task = spec.task
         ineligibility = (
             self._cannot(offer, spec)
-            or self._will_not(task.network.type, spec.execution_timeout, len(task.input_sources))
+            or self._will_not(
+                task.network.type, spec.execution_timeout, len(task.input_sources), spec.resources
+            )
             or self._not_allowed(task.network.domains)
         )
         if ineligibility is not None:
@@ -131,7 +139,9 @@ class Assessor:
             reason = MISMATCH
         return reason or _no_network(offer, task.engine.type, task.network.type)
 
-    def _will_not(self, network: str, execution_timeout: float, inputs: int) -> str | None:
+    def _will_not(
+        self, network: str, execution_timeout: float, inputs: int, resources: Resources
+    ) -> str | None:
         """Why the operator of this node does not accept such a job."""
         if network != "None" and network not in self.policy.networks:
             if not self.policy.networks:
@@ -142,7 +152,7 @@ class Assessor:
             return f"accepts no jobs with an execution timeout of more than {longest:g} s"
         if self.policy.reject_stateless and not inputs:
             return "accepts no jobs without inputs"
-        return None
+        return _above(self.policy.job_limit, resources)
 
     def _not_allowed(self, domains: tuple[str, ...]) -> str | None:
         """Why the operator does not let a job name these domains."""
@@ -164,6 +174,19 @@ def _unfit(kind: str, known: Mapping[str, Faults], config: SpecConfig, path: str
         return _missing(kind, known, config.type)
     faults = expected_faults(faults_of(config), f"{config.type} {kind}")
     return f"{path}.{faults[0]}" if faults else None
+
+
+def _above(limit: Resources, asked: Resources) -> str | None:
+    """What a job asks for more of than its operator allows one job."""
+    if limit.cpu and asked.cpu > limit.cpu:
+        return f"accepts no jobs with more than {limit.cpu:g} CPU"
+    if limit.memory and asked.memory > limit.memory:
+        return f"accepts no jobs with more than {format_bytes(limit.memory)} of memory"
+    if limit.disk and asked.disk > limit.disk:
+        return f"accepts no jobs with more than {format_bytes(limit.disk)} of disk"
+    if limit.gpu and asked.gpu > limit.gpu:
+        return f"accepts no jobs with more than {limit.gpu} GPUs"
+    return None
 
 
 def _missing(kind: str, known: Mapping[str, Faults], type_name: str) -> str | None:

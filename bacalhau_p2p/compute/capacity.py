@@ -57,6 +57,19 @@ class Capacity(Undoable):
         """Whether this amount could be reserved now."""
         return (self._reserved + self._charge(amount)).fits_in(self.limit)
 
+    def delays(self, amount: Resources, other: Resources) -> bool:
+        """Whether reserving `amount` takes something of which `other` needs more than would be left."""
+        wanted, needed, free = self._charge(amount), self._charge(other), self.available
+        return any(
+            mine > 0 and theirs > 0 and mine + theirs > left + 1e-9
+            for mine, theirs, left in (
+                (wanted.cpu, needed.cpu, free.cpu),
+                (wanted.memory, needed.memory, free.memory),
+                (wanted.disk, needed.disk, free.disk),
+                (wanted.gpu, needed.gpu, free.gpu),
+            )
+        )
+
     def held_by(self, requester: PeerID) -> tuple[int, Resources]:
         """The number of reservations of this requester, and their sum."""
         held = [amount for holder, amount in self._held.values() if holder == requester]

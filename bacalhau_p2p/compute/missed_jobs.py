@@ -6,6 +6,7 @@ wait until it is announced again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bacalhau_p2p.components.undo import Undoable, UndoableDict
@@ -60,6 +61,15 @@ class MissedJobs(Undoable):
             return None
         self._bytes -= missed.size
         return missed.job
+
+    def find(self, key: Key) -> ConsideredJob | None:
+        """One of them."""
+        missed = self._missed.get(key)
+        return None if missed is None else missed.job
+
+    def jobs(self) -> Iterator[ConsideredJob]:
+        """All of them, in any order."""
+        return (missed.job for missed in self._missed.values())
 
     def in_order(self, now: UnixSeconds) -> list[ConsideredJob]:
         """All of them, the most urgent first."""

@@ -33,6 +33,7 @@ from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.job import NETWORKS
 from bacalhau_p2p.model.node import ComputeInfo
 from bacalhau_p2p.model.quantities import parse_bytes
+from bacalhau_p2p.model.resources import parse_resources
 from bacalhau_p2p.node import registry
 from bacalhau_p2p.node.host_limits import disk_shortage, job_capacity
 from bacalhau_p2p.node.ids import random_uuid
@@ -228,6 +229,7 @@ def _selection_policy(settings: Settings, own_peer: PeerID) -> JobSelectionPolic
         network_domains=settings.network_domains,
         max_execution_time=settings.max_execution_time,
         reject_stateless=settings.reject_stateless,
+        job_limit=parse_resources(settings.job_limits),
         probed=bool(settings.probe_exec or settings.probe_http),
     )
 

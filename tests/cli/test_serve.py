@@ -75,6 +75,17 @@ def test_what_one_requester_may_have_can_be_set(settings_of):
     assert (settings.max_requester_share, settings.max_requester_jobs) == (0.75, 3)
 
 
+def test_the_resources_of_all_jobs_and_of_one_can_be_set(settings_of):
+    total = ["--limit-total-cpu", "4", "--limit-total-memory", "8gb", "--limit-total-gpu", "1"]
+    settings = settings_of(*total, "--limit-job-cpu", "0.5", "--limit-job-disk", "1gb")
+    assert (settings.limits.cpu, settings.limits.memory, settings.limits.gpu) == ("4", "8gb", "1")
+    assert (settings.job_limits.cpu, settings.job_limits.disk, settings.job_limits.memory) == (
+        "0.5",
+        "1gb",
+        "",
+    )
+
+
 def test_requesters_and_peers_can_be_allowed_and_denied(settings_of):
     alice, bob = (Identity.generate(bytes([number]) * 32).peer_id for number in (1, 2))
     settings = settings_of(

@@ -13,6 +13,7 @@ from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment
 from bacalhau_p2p.errors import Fault
 from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.resources import Resources
 from tests.support.machines.compute_bench import JOB, small_job
 
 NODE = PeerID("12D3KooWnode")
@@ -198,3 +199,19 @@ def test_jobs_that_may_run_longer_than_the_operator_allows_are_declined_with_tha
     assert assess(year, max_execution_time=60).ineligibility == reason
     assert assess(minute, max_execution_time=60).ineligibility is None
     assert assess(year).ineligibility is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "reason"),
+    [
+        ({"CPU": "2"}, Resources(cpu=2), None),
+        ({"CPU": "2.5"}, Resources(cpu=2), "accepts no jobs with more than 2 CPU"),
+        ({"Memory": "3GB"}, Resources(memory=2 * 10**9), "accepts no jobs with more than 2 GB of memory"),
+        ({"Disk": "3GB"}, Resources(disk=2 * 10**9), "accepts no jobs with more than 2 GB of disk"),
+        ({"GPU": "2"}, Resources(gpu=1), "accepts no jobs with more than 1 GPUs"),
+        ({"CPU": "99", "Memory": "1TB", "GPU": "9"}, Resources(), None),
+    ],
+)
+def test_a_job_that_asks_for_more_than_one_job_may_have_is_declined_with_the_amount(asked, limit, reason):
+    job = small_job(task={"Resources": asked})
+    assert assess(job, job_limit=limit).ineligibility == reason

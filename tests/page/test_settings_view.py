@@ -10,7 +10,7 @@ def test_settings_are_shown_with_where_they_come_from_and_without_secrets(tmp_pa
     )
     shown = settings_values(settings)
     rows = {row["name"]: (row["value"], row["origin"]) for row in shown["rows"]}
-    assert set(Settings.model_fields) - {"limits"} <= set(rows)
+    assert set(Settings.model_fields) - {"limits", "job_limits"} <= set(rows)
     assert rows["labels"] == ('{"zone": "lab"}', "program")
     assert rows["limits.cpu"] == ("", "default")
     assert rows["swarm_port"] == ("1235", "default")
