@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bacalhau_p2p.components.undo import Undoable, UndoableDict
 from bacalhau_p2p.model.base import ExecutionID, PeerID
@@ -16,11 +16,14 @@ _NOTHING = Resources()
 class Capacity(Undoable):
     """Reservations within a limit. Each belongs to one execution of a requester."""
 
-    def __init__(self, limit: Resources, *, least: Resources = _NOTHING) -> None:
-        """An execution is charged `least`, even if it asks for less."""
+    def __init__(self, limit: Resources, *, least: Resources = _NOTHING, gpus: Sequence[str] = ()) -> None:
+        """An execution is charged `least`, even if it asks for less. `gpus`: the ids of GPUs, if they are
+        known; then each reservation has its own."""
         self.limit = limit
+        self._gpus = tuple(gpus[: limit.gpu])
         self._least = least
         self._held: dict[ExecutionID, tuple[PeerID, Resources]] = UndoableDict()
+        self._gpus_of: dict[ExecutionID, tuple[str, ...]] = UndoableDict()
         self._reserved = Resources()
         self.has_released = False
         """Whether room was released. For whoever looks for a use for it, and then sets it back."""
@@ -75,18 +78,33 @@ class Capacity(Undoable):
         held = [amount for holder, amount in self._held.values() if holder == requester]
         return len(held), _sum(held)
 
-    def reserve(self, execution_id: ExecutionID, requester: PeerID, amount: Resources) -> bool:
-        """Reserve `amount` for this execution. False: there is no room for it."""
+    def gpus_of(self, execution_id: ExecutionID) -> tuple[str, ...]:
+        """The ids of the GPUs that this execution has for itself."""
+        return self._gpus_of.get(execution_id, ())
+
+    def reserve(
+        self, execution_id: ExecutionID, requester: PeerID, amount: Resources, *, gpus: Sequence[str] = ()
+    ) -> bool:
+        """Reserve `amount` for this execution, with these GPUs if it has some already. False: there is no
+        room for it."""
         if execution_id in self._held:
             return True
         if not self.has_room(amount):
             return False
         self._held[execution_id] = requester, self._charge(amount)
+        if amount.gpu and self._gpus:
+            self._gpus_of[execution_id] = self._choose_gpus(amount.gpu, gpus)
         self._reserved = self._sum_of_all()
         return True
 
+    def _choose_gpus(self, count: int, wanted: Sequence[str]) -> tuple[str, ...]:
+        taken = {gpu for held in self._gpus_of.values() for gpu in held}
+        free = [gpu for gpu in self._gpus if gpu not in taken]
+        return tuple(sorted(free, key=lambda gpu: gpu not in wanted)[:count])
+
     def release(self, execution_id: ExecutionID) -> None:
         """Release what this execution holds, if anything."""
+        self._gpus_of.pop(execution_id, None)
         if self._held.pop(execution_id, None) is not None:
             self._reserved = self._sum_of_all()
             self.has_released = True

@@ -164,7 +164,7 @@ class ComputeMachine:
             execution = execution.replace(expires=max(execution.expires, now + transitions.RUN_GRACE))
         self._ledger.remember(execution)
         if execution.state in HOLDS_ROOM and not self._ledger.capacity.reserve(
-            execution.id, execution.requester_id, execution.reserves
+            execution.id, execution.requester_id, execution.reserves, gpus=execution.gpus
         ):
             transitions.move(self._ledger, execution, transitions.RoomLost(), now)
             return

@@ -30,6 +30,8 @@ class ComputeExecution(ClosedModel):
     """It has inputs of unknown size, for which nothing is reserved."""
     input_sizes: tuple[tuple[int, int] | None, ...] = ()
     """Bytes of each input, and how many of them were on this node before the bid; None is unknown."""
+    gpus: tuple[str, ...] = ()
+    """The ids of the GPUs that it has for itself, if this node knows them."""
     result_cid: str | None = None
     result_bytes: int = 0
     """Bytes of the files of the result."""

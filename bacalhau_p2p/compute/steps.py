@@ -243,6 +243,7 @@ class Steps:
             result_paths=spec.task.result_paths,
             environment={**environment_of(spec.task), **node_variables(execution, self._peer_id)},
             resources=spec.resources,
+            gpus=execution.gpus,
             network=spec.task.network,
             timeout=spec.execution_timeout,
             deterministic=spec.deterministic,

@@ -323,6 +323,8 @@ def move(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSecon
     }
     for name in _RECORDED.get(type(event), ()):
         changes[name] = getattr(event, name)
+    if row.to is S.PREPARING:
+        changes["gpus"] = ledger.capacity.gpus_of(execution.id)
     moved = execution.replace(**changes)
     ledger.remember(moved)
     # What becomes of a bid is stored only when the bid is accepted.

@@ -80,6 +80,8 @@ class RunRequest:
     work: Path
     results: Path
     labels: Mapping[str, str] = field(default_factory=dict)
+    gpus: Sequence[str] = ()
+    """The ids of the GPUs that it has for itself; empty: any `resources.gpu` of them."""
     meter: Meter = field(default_factory=Meter, compare=False)
 
     def timed_out(self) -> RunTimedOut:

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 
+import trio
+
 from bacalhau_p2p.bprotocol import log_streams
 from bacalhau_p2p.components.adapter_calls import CLOSE_TIMEOUT, call_adapter
 from bacalhau_p2p.components.store import Retention
@@ -35,6 +37,7 @@ from bacalhau_p2p.model.node import ComputeInfo
 from bacalhau_p2p.model.quantities import parse_bytes
 from bacalhau_p2p.model.resources import parse_resources
 from bacalhau_p2p.node import registry
+from bacalhau_p2p.node.gpus import find_gpus
 from bacalhau_p2p.node.host_limits import disk_shortage, job_capacity
 from bacalhau_p2p.node.ids import random_uuid
 from bacalhau_p2p.node.networking import Networking
@@ -106,7 +109,8 @@ async def open_compute(
         )
         stack.callback(store.close)
         offers = OfferMonitor(adapters, networking.info_exchange.publish_soon)
-        service = _service(settings, networking, content, adapters, store, offers, rng)
+        gpus = await trio.to_thread.run_sync(find_gpus)
+        service = _service(settings, networking, content, adapters, store, offers, gpus, rng)
         logs = LogServer(service.log_source)
         networking.transport.handle_streams(log_streams.PROTOCOL, logs.serve)
         await offers.check()
@@ -137,11 +141,12 @@ def _service(
     adapters: Adapters,
     store: ComputeStore,
     offers: OfferMonitor,
+    gpus: Sequence[str],
     rng: random.Random,
 ) -> ComputeService:
     peer_id = networking.identity.peer_id
     shortage = disk_shortage(settings.data_dir, parse_bytes(settings.min_free_disk))
-    machine = _machine(settings, rng)
+    machine = _machine(settings, gpus, rng)
     steps = Steps(
         adapters,
         content,
@@ -195,8 +200,9 @@ def _assessor(
     )
 
 
-def _machine(settings: Settings, rng: random.Random) -> ComputeMachine:
-    capacity = Capacity(job_capacity(settings.limits, settings.data_dir), least=LEAST_CHARGE)
+def _machine(settings: Settings, gpus: Sequence[str], rng: random.Random) -> ComputeMachine:
+    limit = job_capacity(settings.limits, settings.data_dir, len(gpus))
+    capacity = Capacity(limit, least=LEAST_CHARGE, gpus=gpus)
     rules = ShareRules(share=settings.max_requester_share, jobs=settings.max_requester_jobs)
     return ComputeMachine(
         Environment(

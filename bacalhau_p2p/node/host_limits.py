@@ -16,15 +16,15 @@ DEFAULT_SHARE = 0.8
 """The part of memory and disk that a node uses if its settings do not limit it."""
 
 
-def job_capacity(limits: Limits, folder: Path) -> Resources:
-    """What all jobs together may use."""
+def job_capacity(limits: Limits, folder: Path, gpus: int = 0) -> Resources:
+    """What all jobs together may use. `gpus`: how many this computer has."""
     given = parse_resources(limits)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Resources(
         cpu=given.cpu or float(os.cpu_count() or 1),
         memory=given.memory or int(memory * DEFAULT_SHARE),
         disk=given.disk or int(shutil.disk_usage(folder).free * DEFAULT_SHARE),
-        gpu=given.gpu,
+        gpu=given.gpu if limits.gpu else gpus,
     )
 
 

@@ -73,3 +73,31 @@ def test_a_node_with_less_than_the_least_amount_runs_one_execution():
     capacity = Capacity(LIMIT, least=LEAST_CHARGE)
     assert capacity.reserve(FIRST, ALICE, Resources())
     assert not capacity.reserve(SECOND, ALICE, Resources())
+
+
+def test_each_reservation_has_gpus_of_its_own():
+    capacity = Capacity(Resources(cpu=9, gpu=3), gpus=("a", "b", "c", "beyond"))
+    assert capacity.reserve(ExecutionID("e-1"), ALICE, Resources(gpu=2))
+    assert capacity.reserve(ExecutionID("e-2"), ALICE, Resources(gpu=1))
+    assert capacity.reserve(ExecutionID("e-3"), ALICE, Resources(cpu=1))
+    assert not capacity.reserve(ExecutionID("e-4"), ALICE, Resources(gpu=1))
+    assert [capacity.gpus_of(ExecutionID(f"e-{n}")) for n in (1, 2, 3, 4)] == [("a", "b"), ("c",), (), ()]
+    capacity.release(ExecutionID("e-1"))
+    assert capacity.reserve(ExecutionID("e-5"), ALICE, Resources(gpu=1), gpus=("b",))
+    assert capacity.gpus_of(ExecutionID("e-5")) == ("b",)
+
+
+def test_without_ids_gpus_are_only_counted():
+    capacity = Capacity(Resources(gpu=2))
+    assert capacity.reserve(ExecutionID("e-1"), ALICE, Resources(gpu=2))
+    assert capacity.gpus_of(ExecutionID("e-1")) == ()
+    assert not capacity.has_room(Resources(gpu=1))
+
+
+def test_an_amount_delays_another_that_needs_what_it_takes():
+    capacity = Capacity(Resources(cpu=4, memory=100, gpu=1))
+    capacity.reserve(ExecutionID("e-1"), ALICE, Resources(cpu=1, gpu=1))
+    waits = Resources(cpu=2, gpu=1)
+    assert not capacity.delays(Resources(cpu=1, memory=100), waits)
+    assert capacity.delays(Resources(cpu=1.5), waits)
+    assert capacity.delays(Resources(gpu=1), waits)

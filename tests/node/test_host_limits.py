@@ -30,6 +30,11 @@ def test_without_limits_jobs_get_most_of_the_computer_and_no_gpu(tmp_path):
     assert given.memory == int(0.8 * total)
 
 
+def test_without_a_limit_jobs_get_the_gpus_that_were_found(tmp_path):
+    assert job_capacity(Limits(), tmp_path, 2).gpu == 2
+    assert job_capacity(Limits(gpu="0"), tmp_path, 2).gpu == 0
+
+
 def test_the_content_quota_is_most_of_the_disk_unless_it_is_set(tmp_path):
     assert content_quota(Settings(data_dir=tmp_path)) == 800
     assert content_quota(Settings(data_dir=tmp_path, content_quota="1kb")) == 1000

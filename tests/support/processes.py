@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -21,3 +22,9 @@ def _state(pid: int) -> str:
 def open_files(pid: int | str = "self") -> int:
     """How many files a process has open."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def cpu_of_children(parent: int) -> float:
+    """CPU seconds of all children of a process that have ended, as the kernel counts them, to 0.02 s."""
+    fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")

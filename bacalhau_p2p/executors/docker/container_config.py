@@ -115,6 +115,8 @@ def _limits(request: RunRequest) -> dict[str, Any]:
     if request.resources.memory > 0:
         memory = max(MINIMUM_MEMORY, request.resources.memory)
         limits["mem_limit"] = limits["memswap_limit"] = memory  # equal: no swap
-    if request.resources.gpu > 0:
+    if request.gpus:
+        limits["device_requests"] = [DeviceRequest(device_ids=list(request.gpus), capabilities=[["gpu"]])]
+    elif request.resources.gpu > 0:
         limits["device_requests"] = [DeviceRequest(count=request.resources.gpu, capabilities=[["gpu"]])]
     return limits

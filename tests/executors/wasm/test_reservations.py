@@ -16,7 +16,7 @@ from bacalhau_p2p.model.job import ResultPath
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.runtime.removal import remove_tree
 from bacalhau_p2p.testing.executors import ExecutorKit, Pipe, running
-from tests.support.processes import children
+from tests.support.processes import children, cpu_of_children
 from tests.support.programs.wasm_programs import MB, PROBE, prepare_and_run, probe, wasm_request, wat
 from tests.support.waiting import eventually
 
@@ -147,12 +147,6 @@ BURN = """
     (local.set $n (i64.add (local.get $n) (i64.const 1)))
     (br_if $l (i64.lt_u (local.get $n) (i64.const 100000000))))))
 """
-
-
-def cpu_of_children(parent: int) -> float:
-    """CPU seconds of all children of a process that have ended, as the kernel counts them, to 0.02 s."""
-    fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 async def test_the_cpu_time_that_is_reported_is_that_which_the_kernel_counts(
