@@ -122,7 +122,7 @@ def test_a_container_that_survives_its_killed_node_gives_the_result(nodes, docke
     nodes.start("compute")
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
-    assert containers(docker_client, job_id) == []
+    eventually(lambda: containers(docker_client, job_id) == [])
 
 
 @pytest.mark.docker
@@ -142,7 +142,7 @@ def test_other_nodes_do_not_repeat_the_run_of_a_container_that_survives_its_kill
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
     assert starts(docker_client, job_id, began) == [container.id]
-    assert containers(docker_client, job_id) == []
+    eventually(lambda: containers(docker_client, job_id) == [])
 
 
 @pytest.mark.docker
@@ -155,7 +155,7 @@ def test_a_container_that_ends_while_its_node_is_down_gives_the_result(nodes, do
     nodes.start("compute")
     hostname = container.id[:12]
     assert completed(network, job_id, tmp_path / "fetched") == (f"{hostname}\ndone\n", f"{hostname}\n")
-    assert containers(docker_client, job_id) == []
+    eventually(lambda: containers(docker_client, job_id) == [])
 
 
 @pytest.mark.docker
@@ -180,7 +180,7 @@ def test_a_node_that_is_stopped_leaves_no_container(nodes, docker_client):
     node.process.terminate()
     node.process.terminate()
     node.process.wait(40)
-    assert containers(docker_client, job_id) == []
+    eventually(lambda: containers(docker_client, job_id) == [])
 
 
 @pytest.mark.docker

@@ -87,7 +87,8 @@ def test_a_docker_session_works_as_with_bacalhau(docker_client, tmp_path):
             f"Results for job '{job_id[:8]}' have been written to {folder}",
         ]
         assert (folder / "stdout").read_text().endswith("\nHello from Bacalhau!\n")
-    assert docker_client.containers.list(all=True, filters={"label": f"job={job_id}"}) == []
+    left = {"label": f"job={job_id}"}
+    eventually(lambda: docker_client.containers.list(all=True, filters=left, ignore_removed=True) == [])
 
 
 def test_a_job_file_written_for_bacalhau_runs_unchanged(network, tmp_path):
