@@ -98,12 +98,11 @@ def watching(
     *,
     counters: Counter[str] | None = None,
     on_slow_pass: Callable[[float], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[EventLoopWatchdog]:
-    """Watch the running event loop for the length of the block."""
-    watchdog, ended = (
-        EventLoopWatchdog(limit, counters=counters, on_slow_pass=on_slow_pass),
-        threading.Event(),
-    )
+    """Watch the running event loop for the length of the block. The parameters are `EventLoopWatchdog`'s."""
+    watchdog = EventLoopWatchdog(limit, counters=counters, on_slow_pass=on_slow_pass, clock=clock)
+    ended = threading.Event()
 
     def sample() -> None:
         while not ended.wait(min(SAMPLE_INTERVAL, limit / 2)):

@@ -65,7 +65,7 @@ def test_a_node_stops_with_one_line_when_its_disk_is_full_and_resumes_its_jobs_l
         with pytest.raises(httpx.TransportError):
             submit_many(node, noop("lost"))  # until the last page of the database is full too
         assert node.process.wait(30) == 1
-        printed = node.process.communicate()[1].splitlines()
+        printed = node.stop().splitlines()
         assert len(printed) == 1
         assert printed[0].startswith("Error: ")
         assert printed[0].endswith(

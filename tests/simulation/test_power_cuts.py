@@ -38,13 +38,13 @@ CUTS = 1000
 
 
 @pytest.mark.parametrize(
-    ("mutant", "promise"),
+    ("mutant", "promises"),
     [
-        (careless("OFF"), "the store is whole"),
-        (careless("NORMAL"), "promises survive"),
-        (mutated("commit without power safety"), "promises survive"),
-        (mutated("acknowledge before the commit"), "committed before it is promised"),
-        (mutated("mark messages as processed before their effects"), "what is acknowledged has its effect"),
+        (careless("OFF"), {"the store is whole", "the store opens"}),
+        (careless("NORMAL"), {"promises survive"}),
+        (mutated("commit without power safety"), {"promises survive"}),
+        (mutated("acknowledge before the commit"), {"committed before it is promised"}),
+        (mutated("mark messages as processed before their effects"), {"what is acknowledged has its effect"}),
     ],
     ids=[
         "synchronous off",
@@ -54,12 +54,12 @@ CUTS = 1000
         "early marks",
     ],
 )
-def test_a_careless_store_is_noticed(mutant, promise, tmp_path):
+def test_a_careless_store_is_noticed(mutant, promises, tmp_path):
     """A plan that sends before it commits is not noticed here: the driver lets the frames of a tick go at its
     end. `test_simulated_machines` notices it."""
     with mutant, pytest.raises(Violation) as caught:
         cut(record(1, tmp_path / "work"), CUTS)
-    assert caught.value.promise == promise
+    assert caught.value.promise in promises
 
 
 def written(*operations):

@@ -49,11 +49,15 @@ class Trace:
 
 
 def state_of(execute: Any) -> State:
-    """The contents of a database, by the `execute` of its connection."""
+    """The contents of a database, by the `execute` of its connection.
+
+    A place of AUTOINCREMENT that was never given is none.
+    """
     tables = [
         name for (name,) in execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
     ]
-    read = [(name, tuple(sorted(map(tuple, execute(f"SELECT * FROM {name}")), key=repr))) for name in tables]
+    selects = [(name, f"SELECT * FROM {name}{' WHERE seq' * (name == 'sqlite_sequence')}") for name in tables]
+    read = [(name, tuple(sorted(map(tuple, execute(select)), key=repr))) for name, select in selects]
     return tuple((name, rows) for name, rows in read if rows)
 
 
