@@ -23,22 +23,22 @@ class NodeMetrics:
 
     def __init__(self, node: Node, api_counters: Mapping[str, int]) -> None:
         """`api_counters` are those of the server."""
-        self._registry = CollectorRegistry()
-        progress = Progress(self._registry)
+        self.registry = CollectorRegistry()
+        progress = Progress(self.registry)
         node.watch_records(progress.count)
         passes = Histogram(
             PREFIX + "event_loop_pass_seconds",
             "Passes of the event loop of more than 5 ms: everything else waits that long",
-            registry=self._registry,
+            registry=self.registry,
             buckets=LOOP_PASSES,
         )
         node.watch_slow_passes(passes.observe)
-        self._registry.register(NodeCollector(node, api_counters))
-        ProcessCollector(registry=self._registry)
+        self.registry.register(NodeCollector(node, api_counters))
+        ProcessCollector(registry=self.registry)
 
     def text(self) -> bytes:
         """What `GET /metrics` responds with."""
-        return generate_latest(_WithoutCreated(self._registry))
+        return generate_latest(_WithoutCreated(self.registry))
 
 
 class _WithoutCreated(CollectorRegistry):

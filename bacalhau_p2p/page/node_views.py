@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.node.known_nodes import KnownNode
 from bacalhau_p2p.page.activity import SAMPLES, Activity
@@ -13,11 +14,13 @@ from bacalhau_p2p.page.job_rows import shortened
 from bacalhau_p2p.page.job_views import rows_of
 from bacalhau_p2p.page.texts import percent
 from bacalhau_p2p.page.view import Strings, Values
+from bacalhau_p2p.requester.feed import SCAN_EVENTS, FeedQuery
 
 RUNNING_SHOWN = 10
 LATEST_SHOWN = 10
 SEARCHED = 100
 """Jobs, the latest, among which the executions of a node are looked for."""
+REFUSALS_SHOWN = 20
 MAX_LABELS = 80
 """Characters of the labels of a node in a table."""
 
@@ -78,8 +81,9 @@ async def node_detail(node: Node, names: Strings, query: Strings) -> Values:
     """`names["peer"]` is the id of a node, or its beginning. Raises UnknownNode, AmbiguousID."""
     known, now = node.resolve_node(names["peer"]), node.clock()
     peer = known.info.id
-    executions = []
+    executions, refusals = [], list[HistoryEvent]()
     if "Requester" in node.unfinished:
+        refusals = await _refusals(node, peer)
         latest = node.requester.jobs(limit=SEARCHED).jobs
         executions = [e for job in latest for e in node.requester.executions(job.id) if e.node_id == peer]
     return {
@@ -90,8 +94,17 @@ async def node_detail(node: Node, names: Strings, query: Strings) -> Values:
         "walls": node.walls if peer == node.peer_id else {},
         "executions": executions,
         "searched": SEARCHED,
+        "refusals": refusals,
         "dropped": next((each.why for each in _offenders(node) if each.peer == peer), ""),
     }
+
+
+async def _refusals(node: Node, peer: PeerID) -> list[HistoryEvent]:
+    """Why this node did not bid on jobs of this requester, the latest first."""
+    after = max(0, node.requester.feed_place(None) - SCAN_EVENTS)
+    query = FeedQuery(kinds=frozenset({EventKind.DECLINED}))
+    page = await node.requester.feed(query, after=after, limit=SCAN_EVENTS)
+    return [event for event in reversed(page.events) if event.node_id == peer][:REFUSALS_SHOWN]
 
 
 def _row(known: KnownNode, now: UnixSeconds) -> NodeRow:

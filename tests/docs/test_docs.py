@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -68,6 +69,19 @@ def test_every_setting_is_documented():
 
     page = (ROOT / "docs" / "settings.md").read_text()
     assert [name for name in Settings.model_fields if not re.search(rf"`{name}[`.]", page)] == []
+
+
+def test_every_endpoint_is_documented():
+    words = re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "api.md").read_text())
+    ends = {
+        re.sub(r"\b[A-Z]+\b(\.tar\.gz|\[/path\])?", "{}", path.partition("?")[0]).removeprefix("...")
+        for path in " ".join(words).split()
+        if re.match(r"(\.\.\.)?/\w", path)
+    }
+    paths = json.loads((ROOT / "docs" / "openapi.json").read_text())["paths"]
+    routes = [re.sub(r"\{\w+\}", "{}", path) for path in paths]
+    assert len(routes) > 20
+    assert [route for route in routes if not any(route.endswith(end) for end in ends)] == []
 
 
 def test_every_page_of_the_docs_is_named_in_the_readme_and_every_link_leads_somewhere():

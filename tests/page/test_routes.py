@@ -111,6 +111,20 @@ async def test_text_of_strangers_is_text(tmp_path):
             assert "&lt;script&gt;alert" in text, path
 
 
+async def test_a_node_shows_which_jobs_it_refused_and_why(tmp_path):
+    async with opened(tmp_path) as (network, http):
+        large = {"Tasks": [{**NOOP["Tasks"][0], "Resources": {"CPU": "900"}}]}
+        job = await network.requester.submit(large)
+        async for event in job.events():
+            if event.kind == "Declined":
+                break
+        page = (await http.get(f"/nodes/{network.compute[0].peer_id}")).text
+        refused = page[page.index("What it refused") :]
+        assert f'href="/jobs/{job.id}"' in refused
+        assert "does not bid: is too small for the requested resources" in refused
+        assert "What it refused" not in (await http.get(f"/nodes/{network.requester.peer_id}")).text
+
+
 async def test_jobs_are_filtered_and_paged(tmp_path):
     async with opened(tmp_path) as (network, http):
         for number in range(53):
