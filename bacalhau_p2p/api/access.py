@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bacalhau_p2p.api import docs_page
 from bacalhau_p2p.api.error_responses import error_response
 from bacalhau_p2p.api.result_archives import is_signed
 from bacalhau_p2p.errors import ApiError
@@ -80,12 +81,12 @@ def is_open_path(path: str) -> bool:
 
 def _response(refusal: ApiError, scope: Scope) -> Response:
     """The refusal; for a browser that wants a page, a way to the form to log in."""
-    wants_page = (
-        scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/api/")
-    )
+    path = scope["path"]
+    is_page = path == docs_page.PATH or not path.startswith("/api/")
+    wants_page = scope["type"] == "http" and scope["method"] == "GET" and is_page
     if refusal.status == 401 and wants_page and "text/html" in Headers(scope=scope).get("accept", ""):
         query = scope.get("query_string", b"").decode("latin-1")
-        target = scope["path"] + (f"?{query}" if query else "")
+        target = path + (f"?{query}" if query else "")
         return RedirectResponse(f"/login?{urlencode({'next': target})}", status_code=303)
     return error_response(refusal)
 

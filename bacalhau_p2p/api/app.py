@@ -15,6 +15,7 @@ from bacalhau_p2p.api.blank_parameters import IgnoreBlankParameters
 from bacalhau_p2p.api.content import content_routes
 from bacalhau_p2p.api.deferred_app import DeferredApp
 from bacalhau_p2p.api.direct_routes import DirectRoutes
+from bacalhau_p2p.api.docs_page import docs_routes
 from bacalhau_p2p.api.error_responses import add_error_handlers
 from bacalhau_p2p.api.events import event_routes
 from bacalhau_p2p.api.gateway import gateway_routes
@@ -63,6 +64,7 @@ def framework_app(node: Node, counters: Mapping[str, int], metrics: NodeMetrics 
     app.include_router(content_routes(node), prefix="/api/v1/content", tags=["content"])
     app.include_router(gateway_routes(node), tags=["content"])
     app.include_router(monitoring_routes(node, metrics or NodeMetrics(node, counters)))
+    app.include_router(docs_routes())
     add_error_handlers(app)
     app.state.jobs = jobs
     return app

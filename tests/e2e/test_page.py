@@ -170,3 +170,17 @@ def test_no_view_has_a_serious_fault_of_accessibility(browser, network, tmp_path
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
         context.close()
     assert found == {}
+
+
+def test_the_api_is_described_on_a_page_that_needs_no_other_server(page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto("/api/v1/docs")
+    operation = page.locator(".opblock", has_text="/api/v1/events").first
+    expect(operation).to_be_visible()
+    operation.locator(".opblock-summary-control").click()
+    expect(operation).to_contain_text("What happens to all jobs")
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table")).to_contain_text("NextToken")
+    assert {url.split("/")[2] for url in asked} == {page.url.split("/")[2]}
