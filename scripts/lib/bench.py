@@ -19,6 +19,7 @@ from typing import Any
 import bench_content
 import bench_docker
 import bench_flood
+import bench_functions
 import bench_logs
 import bench_many_jobs
 import bench_page
@@ -222,6 +223,11 @@ CASES = {
         "a Docker job that says hello, minus the bare SDK's create, start, wait and remove of the same",
         lambda jobs: bench_docker.docker_jobs(say, Api(), jobs),
         ["docker"],
+    ),
+    "functions": (
+        "a Python function over so many inputs, beside a loop of docker run",
+        lambda jobs: bench_functions.functions(say, _url(), jobs or JOBS),
+        ["wasm"],
     ),
     "many-jobs": (
         "no-op jobs on 4 nodes: then memory, databases, `list` and a restart of each node",
