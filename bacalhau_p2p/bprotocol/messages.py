@@ -241,6 +241,8 @@ class ExecutionFailed(ExecutionMessage):
     drained: bool = False
     usage: Usage | None = None
     """What it used until then."""
+    kept_cid: CIDText | None = None
+    """What it left in its result paths, if its job asks for that: a folder like that of a result."""
 
 
 def _known_state(states: type[ComputeState | ExecutionState]) -> BeforeValidator:

@@ -162,6 +162,9 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
     "--all", "each", is_flag=True, help="Write one folder per execution, even if results are equal."
 )
 @click.option("--raw", is_flag=True, help="Write one folder per CID, even if there is only one.")
+@click.option(
+    "--failed", is_flag=True, help="Fetch what failed executions left, of a job with --keep-failed-results."
+)
 @MAX_SIZE
 @node_options
 def get(
@@ -172,6 +175,7 @@ def get(
     *,
     each: bool,
     raw: bool,
+    failed: bool,
 ) -> None:
     """Fetch the results of a job, or the content of any CID, and verify every block against its CID.
 
@@ -185,17 +189,21 @@ def get(
         Layout,
         content_path_or_none,
         fetch_content,
+        fetch_failed,
         fetch_results,
     )
 
     if (content := content_path_or_none(wanted)) is not None:
-        if each or raw:
-            raise click.UsageError("--all and --raw apply to the results of jobs, not to CIDs")
+        if each or raw or failed:
+            raise click.UsageError("--all, --raw and --failed apply to the results of jobs, not to CIDs")
         fetch_content(connection, *content, output_dir, max_size=max_size)
         return
     if each and raw:
         raise click.UsageError("--all and --raw exclude each other")
     job, executions = connection.call(calls.get_job_with_executions(wanted))
+    if failed:
+        fetch_failed(connection, job, executions, output_dir, max_size=max_size)
+        return
     require_completed(job)
     layout = Layout.EXECUTIONS if each else Layout.CIDS if raw else Layout.MERGED
     fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout, max_size=max_size)

@@ -239,6 +239,11 @@ _JOB_OPTIONS = [
         show_default=True,
         help="Number of nodes that run the job.",
     ),
+    click.option(
+        "--keep-failed-results",
+        is_flag=True,
+        help="Keep what failed executions leave in their outputs for a day, for get --failed.",
+    ),
     click.option("--verifier", metavar="TYPE", help="How to verify results: noop or deterministic."),
     click.option("--confidence", type=click.IntRange(min=0), help="Number of equal results that is enough."),
     click.option(

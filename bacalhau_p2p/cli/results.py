@@ -11,7 +11,14 @@ from pathlib import Path
 
 import click
 
-from bacalhau_p2p.cli.job_view import JSON, id_of, providers_by_cid, published_results, short_id
+from bacalhau_p2p.cli.job_view import (
+    JSON,
+    cid_of_text,
+    id_of,
+    providers_by_cid,
+    published_results,
+    short_id,
+)
 from bacalhau_p2p.cli.options import DEFAULT_MAX_SIZE
 from bacalhau_p2p.cli.printing import print_line, report_left_out
 from bacalhau_p2p.cli.progress import ProgressLine
@@ -60,6 +67,32 @@ def fetch_results(
         _fetch(connection, cid, target, allowance, providers=published[cid], quiet=quiet)
     if not quiet:
         print_line(f"Results for job '{short_id(job_id)}' have been written to {folder.absolute()}")
+
+
+def fetch_failed(
+    connection: BlockingConnection,
+    job: JSON,
+    executions: Sequence[JSON],
+    output_dir: str | None,
+    *,
+    max_size: int,
+) -> None:
+    """Write what failed executions of a job left, each to a folder of its own. Raises ContentError."""
+    short = short_id(id_of(job))
+    kept = [(e, cid) for e in executions if (cid := cid_of_text(e.get("FailedResultCID")))]
+    if not kept:
+        raise JobNotFinished(
+            f"nothing of failed executions of job {short} is kept: it needs --keep-failed-results"
+        )
+    folder = Path(output_dir or folder_name(f"job-{short}-failed"))
+    targets = [(cid, folder / folder_name(id_of(execution))) for execution, cid in kept]
+    for _, target in targets:
+        check_output_dir(target)
+    allowance = Allowance(max_size)
+    for cid, target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(connection, cid, target, allowance)
+        print_line(f"What execution {target.name} left has been written to {target.absolute()}")
 
 
 def fetch_content(

@@ -49,6 +49,7 @@ def job_map(engine: JSON, parts: Mapping[str, Any]) -> JSON:
             "Labels": dict(parts.get("labels") or {}),
             "Verifier": verifier_map(parts.get("verifier"), parts.get("confidence")),
             "Deal": _renamed(parts, MinBids="min_bids"),
+            "KeepFailedResults": parts.get("keep_failed_results") or None,
             "Tasks": [task],
         }
     )

@@ -52,6 +52,8 @@ class JobOptions(TypedDict, total=False):
     """How many equal results are enough."""
     min_bids: int
     """How many bids to wait for before any is accepted."""
+    keep_failed_results: bool
+    """Keep what failed executions leave in their outputs, for a day."""
     inputs: Mapping[str, InputLike]
     """By the absolute path where the job finds it."""
     outputs: Mapping[str, str]
@@ -264,6 +266,7 @@ _PLACES = {
     "Verifier": "verifier",
     "Verifier.Params.Confidence": "confidence",
     "Deal.MinBids": "min_bids",
+    "KeepFailedResults": "keep_failed_results",
     "Tasks[0].InputSources": "inputs",
     "Tasks[0].ResultPaths": "outputs",
     "Tasks[0].Env": "env",

@@ -137,6 +137,8 @@ class StepFailed:
     permanent: bool
     usage: Usage | None = None
     """What the run used until then, if there was one."""
+    kept_cid: str | None = None
+    """What it left, if that is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import trio
 from bacalhau_p2p.components.adapter_calls import CLEANUP_TIMEOUT, call_adapter, reason_of
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import leftovers
+from bacalhau_p2p.compute.failed_results import FailedResults
 from bacalhau_p2p.compute.folders import remove_folder, remove_set_aside
 from bacalhau_p2p.compute.logs.files import StreamFiles
 from bacalhau_p2p.compute.logs.kept import KeptLogs
@@ -53,8 +54,12 @@ class _RunningStep:
 class StepRunner:
     """One step of an execution at a time; many executions side by side."""
 
-    def __init__(self, steps: Steps, content: Content, folder: Path, logs: KeptLogs) -> None:
-        """`folder` holds the workplaces of all executions, `logs` what those without a result wrote."""
+    def __init__(
+        self, steps: Steps, content: Content, folder: Path, logs: KeptLogs, failed: FailedResults
+    ) -> None:
+        """`folder` holds the workplaces of all executions, `logs` and `failed` what those without a result
+        wrote."""
+        self._failed = failed
         self._content = content
         self._folder = folder
         self._adapters = steps.adapters
@@ -149,11 +154,14 @@ class StepRunner:
             outcome = await call_adapter(f"{name} step", until_stopped, execution=execution.id)
         except ExecutionError as error:
             reason = reason_of(error) + _last_lines(place.results)
+            kept = None
+            if execution.spec.keep_failed_results and isinstance(action, ev.Run | ev.Reattach):
+                kept = await self._failed.keep(execution, place.results) or None
             # If this run has filled the disk, there is room to commit its failure only without its files.
             await self.logs.keep(execution.requester_id, execution.id, place.results)
             await remove_folder(place.folder)
             used = None if isinstance(action, ev.Publish) else place.usage()
-            outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used)
+            outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
         finally:
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]

@@ -207,6 +207,7 @@ def send_failed(
         reason=event.reason[: say.MAX_REASON],
         permanent=isinstance(event, ev.StepFailed) and event.permanent,
         usage=event.usage if isinstance(event, ev.StepFailed) else None,
+        kept_cid=event.kept_cid if isinstance(event, ev.StepFailed) else None,
     )
     ledger.actions.append(ev.Send(execution.requester_id, failed, now + REPEAT_FAILURE_FOR))
 

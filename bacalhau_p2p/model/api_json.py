@@ -126,6 +126,7 @@ def execution_to_json(execution: Execution, spec: JobSpec = NO_SPEC) -> JSON:
         "Walls": list(proposal.walls) if proposal else [],
         "ResultCID": proposal.result_cid if proposal else "",
         **(inputs if execution.input_bytes else {}),
+        **({"FailedResultCID": execution.failed_cid} if execution.failed_cid else {}),
         **({"Usage": execution.usage.to_wire()} if execution.usage is not None else {}),
     }
 
@@ -167,6 +168,7 @@ def execution_from_json(value: object) -> Execution:
         input_bytes=_integer(item, "InputBytes", 0),
         local_input_bytes=_integer(item, "LocalInputBytes", 0),
         failed_usage=usage if proposal is None else None,
+        failed_cid=_text(item, "FailedResultCID", "") or None,
     )
 
 

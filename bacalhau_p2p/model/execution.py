@@ -103,6 +103,9 @@ class Execution(ClosedModel):
     failed_usage: Usage | None = None
     """What it used before it failed; what it used for a result is in its proposal."""
 
+    failed_cid: CIDText | None = None
+    """What it left in its result paths before it failed, if its job asked for that."""
+
     @property
     def usage(self) -> Usage | None:
         """What it used, by its node's own account."""

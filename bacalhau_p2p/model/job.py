@@ -216,6 +216,8 @@ class JobSpec(Model):
     meta: _Labels = Field(default_factory=dict)
     verifier: SpecConfig = SpecConfig(type="noop")
     deal: Deal = Deal()
+    keep_failed_results: bool = False
+    """Keep what failed executions left in their result paths, for a day."""
     tasks: Annotated[tuple[Task, ...], FEW, AfterValidator(_one_task)]
 
     @property

@@ -16,6 +16,7 @@ from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.assessment import Assessor, JobSelectionPolicy, Offer
 from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
+from bacalhau_p2p.compute.failed_results import FailedResults
 from bacalhau_p2p.compute.inspection import Inspector
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.logs.server import LogServer
@@ -169,6 +170,7 @@ def _service(
             content,
             settings.data_dir / "executions",
             KeptLogs(settings.data_dir / "logs", networking.clock),
+            FailedResults(content, networking.clock, disk=machine.capacity.limit.disk),
         ),
         _assessor(settings, networking, offers, shortage),
         Inspector(

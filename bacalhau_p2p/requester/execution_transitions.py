@@ -113,9 +113,10 @@ class ProposalInvalid(ExecutionEvent):
 class FailureReported(ExecutionEvent):
     """The node could not prepare, run or publish it. `permanent`: it says that no other node could."""
 
-    recorded = ("permanent", "failed_usage")
+    recorded = ("permanent", "failed_usage", "failed_cid")
     permanent: bool = False
     failed_usage: Usage | None = None
+    failed_cid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

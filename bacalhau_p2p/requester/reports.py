@@ -62,5 +62,8 @@ def _failed(execution: Execution, message: say.ExecutionFailed) -> executions.Ex
     if message.drained:
         return executions.NodeDrained(message=message.reason)
     return executions.FailureReported(
-        message=message.reason, permanent=message.permanent, failed_usage=message.usage
+        message=message.reason,
+        permanent=message.permanent,
+        failed_usage=message.usage,
+        failed_cid=message.kept_cid if execution.state == ExecutionState.BID_ACCEPTED else None,
     )

@@ -11,6 +11,7 @@ import trio
 from bacalhau_p2p.bprotocol.messages import InputProgress
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
+from bacalhau_p2p.compute.failed_results import FailedResults
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import StepRunner
@@ -28,12 +29,12 @@ from tests.support.results import result_cid
 SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
 
 
-def execution(name="e-1", state=ComputeState.PREPARING, **fields):
+def execution(name="e-1", state=ComputeState.PREPARING, spec=SPEC, **fields):
     return ComputeExecution(
         id=ExecutionID(name),
         job_id=JobID("j"),
         requester_id=PeerID("alice"),
-        spec=SPEC,
+        spec=spec,
         state=state,
         created=1.0,
         modified=1.0,
@@ -70,7 +71,11 @@ class Bench:
         folder.mkdir()
         self.folder = folder
         self.runner = StepRunner(
-            ScriptedSteps(act), content, folder, KeptLogs(folder.with_name("logs"), lambda: 100.0)
+            ScriptedSteps(act),
+            content,
+            folder,
+            KeptLogs(folder.with_name("logs"), lambda: 100.0),
+            FailedResults(content, lambda: 100.0, disk=10**9),
         )
         self.reports = []
 
@@ -127,6 +132,23 @@ async def test_a_run_that_fails_reports_what_it_used(bench):
     async with bench.running():
         pass
     assert bench.reports == [ev.StepFailed("e-1", "killed", False, Usage(cpu_seconds=2.5))]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_a_failed_run_left_is_kept_if_its_job_asks_for_that(bench, content, asked):
+    async def fail(place):
+        (place.results / "outputs").mkdir(parents=True)
+        raise ExecutorError("killed")
+
+    bench = bench(fail)
+    paths = [{"Name": "outputs", "Path": "/outputs"}]
+    task = {"Engine": {"Type": "noop"}, "ResultPaths": paths}
+    spec = job_from_mapping({"Tasks": [task], "KeepFailedResults": asked})
+    async with trio.open_nursery() as nursery:
+        bench.runner.begin(ev.Run(execution(spec=spec)), nursery, bench.reports.append)
+    (failed,) = bench.reports
+    pins = [str(pin.cid) for pin in await content.pins()]
+    assert ([failed.kept_cid] if asked else []) == pins
 
 
 async def test_while_inputs_are_fetched_it_reports_how_much_less_and_less_often(bench, autojump_clock):

@@ -91,6 +91,9 @@ def test_a_node_that_fails_says_whether_it_is_permanent_or_whether_it_stops(stat
     assert event_of(state, failed(usage=used)) == executions.FailureReported(
         message=reason, failed_usage=used
     )
+    kept = RIGHT
+    told = executions.FailureReported(message=reason, failed_cid=kept if state is S.BID_ACCEPTED else None)
+    assert event_of(state, failed(kept_cid=kept)) == told
     assert event_of(state, failed(permanent=True)) == executions.FailureReported(
         message=reason, permanent=True
     )

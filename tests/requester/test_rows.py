@@ -66,7 +66,7 @@ def test_what_is_left_out_of_a_row_means_what_it_meant_when_it_was_written():
     assert json.loads(read.model_dump_json(by_alias=True)) == {
         **required, "ID": EXECUTION, "JobID": JOB, "Message": "", "Proposal": None, "Published": None,
         "OutlivesNode": False, "Slot": None, "Permanent": False, "Drained": False,
-        "InputBytes": 0, "LocalInputBytes": 0, "FailedUsage": None,
+        "InputBytes": 0, "LocalInputBytes": 0, "FailedUsage": None, "FailedCID": None,
     }  # fmt: skip
     task = {"Engine": {"Type": "noop"}}
     record = {"Spec": {"Tasks": [task]}, "RequesterID": NODE}
@@ -85,6 +85,7 @@ def test_what_is_left_out_of_a_row_means_what_it_meant_when_it_was_written():
             "Labels": {},
             "Meta": {},
             "Verifier": {"Type": "noop", "Params": {}},
+            "KeepFailedResults": False,
             "Deal": {"MinBids": 0},
             "Tasks": [
                 {

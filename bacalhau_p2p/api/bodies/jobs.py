@@ -121,6 +121,9 @@ class ExecutionBody(Body):
     result_cid: str = Field(description="What the node proposed; empty if it has not.")
     input_bytes: int = Field(default=0, description="Bytes of the inputs, as the node knew when it bid.")
     local_input_bytes: int = Field(default=0, description="Those of them that it had already.")
+    failed_result_cid: str = Field(
+        default="", description="What it left before it failed, kept for a day if its job asks for that."
+    )
     usage: Usage | None = Field(default=None, description="What it used, as far as its node measured it.")
 
 

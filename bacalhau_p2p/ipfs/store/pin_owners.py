@@ -9,6 +9,7 @@ FETCHED = "fetched"
 
 _EXECUTION = "execution:"
 _PUBLISHED = "published:"
+_FAILED = "failed:"
 
 
 ANNOUNCED = (USER, f"{_PUBLISHED}*")
@@ -23,6 +24,16 @@ def execution(execution_id: str) -> str:
 def published(execution_id: str) -> str:
     """A result that a publisher keeps in this node's store."""
     return f"{_PUBLISHED}{execution_id}"
+
+
+def failed(requester: str, execution_id: str) -> str:
+    """What a failed execution of this requester left."""
+    return f"{_FAILED}{requester}:{execution_id}"
+
+
+def requester_of_failed(owner: str) -> str | None:
+    """Whose failed execution it is; None for any other owner."""
+    return owner.removeprefix(_FAILED).partition(":")[0] if owner.startswith(_FAILED) else None
 
 
 def is_execution(owner: str) -> bool:
