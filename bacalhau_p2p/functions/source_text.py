@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import linecache
 import symtable
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,10 +48,42 @@ def source_of(described: Described) -> SourceText:
         lines, line = inspect.getsourcelines(described)
         file = Path(inspect.getsourcefile(described) or "unknown").name
     except (OSError, TypeError):
+        found = _in_a_cell(described)
+        if found is not None:
+            return found
         raise InvalidFunction(
             f"the source of {name} cannot be read: define it in a file or in a notebook"
         ) from None
-    text = "".join(lines)
+    return _described_by(described, "".join(lines), line, file)
+
+
+def _in_a_cell(described: Described) -> SourceText | None:
+    """The source of a class that was defined in a cell of a notebook: of these, Python 3.11 does not know the
+    file. The last cell that defines one of this name is the one."""
+    if isinstance(described, FunctionType) or described.__qualname__ != described.__name__:
+        return None
+    for file, entry in reversed(list(linecache.cache.items())):
+        if "ipykernel_" not in file and not file.startswith("<ipython-input"):
+            continue
+        lines = entry[2] if len(entry) > 2 else []
+        for node in _statements("".join(lines)):
+            if isinstance(node, ast.ClassDef) and node.name == described.__name__:
+                first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                text = "".join(lines[first - 1 : node.end_lineno])
+                return _described_by(described, text, first, Path(file).name)
+    return None
+
+
+def _statements(text: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(text).body
+    except SyntaxError:  # of a cell that was not Python, or failed
+        return []
+
+
+def _described_by(described: Described, text: str, line: int, file: str) -> SourceText:
+    """Raises InvalidFunction if the text is not one definition of that name."""
+    name = described.__name__
     if text[:1].isspace():  # inside something else; without moving lines, so that strings stay as they are
         text, line = "if True:\n" + text, line - 1
     try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import linecache
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -55,6 +58,29 @@ def test_a_file_that_was_edited_after_its_import_is_refused(tmp_path, monkeypatc
         InvalidFunction, match=r"edited_module.py has changed since first was imported: start"
     ):
         source_of(edited_module.first)
+
+
+def test_classes_and_functions_of_a_notebook_have_the_source_of_their_last_cell(monkeypatch):
+    notebook = ModuleType("notebook_of_the_test")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    cells = [
+        "class Point:\n    x: int\n",
+        "%matplotlib inline",
+        "import dataclasses\n\n@dataclasses.dataclass\nclass Point:\n    y: int\n\n"
+        "def f() -> Point:\n    return Point(1)\n",
+    ]
+    for number, cell in enumerate(cells):
+        file = f"/tmp/ipykernel_1/{number}.py"
+        monkeypatch.setitem(linecache.cache, file, (len(cell), None, cell.splitlines(keepends=True), file))
+        if not cell.startswith("%"):
+            exec(compile(cell, file, "exec"), notebook.__dict__)
+    source = source_of(notebook.Point)
+    assert (source.text, source.file, source.line) == (
+        "@dataclasses.dataclass\nclass Point:\n    y: int\n",
+        "2.py",
+        3,
+    )
+    assert source_of(notebook.f).text == "def f() -> Point:\n    return Point(1)\n"
 
 
 def test_a_definition_inside_another_keeps_its_lines_and_its_strings():
