@@ -7,7 +7,7 @@ once a second.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from bacalhau_p2p.model.base import PeerID
@@ -81,11 +81,15 @@ class LazyGossip:
 
     # --- what neighbours say ------------------------------------------------------------------
 
-    def offered(self, neighbour: Neighbour, ihaves: Iterable[Any], topics: Iterable[str]) -> None:
-        """A neighbour offers ids: ask for those that are new, unless another was asked just now."""
+    def offered(
+        self, neighbour: Neighbour, ihaves: Iterable[Any], topics: Collection[str]
+    ) -> Collection[str]:
+        """A neighbour offers ids: ask for those that are new, unless another was asked just now. Returns the
+        topics in which it has something new."""
         if neighbour.broken_promises >= MAX_BROKEN_PROMISES:
-            return
+            return ()
         wanted: list[bytes] = []
+        new: dict[str, None] = {}
         for ihave in ihaves:
             if not self._within(neighbour, "IHAVE", MAX_IHAVES):
                 break
@@ -98,11 +102,13 @@ class LazyGossip:
                     recent.held_by(neighbour.peer)
                 elif message_id not in self._seen and self._may_ask(neighbour, message_id):
                     wanted.append(message_id)
+                    new[ihave.topicID] = None
         if wanted:
             control = Control()
             control.iwant.add(messageIDs=wanted)
             neighbour.put(encode_control(control))
             self._counters["broadcasts_asked_for"] += len(wanted)
+        return new.keys()
 
     def asked(self, neighbour: Neighbour, iwants: Iterable[Any]) -> None:
         """A neighbour asks for messages."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import trio
 
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.transports.libp2p.gossip.eager import EagerLinks
 from bacalhau_p2p.transports.libp2p.gossip.lazy import LazyGossip
 from bacalhau_p2p.transports.libp2p.gossip.mesh import PRUNE_BACKOFF, Changes, Mesh, Reply
 from bacalhau_p2p.transports.libp2p.gossip.neighbour import Neighbour
@@ -54,6 +55,7 @@ class Meshes:
         self._offence = offence
         self._counters = counters
         self._meshes: dict[str, Mesh] = {}
+        self._eager: dict[str, EagerLinks] = {}
 
     def __contains__(self, topic: object) -> bool:
         """Whether this node is subscribed to a topic."""
@@ -92,6 +94,7 @@ class Meshes:
         if topic in self._meshes:
             return
         self._meshes[topic] = Mesh(self._random)
+        self._eager[topic] = EagerLinks(self._random)
         frame = _subscriptions([topic])
         for neighbour in self._streams.open:
             neighbour.put(frame)
@@ -108,16 +111,26 @@ class Meshes:
     def closed(self, neighbour: Neighbour) -> None:
         """A neighbour cannot be written to any more."""
         neighbour.early_grafts.clear()
+        neighbour.choked.clear()
         for topic, mesh in self._meshes.items():
             self._tell(topic, mesh.left(neighbour.peer, trio.current_time()))
 
     def heartbeat(self) -> None:
-        """A second has passed: keep the meshes, and offer ids to some neighbours outside."""
+        """A second has passed: keep the meshes, and offer ids to some neighbours outside, and to members that
+        hold messages back."""
         for topic, mesh in self._meshes.items():
             self._tell(topic, mesh.heartbeat(trio.current_time()))
-            for peer in mesh.next_outside():
-                if neighbour := self._streams.get(peer):
+            chokes = self._eager[topic].heartbeat(list(mesh.members))
+            self._tell_chokes(topic, chokes.choke, chokes.unchoke)
+            for peer in (*mesh.next_outside(), *mesh.members):
+                neighbour = self._streams.get(peer)
+                if neighbour is not None and (peer not in mesh or topic in neighbour.choked):
                     self._lazy.offer(neighbour, topic)
+
+    def came(self, topic: str, peer: PeerID, copy: int) -> None:
+        """A neighbour brought a message, as the first, second, ... of all."""
+        if eager := self._eager.get(topic):
+            eager.came(peer, copy)
 
     # --- what neighbours say ------------------------------------------------------------------
 
@@ -132,9 +145,17 @@ class Meshes:
             self._handle_graft(neighbour, graft.topicID, graft.links if graft.HasField("links") else None)
         for prune in islice(control.prune, MAX_TOPICS):
             neighbour.early_grafts.pop(prune.topicID, None)
+            neighbour.choked.discard(prune.topicID)
             if mesh := self._meshes.get(prune.topicID):
                 self._tell(prune.topicID, mesh.pruned(neighbour.peer, prune.backoff or PRUNE_BACKOFF, now))
-        self._lazy.offered(neighbour, islice(control.ihave, MAX_CONTROLS), self._meshes)
+        for choke in islice(control.choke, MAX_TOPICS):
+            if not choke.choked:
+                neighbour.choked.discard(choke.topicID)
+            elif choke.topicID in self._meshes:
+                neighbour.choked.add(choke.topicID)
+        for topic in self._lazy.offered(neighbour, islice(control.ihave, MAX_CONTROLS), self._meshes):
+            if self._eager[topic].missed(neighbour.peer):
+                self._tell_chokes(topic, (), [neighbour.peer])
         self._lazy.asked(neighbour, islice(control.iwant, MAX_CONTROLS))
         self._lazy.unwanted(neighbour, islice(control.idontwant, MAX_CONTROLS))
 
@@ -157,6 +178,7 @@ class Meshes:
         if not neighbour.is_open or topic not in neighbour.topics:
             neighbour.early_grafts[topic] = links
             return
+        neighbour.choked.discard(topic)
         reply = mesh.grafted(neighbour.peer, links, trio.current_time())
         if reply is Reply.OFFENCE:
             self._counters["gossip_refused"] += 1
@@ -189,6 +211,14 @@ class Meshes:
             control = Control()
             control.prune.add(topicID=topic, backoff=int(PRUNE_BACKOFF))
             self._put(peer, control)
+
+    def _tell_chokes(self, topic: str, choke: Iterable[PeerID], unchoke: Iterable[PeerID]) -> None:
+        """Ask members to hold messages back, or to send them at once again."""
+        for peers, choked in ((choke, True), (unchoke, False)):
+            for peer in peers:
+                control = Control()
+                control.choke.add(topicID=topic, choked=choked)
+                self._put(peer, control)
 
     def _put(self, peer: PeerID, control: Any) -> None:
         if neighbour := self._streams.get(peer):

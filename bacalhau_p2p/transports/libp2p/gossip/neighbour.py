@@ -59,6 +59,8 @@ class Neighbour:
         self.dialled = False
         self.early_grafts: dict[str, int | None] = {}
         """Topics that it grafted before it could be written to, and how many links it had."""
+        self.choked: set[str] = set()
+        """Topics of which it wants ids instead of messages."""
         self.used: Counter[str] = Counter()
         """What it has used of its limits since the last heartbeat, by the name of the limit."""
         self.parsing = TokenBucket(PARSING_SHARE, PARSING_BURST)

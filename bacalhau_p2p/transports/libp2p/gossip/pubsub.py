@@ -217,8 +217,11 @@ class Gossip:
         """A message came that this node has: remember who else has it, and do nothing more."""
         self._counters["broadcasts_received"] += 1
         recent = self._recent.get(identity)
-        if recent is not None and recent.held_by(neighbour.peer):
-            return
+        if recent is not None:
+            recent.copies += 1
+            self.meshes.came(recent.topic, neighbour.peer, recent.copies)
+            if recent.held_by(neighbour.peer):
+                return
         neighbour.used["repeats"] += 1
         if neighbour.used["repeats"] == MAX_REPEATS + 1:
             self._offence(neighbour.peer, f"more than {MAX_REPEATS} repeated messages within a second")
@@ -248,6 +251,7 @@ class Gossip:
         topic = message.topicIDs[0]
         frame = encode_message(bare, message.signature, message.key)
         self._recent.add(identity, Recent(frame, topic, now, {neighbour.peer, author}))
+        self.meshes.came(topic, neighbour.peer, 1)
         self._deliver(Broadcast(author, topic, message.data, neighbour.peer))
         if len(frame) >= UNWANTED_SIZE:
             self._refuse_more(topic, identity)
@@ -266,7 +270,7 @@ class Gossip:
 
     def _pass_on(self, identity: bytes, topic: str, frame: bytes) -> None:
         for neighbour in (*self.meshes.members(topic), *self.meshes.floodsub(topic)):
-            if self._may_send(neighbour, identity):
+            if topic not in neighbour.choked and self._may_send(neighbour, identity):
                 neighbour.put(frame, identity)
 
     def _may_send(self, neighbour: Neighbour, identity: bytes) -> bool:

@@ -56,6 +56,8 @@ class Recent:
     since: float
     holders: set[PeerID]
     """Who has shown to have it, or was told of it."""
+    copies: int = 1
+    """How often it has come."""
     served: dict[PeerID, int] = field(default_factory=dict)
     """How often it was sent to those who asked."""
 

@@ -1,7 +1,8 @@
 """The wire format of gossipsub: its messages in protobuf, and ids that are read without parsing.
 
-It is that of gossipsub 1.2 with one addition, in a number that the specification leaves to experiments and
-that other implementations ignore: a GRAFT says how many links its sender has (`LINKS`); `mesh` says what for.
+It is that of gossipsub 1.2 with two additions, in numbers that the specification leaves to experiments and
+that other implementations ignore: a GRAFT says how many links its sender has (`LINKS`), and a CHOKE asks its
+receiver to hold back the messages of a topic, or no longer. `mesh` and `eager` say what for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ PROTOCOLS: Final = (GOSSIPSUB_12, "/meshsub/1.1.0", "/meshsub/1.0.0", FLOODSUB)
 """In order of preference."""
 
 LINKS: Final = 0x2BACA1
-"""Field number of our addition. The specification asks experiments to use numbers above 0x200000."""
+CHOKE: Final = 0x2BACA2
+"""Field numbers of our additions. The specification asks experiments to use numbers above 0x200000."""
 
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
 _SCHEMA: Final = {
@@ -30,7 +32,9 @@ _SCHEMA: Final = {
     "IWant": "messageIDs=1 bytes*",
     "Graft": f"topicID=1 string, links={LINKS} uint32",
     "Prune": "topicID=1 string, backoff=3 uint64",
-    "Control": "ihave=1 IHave*, iwant=2 IWant*, graft=3 Graft*, prune=4 Prune*, idontwant=5 IWant*",
+    "Choke": "topicID=1 string, choked=2 bool",
+    "Control": "ihave=1 IHave*, iwant=2 IWant*, graft=3 Graft*, prune=4 Prune*, idontwant=5 IWant*, "
+    f"choke={CHOKE} Choke*",
     "RPC": "subscriptions=1 SubOpts*, publish=2 Message*, control=3 Control",
 }
 
