@@ -84,14 +84,15 @@ def _add_submission_routes(routes: APIRouter, node: Node) -> None:
     @direct
     async def submit_job(request: Request, idempotency_token: str = "") -> Response:
         """Submit a job. It is on disk when this responds, and the same token returns the same job."""
-        spec, token = await submission(request)
-        job_id = await node.requester.submit(spec, token=token or idempotency_token or None)
+        asked = await submission(request)
+        token = asked.token or idempotency_token or None
+        job_id = await node.requester.submit(asked.spec, token=token, left_out=asked.left_out)
         return json_response({"JobID": job_id, **_evaluation(), "Warnings": None})
 
     @routes.put("/jobs/diff", response_model=Difference, openapi_extra=takes(Submission))
     async def compare_job(request: Request) -> Response:
         """What a job would change in the latest job of the same name, as lines that begin with + and -."""
-        spec, _ = await submission(request)
+        spec = (await submission(request)).spec
         latest = node.requester.latest_named(spec.name) if spec.name else None
         if latest is None:
             raise UnknownJob(f"no job has the name {spec.name!r}: nothing to compare with")

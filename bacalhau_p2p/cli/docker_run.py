@@ -49,7 +49,8 @@ def run(
 
     Prints the job's id, waits until the job has ended and prints its output.
     """
-    inputs = prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run)
+    left_out: list[str] = []
+    inputs = prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run, left_out=left_out)
     engine = docker_engine(image, arguments, entrypoint=entrypoint, workdir=workdir)
     job = build_job(engine, inputs, flags, os.environ)
-    submit_and_follow(connection, job, follow)
+    submit_and_follow(connection, job, follow, left_out=left_out)

@@ -21,14 +21,18 @@ from bacalhau_p2p.client.job_map import INPUTS, JSON, MODULES, ipfs_source
 from bacalhau_p2p.errors import InvalidCID
 
 
-def prepare_inputs(connection: BlockingConnection, flags: Sequence[str], *, dry_run: bool) -> list[JSON]:
+def prepare_inputs(
+    connection: BlockingConnection, flags: Sequence[str], *, dry_run: bool, left_out: list[str]
+) -> list[JSON]:
     """The input sources of `--input` flags. Local ones are added to the node or, in a dry run, hashed.
+
+    What is left out of them is named on stderr, and added to `left_out` for the history of the job.
 
     Raises click's usage error before anything is added, ContentError.
     """
     given = [_recognised(parse_input(flag)) for flag in flags]
     check_targets([(each, each.target) for each in given if not is_single_file(each)])
-    return [_prepare(connection, each, dry_run=dry_run) for each in given]
+    return [_prepare(connection, each, dry_run=dry_run, left_out=left_out) for each in given]
 
 
 def prepare_module(
@@ -43,7 +47,7 @@ def prepare_module(
         return given.at(f"{MODULES}/{name}")
     path = Path(given.path)
     if path.is_file():
-        cid = _add(connection, path, dry_run=dry_run)
+        cid = _add(connection, path, dry_run=dry_run, left_out=[])  # a file is added whole
         return {"Target": f"{MODULES}/{path.name}", "Source": ipfs_source(cid)}
     if parsed := _cid_or_none(given.path):
         return {"Target": f"{MODULES}/{name}", "Source": ipfs_source(parsed)}
@@ -62,12 +66,16 @@ def _recognised(given: InputFlag) -> InputFlag:
     raise click.UsageError(f"input {given.path!r} is not a file, a folder, a CID or a URL")
 
 
-def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool) -> JSON:
-    source = given.source or ipfs_source(_add(connection, Path(given.path), dry_run=dry_run))
-    return {"Target": given.target, "Source": source}
+def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool, left_out: list[str]) -> JSON:
+    if given.source:
+        return {"Target": given.target, "Source": given.source}
+    missing: list[str] = []
+    cid = _add(connection, Path(given.path), dry_run=dry_run, left_out=missing)
+    left_out += [f"{given.target}: {line}" for line in missing]
+    return {"Target": given.target, "Source": ipfs_source(cid)}
 
 
-def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:
+def _add(connection: BlockingConnection, path: Path, *, dry_run: bool, left_out: list[str]) -> str:
     """The CID of a local file or folder, which is on the node afterwards unless this is a dry run.
 
     All of it that a job can use is added, hidden files too; what is left out is named on stderr. A symlink
@@ -85,7 +93,7 @@ def _add(connection: BlockingConnection, path: Path, *, dry_run: bool) -> str:
         hidden=True,
         programs=True,
         symlinks="inside",
-        report=lambda added: report_left_out(added.skipped),
+        report=lambda added: left_out.extend(report_left_out(added.skipped)),
     )
     return connection.call(call)
 

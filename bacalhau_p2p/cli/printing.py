@@ -40,12 +40,14 @@ MAX_LEFT_OUT = 20
 """What was left out, as far as it is named; more is counted."""
 
 
-def report_left_out(left_out: Sequence[tuple[str, str]]) -> None:
-    """Say on stderr which paths were left out, and why."""
-    for path, reason in left_out[:MAX_LEFT_OUT]:
-        print_line(f"left out: {path or '.'}: {reason}", err=True)
+def report_left_out(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """Say on stderr which paths were left out, and why; these lines without their beginning."""
+    lines = [f"{path or '.'}: {reason}" for path, reason in left_out[:MAX_LEFT_OUT]]
     if len(left_out) > MAX_LEFT_OUT:
-        print_line(f"left out: {len(left_out) - MAX_LEFT_OUT} more", err=True)
+        lines.append(f"{len(left_out) - MAX_LEFT_OUT} more")
+    for line in lines:
+        print_line(f"left out: {line}", err=True)
+    return lines
 
 
 def print_output(text: str, *, err: bool = False) -> None:

@@ -34,8 +34,12 @@ _FAILED = frozenset({"Failed", "Stopped"})
 """States whose message is the error of the command."""
 
 
-def submit_and_follow(connection: BlockingConnection, job: JSON, options: FollowOptions) -> None:
+def submit_and_follow(
+    connection: BlockingConnection, job: JSON, options: FollowOptions, *, left_out: Sequence[str] = ()
+) -> None:
     """Submit a job and follow it as the flags say. Raises JobFailed if it fails while we wait.
+
+    `left_out` is what is missing in inputs that were added for it.
 
     The job's id and stdout go to stdout, everything about it to stderr.
     """
@@ -45,7 +49,7 @@ def submit_and_follow(connection: BlockingConnection, job: JSON, options: Follow
         from bacalhau_p2p.cli.results import check_output_dir
 
         check_output_dir(Path(options.output_dir))  # before the job runs in vain
-    job_id = connection.call(calls.submit_job(job))
+    job_id = connection.call(calls.submit_job(job, left_out=left_out))
     print_line(job_id)  # at once, so that the job is not lost if waiting fails
     if not options.waits:
         return None

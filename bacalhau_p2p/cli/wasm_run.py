@@ -66,8 +66,10 @@ def run(
         prepare_module(connection, each, dry_run=follow.dry_run, name=f"import-{number}.wasm")
         for number, each in enumerate(imports)
     ]
-    inputs = [entry, *linked, *prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run)]
+    left_out: list[str] = []
+    data = prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run, left_out=left_out)
+    inputs = [entry, *linked, *data]
     targets = [each["Target"] for each in linked]
     engine = wasm_engine(entry["Target"], arguments, entrypoint=entrypoint, imports=targets)
     job = build_job(engine, inputs, flags, os.environ)
-    submit_and_follow(connection, job, follow)
+    submit_and_follow(connection, job, follow, left_out=left_out)

@@ -142,9 +142,14 @@ def pause_between_polls(asked: float, took: float) -> float:
 # --- jobs ---------------------------------------------------------------------------------------
 
 
-def submit_job(job: JSON, *, idempotency_token: str = "") -> Call[str]:
-    """Submit a job; the result is its id. With a token, here a random one, it can be sent repeatedly."""
-    body = {"Job": job, "IdempotencyToken": idempotency_token or os.urandom(16).hex()}
+def submit_job(job: JSON, *, idempotency_token: str = "", left_out: Sequence[str] = ()) -> Call[str]:
+    """Submit a job; the result is its id. With a token, here a random one, it can be sent repeatedly.
+
+    `left_out` is what is missing in inputs that were added for it: its history tells that.
+    """
+    body: JSON = {"Job": job, "IdempotencyToken": idempotency_token or os.urandom(16).hex()}
+    if left_out:
+        body["LeftOut"] = list(left_out)
     return Call(
         method="PUT",
         path=JOBS,

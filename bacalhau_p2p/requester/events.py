@@ -42,6 +42,8 @@ class Submitted:
 
     job_id: JobID
     spec: JobSpec
+    left_out: Sequence[str] = ()
+    """What the user's program left out of inputs that it added, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ def admitted(kind: EventKind, number: int, slots: int) -> EventKind | None:
     return kind
 
 
+def submitted_text(left_out: Sequence[str]) -> str:
+    """What is told of a submission. `left_out` is what is missing in inputs that were added for it."""
+    return f"submitted; left out of its inputs: {'; '.join(left_out)}" if left_out else "submitted"
+
+
 def fetching_text(inputs: Sequence[InputProgress], targets: Sequence[str]) -> str:
     """How much of the inputs of a job is on a node. `targets` are those of the job's own spec, in order."""
     known = list(zip(targets, inputs, strict=False))

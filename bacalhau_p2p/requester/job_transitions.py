@@ -17,6 +17,7 @@ from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
+from bacalhau_p2p.requester.history import submitted_text
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 
@@ -191,7 +192,7 @@ def begin(ledger: Ledger, event: ev.Submitted, requester: PeerID, now: UnixSecon
     )
     ledger.actions.append(ev.Store(job))
     entry = ledger.add(job)
-    ledger.tell(entry, EventKind.SUBMITTED, "submitted", now, state=job.state)
+    ledger.tell(entry, EventKind.SUBMITTED, submitted_text(event.left_out), now, state=job.state)
     return entry
 
 

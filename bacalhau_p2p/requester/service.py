@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from heapq import nlargest
 
@@ -95,9 +95,10 @@ class RequesterService(Driver):
 
     # --- for the node and its API -------------------------------------------------------------
 
-    async def submit(self, spec: JobSpec, *, token: str | None = None) -> JobID:
+    async def submit(self, spec: JobSpec, *, token: str | None = None, left_out: Sequence[str] = ()) -> JobID:
         """Accept a job. When this returns, no crash loses it.
 
+        `left_out` is told in the history: what is missing in inputs that were added for the job.
         A `token` that was used before returns the job that was submitted with it. Cancelled: the job may
         have been accepted. Raises InvalidJob, DiskFull, EventDropped.
         """
@@ -109,7 +110,7 @@ class RequesterService(Driver):
             raise DiskFull(f"this node takes no jobs now: it {reason}")
         if token is None:
             job_id = self._new_job_id()
-            await self._enqueue_and_confirm(ev.Submitted(job_id, spec))
+            await self._enqueue_and_confirm(ev.Submitted(job_id, spec, left_out))
             return job_id
         if token not in self._tokens:
             # Even if this call is cancelled, a second one with the token must find the job.
@@ -120,9 +121,8 @@ class RequesterService(Driver):
                 outcome.refuse(reason)
 
             note = SubmissionToken(job_id, token)
-            self._enqueue_all(
-                QueuedEvent(ev.Submitted(job_id, spec), confirm=outcome.confirm, refuse=refuse, note=note)
-            )
+            submitted = ev.Submitted(job_id, spec, left_out)
+            self._enqueue_all(QueuedEvent(submitted, confirm=outcome.confirm, refuse=refuse, note=note))
         job_id, outcome = self._tokens[token]
         await outcome.wait()
         return job_id

@@ -28,6 +28,17 @@ async def test_a_client_iterates_the_events_of_a_job_until_it_has_ended(tmp_path
         assert [event async for event in job.events(after=events[-2].number)] == events[-1:]
 
 
+async def test_the_history_begins_with_what_the_inputs_lack(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
+        body = {"Job": JOB, "LeftOut": ["/inputs: pipe: not a file", *["x"] * 10_000]}
+        job_id = (await http.put(JOBS, json=body)).json()["JobID"]
+        (first, *_) = await events_of(http, job_id)
+        assert first["Event"]["Message"].startswith(
+            "submitted; left out of its inputs: /inputs: pipe: not a file; x"
+        )
+        assert len(first["Event"]["Message"]) < 1_000
+
+
 async def test_a_node_iterates_the_events_of_its_own_job(tmp_path):
     async with served(tmp_path) as (network, url), Client(url) as client:
         job = await network.requester.submit(JOB)

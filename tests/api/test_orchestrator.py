@@ -93,6 +93,8 @@ async def test_errors_keep_their_type_over_http(tmp_path):
         (b"{", 400),
         (b'{"Job": 3}', 400),
         (b'{"Job": {"Tasks": []}, "IdempotencyToken": 7}', 400),
+        (b'{"Job": {"Tasks": []}, "LeftOut": "a"}', 400),
+        (b'{"Job": {"Tasks": []}, "LeftOut": [7]}', 400),
         (b"[" * 100_000, 400),
         (b'"' + b"x" * (1024 * 1024) + b'"', 413),
     ],

@@ -104,6 +104,10 @@ def test_a_local_input_has_hidden_files_and_its_links_inside_and_says_what_it_ha
     assert result.exit_code == 0
     assert "left out: outside: a link that leads out of the folder\n" in result.stderr
     assert "left out: pipe: not a file, folder or link\n" in result.stderr
+    assert sorted(fake_node.left_out) == [
+        "/inputs: outside: a link that leads out of the folder",
+        "/inputs: pipe: not a file, folder or link",
+    ]
     (source,) = fake_node.jobs[FIRST].spec.task.input_sources
     expected = cid_of(tmp_path / "data", hidden=True, symlinks="inside")
     assert source.source.params == {"CID": str(expected)}

@@ -171,6 +171,13 @@ def test_a_node_that_alternates_fills_no_more_than_the_limit_and_the_end_is_told
     assert (events[-1].kind, events[-1].state) == (K.ENDED, JobState.STOPPED)
 
 
+def test_what_is_missing_in_inputs_is_told_with_the_submission(bench):
+    bench.handle(ev.Submitted(JOB, job(), ["/inputs: pipe: not a file, folder or link", "/inputs: 3 more"]))
+    assert told(bench)[0].message == (
+        "submitted; left out of its inputs: /inputs: pipe: not a file, folder or link; /inputs: 3 more"
+    )
+
+
 def fetching(*amounts: tuple[int, int | None]) -> say.Heartbeat:
     inputs = tuple(say.InputProgress(done=done, total=total) for done, total in amounts)
     line = say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.PREPARING, inputs=inputs)

@@ -20,6 +20,9 @@ class Submission(Body):
     idempotency_token: str = Field(
         default="", max_length=256, description="The same token returns the same job."
     )
+    left_out: list[str] = Field(
+        default=[], description="What is missing in inputs that were added for it; told in the history."
+    )
 
 
 class Rerun(Body):

@@ -50,6 +50,8 @@ class FakeNode:
         """With `started` false it neither listens nor answers before `start`."""
         self.changed = threading.Condition()
         self.jobs: dict[str, Job] = {}
+        self.left_out: list[str] = []
+        """What the latest submission said that its inputs lack."""
         self.tokens: dict[str, str] = {}
         self.executions: dict[str, list[Execution]] = {}
         self.histories: dict[str, list[HistoryEvent]] = {}
@@ -244,6 +246,7 @@ class FakeNode:
         job = self.add_job(f"{len(self.jobs):08x}-0000-4000-8000-000000000000", body["Job"])
         if token:
             self.tokens[token] = job.id
+        self.left_out = body.get("LeftOut", [])
         self.on_submit(job)
         return job
 
