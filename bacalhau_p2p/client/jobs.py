@@ -43,6 +43,7 @@ class JobHandle:
         self._known: Job | None = None
         """As it was when it was last asked about."""
         self._known_executions: Sequence[Execution] = ()
+        self._displays = live.Displays()
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}{f' {self._known.state}' if self._known is not None else ''}>"
@@ -51,7 +52,7 @@ class JobHandle:
         return views.job(self.id, self._known, self._known_executions)
 
     def _ipython_display_(self) -> None:
-        live.show(self)
+        self._displays.show(self)
 
     async def changes(self) -> AsyncGenerator[None, None]:
         """For a view of this handle: asks about the job again whenever something has happened to it, and
@@ -72,11 +73,13 @@ class JobHandle:
     async def status(self) -> Job:
         """The job as its requester has it now."""
         self._known = await self._backend.job(self.id)
+        self._displays.refresh(self)
         return self._known
 
     async def executions(self) -> Sequence[Execution]:
         """The executions of the job, in the order of their bids."""
         self._known_executions = await self._backend.executions(self.id)
+        self._displays.refresh(self)
         return self._known_executions
 
     async def events(self, *, after: int = 0) -> AsyncGenerator[HistoryEvent, None]:
@@ -108,6 +111,7 @@ class JobHandle:
     async def wait(self, timeout: float | None = None) -> Job:
         """The job once it has ended, or as it is after `timeout` seconds. Cancelled: the job continues."""
         self._known = await self._backend.wait(self.id, timeout)
+        self._displays.refresh(self)
         return self._known
 
     async def wait_result(self, timeout: float | None = None, *, check: bool = False) -> Result:

@@ -78,8 +78,12 @@ class MapRun(Generic[T, V]):
         """Jobs so far."""
         self.failures: deque[tuple[str, str]] = deque(maxlen=_SHOWN_FAILURES)
         """The last of them: input and error."""
+        self.displays = live.Displays()
         self.error: BaseException | None = None
         """Why the map ended early, once there are no more outcomes."""
+
+    def __repr__(self) -> str:
+        return f"<map: {self}>"
 
     def __str__(self) -> str:
         return f"{self.ended} of {self.submitted} jobs ended, {self.failed} failed"

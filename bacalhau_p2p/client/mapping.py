@@ -8,7 +8,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import anyio
 
-from bacalhau_p2p.client import live
 from bacalhau_p2p.client.detached import DetachedTask, DetachedTasks
 from bacalhau_p2p.client.jobs import JobLike
 from bacalhau_p2p.client.map_run import MapOptions, MapRun, Submit
@@ -50,7 +49,7 @@ class AsCompleted(Generic[T, V]):
         return self.run._repr_html_()
 
     def _ipython_display_(self) -> None:
-        live.show(self.run)
+        self.run.displays.show(self.run)
 
     def __aiter__(self) -> Self:
         return self
@@ -68,8 +67,11 @@ class AsCompleted(Generic[T, V]):
         if self._task is None:
             self._task = self._tasks.start(self.run.run)
         try:
-            return await self.run.outcomes.receive()
+            outcome = await self.run.outcomes.receive()
+            self.run.displays.refresh(self.run, now=False)
+            return outcome
         except (anyio.EndOfStream, anyio.ClosedResourceError):
+            self.run.displays.refresh(self.run)
             if self.run.error is not None:
                 raise self.run.error from None
             raise StopAsyncIteration from None

@@ -121,7 +121,7 @@ def test_the_table_of_a_job_stays_up_to_date(fake_node: FakeNode, tmp_path: Path
     async def main() -> None:
         async with Client(fake_node.url) as client:
             job = await client.submit(NOOP)
-            live.show(job, screen.display)
+            job._displays.show(job, screen.display)
             assert screen.html == f"<div>Job <code>{job.id}</code></div>"
             fake_node.set_state(job.id, JobState.RUNNING)
             fake_node.tell(job.id, EventKind.RUNNING, "")
@@ -141,7 +141,7 @@ def test_the_table_of_a_map_stays_up_to_date(fake_node: FakeNode, tmp_path: Path
     async def main() -> None:
         async with Client(fake_node.url) as client:
             outcomes = client.as_completed(lambda n: docker("busybox", "echo", str(n)), range(3))
-            live.show(outcomes.run, screen.display)
+            outcomes.run.displays.show(outcomes.run, screen.display)
             assert repr(outcomes) == "<AsCompleted: 0 of 0 jobs ended, 0 failed>"
             await outcomes
             await screen.until(">3</td>")
@@ -150,11 +150,14 @@ def test_the_table_of_a_map_stays_up_to_date(fake_node: FakeNode, tmp_path: Path
     asyncio.run(main())
 
 
-async def test_without_asyncio_a_table_stays_as_it_is(fake_node: FakeNode):
+async def test_without_asyncio_a_table_is_as_of_the_last_use_of_its_handle(fake_node: FakeNode):
     screen = Screen()
     async with Client(fake_node.url) as client:
-        live.show(await client.submit(NOOP), screen.display)
-    assert len(screen.shown) == 1
+        job = await client.submit(NOOP)
+        job._displays.show(job, screen.display)
+        assert len(screen.shown) == 1
+        await job.status()
+        assert "Pending" in screen.html
 
 
 def test_a_table_whose_node_is_gone_stays_as_it_was(fake_node: FakeNode):
@@ -164,7 +167,7 @@ def test_a_table_whose_node_is_gone_stays_as_it_was(fake_node: FakeNode):
         async with Client(fake_node.url, reconnect=0.0) as client:
             job = await client.submit(NOOP)
             fake_node.crash()
-            live.show(job, screen.display)
+            job._displays.show(job, screen.display)
             with anyio.fail_after(30):
                 while len(screen.shown) < 2:
                     await anyio.lowlevel.checkpoint()

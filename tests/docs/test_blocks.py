@@ -17,6 +17,7 @@ REASONS = {
     "needs the internet": 2,
     "takes long": 2,
     "goes on until Ctrl-C": 3,
+    "cells of a notebook": 1,
 }
 """Why a block is not run, and how many there may be of each. To run a block is better than to raise one."""
 

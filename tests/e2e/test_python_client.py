@@ -42,6 +42,40 @@ def test_the_same_script_works_on_trio_on_asyncio_and_without_async(tmp_path: Pa
     assert words == [26457, 26457, 22960, 79651]
 
 
+def test_the_cells_of_the_notebook_work(tmp_path: Path):
+    """As Jupyter runs them: one after the other on one event loop, with `await`, in the notebook's folder."""
+    runner = """
+import ast, asyncio, inspect, json, sys
+
+async def main():
+    names = {}
+    for cell in json.load(open("notebook.ipynb"))["cells"]:
+        if cell["cell_type"] == "code":
+            code = compile("".join(cell["source"]), "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if (waited := eval(code, names)) is not None:
+                await waited
+    print([int(result.stdout.splitlines()[1].split()[1]) for result in names["results"]])
+    print(names["job"]._repr_html_(), names["result"]._repr_html_(), names["counts"]._repr_html_())
+
+asyncio.run(main())
+"""
+    with devstack("--compute-nodes", "2", "--engine", "wasm", folder=tmp_path) as (network, _):
+        network.wait_for_compute_nodes(2)
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        environment["BACALHAU_P2P_API_PORT"] = str(network.port)
+        printed = subprocess.run(
+            [sys.executable, "-c", runner],
+            cwd=EXAMPLES,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+    assert printed.startswith("[26457, 22960, 79651]\n")
+    assert ">Completed</b>" in printed
+
+
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_a_wait_and_a_stream_of_events_survive_a_restart_of_the_node(tmp_path: Path, backend: str):
     running = [Node(tmp_path / "requester", "--no-compute")]
