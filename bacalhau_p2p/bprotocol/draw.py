@@ -13,6 +13,10 @@ from typing import Final
 from bacalhau_p2p.bprotocol.messages import Announcement
 from bacalhau_p2p.model.base import JobID, PeerID
 
+SPREAD_FOR_EACH = 0.005
+"""Seconds over which the bids on an ops job are spread for each node that may bid."""
+LONGEST_SPREAD = 5.0
+"""Seconds over which they are spread at most."""
 _BITS = 53
 """What a float holds exactly."""
 
@@ -40,3 +44,8 @@ def is_drawn(announcement: Announcement, node: PeerID, *, nodes: int = 0) -> boo
         most = max(CROWD, CROWD_FOR_EACH * announcement.bids_wanted)
         chance = min(chance, most * CROWD_GROWTH ** min(announcement.round - 1, 10) / nodes)
     return chance >= 1.0 or lot(announcement.job_id, node) < chance
+
+
+def spread(eligible: int) -> float:
+    """Seconds over which the bids on an ops job are spread that so many nodes may place."""
+    return min(eligible * SPREAD_FOR_EACH, LONGEST_SPREAD)

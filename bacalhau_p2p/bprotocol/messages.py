@@ -34,6 +34,8 @@ from bacalhau_p2p.model.wire_types import (
 )
 
 MAX_BIDS_WANTED = 10_000
+MAX_BIDS_EACH = 64
+"""Bids of one node on a job in one round."""
 MAX_ROUND = 10_000_000
 """More than a job has in a year. It counts the announcements of the job."""
 MAX_ELIGIBLE = 10_000_000
@@ -135,6 +137,9 @@ class Announcement(Message):
     eligible: int = Field(default=0, ge=0, le=MAX_ELIGIBLE)
     chance: float = Field(default=1.0, gt=0.0, le=1.0)
     answers_wanted: bool = False
+    bids_each: int = Field(default=0, ge=0, le=MAX_BIDS_EACH)
+    """How many bids a node may place on a job that is divided, beside the executions that it has. 0: a node
+    has one bid or execution of the job at a time."""
     deadline: UnixSeconds
     """When the job ends at the latest, by the requester's clock."""
 
@@ -197,6 +202,8 @@ class Bid(ExecutionMessage):
     """Bytes of the inputs that are local. Requesters prefer nodes with more, which have less to fetch."""
     late: bool = False
     """The node had no room when the job was announced, and now has some."""
+    more: int = Field(default=0, ge=0, le=MAX_BIDS_EACH)
+    """How many further bids of this node on the job follow at once."""
 
 
 @message("bid_declined", Carrier.BEST_EFFORT)
@@ -234,11 +241,12 @@ class ResultPublished(ExecutionMessage):
 @message("execution_failed", Carrier.DIRECT)
 class ExecutionFailed(ExecutionMessage):
     """The execution failed. `permanent`: it would fail on other nodes too. `drained`: the node stops, and
-    nothing is wrong with the execution."""
+    nothing is wrong with the execution. `unknown`: the node never began it, or has forgotten it."""
 
     reason: Reason
     permanent: bool = False
     drained: bool = False
+    unknown: bool = False
     usage: Usage | None = None
     """What it used until then."""
     kept_cid: CIDText | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bacalhau_p2p.bprotocol.draw import spread
 from bacalhau_p2p.bprotocol.messages import JobOutlined
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.components.undo import Undoable, UndoableDict
@@ -58,7 +59,8 @@ class Announcements(Undoable):
     def announced(self, event: ev.AnnouncementReceived, now: UnixSeconds) -> None:
         """Answer an announcement, now or later."""
         author, message = event.author, event.message
-        if not self._bidding or self._ledger.has_part_in(author, message.job_id):
+        several = message.bids_each > 0
+        if not self._bidding or self._ledger.has_part_in(author, message.job_id, several=several):
             return
         key = (author, message.job_id)
         self._spec_requests.drop(key)
@@ -83,7 +85,7 @@ class Announcements(Undoable):
         if (
             not self._bidding
             or not assessment.drawn
-            or self._ledger.has_part_in(*key)
+            or self._ledger.has_part_in(*key, several=message.bids_each > 0)
             or key in self._waiting
         ):
             return
@@ -144,6 +146,10 @@ class Announcements(Undoable):
         self._spec_requests.drop((author, job_id))
         self._drop((author, job_id))
         self._recent_findings.forget(author, job_id)
+
+    def rejected(self, author: PeerID, job_id: JobID) -> None:
+        """The requester does not want a bid: it announces the job again when it wants others."""
+        self._missed.take((author, job_id))
 
     def forget(self, author: PeerID) -> None:
         """Bid on no job that this requester has announced so far."""
@@ -251,6 +257,8 @@ class Announcements(Undoable):
             return
         if message.chance < 1.0:
             job.bid_at += bid_delay(load=self._ledger.capacity.load, random=self._rng.random())
+        elif message.spec.is_ops:
+            job.bid_at += spread(message.eligible) * self._rng.random()
         job.findings, job.due = NOTHING_FOUND, job.bid_at
         if assessment.needs_inspection:
             job.findings = self._recent_findings.recall(*job.key, message.spec, now)
@@ -285,12 +293,29 @@ class Announcements(Undoable):
             self._bid(job, findings, now)
 
     def _bid(self, job: ConsideredJob, findings: Findings, now: UnixSeconds) -> None:
-        execution_id = next(self._execution_ids)
-        if self._has_room(job, now):
-            self._ledger.capacity.reserve(execution_id, job.author, job.needs)
-            outlives_node = job.assessment.outlives_node
-            bid = transitions.BidPlaced(job.author, job.message, findings, outlives_node, job.late)
+        """Bid on the job: once, or if it is divided as often as it asks for and there is room."""
+        if not self._has_room(job, now):
+            return
+        wanted, ids = max(1, job.message.bids_each), list[ExecutionID]()
+        while len(ids) < wanted and (not ids or self._has_more_room(job, now)):
+            ids.append(next(self._execution_ids))
+            self._ledger.capacity.reserve(ids[-1], job.author, job.needs)
+        outlives_node = job.assessment.outlives_node
+        for number, execution_id in enumerate(ids, 1):
+            more = len(ids) - number
+            bid = transitions.BidPlaced(job.author, job.message, findings, outlives_node, job.late, more)
             transitions.begin(self._ledger, execution_id, bid, now)
+        if len(ids) < wanted:
+            self._missed.remember(job, now)
+
+    def _has_more_room(self, job: ConsideredJob, now: UnixSeconds) -> bool:
+        """Whether the requester can have room for another execution of the same job."""
+        return (
+            self._ledger.unfinished < MAX_UNFINISHED
+            and self._ledger.capacity.has_room(job.needs)
+            and self._ledger.shares.refusal(job.author, job.needs, now) is None
+            and not self._overtakes(job, self._first_in_line(now))
+        )
 
     def _has_room(self, job: ConsideredJob, now: UnixSeconds) -> bool:
         """Whether the requester can have so much room now. If not, the job is declined."""

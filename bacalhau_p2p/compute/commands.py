@@ -123,7 +123,7 @@ class Commands:
 
     def _send_unknown(self, to: PeerID, job_id: JobID, execution_id: ExecutionID, now: UnixSeconds) -> None:
         """Tell a peer that it has no such execution here. Nothing is kept for it: anybody may ask."""
-        failed = say.ExecutionFailed(job_id=job_id, execution_id=execution_id, reason=UNKNOWN)
+        failed = say.ExecutionFailed(job_id=job_id, execution_id=execution_id, reason=UNKNOWN, unknown=True)
         give_up_at = now + transitions.REPEAT_UNKNOWN_FOR
         self._ledger.actions.append(ev.Send(to, failed, give_up_at, durable=False))
 

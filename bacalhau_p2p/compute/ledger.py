@@ -50,7 +50,9 @@ class Ledger(components.Ledger[ev.Action]):
         self._working: set[ExecutionID] = UndoableSet()
         self._ended: dict[ExecutionID, None] = UndoableDict()
         """Those that have ended, the first to end first."""
-        self._by_job: dict[tuple[PeerID, JobID], ExecutionID] = UndoableDict()
+        self._unfinished: set[ExecutionID] = UndoableSet()
+        self._by_job: dict[tuple[PeerID, JobID], frozenset[ExecutionID]] = UndoableDict()
+        """Those of each job that have not ended."""
 
     @property
     def working(self) -> Collection[ExecutionID]:
@@ -60,11 +62,13 @@ class Ledger(components.Ledger[ev.Action]):
     @property
     def unfinished(self) -> int:
         """How many executions have not ended, bids among them."""
-        return len(self._by_job)
+        return len(self._unfinished)
 
-    def has_part_in(self, requester: PeerID, job_id: JobID) -> bool:
-        """Whether this node has a bid or an execution of this job that has not ended."""
-        return (requester, job_id) in self._by_job
+    def has_part_in(self, requester: PeerID, job_id: JobID, *, several: bool = False) -> bool:
+        """Whether this node has a bid or an execution of this job that has not ended. `several`: it may have
+        several executions, so that only a bid counts."""
+        mine = self._by_job.get((requester, job_id), frozenset())
+        return any(self.executions[each].state is S.BID for each in mine) if several else bool(mine)
 
     def remember(self, execution: ComputeExecution) -> None:
         """Add an execution, or replace its record in memory. This stores nothing."""
@@ -79,12 +83,18 @@ class Ledger(components.Ledger[ev.Action]):
         elif ended:
             self.kept_results.drop(execution)
         key = (execution.requester_id, execution.job_id)
+        mine = self._by_job.get(key, frozenset())
         if not ended:
-            self._by_job[key] = execution.id
+            self._unfinished.add(execution.id)
+            self._by_job[key] = mine | {execution.id}
             self.held_jobs.hold(*key, execution.spec)
-        elif self._by_job.get(key) == execution.id:
-            del self._by_job[key]
-            self.held_jobs.drop(*key)
+        elif execution.id in mine:
+            self._unfinished.discard(execution.id)
+            if left := mine - {execution.id}:
+                self._by_job[key] = left
+            else:
+                del self._by_job[key]
+                self.held_jobs.drop(*key)
         self.expiries.set(execution.id, execution.expires)
         if ended:
             self._ended[execution.id] = None

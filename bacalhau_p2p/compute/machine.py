@@ -151,6 +151,8 @@ class ComputeMachine:
                 | say.ResultRejected()
                 | say.CancelExecution()
             ):
+                if isinstance(message, say.BidRejected):
+                    self._announcements.rejected(author, message.job_id)
                 self._commands.take(author, message, now)
             case _:
                 self._ledger.ignore(message, "at a compute node")

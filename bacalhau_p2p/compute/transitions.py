@@ -60,6 +60,8 @@ class BidPlaced:
     outlives_node: bool
     late: bool = False
     """There was no room for it when the job was announced."""
+    more: int = 0
+    """How many further bids on the same job follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def send_bid(ledger: Ledger, execution: ComputeExecution, event: BidPlaced, now:
         input_bytes=findings.input_bytes,
         local_input_bytes=findings.local_input_bytes,
         late=event.late,
+        more=event.more,
     )
     ledger.actions.append(ev.Send(event.requester, bid, now + RESERVED_FOR, durable=False))
 

@@ -74,6 +74,8 @@ class Job(ClosedModel):
     created: UnixSeconds
     modified: UnixSeconds
     revision: int = 1
+    nodes: tuple[PeerID, ...] = ()
+    """Where an ops job runs: the nodes that matched when it was submitted, one slot for each."""
 
 
 class Execution(ClosedModel):

@@ -8,7 +8,6 @@ of the program can rely on them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Self
 
@@ -31,6 +30,7 @@ from bacalhau_p2p.model.fields import (
     Value,
     check_variable,
 )
+from bacalhau_p2p.model.partitions import Partition, is_divided
 from bacalhau_p2p.model.quantities import MAX_DURATION, parse_bytes, parse_cpu
 from bacalhau_p2p.model.resources import Resources, ResourceSpec, parse_resources
 from bacalhau_p2p.model.wire_types import Params
@@ -123,17 +123,14 @@ class Timeouts(Model):
 
 
 class Deal(Model):
-    """How many bids must arrive before the first one is accepted; 0 means one."""
+    """What the requester and the nodes agree on.
+
+    `MinBids`: how many bids must arrive before the first one is accepted; 0 means one. `Replicas`: the
+    `Count` executions are partitions, each run by so many nodes; 0 leaves that to the rest of the job.
+    """
 
     min_bids: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """Which part of its job's work an execution does: part `index`, counted from 0, of `count`."""
-
-    index: int
-    count: int
+    replicas: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
 
 
 class Task(Model):
@@ -190,17 +187,27 @@ def _distinct(values: Iterable[tuple[str, str]]) -> None:
 
 
 def _job_type(name: str) -> str:
-    if name == "batch":
+    if name in {"batch", "ops"}:
         return name
-    if name in {"ops", "service", "daemon"}:
-        raise ValueError(f"{name} jobs are not supported yet; use batch")
-    raise ValueError(f"unknown job type {name!r}; use batch")
+    if name in {"service", "daemon"}:
+        raise ValueError(f"{name} jobs run without an end, which no job does here; use batch or ops")
+    raise ValueError(f"unknown job type {name!r}; use batch or ops")
 
 
 def _one_task(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     if len(tasks) != 1:
         raise ValueError(f"must have exactly one task, not {len(tasks)}")
     return tasks
+
+
+def _check_ops(spec: JobSpec) -> None:
+    """Raises ValueError for what makes no sense where each node runs the job for itself."""
+    if spec.count != 1:
+        raise ValueError("Count: an ops job runs once on each node that matches; leave out Count")
+    if spec.divided:
+        raise ValueError("an ops job is not divided; leave out Partition and Deal.Replicas, or use batch")
+    if spec.deterministic:
+        raise ValueError("Verifier: the results of an ops job differ, so that they cannot be compared")
 
 
 class JobSpec(Model):
@@ -220,14 +227,56 @@ class JobSpec(Model):
     """Keep what failed executions left in their result paths, for a day."""
     tasks: Annotated[tuple[Task, ...], FEW, AfterValidator(_one_task)]
 
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Self:
+        if self.type == "ops":
+            _check_ops(self)
+        elif (self.count > 1 or self.deal.replicas) and self.divided and self.slots > MAX_COUNT:
+            raise ValueError(
+                f"Count: {self.count} partitions on {self.group_size} nodes each are more than the "
+                f"{MAX_COUNT:,} executions that a job may have"
+            )
+        return self
+
     @property
     def task(self) -> Task:
         return self.tasks[0]
 
     @property
+    def is_ops(self) -> bool:
+        """Whether it runs once on each node that matches."""
+        return self.type == "ops"
+
+    @property
+    def divided(self) -> bool:
+        """Whether its executions are partitions of which a node may take several, and whose results differ.
+
+        It is if `Replicas` says so, or if an input is divided."""
+        return bool(self.deal.replicas) or any(
+            is_divided(each.source.params) for each in self.task.input_sources
+        )
+
+    @property
+    def group_size(self) -> int:
+        """How many executions do the same, each on a node of its own, so that a verifier can compare them."""
+        if not self.divided:
+            return self.count
+        return self.deal.replicas or (max(2, self._confidence) if self.deterministic else 1)
+
+    @property
+    def slots(self) -> int:
+        """How many executions fill a batch job."""
+        return self.count * self.group_size if self.divided else self.count
+
+    @property
+    def _confidence(self) -> int:
+        given = self.verifier.params.get("Confidence")
+        return given if isinstance(given, int) else 0
+
+    @property
     def min_bids(self) -> int:
         """How many bids must arrive before the first one is accepted; at least one."""
-        return max(1, self.deal.min_bids)
+        return 1 if self.is_ops else max(1, self.deal.min_bids)
 
     @property
     def deterministic(self) -> bool:
@@ -235,8 +284,11 @@ class JobSpec(Model):
         return self.verifier.type == "deterministic"
 
     def partition_of(self, slot: int) -> Partition:
-        """What the execution in this slot does. Where results are compared, all do the same."""
-        return Partition(slot, self.count) if self.verifier.type == "noop" else Partition(0, 1)
+        """What the execution in this slot does. Where all results are compared, all do the same."""
+        if self.divided:
+            return Partition(slot // self.group_size, self.count)
+        alike = self.is_ops or self.verifier.type != "noop"
+        return Partition(0, 1) if alike else Partition(slot, self.count)
 
     @property
     def partitions(self) -> int:

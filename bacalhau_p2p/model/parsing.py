@@ -76,7 +76,7 @@ class _Parser:
             raise InvalidJob(self._faults_where_written())
         if too_large := size_faults(spec):
             raise InvalidJob(too_large)
-        if "Verifier" not in canonical and spec.count > 1 and spec.task.engine.type == "wasm":
+        if "Verifier" not in canonical and spec.group_size > 1 and spec.task.engine.type == "wasm":
             return spec.replace(verifier=SpecConfig(type="deterministic"))
         return spec
 

@@ -98,6 +98,7 @@ class Verified:
 
     job_id: JobID
     verdict: Verdict
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class VerifierFailed:
 
     job_id: JobID
     reason: str
+    group: int = 0
 
 
 Event = (
@@ -136,6 +138,8 @@ class Verify:
     job_id: JobID
     spec: JobSpec
     proposals: Sequence[Proposal]
+    group: int = 0
+    """Which executions of the job these are: those that do the same."""
 
 
 Action = Store | Append | Send | Broadcast | Verify

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.transitions import InvalidTransition, Row
-from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Proposal, PublishedResult
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
@@ -21,7 +22,7 @@ from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.history import KINDS
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.record import BidTerms, JobEntry
+from bacalhau_p2p.requester.record import BidTerms, JobEntry, Slot
 
 S = ExecutionState
 
@@ -54,6 +55,11 @@ class ExecutionEvent:
     def cancel_reason(self) -> str:
         """The reason in the cancellation that the node gets, if it gets one."""
         return self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAbsent(ExecutionEvent):
+    """A node of an ops job has not taken it, and is not waited for any longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +241,10 @@ def fill_slot(
 def open_slot(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
-    """Open the slot, unless another node publishes the same result."""
+    """Open the slot, unless another node publishes the same result or no other node may fill it."""
     entry.record_failure(execution, event.message)
+    if entry.is_final(execution):
+        return
     slot = entry.slot_of(execution.id)
     if slot is not None and execution.state is S.FAILED:
         pause = RETRY_PAUSES[min(slot.attempts, len(RETRY_PAUSES)) - 1]
@@ -260,6 +268,7 @@ Action = Callable[[Ledger, JobEntry, Execution, ExecutionEvent, UnixSeconds], No
 
 TRANSITIONS: dict[tuple[ExecutionState | None, type], Row[ExecutionState, Action]] = {
     (None, say.Bid): Row(S.BID_RECEIVED),
+    (None, NodeAbsent): Row(S.FAILED),
     (S.BID_RECEIVED, BidChosen): Row(S.BID_ACCEPTED, fill_slot, send_bid_accepted),
     (S.BID_RECEIVED, BidNotChosen): Row(S.BID_REJECTED, send_bid_rejected),
     (S.BID_RECEIVED, BidWithdrawn): Row(S.FAILED),
@@ -314,6 +323,39 @@ def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: Un
     ledger.job_of[execution.id] = entry.job.id
     tell(ledger, entry, execution, EventKind.BID, "bids", now)
     return execution
+
+
+def miss(ledger: Ledger, entry: JobEntry, slot: Slot, event: NodeAbsent, now: UnixSeconds) -> None:
+    """Note for its user that the node of a slot will not run the job: as an execution that failed."""
+    assert slot.node is not None
+    execution = Execution(
+        id=_new_id(ledger, entry, slot.node),
+        job_id=entry.job.id,
+        node_id=slot.node,
+        state=TRANSITIONS[None, NodeAbsent].to,
+        message=event.message,
+        created=now,
+        modified=now,
+        slot=slot.number,
+    )
+    entry.executions[execution.id] = execution
+    ledger.job_of[execution.id] = entry.job.id
+    slot.execution = execution.id
+    ledger.actions.append(ev.Store(execution))
+    entry.record_failure(execution, event.message)
+    tell(ledger, entry, execution, KINDS[execution.state], event.message, now)
+
+
+def _new_id(ledger: Ledger, entry: JobEntry, node: PeerID) -> ExecutionID:
+    """An id for what never was a bid. Anybody may have bid with the same one."""
+    attempt = 1
+    while True:
+        name = f"{entry.job.id}\n{node}\n{attempt}"
+        digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        found = ExecutionID("-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32])))
+        if found not in ledger.job_of:
+            return found
+        attempt += 1
 
 
 def move(

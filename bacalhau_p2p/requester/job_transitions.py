@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.transitions import InvalidTransition, Row
+from bacalhau_p2p.components.undo import UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.history import EventKind
@@ -35,6 +36,16 @@ class JobEvent:
 
     message: str
     """What the record says from now on, for the user to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesUnsuitable(JobEvent):
+    """No node matches an ops job, or too many do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesFailed(JobEvent):
+    """Every node of an ops job has ended, and some gave no result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +135,7 @@ class Cancelled(JobEvent):
 
 def end_executions(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
     """Reject every bid that is open and cancel every execution that fills a slot."""
-    entry.verifying = False
+    entry.verifying = UndoableSet()
     ended = executions.JobEnded(message=f"the job is {entry.job.state}", cause=event.message)
     for execution in list(entry.executions.values()):
         if execution.state == ExecutionState.BID_RECEIVED or execution.state in ACTIVE:
@@ -147,6 +158,8 @@ _END = (end_executions, close_bidding)
 
 TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
     (None, ev.Submitted): Row(S.PENDING),
+    (S.PENDING, NodesUnsuitable): Row(S.FAILED, *_END),
+    (S.PENDING, NodesFailed): Row(S.FAILED, *_END),
     (S.PENDING, SlotFilled): Row(S.RUNNING),
     (S.PENDING, NothingPlaced): Row(S.QUEUED),
     (S.PENDING, QueueTimedOut): Row(S.FAILED, *_END),
@@ -155,6 +168,8 @@ TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
     (S.PENDING, Cancelled): Row(S.STOPPED, *_END),
     (S.QUEUED, SlotFilled): Row(S.RUNNING),
     (S.QUEUED, NothingPlaced): Row(S.QUEUED),
+    (S.QUEUED, NodesUnsuitable): Row(S.FAILED, *_END),
+    (S.QUEUED, NodesFailed): Row(S.FAILED, *_END),
     (S.QUEUED, ResultsRejected): Row(S.FAILED, *_END),
     (S.QUEUED, VerificationFailed): Row(S.FAILED, *_END),
     (S.QUEUED, AttemptsExhausted): Row(S.FAILED, *_END),
@@ -168,6 +183,7 @@ TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
     (S.RUNNING, NodeAwaited): Row(S.RUNNING),
     (S.RUNNING, NodeHeard): Row(S.RUNNING),
     (S.RUNNING, ResultsPublished): Row(S.COMPLETED, *_END),
+    (S.RUNNING, NodesFailed): Row(S.FAILED, *_END),
     (S.RUNNING, ResultsRejected): Row(S.FAILED, *_END),
     (S.RUNNING, VerificationFailed): Row(S.FAILED, *_END),
     (S.RUNNING, AttemptsExhausted): Row(S.FAILED, *_END),
@@ -179,8 +195,15 @@ TRANSITIONS: dict[tuple[JobState | None, type], Row[JobState, Action]] = {
 }
 
 
-def begin(ledger: Ledger, event: ev.Submitted, requester: PeerID, now: UnixSeconds) -> JobEntry:
-    """A submission begins a job."""
+def begin(
+    ledger: Ledger,
+    event: ev.Submitted,
+    requester: PeerID,
+    now: UnixSeconds,
+    *,
+    nodes: tuple[PeerID, ...] = (),
+) -> JobEntry:
+    """A submission begins a job; if it is an ops job, one on these nodes."""
     job = Job(
         id=event.job_id,
         spec=event.spec,
@@ -189,6 +212,7 @@ def begin(ledger: Ledger, event: ev.Submitted, requester: PeerID, now: UnixSecon
         requester_id=requester,
         created=now,
         modified=now,
+        nodes=nodes,
     )
     ledger.actions.append(ev.Store(job))
     entry = ledger.add(job)

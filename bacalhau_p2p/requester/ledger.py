@@ -13,7 +13,8 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.history import BIDDING, MAX_BIDDING_TEXT, MAX_TEXT, admitted
-from bacalhau_p2p.requester.record import JobEntry, Slot
+from bacalhau_p2p.requester.record import JobEntry
+from bacalhau_p2p.requester.slots import slots_of
 
 REMEMBER_ENDED_FOR = 120.0
 """Seconds for which an ended job stays in memory, to answer late messages with its state."""
@@ -44,8 +45,13 @@ class Ledger(components.Ledger[ev.Action]):
 
     def add(self, job: Job) -> JobEntry:
         """Take a job into memory, in the state that it has."""
-        slots = [Slot(number) for number in range(job.spec.count)]
-        entry = self.jobs[job.id] = JobEntry(job, slots, deadline=job.created + job.spec.total_timeout)
+        entry = self.jobs[job.id] = JobEntry(
+            job,
+            slots_of(job),
+            deadline=job.created + job.spec.total_timeout,
+            ops=job.spec.is_ops,
+            divided=job.spec.divided,
+        )
         return entry
 
     def resume(self, stored: ev.Resumed, now: UnixSeconds) -> JobEntry:

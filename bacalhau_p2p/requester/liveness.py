@@ -8,6 +8,7 @@ from __future__ import annotations
 from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.requester.ranking import ineligibility_reason
 from bacalhau_p2p.requester.record import JobEntry
@@ -70,13 +71,18 @@ class Liveness:
 
     def eligible(self, entry: JobEntry) -> set[PeerID]:
         """Known nodes that could run the job, without those that have a part in it."""
-        spec = entry.job.spec
-        able = {peer for peer, info in self.nodes.items() if ineligibility_reason(info, spec) is None}
-        return able - entry.busy_nodes()
+        return self.matching(entry.job.spec) - entry.busy_nodes()
 
-    def _has_replacement(self, entry: JobEntry) -> bool:
-        """Whether a node is connected that could run the job and has no part in it."""
-        spec, busy = entry.job.spec, entry.busy_nodes()
+    def matching(self, spec: JobSpec) -> set[PeerID]:
+        """Known nodes that could run such a job when idle."""
+        return {peer for peer, info in self.nodes.items() if ineligibility_reason(info, spec) is None}
+
+    def _has_replacement(self, entry: JobEntry, execution: Execution) -> bool:
+        """Whether a node is connected that could run the job, and has no part in it or, if it is divided, in
+        what this execution does."""
+        spec, busy = entry.job.spec, entry.partners()
+        if entry.divided and execution.slot is not None:
+            busy = entry.nodes_by_group().get(entry.slots[execution.slot].group, set())
         return any(
             peer not in busy and peer not in self.disconnected_at and ineligibility_reason(info, spec) is None
             for peer, info in self.nodes.items()
@@ -89,18 +95,24 @@ class Liveness:
         return silent if disconnected is None else min(silent, disconnected + LOST_AFTER_DISCONNECT)
 
     def lost_at(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
-        """When an active execution is lost."""
+        """When an active execution is lost. That of an ops job cannot be replaced: it is lost when its node
+        is silent for long, so that the job can end, and not because a connection broke."""
         lost, contact = self.unreachable_at(entry, execution), entry.last_contact[execution.id]
+        if entry.ops:
+            surviving = self._lost_after_surviving if execution.outlives_node else 0.0
+            return contact + max(surviving, LOST_AFTER_SILENCE)
         if execution.outlives_node:
             lost = max(lost, contact + self._lost_after_surviving)
-        if self._has_replacement(entry):
+        if self._has_replacement(entry, execution):
             return lost
         return max(lost, contact + LOST_WITHOUT_REPLACEMENT)
 
-    def reason_to_wait(self, execution: Execution) -> str:
+    def reason_to_wait(self, execution: Execution, *, ops: bool) -> str:
         """Why an execution on an unreachable node is not lost yet, for the user to read."""
         if execution.outlives_node and self._lost_after_surviving:
             return "what it runs continues without it"
+        if ops:
+            return "it may come back"
         return "no other node can run the job"
 
 

@@ -24,6 +24,7 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester import ops_nodes
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Liveness
 from bacalhau_p2p.requester.progress import Progress
@@ -60,7 +61,7 @@ class RequesterMachine:
             self._ledger, self._liveness, addresses=environment.addresses, rng=environment.rng
         )
         self._supervision = Supervision(self._ledger, self._liveness)
-        self._progress = Progress(self._ledger, self._rounds)
+        self._progress = Progress(self._ledger, self._rounds, self._liveness)
         self._reports = Reports(environment.open_proposal)
 
     # --- the outside ------------------------------------------------------------------------
@@ -106,8 +107,16 @@ class RequesterMachine:
     # --- a user's requests ------------------------------------------------------------------
 
     def _submitted(self, event: ev.Submitted, now: UnixSeconds) -> None:
-        entry = jobs.begin(self._ledger, event, self._peer_id, now)
-        self._rounds.begin(entry, now)
+        matching = sorted(self._liveness.matching(event.spec)) if event.spec.is_ops else []
+        too_many = ops_nodes.too_many(matching)
+        nodes = () if too_many else tuple(matching)
+        entry = jobs.begin(self._ledger, event, self._peer_id, now, nodes=nodes)
+        if too_many is not None:
+            jobs.move(self._ledger, entry, too_many, now)
+        else:
+            if entry.ops:
+                ops_nodes.gather(entry, now)
+            self._rounds.begin(entry, now)
         self._schedule(entry, now)
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
@@ -165,7 +174,7 @@ class RequesterMachine:
             return
         if execution.state in ACTIVE:
             entry.last_contact[execution.id] = now
-        event = self._reports.event_of(execution, message)
+        event = self._reports.event_of(execution, message, ops=entry.ops)
         if event is not None:
             executions.move(self._ledger, entry, execution, event, now)
             return
@@ -187,6 +196,9 @@ class RequesterMachine:
 
     def _node_went_stale(self, event: ev.NodeWentStale, now: UnixSeconds) -> None:
         self._liveness.nodes.pop(event.peer, None)
+        for entry in self._ongoing():
+            if entry.ops:
+                self._schedule(entry, now)
 
     def _connection_broke(self, event: ev.NodeDisconnected, now: UnixSeconds) -> None:
         self._liveness.note_disconnected(event.peer, now)
@@ -206,7 +218,7 @@ class RequesterMachine:
     def _verified(self, event: ev.Verified, now: UnixSeconds) -> None:
         entry = self._verifying(event)
         if entry is not None:
-            self._progress.apply_verdict(entry, event.verdict, now)
+            self._progress.apply_verdict(entry, event.group, event.verdict, now)
             self._advance(entry, now)
 
     def _verifier_failed(self, event: ev.VerifierFailed, now: UnixSeconds) -> None:
@@ -217,7 +229,7 @@ class RequesterMachine:
 
     def _verifying(self, event: ev.Verified | ev.VerifierFailed) -> JobEntry | None:
         entry = self._ledger.jobs.get(event.job_id)
-        if entry is None or not entry.verifying:
+        if entry is None or event.group not in entry.verifying:
             self._ledger.ignore(event, "for an ended job" if entry is None else f"in {entry.job.state}")
             return None
         return entry
@@ -283,6 +295,8 @@ class RequesterMachine:
             self._ledger.retire(entry, now)
             return
         due = min(entry.next_clock(), self._supervision.next_check(entry, now))
+        if entry.ops:
+            due = min(due, ops_nodes.next_absence(entry, self._liveness))
         self._ledger.deadlines.set(entry.job.id, due)
 
     def _ongoing(self) -> list[JobEntry]:

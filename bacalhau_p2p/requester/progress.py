@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
@@ -9,8 +11,11 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.record import GONE, JobEntry
+from bacalhau_p2p.requester.liveness import Liveness
+from bacalhau_p2p.requester.ops_nodes import give_up_absent, outcome
+from bacalhau_p2p.requester.record import ACTIVE, GONE, JobEntry, Slot
 from bacalhau_p2p.requester.rounds import Rounds
+from bacalhau_p2p.requester.waiting import reasons_to_wait
 from bacalhau_p2p.verifiers.interface import Verdict
 
 S = ExecutionState
@@ -22,9 +27,10 @@ MAX_ATTEMPTS = 3
 class Progress:
     """Moves jobs on. Call `advance` whenever an execution of a job has changed."""
 
-    def __init__(self, ledger: Ledger, rounds: Rounds) -> None:
+    def __init__(self, ledger: Ledger, rounds: Rounds, liveness: Liveness) -> None:
         self._ledger = ledger
         self._rounds = rounds
+        self._liveness = liveness
 
     def advance(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Do what follows from the states of the job's executions."""
@@ -33,13 +39,17 @@ class Progress:
         if (hopeless := _hopeless(entry)) is not None:
             jobs.move(self._ledger, entry, hopeless, now)
             return
-        _reopen_if_unpublished(entry)
-        if entry.open_slots:
-            if entry.round.ends is None and entry.round.next_at is None:
-                self._tell_of_retry(entry, now)
-                self._rounds.begin_or_wait(entry, now)
-        else:
-            self._verify_or_complete(entry, now)
+        groups = entry.groups()
+        if not entry.ops:
+            for slots in groups.values():
+                _reopen_if_unpublished(entry, slots)
+        if entry.open_slots and entry.round.ends is None and entry.round.next_at is None:
+            self._tell_of_retry(entry, now)
+            self._rounds.begin_or_wait(entry, now)
+        for group, slots in groups.items():
+            self._verify_if_proposed(entry, group, slots)
+        if not entry.open_slots:
+            self._complete_if_settled(entry, groups, now)
 
     def _tell_of_retry(self, entry: JobEntry, now: UnixSeconds) -> None:
         if not entry.failures:
@@ -57,44 +67,71 @@ class Progress:
             if entry.job.message:
                 message += f": {entry.job.message}"
             jobs.move(self._ledger, entry, jobs.TotalTimedOut(message=message), now)
+        elif entry.ops:
+            give_up_absent(self._ledger, entry, self._liveness, now)
         elif entry.open_since is not None and now >= entry.open_since + spec.queue_timeout:
+            if entry.divided and self._waits_for_its_own(entry, now):
+                return
             message = (
                 f"no node for {len(entry.open_slots)} of {len(entry.slots)} executions within the queue "
-                f"timeout of {spec.queue_timeout:g} s: {self._rounds.reasons_to_wait(entry)}"
+                f"timeout of {spec.queue_timeout:g} s: {reasons_to_wait(entry, self._liveness)}"
             )
             jobs.move(self._ledger, entry, jobs.QueueTimedOut(message=message), now)
 
+    def _waits_for_its_own(self, entry: JobEntry, now: UnixSeconds) -> bool:
+        """Whether partitions wait while others of the same job run: then their time begins anew."""
+        running = [now for each in entry.placed_executions() if each.state in ACTIVE]
+        ended = [each.modified for each in entry.placed_executions()]
+        entry.open_since = max([entry.open_since or now, *running, *ended])
+        return now < entry.open_since + entry.job.spec.queue_timeout
+
     # --- verification -----------------------------------------------------------------------
 
-    def _verify_or_complete(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Every slot is filled: ask the verifier once all have proposed, complete once all have settled."""
+    def _verify_if_proposed(self, entry: JobEntry, group: int, slots: Sequence[Slot]) -> None:
+        """Ask the verifier once every slot of the group has a proposal."""
+        if group in entry.verifying or any(slot.execution is None for slot in slots):
+            return
+        filling = [entry.executions[slot.execution] for slot in slots if slot.execution is not None]
+        states = {execution.state for execution in filling}
+        if S.RESULT_PROPOSED not in states or S.BID_ACCEPTED in states:
+            return
+        entry.verifying.add(group)
+        # A slot that was refilled late is judged together with those accepted before.
+        judged = (S.RESULT_PROPOSED, S.RESULT_ACCEPTED, S.COMPLETED)
+        proposals = tuple(e.proposal for e in filling if e.state in judged and e.proposal is not None)
+        self._ledger.actions.append(ev.Verify(entry.job.id, entry.job.spec, proposals, group))
+
+    def _complete_if_settled(
+        self, entry: JobEntry, groups: Mapping[int, Sequence[Slot]], now: UnixSeconds
+    ) -> None:
+        """Every slot is filled: end the job once all have settled."""
         filling = entry.placed_executions()
-        if any(e.state == S.RESULT_PROPOSED for e in filling):
-            if not entry.verifying and not any(e.state == S.BID_ACCEPTED for e in filling):
-                entry.verifying = True
-                # A slot that was refilled late is judged together with those accepted before.
-                judged = (S.RESULT_PROPOSED, S.RESULT_ACCEPTED, S.COMPLETED)
-                proposals = tuple(e.proposal for e in filling if e.state in judged and e.proposal is not None)
-                self._ledger.actions.append(ev.Verify(entry.job.id, entry.job.spec, proposals))
+        if not all(e.state.terminal for e in filling):
             return
         completed = sum(e.state == S.COMPLETED for e in filling)
-        if completed and all(e.state.terminal for e in filling):
+        if entry.ops:
+            jobs.move(self._ledger, entry, outcome(entry, completed), now)
+        elif completed:
             rejected = sum(e.state == S.RESULT_REJECTED for e in filling)
             note = f"; {rejected} of {len(filling)} results rejected" if rejected else ""
-            message = f"{completed} result{'s'[: completed > 1]} published{note}"
+            what = f" of {len(groups)} partitions" if entry.divided else ""
+            message = f"{completed} result{'s'[: completed > 1]}{what} published{note}"
             jobs.move(self._ledger, entry, jobs.ResultsPublished(message=message), now)
 
-    def apply_verdict(self, entry: JobEntry, verdict: Verdict, now: UnixSeconds) -> None:
-        """Accept and reject the results that were judged; a job without an accepted result fails."""
-        entry.verifying = False
+    def apply_verdict(self, entry: JobEntry, group: int, verdict: Verdict, now: UnixSeconds) -> None:
+        """Accept and reject the results of a group that were judged; a job fails without one that was
+        accepted, unless it is an ops job, whose other nodes go on."""
+        entry.verifying.discard(group)
         for execution in entry.in_state(S.RESULT_PROPOSED):
+            if execution.slot is None or entry.slots[execution.slot].group != group:
+                continue
             if execution.id in verdict.accepted:
                 executions.move(self._ledger, entry, execution, executions.VerdictAccepted(), now)
             elif execution.id in verdict.rejected:
                 rejected = executions.VerdictRejected(message=verdict.reason or "rejected by the verifier")
                 executions.move(self._ledger, entry, execution, rejected, now)
-        if not verdict.accepted:
-            message = verdict.reason or "no result was accepted"
+        if not verdict.accepted and not entry.ops:
+            message = _of_partition(entry, group) + (verdict.reason or "no result was accepted")
             jobs.move(self._ledger, entry, jobs.ResultsRejected(message=message), now)
 
     def fail_verification(self, entry: JobEntry, reason: str, now: UnixSeconds) -> None:
@@ -105,23 +142,38 @@ class Progress:
 
 def _hopeless(entry: JobEntry) -> jobs.JobEvent | None:
     """Why the job cannot succeed any more, or None if it can."""
+    if entry.ops:
+        return None
     # One node's report that no node can run the job ends it. If the results of several nodes are compared,
     # no single node is trusted: then a second one must agree.
-    witnesses = min(2, len(entry.slots)) if entry.job.spec.deterministic else 1
+    witnesses = min(2, entry.job.spec.group_size) if entry.job.spec.deterministic else 1
     if len(entry.permanent_failures) >= witnesses:
         return jobs.JobImpossible(message=entry.failures[min(entry.permanent_failures)])
     for slot in entry.open_slots:
         if slot.attempts >= MAX_ATTEMPTS:
-            last = list(entry.failures.values())[-1]
+            last = _of_partition(entry, slot.group) + _last_failure(entry, slot)
             return jobs.AttemptsExhausted(message=f"{last} (attempt {slot.attempts} of {MAX_ATTEMPTS})")
     return None
 
 
-def _reopen_if_unpublished(entry: JobEntry) -> None:
-    """Open the slots of executions that are gone, if no node is left that publishes their result."""
-    filling = entry.placed_executions()
-    if any(e.state in (S.RESULT_ACCEPTED, S.COMPLETED) for e in filling):
+def _last_failure(entry: JobEntry, slot: Slot) -> str:
+    """Why the latest execution in a slot failed."""
+    of_slot = (each for each in entry.executions.values() if each.slot == slot.number and each.state in GONE)
+    last = max(of_slot, key=lambda each: each.modified, default=None)
+    return last.message.partition("\n")[0] if last is not None else list(entry.failures.values())[-1]
+
+
+def _of_partition(entry: JobEntry, group: int) -> str:
+    """Which partition of a job that is divided a message is about."""
+    return f"partition {group} of {entry.job.spec.partitions}: " if entry.divided else ""
+
+
+def _reopen_if_unpublished(entry: JobEntry, slots: Sequence[Slot]) -> None:
+    """Open those of a group's slots whose executions are gone, if no node is left that publishes their
+    result."""
+    filling = [(slot, entry.executions[slot.execution]) for slot in slots if slot.execution is not None]
+    if any(execution.state in (S.RESULT_ACCEPTED, S.COMPLETED) for _, execution in filling):
         return
-    for execution in filling:
-        if execution.state in GONE and (slot := entry.slot_of(execution.id)) is not None:
+    for slot, execution in filling:
+        if execution.state in GONE:
             slot.execution = None

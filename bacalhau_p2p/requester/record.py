@@ -28,9 +28,14 @@ GONE = frozenset({ExecutionState.FAILED, ExecutionState.LOST})
 
 @dataclass(slots=True)
 class Slot(Undoable):
-    """One of the job's `Count` places. Executions fill it one after the other, until one of them settles."""
+    """One of the places of a job. Executions fill it one after the other, until one of them settles."""
 
     number: int
+    group: int = 0
+    """The slots whose executions do the same, so that their results are compared: one partition of a job that
+    is divided, one node of an ops job, and otherwise all."""
+    node: PeerID | None = None
+    """The only node that may fill it, in an ops job; None if any may, because none is known that matches."""
     execution: ExecutionID | None = None
     """The execution that fills it; None while it is open."""
     attempts: int = 0
@@ -55,6 +60,10 @@ class Round(Undoable):
     """Who may bid."""
     answers_wanted: bool = True
     """Whether those that may bid and do not were asked to say so."""
+    late: bool = False
+    """It is no announcement, but bids that came between two of them."""
+    planned: UnixSeconds | None = None
+    """When the next round was to begin before such bids came."""
     closed: bool = False
     """Whether everybody was told that no more bids are wanted."""
     widened: int = 0
@@ -83,6 +92,12 @@ class JobEntry(Undoable):
     executions: dict[ExecutionID, Execution] = field(default_factory=UndoableDict)
     bids: dict[ExecutionID, BidTerms] = field(default_factory=UndoableDict)
     round: Round = field(default_factory=Round)
+    ops: bool = False
+    """It runs once on each of its nodes: `JobSpec.is_ops`, also when the spec is no longer in memory."""
+    gathers_until: UnixSeconds = 0.0
+    """Until when nodes may join an ops job that the requester did not know when it was submitted."""
+    divided: bool = False
+    """A node may have several of its executions: `JobSpec.divided`."""
     large_spec: LargeSpec | None = None
     """Its spec as it is announced and delivered, if it is large, from the first round on."""
     last_contact: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
@@ -103,8 +118,8 @@ class JobEntry(Undoable):
     """Since when some slot has been open."""
     retry_at: UnixSeconds = 0.0
     """When the job is announced again after its latest failure."""
-    verifying: bool = False
-    """The verifier has been asked, and has not answered."""
+    verifying: set[int] = field(default_factory=UndoableSet)
+    """The groups about which the verifier has been asked, and has not answered."""
     told: int = 0
     """Events in its history."""
 
@@ -148,9 +163,8 @@ class JobEntry(Undoable):
     def in_state(self, state: ExecutionState) -> list[Execution]:
         return [execution for execution in self.executions.values() if execution.state == state]
 
-    def busy_nodes(self) -> set[PeerID]:
-        """Nodes that have a bid on this job, or an execution that is active or settled. A node gets no
-        second one."""
+    def partners(self) -> set[PeerID]:
+        """Nodes that have a bid on this job, or an execution that is active or settled."""
         return {
             execution.node_id
             for execution in self.executions.values()
@@ -158,6 +172,34 @@ class JobEntry(Undoable):
             or execution.state in SETTLED
             or execution.state == ExecutionState.BID_RECEIVED
         }
+
+    def busy_nodes(self) -> set[PeerID]:
+        """Nodes that can fill no slot that is open: those that have a part in the job. Of a job that is
+        divided a node gets several executions, but none that does the same as another."""
+        if not self.divided:
+            return self.partners()
+        open_groups = {slot.group for slot in self.open_slots}
+        if not open_groups:
+            return set()
+        working = self.nodes_by_group()
+        return set[PeerID].intersection(*(working.get(group, set()) for group in open_groups))
+
+    def nodes_by_group(self) -> dict[int, set[PeerID]]:
+        """The nodes whose executions in each group are active or settled."""
+        found: dict[int, set[PeerID]] = {}
+        for execution in self.executions.values():
+            if execution.slot is not None and (execution.state in ACTIVE or execution.state in SETTLED):
+                found.setdefault(self.slots[execution.slot].group, set()).add(execution.node_id)
+        return found
+
+    def groups(self) -> dict[int, list[Slot]]:
+        """The slots of each group."""
+        if not (self.divided or self.ops):
+            return {0: self.slots}
+        found: dict[int, list[Slot]] = {}
+        for slot in self.slots:
+            found.setdefault(slot.group, []).append(slot)
+        return found
 
     def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
         """Take over what the store holds: which executions fill slots, and what became of earlier ones."""
@@ -167,9 +209,9 @@ class JobEntry(Undoable):
                 continue
             slot = self.slots[execution.slot]
             slot.attempts += not execution.drained
-            if execution.state in ACTIVE | SETTLED:
+            if execution.state in ACTIVE | SETTLED or self.is_final(execution):
                 slot.execution = execution.id
-            elif execution.state in GONE:
+            if execution.state in GONE:
                 self.record_failure(execution, execution.message)
         self.last_contact = UndoableDict({e.id: now for e in self.placed_executions() if e.state in ACTIVE})
         for execution in executions:
@@ -177,6 +219,11 @@ class JobEntry(Undoable):
                 slot = self.slots[execution.slot]
                 if slot.execution is None and self.is_published_elsewhere(execution):
                     slot.execution = execution.id
+
+    def is_final(self, execution: Execution) -> bool:
+        """Whether an execution that is gone is not replaced, because in an ops job no other node can do the
+        same."""
+        return self.ops and execution.state in GONE and not execution.drained
 
     def record_failure(self, execution: Execution, reason: str) -> None:
         """Note that an execution which filled a slot failed or was lost."""
@@ -192,6 +239,15 @@ class JobEntry(Undoable):
             for other in self.executions.values()
             if other.id != execution.id
             and other.state in (ExecutionState.RESULT_ACCEPTED, ExecutionState.COMPLETED)
+            and self.are_alike(execution, other)
+        )
+
+    def are_alike(self, one: Execution, other: Execution) -> bool:
+        """Whether two executions do the same."""
+        return (
+            one.slot is not None
+            and other.slot is not None
+            and self.slots[one.slot].group == self.slots[other.slot].group
         )
 
     def partition_of(self, execution: Execution) -> int:

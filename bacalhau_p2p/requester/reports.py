@@ -24,8 +24,11 @@ class Reports:
     def __init__(self, open_proposal: Callable[[bytes], Proposal]) -> None:
         self._open_proposal = open_proposal
 
-    def event_of(self, execution: Execution, message: Report) -> executions.ExecutionEvent | None:
-        """None if the execution is in a state in which no such message is expected."""
+    def event_of(
+        self, execution: Execution, message: Report, *, ops: bool = False
+    ) -> executions.ExecutionEvent | None:
+        """None if the execution is in a state in which no such message is expected. `ops`: it is one of an
+        ops job, which the same node begins again if it has forgotten it."""
         match message:
             case say.ResultProposed():
                 if not executions.expects(execution.state, executions.ProposalOpened):
@@ -34,7 +37,7 @@ class Reports:
             case say.ResultPublished():
                 event = _published(execution, message)
             case say.ExecutionFailed():
-                event = _failed(execution, message)
+                event = _failed(execution, message, ops)
         return event if executions.expects(execution.state, type(event)) else None
 
     def _proposed(self, execution: Execution, message: say.ResultProposed) -> executions.ExecutionEvent:
@@ -56,10 +59,10 @@ def _published(execution: Execution, message: say.ResultPublished) -> executions
     return executions.WrongResultPublished(message=reason)
 
 
-def _failed(execution: Execution, message: say.ExecutionFailed) -> executions.ExecutionEvent:
+def _failed(execution: Execution, message: say.ExecutionFailed, ops: bool) -> executions.ExecutionEvent:
     if execution.state == ExecutionState.BID_RECEIVED:
         return executions.BidWithdrawn(message=message.reason)
-    if message.drained:
+    if message.drained or (message.unknown and ops):
         return executions.NodeDrained(message=message.reason)
     return executions.FailureReported(
         message=message.reason,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 from math import inf
-from typing import Any
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.bprotocol.outlines import large_spec
+from bacalhau_p2p.bprotocol.draw import spread
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -21,12 +20,16 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
-from bacalhau_p2p.requester.audience import Audience, enough_bids, nodes_asked
+from bacalhau_p2p.requester.announcement import announcement_of
+from bacalhau_p2p.requester.audience import Asked, Audience, enough_bids, nodes_asked
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
+from bacalhau_p2p.requester.ops_nodes import is_wanted, nodes_to_ask, slot_for, waiting_nodes
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
 from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
 from bacalhau_p2p.requester.record import JobEntry, Round
+from bacalhau_p2p.requester.slots import assign
+from bacalhau_p2p.requester.waiting import reasons_to_wait
 
 S = ExecutionState
 
@@ -42,6 +45,7 @@ MAX_BIDS_PER_NODE = 30
 `LONGEST_WINDOW` that the job has waited."""
 MAX_ANSWERING_NODES = 150
 """Nodes that may bid up to which those that do not are asked to say so; more would be a flood."""
+HAS_A_PART = "this node already has a bid or an execution"
 INSPECTION_PATIENCE = 4.0
 """Seconds for which nodes may fetch a large spec and inspect inputs before others are asked, too."""
 
@@ -66,8 +70,8 @@ class Rounds:
         current = entry.round
         current.number += 1
         current.previous_began, current.began = current.began, now
-        current.ends = now + self._pace.window(current.number)
-        current.next_at = None
+        current.next_at = current.planned = None
+        current.late = False
         current.ends_by = min(
             (self._hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf
         )
@@ -75,36 +79,33 @@ class Rounds:
         if entry.open_since is None:
             entry.open_since = now
         wanted = _bids_wanted(entry)
-        able, tried = self._liveness.eligible(entry), entry.failures.keys()
-        current.asked = self._audience.ask(
-            entry.job.id, able, nodes_asked(wanted, current.widened), tried=tried
-        )
-        if current.number == 1 and _is_alike_for_all(entry):
-            near = (able & self._liveness.connected) - tried
-            current.asked = self._audience.ask_directly(entry.job.id, current.asked, near, wanted)
+        current.asked = self._choose(entry, wanted)
+        current.ends = now + self._window(entry)
         self._announce(entry, wanted, now)
         self._ledger.tell(entry, EventKind.ANNOUNCED, _announced(current), now)
+
+    def _choose(self, entry: JobEntry, wanted: int) -> Asked:
+        """Who is asked: for an ops job each node that has not taken it, otherwise enough to choose from."""
+        current = entry.round
+        if entry.ops:
+            return nodes_to_ask(entry)
+        able, tried = self._liveness.eligible(entry), entry.failures.keys()
+        asked = self._audience.ask(entry.job.id, able, nodes_asked(wanted, current.widened), tried=tried)
+        if current.number == 1 and _is_alike_for_all(entry):
+            near = (able & self._liveness.connected) - tried
+            asked = self._audience.ask_directly(entry.job.id, asked, near, wanted)
+        return asked
+
+    def _window(self, entry: JobEntry) -> float:
+        """Seconds that the present round is open at most. Bids on an ops job are spread."""
+        spread_over = spread(entry.round.asked.eligible) if entry.ops else 0.0
+        return self._pace.window(entry.round.number) + spread_over
 
     def _announce(self, entry: JobEntry, wanted: int, now: UnixSeconds) -> None:
         asked = entry.round.asked
         answering = asked.chance * len(self._liveness.nodes) + asked.others
         entry.round.answers_wanted = answering <= MAX_ANSWERING_NODES
-        terms: dict[str, Any] = {
-            "job_id": entry.job.id,
-            "addresses": self._addresses,
-            "bids_wanted": wanted,
-            "round": entry.round.number,
-            "eligible": asked.eligible,
-            "chance": asked.chance,
-            "answers_wanted": entry.round.answers_wanted,
-            "deadline": entry.deadline,
-        }
-        if entry.round.number == 1:
-            entry.large_spec = large_spec(entry.job.spec)
-        if entry.large_spec is None:
-            announcement: say.Announcement = say.JobAnnounced(spec=entry.job.spec, **terms)
-        else:
-            announcement = say.JobOutlined(outline=entry.large_spec.outline, **terms)
+        announcement = announcement_of(entry, wanted=wanted, addresses=self._addresses)
         self._ledger.say_to_asked(entry, announcement, now)
 
     def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
@@ -123,7 +124,7 @@ class Rounds:
         """
         current = entry.round
         if current.ends is not None and now >= current.ends:
-            answers_by = min(current.began + self._pace.window(current.number), current.ends_by)
+            answers_by = min(current.began + self._window(entry), current.ends_by)
             if now < answers_by:
                 current.ends = answers_by
                 return
@@ -151,55 +152,69 @@ class Rounds:
     def _end(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
         entry.round.ends = None
         received = entry.in_state(S.BID_RECEIVED)
-        if _are_enough(received, entry):
-            self._accept_best(entry, received, now)
+        placed = self._accept_best(entry, received, now) if _are_enough(received, entry) else 0
         if entry.open_slots:
-            self._plan_next(entry, now)
-            self._release_bids(entry, now)
+            self._plan_next(entry, placed, now)
+            self._release_bids(entry, placed, now)
             return
         entry.open_since, entry.round.widened = None, 0
         for execution in entry.in_state(S.BID_RECEIVED):
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
         answers_at_once = entry.round.answers_wanted and not _takes_time(entry)
-        if entry.is_remembered or not (everybody_answered or answers_at_once):
+        if entry.is_remembered or entry.divided or not (everybody_answered or answers_at_once):
             self._close(entry, now)
 
     def _close(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Tell those that were asked that no more bids are wanted. Where few are asked, and each answers at
         once, a bid in vain costs less."""
         entry.is_remembered, entry.round.closed = False, True
-        self._ledger.say_to_asked(entry, say.JobClosed(job_id=entry.job.id, reason="placed"), now)
+        closed = say.JobClosed(job_id=entry.job.id, reason="placed")
+        if entry.divided:  # those that were asked in earlier rounds remember it, too
+            self._ledger.actions.append(ev.Broadcast(closed))
+        else:
+            self._ledger.say_to_asked(entry, closed, now)
 
-    def _release_bids(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Reject bids that are too few for the job, so that no room is held until others come."""
-        too_few = entry.in_state(S.BID_RECEIVED)
-        for execution in too_few:
-            message = f"only {len(too_few)} of {entry.job.spec.min_bids} bids came in one round"
+    def _release_bids(self, entry: JobEntry, placed: int, now: UnixSeconds) -> None:
+        """Reject bids that are too few for the job, or that fit no open slot, so that no room is held until
+        others come."""
+        left = entry.in_state(S.BID_RECEIVED)
+        message = f"only {len(left)} of {entry.job.spec.min_bids} bids came in one round"
+        if placed:
+            message = "the node has a part in each partition that is open"
+        for execution in left:
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(message=message), now)
 
-    def _accept_best(self, entry: JobEntry, received: list[Execution], now: UnixSeconds) -> None:
+    def _accept_best(self, entry: JobEntry, received: list[Execution], now: UnixSeconds) -> int:
+        """Accept the best bids, and return how many."""
         ranked = rank(
             (RankedBid(e.id, e.node_id, entry.bids[e.id].load, e.local_input_bytes) for e in received),
             tried=entry.failures.keys(),
             rng=self._rng,
         )
-        for slot, bid in zip(entry.open_slots, ranked, strict=False):
+        chosen = assign(entry, ranked)
+        for slot, bid in chosen:
             self._accept(entry, slot.number, entry.executions[bid.execution_id], now)
+        return len(chosen)
 
     def _accept(self, entry: JobEntry, slot: int, execution: Execution, now: UnixSeconds) -> None:
         executions.move(self._ledger, entry, execution, executions.BidChosen(slot=slot), now)
         if entry.job.state != JobState.RUNNING:
             jobs.move(self._ledger, entry, jobs.SlotFilled(), now)
 
-    def _plan_next(self, entry: JobEntry, now: UnixSeconds) -> None:
+    def _plan_next(self, entry: JobEntry, placed: int, now: UnixSeconds) -> None:
         """A slot stays open: plan the next round, and say what the job waits for."""
-        if not entry.round.asked.everybody:
+        current = entry.round
+        if current.late and current.planned is not None:
+            current.next_at = max(current.planned, now)
+        elif entry.divided and placed and not current.late:
+            current.next_at = now  # the same nodes may have more room
+        elif not current.asked.everybody and not entry.ops:
             self._widen(entry, now)
         else:
-            wait = min(FIRST_WINDOW * 2 ** min(entry.round.number, 10), LONGEST_WINDOW)
-            entry.round.next_at = now + wait * (0.75 + self._rng.random() / 2)
+            wait = min(FIRST_WINDOW * 2 ** min(current.number, 10), LONGEST_WINDOW)
+            current.next_at = now + wait * (0.75 + self._rng.random() / 2)
         filled = len(entry.slots) - len(entry.open_slots)
-        message = f"waiting for a node: {self.reasons_to_wait(entry)}"
+        message = f"waiting for a node: {reasons_to_wait(entry, self._liveness)}"
         if filled:
             message = f"{filled} of {len(entry.slots)} executions placed; {message}"
             jobs.move(self._ledger, entry, jobs.PartlyPlaced(message=message), now)
@@ -220,7 +235,7 @@ class Rounds:
         waiting = [entry for entry in self._ledger.jobs.values() if entry.round.next_at is not None]
         waiting.sort(key=lambda entry: (-entry.job.spec.priority, entry.job.created, entry.job.id))
         soon = now + REANNOUNCE_AFTER_NEWS
-        concerned = [entry for entry in waiting if ineligibility_reason(info, entry.job.spec) is None]
+        concerned = [entry for entry in waiting if _may_use(entry, info)]
         for entry in concerned:
             entry.round.next_at = min(entry.round.next_at or soon, soon)
             soon += ANNOUNCEMENT_SPACING
@@ -257,6 +272,9 @@ class Rounds:
             return
         execution = executions.begin(self._ledger, entry, author, bid, now)
         current = entry.round
+        if entry.ops:
+            self._accept_on_its_node(entry, execution, bid, now)
+            return
         current.ends_by = min(current.ends_by, self._hold_until(entry, execution))
         if current.ends is not None:
             current.ends = min(current.ends, current.ends_by)
@@ -266,9 +284,23 @@ class Rounds:
         if current.ends is None:  # between rounds, a late bid is as good as any
             enough = _are_enough(entry.in_state(S.BID_RECEIVED), entry)
             current.ends = now if enough else min(now + self._pace.first_window, current.ends_by)
-            current.next_at = None
-        if bid.round == entry.round.number:
+            current.late, current.planned, current.next_at = True, current.next_at, None
+        if bid.round == entry.round.number and not bid.more:
             entry.round.answered.add(author)
+        self.end_if_complete(entry, now)
+
+    def _accept_on_its_node(
+        self, entry: JobEntry, execution: Execution, bid: say.Bid, now: UnixSeconds
+    ) -> None:
+        """Accept a bid on an ops job at once: there is nothing to choose."""
+        current = entry.round
+        slot = slot_for(self._ledger, entry, execution.node_id)
+        self._accept(entry, slot.number, execution, now)
+        entry.declined.pop(execution.node_id, None)
+        if bid.round == current.number:
+            current.answered.add(execution.node_id)
+        if not entry.open_slots:
+            current.ends, current.next_at = now, None
         self.end_if_complete(entry, now)
 
     def _could_fill(self, entry: JobEntry) -> bool:
@@ -321,25 +353,6 @@ class Rounds:
         asked = entry.round.asked
         return not self._silent(entry) and (asked.chance == 1.0 or asked.others < 1)
 
-    def reasons_to_wait(self, entry: JobEntry) -> str:
-        """Why each compute node does not take the job, for the user to read."""
-        spec = entry.job.spec
-        reasons: dict[str, list[str]] = {}
-        for peer, info in self._liveness.nodes.items():
-            if info.compute is None:
-                continue
-            reason = ineligibility_reason(info, spec) or entry.declined.get(peer)
-            if reason is None and peer in entry.failures:
-                reason = f"failed: {entry.failures[peer]}"
-            if reason is None and peer in self._liveness.disconnected_at:
-                reason = "is unreachable"
-            if reason is None and peer in entry.busy_nodes():
-                reason = "already has a bid or an execution"
-            reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
-        if not reasons:
-            return "no compute node is known"
-        return "; ".join(f"{', '.join(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
-
 
 def _announced(current: Round) -> str:
     """What the history tells of an announcement."""
@@ -357,6 +370,13 @@ def _bids_wanted(entry: JobEntry) -> int:
     return max(1, enough_bids(len(entry.open_slots), entry.job.spec.min_bids) - held)
 
 
+def _may_use(entry: JobEntry, info: NodeInfo) -> bool:
+    """Whether a job with an open slot could run on this node."""
+    if entry.ops and (waiting := waiting_nodes(entry)):
+        return info.id in waiting
+    return ineligibility_reason(info, entry.job.spec) is None
+
+
 def _takes_time(entry: JobEntry) -> bool:
     """Whether nodes must look at more than the announcement before they answer."""
     return bool(entry.job.spec.task.input_sources) or entry.large_spec is not None
@@ -369,17 +389,24 @@ def _is_alike_for_all(entry: JobEntry) -> bool:
 
 
 def _are_enough(bids: list[Execution], entry: JobEntry) -> bool:
-    """Whether the best of these bids may be accepted. Once a slot was filled, any number is enough."""
-    return len(bids) >= entry.job.spec.min_bids or any(slot.attempts for slot in entry.slots)
+    """Whether the best of these bids may be accepted: enough nodes placed them. Once a slot was filled, any
+    number is enough."""
+    return len({bid.node_id for bid in bids}) >= entry.job.spec.min_bids or any(
+        slot.attempts for slot in entry.slots
+    )
 
 
 def _refusal(entry: JobEntry, author: PeerID, now: UnixSeconds) -> str | None:
     """Why a bid of this node on this job is refused, or None if it is not."""
     if author in entry.busy_nodes():
-        return "this node already has a bid or an execution"
-    if not entry.open_slots:
+        return "this node already has a part in all that is open" if entry.divided else HAS_A_PART
+    if not (entry.open_slots or entry.ops):
         return "no slot is open"
+    if entry.ops and not is_wanted(entry, author, now):
+        return "this node has had the job, or was not there when it was submitted"
+    theirs = [execution for execution in entry.executions.values() if execution.node_id == author]
     allowed = MAX_BIDS_PER_NODE + (now - entry.job.created) / LONGEST_WINDOW
-    if sum(execution.node_id == author for execution in entry.executions.values()) >= allowed:
-        return "too many bids from this node"
-    return None
+    if entry.divided:  # executions are limited by the attempts of the slots
+        theirs = [each for each in theirs if each.slot is None or each.drained]
+        allowed += say.MAX_BIDS_EACH + len(entry.slots)
+    return "too many bids from this node" if len(theirs) >= allowed else None

@@ -91,7 +91,7 @@ class RequesterService(Driver):
     def partners(self) -> set[PeerID]:
         """The nodes that have a part in a job that has not ended."""
         ongoing = (entry for entry in self._machine.jobs.values() if not entry.job.state.terminal)
-        return {node for entry in ongoing for node in entry.busy_nodes()}
+        return {node for entry in ongoing for node in entry.partners()}
 
     # --- for the node and its API -------------------------------------------------------------
 
@@ -247,7 +247,8 @@ class RequesterService(Driver):
         kind = action.spec.verifier.type
         verifier = self._verifiers.get(kind)
         if verifier is None:
-            self._enqueue(ev.VerifierFailed(action.job_id, f"this requester has no {kind} verifier"))
+            reason = f"this requester has no {kind} verifier"
+            self._enqueue(ev.VerifierFailed(action.job_id, reason, action.group))
             return
         what, verify = f"{kind} verifier", partial(verifier.verify, action.spec, action.proposals)
         try:
@@ -257,9 +258,9 @@ class RequesterService(Driver):
             expected(verdict.rejected, Set, what)
             expected(verdict.reason, str, what)
         except ExecutionError as error:
-            self._enqueue(ev.VerifierFailed(action.job_id, str(error)))
+            self._enqueue(ev.VerifierFailed(action.job_id, str(error), action.group))
         else:
-            self._enqueue(ev.Verified(action.job_id, verdict))
+            self._enqueue(ev.Verified(action.job_id, verdict, action.group))
 
     def _connection_changed(self, peer: PeerID, stands: bool) -> None:
         self._enqueue(ev.NodeConnected(peer) if stands else ev.NodeDisconnected(peer))

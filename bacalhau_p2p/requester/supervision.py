@@ -59,7 +59,7 @@ class Supervision:
             lost = executions.NodeLost(message=f"{LOST_CONTACT} {name}")
             executions.move(self._ledger, entry, execution, lost, now)
         elif now >= self._liveness.unreachable_at(entry, execution) and not entry.open_slots:
-            why = self._liveness.reason_to_wait(execution)
+            why = self._liveness.reason_to_wait(execution, ops=entry.ops)
             message = f"waiting for node {name}, which is unreachable: {why}"
             jobs.move(self._ledger, entry, jobs.NodeAwaited(message=message), now)
 

@@ -38,8 +38,9 @@ class DeterministicVerifier:
             params = _params(spec)
         except InvalidJob as error:
             return list(error.faults)
-        if params.confidence > spec.count:
-            problem = f"is {params.confidence}, but Count is {spec.count}: not enough nodes can agree"
+        if params.confidence > spec.group_size:
+            what = "Deal.Replicas" if spec.divided else "Count"
+            problem = f"is {params.confidence}, but {what} is {spec.group_size}: not enough nodes can agree"
             return [Fault("Verifier.Params.Confidence", problem)]
         return []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.bprotocol.draw import CROWD, is_drawn, lot
+from bacalhau_p2p.bprotocol.draw import CROWD, LONGEST_SPREAD, is_drawn, lot, spread
 from bacalhau_p2p.bprotocol.messages import JobAnnounced
 from bacalhau_p2p.model.base import JobID, PeerID
 from tests.support.machines.compute_bench import SMALL
@@ -65,3 +65,9 @@ def test_where_a_requester_knows_nobody_a_job_that_wants_many_bids_gets_them():
 def test_in_a_small_network_and_where_the_requester_knows_nodes_nobody_holds_back():
     assert all(is_drawn(announced(1.0), node, nodes=CROWD) for node in NODES)
     assert bidders(announced(1.0, eligible=2)) == set(NODES)
+
+
+def test_bids_are_spread_more_over_more_nodes_within_a_limit():
+    assert spread(0) == 0.0
+    assert spread(100) == pytest.approx(0.5)
+    assert spread(10_000) == LONGEST_SPREAD

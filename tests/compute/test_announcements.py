@@ -11,7 +11,7 @@ from bacalhau_p2p.compute.bidding import NOT_DRAWN, Assessment, Findings
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.resources import Resources
-from tests.support.machines.compute_bench import ALICE, JOB, ComputeBench, message_about, small_job
+from tests.support.machines.compute_bench import ALICE, FIRST, JOB, ComputeBench, message_about, small_job
 from tests.support.machines.machine_bench import messages_in
 
 BOB = PeerID("bob")
@@ -276,3 +276,50 @@ def test_a_job_is_considered_while_it_is_inspected_and_no_longer(bench):
     assert bench.machine.considers(ALICE, JOB)
     bench.receive(say.JobClosed(job_id=JOB))
     assert not bench.machine.considers(ALICE, JOB)
+
+
+DIVIDED = small_job(Count=8, Deal={"Replicas": 1})
+
+
+def bids(actions):
+    return [each.message for each in actions if isinstance(getattr(each, "message", None), say.Bid)]
+
+
+def test_a_node_bids_on_a_divided_job_as_often_as_is_wanted_and_there_is_room():
+    bench = ComputeBench(cpu=2)
+    placed = bids(bench.announce(DIVIDED, bids_each=3))
+    assert [(bid.execution_id, bid.more) for bid in placed] == [("e-1", 2), ("e-2", 1), ("e-3", 0)]
+    assert bench.machine.capacity.available.cpu == 0.5
+
+
+def test_a_node_that_runs_a_partition_bids_on_others_and_not_while_it_has_a_bid():
+    bench = ComputeBench(cpu=2)
+    bench.announce(DIVIDED, bids_each=1)
+    assert bids(bench.announce(DIVIDED, bids_each=1, round=2)) == []
+    bench.receive(message_about(say.BidAccepted, partition=4))
+    assert bench.machine.executions[FIRST].partition == 4
+    assert [bid.execution_id for bid in bids(bench.announce(DIVIDED, bids_each=1, round=3))] == ["e-2"]
+
+
+def test_a_node_without_room_for_all_partitions_bids_again_when_it_has_some():
+    bench = ComputeBench(cpu=0.5)
+    assert len(bids(bench.announce(DIVIDED, bids_each=3))) == 1
+    bench.receive(message_about(say.BidAccepted))
+    actions = bench.handle(ev.StepFailed(FIRST, "broken", permanent=False))
+    assert [(bid.late, bid.execution_id) for bid in bids(actions)] == [(True, "e-2")]
+    bench.receive(message_about(say.BidAccepted, "e-2"))
+    actions = bench.handle(ev.StepFailed(ExecutionID("e-2"), "broken", permanent=False))
+    assert [bid.execution_id for bid in bids(actions)] == ["e-3"]
+
+
+def test_a_bid_on_a_divided_job_that_is_rejected_is_not_followed_by_another():
+    bench = ComputeBench(cpu=0.5)
+    bench.announce(DIVIDED, bids_each=3)
+    assert bids(bench.receive(message_about(say.BidRejected))) == []
+
+
+def test_the_bids_of_many_nodes_on_an_ops_job_are_spread():
+    bench = ComputeBench()
+    assert bids(bench.announce(small_job(Type="ops"), eligible=400)) == []
+    assert bids(bench.wait(0.99)) == []
+    assert len(bids(bench.wait(0.02))) == 1  # half of 2 s, by the bench's generator

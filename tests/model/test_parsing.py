@@ -115,7 +115,7 @@ def test_all_faults_are_reported_together_with_their_paths():
         job:
           bogus: 1
           count: 0
-          type: ops
+          type: service
           constraints: [{key: a, operator: in}, {key: b, operator: near, values: [c]}]
           labels: [a]
           tasks:
@@ -138,7 +138,7 @@ def test_all_faults_are_reported_together_with_their_paths():
         "Tasks[0].InputSources[0].Source.Params.CID: missing",
         "Tasks[0].InputSources[1].Source.Params.URL: must start with http:// or https://",
         "Tasks[0].Network.ports: not supported yet",
-        "Type: ops jobs are not supported yet; use batch",
+        "Type: service jobs run without an end, which no job does here; use batch or ops",
         "Count: must be at least 1",
         "Constraints[0]: operator in requires at least one value",
         "Constraints[1].Operator: unknown operator 'near' "
@@ -178,7 +178,7 @@ def test_all_faults_are_reported_together_with_their_paths():
         ({**docker(), "Count": 1001}, ["Count: must be at most 1000"]),
         ({**docker(), "Count": 1.5}, ["Count: must be a whole number"]),
         ({**docker(), "Count": 1, "count": 2}, ["Count: duplicate key"]),
-        ({**docker(), "Type": "cron"}, ["Type: unknown job type 'cron'; use batch"]),
+        ({**docker(), "Type": "cron"}, ["Type: unknown job type 'cron'; use batch or ops"]),
         (
             {**docker(), "Verifier": {"Params": {"Confidence": 2}}},
             ["Verifier.Type: missing"],

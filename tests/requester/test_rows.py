@@ -86,7 +86,7 @@ def test_what_is_left_out_of_a_row_means_what_it_meant_when_it_was_written():
             "Meta": {},
             "Verifier": {"Type": "noop", "Params": {}},
             "KeepFailedResults": False,
-            "Deal": {"MinBids": 0},
+            "Deal": {"MinBids": 0, "Replicas": 0},
             "Tasks": [
                 {
                     "Name": "main",
@@ -108,6 +108,7 @@ def test_what_is_left_out_of_a_row_means_what_it_meant_when_it_was_written():
         "Created": 1.0,
         "Modified": 1.0,
         "Revision": 1,
+        "Nodes": [],
     }
 
 

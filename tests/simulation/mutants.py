@@ -38,7 +38,7 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import machine as requester
-from bacalhau_p2p.requester import progress, reports, supervision
+from bacalhau_p2p.requester import progress, reports, rounds, supervision
 from bacalhau_p2p.requester.ledger import Ledger as RequesterLedger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
@@ -233,8 +233,8 @@ def _steals_ids(self: Rounds, entry: Any, author: Any, bid: Any, now: float) -> 
 _BID = Rounds.bid
 
 
-def _announces_once(self: Rounds, entry: Any, now: float) -> None:
-    _PLAN_NEXT(self, entry, now)
+def _announces_once(self: Rounds, entry: Any, placed: int, now: float) -> None:
+    _PLAN_NEXT(self, entry, placed, now)
     entry.round.next_at = now + 1e6
 
 
@@ -380,11 +380,26 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
 """By what they do wrong."""
 
 
+def _takes_them_as_they_come(entry: JobEntry, ranked: Sequence[Any]) -> list[Any]:
+    return list(zip(entry.open_slots, ranked, strict=False))
+
+
+MUTANTS_OF_DIVIDED: dict[str, tuple[Patch, ...]] = {
+    "refill the slots of ops jobs": ((JobEntry, "is_final", lambda self, execution: False),),
+    "give each execution the first partition": ((JobEntry, "partition_of", lambda self, execution: 0),),
+    "forget the partition on the node": ((compute_transitions._RECORDED, say.BidAccepted, ()),),
+    "let a node do the same twice": ((rounds, "assign", _takes_them_as_they_come),),
+    "take the result of another partition": ((JobEntry, "are_alike", lambda self, one, other: True),),
+    "judge all partitions together": ((JobEntry, "groups", lambda self: {0: self.slots}),),
+}
+"""The same, of jobs of these kinds."""
+
+
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """The mutant is in force for the length of the block."""
     with ExitStack() as stack:
-        for where, what, instead in MUTANTS[name]:
+        for where, what, instead in {**MUTANTS, **MUTANTS_OF_DIVIDED}[name]:
             stack.enter_context(_patched(where, what, instead))
         yield
 

@@ -57,14 +57,20 @@ NOT_TAKEN_HERE = {
     "compute Publishing + NodeStopped",
     "compute Publishing + ResultDisplaced",
     "compute Running + RoomLost",
+    "job Pending + NodesFailed",
+    "job Pending + NodesUnsuitable",
     "job Pending + QueueTimedOut",
     "job Pending + TotalTimedOut",
     "job Queued + AttemptsExhausted",
     "job Queued + JobImpossible",
+    "job Queued + NodesFailed",
+    "job Queued + NodesUnsuitable",
     "job Queued + ResultsRejected",
     "job Queued + VerificationFailed",
+    "job Running + NodesFailed",
     "requester BidReceived + BidExpired",
     "requester BidReceived + BidWithdrawn",
+    "requester new + NodeAbsent",
 }
 """Rows that no world takes, or none that is quick to run; `tests/requester` and `tests/compute` test each."""
 RARE = {"compute Expired"}

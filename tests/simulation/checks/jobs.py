@@ -11,6 +11,7 @@ from bacalhau_p2p.model.state import ExecutionState as S
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.ops_nodes import GATHER_FOR
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
 from bacalhau_p2p.requester.supervision import LOST_CONTACT
@@ -19,6 +20,9 @@ from tests.simulation.checks.violation import require
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import JobPlan
+
+SLOW = 1.0
+"""Seconds between an event and its commit, at most, as far as it matters here."""
 
 
 class JobChecks:
@@ -35,6 +39,8 @@ class JobChecks:
         self._last_word = last_word
         self._executions: dict[tuple[PeerID, JobID], dict[ExecutionID, Execution]] = {}
         """As their requester has committed them."""
+        self._began: dict[JobID, float] = {}
+        """When each ops job was first seen with nodes."""
         self.ended: dict[JobID, float] = {}
         """When each job ended."""
 
@@ -49,7 +55,7 @@ class JobChecks:
             active = {e.id for e in entry.executions.values() if e.state in ACTIVE}
             require(active <= set(filled), "slots", f"{entry.job.id}: {active - set(filled)} fill no slot")
             for name in filled:
-                if entry.executions[name].state in (S.FAILED, S.LOST):
+                if entry.executions[name].state in (S.FAILED, S.LOST) and not entry.ops:
                     _check_twin(entry, entry.executions[name])
             if entry.open_slots:
                 planned = entry.round.ends is not None or entry.round.next_at is not None
@@ -77,10 +83,15 @@ class JobChecks:
                 self.ended.setdefault(job.id, self._timeline.now)
             return
         filling = [e for e in executions.values() if e.state in ACTIVE or e.state == S.COMPLETED]
-        require(len(filling) <= job.spec.count, "count", f"{job.id}: {len(filling)} executions at one time")
-        nodes = [e.node_id for e in filling]
-        require(len(set(nodes)) == len(nodes), "one per node", f"{job.id}: two executions on one node")
-        _check_attempts(job, executions.values())
+        most = len(job.nodes) if job.spec.is_ops else job.spec.slots
+        require(len(filling) <= most, "count", f"{job.id}: {len(filling)} executions at one time")
+        shares = [(e.node_id, _group(job, e)) for e in filling]
+        require(len(set(shares)) == len(shares), "one per node", f"{job.id}: one node does the same twice")
+        if job.spec.is_ops:
+            _check_once_a_node(job, executions.values())
+            self._check_nobody_joins_late(job)
+        else:
+            _check_attempts(job, executions.values())
         if job.state.terminal:
             self.ended.setdefault(job.id, self._timeline.now)
             active = [e.id for e in filling if e.state in ACTIVE]
@@ -88,9 +99,21 @@ class JobChecks:
         if job.state == JobState.COMPLETED:
             self._check_completed(job, executions)
 
+    def _check_nobody_joins_late(self, job: Job) -> None:
+        """A node of an ops job was there when it was submitted, if any was."""
+        if job.nodes:
+            began = self._began.setdefault(job.id, self._timeline.now)
+            gathered = began - self._timeline.start + GATHER_FOR + SLOW
+            late = [
+                peer for peer in job.nodes if peer != STRANGER and self._nodes[peer].plan.joins > gathered
+            ]
+            require(not late, "once a node", f"{job.id}: {late} joined when it was submitted already")
+
     def _check_completed(self, job: Job, executions: dict[ExecutionID, Execution]) -> None:
         completed = [e for e in executions.values() if e.state == S.COMPLETED]
         require(bool(completed), "result", f"{job.id} is Completed without a result")
+        done, wanted = {_group(job, e) for e in completed}, _groups(job)
+        require(done == wanted, "whole", f"{job.id} is Completed, and only {sorted(done)} have results")
         for execution in completed:
             proposal, published = execution.proposal, execution.published
             require(
@@ -102,6 +125,9 @@ class JobChecks:
             engine = self._nodes[execution.node_id].engine
             truth = engine.truth.get(execution.id)
             require(truth == proposal.result_cid, "result", f"{execution.id} gave {truth}")
+            assert execution.slot is not None
+            mine, did = job.spec.partition_of(execution.slot).index, engine.partitions[execution.id]
+            require(mine == did, "partition", f"{execution.id} did partition {did} in place of {mine}")
             delivered = engine.contents[proposal.result_cid]
             require(delivered == proposal.entries, "result", f"{execution.id} delivers {delivered}")
             if not job.spec.deterministic:
@@ -109,10 +135,38 @@ class JobChecks:
             agreed = {
                 e.node_id
                 for e in executions.values()
-                if e.proposal is not None and e.proposal.result_cid == proposal.result_cid
+                if e.proposal is not None
+                and e.proposal.result_cid == proposal.result_cid
+                and _group(job, e) == _group(job, execution)
             }
             needed = int(job.spec.verifier.params.get("Confidence") or 2)
             require(len(agreed) >= needed, "confidence", f"{job.id}: only {sorted(agreed)} agree")
+
+
+def _group(job: Job, execution: Execution) -> int:
+    """What an execution does: those of one group do the same."""
+    if execution.slot is None:
+        return -1
+    return execution.slot if job.spec.is_ops else execution.slot // job.spec.group_size
+
+
+def _groups(job: Job) -> set[int]:
+    if job.spec.is_ops:
+        return set(range(len(job.nodes)))
+    return set(range(job.spec.count if job.spec.divided else 1))
+
+
+def _check_once_a_node(job: Job, executions: Iterable[Execution]) -> None:
+    """Over all processes of the requester, and whatever became of them. What a node handed back, or never
+    began, is begun again by the same one."""
+    ran = [e.node_id for e in executions if e.slot is not None and not e.drained]
+    twice = [node for node, times in Counter(ran).items() if times > 1]
+    require(not twice, "once a node", f"{job.id}: {twice} had it twice")
+    others = set(ran) - set(job.nodes)
+    require(not others, "once a node", f"{job.id}: {others} had it, and were not there in the beginning")
+    if job.state in (JobState.COMPLETED, JobState.FAILED) and "gave a result" in job.message:
+        missing = set(job.nodes) - set(ran)
+        require(not missing, "once a node", f"{job.id} has ended without a word of {missing}")
 
 
 def _check_twin(entry: JobEntry, execution: Execution) -> None:
@@ -121,7 +175,7 @@ def _check_twin(entry: JobEntry, execution: Execution) -> None:
     twin = mine is not None and any(
         other.proposal is not None and other.proposal.result_cid == mine.result_cid
         for other in entry.executions.values()
-        if other.state in (S.RESULT_ACCEPTED, S.COMPLETED)
+        if other.state in (S.RESULT_ACCEPTED, S.COMPLETED) and entry.are_alike(execution, other)
     )
     require(twin, "slots", f"{execution.id} is {execution.state}, and its slot is not open")
 
@@ -133,6 +187,6 @@ def _check_attempts(job: Job, executions: Iterable[Execution]) -> None:
     most = max(attempts.values(), default=0)
     require(most <= MAX_ATTEMPTS, "attempts", f"{job.id}: a slot has {most} attempts")
     witnesses = {e.node_id for e in executions if e.permanent}
-    enough = min(2, job.spec.count) if job.spec.deterministic else 1
+    enough = min(2, job.spec.group_size) if job.spec.deterministic else 1
     said = f"{job.id} goes on, though {sorted(witnesses)} report that no node can run it"
     require(len(witnesses) < enough or job.state.terminal, "permanent", said)

@@ -26,14 +26,14 @@ def perform_for_requester(
     outcome = engine.outcome_of("verify")
     answer: rv.Event
     if outcome in ("retryable", "permanent"):
-        answer = rv.VerifierFailed(action.job_id, "the verifier failed")
+        answer = rv.VerifierFailed(action.job_id, "the verifier failed", action.group)
     elif action.spec.deterministic:
         params = read_params(DeterministicParams, action.spec.verifier)
         verdict = judge(action.proposals, confidence=params.confidence, entries=params.entries)
-        answer = rv.Verified(action.job_id, verdict)
+        answer = rv.Verified(action.job_id, verdict, action.group)
     else:
         everybody = frozenset(proposal.execution_id for proposal in action.proposals)
-        answer = rv.Verified(action.job_id, Verdict(accepted=everybody, rejected=frozenset()))
+        answer = rv.Verified(action.job_id, Verdict(accepted=everybody, rejected=frozenset()), action.group)
     if outcome != "hang":
         process.at(process.timeline.now + VERIFICATION_SECONDS, lambda: report(answer))
 

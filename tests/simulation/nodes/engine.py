@@ -28,6 +28,15 @@ def _inspection_of(job: ev.Inspect | ev.StopInspection) -> ExecutionID:
     return ExecutionID(f"inspection of {job.job_id} of {job.requester}")
 
 
+def part_of(execution: ComputeExecution, node: str) -> str:
+    """What a run is about: the whole job, one partition of it, or one node."""
+    if execution.spec.is_ops:
+        return f"{execution.job_id} on {node}"
+    if execution.spec.divided:
+        return f"{execution.job_id}, partition {execution.partition}"
+    return execution.job_id
+
+
 @dataclass(slots=True)
 class _Run:
     """A container. It goes on without its node's process. `outcome` is None if it never ends."""
@@ -55,6 +64,8 @@ class Engine:
         """Pinned results by execution."""
         self.truth: dict[ExecutionID, str] = {}
         """The result of each run."""
+        self.partitions: dict[ExecutionID, int] = {}
+        """Which partition of its job each run did."""
         self.contents: dict[str, dict[str, str]] = {}
         """The entries of each results folder that it made, by CID."""
         self.started: Counter[ExecutionID] = Counter()
@@ -105,6 +116,7 @@ class Engine:
         elif takes > limit:
             takes, answer = limit, ev.StepFailed(execution.id, f"still running after {limit:g} s", False)
         self.started[execution.id] += 1
+        self.partitions[execution.id] = execution.partition
         run = _Run(next_step(self._timeline.now + takes), answer, job.survives)
         self.runs[execution.id] = run
         self._watch_run(process, report, execution.id, run)
@@ -153,7 +165,7 @@ class Engine:
 
     def _finished(self, execution: ComputeExecution, outcome: StepOutcome | None) -> ev.RunFinished:
         wrong = self._plan.lie or ("-garbled" if outcome == "wrong" else "")
-        folder = results_folder(f"result of {execution.job_id}{wrong}")
+        folder = results_folder(f"result of {part_of(execution, self._plan.name)}{wrong}")
         self.contents[folder.cid] = folder.entries
         if self._plan.false_root:
             false = results_folder(f"lie about {execution.job_id}")

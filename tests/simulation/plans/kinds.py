@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tests.simulation.plans.divided import with_divided_jobs
 from tests.simulation.plans.expand import expand, returning
 from tests.simulation.plans.inputs import with_inputs
 from tests.simulation.plans.internal import with_internal_faults
@@ -15,6 +16,7 @@ from tests.simulation.plans.rng import rng_for
 KINDS: Mapping[str, Callable[[int], Plan]] = {
     "any": expand,
     "inputs": lambda seed: with_inputs(expand(seed)),
+    "divided": lambda seed: with_divided_jobs(expand(seed)),
     "large": lambda seed: with_large_jobs(expand(seed)),
     "many": lambda seed: with_many_nodes(expand(seed)),
     "internal": lambda seed: with_internal_faults(expand(seed)),

@@ -65,6 +65,10 @@ class JobPlan:
     """Seconds for which a node inspects its inputs before a bid; None: it has none."""
     input_disk: int = 0
     """Bytes of disk that its inputs take."""
+    ops: bool = False
+    """Whether it runs once on each node; then it has no count and compares nothing."""
+    replicas: int = 0
+    """How many nodes run each of its partitions; 0: it is not divided."""
     padding: int = 0
     """Characters that its spec has in addition."""
 

@@ -126,10 +126,11 @@ def spec_of(job: JobPlan) -> JobSpec:
     return job_from_mapping(
         {
             "Name": job.name,
+            "Type": "ops" if job.ops else "batch",
             "Count": job.count,
             "Priority": job.priority,
             "Verifier": verifier,
-            "Deal": {"MinBids": job.min_bids},
+            "Deal": {"MinBids": job.min_bids, "Replicas": job.replicas},
             "Tasks": [task],
         }
     )

@@ -1,0 +1,28 @@
+"""What a job waits for, for its user to read."""
+
+from __future__ import annotations
+
+from bacalhau_p2p.requester.liveness import Liveness
+from bacalhau_p2p.requester.ops_nodes import waiting_nodes
+from bacalhau_p2p.requester.ranking import ineligibility_reason
+from bacalhau_p2p.requester.record import JobEntry
+
+
+def reasons_to_wait(entry: JobEntry, liveness: Liveness) -> str:
+    """Why each compute node does not take the job; of an ops job, each node that it waits for."""
+    spec, busy, waiting = entry.job.spec, entry.busy_nodes(), set(waiting_nodes(entry))
+    reasons: dict[str, list[str]] = {}
+    for peer, info in liveness.nodes.items():
+        if info.compute is None or (entry.ops and peer not in waiting):
+            continue
+        reason = ineligibility_reason(info, spec) or entry.declined.get(peer)
+        if reason is None and peer in entry.failures:
+            reason = f"failed: {entry.failures[peer]}"
+        if reason is None and peer in liveness.disconnected_at:
+            reason = "is unreachable"
+        if reason is None and peer in busy:
+            reason = "already has a bid or an execution"
+        reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
+    if not reasons:
+        return "no compute node is known"
+    return "; ".join(f"{', '.join(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
