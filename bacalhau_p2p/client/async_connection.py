@@ -22,6 +22,7 @@ from bacalhau_p2p.client.calls import (
 from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.client.event_stream import EventStreamReader
 from bacalhau_p2p.client.file_stream import FileStream
+from bacalhau_p2p.client.lines import LineReader
 from bacalhau_p2p.errors import ApiError
 
 MAX_CONNECTIONS = 56
@@ -93,8 +94,8 @@ class AsyncConnection:
         """Send a request whose response is lines of JSON, and read one after the other; None for an empty
         one."""
         async with self._stream(call) as response:
-            async for line in response.aiter_lines():
-                yield call.result(response.status_code, line.encode(), url=self.url) if line else None
+            async for line in _lines(response):
+                yield call.result(response.status_code, line, url=self.url) if line else None
 
     async def events(self, call: Call[_T]) -> AsyncGenerator[_T | None, None]:
         """Send a request whose response is server-sent events, and read one after the other; None when there
@@ -104,7 +105,7 @@ class AsyncConnection:
                 yield None
                 return
             reader = EventStreamReader(lambda data: call.result(httpx.codes.OK, data, url=self.url))
-            async for line in response.aiter_lines():
+            async for line in _lines(response):
                 for event in reader.feed(line):
                     yield event
 
@@ -145,6 +146,13 @@ class AsyncConnection:
 
 def _timeout(call: Call[_T]) -> httpx.Timeout:
     return httpx.Timeout(RESPONSE_TIMEOUT, read=call.timeout, pool=None)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    reader = LineReader()
+    async for piece in response.aiter_bytes():
+        for line in reader.feed(piece):
+            yield line
 
 
 async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

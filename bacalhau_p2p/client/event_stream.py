@@ -10,7 +10,7 @@ from bacalhau_p2p.errors import ApiError
 _T = TypeVar("_T")
 
 MAX_EVENT = 1024 * 1024
-"""Characters of one event that a client takes."""
+"""Bytes of one event that a client takes."""
 
 
 class EventStreamReader(Generic[_T]):
@@ -19,20 +19,20 @@ class EventStreamReader(Generic[_T]):
     def __init__(self, read: Callable[[bytes], _T]) -> None:
         """`read` turns the data of an event into a value."""
         self._read = read
-        self._data: list[str] = []
+        self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, line: str) -> Iterator[_T]:
+    def feed(self, line: bytes) -> Iterator[_T]:
         """Take the next line, without its end. Yields the event that it ends, if it ends one.
 
         Raises ApiError for an event that is too large, and what `read` raises.
         """
-        if line.startswith("data:"):
-            text = line[len("data:") :].removeprefix(" ")
+        if line.startswith(b"data:"):
+            text = line[len(b"data:") :].removeprefix(b" ")
             self._size += len(text)
             if self._size > MAX_EVENT:
-                raise ApiError(f"the node sent an event of more than {MAX_EVENT:,} characters")
+                raise ApiError(f"the node sent an event of more than {MAX_EVENT:,} bytes")
             self._data.append(text)
         elif not line and self._data:
-            data, self._data, self._size = "\n".join(self._data), [], 0
-            yield self._read(data.encode())
+            data, self._data, self._size = b"\n".join(self._data), [], 0
+            yield self._read(data)

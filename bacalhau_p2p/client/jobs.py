@@ -54,7 +54,7 @@ class JobHandle:
     def _ipython_display_(self) -> None:
         self._displays.show(self)
 
-    async def changes(self) -> AsyncGenerator[None, None]:
+    async def _changes(self) -> AsyncGenerator[None, None]:
         """For a view of this handle: asks about the job again whenever something has happened to it, and
         says so."""
         refreshed = -live.REFRESH

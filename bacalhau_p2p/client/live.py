@@ -21,7 +21,7 @@ class Shown(Protocol):
 
     def _repr_html_(self) -> str: ...
 
-    def changes(self) -> AsyncGenerator[None, None]:
+    def _changes(self) -> AsyncGenerator[None, None]:
         """Ends once the view does not change any more."""
         ...
 
@@ -63,7 +63,7 @@ class Displays:
 
     async def _keep_up_to_date(self, shown: Shown) -> None:
         with suppress(BacalhauError):  # whoever waits for the job is told
-            async with aclosing(shown.changes()) as changes:
+            async with aclosing(shown._changes()) as changes:
                 async for _ in changes:
                     self.refresh(shown)
         self.refresh(shown)

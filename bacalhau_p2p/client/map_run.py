@@ -91,7 +91,7 @@ class MapRun(Generic[T, V]):
     def _repr_html_(self) -> str:
         return views.progress(self.submitted, self.ended, self.failed, list(self.failures))
 
-    async def changes(self) -> AsyncGenerator[None, None]:
+    async def _changes(self) -> AsyncGenerator[None, None]:
         """For a view of this map: says now and then that it may have changed, until there are no more
         outcomes."""
         while not self._finished:

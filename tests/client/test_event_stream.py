@@ -10,7 +10,7 @@ from bacalhau_p2p.errors import ApiError
 
 def read(*lines: str) -> list[bytes]:
     reader = EventStreamReader(lambda data: data)
-    return [event for line in lines for event in reader.feed(line)]
+    return [event for line in lines for event in reader.feed(line.encode())]
 
 
 def test_an_event_ends_with_an_empty_line():
@@ -27,5 +27,5 @@ def test_a_line_of_an_event_without_data_is_ignored():
 
 
 def test_an_event_that_is_too_large_is_an_error():
-    with pytest.raises(ApiError, match="the node sent an event of more than 1,048,576 characters"):
+    with pytest.raises(ApiError, match="the node sent an event of more than 1,048,576 bytes"):
         read("data: " + MAX_EVENT * "x", "data: x")

@@ -44,6 +44,24 @@ def test_a_stream_of_events_that_breaks_goes_on_after_the_last_event(run: Run, f
     assert fake_node.last_event_ids == [0, 2, 5]
 
 
+def test_text_of_strangers_does_not_break_a_stream(run: Run, fake_node: FakeNode):
+    """Characters at which Python ends lines, which JSON may contain as they are."""
+    odd = "a\u2028b\u2029c\x85d"
+    job = fake_node.add_job("some-job")
+    fake_node.tell(job.id, EventKind.WAITING, odd)
+    fake_node.tell(job.id, EventKind.ENDED, "")
+    fake_node.set_state(job.id, JobState.COMPLETED)
+    fake_node.logs[job.id] = [LogPiece(ExecutionID("e-1"), LogStream.STDOUT, 0, odd.encode())]
+
+    async def main() -> None:
+        async with Client(fake_node.url) as client:
+            handle = await client.job(job.id)
+            assert [event.message async for event in handle.events()] == [odd, ""]
+            assert [piece.data async for piece in handle.logs()] == [odd.encode()]
+
+    run(main)
+
+
 def test_events_after_the_last_one_are_none(run: Run, fake_node: FakeNode):
     job_id = with_a_history(fake_node, 2)
 

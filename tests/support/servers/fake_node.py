@@ -345,7 +345,9 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             while True:
                 for event in page["Items"]:
                     after = event["SeqNum"]
-                    self._chunk(b"id: %d\ndata: %b\n\n" % (after, json.dumps(event).encode()))
+                    self._chunk(
+                        b"id: %d\ndata: %b\n\n" % (after, json.dumps(event, ensure_ascii=False).encode())
+                    )
                     if after in node.break_streams_after:
                         node.break_streams_after.remove(after)
                         self.close_connection = True
@@ -427,7 +429,7 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
         return node.events(job.id, int(query.get("after", 0)), float(query.get("wait", 0)))
     if part == "logs":
         cut = node.cut_logs_after.pop() if node.cut_logs_after else None
-        pieces = [json.dumps(piece_to_json(piece)) for piece in node.logs[job.id][:cut]]
+        pieces = [json.dumps(piece_to_json(piece), ensure_ascii=False) for piece in node.logs[job.id][:cut]]
         return _Cut("".join(f"{piece}\n\n" for piece in pieces).encode(), cut=cut is not None)
     if part == "results":
         published = [execution.published for execution in executions]
