@@ -101,7 +101,7 @@ def _told(error: BaseException, described: dict[str, Any]) -> dict[str, str]:
     sys.stderr.write(text)
     kind = type(error)
     name = kind.__qualname__
-    if kind.__module__ not in ("builtins", MODULE):
+    if kind.__module__ not in ("builtins", MODULE, "values"):
         name = f"{kind.__module__}.{name}"
     return {"type": name, "message": _message(error)[:MAX_MESSAGE], "traceback": _sendable(text)}
 

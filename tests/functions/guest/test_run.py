@@ -77,7 +77,7 @@ def test_an_exception_comes_back_as_text_with_the_users_lines(tmp_path):
     [
         (leave, "SystemExit: 3"),
         (raise_odd, "Odd: its message cannot be made"),
-        (return_a_module, "UnsupportedValue: a value of type module cannot be sent"),
+        (return_a_module, "^UnsupportedValue: a value of type module cannot be sent"),
         (return_much, "limit is 16777216: write it to a file in /outputs"),
     ],
 )
