@@ -138,6 +138,14 @@ def _are_few(folders: Iterable[Path]) -> bool:
     return True
 
 
+def check_size(size: int, limits: OutputLimits) -> None:
+    """Raises TooMuchOutput for more bytes than the limit."""
+    if size > limits.size:
+        raise TooMuchOutput(
+            f"the job's output takes more than the {limits.size} bytes that it reserved (Resources.Disk)"
+        )
+
+
 class _Count:
     """What was found so far."""
 
@@ -151,11 +159,7 @@ class _Count:
 
     def add_bytes(self, size: int) -> None:
         self._size += size
-        if self._size > self._limits.size:
-            raise TooMuchOutput(
-                f"the job's output takes more than the {self._limits.size} bytes that it reserved"
-                " (Resources.Disk)"
-            )
+        check_size(self._size, self._limits)
 
     def add_folder(self, folder: Path | str, parent: int | None, path: tuple[str, ...]) -> None:
         """`folder` is below the descriptor `parent`; `path` leads to it in the results. Recursive: as deep as

@@ -64,8 +64,10 @@ def container_config(
     user: JobUser,
     network_mode: str = "none",
     network_environment: Mapping[str, str] | None = None,
+    disk_quota: int | None = None,
 ) -> dict[str, Any]:
-    """Arguments for the SDK's `create_container`. The network's environment overrides that of the job."""
+    """Arguments for the SDK's `create_container`. The network's environment overrides that of the job.
+    `disk_quota`: bytes of its own file system."""
     environment = {**request.environment, **params.environment_variables, **(network_environment or {})}
     return {
         "image": str(ImageName.parse(params.image)),
@@ -80,6 +82,7 @@ def container_config(
         "network_disabled": network_mode == "none",
         "host_config": client.create_host_config(
             network_mode=network_mode,
+            storage_opt=None if disk_quota is None else {"size": str(disk_quota)},
             mounts=[_bind(mount) for mount in mounts],
             **_limits(request),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.container_monitor import ContainerMonitor
 from bacalhau_p2p.executors.docker.container_output import AttachedOutput, LoggedOutput
 from bacalhau_p2p.executors.docker.containers import Containers
+from bacalhau_p2p.executors.docker.disk_quotas import DiskQuotas
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.engine_errors import is_permanent
 from bacalhau_p2p.executors.docker.ownership import JobUser
@@ -35,6 +36,7 @@ class NewContainer:
     config: Mapping[str, Any]
     user: JobUser
     layout: Layout
+    quotas: DiskQuotas
 
     def start(self, monitor: ContainerMonitor) -> None:
         """Create and start it, with its output attached, and with folders that its user may write into.
@@ -42,7 +44,7 @@ class NewContainer:
         Blocks; all in one thread, because to change it takes as long as some of these calls.
         """
         client, name = monitor.client, monitor.name
-        container_id = client.create_container(**self.config)["Id"]
+        container_id = self.quotas.create(client, self.config)
         # Attached before the start: attaching later misses the first lines.
         monitor.output = AttachedOutput(client, name)
         if self.user.uid and can_make_writable():
@@ -101,6 +103,7 @@ def _raise_if_never_started(status: int, results: ResultsFolder) -> None:
 
 
 _PERMISSION_WORDS = (b"ermission denied", b"peration not permitted", b"ead-only file system")
+_DISK_WORDS = (b"o space left on device", b"isk quota exceeded")
 _LAST_WORDS = 4096
 """Bytes of the end of stderr that are looked at."""
 
@@ -108,10 +111,23 @@ _LAST_WORDS = 4096
 def explain_permissions(results: ResultsFolder, user: JobUser) -> None:
     """Say which user a job ran as, at the end of its stderr, if that speaks of permissions. Blocks."""
     stderr = results.stderr
-    said = os.pread(stderr.fileno(), _LAST_WORDS, max(0, stderr.kept - _LAST_WORDS))
-    if any(words in said for words in _PERMISSION_WORDS):
+    if _speaks_of(_PERMISSION_WORDS, results):
         whose = "that of the image" if user.of_image else "that of this node for jobs"
         stderr.write(
             f"\nhint: the job ran as user {user}, {whose}; it may write to its result paths, HOME, /tmp and"
             " files of that user; inputs are read-only\n".encode()
         )
+
+
+def explain_disk(results: ResultsFolder, disk: int) -> None:
+    """Say what a job may write, at the end of its stderr, if that speaks of a full disk. Blocks."""
+    if _speaks_of(_DISK_WORDS, results):
+        text = f"\nhint: the job may write {disk} bytes beside its result paths (Resources.Disk)\n"
+        results.stderr.write(text.encode())
+
+
+def _speaks_of(words: Sequence[bytes], results: ResultsFolder) -> bool:
+    """Whether the end of stderr has any of these words."""
+    stderr = results.stderr
+    said = os.pread(stderr.fileno(), _LAST_WORDS, max(0, stderr.kept - _LAST_WORDS))
+    return any(each in said for each in words)

@@ -12,7 +12,14 @@ import trio
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.docker.container_monitor import ContainerMonitor
 from bacalhau_p2p.executors.docker.engine import DockerEngine
-from bacalhau_p2p.executors.output_limits import WATCH_INTERVAL, OutputLimits, Outputs, watch_outputs
+from bacalhau_p2p.executors.output_limits import (
+    WATCH_INTERVAL,
+    WATCH_SHARE,
+    OutputLimits,
+    Outputs,
+    check_size,
+    watch_outputs,
+)
 from bacalhau_p2p.executors.results import ResultsFolder
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 
@@ -23,6 +30,9 @@ LAYER_ENTRIES = 1_000_000
 """Files and folders that a run may write beside its outputs; they are removed, and never read."""
 LAYER_DEPTH = 128
 """How deep these may be nested."""
+ASK_INTERVAL = 2.0
+"""Seconds between two questions to an engine whose folders cannot be read: it may compare all files of an
+image."""
 
 
 def kept_streams(results: ResultsFolder) -> int:
@@ -69,12 +79,23 @@ async def _sample_usage(monitor: ContainerMonitor) -> None:
 
 
 async def _watch_layer(limits: OutputLimits, engine: DockerEngine, monitor: ContainerMonitor) -> None:
-    """Watch what a container writes to its own file system, where this process can read that."""
+    """Watch what a container writes to its own file system: in the folder of the engine that has it, or where
+    there is none that this process can read, by asking the engine, which takes longer."""
     await trio.sleep(WATCH_INTERVAL)  # so that a short job does not pay for it
     layer = await engine.call(_layer, monitor.client, monitor.name)
     if layer is not None:
         of_layer = OutputLimits(limits.size, LAYER_ENTRIES, LAYER_DEPTH)
         await watch_outputs(Outputs({}, [layer]), of_layer, lambda: 0)
+    while True:
+        began = trio.current_time()
+        check_size(await engine.abandonable_call(_written, monitor.client, monitor.name), limits)
+        await trio.sleep(max(ASK_INTERVAL, (trio.current_time() - began) / WATCH_SHARE))
+
+
+def _written(client: APIClient, name: str) -> int:
+    """Bytes that a container has written to its own file system, as the engine counts them."""
+    found = client.containers(all=True, size=True, filters={"name": f"^/{name}$"})
+    return sum(container.get("SizeRw") or 0 for container in found)
 
 
 def _layer(client: APIClient, name: str) -> Path | None:

@@ -17,8 +17,14 @@ from bacalhau_p2p.executors.docker.container_monitor import (
     ContainerMonitor,
 )
 from bacalhau_p2p.executors.docker.container_output import log_is_complete
-from bacalhau_p2p.executors.docker.container_run import NewContainer, explain_permissions, run_container
+from bacalhau_p2p.executors.docker.container_run import (
+    NewContainer,
+    explain_disk,
+    explain_permissions,
+    run_container,
+)
 from bacalhau_p2p.executors.docker.containers import Containers
+from bacalhau_p2p.executors.docker.disk_quotas import DiskQuotas
 from bacalhau_p2p.executors.docker.disk_watch import kept_streams, run_within
 from bacalhau_p2p.executors.docker.engine import DockerEngine
 from bacalhau_p2p.executors.docker.images import ImagePolicy, Images, unusable
@@ -76,6 +82,7 @@ class DockerExecutor:
         self._node_id = node_id
         self._stream_limit = stream_limit
         self._engine = DockerEngine()
+        self._quotas = DiskQuotas(self._engine)
         self._users = JobUsers(self._engine, user)
         self._containers = Containers(self._engine, node_id)
         self._networks = JobNetworks(
@@ -123,9 +130,10 @@ class DockerExecutor:
             await self._containers.gone(container_name(request.execution_id))
             with self._containers.using(request.execution_id):
                 async with self._networks.opened(client, request, params.image) as network:
-                    config = self._config(client, request, params, layout, user, network)
+                    quota = await self._quotas.of(client, request.resources)
+                    config = self._config(client, request, params, layout, user, network=network, quota=quota)
                     monitor = ContainerMonitor(self._engine, client, config["name"], results)
-                    new = NewContainer(config=config, user=user, layout=layout)
+                    new = NewContainer(config=config, user=user, layout=layout, quotas=self._quotas)
                     return await self._run(request, monitor, new, network, time_left=request.timeout)
 
     async def reattach(self, request: RunRequest) -> RunOutput | None:
@@ -168,7 +176,9 @@ class DockerExecutor:
         params: DockerParams,
         layout: Layout,
         user: JobUser,
+        *,
         network: JobNetwork = NO_NETWORK,
+        quota: int | None = None,
     ) -> dict[str, Any]:
         return container_config(
             client,
@@ -179,6 +189,7 @@ class DockerExecutor:
             user=user,
             network_mode=network.mode,
             network_environment=network.environment,
+            disk_quota=quota,
         )
 
     async def _follow(self, client: APIClient, name: str, request: RunRequest) -> RunOutput | None:
@@ -229,6 +240,7 @@ class DockerExecutor:
             new.layout.remove_mount_points()
         if status and not request.deterministic:  # results of nodes are compared
             network.explain(results)
+            explain_disk(results, limits.size)
             if new is not None:
                 explain_permissions(results, new.user)
         left_out = await take_outputs(Outputs(results.outputs), limits, streams=kept_streams(results))

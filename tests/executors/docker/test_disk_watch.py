@@ -7,6 +7,7 @@ from dataclasses import replace
 import docker
 import pytest
 
+from bacalhau_p2p.executors.docker import disk_watch
 from bacalhau_p2p.executors.output_limits import DEPTH_LIMIT, TooMuchOutput
 from bacalhau_p2p.model.job import ResultPath
 from bacalhau_p2p.model.resources import Resources
@@ -48,6 +49,14 @@ async def test_a_job_that_writes_more_than_its_disk_is_stopped_while_it_runs(
     reason = await stopped(kit, script, 20 * MEGABYTE)
     assert reason.startswith("the job's output takes more than the 20000000 bytes")
     assert containers_of(docker_client, node_id) == []
+
+
+async def test_an_engine_whose_folders_cannot_be_read_is_asked_what_a_container_has_written(
+    kit: ExecutorKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_watch, "_layer", lambda client, name: None)
+    reason = await stopped(kit, "dd if=/dev/zero of=/tmp/x bs=1M count=60; sleep 100", 20 * MEGABYTE)
+    assert reason.startswith("the job's output takes more than the 20000000 bytes")
 
 
 async def test_outputs_are_counted_before_they_are_read(kit: ExecutorKit) -> None:

@@ -188,8 +188,11 @@ async def test_a_node_that_starts_again_serves_the_network_of_its_running_job(
     """The first one is left as a killed node leaves it: its sockets are closed, its containers run on."""
     async with networked(node_id, tmp_path) as (kit, web):
         gate = kit.input_folder("/gate", {})
-        script = "wget -q -O - http://allowed.test/one; while [ ! -e /gate/open ]; do sleep 0.05; done"
-        script += "; until wget -q -O - http://allowed.test/two 2>/dev/null; do sleep 0.05; done"
+        script = """
+            wget -q -O - http://allowed.test/one; wget -q -O /dev/null http://allowed.test/
+            while [ ! -e /gate/open ]; do sleep 0.05; done
+            until wget -q -O - http://allowed.test/two 2>/dev/null; do sleep 0.05; done
+        """
         request = replace(request_for(kit, script), inputs=[gate])
         await kit.executor.prepare(request)
         await start_as_a_node_that_is_killed(kit.executor, request, web)
@@ -224,10 +227,10 @@ async def start_as_a_node_that_is_killed(executor, request, web) -> None:
             params = executor._usable_params(request)
             user = await executor._users.user_of(params.image)
             layout = arrange(request.inputs, {})
-            config = executor._config(client, request, params, layout, user, network)
+            config = executor._config(client, request, params, layout, user, network=network)
             await trio.to_thread.run_sync(lambda: client.create_container(**config))
             await trio.to_thread.run_sync(client.start, container_name(request.execution_id))
-            await until(lambda: web.requests, 60)
+            await until(lambda: len(web.requests) == 2, 60)  # so the answer to the first is in its log
     finally:
         executor._containers.remove = remove
     assert removed == [network_container_name(request.execution_id)]
