@@ -26,6 +26,7 @@ from bacalhau_p2p.cli.printing import print_line, print_output, print_text
 from bacalhau_p2p.cli.terminal import is_terminal
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.client.retry import Patience
 
 FIRST_POLL = 1.0
 """Seconds of the first long poll. Polls get longer, so that the first changes of state are seen soon."""
@@ -90,11 +91,16 @@ def wait_for_job(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[JSON, list[JSON]]:
-    """The job once it has ended, with its executions. Prints each change of its state unless `quiet`."""
+    """The job once it has ended, with its executions. Prints each change of its state unless `quiet`.
+
+    A node that restarts meanwhile is asked again.
+    """
+    patience = Patience()
     shown, poll = "", calls.LONG_POLL if quiet else FIRST_POLL
     while True:
         asked_at = clock()
-        job, executions = connection.call(calls.get_job_with_executions(job_id, wait=poll))
+        call = calls.get_job_with_executions(job_id, wait=poll)
+        job, executions = connection.call_patiently(call, patience)
         state, message = state_of(job)
         if not quiet and state != shown:
             print_line(f"  {state}{f': {message}' if message and state not in _FAILED else ''}", err=True)

@@ -20,7 +20,8 @@ from bacalhau_p2p.client.calls import (
     no_response,
 )
 from bacalhau_p2p.client.environment import api_url
-from bacalhau_p2p.errors import ApiError, BacalhauError
+from bacalhau_p2p.client.retry import Patience
+from bacalhau_p2p.errors import ApiError, BacalhauError, NodeUnavailable
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.download import Download
@@ -68,6 +69,17 @@ class BlockingConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._http.close()
+
+    def call_patiently(self, call: Call[_T], patience: Patience) -> _T:
+        """Like `call`, but try again while the node cannot be reached: for what waits for a job."""
+        while True:
+            try:
+                result = self.call(call)
+            except NodeUnavailable as error:
+                time.sleep(patience.pause(error, now=time.monotonic()))
+            else:
+                patience.succeeded()
+                return result
 
     def call(self, call: Call[_T]) -> _T:
         """Send a request and return its result."""

@@ -6,6 +6,7 @@ Covers `async_connection`, `blocking_connection`, `upload` and `download`.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bacalhau_p2p.client.async_connection import AsyncConnection
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.calls import Call
 from bacalhau_p2p.client.download import Download
+from bacalhau_p2p.client.retry import Patience
 from bacalhau_p2p.client.upload import upload
 from bacalhau_p2p.errors import (
     ApiError,
@@ -176,6 +178,18 @@ def test_a_failed_download_raises_the_reason_and_leaves_nothing(
     with pytest.raises(InvalidContent):
         fetch(cid)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_patient_call_survives_a_restart_of_the_node():
+    with FakeNode() as first, FakeNode(port=first.port, started=False) as second:
+        first.crash()
+        with BlockingConnection("127.0.0.1", first.port) as connection:
+            with pytest.raises(NodeUnavailable):
+                connection.call_patiently(calls.get_version(), Patience(0.0))
+            starting = threading.Timer(0.05, second.start)
+            starting.start()
+            assert connection.call_patiently(calls.get_version(), Patience(60.0)) == "v9.9.9"
+            starting.join()
 
 
 def test_a_blocking_connection_reports_progress(fake_node: FakeNode, tmp_path, folder):
