@@ -38,6 +38,12 @@ class Backend(Protocol):
         Raises UnknownJob. Cancelled: the job continues."""
         ...
 
+    async def wait_with_executions(
+        self, job_id: JobID, timeout: float | None
+    ) -> tuple[Job, Sequence[Execution]]:
+        """Like `wait`, with the executions of the job."""
+        ...
+
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
         """The executions of the job, in the order of their bids."""
         ...

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.async_connection import MAX_CONNECTIONS, AsyncConnection
-from bacalhau_p2p.client.calls import EventFilter
+from bacalhau_p2p.client.calls import Call, EventFilter
 from bacalhau_p2p.client.download import Download
 from bacalhau_p2p.client.file_stream import FileStream
 from bacalhau_p2p.client.retry import RECONNECT, Patience
@@ -63,6 +63,23 @@ class HttpBackend:
         return await self._connection.call(call.then(_each(job_from_json)))
 
     async def wait(self, job_id: JobID, timeout: float | None) -> Job:
+        def ask(poll: float) -> Call[Job]:
+            return calls.get_job(job_id, wait=poll).then(job_from_json)
+
+        return await self._wait(ask, lambda job: job, timeout)
+
+    async def wait_with_executions(
+        self, job_id: JobID, timeout: float | None
+    ) -> tuple[Job, Sequence[Execution]]:
+        def ask(poll: float) -> Call[tuple[Job, Sequence[Execution]]]:
+            return calls.get_job_with_executions(job_id, wait=poll).then(_job_and_executions)
+
+        return await self._wait(ask, lambda found: found[0], timeout)
+
+    async def _wait(
+        self, ask: Callable[[float], Call[_T]], job_of: Callable[[_T], Job], timeout: float | None
+    ) -> _T:
+        """The answer once its job is in a terminal state, or after `timeout` seconds."""
         deadline = inf if timeout is None else anyio.current_time() + timeout
         patience = Patience(self._reconnect)
         self._waiting += 1
@@ -72,14 +89,14 @@ class HttpBackend:
                 longest = calls.LONG_POLL if self._waiting <= MAX_LONG_POLLS else SHORT_POLL
                 poll = max(0.0, min(longest, deadline - asked_at))
                 try:
-                    job = await self._connection.call(calls.get_job(job_id, wait=poll).then(job_from_json))
+                    found = await self._connection.call(ask(poll))
                 except NodeUnavailable as error:
                     await self._pause(patience, error, deadline)
                     continue
                 patience.succeeded()
                 now = anyio.current_time()
-                if job.state.terminal or now >= deadline:
-                    return job
+                if job_of(found).state.terminal or now >= deadline:
+                    return found
                 await anyio.sleep(min(calls.pause_between_polls(poll, now - asked_at), deadline - now))
         finally:
             self._waiting -= 1
@@ -215,6 +232,12 @@ def _beyond(known: dict[tuple[str, LogStream], int], piece: LogPiece) -> LogPiec
     known[of] = end
     skip = max(seen - piece.offset, 0)
     return piece._replace(offset=piece.offset + skip, data=piece.data[skip:])
+
+
+def _job_and_executions(
+    found: tuple[Mapping[str, Any], list[dict[str, Any]]],
+) -> tuple[Job, Sequence[Execution]]:
+    return job_from_json(found[0]), [execution_from_json(item) for item in found[1]]
 
 
 def _info(state: Mapping[str, Any]) -> NodeInfo:

@@ -121,11 +121,12 @@ class JobHandle:
         not ended after `timeout` seconds; with `check` also JobFailed if its exit code is not 0.
         Cancelled: the job continues.
         """
-        job = await self.wait(timeout)
+        job, executions = await self._backend.wait_with_executions(self.id, timeout)
+        self._known, self._known_executions = job, executions
+        self._displays.refresh(self)
         if not job.state.terminal:
             waited = "" if timeout is None else f" after {timeout:g} s"
             raise JobNotFinished(f"job {self.id} is {job.state.lower()}{waited}")
-        executions = await self.executions()
         if job.state is not JobState.COMPLETED:
             message = job.message or f"job {self.id} has {job.state.lower()}"
             raise JobFailed(message, last_lines=_last_lines(executions))

@@ -67,6 +67,12 @@ class LocalBackend:
     async def wait(self, job_id: JobID, timeout: float | None) -> Job:
         return await self._node.requester.wait(job_id, inf if timeout is None else timeout)
 
+    async def wait_with_executions(
+        self, job_id: JobID, timeout: float | None
+    ) -> tuple[Job, Sequence[Execution]]:
+        job = await self.wait(job_id, timeout)
+        return job, await self.executions(job_id)
+
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
         return self._node.requester.executions(job_id)
 

@@ -70,6 +70,11 @@ class RecordingBackend:
         self.calls.append(("wait", job_id, timeout))
         return self._job
 
+    async def wait_with_executions(
+        self, job_id: JobID, timeout: float | None
+    ) -> tuple[Job, tuple[Execution, ...]]:
+        return await self.wait(job_id, timeout), self._executions
+
     async def executions(self, job_id: JobID) -> tuple[Execution, ...]:
         return self._executions
 
