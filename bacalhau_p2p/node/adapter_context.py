@@ -16,6 +16,7 @@ from bacalhau_p2p.settings import Settings
 if TYPE_CHECKING:
     from bacalhau_p2p.outbound.s3.access import S3Access
     from bacalhau_p2p.storage.fetching.fetcher import Fetcher
+    from bacalhau_p2p.storage.fetching.input_cache import InputCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,16 @@ class AdapterContext:
         """Downloads inputs from the web. All storage providers share its cache and its threads."""
         from bacalhau_p2p.runtime.threads import Threads
         from bacalhau_p2p.storage.fetching.fetcher import Fetcher, FetchLimits
+
+        limits = FetchLimits(bytes=parse_bytes(self.settings.input_limit))
+        return Fetcher(self.input_cache, limits, Threads(4))
+
+    @cached_property
+    def input_cache(self) -> InputCache:
+        """Inputs that executions share. All storage providers share it."""
         from bacalhau_p2p.storage.fetching.input_cache import InputCache
 
-        cache = InputCache(self.folder / "inputs", budget=parse_bytes(self.settings.input_cache))
-        limits = FetchLimits(bytes=parse_bytes(self.settings.input_limit))
-        return Fetcher(cache, limits, Threads(4))
+        return InputCache(self.folder / "inputs", budget=parse_bytes(self.settings.input_cache))
 
     @cached_property
     def s3(self) -> S3Access:

@@ -57,7 +57,7 @@ def _ipfs_storage(context: AdapterContext) -> StorageProvider:
     from bacalhau_p2p.storage.ipfs.provider import IpfsStorage
 
     settings = context.settings
-    peers = IpfsStorage(context.content, timeout=settings.content_timeout)
+    peers = IpfsStorage(context.content, timeout=settings.content_timeout, cache=context.input_cache)
     if not settings.kubo_api and not settings.ipfs_gateways:
         return peers
     from bacalhau_p2p.outbound.service import Service

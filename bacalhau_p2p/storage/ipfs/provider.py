@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -24,9 +25,14 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.runtime.removal import discard_tree
+from bacalhau_p2p.storage.fetching.input_cache import InputCache
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
 _NAME = "content"
+LEAST_KEPT = 1024 * 1024
+"""Bytes of content from which it is worth a copy on disk that executions share."""
+MAX_SEEN = 1024
+"""CIDs of which it is remembered that an execution got their content."""
 
 
 class IpfsStorage(StorageProvider):
@@ -36,10 +42,13 @@ class IpfsStorage(StorageProvider):
     the folder of the execution. Symlinks that stay inside the content are kept, others left out.
     """
 
-    def __init__(self, content: Content, *, timeout: float = 15.0) -> None:
-        """`timeout`: seconds to find a peer that has the content."""
+    def __init__(self, content: Content, *, timeout: float = 15.0, cache: InputCache | None = None) -> None:
+        """`timeout`: seconds to find a peer that has the content. `cache` keeps larger content that several
+        executions get, as they share it."""
         self._content = content
         self._timeout = timeout
+        self._cache = cache
+        self._seen: dict[CID, None] = {}
 
     @property
     def source(self) -> str:
@@ -99,7 +108,9 @@ class IpfsStorage(StorageProvider):
                         root, names, hints=hints, timeout=self._timeout, max_bytes=max_bytes
                     )
                 await self._content.fetch(cid, hints=hints, timeout=self._timeout, max_bytes=max_bytes)
-                await self._content.export(cid, path, symlinks="keep", max_bytes=max_bytes)
+                if not await self._link(cid, path, max_bytes):
+                    exported = await self._content.export(cid, path, symlinks="keep", max_bytes=max_bytes)
+                    await self._keep(cid, path, exported.bytes)
         except PathNotFound as error:
             raise StorageError(str(error), permanent=True) from error
         except (InvalidCID, InvalidContent) as error:
@@ -113,6 +124,36 @@ class IpfsStorage(StorageProvider):
         except ContentError as error:
             raise StorageError(str(error)) from error
         return PreparedInput(path=path)
+
+    async def _link(self, cid: CID, path: Path, max_bytes: int | None) -> bool:
+        """Link the copy that executions share to `path`; False without one that is small enough."""
+        cache, key = self._cache, str(cid.v1)
+        if cache is None or cid.v1 not in self._seen:
+            return False
+
+        def link() -> bool:
+            kept = cache.get(key)
+            return (
+                kept is not None and (max_bytes is None or kept.size <= max_bytes) and cache.link(key, path)
+            )
+
+        try:
+            return await trio.to_thread.run_sync(link)
+        except OSError:
+            await trio.to_thread.run_sync(discard_tree, path)
+            return False
+
+    async def _keep(self, cid: CID, path: Path, size: int) -> None:
+        """Keep what was written to `path` for the next executions, if this is the second that gets it."""
+        if self._cache is None or size < LEAST_KEPT:
+            return
+        if cid.v1 in self._seen:
+            with suppress(OSError):
+                await trio.to_thread.run_sync(self._cache.put, str(cid.v1), path, {})
+            return
+        while len(self._seen) >= MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._seen[cid.v1] = None
 
     async def _locate_soon(self, cid: CID, names: Sequence[str], hints: Sequence[PeerID]) -> CID | None:
         """What is at the path, if peers send the blocks on the way. The caller bounds the time."""

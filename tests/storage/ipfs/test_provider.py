@@ -8,8 +8,9 @@ from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.storage.fetching.input_cache import InputCache
 from bacalhau_p2p.storage.interface import InputSize
-from bacalhau_p2p.storage.ipfs.provider import IpfsStorage
+from bacalhau_p2p.storage.ipfs.provider import LEAST_KEPT, IpfsStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
 from tests.support.blocks.dag_makers import expanding_folder
 
@@ -106,6 +107,46 @@ async def test_symlinks_inside_an_input_are_kept_and_others_left_out(content, tm
     prepared = await IpfsStorage(content).prepare(ipfs(added.cid), tmp_path / "input")
     assert sorted(path.name for path in prepared.path.iterdir()) == ["a", "good"]
     assert (prepared.path / "good").read_text() == "a"
+
+
+async def test_larger_content_is_shared_from_the_third_execution_on(content, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "large").write_bytes(Random(1).randbytes(LEAST_KEPT))
+    cid = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    storage = IpfsStorage(content, cache=InputCache(tmp_path / "cache", budget=10 * LEAST_KEPT))
+    prepared = []
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        prepared.append(await storage.prepare(ipfs(cid), tmp_path / str(number), max_bytes=LEAST_KEPT))
+    files = [(each.path / "large").stat().st_ino for each in prepared]
+    assert files[0] != files[1] == files[2] == files[3]
+    for each in prepared:
+        assert (each.path / "large").read_bytes() == (tmp_path / "data" / "large").read_bytes()
+    for each in prepared[1:3]:
+        await storage.cleanup(each)
+    assert (prepared[3].path / "large").stat().st_size == LEAST_KEPT
+    (tmp_path / "less").mkdir()
+    with pytest.raises(StorageError, match="is reserved for inputs"):
+        await storage.prepare(ipfs(cid), tmp_path / "less", max_bytes=LEAST_KEPT - 1)
+
+
+async def test_small_content_is_not_kept(content, samples, tmp_path):
+    storage = IpfsStorage(content, cache=InputCache(tmp_path / "cache", budget=10 * LEAST_KEPT))
+    prepared = []
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        prepared.append(await storage.prepare(samples[1].source, tmp_path / str(number)))
+    assert len({each.path.stat().st_ino for each in prepared}) == 3
+
+
+async def test_without_room_in_the_cache_everything_is_written(content, tmp_path):
+    (tmp_path / "large").write_bytes(b"x" * LEAST_KEPT)
+    cid = (await content.add(tmp_path / "large", pin_owner="test")).cid
+    storage = IpfsStorage(content, cache=InputCache(tmp_path / "cache", budget=0))
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        prepared = await storage.prepare(ipfs(cid), tmp_path / str(number))
+        assert prepared.path.stat().st_nlink == 1
 
 
 async def test_content_that_expands_to_more_than_was_reserved_is_not_written(content, block_store, tmp_path):
