@@ -103,7 +103,8 @@ class Rounds:
 
     def _announce(self, entry: JobEntry, wanted: int, now: UnixSeconds) -> None:
         asked = entry.round.asked
-        answering = asked.chance * len(self._liveness.nodes) + asked.others
+        drawn = asked.chance * len(self._liveness.nodes) + asked.others
+        answering = len(asked.nodes) if asked.directly else drawn
         entry.round.answers_wanted = answering <= MAX_ANSWERING_NODES
         announcement = announcement_of(entry, wanted=wanted, addresses=self._addresses)
         self._ledger.say_to_asked(entry, announcement, now)

@@ -71,21 +71,30 @@ GOSSIP_COUNTERS = ("broadcasts_received", "broadcasts_verified", "broadcasts_sen
 
 def noop(jobs: int) -> None:
     """One job after the other: the time that a user waits."""
-    api, jobs = Api(), jobs or JOBS
     for count in (1, 3):
-        job = {**JOB, "Count": count}
-        for _ in range(WARM_UP):
-            api.run(job)
-        title = f"no-op job, Count {count}"
-        with broadcasts(title, jobs), processor_time(title, jobs):
-            api = Api()  # the first connection may have been idle for too long
-            seconds = [api.run(job) for _ in range(jobs)]
-        steps = statistics.quantiles(seconds, n=100, method="inclusive")
-        say(
-            title,
-            *(f"p{part} {steps[part - 1] * 1000:6.1f} ms" for part in (50, 90, 99)),
-            f"({jobs} jobs, one after the other)",
-        )
+        _one_by_one(f"no-op job, Count {count}", {**JOB, "Count": count}, jobs or JOBS)
+
+
+def noop_inputs(jobs: int) -> None:
+    """The same with an input: such jobs are announced to everybody, however many nodes there are."""
+    source = {"Type": "inline", "Params": {"URL": "data:text/plain,x"}}
+    task = {**JOB["Tasks"][0], "InputSources": [{"Target": "/in", "Source": source}]}
+    _one_by_one("no-op job with an input", {"Tasks": [task]}, jobs or JOBS)
+
+
+def _one_by_one(title: str, job: dict[str, Any], jobs: int) -> None:
+    api = Api()
+    for _ in range(WARM_UP):
+        api.run(job)
+    with broadcasts(title, jobs), processor_time(title, jobs):
+        api = Api()  # the first connection may have been idle for too long
+        seconds = [api.run(job) for _ in range(jobs)]
+    steps = statistics.quantiles(seconds, n=100, method="inclusive")
+    say(
+        title,
+        *(f"p{part} {steps[part - 1] * 1000:6.1f} ms" for part in (50, 90, 99)),
+        f"({jobs} jobs, one after the other)",
+    )
 
 
 def noop_burst(jobs: int) -> None:
@@ -203,6 +212,7 @@ def say(title: str, *figures: str) -> None:
 
 CASES = {
     "noop": ("latency of a no-op job through the API, with 3 compute nodes", noop, ["noop"]),
+    "noop-inputs": ("the same of a job with an input, which is broadcast", noop_inputs, ["noop"]),
     "noop-burst": (f"the same with {IN_FLIGHT} jobs in flight: jobs per second", noop_burst, ["noop"]),
     "idle": (
         "processor time of idle nodes, and the node infos that one hears of, without jobs and with",
@@ -274,7 +284,7 @@ def main() -> int:
         "--compute-nodes",
         type=int,
         metavar="N",
-        help="compute nodes of noop, noop-burst and idle (default: 3)",
+        help="compute nodes of noop, noop-inputs, noop-burst and idle (default: 3)",
     )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -9,6 +9,7 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.pace import FIRST_WINDOW
+from bacalhau_p2p.requester.rounds import MAX_ANSWERING_NODES
 from tests.support.machines.requester_bench import JOB, ROOM, RequesterBench, S, announced, job, sent
 
 MANY = tuple(PeerID(f"node-{number}") for number in range(12))
@@ -130,3 +131,14 @@ def test_a_later_round_is_broadcast(bench):
     actions = [*bench.fail(chosen), *bench.wait(30)]
     assert {said.round for said in announced(actions)} >= {2}
     assert asked(actions) == set()
+
+
+def test_those_that_are_asked_answer_in_any_case_however_many_nodes_there_are(bench):
+    """Else each round would have to be closed, and would wait for nodes that have no room."""
+    bench.add_nodes(*(PeerID(f"other-{number}") for number in range(2 * MAX_ANSWERING_NODES)))
+    actions = connected(bench, 12).submit(job())
+    said = next(each.message for each in actions if isinstance(each, ev.Send))
+    assert said.answers_wanted
+    for node in sorted(asked(actions)):
+        actions = decline(bench, node)
+    assert len(announced([*actions, *bench.wait(0)])) == 1
