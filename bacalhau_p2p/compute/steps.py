@@ -114,14 +114,17 @@ class Steps:
         seal: Callable[[PeerID, bytes], bytes],
         clock: Callable[[], UnixSeconds],
         disk_limit: int,
+        job_disk: int = 0,
     ) -> None:
-        """`seal` encrypts a proposal for its requester. `disk_limit`: bytes of disk for jobs."""
+        """`seal` encrypts a proposal for its requester. `disk_limit`: bytes of disk for jobs; `job_disk`:
+        bytes for one that asks for no amount, 0 for what its engine allows."""
         self.adapters = adapters
         self._content = content
         self._peer_id = peer_id
         self._seal = seal
         self._clock = clock
         self._disk_limit = disk_limit
+        self._job_disk = job_disk
 
     async def prepare(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
         """Fetch the inputs, and have the executor get what it needs."""
@@ -242,7 +245,7 @@ class Steps:
             inputs=tuple(inputs),
             result_paths=spec.task.result_paths,
             environment={**environment_of(spec.task), **node_variables(execution, self._peer_id)},
-            resources=spec.resources,
+            resources=spec.resources.replace(disk=spec.resources.disk or self._job_disk),
             gpus=execution.gpus,
             network=spec.task.network,
             timeout=spec.execution_timeout,

@@ -155,6 +155,7 @@ def _service(
         seal=seal,
         clock=networking.clock,
         disk_limit=machine.capacity.limit.disk,
+        job_disk=parse_resources(settings.job_limits).disk,
     )
 
     def learn_addresses(peer: PeerID, addresses: tuple[str, ...]) -> None:

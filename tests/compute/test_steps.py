@@ -88,6 +88,10 @@ def place(tmp_path):
 
 @pytest.fixture
 def steps(content, executor):
+    return steps_of(content, executor)
+
+
+def steps_of(content, executor, **limits):
     adapters = Adapters(
         executors={"noop": executor},
         storage={"fine": Provider(), "broken": Provider(StorageError("no such bucket", permanent=True))},
@@ -100,6 +104,7 @@ def steps(content, executor):
         seal=lambda to, proposal: proposal,
         clock=lambda: 5.0,
         disk_limit=10**12,
+        **limits,
     )
 
 
@@ -147,6 +152,19 @@ async def test_what_is_fetched_of_the_inputs_is_counted_beside_what_was_here(ste
     usage = decode_proposal(finished.sealed).usage
     assert usage is not None
     assert (usage.input_bytes_fetched, usage.input_bytes_local) == (8, 6)
+
+
+@pytest.mark.parametrize(("asked", "given"), [("", 500), ("200", 200)])
+async def test_a_job_that_asks_for_no_disk_may_write_what_one_job_may_have(
+    content, executor, place, asked, given
+):
+    steps, record = steps_of(content, executor, job_disk=500), execution()
+    task = {"Engine": {"Type": "noop"}, "Resources": {"Disk": asked}}
+    record = record.replace(spec=job_from_mapping({"Tasks": [task]}))
+    await steps.prepare(record, place)
+    await steps.run(record, place)
+    (request,) = executor.requests
+    assert request.resources.disk == given
 
 
 async def test_the_requester_is_a_hint_for_fetching_inputs(steps, place):
