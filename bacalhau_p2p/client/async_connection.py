@@ -28,6 +28,8 @@ from bacalhau_p2p.errors import ApiError
 MAX_CONNECTIONS = 56
 """Connections that a client has at most; further requests wait for one. A node lets a remote address have a
 few more (`MAX_CONNECTIONS_PER_ADDRESS`)."""
+CONNECTION_TIMEOUT = 120.0
+"""Seconds that a request waits for a connection. Waits for jobs take turns; streams keep theirs."""
 _KEPT_CONNECTIONS = 8
 _PIECE = 1024 * 1024
 
@@ -136,6 +138,11 @@ class AsyncConnection:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise cannot_connect(self.url) from None
+        except httpx.PoolTimeout:
+            raise ApiError(
+                f"all {MAX_CONNECTIONS} connections of this client are in use: close some of its streams of"
+                " events, logs or files, or use another client"
+            ) from None
         except httpx.TimeoutException:
             raise no_response(self.url, call.timeout) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL):
@@ -145,7 +152,7 @@ class AsyncConnection:
 
 
 def _timeout(call: Call[_T]) -> httpx.Timeout:
-    return httpx.Timeout(RESPONSE_TIMEOUT, read=call.timeout, pool=None)
+    return httpx.Timeout(RESPONSE_TIMEOUT, read=call.timeout, pool=CONNECTION_TIMEOUT)
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:

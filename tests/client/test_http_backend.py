@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from bacalhau_p2p.client.client import Client
-from bacalhau_p2p.errors import NodeUnavailable
+from bacalhau_p2p.errors import ApiError, NodeUnavailable
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.logs import LogPiece, LogStream
@@ -146,6 +146,28 @@ def test_a_file_of_a_result_is_streamed(run: Run, fake_node: FakeNode, tmp_path:
                 pieces = [piece async for piece in file]
             assert len(pieces) > 1
             assert b"".join(pieces) == data == await result.read("outputs/data")
+
+    run(main)
+
+
+def test_streams_that_take_all_connections_are_an_error_that_says_so(
+    run: Run, fake_node: FakeNode, monkeypatch
+):
+    monkeypatch.setattr("bacalhau_p2p.client.async_connection.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("bacalhau_p2p.client.async_connection.CONNECTION_TIMEOUT", 0.05)
+
+    async def main() -> None:
+        async with Client(fake_node.url) as client:
+            job = await client.submit(NOOP)
+            fake_node.tell(job.id, EventKind.SUBMITTED, "")
+            streams = [job.events(), job.events()]
+            for stream in streams:
+                await anext(stream)
+            with pytest.raises(ApiError, match=r"^all 2 connections of this client are in use: close some"):
+                await job.status()
+            for stream in streams:
+                await stream.aclose()
+            assert (await job.status()).id == job.id
 
     run(main)
 
