@@ -61,6 +61,8 @@ def fetch_results(
         check_output_dir(target)
     if not quiet:
         print_line(f"Fetching results of job '{short_id(job_id)}'...")
+        for cid in published:
+            print_line(f"Result: ipfs://{cid}")
     allowance = Allowance(max_size)
     for cid, target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)

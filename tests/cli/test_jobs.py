@@ -115,11 +115,11 @@ def test_describe_shows_the_job_its_executions_and_their_messages(run, fake_node
 
 def test_get_writes_the_results_and_prints_where(run, fake_node, results, tmp_path):
     fake_node.add_job(ID, DOCKER)
-    fake_node.complete(ID, results)
+    cid = fake_node.complete(ID, results)
     result = run("get", ID)
     folder = tmp_path / "job-095be3fd"
     assert result.stdout == (
-        "Fetching results of job '095be3fd'...\n"
+        f"Fetching results of job '095be3fd'...\nResult: ipfs://{cid}\n"
         f"Results for job '095be3fd' have been written to {folder}\n"
     )  # fmt: skip
     assert cid_of(folder) == cid_of(results)

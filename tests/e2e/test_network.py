@@ -54,7 +54,9 @@ def test_three_nodes_count_words_and_agree_with_python(network, tmp_path):
     assert (ran.returncode, ran.stderr) == (0, "")
     job_id = ran.stdout.strip()
     listed = network.cli("list", "--id-filter", job_id).stdout
-    assert re.search(rf"{job_id[:8]}  Wasm wordcount.wasm.*Completed  3/3 +ipfs://bafy", listed)
+    assert re.search(
+        rf"{job_id[:8]} +Completed .* 3/3 +Wasm wordcount.wasm.* ipfs://bafy\w{{55}}$", listed, re.M
+    )
     fetched = network.cli("get", job_id[:8], cwd=tmp_path)
     assert fetched.stdout.startswith(f"Fetching results of job '{job_id[:8]}'...\n")
     stdout = (tmp_path / f"job-{job_id[:8]}" / "stdout").read_text()
@@ -84,6 +86,7 @@ def test_a_docker_session_works_as_with_bacalhau(docker_client, tmp_path):
         folder = tmp_path / f"job-{job_id[:8]}"
         assert fetched.stdout.splitlines() == [
             f"Fetching results of job '{job_id[:8]}'...",
+            f"Result: {row.split()[-1]}",
             f"Results for job '{job_id[:8]}' have been written to {folder}",
         ]
         assert (folder / "stdout").read_text().endswith("\nHello from Bacalhau!\n")
