@@ -241,11 +241,12 @@ class FakeNode:
 
     def submit(self, body: Mapping[str, Any]) -> Job:
         token = body.get("IdempotencyToken", "")
-        if token in self.tokens:
-            return self.jobs[self.tokens[token]]
-        job = self.add_job(f"{len(self.jobs):08x}-0000-4000-8000-000000000000", body["Job"])
-        if token:
-            self.tokens[token] = job.id
+        with self.changed:  # requests come in threads, and no two jobs may get one id
+            if token in self.tokens:
+                return self.jobs[self.tokens[token]]
+            job = self.add_job(f"{len(self.jobs):08x}-0000-4000-8000-000000000000", body["Job"])
+            if token:
+                self.tokens[token] = job.id
         self.left_out = body.get("LeftOut", [])
         self.on_submit(job)
         return job
