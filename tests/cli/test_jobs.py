@@ -17,9 +17,11 @@ from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, DAG_PB, RAW
 from bacalhau_p2p.ipfs.format.dag_pb import PBLink, encode_block, encode_directory, encode_file
 from bacalhau_p2p.model.api_json import execution_to_json, job_to_json
+from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.usage import Usage
 from tests.support.servers import fake_node as fake
 
 ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
@@ -328,3 +330,32 @@ def test_unknown_and_ambiguous_ids_are_errors_of_one_line(run, fake_node, comman
     )
     assert (ambiguous.exit_code, ambiguous.stderr) == (1, "Error: 2 jobs have an id that begins with 09\n")
     assert fake_node.jobs[ID].state is JobState.PENDING
+
+
+def test_what_failed_executions_left_is_written_to_a_folder_each(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID)
+    cid = fake_node.complete(ID, results)
+    (completed,) = fake_node.executions[ID]
+    failed = completed.replace(state=ExecutionState.FAILED, proposal=None, published=None)
+    fake_node.executions[ID] = [failed.replace(failed_cid=str(cid)), failed.replace(id=ExecutionID("e-2"))]
+    assert run("get", "--failed", "--output-dir", "kept", ID).exit_code == 0
+    (folder,) = (tmp_path / "kept").iterdir()
+    assert (folder.name, (folder / "stdout").read_bytes()) == (failed.id, b"hello\n")
+
+
+def test_a_job_of_which_nothing_is_kept_says_what_that_needs(run, fake_node):
+    fake_node.add_job(ID)
+    result = run("get", "--failed", ID)
+    assert result.exit_code == 1
+    assert "is kept: it needs --keep-failed-results" in result.stderr
+
+
+def test_what_an_execution_used_is_described_with_sizes_for_people(run, fake_node, results):
+    fake_node.add_job(ID)
+    fake_node.complete(ID, results)
+    (completed,) = fake_node.executions[ID]
+    used = Usage(cpu_seconds=1.5, peak_memory=61_000_000, result_bytes=7)
+    failed = completed.replace(state=ExecutionState.FAILED, proposal=None, failed_usage=used)
+    fake_node.executions[ID] = [failed]
+    (shown,) = yaml.safe_load(run("describe", ID).stdout)["Executions"]
+    assert shown["Usage"] == {"CPUSeconds": 1.5, "PeakMemory": "61 MB", "ResultBytes": "7 bytes"}
