@@ -95,7 +95,8 @@ def flood(say: Say, kinds: tuple[str, ...] = KINDS) -> None:
         nodes[1].stop()
         began = time.perf_counter()
         nodes[1].start()
-        say("restart", f"{time.perf_counter() - began:.1f} s")
+        spent = nodes[1].process.processor_time()
+        say("restart", f"{time.perf_counter() - began:.1f} s", f"{spent:.1f} s of processor time")
 
 
 def started(stack: ExitStack, folder: Path, *flags: str) -> Node:
