@@ -231,7 +231,7 @@ CASES = {
     ),
     "docker": (
         "a Docker job that says hello, minus the bare SDK's create, start, wait and remove of the same",
-        lambda jobs: bench_docker.docker_jobs(say, Api(), jobs),
+        lambda jobs: bench_docker.docker_jobs(say, Api, jobs),
         ["docker"],
     ),
     "functions": (
