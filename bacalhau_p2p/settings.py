@@ -124,7 +124,7 @@ class Settings(BaseModel):
 
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    data_dir: Path = Field(default_factory=lambda: user_data_path("bacalhau-p2p"))
+    data_dir: Path = Field(default_factory=lambda: _default_data_dir())
     power_safe: bool = True
     """Wait for the disk before promising anything, so that a power failure does not undo it."""
     network: str = Field(default="main", pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -381,9 +381,17 @@ def _flat(values: Mapping[str, Any]) -> list[str]:
     return names
 
 
+def _default_data_dir() -> Path:
+    """That of the user. Raises SettingsError for one who has no home, as users of containers often are."""
+    found = user_data_path("bacalhau-p2p")
+    if not found.is_absolute():
+        raise SettingsError("this user has no home: set HOME, or name a folder with --data-dir")
+    return found
+
+
 def _file_in(overrides: Mapping[str, Any]) -> Path | None:
     """`config.yaml` in the data directory, if it exists."""
-    path = Path(overrides.get("data_dir") or user_data_path("bacalhau-p2p")) / FILE_NAME
+    path = Path(overrides.get("data_dir") or _default_data_dir()) / FILE_NAME
     return path if path.is_file() else None
 
 

@@ -226,3 +226,12 @@ def test_limits_of_one_job_come_from_file_environment_and_flags_one_by_one(tmp_p
         "flag",
         "default",
     ]
+
+
+def test_a_user_without_a_home_has_to_name_a_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr("bacalhau_p2p.settings.user_data_path", lambda name: Path("~/.local/share") / name)
+    with pytest.raises(
+        SettingsError, match=r"^this user has no home: set HOME, or name a folder with --data"
+    ):
+        load_settings(environ={})
+    assert load_settings(environ={}, flags={"data_dir": tmp_path}).data_dir == tmp_path
