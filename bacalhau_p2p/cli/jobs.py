@@ -204,9 +204,13 @@ def get(
     if failed:
         fetch_failed(connection, job, executions, output_dir, max_size=max_size)
         return
-    require_completed(job)
+    incomplete = state_of(job)[0] == "Failed" and published_results(executions)
+    if not incomplete:
+        require_completed(job)
     layout = Layout.EXECUTIONS if each else Layout.CIDS if raw else Layout.MERGED
     fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout, max_size=max_size)
+    if incomplete:  # what there is has been written, and what is missing is the error
+        require_completed(job)
 
 
 @click.command()

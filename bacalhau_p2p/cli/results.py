@@ -32,9 +32,10 @@ from bacalhau_p2p.model.quantities import size_text
 class Layout(Enum):
     """How the results of several executions are laid out in the folder of their job."""
 
-    MERGED = "one result if all are equal, otherwise like CIDS"
+    MERGED = "one folder per partition; else one result if all are equal; else like CIDS"
     CIDS = "one folder per CID"
     EXECUTIONS = "one folder per execution"
+    NODES = "one folder per node, of an ops job"
 
 
 def fetch_results(
@@ -56,6 +57,8 @@ def fetch_results(
     if not published:
         raise JobNotFinished(f"job {short_id(job_id)} has no published result")
     folder = Path(output_dir or folder_name(f"job-{short_id(job_id)}"))
+    if layout is Layout.MERGED and job.get("Type") == "ops":
+        layout = Layout.NODES
     targets = _targets(list(published), executions, folder, layout)
     for _, target in targets:
         check_output_dir(target)
@@ -137,17 +140,31 @@ def _targets(
     cids: Sequence[str], executions: Sequence[JSON], folder: Path, layout: Layout
 ) -> list[tuple[str, Path]]:
     """Each CID to fetch and the folder to write it to."""
+    if layout is Layout.MERGED and (by_partition := _by_partition(executions)):
+        return [(cid, folder / f"partition-{index}") for index, cid in sorted(by_partition.items())]
     if layout is Layout.MERGED and len(cids) == 1:
         return [(cids[0], folder)]
-    if layout is Layout.EXECUTIONS:
+    if layout in (Layout.EXECUTIONS, Layout.NODES):
+        key = "NodeID" if layout is Layout.NODES else "ID"
         by_execution = [
-            (cid, folder / folder_name(id_of(execution)))
+            (cid, folder / folder_name(str(execution.get(key))))
             for execution in executions
             for cid in published_results([execution])
         ]
         if by_execution:
             return by_execution
     return [(cid, folder / folder_name(cid)) for cid in cids]
+
+
+def _by_partition(executions: Sequence[JSON]) -> dict[int, str]:
+    """The result of each partition, if the job has several."""
+    found: dict[int, str] = {}
+    for execution in executions:
+        index = execution.get("PartitionIndex")
+        for cid in published_results([execution]):
+            if isinstance(index, int):
+                found.setdefault(index, cid)
+    return found if max(found, default=0) > 0 else {}
 
 
 def folder_name(text: str) -> str:

@@ -25,6 +25,7 @@ from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.engine_params import environment_of
 from bacalhau_p2p.model.execution import Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import InputSource
+from bacalhau_p2p.model.partitions import Partition, part_of
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.runtime.transfers import Transfer, counted_in
@@ -192,9 +193,10 @@ class Steps:
         provider = self.adapters.storage_provider(source.source.type)
         folder = place.folder / "inputs" / str(index)
         folder.mkdir(mode=0o700)
+        part = Partition(execution.partition, execution.spec.partitions)
         with counted_in(place.transfers[index]):
             prepared = await provider.prepare(
-                source.source,
+                source.source.replace(params=part_of(source.source.params, part)),
                 folder,
                 hints=(execution.requester_id,),
                 max_bytes=self._disk_limit if execution.unsized_inputs else execution.reserves.disk,

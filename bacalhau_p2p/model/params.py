@@ -18,6 +18,7 @@ from bacalhau_p2p.model.base import ClosedModel
 from bacalhau_p2p.model.engine_params import DockerParams, NoopParams, WasmParams
 from bacalhau_p2p.model.fields import MAX_COUNT, MAX_ENTRIES, AbsolutePath, Line, Name, Value
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.partition_keys import PartitionSpec
 
 
 def _starts_with(*prefixes: str) -> AfterValidator:
@@ -70,6 +71,7 @@ class IpfsSource(ClosedModel):
     """`CID` is a file or folder, or `CID/path` something in a folder."""
 
     cid: Annotated[Value, AfterValidator(_content_path)] = Field(alias="CID")
+    partition: PartitionSpec = PartitionSpec()
 
 
 class InlineSource(ClosedModel):
@@ -121,7 +123,7 @@ class S3Source(ClosedModel):
         Line,
         _matching(r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "must be a SHA-256 in base64 or hex"),
     ] = Field(default="", alias="ChecksumSHA256")
-    partition: Annotated[Mapping[str, Any], AfterValidator(_only_empty)] = Field(default_factory=dict)
+    partition: PartitionSpec = PartitionSpec()
     anonymous: bool = False
 
     @property

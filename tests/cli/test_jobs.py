@@ -175,6 +175,32 @@ def test_all_writes_a_folder_per_execution_and_raw_a_folder_per_cid(run, fake_no
     assert cid_of(tmp_path / "once") == cid
 
 
+def test_get_writes_the_result_of_each_node_of_an_ops_job_and_says_which_are_missing(
+    run, fake_node, results, tmp_path
+):
+    fake_node.add_job(ID, {**DOCKER, "Type": "ops"})
+    fake_node.complete(ID, results)
+    (first,) = fake_node.executions[ID]
+    fake_node.executions[ID].append(first.replace(id="e-2", node_id="12D3KooWb"))
+    message = "2 of 3 nodes gave a result; c: lost contact"
+    fake_node.jobs[ID] = fake_node.jobs[ID].replace(state=JobState.FAILED, message=message)
+    outcome = run("get", ID, "--output-dir", "nodes")
+    assert outcome.exit_code == 1
+    assert message in outcome.stderr
+    assert sorted(path.name for path in (tmp_path / "nodes").iterdir()) == sorted(
+        [first.node_id, "12D3KooWb"]
+    )
+
+
+def test_get_writes_the_result_of_each_partition(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, {**DOCKER, "Count": 2})
+    fake_node.complete(ID, results)
+    (first,) = fake_node.executions[ID]
+    fake_node.executions[ID] = [first.replace(slot=0), first.replace(id="e-2", slot=1)]
+    assert run("get", ID, "--output-dir", "parts").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["partition-0", "partition-1"]
+
+
 @pytest.fixture
 def published(fake_node, results, monkeypatch):
     """Makes a completed job whose two executions published this instead of a CID, and then a real result."""
@@ -182,8 +208,8 @@ def published(fake_node, results, monkeypatch):
     def make(cid: str) -> str:
         original = fake.execution_to_json
 
-        def altered(execution):
-            item = original(execution)
+        def altered(execution, *spec):
+            item = original(execution, *spec)
             if execution.message == "altered":
                 item["ResultCID"] = item["PublishedResult"]["Params"]["CID"] = cid
             return item

@@ -60,8 +60,8 @@ def evil_node(fake_node, results, monkeypatch):
     """A node that passes on what strangers call states, reasons, ids and CIDs."""
     original = fake.execution_to_json
 
-    def altered(execution: Any) -> dict[str, Any]:
-        item = original(execution)
+    def altered(execution: Any, *spec: Any) -> dict[str, Any]:
+        item = original(execution, *spec)
         item["ResultCID"] = EVIL
         item["NodeID"] = EVIL
         item["ComputeState"]["Message"] = EVIL

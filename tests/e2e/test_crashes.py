@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,43 +14,12 @@ import pytest
 import yaml
 
 from bacalhau_p2p.executors.docker.container_config import JOB_LABEL
-from tests.support.networks.networks import Network, Node
+from tests.support.networks.named_nodes import Nodes
+from tests.support.networks.networks import Network
 from tests.support.programs.wasm_programs import PROBE
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
-
-
-class Nodes:
-    """Nodes by name. A node that is started again has the same folder, port and flags."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._ports: dict[str, str] = {}
-        self._flags: dict[str, tuple[str, ...]] = {}
-        self.by_name: dict[str, Node] = {}
-
-    def start(self, name: str, *flags: str) -> Node:
-        """Start a node, or start it again as it was."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = self._ports.setdefault(name, str(free.getsockname()[1]))
-        flags = self._flags.setdefault(name, flags)
-        node = self.by_name[name] = Node(self._folder / name, "--swarm-port", port, *flags)
-        return node
-
-    def requester(self) -> Network:
-        return self.start("requester", "--no-compute").network
-
-    def compute(self, name: str, *engines: str) -> Node:
-        flags = [flag for engine in engines for flag in ("--engine", engine)]
-        return self.start(name, "--no-requester", "--peer", self.by_name["requester"].address, *flags)
-
-    def kill(self, *names: str) -> None:
-        for name in names:
-            self.by_name[name].process.kill()
-        for name in names:
-            self.by_name[name].process.communicate()
 
 
 @pytest.fixture

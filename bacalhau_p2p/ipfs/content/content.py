@@ -141,6 +141,28 @@ class Content:
             raise ContentNotFound(f"blocks on the way to {'/'.join((str(cid), *names))} are missing")
         return found
 
+    async def files(
+        self,
+        cid: CID,
+        *,
+        hints: Sequence[PeerID] = (),
+        timeout: float | None = 15.0,
+        max_bytes: int | None = None,
+    ) -> list[tuple[tuple[str, ...], CID]]:
+        """The path of each file below the folder `cid`, and its CID, in order; no symlinks. If `cid` is a
+        file, its path is empty.
+
+        Only the blocks of folders and the first ones of files are needed; if no peer sends single blocks,
+        everything below `cid` is fetched. Raises as `fetch`.
+        """
+        found = await self._paths.files(cid, hints=hints, timeout=timeout)
+        if found is None:
+            await self.fetch(cid, hints=hints, timeout=timeout, max_bytes=max_bytes)
+            found = await self._paths.files(cid, hints=hints, timeout=timeout)
+        if found is None:
+            raise ContentNotFound(f"blocks of the folders in {cid} are missing")
+        return found
+
     async def peek(self, cid: CID, names: Sequence[str], hints: Sequence[PeerID] = ()) -> CID | None:
         """As `locate`, but None when no peer sends the blocks on the way. The caller bounds the time."""
         return await self._paths.search(cid, names, hints=hints, timeout=None)

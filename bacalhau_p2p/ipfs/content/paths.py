@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
@@ -10,12 +11,16 @@ from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PathNotFound
 from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.files.reader import resolve
 from bacalhau_p2p.ipfs.format.block_source import TrackedSource
-from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.limits import MAX_BLOCK
+from bacalhau_p2p.ipfs.format.traversal import folder_entries
+from bacalhau_p2p.ipfs.format.unixfs import Folder, Shard, Symlink, load_node
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.threads import Threads
 
+MAX_DEPTH = 64
+"""Folders in one another."""
 MAX_PATH_BLOCKS = 1000
 """Blocks on the way to one path: 64 names, each in a large folder of up to eight levels, are fewer."""
 
@@ -46,14 +51,35 @@ class ContentPaths:
                 found, missing = await self._threads.run(self._resolve, cid, names)
                 if missing is None:
                     return found
-                block = await self._peers.root_block(missing, hints)
-                if block is None:
+                if not await self._bring(missing, hints):
                     return None
-                if len(block) > MAX_BLOCK:
-                    raise InvalidContent(f"block {missing} has more than {MAX_BLOCK:,} bytes")
-                missing.require_match(block)
-                await self._threads.run(self._blocks.put_all_verified, [(missing, block)])
         return None
+
+    async def files(
+        self, cid: CID, *, hints: Sequence[PeerID], timeout: float | None
+    ) -> list[tuple[tuple[str, ...], CID]] | None:
+        """The paths and CIDs of all files below `cid`, sorted. Blocks that are missing are brought as by
+        `search`; None when that fails."""
+        walk = _FileWalk(cid, self._blocks)
+        with trio.move_on_after(float("inf") if timeout is None else timeout):
+            for _ in range(MAX_PATH_BLOCKS):
+                missing = await self._threads.run(walk.advance)
+                if missing is None:
+                    return sorted(walk.found)
+                if not await self._bring(missing, hints):
+                    return None
+        return None
+
+    async def _bring(self, missing: CID, hints: Sequence[PeerID]) -> bool:
+        """Fetch and store one block; whether a peer sent it."""
+        block = await self._peers.root_block(missing, hints)
+        if block is None:
+            return False
+        if len(block) > MAX_BLOCK:
+            raise InvalidContent(f"block {missing} has more than {MAX_BLOCK:,} bytes")
+        missing.require_match(block)
+        await self._threads.run(self._blocks.put_all_verified, [(missing, block)])
+        return True
 
     def _resolve(self, cid: CID, names: Sequence[str]) -> tuple[CID | None, CID | None]:
         """What is at the path, or the first block on the way that is missing."""
@@ -66,3 +92,41 @@ class ContentPaths:
             raise
         except ContentNotFound:
             return None, source.missing
+
+
+class _FileWalk:
+    """Finds the files in a folder, as far as its blocks are there, and goes on when others have come."""
+
+    def __init__(self, root: CID, blocks: BlockStore) -> None:
+        self._blocks = blocks
+        self._pending: list[tuple[tuple[str, ...], CID]] = [((), root)]
+        self.found: list[tuple[tuple[str, ...], CID]] = []
+
+    def advance(self) -> CID | None:
+        """The first block that is missing; None when all files are found. Blocks."""
+        source, limits = TrackedSource(self._blocks), self._blocks.limits
+        while self._pending:
+            path, cid = self._pending[-1]
+            try:
+                below = self._entries(path, cid, source)
+            except ContentNotFound:
+                return source.missing
+            self._pending.pop()
+            self._pending += below
+            limits.check_entries(len(self.found) + len(self._pending))
+        return None
+
+    def _entries(
+        self, path: tuple[str, ...], cid: CID, source: TrackedSource
+    ) -> list[tuple[tuple[str, ...], CID]]:
+        """What is in a folder; nothing for a file, which is noted."""
+        limits = self._blocks.limits
+        node = None if cid.codec == RAW else load_node(cid, source, limits)
+        if isinstance(node, Folder | Shard):
+            if len(path) > MAX_DEPTH:
+                raise InvalidContent(f"folders are nested more than {MAX_DEPTH} deep")
+            load = partial(load_node, source=source, limits=limits)
+            return [((*path, each.name), each.cid) for each in folder_entries(cid, node, load)]
+        if not isinstance(node, Symlink):
+            self.found.append((path, cid))
+        return []

@@ -23,7 +23,10 @@ from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.params import IpfsSource
+from bacalhau_p2p.model.partition_keys import InvalidPattern, PartitionSpec
 from bacalhau_p2p.model.quantities import format_bytes
+from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.removal import discard_tree
 from bacalhau_p2p.storage.fetching.input_cache import InputCache
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
@@ -36,7 +39,7 @@ MAX_SEEN = 1024
 
 
 class IpfsStorage(StorageProvider):
-    """`{Type: ipfs, Params: {CID: bafy...[/path]}}`: a file or a folder, read-only.
+    """`{Type: ipfs, Params: {CID: bafy...[/path], Partition}}`: a file or a folder, read-only.
 
     The content is fetched into the node's block store, where later jobs find it, and written into
     the folder of the execution. Symlinks that stay inside the content are kept, others left out.
@@ -59,7 +62,7 @@ class IpfsStorage(StorageProvider):
             requested_path(source)[0].require_fetchable()
         except ContentError as error:
             return [Fault("Params.CID", str(error))]
-        return []
+        return param_faults(IpfsSource, source)
 
     async def has_locally(self, source: SpecConfig) -> bool:
         cid, names = requested_path(source)
@@ -107,6 +110,10 @@ class IpfsStorage(StorageProvider):
                     cid = await self._content.locate(
                         root, names, hints=hints, timeout=self._timeout, max_bytes=max_bytes
                     )
+                part = read_params(IpfsSource, source).partition
+                if part.divides:
+                    await self._prepare_part(cid, path, part, hints, max_bytes)
+                    return PreparedInput(path=path)
                 await self._content.fetch(cid, hints=hints, timeout=self._timeout, max_bytes=max_bytes)
                 if not await self._link(cid, path, max_bytes):
                     exported = await self._content.export(cid, path, symlinks="keep", max_bytes=max_bytes)
@@ -155,6 +162,31 @@ class IpfsStorage(StorageProvider):
             del self._seen[next(iter(self._seen))]
         self._seen[cid.v1] = None
 
+    async def _prepare_part(
+        self, cid: CID, path: Path, part: PartitionSpec, hints: Sequence[PeerID], max_bytes: int | None
+    ) -> None:
+        """Fetch and write the files of a folder that are in this part, and no others."""
+        left, timeout = max_bytes, self._timeout
+        files = await self._content.files(cid, hints=hints, timeout=timeout, max_bytes=max_bytes)
+        if any(not names for names, _ in files):
+            raise StorageError(f"{cid} is a file, and only folders can be divided", permanent=True)
+        try:
+            chosen = [(names, file) for names, file in files if part.has("/".join(names))]
+        except InvalidPattern as error:
+            raise StorageError(f"{cid} cannot be divided: {error}", permanent=True) from None
+        done = False
+        try:
+            await trio.to_thread.run_sync(_make_folders, path, [names for names, _ in chosen])
+            for names, file in chosen:
+                await self._content.fetch(file, hints=hints, timeout=timeout, max_bytes=left)
+                written = await self._content.export(file, path.joinpath(*names), max_bytes=left)
+                left = None if left is None else left - written.bytes
+            done = True
+        finally:
+            if not done:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(discard_tree, path)
+
     async def _locate_soon(self, cid: CID, names: Sequence[str], hints: Sequence[PeerID]) -> CID | None:
         """What is at the path, if peers send the blocks on the way. The caller bounds the time."""
         try:
@@ -172,3 +204,12 @@ def requested_path(source: SpecConfig) -> tuple[CID, tuple[str, ...]]:
     if not isinstance(text, str):
         raise InvalidCID("missing")
     return split_path(text)
+
+
+def _make_folders(target: Path, files: Sequence[tuple[str, ...]]) -> None:
+    """The folders for files at these paths. Blocks. Raises StorageError for a name that is none."""
+    target.mkdir()
+    for names in files:
+        if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
+            raise StorageError(f"{'/'.join(names)!r} is not a path", permanent=True)
+        target.joinpath(*names[:-1]).mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.params import S3Source
+from bacalhau_p2p.model.partition_keys import InvalidPattern
 from bacalhau_p2p.outbound.s3.bucket import S3Bucket, S3Object
 from bacalhau_p2p.outbound.s3.errors import S3Error
 from bacalhau_p2p.storage.trees import MAX_DEPTH
@@ -47,17 +48,31 @@ def list_objects(
     """The objects of an input. Raises S3Error; StorageError when there are too many, and `too_large`
     above `limit` bytes."""
     found: list[InputObject] = []
-    total = 0
+    total = listed = 0
     for each in _below(bucket, params) if params.is_prefix else _single(bucket, params):
+        listed += 1
+        if listed > MAX_OBJECTS:
+            raise StorageError(f"{s3_url(params)} has more than {MAX_OBJECTS} objects", permanent=True)
+        if not _is_in_part(params, each):
+            continue
         found.append(each)
         total += each.size
-        if len(found) > MAX_OBJECTS:
-            raise StorageError(f"{s3_url(params)} has more than {MAX_OBJECTS} objects", permanent=True)
         if total > limit:
             raise too_large
-    if not found:
+    if not listed:
         raise S3Error("no object has a key with this prefix", permanent=True)
     return found
+
+
+def _is_in_part(params: S3Source, found: InputObject) -> bool:
+    """Whether an object is in the part of a divided input that is wanted; folders are in none."""
+    if not params.partition.divides:
+        return True
+    below = found.object.key.removeprefix(params.key.strip().removesuffix("*")).removeprefix("/")
+    try:
+        return not found.is_folder and params.partition.has(below, whole=found.object.key)
+    except InvalidPattern as error:
+        raise StorageError(f"{s3_url(params)} cannot be divided: {error}", permanent=True) from None
 
 
 def _single(bucket: S3Bucket, params: S3Source) -> Iterator[InputObject]:

@@ -30,7 +30,7 @@ _CONCURRENT_DOWNLOADS = 4
 
 
 class S3Storage(FetchingProvider[S3Source]):
-    """`{Type: s3, Params: {Bucket, Key, VersionID, ChecksumSHA256, Endpoint, Region, Anonymous}}`.
+    """`{Type: s3, Params: {Bucket, Key, VersionID, ChecksumSHA256, Endpoint, Region, Anonymous, Partition}}`.
 
     A folder, read-only. A `Key` that is empty or ends in `/` or `*` is a prefix and stands for all objects
     with it. Each is named by its key without the part up to the prefix's last slash.
@@ -56,7 +56,8 @@ class S3Storage(FetchingProvider[S3Source]):
             params.version_id,
             params.checksum_sha256,
         )
-        return " ".join(["s3", *map(repr, parts), repr(params.anonymous)])
+        part = [repr(params.partition)] if params.partition.divides else []
+        return " ".join(["s3", *map(repr, parts), repr(params.anonymous), *part])
 
     async def _remote_size(self, params: S3Source) -> int | None:
         """What the listing says; None when it fails, because fetching reports the failure."""

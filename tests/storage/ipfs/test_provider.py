@@ -166,3 +166,48 @@ async def test_an_input_may_fill_what_was_reserved(content, samples, tmp_path):
     assert size is not None
     prepared = await IpfsStorage(content).prepare(samples[1].source, tmp_path, max_bytes=size.disk)
     assert prepared.path.read_bytes() == b"content"
+
+
+def part(cid, index, count, **how):
+    partition = {"Type": "object", "Index": index, "Count": count, **how}
+    return SpecConfig(type="ipfs", params={"CID": str(cid), "Partition": partition})
+
+
+async def test_each_file_of_a_divided_folder_is_in_one_part(content, tmp_path):
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    for number in range(40):
+        (tmp_path / "data" / ("sub" if number % 2 else "") / f"{number}.txt").write_text(str(number))
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    storage, found = IpfsStorage(content), []
+    for index in range(3):
+        (tmp_path / str(index)).mkdir()
+        prepared = await storage.prepare(part(root, index, 3), tmp_path / str(index))
+        found += [str(path.relative_to(prepared.path)) for path in prepared.path.rglob("*.txt")]
+        assert all(path.read_text() == path.stem for path in prepared.path.rglob("*.txt"))
+    assert sorted(found) == sorted(f"sub/{n}.txt" if n % 2 else f"{n}.txt" for n in range(40))
+
+
+async def test_a_file_cannot_be_divided(content, tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    root = (await content.add(tmp_path / "file", pin_owner="test")).cid
+    (tmp_path / "to").mkdir()
+    with pytest.raises(StorageError, match="only folders can be divided") as caught:
+        await IpfsStorage(content).prepare(part(root, 0, 2), tmp_path / "to")
+    assert caught.value.permanent
+
+
+async def test_the_parts_of_a_folder_share_its_limit_of_bytes(content, tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(10):
+        (tmp_path / "data" / str(number)).write_bytes(b"x" * 100)
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    (tmp_path / "to").mkdir()
+    with pytest.raises(StorageError):
+        await IpfsStorage(content).prepare(
+            part(root, 0, 2, Type="substring", StartIndex=0, EndIndex=9), tmp_path / "to", max_bytes=500
+        )
+
+
+async def test_parameters_that_divide_nothing_are_faults(content):
+    (fault,) = IpfsStorage(content).faults(part(NOWHERE, 0, 2, Type="hash"))
+    assert fault.path == "Params.Partition.Type"

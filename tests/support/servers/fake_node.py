@@ -447,7 +447,8 @@ def _node_state() -> dict[str, Any]:
 
 
 def _executions(node: FakeNode, job_id: str) -> dict[str, Any]:
-    return {"Items": [execution_to_json(execution) for execution in node.executions[job_id]]}
+    spec = node.jobs[job_id].spec
+    return {"Items": [execution_to_json(execution, spec) for execution in node.executions[job_id]]}
 
 
 def _listed(node: FakeNode, query: Mapping[str, str]) -> list[Any]:
