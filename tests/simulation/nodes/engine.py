@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from bacalhau_p2p.bprotocol.messages import InputProgress
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -102,15 +101,7 @@ class Engine:
         if outcome in ("retryable", "permanent"):
             answer = ev.StepFailed(execution.id, "an input cannot be fetched", outcome == "permanent")
         takes = self._job(execution).prepare
-        fetched = ev.InputsFetched(execution.id, (InputProgress(done=1, total=2),))
-        self._later(
-            process,
-            report,
-            execution.id,
-            takes,
-            None if outcome == "hang" else answer,
-            before=lambda: report(fetched),
-        )
+        self._later(process, report, execution.id, takes, None if outcome == "hang" else answer)
 
     def run(self, process: Process, report: Report, execution: ComputeExecution) -> None:
         job = self._job(execution)
