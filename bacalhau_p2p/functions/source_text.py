@@ -157,9 +157,10 @@ _Definition = ast.FunctionDef | ast.ClassDef
 
 def _definition(tree: ast.Module, name: str) -> _Definition:
     """The one definition of this name that the tree is, alone or in an `if True`."""
-    (found,) = tree.body
-    if isinstance(found, ast.If):
-        (found,) = found.body
+    body = tree.body
+    if len(body) == 1 and isinstance(body[0], ast.If):
+        body = body[0].body
+    found = body[0] if len(body) == 1 else None
     if isinstance(found, ast.AsyncFunctionDef):
         raise InvalidFunction(f"{name} is async: a job runs a plain function")
     if not isinstance(found, ast.FunctionDef | ast.ClassDef) or found.name != name:
