@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -158,12 +158,15 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
 @click.command()
 @click.argument("wanted", metavar="ID|CID[/PATH]")
 @OUTPUT_DIR
-@click.option(
-    "--all", "each", is_flag=True, help="Write one folder per execution, even if results are equal."
-)
+@click.option("--all", "all", is_flag=True, help="Write one folder per execution, even if results are equal.")
 @click.option("--raw", is_flag=True, help="Write one folder per CID, even if there is only one.")
 @click.option(
     "--failed", is_flag=True, help="Fetch what failed executions left, of a job with --keep-failed-results."
+)
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Write the outputs of all partitions, or of all nodes of an ops job, to one folder.",
 )
 @MAX_SIZE
 @node_options
@@ -172,10 +175,7 @@ def get(
     wanted: str,
     output_dir: str | None,
     max_size: int,
-    *,
-    each: bool,
-    raw: bool,
-    failed: bool,
+    **flags: bool,
 ) -> None:
     """Fetch the results of a job, or the content of any CID, and verify every block against its CID.
 
@@ -193,24 +193,32 @@ def get(
         fetch_results,
     )
 
+    flag = _one_of(flags)
     if (content := content_path_or_none(wanted)) is not None:
-        if each or raw or failed:
-            raise click.UsageError("--all, --raw and --failed apply to the results of jobs, not to CIDs")
+        if flag:
+            raise click.UsageError(f"--{flag} is for the results of jobs, not for CIDs")
         fetch_content(connection, *content, output_dir, max_size=max_size)
         return
-    if each and raw:
-        raise click.UsageError("--all and --raw exclude each other")
     job, executions = connection.call(calls.get_job_with_executions(wanted))
-    if failed:
+    if flag == "failed":
         fetch_failed(connection, job, executions, output_dir, max_size=max_size)
         return
     incomplete = state_of(job)[0] == "Failed" and published_results(executions)
     if not incomplete:
         require_completed(job)
-    layout = Layout.EXECUTIONS if each else Layout.CIDS if raw else Layout.MERGED
+    layouts = {"all": Layout.EXECUTIONS, "raw": Layout.CIDS, "merge": Layout.MERGED}
+    layout = layouts.get(flag, Layout.DISTINCT)
     fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout, max_size=max_size)
     if incomplete:  # what there is has been written, and what is missing is the error
         require_completed(job)
+
+
+def _one_of(flags: Mapping[str, bool]) -> str:
+    """The flag that is given; empty if none is. Raises click.UsageError for several."""
+    given = [name for name, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        raise click.UsageError(f"--{given[0]} and --{given[1]} exclude each other")
+    return given[0] if given else ""
 
 
 @click.command()

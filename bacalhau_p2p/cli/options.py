@@ -153,6 +153,7 @@ class FollowOptions:
     id_only: bool
     wait: bool | None
     download: bool
+    merge: bool
     output_dir: str | None
     dry_run: bool
     follow: bool
@@ -171,6 +172,7 @@ _FOLLOW_OPTIONS = [
         help="Wait until the job has ended [default: wait, unless --id-only].",
     ),
     click.option("--download", is_flag=True, help="Wait, then fetch the results as `get` does."),
+    click.option("--merge", is_flag=True, help="With --download: merge the results as `get --merge` does."),
     OUTPUT_DIR,
     click.option(
         "--wait-timeout-secs",
@@ -193,6 +195,8 @@ def follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def gathered(*args: Any, **flags: Any) -> Any:
         options = FollowOptions(**{field.name: flags.pop(field.name) for field in fields(FollowOptions)})
+        if options.merge and not options.download:
+            raise click.UsageError("--merge needs --download")
         return command(*args, follow=options, **flags)
 
     return with_options(_FOLLOW_OPTIONS)(gathered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -24,6 +25,7 @@ from bacalhau_p2p.cli.printing import print_line, report_left_out
 from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.client.merging import MergedResults
 from bacalhau_p2p.errors import ContentError, ContentTooLarge, InvalidCID, JobNotFinished
 from bacalhau_p2p.model.fields import RESERVED_RESULTS
 from bacalhau_p2p.model.quantities import size_text
@@ -32,7 +34,8 @@ from bacalhau_p2p.model.quantities import size_text
 class Layout(Enum):
     """How the results of several executions are laid out in the folder of their job."""
 
-    MERGED = "one folder per partition; else one result if all are equal; else like CIDS"
+    DISTINCT = "one folder per partition; else one result if all are equal; else like CIDS"
+    MERGED = "as DISTINCT, but one folder for all, which only stdout, stderr and exitCode are not in"
     CIDS = "one folder per CID"
     EXECUTIONS = "one folder per execution"
     NODES = "one folder per node, of an ops job"
@@ -45,7 +48,7 @@ def fetch_results(
     output_dir: str | None,
     *,
     quiet: bool,
-    layout: Layout = Layout.MERGED,
+    layout: Layout = Layout.DISTINCT,
     max_size: int = DEFAULT_MAX_SIZE,
 ) -> None:
     """Write the results of a completed job to a folder. Raises ContentError."""
@@ -57,9 +60,7 @@ def fetch_results(
     if not published:
         raise JobNotFinished(f"job {short_id(job_id)} has no published result")
     folder = Path(output_dir or folder_name(f"job-{short_id(job_id)}"))
-    if layout is Layout.MERGED and job.get("Type") == "ops":
-        layout = Layout.NODES
-    targets = _targets(list(published), executions, folder, layout)
+    targets = _targets(list(published), executions, folder, _for_job(layout, job))
     for _, target in targets:
         check_output_dir(target)
     if not quiet:
@@ -67,11 +68,26 @@ def fetch_results(
         for cid in published:
             print_line(f"Result: ipfs://{cid}")
     allowance = Allowance(max_size)
-    for cid, target in targets:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(connection, cid, target, allowance, providers=published[cid], quiet=quiet)
+    with ExitStack() as stack:
+        merged: MergedResults | None = None
+        if layout is Layout.MERGED and targets[0][1] != folder:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            merged = stack.enter_context(MergedResults(folder))
+        for cid, target in targets:
+            place = merged.place(target.name) if merged is not None else target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _fetch(connection, cid, place, allowance, providers=published[cid], quiet=quiet)
+        if merged is not None:
+            merged.finish()
     if not quiet:
         print_line(f"Results for job '{short_id(job_id)}' have been written to {folder.absolute()}")
+
+
+def _for_job(layout: Layout, job: JSON) -> Layout:
+    """How the results of this job are told apart."""
+    if layout not in (Layout.DISTINCT, Layout.MERGED):
+        return layout
+    return Layout.NODES if job.get("Type") == "ops" else Layout.DISTINCT
 
 
 def fetch_failed(
@@ -140,9 +156,9 @@ def _targets(
     cids: Sequence[str], executions: Sequence[JSON], folder: Path, layout: Layout
 ) -> list[tuple[str, Path]]:
     """Each CID to fetch and the folder to write it to."""
-    if layout is Layout.MERGED and (by_partition := _by_partition(executions)):
+    if layout is Layout.DISTINCT and (by_partition := _by_partition(executions)):
         return [(cid, folder / f"partition-{index}") for index, cid in sorted(by_partition.items())]
-    if layout is Layout.MERGED and len(cids) == 1:
+    if layout is Layout.DISTINCT and len(cids) == 1:
         return [(cids[0], folder)]
     if layout in (Layout.EXECUTIONS, Layout.NODES):
         key = "NodeID" if layout is Layout.NODES else "ID"

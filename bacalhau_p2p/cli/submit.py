@@ -66,9 +66,11 @@ def submit_and_follow(
         click.get_current_context().exit(INTERRUPTED)
     require_completed(ended, executions)
     if options.download:
-        from bacalhau_p2p.cli.results import fetch_results
+        from bacalhau_p2p.cli.results import Layout, fetch_results
 
-        fetch_results(connection, ended, executions, options.output_dir, quiet=options.id_only)
+        layout = Layout.MERGED if options.merge else Layout.DISTINCT
+        folder, quiet = options.output_dir, options.id_only
+        fetch_results(connection, ended, executions, folder, quiet=quiet, layout=layout)
         _print_exit_codes(executions)
     elif not options.id_only:
         _print_output(job_id, executions, shown or Shown())

@@ -137,7 +137,7 @@ async def test_get_never_overwrites(node, folder, tmp_path):
 
 
 async def test_get_of_a_cid_rejects_the_flags_for_jobs(node):
-    assert "apply to the results of jobs" in await run("get", FAR, "--raw", status=2)
+    assert "for the results of jobs, not for CIDs" in await run("get", FAR, "--raw", status=2)
     assert "exclude each other" in await run("get", "0123", "--raw", "--all", status=2)
 
 

@@ -201,6 +201,60 @@ def test_get_writes_the_result_of_each_partition(run, fake_node, results, tmp_pa
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["partition-0", "partition-1"]
 
 
+def two_partitions(fake_node, results, *names: str) -> None:
+    """Makes a job with two partitions, each with a file of its own name in its outputs."""
+    fake_node.add_job(ID, {**DOCKER, "Count": 2})
+    (results / "outputs" / "data.bin").unlink()
+    for slot, name in enumerate(names):
+        (results / "outputs" / name).write_text(name)
+        fake_node.complete(ID, results)
+        (results / "outputs" / name).unlink()
+        latest = fake_node.executions[ID][slot]
+        fake_node.executions[ID][slot] = latest.replace(id=f"e-{slot}", slot=slot)
+
+
+def test_get_merges_the_outputs_of_all_partitions_by_name(run, fake_node, results, tmp_path):
+    two_partitions(fake_node, results, "a.csv", "b.csv")
+    assert run("get", ID, "--merge", "--output-dir", "deep/merged").exit_code == 0
+    merged = tmp_path / "deep" / "merged"
+    assert sorted(path.name for path in merged.iterdir()) == ["outputs", "partition-0", "partition-1"]
+    assert sorted(path.name for path in (merged / "outputs").iterdir()) == ["a.csv", "b.csv"]
+    assert (merged / "partition-1" / "stdout").read_bytes() == b"hello\n"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["merged"]
+
+
+def test_results_with_the_same_file_are_not_merged(run, fake_node, results, tmp_path):
+    two_partitions(fake_node, results, "a.csv", "a.csv")
+    refused = run("get", ID, "--merge", "--output-dir", "merged")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: cannot merge: partition-0 and partition-1 both have outputs/a.csv; "
+        "without --merge each has its folder\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["of-the-node"]
+
+
+def test_a_single_result_is_merged_with_nothing(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID, DOCKER)
+    cid = fake_node.complete(ID, results)
+    assert run("get", ID, "--merge", "--output-dir", "one").exit_code == 0
+    assert cid_of(tmp_path / "one") == cid
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--all", "--merge", ID), "--all and --merge exclude each other"),
+        (("--failed", "--merge", ID), "--failed and --merge exclude each other"),
+        (("--merge", "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am"), "not for CIDs"),
+    ],
+)
+def test_flags_of_get_that_do_not_go_together_are_told(run, flags, told):
+    refused = run("get", *flags)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+
+
 @pytest.fixture
 def published(fake_node, results, monkeypatch):
     """Makes a completed job whose two executions published this instead of a CID, and then a real result."""

@@ -78,6 +78,26 @@ def test_download_writes_the_results(run, fake_node, results, tmp_path):
     assert cid_of(tmp_path / "job-00000001") == cid_of(results)
 
 
+def test_download_merges_the_results_of_the_nodes_of_an_ops_job(run, fake_node, results, tmp_path):
+    def complete(job) -> None:
+        fake_node.complete(job.id, results)
+        (results / "outputs" / "data.bin").rename(results / "outputs" / "other.bin")
+        fake_node.complete(job.id, results)
+        fake_node.executions[job.id][1] = fake_node.executions[job.id][1].replace(node_id="12D3KooWb")
+
+    fake_node.on_submit = complete
+    (tmp_path / "job.yaml").write_text("{Type: ops, Tasks: [{Engine: {Type: noop}}]}")
+    ran = run("job", "run", "--download", "--merge", "--output-dir", "here", "job.yaml")
+    assert ran.exit_code == 0, ran.output
+    assert sorted(path.name for path in (tmp_path / "here" / "outputs").iterdir()) == [
+        "data.bin",
+        "other.bin",
+    ]
+    assert (tmp_path / "here" / "12D3KooWb" / "stdout").read_bytes() == b"hello\n"
+    needs = run("job", "run", "--merge", "job.yaml")
+    assert (needs.exit_code, "--merge needs --download" in needs.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("there", ["file", "clash", "below"])
 def test_a_folder_that_cannot_take_the_results_is_refused_before_the_job_runs(
     run, fake_node, tmp_path, there

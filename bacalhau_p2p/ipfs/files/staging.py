@@ -33,7 +33,8 @@ _SLOTS = 8
 
 
 class StagingFolder:
-    """A fresh hidden folder beside a target, as a context manager; `folder` is its descriptor.
+    """A fresh hidden folder beside a target, as a context manager; `folder` is its descriptor and
+    `path` its path.
 
     `install` moves what was written there as `CONTENT` to the target; without it, nothing is left.
     Raises ContentError when the target exists (see `Existing`) or the folder cannot be created.
@@ -52,6 +53,7 @@ class StagingFolder:
             if existing == "refuse" and _file_type(self._parent, self._target.name) is not None:
                 raise ContentError(f"{self._target} already exists")
             name, self.folder = _create_folder(slots, self._parent)
+            self.path = self._target.parent / name
             undo.callback(os.close, self.folder)
             # Called first, while the lock is held: the next holder may create a folder of this name.
             undo.callback(discard_tree, name, dir_fd=self._parent)
