@@ -59,7 +59,8 @@ class LazyGossip:
         self._clock = clock
         self._offence = offence
         self._counters = counters
-        self._asked: OrderedDict[bytes, tuple[Neighbour, float]] = OrderedDict()  # and until when it may take
+        self._promises: OrderedDict[tuple[bytes, PeerID], float] = OrderedDict()  # and until when it may take
+        self._asked: dict[bytes, list[Neighbour]] = {}
 
     # --- what this node says ------------------------------------------------------------------
 
@@ -82,10 +83,18 @@ class LazyGossip:
     # --- what neighbours say ------------------------------------------------------------------
 
     def offered(
-        self, neighbour: Neighbour, ihaves: Iterable[Any], topics: Collection[str]
+        self,
+        neighbour: Neighbour,
+        ihaves: Iterable[Any],
+        topics: Collection[str],
+        mesh: Collection[str] = (),
     ) -> Collection[str]:
         """A neighbour offers ids: ask for those that are new, unless another was asked just now. Returns the
-        topics in which it has something new."""
+        topics in which it has something new.
+
+        In the topics of `mesh` it is a member, and asked whoever else was: it holds messages back since this
+        node wishes it, and who promises them and sends nothing must not keep them away.
+        """
         if neighbour.broken_promises >= MAX_BROKEN_PROMISES:
             return ()
         wanted: list[bytes] = []
@@ -100,7 +109,9 @@ class LazyGossip:
                     break
                 if (recent := self._recent.get(message_id)) is not None:
                     recent.held_by(neighbour.peer)
-                elif message_id not in self._seen and self._may_ask(neighbour, message_id):
+                elif message_id not in self._seen and self._may_ask(
+                    neighbour, message_id, is_member=ihave.topicID in mesh
+                ):
                     wanted.append(message_id)
                     new[ihave.topicID] = None
         if wanted:
@@ -140,34 +151,47 @@ class LazyGossip:
 
     def arrived(self, message_id: bytes) -> None:
         """A message came, maybe one that this node had asked for."""
-        if promise := self._asked.pop(message_id, None):
-            promise[0].promises -= 1
+        for neighbour in self._asked.pop(message_id, ()):
+            del self._promises[message_id, neighbour.peer]
+            neighbour.promises -= 1
 
     def heartbeat(self) -> None:
         """Count the promises that were broken, and forget old messages."""
         now = self._clock()
         self._recent.forget_old(now)
         broken: dict[PeerID, Neighbour] = {}
-        while self._asked and (promise := next(iter(self._asked.values())))[1] <= now:
-            self._asked.popitem(last=False)
-            neighbour = broken[promise[0].peer] = promise[0]
-            neighbour.promises -= 1
+        while self._promises and (promise := next(iter(self._promises.items())))[1] <= now:
+            neighbour = self._give_up(*promise[0])
+            broken[neighbour.peer] = neighbour
         for neighbour in broken.values():  # one a heartbeat: messages that are lost are lost together
             self._counters["gossip_promises_broken"] += 1
             neighbour.broken_promises += 1
 
-    def _may_ask(self, neighbour: Neighbour, message_id: bytes) -> bool:
+    def _may_ask(self, neighbour: Neighbour, message_id: bytes, *, is_member: bool) -> bool:
         """Whether to ask for a message; notes that it is asked for."""
         if (
-            message_id in self._asked
-            or len(self._asked) >= MAX_ASKED
+            (message_id in self._asked and not is_member)
+            or (message_id, neighbour.peer) in self._promises
+            or len(self._promises) >= MAX_ASKED
             or neighbour.promises >= MAX_PROMISES
             or len(message_id) > MAX_ID_LENGTH
         ):
             return False
-        self._asked[message_id] = (neighbour, self._clock() + PROMISE_DURATION)
+        self._promises[message_id, neighbour.peer] = self._clock() + PROMISE_DURATION
+        self._asked.setdefault(message_id, []).append(neighbour)
         neighbour.promises += 1
         return True
+
+    def _give_up(self, message_id: bytes, peer: PeerID) -> Neighbour:
+        """Wait no more for what a neighbour promised. Returns the neighbour."""
+        del self._promises[message_id, peer]
+        asked = self._asked[message_id]
+        neighbour = next(each for each in asked if each.peer == peer)
+        asked.remove(neighbour)
+        if not asked:
+            del self._asked[message_id]
+        neighbour.promises -= 1
+        return neighbour
 
     def _within(self, neighbour: Neighbour, what: str, limit: int) -> bool:
         """Whether a neighbour may name one more; beyond is an offence, once a heartbeat."""

@@ -150,10 +150,11 @@ class Meshes:
                 self._tell(prune.topicID, mesh.pruned(neighbour.peer, prune.backoff or PRUNE_BACKOFF, now))
         for choke in islice(control.choke, MAX_TOPICS):
             if not choke.choked:
-                neighbour.choked.discard(choke.topicID)
+                self._send_at_once(neighbour, choke.topicID)
             elif choke.topicID in self._meshes:
                 neighbour.choked.add(choke.topicID)
-        for topic in self._lazy.offered(neighbour, islice(control.ihave, MAX_CONTROLS), self._meshes):
+        joined = [topic for topic, mesh in self._meshes.items() if neighbour.peer in mesh]
+        for topic in self._lazy.offered(neighbour, islice(control.ihave, MAX_CONTROLS), self._meshes, joined):
             if self._eager[topic].missed(neighbour.peer):
                 self._tell_chokes(topic, (), [neighbour.peer])
         self._lazy.asked(neighbour, islice(control.iwant, MAX_CONTROLS))
@@ -178,13 +179,19 @@ class Meshes:
         if not neighbour.is_open or topic not in neighbour.topics:
             neighbour.early_grafts[topic] = links
             return
-        neighbour.choked.discard(topic)
+        self._send_at_once(neighbour, topic)
         reply = mesh.grafted(neighbour.peer, links, trio.current_time())
         if reply is Reply.OFFENCE:
             self._counters["gossip_refused"] += 1
             self._offence(neighbour.peer, "a GRAFT while it is to stay out of the mesh")
         elif reply is Reply.REFUSE:
             self._tell(topic, Changes(prune=[neighbour.peer]))
+
+    def _send_at_once(self, neighbour: Neighbour, topic: str) -> None:
+        """Hold messages back from a neighbour no longer, and offer what was held back."""
+        if topic in neighbour.choked:
+            neighbour.choked.discard(topic)
+            self._lazy.offer(neighbour, topic, after=0.0)
 
     def _join(self, neighbour: Neighbour, topic: str) -> None:
         """A neighbour is subscribed and can be written to: take it in, and offer what came lately."""

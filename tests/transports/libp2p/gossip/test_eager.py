@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -9,6 +10,9 @@ import trio
 
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.transports.libp2p.gossip.eager import EAGER, JUDGED_AFTER, EagerLinks
+from bacalhau_p2p.transports.libp2p.gossip.lazy import OFFER_AFTER
+from bacalhau_p2p.transports.libp2p.gossip.pubsub import HEARTBEAT_INTERVAL
+from bacalhau_p2p.transports.libp2p.gossip.wire import Control, encode_control
 from tests.support.networks.gossip_net import SLOWEST, TOPIC, gossip_net, random_links
 
 A, B, C, D, E, F = (PeerID(name) for name in "abcdef")
@@ -131,3 +135,55 @@ async def test_a_member_that_stops_to_pass_messages_on_delays_one_and_no_more(au
         honest = [net.nodes[0], *net.nodes[8:]]
         for author in honest:
             await net.spread(author, b"first of " + author.peer.encode(), patience=5.0)
+
+
+async def test_a_node_whose_senders_withhold_and_promise_gets_each_message_a_heartbeat_later(
+    autojump_clock, monkeypatch
+):
+    """All that send to it at once stop, and offer at once what they will not send."""
+    async with gossip_net(monkeypatch) as net:
+        victim, author = net.add(), net.add()
+        between = [net.add() for _ in range(6)]
+        for node in between:
+            net.connect(node, victim)
+            net.connect(node, author)
+        await net.settle()
+        for number in range(200):
+            author.gossip.publish(TOPIC, b"%d" % number)
+            await trio.sleep(0.1)
+        choked = [node for node in between if TOPIC in node.streams.get(victim.peer).choked]
+        assert len(choked) == len(between) - EAGER
+        for node in between:
+            if node not in choked:
+                monkeypatch.setattr(node.gossip, "_pass_on", partial(promise, node, victim))
+                monkeypatch.setattr(node.gossip._lazy, "asked", lambda *arguments: None)
+        for number in range(20):
+            await net.spread(author, b"withheld %d" % number, patience=HEARTBEAT_INTERVAL + OFFER_AFTER + 0.1)
+            for copy in range(JUDGED_AFTER):  # whoever brings it now is late with everything else
+                author.gossip.publish(TOPIC, b"%d %d" % (number, copy))
+                await trio.sleep(0.1)
+
+
+def promise(node, victim, identity: bytes, topic: str, frame: bytes) -> None:
+    """Offer a message instead of passing it on."""
+    control = Control()
+    control.ihave.add(topicID=topic, messageIDs=[identity])
+    node.streams.get(victim.peer).put(encode_control(control))
+
+
+async def test_what_was_held_back_is_offered_when_it_is_to_be_sent_at_once_again(autojump_clock, monkeypatch):
+    async with gossip_net(monkeypatch) as net:
+        author, middle, node = (net.add() for _ in range(3))
+        net.connect(author, middle)
+        net.connect(middle, node)
+        await net.settle()
+        node.gossip.meshes._tell_chokes(TOPIC, [middle.peer], [])
+        node.streams.flush()
+        await trio.sleep(2 * SLOWEST)
+        author.gossip.publish(TOPIC, b"held back")
+        await trio.sleep(2 * SLOWEST)
+        assert node.heard == {}
+        node.gossip.meshes._tell_chokes(TOPIC, [], [middle.peer])
+        node.streams.flush()
+        await trio.sleep(5)
+        assert b"held back" in node.heard

@@ -69,12 +69,14 @@ class Bench:
         self.seen.add(identity, self.now)
         self.recent.add(identity, Recent(frame, topic, self.now, set()))
 
-    def offered(self, neighbour: Neighbour, *lists: list[bytes], topic: str = TOPIC) -> list[bytes]:
+    def offered(
+        self, neighbour: Neighbour, *lists: list[bytes], topic: str = TOPIC, mesh: tuple[str, ...] = ()
+    ) -> list[bytes]:
         """Let a neighbour offer ids; what it is asked for."""
         control = Control()
         for ids in lists:
             control.ihave.add(topicID=topic, messageIDs=ids)
-        self.lazy.offered(neighbour, control.ihave, {TOPIC})
+        self.lazy.offered(neighbour, control.ihave, {TOPIC}, mesh)
         return [identity for answer in self.controls(neighbour) for identity in answer.iwant[0].messageIDs]
 
     def asked(self, neighbour: Neighbour, ids: list[bytes]) -> int:
@@ -135,6 +137,25 @@ def test_what_is_new_is_asked_for_once_until_the_promise_is_broken(bench):
     bench.lazy.heartbeat()
     assert (one.broken_promises, one.promises) == (1, 0)
     assert bench.offered(other, [b"2"]) == [b"2"]
+
+
+def test_members_of_the_mesh_are_asked_whoever_else_was_and_each_keeps_its_own_promise(bench):
+    liar, member, other = (bench.neighbour(name) for name in ("liar", "member", "other"))
+    assert bench.offered(liar, ids(2), mesh=(TOPIC,)) == ids(2)
+    bench.now = 1.0
+    assert bench.offered(member, ids(2), mesh=(TOPIC,)) == ids(2)
+    assert bench.offered(member, ids(2), mesh=(TOPIC,)) == []
+    assert bench.offered(other, ids(2)) == []
+    bench.lazy.arrived(ids(2)[0])
+    assert (liar.promises, member.promises) == (1, 1)
+    bench.now = PROMISE_DURATION
+    bench.lazy.heartbeat()
+    assert (liar.promises, liar.broken_promises, member.promises, member.broken_promises) == (0, 1, 1, 0)
+    assert bench.offered(other, ids(1, start=1)) == []
+    bench.now = PROMISE_DURATION + 1.0
+    bench.lazy.heartbeat()
+    assert (member.promises, member.broken_promises) == (0, 1)
+    assert bench.offered(other, ids(1, start=1)) == ids(1, start=1)
 
 
 def test_ids_that_are_too_long_or_of_another_topic_are_not_asked_for(bench):
