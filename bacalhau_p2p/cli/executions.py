@@ -8,7 +8,7 @@ import click
 
 from bacalhau_p2p.cli.completion import JOB_ID
 from bacalhau_p2p.cli.formatting import time_of_day
-from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, short_id, state_of_execution
+from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, partition_of, short_id, state_of_execution
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line
@@ -43,7 +43,13 @@ def executions(
     call = calls.list_executions(job_id, limit=limit, order_by=order_by or "", reverse=reverse)
     found = connection.call(call)
     output = "wide" if wide and output == "table" else output
-    print_list(found, _columns(datetime.now()), output, id_of=id_of, hide_header=hide_header)
+    print_list(
+        found,
+        _columns(datetime.now(), divided=any(map(partition_of, found))),
+        output,
+        id_of=id_of,
+        hide_header=hide_header,
+    )
 
 
 @click.command()
@@ -54,12 +60,13 @@ def rerun(connection: BlockingConnection, job_id: str) -> None:
     print_line(connection.call(calls.rerun_job(job_id)))
 
 
-def _columns(now: datetime) -> list[Column]:
+def _columns(now: datetime, *, divided: bool) -> list[Column]:
     return [
         Column("CREATED", lambda e: time_of_day(e.get("CreateTime"), now)),
         Column("MODIFIED", lambda e: time_of_day(e.get("ModifyTime"), now)),
         Column("ID", lambda e: short_id(id_of(e)), id_of),
         Column("NODE", lambda e: _node_of(e)[-8:], _node_of),
+        *([Column("PARTITION", partition_of)] if divided else []),
         Column("STATE", state_of_execution, is_state=True),
         Column("EXIT", _exit_code),
         Column("RESULT", lambda e: cid_of_text(e.get("ResultCID")), least=0),

@@ -60,6 +60,11 @@ def state_of_execution(execution: JSON) -> str:
     return str((execution.get("ComputeState") or {}).get("State"))
 
 
+def partition_of(execution: JSON) -> str:
+    """Which partition of its job it does; empty if the job has only one."""
+    return str(execution.get("PartitionIndex", 0)) if execution.get("PartitionCount", 1) != 1 else ""
+
+
 def nodes_of(executions: Sequence[JSON]) -> list[str]:
     """The nodes whose bids were accepted."""
     return [

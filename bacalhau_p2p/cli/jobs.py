@@ -20,6 +20,7 @@ from bacalhau_p2p.cli.job_view import (
     id_of,
     name_of,
     nodes_of,
+    partition_of,
     published_results,
     require_completed,
     short_id,
@@ -149,7 +150,7 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
 
     readable = {
         "Job": _readable(job),
-        "Executions": [_readable(execution) for execution in executions],
+        "Executions": [_readable(_told(execution)) for execution in executions],
         "History": [timeline_entry(event) for event in events],
     }
     print_text(yaml.safe_dump(readable, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH))
@@ -281,6 +282,12 @@ def _nodes(job: JSON, *, short: bool) -> str:
         return " ".join(nodes)
     more = f" +{len(nodes) - 1}" if len(nodes) > 1 else ""
     return nodes[0][-8:] + more if nodes else ""
+
+
+def _told(execution: JSON) -> JSON:
+    """What people want to know of an execution: its partition only if the job has several."""
+    hidden = {"Slot"} if partition_of(execution) else {"Slot", "PartitionIndex"}
+    return {key: value for key, value in execution.items() if key not in hidden}
 
 
 def _readable(item: Any) -> Any:

@@ -16,6 +16,7 @@ from bacalhau_p2p.cli.job_view import (
     JSON,
     cid_of_text,
     id_of,
+    partition_of,
     providers_by_cid,
     published_results,
     short_id,
@@ -176,11 +177,11 @@ def _by_partition(executions: Sequence[JSON]) -> dict[int, str]:
     """The result of each partition, if the job has several."""
     found: dict[int, str] = {}
     for execution in executions:
-        index = execution.get("PartitionIndex")
+        index = partition_of(execution)
         for cid in published_results([execution]):
-            if isinstance(index, int):
-                found.setdefault(index, cid)
-    return found if max(found, default=0) > 0 else {}
+            if index.isdecimal():
+                found.setdefault(int(index), cid)
+    return found
 
 
 def folder_name(text: str) -> str:

@@ -13,7 +13,7 @@ import anyio
 
 from bacalhau_p2p.client import live, views
 from bacalhau_p2p.client.backend import Backend
-from bacalhau_p2p.client.results import Result
+from bacalhau_p2p.client.results import Result, alike
 from bacalhau_p2p.errors import JobFailed, JobNotFinished
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
@@ -121,23 +121,54 @@ class JobHandle:
         not ended after `timeout` seconds; with `check` also JobFailed if its exit code is not 0.
         Cancelled: the job continues.
         """
+        job, executions = await self._ended(timeout)
+        _require_completed(job, executions)
+        result = Result(self._backend, job, executions)
+        if check:
+            result.check()
+        return result
+
+    async def results(
+        self, timeout: float | None = None, *, check: bool = False, partial: bool = False
+    ) -> Sequence[Result]:
+        """The results of the job once it has completed: one of each partition in their order, and of an ops
+        job one of each node. A job that is neither has one.
+
+        With `partial` also of a job that has failed or was stopped: what there is. Otherwise raises as
+        `wait_result`. Cancelled: the job continues.
+        """
+        job, executions = await self._ended(timeout)
+        if not partial:
+            _require_completed(job, executions)
+        groups = alike(job, executions)
+        if not groups and not partial:
+            raise JobNotFinished(f"job {self.id} has completed, but has no published result")
+        results = [Result(self._backend, job, group) for group in groups]
+        if check:
+            for result in results:
+                result.check()
+        return results
+
+    async def _ended(self, timeout: float | None) -> tuple[Job, Sequence[Execution]]:
+        """The job and its executions once it has ended. Raises JobNotFinished."""
         job, executions = await self._backend.wait_with_executions(self.id, timeout)
         self._known, self._known_executions = job, executions
         self._displays.refresh(self)
         if not job.state.terminal:
             waited = "" if timeout is None else f" after {timeout:g} s"
             raise JobNotFinished(f"job {self.id} is {job.state.lower()}{waited}")
-        if job.state is not JobState.COMPLETED:
-            message = job.message or f"job {self.id} has {job.state.lower()}"
-            raise JobFailed(message, last_lines=_last_lines(executions))
-        result = Result(self._backend, job, executions)
-        if check:
-            result.check()
-        return result
+        return job, executions
 
     async def cancel(self, reason: str = "cancelled by the user") -> None:
         """Stop the job. Does nothing if it has ended."""
         await self._backend.cancel(self.id, reason)
+
+
+def _require_completed(job: Job, executions: Sequence[Execution]) -> None:
+    """Raises JobFailed for a job that has ended without its results."""
+    if job.state is not JobState.COMPLETED:
+        message = job.message or f"job {job.id} has {job.state.lower()}"
+        raise JobFailed(message, last_lines=_last_lines(executions))
 
 
 def _last_lines(executions: Sequence[Execution]) -> str:

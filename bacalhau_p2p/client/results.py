@@ -9,6 +9,7 @@ from pathlib import Path
 from bacalhau_p2p.client import views
 from bacalhau_p2p.client.backend import Backend
 from bacalhau_p2p.errors import ContentTooLarge, JobFailed, JobNotFinished
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
 from bacalhau_p2p.model.quantities import size_text
 from bacalhau_p2p.model.state import ExecutionState
@@ -21,7 +22,8 @@ class Result:
     """The result of a completed job: a folder with `stdout`, `stderr`, `exitCode` and its outputs.
 
     If several executions were accepted, this is the result of the first. A verifier that compares
-    results has found them equal. `executions` has all of them.
+    results has found them equal. `executions` has all of them. `job.results()` has one for each partition,
+    or each node of an ops job.
     """
 
     def __init__(self, backend: Backend, job: Job, executions: Sequence[Execution]) -> None:
@@ -36,6 +38,17 @@ class Result:
 
     def _repr_html_(self) -> str:
         return views.result(self.job.id, self.exit_code, self.cid, self.stdout, self.stderr)
+
+    @property
+    def partition(self) -> int:
+        """Which partition of the job this is the result of, counted from 0; 0 if it has only one."""
+        slot = self.executions[0].slot
+        return 0 if slot is None else self.job.spec.partition_of(slot).index
+
+    @property
+    def node(self) -> PeerID:
+        """The node that ran it."""
+        return self.executions[0].node_id
 
     @property
     def published(self) -> PublishedResult | None:
@@ -121,6 +134,18 @@ class Result:
         if not isinstance(providers, list | tuple):
             return ()
         return [address for address in providers if isinstance(address, str)]
+
+
+def alike(job: Job, executions: Sequence[Execution]) -> list[list[Execution]]:
+    """The completed executions of a job, grouped by what they did: by partition, in order, or by node for an
+    ops job."""
+    groups: dict[tuple[int, str], list[Execution]] = {}
+    for each in executions:
+        if each.state is ExecutionState.COMPLETED:
+            partition = 0 if each.slot is None else job.spec.partition_of(each.slot).index
+            key = (0, str(each.node_id)) if job.spec.is_ops else (partition, "")
+            groups.setdefault(key, []).append(each)
+    return [groups[key] for key in sorted(groups)]
 
 
 class ResultFile:

@@ -15,7 +15,7 @@ from bacalhau_p2p.client.outcomes import Outcome
 from bacalhau_p2p.client.portal import Portal
 from bacalhau_p2p.client.results import READ_LIMIT, Result, ResultFile
 from bacalhau_p2p.errors import BacalhauError
-from bacalhau_p2p.model.base import JobID
+from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.logs import LogPiece
@@ -64,6 +64,14 @@ class SyncJobHandle:
 
         return SyncResult(self._portal, self._portal.call(wait))
 
+    def results(
+        self, timeout: float | None = None, *, check: bool = False, partial: bool = False
+    ) -> Sequence[SyncResult]:
+        async def wait() -> Sequence[Result]:
+            return await self._job.results(timeout, check=check, partial=partial)
+
+        return [SyncResult(self._portal, result) for result in self._portal.call(wait)]
+
     def cancel(self, reason: str = "cancelled by the user") -> None:
         self._portal.call(self._job.cancel, reason)
 
@@ -99,6 +107,14 @@ class SyncResult:
     @property
     def executions(self) -> tuple[Execution, ...]:
         return self._result.executions
+
+    @property
+    def partition(self) -> int:
+        return self._result.partition
+
+    @property
+    def node(self) -> PeerID:
+        return self._result.node
 
     @property
     def published(self) -> PublishedResult | None:

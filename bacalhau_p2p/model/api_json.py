@@ -99,6 +99,7 @@ def execution_to_json(execution: Execution, spec: JobSpec = NO_SPEC) -> JSON:
     """
     proposal, published = execution.proposal, execution.published
     inputs = {"InputBytes": execution.input_bytes, "LocalInputBytes": execution.local_input_bytes}
+    partition = None if execution.slot is None else spec.partition_of(execution.slot)
     return {
         "ID": execution.id,
         "Namespace": spec.namespace,
@@ -119,7 +120,9 @@ def execution_to_json(execution: Execution, spec: JobSpec = NO_SPEC) -> JSON:
         "PreviousExecution": "",
         "NextExecution": "",
         "FollowupEvalID": "",
-        "PartitionIndex": 0 if execution.slot is None else spec.partition_of(execution.slot).index,
+        "PartitionIndex": partition.index if partition is not None else 0,
+        **({"PartitionCount": partition.count} if partition is not None and partition.count > 1 else {}),
+        **({"Slot": execution.slot} if execution.slot is not None else {}),
         "Revision": 1,
         "CreateTime": _to_nanoseconds(execution.created),
         "ModifyTime": _to_nanoseconds(execution.modified),
@@ -165,6 +168,7 @@ def execution_from_json(value: object) -> Execution:
         modified=_from_nanoseconds(item, "ModifyTime"),
         proposal=proposal,
         published=result_from_json(published) if published.get("Type") else None,
+        slot=_integer(item, "Slot", 0) if "Slot" in item else None,
         input_bytes=_integer(item, "InputBytes", 0),
         local_input_bytes=_integer(item, "LocalInputBytes", 0),
         failed_usage=usage if proposal is None else None,

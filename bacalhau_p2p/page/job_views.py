@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 import yaml
 
 from bacalhau_p2p.errors import ApiError
-from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import ExecutionState, JobState
@@ -88,6 +88,7 @@ async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
         "age": max(0.0, now - job.created),
         "lasted": max(0.0, (job.modified if job.state.terminal else now) - job.created),
         "executions": slots,
+        "partitions": _partitions(job, slots),
         "results": list(dict.fromkeys(result.cid for result in node.requester.results(job_id))),
         "running": not job.state.terminal,
         "verified": job.spec.verifier.type != "noop",
@@ -97,6 +98,13 @@ async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
         "events": (await node.requester.history(job_id, limit=EVENTS)).events,
         "yaml": yaml.safe_dump(spec, sort_keys=False, allow_unicode=True),
     }
+
+
+def _partitions(job: Job, executions: Sequence[Execution]) -> Mapping[ExecutionID, int]:
+    """Which partition each execution does; empty for a job that has only one."""
+    if job.spec.partitions == 1:
+        return {}
+    return {each.id: job.spec.partition_of(each.slot).index for each in executions if each.slot is not None}
 
 
 def _groups(proposed: Sequence[Execution]) -> list[Group]:

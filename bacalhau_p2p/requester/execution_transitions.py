@@ -379,7 +379,11 @@ def move(
 def tell(
     ledger: Ledger, entry: JobEntry, execution: Execution, kind: EventKind, message: str, now: UnixSeconds
 ) -> None:
-    """Append an event about an execution to the history of its job."""
+    """Append an event about an execution to the history of its job. That of a divided job names the
+    partition."""
+    if entry.divided and execution.slot is not None:
+        partition = f"partition {entry.partition_of(execution)}"
+        message = f"{partition}: {message}" if message else partition
     ledger.tell(
         entry,
         kind,

@@ -223,6 +223,24 @@ def test_get_merges_the_outputs_of_all_partitions_by_name(run, fake_node, result
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["merged"]
 
 
+def test_executions_of_a_divided_job_show_their_partition(run, fake_node, results):
+    two_partitions(fake_node, results, "a.csv", "b.csv")
+    heads, first, second = run("job", "executions", ID, "--output", "csv").stdout.splitlines()
+    place = heads.split(",").index("PARTITION")
+    assert [line.split(",")[place] for line in (first, second)] == ["0", "1"]
+    shown = yaml.safe_load(run("describe", ID).stdout)["Executions"]
+    assert [(each["PartitionIndex"], each["PartitionCount"]) for each in shown] == [(0, 2), (1, 2)]
+
+
+def test_executions_of_a_job_that_is_not_divided_show_no_partition(run, fake_node, results):
+    fake_node.add_job(ID, DOCKER)
+    fake_node.complete(ID, results)
+    fake_node.executions[ID][0] = fake_node.executions[ID][0].replace(slot=0)
+    assert "PARTITION" not in run("job", "executions", ID).stdout
+    (shown,) = yaml.safe_load(run("describe", ID).stdout)["Executions"]
+    assert not {"PartitionIndex", "PartitionCount", "Slot"} & shown.keys()
+
+
 def test_results_with_the_same_file_are_not_merged(run, fake_node, results, tmp_path):
     two_partitions(fake_node, results, "a.csv", "a.csv")
     refused = run("get", ID, "--merge", "--output-dir", "merged")

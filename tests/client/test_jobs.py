@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 import pytest
@@ -48,10 +48,16 @@ def an_execution(
 class RecordingBackend:
     """A backend with one job, which records the calls."""
 
-    def __init__(self, state: JobState, message: str = "", executions: tuple[Execution, ...] = ()) -> None:
+    def __init__(
+        self,
+        state: JobState,
+        message: str = "",
+        executions: tuple[Execution, ...] = (),
+        job: Mapping[str, object] = NOOP,
+    ) -> None:
         self._job = Job(
             id=JobID("j"),
-            spec=job_from_mapping(NOOP),
+            spec=job_from_mapping(job),
             state=state,
             message=message,
             requester_id=NODE,
@@ -201,6 +207,51 @@ async def test_an_exit_code_that_is_not_zero_can_be_made_an_error():
     with pytest.raises(JobFailed, match=r"^exit code 3 \(job j\)$") as caught:
         await handle.wait_result(check=True)
     assert caught.value.last_lines == "err"
+
+
+def completed(number: int, slot: int, node: str) -> Execution:
+    return an_execution(number, ExecutionState.COMPLETED, FIRST).replace(slot=slot, node_id=PeerID(node))
+
+
+async def test_a_divided_job_has_a_result_for_each_partition():
+    job = {**NOOP, "Count": 2, "Deal": {"Replicas": 2}}
+    executions = (
+        completed(1, 2, "c"),
+        completed(2, 0, "a"),
+        completed(3, 1, "b"),
+        an_execution(4, ExecutionState.FAILED).replace(slot=3),
+    )
+    handle = JobHandle(RecordingBackend(JobState.COMPLETED, executions=executions, job=job), JobID("j"))
+    results = await handle.results()
+    assert [(each.partition, each.exit_code, len(each.executions)) for each in results] == [
+        (0, 2, 2),
+        (1, 1, 1),
+    ]
+    with pytest.raises(JobFailed, match="exit code 2"):
+        await handle.results(check=True)
+
+
+async def test_an_ops_job_has_a_result_for_each_node():
+    executions = (completed(1, 1, "b"), completed(2, 0, "a"))
+    job = {**NOOP, "Type": "ops"}
+    backend = RecordingBackend(JobState.COMPLETED, executions=executions, job=job)
+    results = await JobHandle(backend, JobID("j")).results()
+    assert [(each.node, each.partition, each.exit_code) for each in results] == [("a", 0, 2), ("b", 0, 1)]
+
+
+async def test_what_there_is_of_a_failed_job_is_given_only_when_asked_for():
+    job = {**NOOP, "Count": 2, "Deal": {"Replicas": 1}}
+    backend = RecordingBackend(JobState.FAILED, "partition 0: no", (completed(1, 1, "a"),), job)
+    handle = JobHandle(backend, JobID("j"))
+    with pytest.raises(JobFailed, match="partition 0: no"):
+        await handle.results()
+    assert [each.partition for each in await handle.results(partial=True)] == [1]
+    nothing = JobHandle(RecordingBackend(JobState.COMPLETED), JobID("j"))
+    assert await nothing.results(partial=True) == []
+    with pytest.raises(JobNotFinished, match="no published result"):
+        await nothing.results()
+    with pytest.raises(JobNotFinished, match="is running after 1 s"):
+        await JobHandle(RecordingBackend(JobState.RUNNING), JobID("j")).results(1, partial=True)
 
 
 async def test_a_failed_job_brings_the_last_lines_of_its_program():

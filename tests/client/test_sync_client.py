@@ -89,6 +89,8 @@ def test_a_job_is_submitted_and_its_result_read(echoing: FakeNode, tmp_path: Pat
         assert [each.id for each in client.jobs()] == [job.id]
         assert len(client.nodes()) == len(job.executions()) == 1
         result = job.wait_result(timeout=20)
+        (same,) = job.results(timeout=20)
+        assert (same.cid, same.partition, same.node) == (result.cid, 0, result.executions[0].node_id)
         assert (result.stdout, result.exit_code) == (b"hello", 0)
         assert result.read("outputs/table.csv") == TABLE.encode()
         result.fetch(tmp_path / "fetched")

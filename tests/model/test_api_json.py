@@ -42,8 +42,11 @@ def test_an_execution_shows_which_partition_it_does():
     placed, spec = an_execution().replace(slot=2), SPEC.replace(count=3)
     assert execution_to_json(placed, spec)["PartitionIndex"] == 2
     assert execution_to_json(an_execution(), spec)["PartitionIndex"] == 0
+    assert execution_to_json(placed, spec)["PartitionCount"] == 3
     compared = spec.replace(verifier=SpecConfig(type="deterministic"))
     assert execution_to_json(placed, compared)["PartitionIndex"] == 0
+    assert "PartitionCount" not in execution_to_json(placed, compared)
+    assert execution_from_json(through_json(execution_to_json(placed, spec))) == placed
 
 
 def a_job(**changes) -> Job:

@@ -93,6 +93,17 @@ async def test_a_job_shows_its_executions_output_result_and_yaml(tmp_path):
         assert "greeting" in (await http.get("/")).text
 
 
+async def test_a_job_with_partitions_shows_which_each_execution_does(tmp_path):
+    async with opened(tmp_path) as (network, http):
+        whole = await network.requester.submit(NOOP)
+        divided = await network.requester.submit({**NOOP, "Count": 2, "Deal": {"Replicas": 1}})
+        await whole.wait()
+        await divided.wait()
+        assert 'data-label="Partition"' not in (await http.get(f"/jobs/{whole.id}")).text
+        text = (await http.get(f"/jobs/{divided.id}")).text
+        assert re.findall(r'data-label="Partition" class="number">(\d+)<', text) == ["0", "1"]
+
+
 async def test_text_of_strangers_is_text(tmp_path):
     async with opened(tmp_path) as (network, http):
         job = await network.requester.submit(

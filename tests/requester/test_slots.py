@@ -19,6 +19,7 @@ from tests.support.machines.requester_bench import (
     job,
     restarted,
     sent,
+    told,
 )
 from tests.support.results import plaintext_of, result_cid, results_folder
 
@@ -177,6 +178,19 @@ def test_the_message_names_the_partition_that_has_no_attempt_left(bench):
     assert bench.job.message == "partition 1 of 2: no such image (attempt 3 of 3)"
     assert bench.states()[A] is not S.COMPLETED
     assert bench.machine.jobs[JOB].executions[execution_id(A, 1)].state is S.COMPLETED
+
+
+def test_the_history_of_a_divided_job_names_the_partition(bench):
+    bench.add_nodes(A)
+    bench.submit(divided(2))
+    offer(bench, A, 1, more=1)
+    offer(bench, A, 2)
+    finish(bench, execution_id(A, 1))
+    bench.fail(A, attempt=2)
+    texts = [event.message for event in told(bench) if event.execution_id]
+    begins = [text.partition(":")[0] for text in texts if text.startswith("partition")]
+    assert begins == ["partition 0", "partition 1", *["partition 0"] * 3, "partition 1"]
+    assert texts[-1] == "partition 1: no such image"
 
 
 def test_partitions_wait_as_long_as_others_of_the_job_run(bench):

@@ -117,6 +117,12 @@ class ExecutionBody(Body):
     next_execution: str
     followup_eval_id: str = Field(alias="FollowupEvalID")
     partition_index: int = Field(description="Which partition of the job it does; 0 if it is not divided.")
+    partition_count: int = Field(
+        default=1, description="Into how many partitions the job is divided, once its bid is accepted."
+    )
+    slot: int | None = Field(
+        default=None, description="Which of the job's executions it is, once its bid is accepted."
+    )
     revision: int
     create_time: int = Field(description="Nanoseconds since 1970.")
     modify_time: int = Field(description="Nanoseconds since 1970.")

@@ -181,8 +181,9 @@ async def use(node: AnyNode, job_like: JobLike, cids: list[str]) -> bytes:
         ended.id, result.cid, result.exit_code, result.stdout, result.stderr, result.job.id, result.executions
     )
     published: PublishedResult | None = result.published
+    results: Sequence[Result] = await job.results(60, partial=True)
     output: RunOutput = result.output
-    print(published, output.stdout_truncated)
+    print(published, output.stdout_truncated, [(part.partition, part.node) for part in results])
     result.check()
     async with result.open("outputs/table.csv") as file:
         await copy(file)
@@ -257,6 +258,8 @@ def script() -> None:
     with SyncClient() as client:
         job: SyncJobHandle = client.submit(specs("bafy")[0])
         result: SyncResult = job.wait_result(timeout=60, check=True)
+        results: Sequence[SyncResult] = job.results(timeout=60)
+        print([(part.partition, part.node) for part in results])
         with result.open("outputs/table.csv") as file:
             for row in csv.reader(io.TextIOWrapper(file)):
                 print(row)
