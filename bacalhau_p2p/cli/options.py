@@ -204,7 +204,7 @@ def follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _any_target(context: click.Context, parameter: click.Parameter, target: str | None) -> None:
     if target == "all":
-        raise click.BadParameter("jobs on all nodes are not supported; use --count N")
+        raise click.BadParameter("for a job on all nodes use --type ops")
 
 
 _JOB_OPTIONS = [
@@ -241,7 +241,18 @@ _JOB_OPTIONS = [
         type=click.IntRange(1, 1000),
         default=1,
         show_default=True,
-        help="Number of nodes that run the job.",
+        help="Number of nodes that run the job, or of partitions of a job that is divided.",
+    ),
+    click.option(
+        "--type",
+        type=click.Choice(["batch", "ops"], case_sensitive=False),
+        help="ops: run once on every node that matches now [default: batch].",
+    ),
+    click.option(
+        "--replicas",
+        metavar="N",
+        type=click.IntRange(1, 1000),
+        help="Divide the job into --count partitions, each run by N nodes.",
     ),
     click.option(
         "--keep-failed-results",

@@ -42,13 +42,13 @@ def job_map(engine: JSON, parts: Mapping[str, Any]) -> JSON:
         {
             "Name": parts.get("name"),
             "Namespace": parts.get("namespace"),
-            "Type": "batch",
+            "Type": parts.get("type") or "batch",
             "Priority": parts.get("priority"),
             "Count": parts.get("count"),
             "Constraints": parts.get("constraints"),
             "Labels": dict(parts.get("labels") or {}),
             "Verifier": verifier_map(parts.get("verifier"), parts.get("confidence")),
-            "Deal": _renamed(parts, MinBids="min_bids"),
+            "Deal": _renamed(parts, MinBids="min_bids", Replicas="replicas"),
             "KeepFailedResults": parts.get("keep_failed_results") or None,
             "Tasks": [task],
         }

@@ -41,8 +41,12 @@ class JobOptions(TypedDict, total=False):
     """Shown in lists; commands take it for an id."""
     namespace: str
     labels: Mapping[str, str]
+    type: Literal["batch", "ops"]
+    """`ops`: once on every node that matches now."""
     count: int
-    """On how many nodes it runs."""
+    """On how many nodes it runs, or into how many partitions it is divided."""
+    replicas: int
+    """Divides it: each of its `count` partitions is run by so many nodes."""
     constraints: str | Sequence[str]
     """Only on nodes whose labels match, such as `zone=lab,!slow`."""
     priority: int
@@ -260,12 +264,14 @@ _PLACES = {
     "Name": "name",
     "Namespace": "namespace",
     "Labels": "labels",
+    "Type": "type",
     "Count": "count",
     "Constraints": "constraints",
     "Priority": "priority",
     "Verifier": "verifier",
     "Verifier.Params.Confidence": "confidence",
     "Deal.MinBids": "min_bids",
+    "Deal.Replicas": "replicas",
     "KeepFailedResults": "keep_failed_results",
     "Tasks[0].InputSources": "inputs",
     "Tasks[0].ResultPaths": "outputs",

@@ -33,6 +33,8 @@ NOTHING: dict[str, Any] = {
     "timeout": None,
     "queue_timeout": None,
     "count": 1,
+    "type": None,
+    "replicas": None,
     "labels": (),
     "verifier": None,
     "confidence": None,
@@ -128,6 +130,14 @@ def test_a_job_without_flags_has_only_what_is_required():
         ],
     }
     assert job_from_mapping(job).task.engine.type == "docker"
+
+
+def test_the_kind_of_a_job_is_a_flag():
+    engine = docker_engine("busybox", (), entrypoint=(), workdir=None)
+    ops = job_from_mapping(build_job(engine, [], {**NOTHING, "type": "ops"}, {}))
+    divided = job_from_mapping(build_job(engine, [], {**NOTHING, "count": 3, "replicas": 2}, {}))
+    assert (ops.is_ops, ops.divided) == (True, False)
+    assert (divided.is_ops, divided.divided, divided.slots) == (False, True, 6)
 
 
 def test_every_flag_sets_its_field_of_the_job():

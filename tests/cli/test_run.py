@@ -327,8 +327,12 @@ def test_flags_of_bacalhau_are_understood(run, fake_node):
     assert (spec.task.name, spec.task.resources.disk) == ("t", "1gb")
     assert spec.task.publisher.params == {"Bucket": "bucket", "Key": "key", "Region": "eu-west-1"}
     assert spec.task.input_sources[0].source.params["Region"] == "us-east-1"
+    run("docker", "run", "--no-wait", "--type", "ops", "busybox")
+    run("docker", "run", "--no-wait", "--count", "2", "--replicas", "3", "busybox")
+    ops, divided = list(fake_node.jobs.values())[-2:]
+    assert (ops.spec.is_ops, divided.spec.slots) == (True, 6)
     refused = run("docker", "run", "--target", "all", "busybox")
-    assert (refused.exit_code, "use --count N" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "use --type ops" in refused.stderr) == (2, True)
 
 
 def test_a_module_is_linked_to_another(run, fake_node, tmp_path):

@@ -45,7 +45,9 @@ def test_every_option_is_part_of_the_job():
         name="all of it",
         namespace="mine",
         labels={"a": "b"},
+        type="batch",
         count=3,
+        replicas=4,
         constraints="zone=lab",
         priority=4,
         verifier="deterministic",
@@ -74,7 +76,7 @@ def test_every_option_is_part_of_the_job():
             "Constraints": [{"Key": "zone", "Operator": "=", "Values": ["lab"]}],
             "Priority": 4,
             "Verifier": {"Type": "deterministic", "Params": {"Confidence": 2}},
-            "Deal": {"MinBids": 5},
+            "Deal": {"MinBids": 5, "Replicas": 4},
             "Tasks": [
                 {
                     "Engine": {
@@ -100,6 +102,15 @@ def test_every_option_is_part_of_the_job():
             ],
         }
     )
+
+
+def test_an_ops_job_runs_on_every_node_and_what_it_cannot_have_is_told():
+    assert docker("busybox", type="ops").is_ops
+    with pytest.raises(InvalidJob, match="leave out Count"):
+        docker("busybox", type="ops", count=2)
+    with pytest.raises(InvalidJob) as caught:
+        docker("busybox", type="service", replicas=-1)  # type: ignore[arg-type]
+    assert sorted(fault.path for fault in caught.value.faults) == ["replicas", "type"]
 
 
 def test_a_wasm_job_has_its_modules_as_inputs():
