@@ -34,7 +34,14 @@ def list_settings(file: Path | None, *, hide_header: bool, wide: bool, output: s
     ]
     columns = [
         Column("NAME", lambda s: str(s["Name"])),
-        Column("VALUE", lambda s: str(s["Value"])),
+        Column("VALUE", lambda s: _text(s["Value"])),
         Column("FROM", lambda s: str(s["Origin"])),
     ]
     print_list(settings, columns, output, id_of=lambda s: str(s["Name"]), hide_header=hide_header)
+
+
+def _text(value: object) -> str:
+    """A value as one writes it into a variable."""
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,12 +11,12 @@ from bacalhau_p2p.cli.inputs import prepare_inputs
 from bacalhau_p2p.cli.job_builder import build_job
 from bacalhau_p2p.cli.options import (
     FollowOptions,
-    SubmitCommand,
     follow_options,
     job_options,
     node_options,
     repeatable,
 )
+from bacalhau_p2p.cli.program_command import ProgramCommand
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.job_map import docker_engine
@@ -27,7 +27,7 @@ def docker() -> None:
     """Run a job in a Docker container."""
 
 
-@docker.command(cls=SubmitCommand)
+@docker.command(cls=ProgramCommand)
 @click.argument("image")
 @click.argument("arguments", nargs=-1, metavar="[-- CMD ARGS...]")
 @follow_options
@@ -47,7 +47,8 @@ def run(
 ) -> None:
     """Run CMD in a container of IMAGE on nodes of the network.
 
-    Prints the job's id, waits until the job has ended and prints its output.
+    Prints the job's id, waits until the job has ended and prints its output. Options may follow IMAGE. Put
+    -- before a CMD with options of its own, as in: docker run busybox -- sh -c 'echo $PATH'
     """
     left_out: list[str] = []
     inputs = prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run, left_out=left_out)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime
 
 import click
 
-from bacalhau_p2p.cli.job_view import feed_entry
-from bacalhau_p2p.cli.listing import output_format
+from bacalhau_p2p.cli.event_printer import EventPrinter
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format
+from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options, repeatable
-from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -34,7 +33,8 @@ _EARLIEST_UNIX_TIME = 1e9
     default=True,
     help="Go on until Ctrl-C, or print what there is. [default: go on]",
 )
-@output_format("table", "json")
+@HIDE_HEADER
+@output_format(*LIST_FORMATS)
 @node_options
 def events(
     connection: BlockingConnection,
@@ -44,22 +44,25 @@ def events(
     kinds: tuple[str, ...],
     since: str | None,
     follow: bool,
+    hide_header: bool,
     output: str,
 ) -> None:
     """Show what happens to all jobs from now on, or from --since on.
 
     A line has the job, the time, the event, the execution and its node, and the reason. With --output json,
-    each event is a line. Without --follow and --since all events are shown that are kept.
+    each event is a line; id is its place. Without --follow and --since all events are shown that are kept.
+    --follow goes on after a restart of the node.
     """
     wanted = calls.EventFilter(jobs=jobs, labels=labels, kinds=kinds)
     start = None if since is None else _moment(since)
     after = 0 if start is None and not follow else None
+    printer, patience = EventPrinter(output, of_all=True, hide_header=hide_header), said_patience()
     while True:
         asked_at, wait = time.monotonic(), calls.LONG_POLL if follow and after is not None else 0.0
         call = calls.list_all_events(wanted, after=after, since=start, wait=wait)
-        found, place = connection.call(call)
+        found, place = connection.call_patiently(call, patience) if follow else connection.call(call)
         for event in found:
-            print_line(json.dumps(event) if output == "json" else feed_entry(event))
+            printer.print(event)
         if not follow and not found and place == after:
             return
         after = place

@@ -14,10 +14,12 @@ from typing import NamedTuple, Protocol
 
 from bacalhau_p2p.cli.job_view import JSON
 from bacalhau_p2p.cli.live_view import LiveView
+from bacalhau_p2p.cli.node_away import NODE_AWAY
 from bacalhau_p2p.cli.printing import OutputPrinter, print_line, print_styled, print_text
 from bacalhau_p2p.cli.terminal import Block, cut, is_terminal, size_of
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.client.retry import Patience
 from bacalhau_p2p.errors import BacalhauError, LogsUnavailable, NodeUnavailable
 from bacalhau_p2p.model.logs import LogPiece, LogStream
 from bacalhau_p2p.runtime.text import printable
@@ -31,8 +33,8 @@ MAX_WAITING = 100
 MAX_UNFINISHED = 8192
 """Characters of a line without an end that are held back."""
 
-_Item = JSON | LogPiece | BaseException | None
-"""An event, a piece of output, what went wrong, or None at the end of either."""
+_Item = JSON | LogPiece | BaseException | str | None
+"""An event, a piece of output, what went wrong, a remark, or None at the end of events or output."""
 
 
 class Screen(Protocol):
@@ -41,6 +43,8 @@ class Screen(Protocol):
     def take(self, event: JSON) -> None: ...
 
     def write(self, piece: LogPiece) -> None: ...
+
+    def remark(self, line: str) -> None: ...
 
     def draw(self) -> None: ...
 
@@ -57,9 +61,9 @@ class Shown(NamedTuple):
 
 
 def follow_job(connection: BlockingConnection, job_id: str) -> Shown:
-    """Show what happens to a job and what it writes, until it has ended.
+    """Show what happens to a job and what it writes, until it has ended, also when the node restarts.
 
-    Raises NodeUnavailable, and other errors of the node.
+    Raises NodeUnavailable when the node stays away, and other errors of the node.
     """
     screen: Screen = TerminalScreen(job_id) if is_terminal(sys.stderr) else PlainScreen()
     shown: set[str] = set()
@@ -77,6 +81,8 @@ def follow_job(connection: BlockingConnection, job_id: str) -> Shown:
                 if isinstance(item, LogPiece):
                     screen.write(item)
                     shown.add(item.execution_id)
+                elif isinstance(item, str):
+                    screen.remark(item)
                 elif item is not None:
                     screen.take(item)
                     if item.get("Kind") == "Ended":
@@ -106,6 +112,10 @@ def _reading(
                 return items.put(item, timeout=TICK)
         raise _Stopped
 
+    def sleep(seconds: float) -> None:
+        if stopped.wait(seconds):
+            raise _Stopped
+
     def read(what: Callable[[BlockingConnection], None], through: BlockingConnection) -> None:
         with suppress(_Stopped):
             try:
@@ -117,8 +127,8 @@ def _reading(
                 put(None)
 
     readers = [
-        (partial(_read_events, job_id, put), connection.another()),
-        (partial(_read_output, job_id, put, writing), connection.another()),
+        (partial(_read_events, job_id, put, sleep), connection.another()),
+        (partial(_read_output, job_id, put, sleep, writing), connection.another()),
     ]
     for what, through in readers:
         threading.Thread(target=read, args=(what, through), daemon=True).start()
@@ -134,24 +144,34 @@ class _Stopped(Exception):
     """Nobody reads any more."""
 
 
-def _read_events(job_id: str, put: Callable[[_Item], None], connection: BlockingConnection) -> None:
-    after, ended = 0, False
+def _read_events(
+    job_id: str,
+    put: Callable[[_Item], None],
+    sleep: Callable[[float], None],
+    connection: BlockingConnection,
+) -> None:
+    after, ended, patience = 0, False, Patience(on_loss=partial(put, NODE_AWAY))
     while not ended:
         asked_at = time.monotonic()
-        events, ended = connection.call(calls.list_events(job_id, after=after, wait=calls.LONG_POLL))
+        call = calls.list_events(job_id, after=after, wait=calls.LONG_POLL)
+        events, ended = connection.call_patiently(call, patience, sleep=sleep)
         for event in events:
             put(event)
             after = event["SeqNum"]
         if not events and not ended:
-            time.sleep(calls.pause_between_polls(calls.LONG_POLL, time.monotonic() - asked_at))
+            sleep(calls.pause_between_polls(calls.LONG_POLL, time.monotonic() - asked_at))
 
 
 def _read_output(
-    job_id: str, put: Callable[[_Item], None], writing: threading.Event, connection: BlockingConnection
+    job_id: str,
+    put: Callable[[_Item], None],
+    sleep: Callable[[float], None],
+    writing: threading.Event,
+    connection: BlockingConnection,
 ) -> None:
     """What cannot be read is in the result, if there is one."""
     with suppress(LogsUnavailable, NodeUnavailable):
-        for piece in connection.lines(calls.read_logs(job_id, follow=True, tail=None, execution="")):
+        for piece in connection.output(job_id, Patience(), sleep=sleep):
             put(piece)
         writing.clear()
 
@@ -172,6 +192,9 @@ class PlainScreen:
 
     def write(self, piece: LogPiece) -> None:
         self._printers[piece.stream].write(piece.data)
+
+    def remark(self, line: str) -> None:
+        print_line(line, err=True)
 
     def draw(self) -> None:
         pass
@@ -200,6 +223,9 @@ class TerminalScreen:
             self._raw.write(piece.data)
         elif whole := self._lines[piece.stream].take(piece.data):
             self._print(piece.stream, whole)
+
+    def remark(self, line: str) -> None:
+        self._print(LogStream.STDERR, line + "\n")
 
     def draw(self) -> None:
         width, height = size_of(sys.stderr)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import click
 
 from bacalhau_p2p.cli.completion import JOB_ID
-from bacalhau_p2p.cli.job_view import timeline_entry
-from bacalhau_p2p.cli.listing import output_format
+from bacalhau_p2p.cli.event_printer import EventPrinter
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format
+from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options
-from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -19,20 +18,26 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 @click.command()
 @JOB_ID
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
-@output_format("table", "json")
+@HIDE_HEADER
+@output_format(*LIST_FORMATS)
 @node_options
-def history(connection: BlockingConnection, job_id: str, output: str, *, follow: bool) -> None:
+def history(
+    connection: BlockingConnection, job_id: str, output: str, *, follow: bool, hide_header: bool
+) -> None:
     """Show what happened to a job, in order.
 
     A line has the time, the event, the execution and its node, and the reason. ID may be a prefix of the
-    id, as `list` shows it. With --output json, each event is a line.
+    id, as `list` shows it. With --output json, each event is a line; id is its number. --follow goes on
+    after a restart of the node.
     """
-    after, wait = 0, 0.0
+    printer = EventPrinter(output, hide_header=hide_header)
+    patience, after, wait = said_patience(), 0, 0.0
     while True:
         asked_at = time.monotonic()
-        events, ended = connection.call(calls.list_events(job_id, after=after, wait=wait))
+        call = calls.list_events(job_id, after=after, wait=wait)
+        events, ended = connection.call_patiently(call, patience) if follow else connection.call(call)
         for event in events:
-            print_line(json.dumps(event) if output == "json" else timeline_entry(event))
+            printer.print(event)
             after = event["SeqNum"]
         if ended or not (follow or events):
             return

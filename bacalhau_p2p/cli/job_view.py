@@ -140,19 +140,18 @@ def verified(job: JSON, executions: Sequence[JSON]) -> str:
 
 def timeline_entry(event: JSON) -> str:
     """An event of a job's history on one line: when, what, on which node, and more of it."""
+    return "  ".join(timeline_cells(event)).rstrip()
+
+
+def timeline_cells(event: JSON) -> tuple[str, str, str, str]:
+    """The parts of an entry, all but the last as wide as they are in any entry."""
     told: JSON = event.get("Event") or {}
     details: JSON = told.get("Details") or {}
     where = str(event.get("ExecutionID") or "")[:8]
     if node := str(details.get("NodeID") or "")[-8:]:
         where = f"{where} on {node}" if where else f"on {node}"
     message = " ".join(str(told.get("Message") or "").split())
-    return f"{_moment(event.get('Time'))}  {event.get('Kind', '')!s:<11}  {where:<20}  {message}".rstrip()
-
-
-def feed_entry(event: JSON) -> str:
-    """An event of some job on one line: as `timeline_entry`, behind the id of the job."""
-    job = short_id(str(event.get("JobID") or ""))
-    return f"{job:<8}  {timeline_entry(event)}"
+    return _moment(event.get("Time")), f"{event.get('Kind', '')!s:<11}", f"{where:<20}", message
 
 
 def _moment(text: object) -> str:

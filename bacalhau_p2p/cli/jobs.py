@@ -36,6 +36,7 @@ from bacalhau_p2p.cli.listing import (
     WIDE,
     output_format,
     print_list,
+    print_yaml,
 )
 from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, repeatable, with_options
 from bacalhau_p2p.cli.printing import print_line, print_text
@@ -45,8 +46,6 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import JobEnded
 from bacalhau_p2p.model.quantities import duration
 
-_LINE_WIDTH = 200
-"""Characters after which a long text continues on the next line."""
 _PAGE = 1000
 """Jobs that are asked for at once at most."""
 
@@ -146,14 +145,12 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
         whole = {"Job": job, "Executions": {"Items": executions}, "History": {"Items": events}}
         print_text(json.dumps(whole, indent=2))
         return
-    import yaml
-
     readable = {
         "Job": _readable(job),
         "Executions": [_readable(_told(execution)) for execution in executions],
         "History": [timeline_entry(event) for event in events],
     }
-    print_text(yaml.safe_dump(readable, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH))
+    print_yaml(readable)
 
 
 @click.command()
@@ -315,7 +312,11 @@ def _usage(value: Any) -> dict[str, object]:
     if not isinstance(value, dict):
         return {}
     return {
-        key: format_bytes(amount) if isinstance(amount, int) and key != "CPUSeconds" else amount
+        key: round(amount, 3)
+        if isinstance(amount, float)
+        else amount
+        if key == "CPUSeconds" or not isinstance(amount, int)
+        else format_bytes(amount)
         for key, amount in value.items()
     }
 

@@ -18,6 +18,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 LIST_FORMATS = ("table", "wide", "json", "yaml", "csv", "id")
 ITEM_FORMATS = ("yaml", "json", "table", "wide", "csv", "id")
+_YAML_WIDTH = 200
+"""Characters after which a long text continues on the next line."""
 
 
 def output_format(*formats: str) -> Callable[[Command], Command]:
@@ -73,9 +75,16 @@ def print_item(item: JSON, output: str, columns: Sequence[Column], *, id_of: Cal
 
 
 def print_yaml(value: object) -> None:
+    """Print a value as YAML, with text of several lines as it is."""
     import yaml
 
-    print_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    class Dumper(yaml.SafeDumper):
+        def represent_str(self, text: str) -> yaml.ScalarNode:
+            style = "|" if "\n" in text else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, Dumper.represent_str)
+    print_text(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=_YAML_WIDTH))
 
 
 def _print_rows(items: Sequence[JSON], columns: Sequence[Column], output: str, *, hide_header: bool) -> None:
@@ -85,11 +94,15 @@ def _print_rows(items: Sequence[JSON], columns: Sequence[Column], output: str, *
     header = [] if hide_header else [tuple(column.header for column in shown)]
     if output == "csv":
         for row in (*header, *rows):
-            print_line(",".join(map(_quoted, row)))
+            print_line(csv_row(row))
         return
     width = size_of(sys.stdout)[0] if output == "table" and sys.stdout.isatty() else None
     for line in table_lines(shown, header, rows, width):
         print_styled(line)
+
+
+def csv_row(cells: Sequence[str]) -> str:
+    return ",".join(map(_quoted, cells))
 
 
 def _quoted(cell: str) -> str:

@@ -21,12 +21,12 @@ from bacalhau_p2p.cli.job_view import (
     short_id,
     state_of,
 )
+from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import FollowOptions
 from bacalhau_p2p.cli.printing import print_line, print_output, print_text
 from bacalhau_p2p.cli.terminal import is_terminal
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
-from bacalhau_p2p.client.retry import Patience
 
 FIRST_POLL = 1.0
 """Seconds of the first long poll. Polls get longer, so that the first changes of state are seen soon."""
@@ -97,7 +97,7 @@ def wait_for_job(
 
     A node that restarts meanwhile is asked again.
     """
-    patience = Patience()
+    patience = said_patience(from_start=True)
     shown, poll = "", calls.LONG_POLL if quiet else FIRST_POLL
     while True:
         asked_at = clock()

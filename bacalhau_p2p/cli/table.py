@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from bacalhau_p2p.runtime.text import printable
 Row = tuple[str, ...]
 
 _GAP = 2
+_LEAST_FOLDED = 16
+"""Columns of a cell that is folded: in less it could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,15 @@ def table_lines(
             cells.append(coloured(cell, row[n]) if columns[n].is_state else cell)
         lines.append(_line(cells))
     return lines
+
+
+def folded(start: str, text: str, width: int | None) -> list[str]:
+    """A line whose last cell goes on below itself where a terminal, which has a `width`, has no room."""
+    room = (width or 0) - columns_of(start)
+    if width is None or room < _LEAST_FOLDED or columns_of(text) <= room:
+        return [(start + text).rstrip()]
+    first, *others = textwrap.wrap(text, room)
+    return [start + first, *(" " * columns_of(start) + other for other in others)]
 
 
 def _fit(columns: Sequence[Column], widths: dict[int, int], width: int) -> None:

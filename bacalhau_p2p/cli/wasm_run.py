@@ -11,12 +11,12 @@ from bacalhau_p2p.cli.inputs import prepare_inputs, prepare_module
 from bacalhau_p2p.cli.job_builder import build_job
 from bacalhau_p2p.cli.options import (
     FollowOptions,
-    SubmitCommand,
     follow_options,
     job_options,
     node_options,
     repeatable,
 )
+from bacalhau_p2p.cli.program_command import ProgramCommand
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.job_map import wasm_engine
@@ -27,7 +27,7 @@ def wasm() -> None:
     """Run a WebAssembly module as a job."""
 
 
-@wasm.command(cls=SubmitCommand)
+@wasm.command(cls=ProgramCommand)
 @click.argument("module")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]")
 @follow_options
@@ -59,7 +59,8 @@ def run(
 ) -> None:
     """Run MODULE, a local file, a CID (or ipfs://CID) or a URL, on nodes of the network.
 
-    Prints the job's id, waits until the job has ended and prints its output.
+    Prints the job's id, waits until the job has ended and prints its output. Options may follow MODULE. Put
+    -- before ARGS that are options.
     """
     entry = prepare_module(connection, module, dry_run=follow.dry_run)
     linked = [

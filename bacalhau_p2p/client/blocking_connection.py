@@ -18,10 +18,12 @@ from bacalhau_p2p.client.calls import (
     cannot_connect,
     connection_broken,
     no_response,
+    read_logs,
 )
 from bacalhau_p2p.client.environment import api_url
 from bacalhau_p2p.client.retry import Patience
 from bacalhau_p2p.errors import ApiError, BacalhauError, NodeUnavailable
+from bacalhau_p2p.model.logs import KnownOutput, LogPiece
 
 if TYPE_CHECKING:
     from bacalhau_p2p.client.download import Download
@@ -70,16 +72,42 @@ class BlockingConnection:
     ) -> None:
         self._http.close()
 
-    def call_patiently(self, call: Call[_T], patience: Patience) -> _T:
+    def call_patiently(
+        self, call: Call[_T], patience: Patience, *, sleep: Callable[[float], None] = time.sleep
+    ) -> _T:
         """Like `call`, but try again while the node cannot be reached: for what waits for a job."""
         while True:
             try:
                 result = self.call(call)
             except NodeUnavailable as error:
-                time.sleep(patience.pause(error, now=time.monotonic()))
+                sleep(patience.pause(error, now=time.monotonic()))
             else:
                 patience.succeeded()
                 return result
+
+    def output(
+        self,
+        job_id: str,
+        patience: Patience,
+        *,
+        tail: int | None = None,
+        execution: str = "",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[LogPiece]:
+        """What a job writes, until it has ended. While the node cannot be reached it tries again, and goes on
+        where it was."""
+        known = KnownOutput()
+        while True:
+            call = read_logs(job_id, follow=True, tail=None if known else tail, execution=execution)
+            try:
+                for piece in self.lines(call):
+                    patience.succeeded()
+                    if fresh := known.fresh(piece):
+                        yield fresh
+            except NodeUnavailable as error:
+                sleep(patience.pause(error, now=time.monotonic()))
+            else:
+                return
 
     def call(self, call: Call[_T]) -> _T:
         """Send a request and return its result."""
@@ -96,6 +124,8 @@ class BlockingConnection:
             while line := response.readline():
                 if line.strip():
                     yield call.result(response.status, line, url=self.url)
+            if response.length:  # which `readline` takes for the end
+                raise http.client.IncompleteRead(b"", response.length)
 
     def download(self, download: Download, *, progress: Progress = lambda done, total: None) -> Exported:
         """Fetch content and put it in place; the result says what was written. Raises ContentError."""

@@ -28,7 +28,7 @@ from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import JobSpec
-from bacalhau_p2p.model.logs import LogPiece, LogQuery, LogStream
+from bacalhau_p2p.model.logs import KnownOutput, LogPiece, LogQuery
 from bacalhau_p2p.model.node import NodeInfo
 
 MAX_LONG_POLLS = MAX_CONNECTIONS - 8
@@ -152,7 +152,7 @@ class HttpBackend:
                 await anyio.sleep(calls.pause_between_polls(calls.LONG_POLL, took))
 
     async def logs(self, job_id: JobID, query: LogQuery) -> AsyncGenerator[LogPiece | None, None]:
-        known: dict[tuple[str, LogStream], int] = {}
+        known = KnownOutput()
         patience = Patience(self._reconnect)
         while True:
             call = calls.read_logs(job_id, follow=query.follow, tail=query.tail, execution=query.execution)
@@ -163,7 +163,7 @@ class HttpBackend:
                         patience.succeeded()
                         if piece is None:
                             yield None
-                        elif fresh := _beyond(known, piece):
+                        elif fresh := known.fresh(piece):
                             yield fresh
                 return
             except NodeUnavailable as error:
@@ -221,17 +221,6 @@ class HttpBackend:
         if now + pause > deadline:
             raise error
         await anyio.sleep(pause)
-
-
-def _beyond(known: dict[tuple[str, LogStream], int], piece: LogPiece) -> LogPiece | None:
-    """What of a piece is new, by the number of bytes known of each stream; these are counted on."""
-    of = piece.execution_id, piece.stream
-    end, seen = piece.offset + len(piece.data), known.get(of, 0)
-    if end <= seen:
-        return None
-    known[of] = end
-    skip = max(seen - piece.offset, 0)
-    return piece._replace(offset=piece.offset + skip, data=piece.data[skip:])
 
 
 def _job_and_executions(

@@ -38,6 +38,27 @@ def after(offsets: Offsets, piece: LogPiece) -> Offsets:
     return (end, offsets[1]) if piece.stream is LogStream.STDOUT else (offsets[0], end)
 
 
+class KnownOutput:
+    """How much is known of each stream, for output that is read again from its beginning."""
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[ExecutionID, LogStream], int] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._ends)
+
+    def fresh(self, piece: LogPiece) -> LogPiece | None:
+        """What of a piece is new; from then on it is known."""
+        of = piece.execution_id, piece.stream
+        end, seen = piece.offset + len(piece.data), self._ends.get(of, 0)
+        if end <= seen:
+            return None
+        self._ends[of] = end
+        skip = max(seen - piece.offset, 0)
+        return piece._replace(offset=piece.offset + skip, data=piece.data[skip:])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogQuery:
     """What is wanted of the output of a job."""

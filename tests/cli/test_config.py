@@ -22,7 +22,8 @@ def test_each_setting_is_shown_with_its_value_and_origin(run, tmp_path, monkeypa
     assert rows["network"] == ("here", str(file))
     assert rows["limits.memory"] == ("1gb", str(file))
     assert rows["limits.cpu"] == ("2", "BACALHAU_P2P_LIMIT_CPU")
-    assert rows["gateway"] == ("False", "default")
+    assert rows["gateway"] == ("false", "default")
+    assert rows["image_registries"] == ("docker.io,ghcr.io,quay.io", "default")
     assert "secret" not in printed
     assert "hidden" not in printed
     assert rows["api_token"][1] == "BACALHAU_P2P_API_TOKEN"

@@ -9,10 +9,12 @@ import sys
 import pytest
 
 from bacalhau_p2p.cli import following
+from bacalhau_p2p.cli.node_away import NODE_AWAY
 from bacalhau_p2p.model.execution import RunOutput
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.logs import LogPiece, LogStream
 from tests.support.programs.on_terminal import OnTerminal
+from tests.support.servers.fake_node import FakeNode
 
 PROGRAM = [sys.executable, "-c", "from bacalhau_p2p.cli import main; main()"]
 JOB = ("docker", "run", "busybox:latest", "true")
@@ -33,7 +35,11 @@ def writes(fake_node):
         def accept(job) -> None:
             fake_node.tell(job.id, EventKind.SUBMITTED, "submitted", "Pending")
             fake_node.tell(job.id, EventKind.ACCEPTED, "", "BidAccepted", "e-1", NODE)
-            fake_node.logs[job.id] = [LogPiece("e-1", stream, 0, data) for stream, data in pieces]
+            ends = dict.fromkeys(LogStream, 0)
+            fake_node.logs[job.id] = written = []
+            for stream, data in pieces:
+                written.append(LogPiece("e-1", stream, ends[stream], data))
+                ends[stream] += len(data)
 
         fake_node.on_submit = accept
 
@@ -130,3 +136,23 @@ def test_a_line_without_an_end_is_not_held_back_for_ever(monkeypatch):
     assert lines.unfinished == "0123456789"
     assert lines.take(b"x") == "0123456789x\n"
     assert lines.unfinished == ""
+
+
+def test_a_node_that_restarts_is_waited_for_below_what_was_written(fake_node, results, writes):
+    writes((LogStream.STDOUT, b"first\n"))
+    with OnTerminal([*PROGRAM, *JOB], environ(fake_node)) as terminal:
+        terminal.wait_for("Running  ")
+        (job_id,) = fake_node.jobs
+        fake_node.crash()
+        terminal.wait_for("the node does not answer")
+        with FakeNode(port=fake_node.port, started=False) as second:
+            second.add_job(job_id)
+            second.histories[job_id] = list(fake_node.histories[job_id])
+            second.logs[job_id] = list(fake_node.logs[job_id])
+            second.jobs[job_id] = fake_node.jobs[job_id]
+            end(second, results)
+            second.start()
+            lines = terminal.wait_for("To see the details")
+    assert lines[:3] == [job_id, "first", NODE_AWAY]
+    assert lines[3].split()[:4] == ["e-1", "on", "7xPqLm4c", "Completed"]
+    assert terminal.process.returncode == 0

@@ -107,6 +107,7 @@ def test_describe_shows_the_job_its_executions_and_their_messages(run, fake_node
     assert shown["Job"]["ID"] == ID
     assert shown["Job"]["State"]["StateType"] == "Completed"
     assert shown["Executions"][0]["RunOutput"]["Stdout"] == "grüße\n"
+    assert "    Stdout: |\n      grüße\n" in run("describe", ID).stdout
     assert shown["Executions"][1]["ComputeState"] == {"State": "Failed", "Message": "no such image"}
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown["Job"]["CreateTime"])
     exact = json.loads(run("describe", ID, "--output", "json").stdout)
@@ -452,7 +453,7 @@ def test_what_an_execution_used_is_described_with_sizes_for_people(run, fake_nod
     fake_node.add_job(ID)
     fake_node.complete(ID, results)
     (completed,) = fake_node.executions[ID]
-    used = Usage(cpu_seconds=1.5, peak_memory=61_000_000, result_bytes=7)
+    used = Usage(cpu_seconds=1.50004, peak_memory=61_000_000, result_bytes=7)
     failed = completed.replace(state=ExecutionState.FAILED, proposal=None, failed_usage=used)
     fake_node.executions[ID] = [failed]
     (shown,) = yaml.safe_load(run("describe", ID).stdout)["Executions"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bacalhau_p2p.cli.table import Column, table_lines
+from bacalhau_p2p.cli.table import Column, folded, table_lines
 from bacalhau_p2p.cli.terminal import columns_of
 
 COLUMNS = [
@@ -66,3 +66,12 @@ def test_cells_of_strangers_are_harmless_and_keep_the_columns():
     shown = lines(None, rows)
     assert shown[1] == " 1   \ufffd[2J\ufffd\ufffdevil   Failed           \u65e5\u672c            c"
     assert columns_of(shown[1]) == columns_of(shown[2]) - len("afybeiq")
+
+
+def test_the_last_cell_goes_on_below_itself_on_a_terminal():
+    text = "announced (round 1): 1 node could run it"
+    assert folded("13:04  ", text, None) == [f"13:04  {text}"]
+    assert folded("13:04  ", text, 80) == [f"13:04  {text}"]
+    assert folded("13:04  ", text, 30) == ["13:04  announced (round 1): 1", "       node could run it"]
+    assert folded("13:04  ", text, 20) == [f"13:04  {text}"]
+    assert folded("13:04  ", "", 80) == ["13:04"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bacalhau_p2p.model.base import ExecutionID
-from bacalhau_p2p.model.logs import LogPiece, LogStream, after
+from bacalhau_p2p.model.logs import KnownOutput, LogPiece, LogStream, after
 from bacalhau_p2p.model.logs_json import piece_from_json, piece_to_json
 
 RUN = ExecutionID("e-1")
@@ -37,3 +37,17 @@ def test_each_stream_has_an_offset_of_its_own():
     known = after((10, 20), LogPiece(RUN, LogStream.STDERR, 20, b"abc"))
     assert known == (10, 23)
     assert after(known, LogPiece(RUN, LogStream.STDOUT, 15, b"abc")) == (18, 23)
+
+
+def test_output_that_is_read_again_is_new_only_behind_what_is_known():
+    known = KnownOutput()
+    assert not known
+    first = LogPiece(RUN, LogStream.STDOUT, 0, b"abc")
+    assert known.fresh(first) == first
+    assert known
+    assert known.fresh(first) is None
+    assert known.fresh(LogPiece(RUN, LogStream.STDOUT, 0, b"abcde")) == LogPiece(
+        RUN, LogStream.STDOUT, 3, b"de"
+    )
+    other = LogPiece(ExecutionID("e-2"), LogStream.STDOUT, 0, b"x")
+    assert known.fresh(other) == other
