@@ -112,6 +112,65 @@ async def test_objects_that_cannot_become_files_are_reported(storage, s3, place,
     assert list(place.iterdir()) == []
 
 
+OBJECTS = {
+    f"2026-{month:02}/{name}.csv": f"{month} {name}".encode() for month in (1, 2, 3) for name in "abcde"
+}
+"""By their keys below the prefix."""
+
+
+async def parts(storage, s3, folder, count: int, partition: dict[str, object]) -> list[dict[str, bytes]]:
+    """The files that each partition of a job with so many gets."""
+    found = []
+    for index in range(count):
+        place = folder / str(index)
+        place.mkdir()
+        given = {**partition, "Index": index, "Count": count}
+        prepared = await storage.prepare(s3("parts/", Partition=given), place)
+        content = content_of(prepared.path)
+        found.append({path: data for path, data in content.items() if data is not None})
+        await storage.cleanup(prepared)
+    return found
+
+
+@pytest.fixture
+def divided_prefix(server):
+    for key, body in OBJECTS.items():
+        server[1].put_object(Bucket="data", Key=f"parts/{key}", Body=body)
+    server[1].put_object(Bucket="data", Key="parts/empty/", Body=b"")
+
+
+@pytest.mark.usefixtures("divided_prefix")
+@pytest.mark.parametrize(
+    ("partition", "same"),
+    [
+        ({"Type": "object"}, lambda key: key),
+        ({"Type": "date", "DateFormat": "2006-01"}, lambda key: key[:7]),
+        ({"Type": "regex", "Pattern": "([a-e])[.]csv"}, lambda key: key[8:9]),
+        ({"Type": "substring", "StartIndex": 5, "EndIndex": 7}, lambda key: key[5:7]),
+    ],
+)
+async def test_each_object_of_a_prefix_is_in_one_partition(storage, s3, tmp_path, partition, same):
+    found = await parts(storage, s3, tmp_path, 3, partition)
+    assert sum(map(len, found)) == len(OBJECTS)
+    assert {key: data for part in found for key, data in part.items()} == OBJECTS
+    assert sum(bool(part) for part in found) > 1
+    places = {(same(key), index) for index, part in enumerate(found) for key in part}
+    assert len(places) == len({same(key) for key in OBJECTS})  # what belongs together is together
+
+
+@pytest.mark.usefixtures("divided_prefix")
+async def test_an_undivided_prefix_is_whole_for_all(storage, s3, tmp_path):
+    found = await parts(storage, s3, tmp_path, 2, {"Type": "none"})
+    assert found == [OBJECTS, OBJECTS]
+
+
+@pytest.mark.usefixtures("divided_prefix")
+async def test_only_the_size_of_its_partition_is_counted(storage, s3):
+    part = {"Type": "date", "DateFormat": "2006-01", "Count": 3}
+    sizes = [await storage.size(s3("parts/", Partition={**part, "Index": index})) for index in range(3)]
+    assert sum(size.total for size in sizes) == sum(map(len, OBJECTS.values()))
+
+
 async def test_a_missing_bucket_is_reported(storage, s3, place):
     with pytest.raises(StorageError, match="download of s3://nothing/x/ failed: no such bucket"):
         await storage.prepare(s3("x/", Bucket="nothing"), place)
