@@ -19,14 +19,12 @@ from bacalhau_p2p.compute.bidding import (
     NOTHING_FOUND,
     Findings,
     bid_delay,
-    no_disk_for_inputs,
 )
 from bacalhau_p2p.compute.considered_job import ConsideredJob, Key
 from bacalhau_p2p.compute.ledger import Ledger
-from bacalhau_p2p.compute.missed_jobs import MissedJobs
 from bacalhau_p2p.compute.recent_findings import RecentFindings
+from bacalhau_p2p.compute.room import TOO_SMALL, Room
 from bacalhau_p2p.compute.spec_requests import SpecRequests
-from bacalhau_p2p.compute.turns import Turns
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 
 INSPECTION_TIMEOUT = 40.0
@@ -36,8 +34,6 @@ MAX_WAITING = 1000
 MAX_UNFINISHED = 10_000
 """Executions of a node that have not ended, including bids."""
 PAUSES = "does not bid for a while, because the requester left earlier bids unanswered"
-NOT_ITS_TURN = "keeps room for a larger job that has waited for long"
-TOO_SMALL = "is too small for the requested resources"
 
 
 class Announcements(Undoable):
@@ -49,8 +45,8 @@ class Announcements(Undoable):
         self._rng = rng
         self._bidding = True
         self._waiting: dict[Key, ConsideredJob] = UndoableDict()
-        self._missed = MissedJobs()
-        self._turns = Turns(self._missed, self._waiting)
+        self._room = Room(ledger, self._waiting)
+        self._missed = self._room.missed
         self._recent_findings = RecentFindings()
         self._spec_requests = SpecRequests(ledger)
 
@@ -172,12 +168,12 @@ class Announcements(Undoable):
         if not capacity.has_released:
             return
         capacity.has_released = False
-        first = self._first_in_line(now)
+        first = self._room.first_in_line(now)
         for job in self._missed.in_order(now):
             if self._ledger.unfinished >= MAX_UNFINISHED:
                 return
             fits = capacity.has_room(job.needs) and not shares.refusal(job.author, job.needs, now)
-            if not fits or self._overtakes(job, first):
+            if not fits or self._room.overtakes(job, first):
                 continue
             if first is not None and job.key == first.key:
                 first = None
@@ -276,7 +272,7 @@ class Announcements(Undoable):
     def _inspect(self, job: ConsideredJob, now: UnixSeconds) -> None:
         """Inspect the job, if there is room for it at all."""
         author, message = job.author, job.message
-        if not self._has_room(job, now):
+        if not self._room.has_room_for(job, now):
             return
         job.due = now + INSPECTION_TIMEOUT
         self._wait(job)
@@ -294,10 +290,10 @@ class Announcements(Undoable):
 
     def _bid(self, job: ConsideredJob, findings: Findings, now: UnixSeconds) -> None:
         """Bid on the job: once, or if it is divided as often as it asks for and there is room."""
-        if not self._has_room(job, now):
+        if not self._room.has_room_for(job, now):
             return
         wanted, ids = max(1, job.message.bids_each), list[ExecutionID]()
-        while len(ids) < wanted and (not ids or self._has_more_room(job, now)):
+        while len(ids) < wanted and (not ids or self._may_bid_again(job, now)):
             ids.append(next(self._execution_ids))
             self._ledger.capacity.reserve(ids[-1], job.author, job.needs)
         outlives_node = job.assessment.outlives_node
@@ -308,62 +304,8 @@ class Announcements(Undoable):
         if len(ids) < wanted:
             self._missed.remember(job, now)
 
-    def _has_more_room(self, job: ConsideredJob, now: UnixSeconds) -> bool:
-        """Whether the requester can have room for another execution of the same job."""
-        return (
-            self._ledger.unfinished < MAX_UNFINISHED
-            and self._ledger.capacity.has_room(job.needs)
-            and self._ledger.shares.refusal(job.author, job.needs, now) is None
-            and not self._overtakes(job, self._first_in_line(now))
-        )
-
-    def _has_room(self, job: ConsideredJob, now: UnixSeconds) -> bool:
-        """Whether the requester can have so much room now. If not, the job is declined."""
-        if not self._ledger.capacity.has_room(job.needs):
-            self._decline_for_room(job, now)
-            return False
-        if (refusal := self._ledger.shares.refusal(job.author, job.needs, now)) is not None:
-            self._missed.remember(job, now)
-            self._decline(job, refusal, busy=True, now=now)
-            return False
-        if self._overtakes(job, self._first_in_line(now)):
-            self._missed.remember(job, now)
-            self._decline(job, NOT_ITS_TURN, busy=True, now=now)
-            return False
-        return True
-
-    def _first_in_line(self, now: UnixSeconds) -> ConsideredJob | None:
-        """The job for which room is kept, if there is one."""
-        if not self._missed:
-            return None
-        return self._turns.holder(now, lambda job: self._waits_for_room_only(job, now))
-
-    def _overtakes(self, job: ConsideredJob, first: ConsideredJob | None) -> bool:
-        """Whether the job would take room that is kept for another one, which is more urgent."""
-        return (
-            first is not None
-            and first.urgency < job.urgency
-            and self._ledger.capacity.delays(job.needs, first.needs)
-        )
-
-    def _waits_for_room_only(self, job: ConsideredJob, now: UnixSeconds) -> bool:
-        shares, unused = self._ledger.shares, self._ledger.unused_bids
-        return not unused.pauses(job.author, now) and shares.refusal(job.author, job.needs, now) is None
-
-    def _decline_for_room(self, job: ConsideredJob, now: UnixSeconds) -> None:
-        """Decline a job for which there is no room, and remember it if there may be some later."""
-        capacity, asked, wanted = self._ledger.capacity, job.message.spec.resources, job.needs
-        may_fit = wanted.fits_in(capacity.limit)
-        if may_fit:
-            self._missed.remember(job, now)
-        if capacity.has_room(asked):
-            free = capacity.available.disk
-            reason = no_disk_for_inputs(inputs=wanted.disk - asked.disk, job=asked.disk, free=free)
-        else:
-            reason = "is busy" if asked.fits_in(capacity.limit) else TOO_SMALL
-        if may_fit:
-            self._ledger.shares.turned_away(job.author, now)
-        self._decline(job, reason, busy=may_fit, now=now)
+    def _may_bid_again(self, job: ConsideredJob, now: UnixSeconds) -> bool:
+        return self._ledger.unfinished < MAX_UNFINISHED and self._room.has_more_room_for(job, now)
 
     def _decline(self, job: ConsideredJob, reason: str, *, busy: bool, now: UnixSeconds) -> None:
         self._ledger.decline(job.author, job.message, reason, busy=busy, now=now)

@@ -22,9 +22,10 @@ from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.announcement import announcement_of
 from bacalhau_p2p.requester.audience import Asked, Audience, enough_bids, nodes_asked
+from bacalhau_p2p.requester.bids import are_enough, bids_wanted, could_fill, hold_until, refusal_of
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
-from bacalhau_p2p.requester.ops_nodes import is_wanted, nodes_to_ask, slot_for, waiting_nodes
+from bacalhau_p2p.requester.ops_nodes import nodes_to_ask, slot_for, waiting_nodes
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
 from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
 from bacalhau_p2p.requester.record import JobEntry, Round
@@ -38,14 +39,8 @@ REANNOUNCE_AFTER_NEWS = 0.5
 serves several such nodes."""
 ANNOUNCEMENT_SPACING = 0.05
 """Seconds between the announcements of waiting jobs after such news, so that the most urgent come first."""
-HELD_SHARE = 0.5
-"""The share of a bid's reservation after which its round ends, so that room is not held for nothing."""
-MAX_BIDS_PER_NODE = 30
-"""Bids of one node on one job that are recorded, so that no node can fill the memory; one more for each
-`LONGEST_WINDOW` that the job has waited."""
 MAX_ANSWERING_NODES = 150
 """Nodes that may bid up to which those that do not are asked to say so; more would be a flood."""
-HAS_A_PART = "this node already has a bid or an execution"
 INSPECTION_PATIENCE = 4.0
 """Seconds for which nodes may fetch a large spec and inspect inputs before others are asked, too."""
 
@@ -72,13 +67,11 @@ class Rounds:
         current.previous_began, current.began = current.began, now
         current.next_at = current.planned = None
         current.late = False
-        current.ends_by = min(
-            (self._hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf
-        )
+        current.ends_by = min((hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf)
         current.answered, current.given, current.closed = UndoableSet(), UndoableDict(), False
         if entry.open_since is None:
             entry.open_since = now
-        wanted = _bids_wanted(entry)
+        wanted = bids_wanted(entry)
         current.asked = self._choose(entry, wanted)
         current.ends = now + self._window(entry)
         self._announce(entry, wanted, now)
@@ -153,7 +146,7 @@ class Rounds:
     def _end(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
         entry.round.ends = None
         received = entry.in_state(S.BID_RECEIVED)
-        placed = self._accept_best(entry, received, now) if _are_enough(received, entry) else 0
+        placed = self._accept_best(entry, received, now) if are_enough(received, entry) else 0
         if entry.open_slots:
             self._plan_next(entry, placed, now)
             self._release_bids(entry, placed, now)
@@ -256,7 +249,7 @@ class Rounds:
             self._audience.answered(known=author in self._liveness.nodes)
         if entry is None:
             self._ledger.ignore_unknown(bid, "job")
-        refusal = "the job has ended" if entry is None or ended else _refusal(entry, author, now)
+        refusal = "the job has ended" if entry is None or ended else refusal_of(entry, author, now)
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
             give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
@@ -276,14 +269,14 @@ class Rounds:
         if entry.ops:
             self._accept_on_its_node(entry, execution, bid, now)
             return
-        current.ends_by = min(current.ends_by, self._hold_until(entry, execution))
+        current.ends_by = min(current.ends_by, hold_until(entry, execution))
         if current.ends is not None:
             current.ends = min(current.ends, current.ends_by)
-            if bid.late and self._could_fill(entry):  # those that had room have answered long ago
+            if bid.late and could_fill(entry):  # those that had room have answered long ago
                 current.ends = min(current.ends, max(now, current.began + self._pace.first_window))
         entry.declined.pop(author, None)
         if current.ends is None:  # between rounds, a late bid is as good as any
-            enough = _are_enough(entry.in_state(S.BID_RECEIVED), entry)
+            enough = are_enough(entry.in_state(S.BID_RECEIVED), entry)
             current.ends = now if enough else min(now + self._pace.first_window, current.ends_by)
             current.late, current.planned, current.next_at = True, current.next_at, None
         if bid.round == entry.round.number and not bid.more:
@@ -303,16 +296,6 @@ class Rounds:
         if not entry.open_slots:
             current.ends, current.next_at = now, None
         self.end_if_complete(entry, now)
-
-    def _could_fill(self, entry: JobEntry) -> bool:
-        """Whether the bids that are held are enough to fill every slot."""
-        bids = len(entry.in_state(S.BID_RECEIVED))
-        return bids >= max(len(entry.open_slots), entry.job.spec.min_bids)
-
-    def _hold_until(self, entry: JobEntry, execution: Execution) -> UnixSeconds:
-        """When to accept or reject a bid: its acceptance must arrive before its reservation ends."""
-        reserved = entry.bids[execution.id].expires - execution.created
-        return execution.created + reserved * HELD_SHARE
 
     def declined(self, entry: JobEntry, author: PeerID, message: say.BidDeclined, now: UnixSeconds) -> None:
         """Note that a node will not bid in this round."""
@@ -366,11 +349,6 @@ def _announced(current: Round) -> str:
     return f"announced (round {current.number}): {able} node{'s'[: able != 1]} could run it{asked}"
 
 
-def _bids_wanted(entry: JobEntry) -> int:
-    held = len(entry.in_state(S.BID_RECEIVED))
-    return max(1, enough_bids(len(entry.open_slots), entry.job.spec.min_bids) - held)
-
-
 def _may_use(entry: JobEntry, info: NodeInfo) -> bool:
     """Whether a job with an open slot could run on this node."""
     if entry.ops and (waiting := waiting_nodes(entry)):
@@ -387,27 +365,3 @@ def _is_alike_for_all(entry: JobEntry) -> bool:
     """Whether it does not matter to the job which of the nodes that could run it are asked: none is nearer to
     its inputs, and nobody compares results, which must not come from the requester's neighbours alone."""
     return not entry.job.spec.task.input_sources and entry.job.spec.verifier.type == "noop"
-
-
-def _are_enough(bids: list[Execution], entry: JobEntry) -> bool:
-    """Whether the best of these bids may be accepted: enough nodes placed them. Once a slot was filled, any
-    number is enough."""
-    return len({bid.node_id for bid in bids}) >= entry.job.spec.min_bids or any(
-        slot.attempts for slot in entry.slots
-    )
-
-
-def _refusal(entry: JobEntry, author: PeerID, now: UnixSeconds) -> str | None:
-    """Why a bid of this node on this job is refused, or None if it is not."""
-    if author in entry.busy_nodes():
-        return "this node already has a part in all that is open" if entry.divided else HAS_A_PART
-    if not (entry.open_slots or entry.ops):
-        return "no slot is open"
-    if entry.ops and not is_wanted(entry, author, now):
-        return "this node has had the job, or was not there when it was submitted"
-    theirs = [execution for execution in entry.executions.values() if execution.node_id == author]
-    allowed = MAX_BIDS_PER_NODE + (now - entry.job.created) / LONGEST_WINDOW
-    if entry.divided:  # executions are limited by the attempts of the slots
-        theirs = [each for each in theirs if each.slot is None or each.drained]
-        allowed += say.MAX_BIDS_EACH + len(entry.slots)
-    return "too many bids from this node" if len(theirs) >= allowed else None

@@ -1,4 +1,4 @@
-"""A large job that waits is not overtaken by small ones for ever: `turns`, `announcements`, `capacity`."""
+"""A large job that waits is not overtaken by small ones for ever: `turns`, `room`, `capacity`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
-from bacalhau_p2p.compute.announcements import NOT_ITS_TURN
+from bacalhau_p2p.compute.room import NOT_ITS_TURN
 from bacalhau_p2p.compute.turns import LONGEST_TURN, PATIENCE
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.job import JobSpec

@@ -1,4 +1,4 @@
-"""Rounds of bids: when they begin and end, and which bids are accepted."""
+"""Rounds of bids: when they begin and end, and which bids are accepted: `rounds` and `bids`."""
 
 from __future__ import annotations
 
