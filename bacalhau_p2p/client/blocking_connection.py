@@ -21,6 +21,7 @@ from bacalhau_p2p.client.calls import (
     read_logs,
 )
 from bacalhau_p2p.client.environment import api_url
+from bacalhau_p2p.client.lines import LineReader
 from bacalhau_p2p.client.retry import Patience
 from bacalhau_p2p.errors import ApiError, BacalhauError, NodeUnavailable
 from bacalhau_p2p.model.logs import KnownOutput, LogPiece
@@ -121,10 +122,12 @@ class BlockingConnection:
         with self._response(call) as response:
             if response.status != http.client.OK:
                 raise call.error(response.status, response.read())
-            while line := response.readline():
-                if line.strip():
-                    yield call.result(response.status, line, url=self.url)
-            if response.length:  # which `readline` takes for the end
+            reader = LineReader()
+            while data := response.read1():  # `readline` takes a broken connection for the end
+                for line in reader.feed(data):
+                    if line.strip():
+                        yield call.result(response.status, line, url=self.url)
+            if response.length:
                 raise http.client.IncompleteRead(b"", response.length)
 
     def download(self, download: Download, *, progress: Progress = lambda done, total: None) -> Exported:

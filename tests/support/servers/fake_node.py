@@ -323,7 +323,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return None
             if isinstance(answer, _Cut):
-                return self._reply(status, answer.body, more=10 if answer.cut else 0)
+                return self._stream(answer)
             if isinstance(answer, bytes):
                 return self._reply(status, answer)
             return self._reply(status, json.dumps(answer).encode())
@@ -357,6 +357,17 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                     return self._chunk(b"")
                 page = node.events(job_id, after, 20)
 
+        def _stream(self, answer: _Cut) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            if answer.body:
+                self._chunk(answer.body)
+            if answer.cut:
+                self.close_connection = True
+            else:
+                self._chunk(b"")
+
         def _chunk(self, data: bytes) -> None:
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
@@ -376,13 +387,11 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 raise ConnectionAbortedError
             return int(line, 16)
 
-        def _reply(self, status: int, body: bytes, *, more: int = 0) -> None:
-            """With `more`, so many bytes are announced that do not come."""
+        def _reply(self, status: int, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body) + more))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-            self.close_connection |= bool(more)
 
         def _route(self, body: bytes) -> tuple[int, Any]:
             url = urlsplit(self.path)
