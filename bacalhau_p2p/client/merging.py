@@ -80,9 +80,10 @@ class MergedResults:
             self._owners[target] = owner
         else:
             self._clashes += 1
-            path = target.relative_to(self._staging.path / CONTENT)
-            other = self._owners.get(target) or self._owner_below(target)
-            self._first_clash = self._first_clash or f"{other} and {owner} both have {path}"
+            if not self._first_clash:
+                other = self._owners.get(target) or self._owner_below(target)
+                path = target.relative_to(self._staging.path / CONTENT)
+                self._first_clash = f"{other} and {owner} both have {path}"
 
     def _owner_below(self, folder: Path) -> str:
         return next((owner for path, owner in self._owners.items() if folder in path.parents), "another")

@@ -92,6 +92,10 @@ def test_every_file_of_a_divided_folder_is_processed_once_though_a_node_is_kille
     nodes.start("b")  # it may have results
     ran = network.cli("get", job_id, "--output-dir", str(tmp_path / "results"))
     assert ran.returncode == 0, ran.stderr
+    merged = tmp_path / "merged"
+    ran = network.cli("get", "--merge", job_id, "--output-dir", str(merged))
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(path.name for path in merged.iterdir()) == [f"partition-{index}" for index in range(8)]
     outputs = [path.read_text() for path in sorted((tmp_path / "results").glob("partition-*/stdout"))]
     assert len(outputs) == 8
     seen = Counter(word for text in outputs for word in text.split() if word.startswith("/inputs/"))
