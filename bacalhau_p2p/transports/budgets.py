@@ -32,6 +32,9 @@ BYTE_BURST: Final = 64 * 1024 * 1024
 NEWCOMER_MESSAGES_PER_SECOND: Final = 1_000
 NEWCOMER_BURST: Final = 10_000
 """Messages in broadcasts of a peer that has not answered this node yet."""
+NEWCOMER_BYTES_PER_SECOND: Final = 4 * 1024 * 1024
+NEWCOMER_BYTE_BURST: Final = 16 * 1024 * 1024
+"""Bytes of these messages. What is remembered to be passed on takes the same again."""
 MALFORMED_PER_SECOND: Final = 10
 MALFORMED_BURST: Final = 1_000
 """Messages of one peer that cannot be read. Those of kinds that a later version has added are none."""
@@ -47,9 +50,15 @@ STRANGER_STREAM_BURST: Final = 1_000
 STRANGERS_PER_SECOND: Final = 200
 STRANGER_BURST: Final = 2_000
 """Messages of strangers that one neighbour hands over."""
+STRANGER_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
+STRANGER_BYTE_BURST: Final = 16 * 1024 * 1024
+"""Bytes of these messages: as many of the largest node infos."""
 ALL_STRANGERS_PER_SECOND: Final = 400
 ALL_STRANGERS_BURST: Final = 4_000
 """Messages of strangers, whoever hands them over. So an honest neighbour passes on no more than that."""
+ALL_STRANGER_BYTES_PER_SECOND: Final = 4 * 1024 * 1024
+ALL_STRANGER_BYTE_BURST: Final = 32 * 1024 * 1024
+"""Bytes of these messages."""
 PROCESSOR_SHARE: Final = 0.8
 """Seconds of processor time a second for the messages of a peer that has answered this node."""
 STRANGER_PROCESSOR_SHARE: Final = 0.2
@@ -106,12 +115,14 @@ class _Account:
 
     def __init__(self, *, answered: bool) -> None:
         self.newcomer = _Budget(NEWCOMER_MESSAGES_PER_SECOND, NEWCOMER_BURST)
+        self.newcomer_bytes = _Budget(NEWCOMER_BYTES_PER_SECOND, NEWCOMER_BYTE_BURST)
         self.rests = _Budget(RESTS_PER_SECOND, REST_BURST)
         self.malformed = _Budget(MALFORMED_PER_SECOND, MALFORMED_BURST)
         self.messages = _Budget(MESSAGES_PER_SECOND, MESSAGE_BURST)
         self.bytes = _Budget(BYTES_PER_SECOND, BYTE_BURST)
         self.broadcasts = _Budget(BROADCASTS_PER_SECOND, BROADCAST_BURST)
         self.strangers = TokenBucket(STRANGERS_PER_SECOND, STRANGER_BURST)
+        self.stranger_bytes = TokenBucket(STRANGER_BYTES_PER_SECOND, STRANGER_BYTE_BURST)
         if answered:
             self.processor = TokenBucket(PROCESSOR_SHARE, PROCESSOR_BURST)
             self.streams = _Budget(STREAMS_PER_SECOND, STREAM_BURST)
@@ -157,6 +168,7 @@ class Budgets:
         self._answered: OrderedDict[PeerID, float] = OrderedDict()
         self._sentences: OrderedDict[PeerID, _Sentence] = OrderedDict()
         self._all_strangers = TokenBucket(ALL_STRANGERS_PER_SECOND, ALL_STRANGERS_BURST)
+        self._all_stranger_bytes = TokenBucket(ALL_STRANGER_BYTES_PER_SECOND, ALL_STRANGER_BYTE_BURST)
         self._cut_off_watchers: list[Callable[[PeerID], None]] = []
 
     # --- who pays -----------------------------------------------------------------------------
@@ -204,16 +216,29 @@ class Budgets:
         if not self.takes(source.peer, len(payload), messages):
             return False
         if not source.strangers:
-            return source.peer in self._answered or self._within(
-                source.peer, self._account(source).newcomer, messages, "messages"
-            )
-        now = self._clock()
-        strangers = self._account(Source(neighbour)).strangers
-        if strangers.take(now, messages) and self._all_strangers.take(now, messages):
+            return source.peer in self._answered or self._takes_newcomer(source.peer, len(payload), messages)
+        if self._takes_stranger(neighbour, len(payload), messages):
             self.dials.brought(author, neighbour)
             return True
         self.offences.note(neighbour, "strangers", "too many messages of strangers", messages)
         return False
+
+    def _takes_newcomer(self, peer: PeerID, size: int, messages: int) -> bool:
+        account = self._account(Source(peer))
+        if not account.newcomer.take(self._clock(), messages):
+            return self._exceeded(peer, account.newcomer, "messages", messages)
+        if not account.newcomer_bytes.take(self._clock(), size):
+            return self._exceeded(peer, account.newcomer_bytes, "bytes", messages)
+        return True
+
+    def _takes_stranger(self, neighbour: PeerID, size: int, messages: int) -> bool:
+        account, now = self._account(Source(neighbour)), self._clock()
+        return (
+            account.strangers.take(now, messages)
+            and account.stranger_bytes.take(now, size)
+            and self._all_strangers.take(now, messages)
+            and self._all_stranger_bytes.take(now, size)
+        )
 
     def takes(self, peer: PeerID, size: int, messages: int = 1) -> bool:
         """Whether so many messages of so many bytes in all are within the budgets of a peer."""

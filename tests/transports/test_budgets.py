@@ -182,6 +182,37 @@ def test_all_strangers_together_are_limited(bench):
     assert taken <= limits.ALL_STRANGERS_BURST + limits.ALL_STRANGERS_PER_SECOND + 1
 
 
+LARGE = bytes([0x81]) + bytes(300_000)
+
+
+def test_large_messages_of_invented_authors_are_limited_by_their_bytes(bench):
+    neighbours = [MALLORY, *(f"neighbour-{number}" for number in range(10))]
+    bench.connected.update(neighbours)
+    taken = [
+        sum(bench.budgets.takes_broadcast(f"invented-{number}", each, LARGE) for number in range(100))
+        for each in neighbours
+    ]
+    assert taken[0] == limits.STRANGER_BYTE_BURST // len(LARGE)
+    assert sum(taken) == limits.ALL_STRANGER_BYTE_BURST // len(LARGE)
+    assert bench.budgets.offences.of(MALLORY)["strangers"] == 100 - taken[0]
+    assert bench.cut_off == []
+    bench.now += 10
+    assert bench.budgets.takes_broadcast("invented", MALLORY, LARGE)
+
+
+def test_a_newcomer_is_limited_by_its_bytes(bench):
+    most = limits.NEWCOMER_BYTE_BURST // len(LARGE)
+    bench.budgets.answered(HONEST)
+    taken = {
+        peer: bench.broadcasts(peer, peer, seconds=0.1, per_second=20 * most, payload=LARGE)
+        for peer in (MALLORY, HONEST)
+    }
+    assert most <= taken[MALLORY] <= most + 0.1 * limits.NEWCOMER_BYTES_PER_SECOND / len(LARGE) + 1
+    assert taken[HONEST] == 2 * most
+    assert bench.budgets.offences.of(MALLORY)["over_budget_bytes"] > 0
+    assert bench.cut_off == [(MALLORY, limits.CUT_OFF)]
+
+
 def test_a_stranger_is_who_is_neither_connected_nor_has_answered(bench):
     source = bench.budgets.source
     assert source("somebody", HUB) == Source(HUB, strangers=True)
