@@ -295,6 +295,10 @@ def _check_place(target: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():
-        raise ContentError(f"cannot write {target}: {place} is not a folder")
+        raise ContentError(
+            f"cannot write {target}: {place} is not a folder; choose another path with --output-dir"
+        )
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ContentError(f"cannot write {target}: {place} cannot be written to")
+        raise ContentError(
+            f"cannot write {target}: {place} is read-only; choose another path with --output-dir"
+        )
