@@ -25,7 +25,7 @@ class EventPrinter:
         if output in ("csv", "wide") and not hide_header:
             self._print_row(list(_COLUMNS))
 
-    def print(self, event: JSON) -> None:
+    def show(self, event: JSON) -> None:
         if self._output == "json":
             print_line(json.dumps(event))
         elif self._output == "yaml":

@@ -62,7 +62,7 @@ def events(
         call = calls.list_all_events(wanted, after=after, since=start, wait=wait)
         found, place = connection.call_patiently(call, patience) if follow else connection.call(call)
         for event in found:
-            printer.print(event)
+            printer.show(event)
         if not follow and not found and place == after:
             return
         after = place

@@ -37,7 +37,7 @@ def history(
         call = calls.list_events(job_id, after=after, wait=wait)
         events, ended = connection.call_patiently(call, patience) if follow else connection.call(call)
         for event in events:
-            printer.print(event)
+            printer.show(event)
             after = event["SeqNum"]
         if ended or not (follow or events):
             return

@@ -223,9 +223,9 @@ async def test_every_error_has_the_same_body(tmp_path):
 
 async def test_a_job_that_is_refused_names_every_fault(tmp_path):
     async with served(tmp_path) as (go, _):
-        everywhere = requests.job(requests.docker("true")) | {"Type": "ops", "Count": -1}
-        error = await go.ask(shapes.ERROR, "PUT", JOBS, requests.submission(everywhere), status=400)
-        assert error["Details"]["Type"] == "ops jobs are not supported yet; use batch"
+        endless = requests.job(requests.docker("true")) | {"Type": "daemon", "Count": -1}
+        error = await go.ask(shapes.ERROR, "PUT", JOBS, requests.submission(endless), status=400)
+        assert error["Details"]["Type"].startswith("daemon jobs run without an end")
         assert set(error["Details"]) == {"Type", "Count"}
 
 

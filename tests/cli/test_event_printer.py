@@ -32,7 +32,7 @@ CELLS = [
 @pytest.fixture
 def printed(capsys):
     def print_event(output: str, **flags: bool) -> list[str]:
-        EventPrinter(output, **flags).print(EVENT)
+        EventPrinter(output, **flags).show(EVENT)
         return capsys.readouterr().out.splitlines()
 
     return print_event
