@@ -439,7 +439,8 @@ def _job(node: FakeNode, method: str, prefix: str, part: str | None, query: Mapp
         return node.events(job.id, int(query.get("after", 0)), float(query.get("wait", 0)))
     if part == "logs":
         cut = node.cut_logs_after.pop() if node.cut_logs_after else None
-        pieces = [json.dumps(piece_to_json(piece), ensure_ascii=False) for piece in node.logs[job.id][:cut]]
+        told = node.logs.get(job.id, [])[:cut]
+        pieces = [json.dumps(piece_to_json(piece), ensure_ascii=False) for piece in told]
         return _Cut("".join(f"{piece}\n\n" for piece in pieces).encode(), cut=cut is not None)
     if part == "results":
         published = [execution.published for execution in executions]
