@@ -63,7 +63,8 @@ def added(network, path: Path) -> str:
 
 def test_every_file_of_a_divided_folder_is_processed_once_though_a_node_is_killed(nodes, tmp_path):
     network = nodes.requester()
-    for name in ("a", "b", "c"):
+    names = ("a", "b", "c")
+    for name in names:
         nodes.compute(name, "wasm")
     network.wait_for_compute_nodes(3)
     texts = tmp_path / "texts"
@@ -82,14 +83,17 @@ def test_every_file_of_a_divided_folder_is_processed_once_though_a_node_is_kille
     ]
     engine = {"Type": "wasm", "Params": {"EntryModule": "/wc.wasm", "Parameters": ["-n", "0", "/inputs"]}}
     job_id = submit(network, tmp_path, {"Count": 8, "Tasks": [{"Engine": engine, "InputSources": inputs}]})
-    killed = nodes.by_name["b"].peer_id
-    assert eventually(lambda: executions_on(network, job_id, killed), WAIT)
-    nodes.kill("b")
+
+    def at_work() -> list[str]:
+        return [name for name in names if executions_on(network, job_id, nodes.by_name[name].peer_id)]
+
+    killed = eventually(at_work, WAIT)[0]
+    nodes.kill(killed)
     job, executions = eventually(lambda: ended(network, job_id), WAIT)
     assert job["State"]["StateType"] == "Completed", job["State"]
     completed = [each for each in executions if each["ComputeState"]["State"] == "Completed"]
     assert sorted(each["PartitionIndex"] for each in completed) == list(range(8))
-    nodes.start("b")  # it may have results
+    nodes.start(killed)  # it may have results
     ran = network.cli("get", job_id, "--output-dir", str(tmp_path / "results"))
     assert ran.returncode == 0, ran.stderr
     merged = tmp_path / "merged"

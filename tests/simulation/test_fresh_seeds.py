@@ -14,7 +14,8 @@ from tests.simulation.services.run import run_world
 from tests.simulation.worlds.campaign import campaign
 from tests.support.fresh_seeds import fresh_seed
 
-MACHINES, INPUTS, LARGE, MANY, INTERNAL, RETURNING, SERVICES, CUTS = 150, 25, 15, 15, 25, 25, 2, 60
+MACHINES, INPUTS, DIVIDED, LARGE, MANY, INTERNAL, RETURNING = 150, 25, 25, 15, 15, 25, 25
+SERVICES, CUTS = 2, 60
 """How many worlds of each kind, and how many power cuts."""
 
 
@@ -35,6 +36,7 @@ def fresh(record_property):
     [
         ("any", MACHINES),
         ("inputs", INPUTS),
+        ("divided", DIVIDED),
         ("large", LARGE),
         ("many", MANY),
         ("internal", INTERNAL),

@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_not_measured(tmp_path: Path) -> None:
 
 @pytest.mark.docker
 async def test_a_job_is_told_its_processor_time_and_memory(kit: ExecutorKit) -> None:
-    """The shell says itself what it has used; starting the container costs some beside that."""
+    """The shell itself says what it used, in ticks; starting the container costs some beside that."""
     script = (
         "dd if=/dev/zero bs=1M count=3000 of=/dev/null 2>/dev/null; head -c 30000000 /dev/zero | tail -c 1;"
     )
@@ -88,7 +88,7 @@ async def test_a_job_is_told_its_processor_time_and_memory(kit: ExecutorKit) -> 
     if request.meter.cpu_seconds is None:
         pytest.skip("the control groups of this engine cannot be read here")
     assert own > 0.1
-    assert 0.9 * own < request.meter.cpu_seconds < 1.1 * own + 0.5
+    assert 0.7 * own < request.meter.cpu_seconds < 1.3 * own + 0.5
     assert request.meter.peak_memory is not None
     assert 500_000 < request.meter.peak_memory <= 100_000_000
 
