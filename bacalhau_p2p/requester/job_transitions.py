@@ -58,7 +58,7 @@ class SlotFilled(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NothingPlaced(JobEvent):
-    """A round ended, and every slot is open."""
+    """A round ended, and no node has taken the job, or none has it any more."""
 
     kind = EventKind.WAITING
 

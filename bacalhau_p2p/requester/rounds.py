@@ -209,7 +209,7 @@ class Rounds:
             current.next_at = now + wait * (0.75 + self._rng.random() / 2)
         filled = len(entry.slots) - len(entry.open_slots)
         message = f"waiting for a node: {reasons_to_wait(entry, self._liveness)}"
-        if filled:
+        if filled and entry.job.state is JobState.RUNNING:
             message = f"{filled} of {len(entry.slots)} executions placed; {message}"
             jobs.move(self._ledger, entry, jobs.PartlyPlaced(message=message), now)
         else:
@@ -314,7 +314,9 @@ class Rounds:
             return
         current.answered.add(author)
         self.end_if_complete(entry, now)
-        if current.next_at is not None and not current.asked.everybody and not self._silent(entry):
+        if entry.ops or current.asked.everybody or current.next_at is None:
+            return
+        if not self._silent(entry):
             current.next_at = min(current.next_at, now)  # nobody inspects it any more
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:

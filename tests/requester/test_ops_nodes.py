@@ -127,6 +127,29 @@ def test_a_busy_node_is_asked_again_alone_and_takes_the_job_when_it_has_room(ben
     assert (B, "bid_accepted") in sent(bench.bid(B))
 
 
+def test_a_busy_node_is_asked_again_after_a_while_and_not_at_once(bench):
+    bench.add_nodes(A)
+    bench.submit(OPS)
+    asked = 0
+    for _ in range(100):  # 10 seconds
+        asked += len([action for action in bench.wait(0.1) if isinstance(action, ev.Send)])
+        number = bench.machine.jobs[JOB].round.number
+        bench.receive(A, say.BidDeclined(job_id=JOB, round=number, reason="is busy", busy=True))
+    assert 2 <= asked <= 6
+
+
+def test_a_job_of_which_one_node_is_gone_and_the_others_are_busy_goes_on_waiting(bench):
+    bench.add_nodes(A, B)
+    bench.submit(OPS)
+    bench.receive(B, say.BidDeclined(job_id=JOB, round=1, reason="is busy", busy=True))
+    bench.wait(1)
+    bench.handle(ev.NodeDisconnected(A))
+    bench.wait(LOST_AFTER_SILENCE + 60)
+    assert bench.states()[A] is S.FAILED
+    assert bench.job.state is JobState.QUEUED
+    assert bench.job.message == "waiting for a node: bob is busy"
+
+
 def test_a_node_that_finds_no_room_within_the_queue_timeout_ends_with_its_reason(bench):
     bench.add_nodes(A, B)
     bench.submit(job(Type="ops", Tasks=[{"Engine": {"Type": "noop"}, "Timeouts": {"QueueTimeout": 30}}]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
@@ -102,7 +103,8 @@ class JobChecks:
     def _check_nobody_joins_late(self, job: Job) -> None:
         """A node of an ops job was there when it was submitted, if any was."""
         if job.nodes:
-            began = self._began.setdefault(job.id, self._timeline.now)
+            healed = self._timeline.healed  # all nodes start then, before their time
+            began = self._began.setdefault(job.id, inf if healed else self._timeline.now)
             gathered = began - self._timeline.start + GATHER_FOR + SLOW
             late = [
                 peer for peer in job.nodes if peer != STRANGER and self._nodes[peer].plan.joins > gathered
