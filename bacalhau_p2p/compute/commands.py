@@ -98,7 +98,7 @@ class Commands:
                 transitions.move(self._ledger, execution, verified, now)
             case (ExecutionState.BID_ACCEPTED, S.PROPOSED):
                 transitions.send_result_proposed(self._ledger, execution, view, now)
-            case (ExecutionState.RESULT_ACCEPTED, S.COMPLETED):
+            case (_, S.COMPLETED):  # in an earlier state: it was overtaken by the acceptance of the result
                 transitions.send_result_published(self._ledger, execution, view, now)
             case (_, state) if state.terminal:
                 self._send_ended(author, execution, now)

@@ -386,6 +386,12 @@ def test_what_is_remembered_of_ended_executions_is_bounded(bench):
     assert {"e-5", "e-6"} & bench.machine.executions.keys() == {"e-6"}
 
 
+@pytest.mark.parametrize("seen", [ExecutionState.BID_ACCEPTED, ExecutionState.RESULT_PROPOSED])
+def test_a_question_that_the_acceptance_of_a_result_overtook_does_not_take_the_result_back(published, seen):
+    view = say.ExecutionView(job_id=JOB, execution_id=FIRST, state=seen)
+    assert sent(published.receive(say.Reconcile(executions=(view,)))) == ["result_published"]
+
+
 def test_a_requester_that_asks_late_is_told_of_the_result_that_the_store_still_has(published):
     (stored,) = [e for e in published.machine.executions.values() if e.state is S.COMPLETED]
     published.wait(REMEMBER_ENDED_FOR + 1)
