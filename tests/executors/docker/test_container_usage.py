@@ -76,11 +76,14 @@ def test_what_cannot_be_read_is_not_measured(tmp_path: Path) -> None:
 
 @pytest.mark.docker
 async def test_a_job_is_told_its_processor_time_and_memory(kit: ExecutorKit) -> None:
-    """The shell itself says what it used, in ticks; starting the container costs some beside that."""
+    """The shell itself says what it used, in ticks; starting the container costs some beside that.
+
+    Then it sleeps: what is used in the last moments of a container may be missing, for its group vanishes.
+    """
     script = (
         "dd if=/dev/zero bs=1M count=3000 of=/dev/null 2>/dev/null; head -c 30000000 /dev/zero | tail -c 1;"
     )
-    script += "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; times"
+    script += "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; times; sleep 3"  # to be read
     request = replace(kit.request(shell(script)), resources=Resources(cpu=1, memory=100_000_000))
     output = await kit.run(request)
     lines = output.stdout.decode().lstrip("\0").splitlines()[-2:]
