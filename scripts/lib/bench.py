@@ -24,6 +24,8 @@ import bench_logs
 import bench_many_jobs
 import bench_page
 
+from bacalhau_p2p.node.info_pace import info_interval
+
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
 
 
@@ -63,8 +65,8 @@ JOBS = 200
 """How many jobs noop and noop-burst run, unless told otherwise."""
 IN_FLIGHT = 50
 WARM_UP = 20
-SETTLING, IDLE = 60.0, 60.0
-"""Seconds after the start until nodes are left alone, and for which they are measured."""
+SETTLING = 60.0
+"""Seconds from the start until idle nodes are measured."""
 _INFOS = 'messages_total{direction="received",kind="node_info"}'
 GOSSIP_COUNTERS = ("broadcasts_received", "broadcasts_verified", "broadcasts_sent")
 
@@ -126,17 +128,18 @@ def noop_burst(jobs: int) -> None:
 def idle(jobs: int) -> None:
     """What a node costs when nothing is asked of it, and how many node infos it hears of."""
     nodes = _nodes()
+    interval = info_interval(len(nodes))  # in which each node repeats its info once
     time.sleep(SETTLING)
     heard, spent = _infos(), [_milliseconds(pid) for pid in nodes]
-    time.sleep(IDLE)
-    shares = sorted((_milliseconds(pid) - old) / IDLE / 10 for pid, old in zip(nodes, spent, strict=True))
+    time.sleep(interval)
+    shares = sorted((_milliseconds(pid) - old) / interval / 10 for pid, old in zip(nodes, spent, strict=True))
     say(
         f"idle, {len(nodes)} nodes",
         f"{statistics.mean(shares):.2f} % of a core a node (at most {shares[-1]:.2f})",
-        f"{(_infos() - heard) / IDLE:.2f} node infos a second at the requester",
+        f"{(_infos() - heard) / interval:.2f} node infos a second at the requester",
     )
     api, heard, started, done = Api(), _infos(), time.monotonic(), 0
-    while time.monotonic() - started < IDLE or done < jobs:
+    while time.monotonic() - started < interval or done < jobs:
         api.run(JOB)
         done += 1
     took = time.monotonic() - started
