@@ -63,7 +63,7 @@ class Api:
 JOB: dict[str, Any] = {"Tasks": [{"Engine": {"Type": "noop"}}]}
 JOBS = 200
 """How many jobs noop and noop-burst run, unless told otherwise."""
-IN_FLIGHT = 50
+IN_FLIGHT = (10, 50)
 WARM_UP = 20
 SETTLING = 60.0
 """Seconds from the start until idle nodes are measured."""
@@ -102,27 +102,30 @@ def _one_by_one(title: str, job: dict[str, Any], jobs: int) -> None:
 def noop_burst(jobs: int) -> None:
     """Many users at once: the throughput of the network, with room for all of them on every node."""
     task = {**JOB["Tasks"][0], "Resources": {"CPU": "10m", "Memory": "1Mb"}}
-    for count in (1, 3):
-        job = {"Tasks": [task], "Count": count}
-        rounds = max(1, (jobs or JOBS) // IN_FLIGHT)
-        title = f"no-op burst, Count {count}"
+    for in_flight in IN_FLIGHT:
+        for count in (1, 3):
+            title = f"{in_flight} no-op jobs in flight, Count {count}"
+            _burst(title, {"Tasks": [task], "Count": count}, in_flight, (jobs or JOBS) // in_flight)
 
-        def work(rounds: int, job: dict[str, Any] = job) -> list[float]:
-            api = Api()
-            return [api.run(job) for _ in range(rounds)]
 
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            list(pool.map(work, [1] * IN_FLIGHT))
-            with broadcasts(title, rounds * IN_FLIGHT), processor_time(title, rounds * IN_FLIGHT):
-                started = time.perf_counter()
-                waits = [seconds for mine in pool.map(work, [rounds] * IN_FLIGHT) for seconds in mine]
-                took = time.perf_counter() - started
-        say(
-            title,
-            f"{len(waits) / took:6.1f} jobs/s",
-            f"p50 {statistics.median(waits) * 1000:6.1f} ms",
-            f"({len(waits)} jobs, {IN_FLIGHT} in flight)",
-        )
+def _burst(title: str, job: dict[str, Any], in_flight: int, each: int) -> None:
+    def work(jobs: int) -> list[float]:
+        api = Api()
+        return [api.run(job) for _ in range(jobs)]
+
+    jobs = each * in_flight
+    with ThreadPoolExecutor(in_flight) as pool:
+        list(pool.map(work, [WARM_UP // in_flight + 1] * in_flight))
+        with broadcasts(title, jobs), processor_time(title, jobs):
+            started = time.perf_counter()
+            waits = [seconds for mine in pool.map(work, [each] * in_flight) for seconds in mine]
+            took = time.perf_counter() - started
+    say(
+        title,
+        f"{jobs / took:6.1f} jobs/s",
+        f"p50 {statistics.median(waits) * 1000:6.1f} ms",
+        f"({jobs} jobs)",
+    )
 
 
 def idle(jobs: int) -> None:
@@ -216,7 +219,7 @@ def say(title: str, *figures: str) -> None:
 CASES = {
     "noop": ("latency of a no-op job through the API, with 3 compute nodes", noop, ["noop"]),
     "noop-inputs": ("the same of a job with an input, which is broadcast", noop_inputs, ["noop"]),
-    "noop-burst": (f"the same with {IN_FLIGHT} jobs in flight: jobs per second", noop_burst, ["noop"]),
+    "noop-burst": ("the same with 10, then 50 jobs in flight: jobs per second", noop_burst, ["noop"]),
     "idle": (
         "processor time of idle nodes, and the node infos that one hears of, without jobs and with",
         idle,
