@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bacalhau_p2p.client.mapping import AsCompleted, JobMap
     from bacalhau_p2p.client.outcomes import Outcome
     from bacalhau_p2p.client.results import Result, ResultFile
-    from bacalhau_p2p.client.specs import InputLike, JobOptions, docker, wasm
+    from bacalhau_p2p.client.specs import InputLike, JobOptions, divided, docker, wasm
     from bacalhau_p2p.client.sync_client import SyncClient
     from bacalhau_p2p.client.sync_jobs import SyncFunctionJob, SyncJobHandle, SyncOutcome, SyncResult
     from bacalhau_p2p.errors import (
@@ -151,6 +151,7 @@ __all__ = [
     "UnknownNode",
     "VerifierError",
     "__version__",
+    "divided",
     "docker",
     "load_settings",
     "open_node",
@@ -166,7 +167,7 @@ _ROOMS = {
     "client.mapping": ("AsCompleted", "JobMap"),
     "client.outcomes": ("Outcome",),
     "client.results": ("Result", "ResultFile"),
-    "client.specs": ("InputLike", "JobOptions", "docker", "wasm"),
+    "client.specs": ("InputLike", "JobOptions", "divided", "docker", "wasm"),
     "client.sync_client": ("SyncClient",),
     "client.sync_jobs": ("SyncFunctionJob", "SyncJobHandle", "SyncOutcome", "SyncResult"),
     "functions.inputs": ("Input",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import click
 
@@ -12,8 +13,20 @@ _SOURCES = frozenset({"src", "source"})
 _TARGETS = frozenset({"dst", "dest", "destination", "target"})
 _OPTIONS = frozenset({"opt", "option"})
 
+_PARTITION = {
+    "partition": "Partition.Type",
+    "pattern": "Partition.Pattern",
+    "startindex": "Partition.StartIndex",
+    "endindex": "Partition.EndIndex",
+    "dateformat": "Partition.DateFormat",
+    "index": "Partition.Index",
+    "count": "Partition.Count",
+}
+"""How an input is divided, by the names that a job file has for it."""
 _PARAMS: dict[str, dict[str, str]] = {
+    "ipfs": _PARTITION,
     "s3": {
+        **_PARTITION,
         "region": "Region",
         "endpoint": "Endpoint",
         "versionid": "VersionID",
@@ -25,9 +38,14 @@ _PARAMS: dict[str, dict[str, str]] = {
     "urlDownload": {"sha256": "SHA256"},
     "localDirectory": {"rw": "ReadWrite", "readwrite": "ReadWrite"},
 }
+_PARTITION_TYPES = ("object", "regex", "substring", "date")
+_WRITTEN = {"startindex": "start-index", "endindex": "end-index", "dateformat": "date-format"}
+"""How names of two words are written; they are read with a hyphen, an underline or neither."""
 _PUBLISHER_PARAMS = {"region": "Region", "endpoint": "Endpoint", "encoding": "Encoding"}
 _FLAGS = frozenset({"ReadWrite", "Anonymous"})
 """Parameters that are true or false."""
+_NUMBERS = frozenset({"StartIndex", "EndIndex", "Index", "Count"})
+"""Parts of a parameter that are whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +79,23 @@ def split_parts(text: str) -> Parts:
     return Parts(source, target, options)
 
 
-def source_params(kind: str, options: dict[str, str], text: str) -> dict[str, object]:
+def source_params(kind: str, options: dict[str, str], text: str) -> dict[str, Any]:
     """The parameters of a source that options set. Raises click's usage error for an unknown one."""
-    return _params(_PARAMS.get(kind, {}), options, text)
+    params = _params(_PARAMS.get(kind, {}), options, text)
+    if "Type" not in params.get("Partition", {"Type": ""}):
+        raise click.UsageError(f"{text!r}: say how the input is divided, such as opt=partition=object")
+    return params
+
+
+def completions(incomplete: str) -> list[str]:
+    """Whole values that the beginning of an `--input` flag may become, by its last part."""
+    given, _, last = incomplete.rpartition(",")
+    scheme = _NEXT.split(given)[0].removeprefix("src=").partition("://")[0].lower()
+    kind = "s3" if scheme == "s3" else "ipfs"
+    names = [_WRITTEN.get(name, name) for name in _PARAMS[kind]]
+    parts = ["dst=/", *(f"opt={name}=" for name in names)]
+    parts += [f"opt=partition={each}" for each in _PARTITION_TYPES]
+    return [f"{given},{part}" for part in parts if part.startswith(last)]
 
 
 def parse_publisher(text: str) -> dict[str, object]:
@@ -82,15 +114,29 @@ def parse_publisher(text: str) -> dict[str, object]:
     return {"Type": scheme}
 
 
-def _params(known: dict[str, str], options: dict[str, str], text: str) -> dict[str, object]:
-    params: dict[str, object] = {}
+def _params(known: dict[str, str], options: dict[str, str], text: str) -> dict[str, Any]:
+    params: dict[str, Any] = {}
     for option, value in options.items():
         name = known.get(option.lower().replace("-", "").replace("_", ""))
         if name is None:
-            choice = f"use {', '.join(sorted(known))}" if known else "it takes none"
+            choice = (
+                f"use {', '.join(sorted(_WRITTEN.get(each, each) for each in known))}"
+                if known
+                else "it takes none"
+            )
             raise click.UsageError(f"{text!r}: unknown option {option!r}; {choice}")
-        params[name] = _truth(value, text) if name in _FLAGS else value
+        outer, dot, inner = name.partition(".")
+        if dot:
+            params.setdefault(outer, {})[inner] = _number(value, text) if inner in _NUMBERS else value
+        else:
+            params[name] = _truth(value, text) if name in _FLAGS else value
     return params
+
+
+def _number(value: str, text: str) -> int:
+    if not value.isdecimal():
+        raise click.UsageError(f"{text!r}: {value!r} is not a whole number")
+    return int(value)
 
 
 def _truth(value: str, text: str) -> bool:

@@ -60,9 +60,11 @@ def _recognised(given: InputFlag) -> InputFlag:
         return replace(given, target=given.target or INPUTS)
     path = Path(given.path)
     if path.exists():
+        if given.params and not path.is_dir():
+            raise click.UsageError(f"input {given.path!r} is a file, and only folders can be divided")
         return replace(given, target=given.target or (INPUTS if path.is_dir() else f"{INPUTS}/{path.name}"))
     if cid := _cid_or_none(given.path):
-        return InputFlag(ipfs_source(cid), given.target or INPUTS)
+        return InputFlag(_added(cid, given), given.target or INPUTS)
     raise click.UsageError(f"input {given.path!r} is not a file, a folder, a CID or a URL")
 
 
@@ -72,7 +74,13 @@ def _prepare(connection: BlockingConnection, given: InputFlag, *, dry_run: bool,
     missing: list[str] = []
     cid = _add(connection, Path(given.path), dry_run=dry_run, left_out=missing)
     left_out += [f"{given.target}: {line}" for line in missing]
-    return {"Target": given.target, "Source": ipfs_source(cid)}
+    return {"Target": given.target, "Source": _added(cid, given)}
+
+
+def _added(cid: str, given: InputFlag) -> JSON:
+    """The source of what a path names, with what the flag says about it."""
+    source = ipfs_source(cid)
+    return {**source, "Params": {**source["Params"], **given.params}}
 
 
 def _add(connection: BlockingConnection, path: Path, *, dry_run: bool, left_out: list[str]) -> str:

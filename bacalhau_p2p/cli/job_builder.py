@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,11 +26,12 @@ from bacalhau_p2p.model.selectors import parse_selector
 @dataclass(frozen=True, slots=True)
 class InputFlag:
     """An input as a flag names it: a `source`, or a local `path` that has yet to be added to a node.
-    `target` is empty if the flag has none."""
+    `target` is empty if the flag has none; `params` are more of them for the source of what was added."""
 
     source: JSON
     target: str = ""
     path: str = ""
+    params: JSON = field(default_factory=dict)
 
     def at(self, target: str) -> JSON:
         return {"Target": self.target or target, "Source": self.source}
@@ -48,11 +49,12 @@ def parse_input(text: str) -> InputFlag:
     if target and not target.startswith("/"):
         raise click.UsageError(f"input {text!r}: {target} is not an absolute path")
     parsed = parse_source(source)
-    options = source_params(str(parsed.source.get("Type", "")), parts.options, text)
-    if options:
-        params = {**parsed.source["Params"], **options}
-        parsed = InputFlag({**parsed.source, "Params": params}, path=parsed.path)
-    return InputFlag(parsed.source, target, parsed.path)
+    # What has a path is a CID, or gets one.
+    params = source_params(str(parsed.source.get("Type", "ipfs")), parts.options, text)
+    if params and parsed.source:
+        parsed = InputFlag({**parsed.source, "Params": {**parsed.source["Params"], **params}})
+        params = {}
+    return InputFlag(parsed.source, target, parsed.path, params)
 
 
 def parse_source(source: str) -> InputFlag:

@@ -23,6 +23,8 @@ from bacalhau_p2p.client.environment import (
 from bacalhau_p2p.errors import SettingsError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 ENV_DEVSTACK = "BACALHAU_P2P_DEVSTACK"
@@ -207,14 +209,29 @@ def _any_target(context: click.Context, parameter: click.Parameter, target: str 
         raise click.BadParameter("for a job on all nodes use --type ops")
 
 
+def _complete_input(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Local paths, and after a comma the options of a source."""
+    from click.shell_completion import CompletionItem
+
+    from bacalhau_p2p.cli.flag_syntax import completions
+
+    if "," not in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(each) for each in completions(incomplete)]
+
+
 _JOB_OPTIONS = [
     repeatable(
         "-i",
         "--input",
         "inputs",
         metavar="SRC[:DST]",
+        shell_complete=_complete_input,
         help="Mount SRC at DST [default: /inputs]; SRC,dst=DST,opt=K=V is the same, with options such as "
-        "opt=region=eu-west-1 of s3. SRC is ipfs://CID, a "
+        "opt=region=eu-west-1 of s3, and opt=partition=object, which divides a folder among the --count "
+        "partitions. SRC is ipfs://CID, a "
         "CID, a URL, s3://BUCKET/KEY, local://PATH on the compute node, or a local path or "
         "file://PATH, which is added to the node first.",
     ),

@@ -123,6 +123,38 @@ def wasm(
     return _build("wasm", engine, options, _WASM, modules=[entry, *linked])
 
 
+def divided(
+    source: InputLike,
+    by: Literal["object", "regex", "substring", "date"] = "object",
+    *,
+    pattern: str = "",
+    start_index: int = 0,
+    end_index: int = 0,
+    date_format: str = "",
+) -> dict[str, Any]:
+    """An input whose files are divided among the `count` partitions of its job: a folder by CID, or an S3
+    prefix. Files with an equal key are in the same partition.
+
+    docker("busybox", "sh", "-c", "wc -w /inputs/*", inputs={"/inputs": divided(cid)}, count=8)
+
+    `by` says what the key is: `object` the path; `regex` what `pattern` matches of it; `substring` its
+    characters from `start_index` up to `end_index`; `date` the date at its beginning, written as in
+    `date_format` (`2006-01-02`). Raises InvalidJob for what is no source.
+    """
+    partition = {
+        "Type": by,
+        "Pattern": pattern,
+        "StartIndex": start_index,
+        "EndIndex": end_index,
+        "DateFormat": date_format,
+    }
+    plain = _source(source, "source")
+    return {
+        **plain,
+        "Params": {**plain.get("Params", {}), "Partition": {k: v for k, v in partition.items() if v}},
+    }
+
+
 def with_input(spec: JobSpec, source: object, target: str = INPUTS) -> JobSpec:
     """The same job with this input (an `InputLike`) at `target`, instead of the one that is there.
 

@@ -37,3 +37,10 @@ def test_nothing_is_offered_without_a_node(run, monkeypatch):
     assert offered("describe", "09") == []
     monkeypatch.setenv("BACALHAU_P2P_API_PORT", "no port")
     assert offered("describe", "09") == []
+
+
+def test_the_options_of_an_input_are_completed():
+    for command in (("docker", "run"), ("wasm", "run")):
+        value = "texts:/inputs,opt=partition="
+        assert f"{value}object" in offered(*command, "-i", value)
+        assert offered(*command, "--input", "tex") == ["tex"]  # the shell completes it to paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from bacalhau_p2p.cli.flag_syntax import Parts, parse_publisher, source_params, split_parts
+from bacalhau_p2p.cli.flag_syntax import Parts, completions, parse_publisher, source_params, split_parts
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,37 @@ def test_options_are_parameters_of_the_source():
     assert source_params("s3", options, "x") == expected
     assert source_params("localDirectory", {"rw": ""}, "x") == {"ReadWrite": True}
     assert source_params("localDirectory", {"rw": "false"}, "x") == {"ReadWrite": False}
+
+
+def test_an_input_is_divided_by_options_with_the_names_of_a_job_file():
+    partition = {"Type": "substring", "StartIndex": 2, "EndIndex": 4}
+    options = {"partition": "substring", "start-index": "2", "endindex": "4"}
+    assert source_params("ipfs", options, "x") == {"Partition": partition}
+    options = {"partition": "date", "date-format": "2006-01", "region": "eu"}
+    expected = {"Partition": {"Type": "date", "DateFormat": "2006-01"}, "Region": "eu"}
+    assert source_params("s3", options, "x") == expected
+    text = "a,opt=partition=regex,opt=pattern=^[a-z]{1,3}=(x|y)"
+    pattern = {"Type": "regex", "Pattern": "^[a-z]{1,3}=(x|y)"}
+    assert source_params("ipfs", split_parts(text).options, text) == {"Partition": pattern}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"pattern": "a"}, "such as opt=partition=object"),
+        ({"partition": "substring", "end-index": "many"}, "'many' is not a whole number"),
+    ],
+)
+def test_an_incomplete_partition_is_a_usage_error(options, problem):
+    with pytest.raises(click.UsageError, match=problem):
+        source_params("ipfs", options, "x")
+
+
+def test_the_options_of_an_input_are_completed():
+    assert completions("data:/inputs,opt=partition=o") == ["data:/inputs,opt=partition=object"]
+    assert "data:/inputs,opt=date-format=" in completions("data:/inputs,")
+    assert completions("data,opt=reg") == []
+    assert completions("src=s3://b/k,opt=reg") == ["src=s3://b/k,opt=region="]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,15 @@ def test_an_invalid_input_is_a_usage_error(text):
         parse_input(text)
 
 
+@pytest.mark.parametrize("text", ["some/folder:/data", "some/folder,dst=/data", "src=some/folder,dst=/data"])
+def test_an_input_that_is_added_first_can_be_divided(text):
+    partition = {"Partition": {"Type": "object"}}
+    expected = InputFlag({}, "/data", "some/folder", partition)
+    assert parse_input(f"{text},opt=partition=object") == expected
+    by_cid = {"Type": "ipfs", "Params": {"CID": "bafy/a", **partition}}
+    assert parse_input("ipfs://bafy/a,opt=partition=object") == InputFlag(by_cid)
+
+
 def test_two_inputs_at_the_same_path_are_a_usage_error_that_says_how():
     with pytest.raises(click.UsageError) as caught:
         check_targets(

@@ -181,6 +181,25 @@ def test_dry_run_prints_the_job_and_sends_nothing(run, fake_node, tmp_path):
     assert fake_node.requests == []
 
 
+def test_a_local_folder_is_divided_by_an_option_of_its_input(run, fake_node, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a")
+    (tmp_path / "some.wasm").write_bytes(b"\0asm\x01\0\0\0")
+    value = "texts:/data,opt=partition=regex,opt=pattern=^."
+    for command in (("docker", "run", "busybox"), ("wasm", "run", "some.wasm")):
+        result = run(*command[:2], "--dry-run", "--count", "3", "-i", value, *command[2:])
+        assert result.exit_code == 0, result.stderr
+        spec = job_from_mapping(yaml.safe_load(result.stdout))
+        source = spec.task.input_sources[-1]
+        partition = {"Type": "regex", "Pattern": "^."}
+        assert source.source.params == {"CID": str(cid_of(tmp_path / "texts")), "Partition": partition}
+        assert spec.partitions == 3
+    refused = run("docker", "run", "--dry-run", "-i", "texts/a.txt,opt=partition=object", "busybox")
+    assert "input 'texts/a.txt' is a file, and only folders can be divided" in refused.stderr
+    unknown = run("docker", "run", "--dry-run", "-i", "texts,opt=partion=object", "busybox")
+    assert "unknown option 'partion'; use count, date-format, end-index" in unknown.stderr
+
+
 def test_wasm_run_adds_a_local_module_to_the_node(run, fake_node, results, tmp_path):
     completes(fake_node, results)
     (tmp_path / "wc.wasm").write_bytes(b"\0asm\x01\0\0\0")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bacalhau_p2p.client.specs import docker, wasm, with_input
+from bacalhau_p2p.client.specs import divided, docker, wasm, with_input
 from bacalhau_p2p.errors import InvalidJob
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -35,6 +35,18 @@ def test_a_docker_job_has_its_image_and_its_command():
             ]
         }
     )
+
+
+def test_an_input_is_divided():
+    job = docker("busybox", inputs={"/inputs": divided(CID, "regex", pattern="^.")}, count=4)
+    (source,) = job.task.input_sources
+    assert source.source.params == {"CID": CID, "Partition": {"Type": "regex", "Pattern": "^."}}
+    assert job.partitions == 4
+    job = wasm(CID, inputs={"/inputs": divided("s3://bucket/prefix/")}, count=2)
+    params = {"Bucket": "bucket", "Key": "prefix/", "Partition": {"Type": "object"}}
+    assert job.task.input_sources[-1].source.params == params
+    with pytest.raises(InvalidJob, match="Pattern: missing"):
+        docker("busybox", inputs={"/inputs": divided(CID, "regex")})
 
 
 def test_every_option_is_part_of_the_job():
