@@ -33,14 +33,20 @@ from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes
 from bacalhau_p2p.api.submissions import submission
 from bacalhau_p2p.errors import ApiError, JobEnded, UnknownJob
-from bacalhau_p2p.model.api_json import FIRST_VERSION, accepted_first, execution_to_json, job_to_json
+from bacalhau_p2p.model.api_json import (
+    FIRST_VERSION,
+    accepted_first,
+    execution_record_to_json,
+    execution_to_json,
+    job_record_to_json,
+    job_to_json,
+)
 from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.requester.store import ORDERS, SCAN, JobQuery
-from bacalhau_p2p.requester.store import JobPage as PageOfJobs
+from bacalhau_p2p.requester.store import MAX_RECORDS, ORDERS, SCAN, JobQuery
 
 MAX_WAIT = 300.0
 """Seconds that one request may wait for a job to end."""
@@ -133,14 +139,11 @@ def _add_list_route(routes: APIRouter, node: Node) -> None:
             state=state,
             labelled=wanted if labels or namespace != "*" else None,
         )
-        page = await _jobs(node, query, limit or DEFAULT_PAGE, next_token)
-        items = [job_to_json(job) for job in page.jobs]
-        if "executions" in include.split(","):
-            items = [
-                {**item, "Executions": _executions(node, job)}
-                for item, job in zip(items, page.jobs, strict=True)
-            ]
-        return json_response({"Items": items, "NextToken": page.next_token})
+        executions = "executions" in include.split(",")
+        items, following = await _listed(
+            node, query, limit or DEFAULT_PAGE, next_token, executions=executions
+        )
+        return json_response({"Items": items, "NextToken": following})
 
 
 def _add_job_routes(routes: APIRouter, node: Node) -> None:
@@ -215,19 +218,43 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
         return json_response({"Items": items, "NextToken": ""})
 
 
-async def _jobs(node: Node, query: JobQuery, limit: int, after: str) -> PageOfJobs:
+async def _listed(
+    node: Node, query: JobQuery, limit: int, after: str, *, executions: bool
+) -> tuple[list[JSON], str]:
     """The first jobs that match, from `after`. Lets others work meanwhile. Raises ApiError (400)."""
-    jobs, scanned = list[Job](), 0
+    items, scanned = list[JSON](), 0
     while True:
         try:
-            page = node.requester.jobs(query, limit=limit - len(jobs), after=after)
+            found, after = _some(node, query, limit - len(items), after, executions=executions)
         except ValueError as error:
             raise ApiError(str(error), status=400) from None
-        jobs += page.jobs
-        after, scanned = page.next_token, scanned + SCAN
-        if not after or len(jobs) >= limit or scanned >= MAX_SCANNED:
-            return PageOfJobs(jobs, after)
+        items += found
+        scanned += SCAN
+        if not after or len(items) >= limit or (query.labelled and scanned >= MAX_SCANNED):
+            return items, after
         await trio.lowlevel.checkpoint()
+
+
+def _some(node: Node, query: JobQuery, limit: int, after: str, *, executions: bool) -> tuple[list[JSON], str]:
+    """Some of them. Raises ValueError."""
+    limit = min(limit, MAX_RECORDS)
+    try:
+        page = node.requester.job_records(query, limit=limit, after=after, executions=executions)
+        return [_record_shown(*found, executions=executions) for found in page.jobs], page.next_token
+    except (ValueError, LookupError, TypeError, AttributeError):  # for a record that cannot be read
+        jobs = node.requester.jobs(query, limit=limit, after=after)
+        extras = [{"Executions": _executions(node, job)} if executions else {} for job in jobs.jobs]
+        items = [{**job_to_json(job), **extra} for job, extra in zip(jobs.jobs, extras, strict=True)]
+        return items, jobs.next_token
+
+
+def _record_shown(job: JSON, attempts: Sequence[JSON], *, executions: bool) -> JSON:
+    shown = job_record_to_json(job)
+    if executions:
+        spec, ordered = job["Spec"], sorted(attempts, key=lambda attempt: attempt["Slot"] is None)
+        items = [execution_record_to_json(attempt, spec) for attempt in ordered]
+        shown["Executions"] = {"Items": items, "NextToken": ""}
+    return shown
 
 
 def _ordered(executions: Sequence[Execution], order: str, *, reverse: bool) -> list[Execution]:

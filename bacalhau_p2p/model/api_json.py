@@ -7,6 +7,7 @@ malformed values. They ignore unknown keys, so that an older client works with a
 from __future__ import annotations
 
 import math
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution, Job, Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import NO_SPEC, JobSpec, SpecConfig
+from bacalhau_p2p.model.partitions import Partition
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.model.usage import Usage
 
@@ -59,19 +61,27 @@ _FAULTS = frozenset({EventKind.FAILED, EventKind.LOST})
 def job_to_json(job: Job) -> JSON:
     """A job as in Bacalhau's API. As there, the name of a job without one is its id, and timeouts are
     whole seconds, here rounded up."""
-    spec = job.spec.model_dump(mode="json", by_alias=True)
-    for task in spec["Tasks"]:
-        task["Timeouts"] = {name: math.ceil(seconds) for name, seconds in task["Timeouts"].items()}
+    return job_record_to_json(job.model_dump(mode="json", by_alias=True))
+
+
+def job_record_to_json(job: JSON) -> JSON:
+    """The same from the JSON of a job, as `with_defaults` has it."""
+    spec = job["Spec"]
+    tasks = [
+        {**task, "Timeouts": {name: math.ceil(seconds) for name, seconds in task["Timeouts"].items()}}
+        for task in spec["Tasks"]
+    ]
     return {
-        "ID": job.id,
+        "ID": job["ID"],
         **spec,
-        "Name": job.spec.name or job.id,
-        "State": {"StateType": job.state.value, "Message": job.message},
-        "RequesterID": job.requester_id,
-        "CreateTime": _to_nanoseconds(job.created),
-        "ModifyTime": _to_nanoseconds(job.modified),
+        "Tasks": tasks,
+        "Name": spec["Name"] or job["ID"],
+        "State": {"StateType": job["State"], "Message": job["Message"]},
+        "RequesterID": job["RequesterID"],
+        "CreateTime": _to_nanoseconds(job["Created"]),
+        "ModifyTime": _to_nanoseconds(job["Modified"]),
         "Version": FIRST_VERSION,
-        "Revision": job.revision,
+        "Revision": job["Revision"],
     }
 
 
@@ -97,40 +107,59 @@ def execution_to_json(execution: Execution, spec: JobSpec = NO_SPEC) -> JSON:
 
     `ResultCID` is the CID that its node proposed; empty if it has not.
     """
-    proposal, published = execution.proposal, execution.published
-    inputs = {"InputBytes": execution.input_bytes, "LocalInputBytes": execution.local_input_bytes}
-    partition = None if execution.slot is None else spec.partition_of(execution.slot)
+    partition = _WHOLE if execution.slot is None else spec.partition_of(execution.slot)
+    return _execution_to_json(execution.model_dump(mode="json", by_alias=True), spec.namespace, partition)
+
+
+def execution_record_to_json(execution: JSON, spec: JSON) -> JSON:
+    """The same from the JSON of an execution, and of the spec of its job, as `with_defaults` has them."""
+    slot, partition = execution["Slot"], _WHOLE
+    if slot is not None and spec["Count"] > 1:
+        partition = JobSpec.from_wire(spec).partition_of(slot)
+    return _execution_to_json(execution, spec["Namespace"], partition)
+
+
+_WHOLE = Partition(0, 1)
+"""What an execution does as long as it has no slot, and in a job with `Count` 1."""
+
+
+def _execution_to_json(execution: JSON, namespace: str, partition: Partition) -> JSON:
+    proposal, published, slot = execution["Proposal"], execution["Published"], execution["Slot"]
+    state, message = ExecutionState(execution["State"]), execution["Message"]
+    usage = execution["FailedUsage"] or (proposal["Usage"] if proposal is not None else None)
+    inputs = {"InputBytes": execution["InputBytes"], "LocalInputBytes": execution["LocalInputBytes"]}
+    error = message if _STATE_NUMBERS[state] == _FAILED else ""
     return {
-        "ID": execution.id,
-        "Namespace": spec.namespace,
+        "ID": execution["ID"],
+        "Namespace": namespace,
         "EvalID": "",
         "Name": "",
-        "NodeID": execution.node_id,
-        "JobID": execution.job_id,
+        "NodeID": execution["NodeID"],
+        "JobID": execution["JobID"],
         "JobVersion": FIRST_VERSION,
         "AllocatedResources": {"Tasks": {}},
-        "DesiredState": {"StateType": _desired(execution), "Message": ""},
+        "DesiredState": {"StateType": _desired(state), "Message": ""},
         "ComputeState": {
-            "StateType": _state_number(execution),
-            "State": execution.state.value,
-            "Message": execution.message,
+            "StateType": _state_number(state, message),
+            "State": execution["State"],
+            "Message": message,
         },
-        "PublishedResult": result_to_json(published) if published else {"Type": "", "Params": {}},
-        "RunOutput": _output_to_json(proposal.output, _error(execution)) if proposal else None,
+        "PublishedResult": _location_to_json(published) if published else {"Type": "", "Params": {}},
+        "RunOutput": _output_to_json(proposal["Output"], error) if proposal else None,
         "PreviousExecution": "",
         "NextExecution": "",
         "FollowupEvalID": "",
-        "PartitionIndex": partition.index if partition is not None else 0,
-        **({"PartitionCount": partition.count} if partition is not None and partition.count > 1 else {}),
-        **({"Slot": execution.slot} if execution.slot is not None else {}),
+        "PartitionIndex": partition.index,
+        **({"PartitionCount": partition.count} if partition.count > 1 else {}),
+        **({"Slot": slot} if slot is not None else {}),
         "Revision": 1,
-        "CreateTime": _to_nanoseconds(execution.created),
-        "ModifyTime": _to_nanoseconds(execution.modified),
-        "Walls": list(proposal.walls) if proposal else [],
-        "ResultCID": proposal.result_cid if proposal else "",
-        **(inputs if execution.input_bytes else {}),
-        **({"FailedResultCID": execution.failed_cid} if execution.failed_cid else {}),
-        **({"Usage": execution.usage.to_wire()} if execution.usage is not None else {}),
+        "CreateTime": _to_nanoseconds(execution["Created"]),
+        "ModifyTime": _to_nanoseconds(execution["Modified"]),
+        "Walls": proposal["Walls"] if proposal else [],
+        "ResultCID": proposal["ResultCID"] if proposal else "",
+        **(inputs if execution["InputBytes"] else {}),
+        **({"FailedResultCID": execution["FailedCID"]} if execution["FailedCID"] else {}),
+        **({"Usage": {k: v for k, v in usage.items() if v is not None}} if usage is not None else {}),
     }
 
 
@@ -221,7 +250,12 @@ def event_from_json(value: object) -> HistoryEvent:
 
 def result_to_json(result: PublishedResult) -> JSON:
     """`{"Type", "Params"}` of the location of a result. `Params.CID` is always present."""
-    return {"Type": result.location.type, "Params": {**result.location.params, "CID": result.cid}}
+    return _location_to_json(result.model_dump(mode="json", by_alias=True))
+
+
+def _location_to_json(result: JSON) -> JSON:
+    location = result["Location"]
+    return {"Type": location["Type"], "Params": {**location["Params"], "CID": result["CID"]}}
 
 
 def result_from_json(value: object) -> PublishedResult:
@@ -229,29 +263,25 @@ def result_from_json(value: object) -> PublishedResult:
     return PublishedResult(cid=_text(location.params, "CID"), location=location)
 
 
-def _desired(execution: Execution) -> int:
-    if execution.state.terminal:
+def _desired(state: ExecutionState) -> int:
+    if state.terminal:
         return _STOPPED_DESIRED
-    return _PENDING_DESIRED if execution.state is ExecutionState.BID_RECEIVED else _RUNNING_DESIRED
+    return _PENDING_DESIRED if state is ExecutionState.BID_RECEIVED else _RUNNING_DESIRED
 
 
-def _error(execution: Execution) -> str:
-    return execution.message if _STATE_NUMBERS[execution.state] == _FAILED else ""
+def _state_number(state: ExecutionState, message: str) -> int:
+    running = state is ExecutionState.BID_ACCEPTED and message == RUN_HAS_BEGUN
+    return _RUNNING if running else _STATE_NUMBERS[state]
 
 
-def _state_number(execution: Execution) -> int:
-    running = execution.state is ExecutionState.BID_ACCEPTED and execution.message == RUN_HAS_BEGUN
-    return _RUNNING if running else _STATE_NUMBERS[execution.state]
-
-
-def _output_to_json(output: RunOutput, error: str) -> JSON:
+def _output_to_json(output: JSON, error: str) -> JSON:
     # "stderr" is Bacalhau's spelling; its clients in Python know no other.
     return {
-        "ExitCode": output.exit_code,
-        "Stdout": output.stdout.decode("utf-8", "replace"),
-        "StdoutTruncated": output.stdout_truncated,
-        "stderr": output.stderr.decode("utf-8", "replace"),
-        "StderrTruncated": output.stderr_truncated,
+        "ExitCode": output["ExitCode"],
+        "Stdout": urlsafe_b64decode(output["Stdout"]).decode("utf-8", "replace"),
+        "StdoutTruncated": output["StdoutTruncated"],
+        "stderr": urlsafe_b64decode(output["Stderr"]).decode("utf-8", "replace"),
+        "StderrTruncated": output["StderrTruncated"],
         "ErrorMsg": error,
     }
 

@@ -10,10 +10,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import DEFAULT_NAMESPACE
+from bacalhau_p2p.model.omitted_defaults import with_defaults
 
 JOB_COLUMNS = "id, state, created, modified, record"
 """What `read_job` takes, in this order."""
@@ -65,6 +68,12 @@ def read_job(job_id: str, state: str, created: float, modified: float, record: b
     return Job.model_validate_json(json.dumps({**_object(record), **columns}))
 
 
+def job_record(job_id: str, state: str, created: float, modified: float, record: bytes) -> dict[str, Any]:
+    """The JSON of the job that `read_job` reads, not validated. Raises ValueError."""
+    columns = {"ID": job_id, "State": state, "Created": created, "Modified": modified}
+    return with_defaults(Job, {**_object(record), **columns})
+
+
 def labels_of_job(record: bytes) -> tuple[Mapping[str, str], str]:
     """The labels and the namespace in the record of a job, without reading all of it as a job.
 
@@ -85,11 +94,20 @@ def execution_json(execution: Execution) -> bytes:
 
 def read_execution(job_id: JobID, execution_id: str, record: bytes) -> Execution:
     """Raises ValueError."""
+    return Execution.model_validate_json(json.dumps(_with_ids(job_id, execution_id, record)))
+
+
+def execution_record(job_id: JobID, execution_id: str, record: bytes) -> dict[str, Any]:
+    """The JSON of the execution that `read_execution` reads, not validated. Raises ValueError."""
+    return with_defaults(Execution, _with_ids(job_id, execution_id, record))
+
+
+def _with_ids(job_id: JobID, execution_id: str, record: bytes) -> dict[str, Any]:
     value = {**_object(record), "ID": execution_id, "JobID": job_id}
     if (proposal := value.get("Proposal")) is not None:
         ids = {"JobID": job_id, "ExecutionID": execution_id, "NodeID": value.get("NodeID")}
         value["Proposal"] = {**proposal, **ids}
-    return Execution.model_validate_json(json.dumps(value))
+    return value
 
 
 def event_row(event: HistoryEvent) -> tuple[object, ...]:
@@ -107,7 +125,7 @@ def read_event(job_id: JobID, number: int, time: float, kind: str, *texts: str) 
 
 
 def _object(record: bytes) -> dict[str, Any]:
-    value = json.loads(record)
+    value = from_json(record)
     if not isinstance(value, dict):
         raise ValueError("the record is no object")
     return value

@@ -7,9 +7,11 @@ import pytest
 import trio
 
 from bacalhau_p2p.client.client import Client
+from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.errors import AmbiguousID, InvalidJob, UnknownJob
-from bacalhau_p2p.model.base import JobID
-from bacalhau_p2p.model.execution import Job
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.state import ExecutionState
 from tests.support.networks.served import JOB, JOBS, served
 
 
@@ -62,6 +64,46 @@ async def test_jobs_are_listed_page_by_page(tmp_path):
         assert newest["Items"][0]["ID"] == ids[-1]
         one = (await http.get(JOBS, params={"id_prefix": ids[2][:13]})).json()
         assert [job["ID"] for job in one["Items"]] == [ids[2]]
+
+
+async def test_a_list_shows_each_job_and_its_executions_as_the_job_itself_does(tmp_path):
+    async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
+        ids = [
+            JobID((await http.put(JOBS, json={"Job": job})).json()["JobID"])
+            for job in (JOB, {**JOB, "Count": 2, "Name": "two"})
+        ]
+        attempts = [
+            Execution(
+                id=ExecutionID(f"e-{slot}"), job_id=job_id, node_id=PeerID("n"), state=state, slot=slot,
+                created=1.0, modified=2.0,
+            )
+            for job_id, slot, state in (
+                (ids[0], 0, ExecutionState.COMPLETED),
+                (ids[1], None, ExecutionState.BID_REJECTED),
+                (ids[1], 1, ExecutionState.BID_ACCEPTED),
+            )
+        ]  # fmt: skip
+        network.requester.requester._store.commit(Commit(records=tuple(attempts)), delivered=())
+        asked = {"include": "executions"}
+        items = (await http.get(JOBS, params=asked)).json()["Items"]
+        assert [each["Slot"] for each in items[1]["Executions"]["Items"] if "Slot" in each] == [1]
+        for item in items:
+            single = (await http.get(f"{JOBS}/{item['ID']}", params=asked)).json()
+            assert item == {**single["Job"], "Executions": single["Executions"]}
+            assert list(item) == [*single["Job"], "Executions"]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"no json", b'{"Spec": {"Tasks": [{"Engine": {}, "Timeouts": {"TotalTimeout": "x"}}]}}']
+)
+async def test_a_record_that_cannot_be_read_is_left_out_of_a_list_with_all_others_in_it(tmp_path, damage):
+    async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
+        ids = [(await http.put(JOBS, json={"Job": JOB})).json()["JobID"] for _ in range(3)]
+        store = network.requester.requester._store
+        store.db.execute("UPDATE job SET record = ? WHERE id = ?", (damage, ids[1]))
+        for asked in ({"include": "executions"}, {}):
+            listed = (await http.get(JOBS, params=asked)).json()["Items"]
+            assert [item["ID"] for item in listed] == [ids[0], ids[2]]
 
 
 async def test_the_same_idempotency_token_gives_the_same_job(tmp_path):

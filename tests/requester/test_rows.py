@@ -11,7 +11,14 @@ from bacalhau_p2p.model.execution import Execution, Job, Proposal, PublishedResu
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
-from bacalhau_p2p.requester.rows import execution_json, job_json, read_execution, read_job
+from bacalhau_p2p.requester.rows import (
+    execution_json,
+    execution_record,
+    job_json,
+    job_record,
+    read_execution,
+    read_job,
+)
 from tests.support.results import result_cid
 
 JOB, EXECUTION, NODE = JobID("the-job"), ExecutionID("the-run"), PeerID("the-node")
@@ -114,7 +121,18 @@ def test_what_is_left_out_of_a_row_means_what_it_meant_when_it_was_written():
 
 @pytest.mark.parametrize("record", [b"[]", b"no json", b"\xff"])
 def test_a_row_that_is_no_record_is_a_value_error(record):
-    with pytest.raises(ValueError, match=r"no object|Expecting value|decode"):
-        read_execution(JOB, EXECUTION, record)
-    with pytest.raises(ValueError, match=r"no object|Expecting value|decode"):
-        read_job(JOB, "Pending", 1.0, 1.0, record)
+    for read in (read_execution, execution_record):
+        with pytest.raises(ValueError, match=r"no object|expected"):
+            read(JOB, EXECUTION, record)
+    for read in (read_job, job_record):
+        with pytest.raises(ValueError, match=r"no object|expected"):
+            read(JOB, "Pending", 1.0, 1.0, record)
+
+
+def test_a_row_as_json_is_the_json_of_what_is_read():
+    written = execution(proposal=proposal(), slot=0)
+    shown = execution_record(JOB, EXECUTION, execution_json(written))
+    assert shown == written.model_dump(mode="json", by_alias=True)
+    spec = job_from_mapping({"Count": 3, "Tasks": [{"Engine": {"Type": "noop"}}]})
+    job = Job(id=JOB, spec=spec, state=JobState.RUNNING, requester_id=NODE, created=1.5, modified=2.5)
+    assert job_record(JOB, "Running", 1.5, 2.5, job_json(job)) == job.model_dump(mode="json", by_alias=True)

@@ -21,6 +21,7 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.store import (
     _MIGRATIONS,
     LATEST_JOBS,
+    MAX_RECORDS,
     SCAN,
     JobPage,
     JobQuery,
@@ -215,6 +216,32 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_says_that_more_follow(store):
     assert (listed(every), every.next_token) == (["000", "001"], "2")
     odd = store.jobs(JobQuery(newest_first=False, matching=lambda job: job.id[-1] in "13"), limit=2)
     assert (listed(odd), odd.next_token) == (["001", "003"], "4")
+
+
+def test_records_are_those_of_the_jobs_page_by_page(store):
+    store.commit(Commit(records=[named(f"{n:03}") for n in range(MAX_RECORDS + 5)]), delivered=())
+    attempts = [execution("b", S.BID_REJECTED), execution("a", S.COMPLETED, slot=0)]
+    store.commit(Commit(records=[job(3), *attempts]), delivered=())
+    query = JobQuery(newest_first=False)
+    first = store.job_records(query, limit=1000)
+    second = store.job_records(query, limit=1000, after=first.next_token, executions=True)
+    jobs = store.jobs(query, limit=1000).jobs
+    shown = [record for record, _ in [*first.jobs, *second.jobs]]
+    assert shown == [each.model_dump(mode="json", by_alias=True) for each in jobs]
+    assert (len(first.jobs), second.next_token) == (MAX_RECORDS, "")
+    assert not any(executions for _, executions in first.jobs)
+    records = [each.model_dump(mode="json", by_alias=True) for each in attempts]
+    assert [executions for _, executions in second.jobs if executions] == [records]
+
+
+def test_records_are_chosen_and_refused_like_jobs(store):
+    store.commit(Commit(records=[named("a"), named("b", JobState.FAILED)]), delivered=())
+    failed = store.job_records(JobQuery(state=JobState.FAILED), limit=9)
+    assert [record["ID"] for record, _ in failed.jobs] == ["b"]
+    labelled = store.job_records(JobQuery(labelled=lambda labels, space: False), limit=9, executions=True)
+    assert labelled.jobs == []
+    with pytest.raises(ValueError, match="invalid next_token"):
+        store.job_records(JobQuery(), limit=1, after="a")
 
 
 def test_a_job_is_found_by_its_name_if_only_one_has_it(store):
