@@ -213,6 +213,7 @@ class Steps:
             read_only=prepared.read_only,
             owned=prepared.owned,
             name=expected(prepared.name, str, "storage provider"),
+            content=expected(prepared.content, str, "storage provider"),
         )
 
     async def _finished(

@@ -23,6 +23,7 @@ class MountedInput:
     with a `name` this name in the folder `target`.
 
     `owned`: it was made for this execution, so that an executor may put mount points for others into it.
+    `content` names what it contains, if that can never be anything else: a CID that was verified.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class MountedInput:
     read_only: bool = True
     owned: bool = False
     name: str = ""
+    content: str = ""
 
     @property
     def place(self) -> str:

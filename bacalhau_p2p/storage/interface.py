@@ -17,10 +17,12 @@ class PreparedInput:
     """An input on this machine's disk. If `owned`, `cleanup` removes it.
 
     With a `name` it is a file that the job finds in the folder at the target, under this name.
+    `content` names what it contains, if that can never be anything else: a CID that the provider verified.
     """
 
     path: Path
     name: str = ""
+    content: str = ""
     read_only: bool = True
     owned: bool = True
 

@@ -64,7 +64,7 @@ class ModuleCompiler:
     def __init__(self, folder: Path, processes: Processes) -> None:
         self._cache = CompiledCache(folder)
         self._processes = processes
-        self._hashes: dict[tuple[int, ...], str] = {}
+        self._hashes: dict[tuple[int | str, ...], str] = {}
         self._failures: dict[str, ExecutorError] = {}
         self._compiling = trio.Lock()  # one compiler at a time,
         self._compiling_small = trio.Lock()  # and one for small modules
@@ -85,7 +85,11 @@ class ModuleCompiler:
         """
         sha256 = await self._hash(module)
         key = f"{sha256}-{self._compiler}-{'deterministic' if deterministic else 'plain'}"
-        compiled = await self._compiled(module, sha256, key, deterministic)
+        try:
+            compiled = await self._compiled(module, sha256, key, deterministic)
+        except ExecutorError:
+            self._hashes = {known: each for known, each in self._hashes.items() if each != sha256}
+            raise
         return {
             "name": module.name,
             "aliases": list(module.aliases),
@@ -99,7 +103,11 @@ class ModuleCompiler:
         }
 
     async def _hash(self, module: LocatedModule) -> str:
-        """The module's SHA-256, computed again only when the file may have changed."""
+        """The module's SHA-256, computed again only when the file may have changed.
+
+        That of verified content cannot. A file on disk that is another one nevertheless is never run: the
+        compiler compares the hash, and compiled code has one of its own.
+        """
         try:
             found = module.path.stat()
         except OSError as error:
@@ -111,7 +119,9 @@ class ModuleCompiler:
                 f"{module.name} has {found.st_size} bytes; a module has at most {MODULE_SIZE_LIMIT}",
                 permanent=True,
             )
-        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        identity: tuple[int | str, ...] = (module.content, found.st_size)
+        if not module.content:
+            identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if identity not in self._hashes:
             if found.st_size < _THREAD_SIZE:
                 sha256 = module_hash(module)

@@ -29,6 +29,12 @@ class LocatedModule:
         return posixpath.basename(self.wanted.rstrip("/")) or self.wanted
 
     @property
+    def content(self) -> str:
+        """What names its bytes for good; empty if nothing does."""
+        below = self.path.relative_to(self.source.path)
+        return f"{self.source.content}/{below}" if self.source.content else ""
+
+    @property
     def aliases(self) -> Sequence[str]:
         """The names under which other modules may import it: the input's alias, its target, and the file
         names of both the target and the module, each with and without `.wasm`."""

@@ -130,7 +130,7 @@ class IpfsStorage(StorageProvider):
             raise StorageError(f"{cid} needs {needed} of disk; {reserved} is reserved for inputs") from error
         except ContentError as error:
             raise StorageError(str(error)) from error
-        return PreparedInput(path=path)
+        return PreparedInput(path=path, content=str(cid.v1))
 
     async def _link(self, cid: CID, path: Path, max_bytes: int | None) -> bool:
         """Link the copy that executions share to `path`; False without one that is small enough."""

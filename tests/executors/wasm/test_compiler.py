@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+import wasmtime
 
 from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.executors.interface import MountedInput, RunRequest
 from bacalhau_p2p.executors.wasm import compiler
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
+from bacalhau_p2p.executors.wasm.modules import LocatedModule, module_hash
 from bacalhau_p2p.executors.wasm.processes import Processes
 from bacalhau_p2p.model.execution import RunOutput
-from tests.support.programs.wasm_programs import MB, PROBE, refused, wasm_request, wat
+from tests.support.programs.wasm_programs import MB, PROBE, prepare_and_run, refused, wasm_request, wat
 from tests.support.programs.wasm_slow_compile import slow_module
 
 
@@ -90,6 +93,47 @@ async def test_a_module_over_a_limit_fails_for_good_and_is_compiled_once(
     for _ in range(2):
         assert reason in await refused(executor, wasm_request(tmp_path, module))
     assert len(started) == (0 if limit is small_size else 1)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_verified_content_is_hashed_once_however_many_jobs_share_it(
+    verified: bool, executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(module: LocatedModule) -> str:
+        hashed.append(module.path)
+        return module_hash(module)
+
+    monkeypatch.setattr(compiler, "module_hash", counted)
+    kept = wat(tmp_path, '(module (func (export "_start")))')
+    for number in range(3):
+        copy = tmp_path / f"copy-{number}.wasm"
+        copy.hardlink_to(kept)  # which changes the ctime of the file that all of them are
+        mounted = MountedInput(path=copy, target="/module.wasm", content="bafy" if verified else "")
+        asked = wasm_request(tmp_path, copy, inputs=[mounted])
+        assert await prepare_and_run(executor, asked) == RunOutput()
+    assert len(hashed) == (1 if verified else 3)
+
+
+async def test_content_that_was_damaged_when_it_was_hashed_is_hashed_again(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.wasm"
+    damaged.write_bytes(b"\0asm\x01\0\0\0" + b"garbage." * 10)
+    sound = tmp_path / "sound.wasm"
+    # In a custom section, which no program reads: both have the same size, and both claim the same content.
+    sound.write_bytes(wasmtime.wat2wasm('(module (func (export "_start")))'))
+    padding = damaged.stat().st_size - sound.stat().st_size - 3
+    sound.write_bytes(sound.read_bytes() + bytes([0, padding + 1, 0]) + bytes(padding))
+    assert sound.stat().st_size == damaged.stat().st_size
+
+    def request(path: Path) -> RunRequest:
+        mounted = MountedInput(path=path, target="/module.wasm", content="bafy")
+        return wasm_request(tmp_path, path, inputs=[mounted])
+
+    assert "is not a valid WebAssembly module" in await refused(executor, request(damaged))
+    assert await prepare_and_run(executor, request(sound)) == RunOutput()
 
 
 async def test_a_small_module_does_not_wait_for_a_large_one(

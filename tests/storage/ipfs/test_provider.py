@@ -130,6 +130,18 @@ async def test_larger_content_is_shared_from_the_third_execution_on(content, tmp
         await storage.prepare(ipfs(cid), tmp_path / "less", max_bytes=LEAST_KEPT - 1)
 
 
+async def test_only_an_input_that_is_the_whole_of_its_cid_names_it(content, samples, tmp_path):
+    sources = [samples[0].source, samples[2].source]
+    part = {"Partition": {"Type": "object", "Index": 1, "Count": 2}}
+    sources.append(sources[0].replace(params={**sources[0].params, **part}))
+    named = []
+    for number, source in enumerate(sources):
+        (tmp_path / str(number)).mkdir()
+        named.append((await IpfsStorage(content).prepare(source, tmp_path / str(number))).content)
+    root, path = sources[0].params["CID"], str(CID.of(RAW, b"a"))
+    assert named == [root, path, ""]
+
+
 async def test_small_content_is_not_kept(content, samples, tmp_path):
     storage = IpfsStorage(content, cache=InputCache(tmp_path / "cache", budget=10 * LEAST_KEPT))
     prepared = []
