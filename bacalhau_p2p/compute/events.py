@@ -84,11 +84,13 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
-class InputsFetched:
-    """More of an execution's inputs is on this node: how much of each, in the order of the job."""
+class PreparationTold:
+    """How far the preparation of an execution is: how much of each input is on this node, in the order of the
+    job, or what it is `doing`."""
 
     execution_id: ExecutionID
-    inputs: tuple[InputProgress, ...]
+    inputs: tuple[InputProgress, ...] = ()
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ Event = (
     | Resumed
     | Recalled
     | Inspected
-    | InputsFetched
+    | PreparationTold
     | StepEvent
     | RequesterCutOff
     | StopBidding

@@ -194,10 +194,10 @@ class ComputeMachine:
     def _inspected(self, event: ev.Inspected, now: UnixSeconds) -> None:
         self._announcements.inspected(event, now)
 
-    def _inputs_fetched(self, event: ev.InputsFetched, now: UnixSeconds) -> None:
+    def _preparation_told(self, event: ev.PreparationTold, now: UnixSeconds) -> None:
         execution = self._ledger.executions.get(event.execution_id)
         if execution is not None and execution.state is S.PREPARING:
-            self._supervision.tell_fetched(execution, event.inputs, now)
+            self._supervision.tell_preparation(execution, event, now)
         else:
             self._ledger.ignore(event, f"in {execution.state}" if execution else "for an unknown execution")
 
@@ -252,7 +252,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], Non
     ev.Resumed: ComputeMachine._resumed,
     ev.Recalled: ComputeMachine._recalled,
     ev.Inspected: ComputeMachine._inspected,
-    ev.InputsFetched: ComputeMachine._inputs_fetched,
+    ev.PreparationTold: ComputeMachine._preparation_told,
     ev.Prepared: ComputeMachine._step_ended,
     ev.RunFinished: ComputeMachine._step_ended,
     ev.RunVanished: ComputeMachine._step_ended,

@@ -41,6 +41,10 @@ FIRST_FETCH_UPDATE = 1.0
 long."""
 MAX_FETCH_UPDATES = 9
 """More than are told until preparing has taken too long."""
+TOLD_AFTER = 1.0
+"""Seconds that anything else takes, such as compiling a module, after which it is told."""
+MAX_NOTES = 10
+"""Such things of one execution that are told."""
 
 StepAction = ev.Prepare | ev.Run | ev.Reattach | ev.Publish
 
@@ -96,6 +100,8 @@ class StepRunner:
         execution = action.execution
         place = self._places.setdefault(execution.id, self._new_place(execution.id))
         running = self._running[execution.id] = _RunningStep()
+        if isinstance(action, ev.Prepare):
+            place.note = partial(_note, execution.id, place, nursery, report)
         with about(job=execution.job_id, execution=execution.id):
             nursery.start_soon(self._run, action, place, running, report)
 
@@ -163,6 +169,7 @@ class StepRunner:
             used = None if isinstance(action, ev.Publish) else place.usage()
             outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
         finally:
+            place.doing = ""
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]
             running.ended.set()
@@ -195,7 +202,27 @@ async def _tell_fetched(
         await trio.sleep(FIRST_FETCH_UPDATE * 2**update)
         if (fetched := place.fetched) != told:
             told = fetched
-            report(ev.InputsFetched(execution_id, fetched))
+            report(ev.PreparationTold(execution_id, fetched))
+
+
+def _note(
+    execution_id: ExecutionID,
+    place: Workplace,
+    nursery: trio.Nursery,
+    report: Callable[[ev.Event], None],
+    doing: str,
+) -> None:
+    """Report what an execution waits for, if it still does after a moment."""
+
+    async def tell_later() -> None:
+        await trio.sleep(TOLD_AFTER)
+        if place.doing == doing:
+            report(ev.PreparationTold(execution_id, doing=doing))
+
+    if doing != place.doing and doing and place.notes < MAX_NOTES:
+        place.notes += 1
+        nursery.start_soon(tell_later)
+    place.doing = doing
 
 
 def _last_lines(results: Path) -> str:

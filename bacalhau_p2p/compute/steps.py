@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +67,12 @@ class Workplace:
     """What its executor is asked for, once its inputs are prepared."""
     transfers: list[InputTransfer] = field(default_factory=list)
     """What is fetched of each input."""
+    doing: str = ""
+    """What its preparation waits for, besides inputs."""
+    notes: int = 0
+    """How often it has waited for something else."""
+    note: Callable[[str], None] = lambda doing: None
+    """Says what it waits for."""
 
     @property
     def hides_from_others(self) -> bool:
@@ -142,7 +148,7 @@ class Steps:
             (place.folder / "inputs").mkdir(mode=0o700)
             with dialling_for(execution.requester_id):
                 inputs = await self._fetch_inputs(execution, place)
-        place.request = self._run_request(execution, place, inputs)
+        place.request = replace(self._run_request(execution, place, inputs), note=place.note)
         executor = self.adapters.executor(execution.spec.task.engine.type)
         await executor.prepare(place.request)
         return ev.Prepared(execution.id, expected(executor.outlives_node, bool, "executor"))

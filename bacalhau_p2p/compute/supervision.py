@@ -47,11 +47,13 @@ class Supervision:
             with self._ledger.isolated("heartbeats"):
                 self._send_heartbeats(now)
 
-    def tell_fetched(
-        self, execution: ComputeExecution, inputs: tuple[say.InputProgress, ...], now: UnixSeconds
+    def tell_preparation(
+        self, execution: ComputeExecution, told: ev.PreparationTold, now: UnixSeconds
     ) -> None:
-        """Tell the requester of an execution how much of its inputs is here, between two heartbeats."""
-        line = say.ExecutionProgress(execution_id=execution.id, state=execution.state, inputs=inputs)
+        """Tell the requester of an execution how its preparation gets on, between two heartbeats."""
+        line = say.ExecutionProgress(
+            execution_id=execution.id, state=execution.state, message=told.doing, inputs=told.inputs
+        )
         self._ledger.actions.append(ev.Send(execution.requester_id, say.Heartbeat(executions=(line,)), now))
 
     def _stop_runs_for(self, requester: PeerID, now: UnixSeconds) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -61,12 +61,18 @@ class Meter:
         self.peak_memory = max(self.peak_memory or 0, peak_memory)
 
 
+def _tell_nobody(doing: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """One execution, with everything that it needs.
 
     `work` is where the executor may make a folder for this execution alone, for anything.
     `results` is an empty folder, which `run` fills. `meter` is for what the run uses.
+    `note` tells what preparing it waits for, such as `pulling image busybox`, and with an empty text that it
+    does not any more. The user of the job reads it if it takes long.
     """
 
     job_id: JobID
@@ -85,6 +91,7 @@ class RunRequest:
     gpus: Sequence[str] = ()
     """The ids of the GPUs that it has for itself; empty: any `resources.gpu` of them."""
     meter: Meter = field(default_factory=Meter, compare=False)
+    note: Callable[[str], None] = field(default=_tell_nobody, compare=False)
 
     def timed_out(self) -> RunTimedOut:
         """The error for a run that reached its timeout."""

@@ -24,8 +24,8 @@ EVENTS_PER_SLOT = 50
 MAX_BIDDING_EVENTS = 500
 """The same for events about bids, so that strangers leave room for others; and half of `EVENTS_PER_SLOT`."""
 
-MAX_FETCH_EVENTS = 12
-"""Events of one execution about how much of its inputs was fetched."""
+MAX_PREPARATION_EVENTS = 12
+"""Events of one execution about how much of its inputs was fetched, and what else preparing it waits for."""
 MAX_INPUTS_NAMED = 5
 """Inputs that such an event names."""
 

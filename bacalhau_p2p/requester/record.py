@@ -104,8 +104,8 @@ class JobEntry(Undoable):
     """When the node of an active execution was last in contact about it."""
     reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
     """When an active execution was last reconciled with its node."""
-    fetches_told: dict[ExecutionID, int] = field(default_factory=UndoableDict)
-    """Events about the inputs of an active execution that the history has."""
+    preparation_told: dict[ExecutionID, int] = field(default_factory=UndoableDict)
+    """Events about the preparation of an active execution that the history has."""
     declined: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Why nodes did not bid, for the user to read."""
     is_remembered: bool = False
@@ -148,7 +148,7 @@ class JobEntry(Undoable):
         if execution.state.terminal:
             self.last_contact.pop(execution.id, None)
             self.reconciled_at.pop(execution.id, None)
-            self.fetches_told.pop(execution.id, None)
+            self.preparation_told.pop(execution.id, None)
             self.bids.pop(execution.id, None)
 
     def shrink(self) -> None:

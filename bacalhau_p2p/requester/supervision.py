@@ -5,7 +5,7 @@ Pure, as a part of the requester's machine. `docs/states.md` has the rules in pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 
 from bacalhau_p2p.bprotocol import messages as say
@@ -16,7 +16,7 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
-from bacalhau_p2p.requester.history import MAX_FETCH_EVENTS, fetching_text
+from bacalhau_p2p.requester.history import MAX_PREPARATION_EVENTS, fetching_text
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
@@ -131,22 +131,18 @@ class Supervision:
         if kind is not None and execution.message != note:
             progress = executions.ProgressReported(message=note, doing=kind)
             executions.move(self._ledger, entry, execution, progress, now)
-        if line.inputs and line.state is ComputeState.PREPARING:
-            self._tell_fetched(entry, execution, line.inputs, now)
+        if (line.inputs or line.message) and line.state is ComputeState.PREPARING:
+            self._tell_preparation(entry, execution, line, now)
 
-    def _tell_fetched(
-        self,
-        entry: JobEntry,
-        execution: Execution,
-        inputs: Sequence[say.InputProgress],
-        now: UnixSeconds,
+    def _tell_preparation(
+        self, entry: JobEntry, execution: Execution, line: say.ExecutionProgress, now: UnixSeconds
     ) -> None:
         """The history tells it only: nothing depends on it."""
-        told = entry.fetches_told.get(execution.id, 0)
-        if told < MAX_FETCH_EVENTS:
-            entry.fetches_told[execution.id] = told + 1
+        told = entry.preparation_told.get(execution.id, 0)
+        if told < MAX_PREPARATION_EVENTS:
+            entry.preparation_told[execution.id] = told + 1
             targets = [each.target for each in entry.job.spec.task.input_sources]
-            message = fetching_text(inputs, targets)
+            message = fetching_text(line.inputs, targets) if line.inputs else line.message
             executions.tell(self._ledger, entry, execution, EventKind.PREPARING, message, now)
 
 

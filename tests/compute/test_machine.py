@@ -276,12 +276,16 @@ def test_heartbeats_list_the_executions_under_way_and_end_with_them(running):
 def test_how_much_is_fetched_is_told_at_once_while_the_inputs_are_prepared(bench):
     bench.announce()
     bench.receive(message_about(say.BidAccepted))
-    fetched = ev.InputsFetched(FIRST, (say.InputProgress(done=1, total=2),))
+    fetched = ev.PreparationTold(FIRST, (say.InputProgress(done=1, total=2),))
     (action,) = bench.handle(fetched)
     (line,) = action.message.executions
     assert (line.execution_id, line.state, line.inputs) == (FIRST, S.PREPARING, fetched.inputs)
+    compiling = ev.PreparationTold(FIRST, doing="compiling app.wasm (26 MB)")
+    (action,) = bench.handle(compiling)
+    (line,) = action.message.executions
+    assert (line.message, line.inputs) == ("compiling app.wasm (26 MB)", ())
     bench.handle(ev.Prepared(FIRST))
-    assert bench.handle(fetched) == []
+    assert bench.handle(fetched) == bench.handle(compiling) == []
 
 
 def test_a_requester_that_accepts_an_expired_bid_gets_the_reason(bench):

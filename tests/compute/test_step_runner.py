@@ -14,7 +14,7 @@ from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.failed_results import FailedResults
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.compute.step_runner import StepRunner
+from bacalhau_p2p.compute.step_runner import MAX_NOTES, StepRunner
 from bacalhau_p2p.compute.steps import InputTransfer
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import Meter
@@ -166,11 +166,42 @@ async def test_while_inputs_are_fetched_it_reports_how_much_less_and_less_often(
         bench.runner.begin(ev.Prepare(fetching), nursery, bench.reports.append)
     *updates, prepared = bench.reports
     assert prepared == ev.Prepared(ExecutionID("e-1"))
-    assert all(isinstance(update, ev.InputsFetched) for update in updates)
+    assert all(isinstance(update, ev.PreparationTold) for update in updates)
     amounts = [update.inputs[0].done for update in updates]
     assert len(amounts) == 8
     assert amounts == sorted(set(amounts))
     assert updates[0].inputs[1] == InputProgress(done=0)
+
+
+async def test_what_a_preparation_waits_for_is_told_if_it_takes_long(bench, autojump_clock):
+    async def prepare(place):
+        place.note("compiling small.wasm (1 kB)")
+        await trio.sleep(0.5)
+        place.note("waiting")
+        await trio.sleep(0.9)
+        place.note("compiling app.wasm (26 MB)")
+        await trio.sleep(2)
+        place.note("")
+        await trio.sleep(2)
+        place.note("pulling image x")  # and then it ends
+
+    bench = bench(prepare)
+    async with trio.open_nursery() as nursery:
+        bench.runner.begin(ev.Prepare(execution()), nursery, bench.reports.append)
+    told = ev.PreparationTold(ExecutionID("e-1"), doing="compiling app.wasm (26 MB)")
+    assert bench.reports == [told, ev.Prepared(ExecutionID("e-1"))]
+
+
+async def test_an_execution_that_waits_for_ever_new_things_tells_of_a_few(bench, autojump_clock):
+    async def prepare(place):
+        for number in range(100):
+            place.note(f"compiling {number}.wasm")
+            await trio.sleep(2)
+
+    bench = bench(prepare)
+    async with trio.open_nursery() as nursery:
+        bench.runner.begin(ev.Prepare(execution()), nursery, bench.reports.append)
+    assert sum(isinstance(each, ev.PreparationTold) for each in bench.reports) == MAX_NOTES
 
 
 async def test_a_step_that_is_stopped_reports_nothing(bench):

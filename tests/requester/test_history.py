@@ -14,7 +14,7 @@ from bacalhau_p2p.requester.history import (
     MAX_BIDDING_EVENTS,
     MAX_BIDDING_TEXT,
     MAX_EVENTS,
-    MAX_FETCH_EVENTS,
+    MAX_PREPARATION_EVENTS,
     MAX_TEXT,
     admitted,
     fetching_text,
@@ -196,11 +196,28 @@ def test_how_much_of_the_inputs_is_fetched_is_told_and_stored_with_the_history_o
     ]
 
 
+def test_what_else_a_preparation_waits_for_is_told(bench):
+    run_on(bench, job(), A)
+
+    def line(state: ComputeState) -> say.Heartbeat:
+        message = "compiling app.wasm (26 MB)"
+        told = say.ExecutionProgress(execution_id=execution_id(A), state=state, message=message)
+        return say.Heartbeat(executions=(told,))
+
+    bench.receive(A, line(ComputeState.PREPARING))
+    bench.receive(A, line(ComputeState.RUNNING))
+    assert [(e.kind, e.message) for e in told(bench)][-3:] == [
+        (K.PREPARING, "preparing"),
+        (K.PREPARING, "compiling app.wasm (26 MB)"),
+        (K.RUNNING, "running"),
+    ]
+
+
 def test_a_node_tells_a_few_times_only_how_much_it_has_fetched(bench):
     run_on(bench, job(), A)
     for done in range(100):
         bench.receive(A, fetching((done, None)))
-    assert sum("fetching" in event.message for event in told(bench)) == MAX_FETCH_EVENTS
+    assert sum("fetching" in event.message for event in told(bench)) == MAX_PREPARATION_EVENTS
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class DockerExecutor:
         params = self._usable_params(request)
         client = await self._containers.client()
         await self._check_gpus(client, request)
-        details = await self._images.ensure(params.image)
+        details = await self._images.ensure(params.image, request.note)
         await self._users.learn(params.image, details)
 
     async def run(self, request: RunRequest) -> RunOutput:

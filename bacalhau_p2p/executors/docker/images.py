@@ -84,16 +84,21 @@ class Images:
             return [Fault("Params.Image", problem, this_node_only=True)]
         return []
 
-    async def ensure(self, image: str) -> ImageDetails:
+    async def ensure(self, image: str, note: Callable[[str], None] = lambda doing: None) -> ImageDetails:
         """Pull the image unless the engine has it; what the engine says about it.
 
+        `note` is told when pulling begins and, with an empty text, when it has ended.
         Raises ExecutorError, permanent when the registry has no such image.
         """
         name = ImageName.parse(image)
         client = await self._engine.client()
         details = await self._engine.call(self._use, client, str(name))
         if details is None:
-            await self._engine.long_call(pull, client, name)
+            note(f"pulling image {name}")
+            try:
+                await self._engine.long_call(pull, client, name)
+            finally:
+                note("")
             details = await self._engine.call(self._add, client, str(name))
         if details is None:
             raise ExecutorError(f"image {name}: removed from this node while it was pulled")

@@ -12,7 +12,7 @@ import os
 import platform
 import signal
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from bacalhau_p2p.executors.wasm.compiled_cache import HEADER, CompiledCache, Co
 from bacalhau_p2p.executors.wasm.failure import run_failed, used_up_cpu
 from bacalhau_p2p.executors.wasm.modules import LocatedModule, is_component, module_hash
 from bacalhau_p2p.executors.wasm.processes import Processes
+from bacalhau_p2p.model.quantities import format_bytes
 
 _THREAD_SIZE = 256 * 1024
 """Bytes of a module from which hashing it would delay everything else on the node without a thread."""
@@ -78,18 +79,29 @@ class ModuleCompiler:
         """Forget a compiled module that turned out to be unusable."""
         self._cache.discard(key)
 
-    async def describe(self, module: LocatedModule, *, deterministic: bool) -> dict[str, Any]:
+    async def describe(
+        self,
+        module: LocatedModule,
+        *,
+        deterministic: bool,
+        note: Callable[[str], None] = lambda doing: None,
+    ) -> dict[str, Any]:
         """What a job's process needs to know of a module, which is compiled now unless it was before.
 
+        `note` is told when that begins and, with an empty text, when it has ended.
         Raises ExecutorError. Cancelled: the compiling process has ended.
         """
         sha256 = await self._hash(module)
         key = f"{sha256}-{self._compiler}-{'deterministic' if deterministic else 'plain'}"
         try:
-            compiled = await self._compiled(module, sha256, key, deterministic)
+            self._cache.open()
+            if (compiled := self._cache.get(key)) is None:
+                compiled = await self._compiled_now(_Request(module, sha256, key, deterministic), note)
         except ExecutorError:
             self._hashes = {known: each for known, each in self._hashes.items() if each != sha256}
             raise
+        except OSError as error:
+            raise ExecutorError(f"compiling {module.name} failed: {error}") from error
         return {
             "name": module.name,
             "aliases": list(module.aliases),
@@ -132,29 +144,28 @@ class ModuleCompiler:
             self._hashes[identity] = sha256
         return self._hashes[identity]
 
-    async def _compiled(
-        self, module: LocatedModule, sha256: str, key: str, deterministic: bool
-    ) -> CompiledModule:
-        """The compiled module, from the cache or made now."""
+    async def _compiled_now(self, request: _Request, note: Callable[[str], None]) -> CompiledModule:
+        """The compiled module, by this job or another one that has it, too. Raises OSError, ExecutorError."""
+        key, size = request.key, request.module.path.stat().st_size
+        text = f"{request.module.name} ({format_bytes(size)})"
         try:
-            self._cache.open()
-            if found := self._cache.get(key):
-                return found
-            size = module.path.stat().st_size
-            request = _Request(module, sha256, key, deterministic)
             if size <= SMALL_MODULE:
+                note(f"compiling {text}")
                 async with self._compiling_small:
                     limits = _Limits(SMALL_MEMORY, math.ceil(SMALL_TIME), niceness=0)
                     with suppress(_OverLimit):
                         return self._known(key) or await self._compile(request, limits)
+            if self._compiling.locked():
+                note(f"waiting for another module to be compiled before {text}")
             async with self._compiling:
+                note(f"compiling {text}")
                 limits = _Limits(COMPILE_MEMORY, compile_seconds(size), COMPILE_NICENESS)
                 return self._known(key) or await self._compile(request, limits)
         except _OverLimit as failure:
             self._remember(key, failure)
             raise
-        except OSError as error:
-            raise ExecutorError(f"compiling {module.name} failed: {error}") from error
+        finally:
+            note("")
 
     def _known(self, key: str) -> CompiledModule | None:
         """What another job with this module has compiled meanwhile. Raises ExecutorError as it did."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ class WasmExecutor(Executor):
 
         Raises ExecutorError. Cancelled: the compiling process has ended.
         """
-        await self._described(_modules(_usable_params(request.engine), request), request)
+        modules = _modules(_usable_params(request.engine), request)
+        await self._described(modules, request, note=request.note)
 
     async def run(self, request: RunRequest) -> RunOutput:
         """As `Executor.run`. A missing entry point or import is an ExecutorError, permanent."""
@@ -117,10 +118,16 @@ class WasmExecutor(Executor):
         await self._processes.aclose()
 
     async def _described(
-        self, modules: Sequence[LocatedModule], request: RunRequest
+        self,
+        modules: Sequence[LocatedModule],
+        request: RunRequest,
+        *,
+        note: Callable[[str], None] = lambda doing: None,
     ) -> Sequence[Mapping[str, Any]]:
         deterministic = request.deterministic
-        return [await self._compiler.describe(each, deterministic=deterministic) for each in modules]
+        return [
+            await self._compiler.describe(each, deterministic=deterministic, note=note) for each in modules
+        ]
 
     async def _run_process(
         self,

@@ -217,9 +217,11 @@ async def test_an_image_that_was_not_used_for_long_is_removed(
     registry: Registry, name: str, images: Images, docker_client: docker.DockerClient, machine: Machine
 ) -> None:
     image = registry.add_image(name)
-    await images.ensure(image)
+    notes: list[str] = []
+    await images.ensure(image, notes.append)
     machine.now += KEEP_UNUSED - 10
-    await images.ensure(image)
+    await images.ensure(image, notes.append)
+    assert notes == [f"pulling image {image}", ""]
     machine.now += KEEP_UNUSED - 10
     await images.collect()
     assert has(docker_client, image)

@@ -18,8 +18,10 @@ from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from bacalhau_p2p.executors.wasm.modules import LocatedModule, module_hash
 from bacalhau_p2p.executors.wasm.processes import Processes
 from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.quantities import format_bytes
 from tests.support.programs.wasm_programs import MB, PROBE, prepare_and_run, refused, wasm_request, wat
 from tests.support.programs.wasm_slow_compile import slow_module
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -134,6 +136,24 @@ async def test_content_that_was_damaged_when_it_was_hashed_is_hashed_again(
 
     assert "is not a valid WebAssembly module" in await refused(executor, request(damaged))
     assert await prepare_and_run(executor, request(sound)) == RunOutput()
+
+
+async def test_what_a_job_waits_for_is_noted(
+    executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "SMALL_MODULE", 0)
+    module = wat(tmp_path, '(module (func (export "_start")))')
+    notes: list[str] = []
+    asked = wasm_request(tmp_path, module, note=notes.append)
+    # The lock is held as by the compiler of another job, and released before the nursery waits.
+    async with trio.open_nursery() as nursery, executor._compiler._compiling:
+        nursery.start_soon(executor.prepare, asked)
+        await until(lambda: notes)
+    size = format_bytes(module.stat().st_size)
+    waiting = f"waiting for another module to be compiled before module.wasm ({size})"
+    assert notes == [waiting, f"compiling module.wasm ({size})", ""]
+    await executor.prepare(asked)
+    assert len(notes) == 3
 
 
 async def test_a_small_module_does_not_wait_for_a_large_one(
