@@ -94,7 +94,7 @@ class Images:
         client = await self._engine.client()
         details = await self._engine.call(self._use, client, str(name))
         if details is None:
-            note(f"pulling image {name}")
+            note(f"pulling image {image}")
             try:
                 await self._engine.long_call(pull, client, name)
             finally:
