@@ -6,14 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from bacalhau_p2p.model import partition_keys
-from bacalhau_p2p.model.partition_keys import InvalidPattern, PartitionSpec, fnv32a
+from bacalhau_p2p.model.partition_keys import Chooser, InvalidPattern, PartitionSpec, fnv32a
 
 PATHS = [f"folder/{number:03}.txt" for number in range(1000)]
 
 
 def partition_of(path, count=8, **how):
     """The only partition that has this path."""
-    (found,) = [n for n in range(count) if PartitionSpec(index=n, count=count, **how).has(path)]
+    (found,) = [n for n in range(count) if Chooser(PartitionSpec(index=n, count=count, **how)).has(path)]
     return found
 
 
@@ -57,8 +57,8 @@ def test_the_key_of_a_pattern_is_its_groups_or_all_that_matches():
 
 
 def test_a_part_that_is_not_divided_has_everything():
-    assert all(PartitionSpec(type=kind, count=1).has("x") for kind in ("", "none", "object"))
-    assert PartitionSpec(type="none", index=1, count=3).has("x")
+    assert all(Chooser(PartitionSpec(type=kind, count=1)).has("x") for kind in ("", "none", "object"))
+    assert Chooser(PartitionSpec(type="none", index=1, count=3)).has("x")
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,16 @@ def test_a_pattern_that_takes_too_long_is_stopped(monkeypatch):
     monkeypatch.setattr(partition_keys, "MATCH_TIMEOUT", 0.01)
     slow = PartitionSpec(type="regex", pattern="(a|aa)+(a|aa)+(a|aa)+$", index=0, count=2)
     with pytest.raises(InvalidPattern, match="takes more than"):
-        slow.has("a" * 200 + "b" * 3000)
+        Chooser(slow).has("a" * 200 + "b" * 3000)
+
+
+@pytest.mark.parametrize(
+    "how", [{"type": "object"}, {"type": "regex", "pattern": "a"}, {"type": "date", "date_format": "2006"}]
+)
+def test_all_paths_of_an_input_together_take_so_long(how):
+    times = iter(range(1000))
+    chooser = Chooser(PartitionSpec(count=2, **how), clock=lambda: float(next(times)))  # a second for each
+    for _ in range(60):
+        chooser.has("path")
+    with pytest.raises(InvalidPattern, match="more than 60 s"):
+        chooser.has("path")

@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PathNotFound
+from bacalhau_p2p.errors import ContentNotFound, ContentTooLarge, InvalidContent, PathNotFound
 from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.files.reader import resolve
 from bacalhau_p2p.ipfs.format.block_source import TrackedSource
@@ -23,6 +23,8 @@ MAX_DEPTH = 64
 """Folders in one another."""
 MAX_PATH_BLOCKS = 1000
 """Blocks on the way to one path: 64 names, each in a large folder of up to eight levels, are fewer."""
+MAX_NAMES = 10_000_000
+"""Names in the paths of all files and folders of one folder; some 80 MB."""
 
 
 class ContentPaths:
@@ -100,6 +102,7 @@ class _FileWalk:
     def __init__(self, root: CID, blocks: BlockStore) -> None:
         self._blocks = blocks
         self._pending: list[tuple[tuple[str, ...], CID]] = [((), root)]
+        self._seen = self._names = 0
         self.found: list[tuple[tuple[str, ...], CID]] = []
 
     def advance(self) -> CID | None:
@@ -113,7 +116,12 @@ class _FileWalk:
                 return source.missing
             self._pending.pop()
             self._pending += below
-            limits.check_entries(len(self.found) + len(self._pending))
+            # Each time that a folder is linked to counts: small ones in each other have entries without end.
+            self._seen += len(below)
+            self._names += sum(len(names) for names, _ in below)
+            limits.check_entries(self._seen)
+            if self._names > MAX_NAMES:
+                raise ContentTooLarge(f"the paths in the content have more than {MAX_NAMES} names together")
         return None
 
     def _entries(

@@ -24,7 +24,7 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import IpfsSource
-from bacalhau_p2p.model.partition_keys import InvalidPattern, PartitionSpec
+from bacalhau_p2p.model.partition_keys import Chooser, InvalidPattern, PartitionSpec
 from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.removal import discard_tree
@@ -171,7 +171,7 @@ class IpfsStorage(StorageProvider):
         if any(not names for names, _ in files):
             raise StorageError(f"{cid} is a file, and only folders can be divided", permanent=True)
         try:
-            chosen = [(names, file) for names, file in files if part.has("/".join(names))]
+            chosen = await trio.to_thread.run_sync(_chosen, part, files)
         except InvalidPattern as error:
             raise StorageError(f"{cid} cannot be divided: {error}", permanent=True) from None
         done = False
@@ -204,6 +204,15 @@ def requested_path(source: SpecConfig) -> tuple[CID, tuple[str, ...]]:
     if not isinstance(text, str):
         raise InvalidCID("missing")
     return split_path(text)
+
+
+_Files = Sequence[tuple[tuple[str, ...], CID]]
+
+
+def _chosen(part: PartitionSpec, files: _Files) -> _Files:
+    """The files that are in a part. Blocks. Raises InvalidPattern."""
+    chooser = Chooser(part)
+    return [(names, file) for names, file in files if chooser.has("/".join(names))]
 
 
 def _make_folders(target: Path, files: Sequence[tuple[str, ...]]) -> None:

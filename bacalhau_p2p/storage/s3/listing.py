@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.params import S3Source
-from bacalhau_p2p.model.partition_keys import InvalidPattern
+from bacalhau_p2p.model.partition_keys import Chooser, InvalidPattern
 from bacalhau_p2p.outbound.s3.bucket import S3Bucket, S3Object
 from bacalhau_p2p.outbound.s3.errors import S3Error
 from bacalhau_p2p.storage.trees import MAX_DEPTH
@@ -49,11 +49,12 @@ def list_objects(
     above `limit` bytes."""
     found: list[InputObject] = []
     total = listed = 0
+    chooser = Chooser(params.partition)
     for each in _below(bucket, params) if params.is_prefix else _single(bucket, params):
         listed += 1
         if listed > MAX_OBJECTS:
             raise StorageError(f"{s3_url(params)} has more than {MAX_OBJECTS} objects", permanent=True)
-        if not _is_in_part(params, each):
+        if not _is_in_part(params, chooser, each):
             continue
         found.append(each)
         total += each.size
@@ -64,13 +65,13 @@ def list_objects(
     return found
 
 
-def _is_in_part(params: S3Source, found: InputObject) -> bool:
+def _is_in_part(params: S3Source, chooser: Chooser, found: InputObject) -> bool:
     """Whether an object is in the part of a divided input that is wanted; folders are in none."""
     if not params.partition.divides:
         return True
     below = found.object.key.removeprefix(params.key.strip().removesuffix("*")).removeprefix("/")
     try:
-        return not found.is_folder and params.partition.has(below, whole=found.object.key)
+        return not found.is_folder and chooser.has(below, whole=found.object.key)
     except InvalidPattern as error:
         raise StorageError(f"{s3_url(params)} cannot be divided: {error}", permanent=True) from None
 

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from bacalhau_p2p.errors import ContentNotFound, InvalidContent, PathNotFound
+from bacalhau_p2p.errors import ContentNotFound, ContentTooLarge, InvalidContent, PathNotFound
+from bacalhau_p2p.ipfs.content import paths
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.exchange.exchange import Exchange
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.format.cid import CID
+from bacalhau_p2p.ipfs.format.limits import Limits
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
 from tests.support.blocks.contents import unreachable
+from tests.support.blocks.dag_makers import MemoryBlocks
 
 
 @pytest.fixture
@@ -75,3 +78,26 @@ async def test_without_a_peer_for_single_blocks_everything_is_looked_for(content
         elsewhere = Content(other, Exchange(other, unreachable), ContentPeers())
         with pytest.raises(ContentNotFound):
             await elsewhere.locate(root, ["sub"], timeout=0.1)
+
+
+async def test_small_folders_in_each_other_are_not_followed_without_end(tmp_path):
+    blocks = MemoryBlocks()
+    inner = blocks.folder([])
+    for _ in range(20):
+        inner = blocks.folder((b"%d" % number, inner) for number in range(10))
+    with BlockStore(tmp_path / "few", limits=Limits(entries=1000)) as store:
+        store.put_all_verified(list(blocks.blocks.items()))
+        content = Content(store, Exchange(store, unreachable), ContentPeers())
+        with pytest.raises(ContentTooLarge, match="more than 1000 entries"):
+            await content.files(inner)
+
+
+async def test_the_names_of_all_paths_together_are_limited(content, store, monkeypatch):
+    monkeypatch.setattr(paths, "MAX_NAMES", 100)
+    blocks = MemoryBlocks()
+    inner = blocks.folder((b"%d" % number, blocks.raw(b"x")) for number in range(10))
+    for _ in range(10):
+        inner = blocks.folder([(b"a", inner)])
+    store.put_all_verified(list(blocks.blocks.items()))
+    with pytest.raises(ContentTooLarge, match="more than 100 names"):
+        await content.files(inner)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from random import Random
 
 import pytest
@@ -8,6 +9,7 @@ from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
+from bacalhau_p2p.model.partition_keys import Chooser
 from bacalhau_p2p.storage.fetching.input_cache import InputCache
 from bacalhau_p2p.storage.interface import InputSize
 from bacalhau_p2p.storage.ipfs.provider import LEAST_KEPT, IpfsStorage
@@ -197,6 +199,23 @@ async def test_each_file_of_a_divided_folder_is_in_one_part(content, tmp_path):
         found += [str(path.relative_to(prepared.path)) for path in prepared.path.rglob("*.txt")]
         assert all(path.read_text() == path.stem for path in prepared.path.rglob("*.txt"))
     assert sorted(found) == sorted(f"sub/{n}.txt" if n % 2 else f"{n}.txt" for n in range(40))
+
+
+async def test_a_pattern_is_matched_beside_the_event_loop(content, tmp_path, monkeypatch):
+    threads = []
+
+    def has(self, path):
+        threads.append(threading.get_ident())
+        return True
+
+    monkeypatch.setattr(Chooser, "has", has)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_bytes(b"content")
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    (tmp_path / "to").mkdir()
+    await IpfsStorage(content).prepare(part(root, 0, 2), tmp_path / "to")
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_a_file_cannot_be_divided(content, tmp_path):
