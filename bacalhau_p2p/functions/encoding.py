@@ -25,6 +25,8 @@ from bacalhau_p2p.runtime.text import printable
 _write = partial(json.dumps, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _read = partial(json.loads, object_pairs_hook=unique, parse_constant=no_constant)
 
+MAX_PROBLEM = 200
+"""Characters of what is wrong with a result: it may quote what the result has."""
 MAX_TYPE_NAME = 200
 """Characters of the name of an exception's class."""
 
@@ -78,7 +80,7 @@ def read_answer(data: bytes, classes: _Classes) -> Any:
         answer = values.decode(data)
         whole = values.encode(answer)
     except (MalformedValue, UnsupportedValue) as error:
-        raise InvalidValue(f"the result is malformed: {error}") from None
+        raise InvalidValue(f"the result is malformed: {str(error)[:MAX_PROBLEM]}") from None
     if whole != data or not isinstance(answer, dict) or answer.get("format") != FORMAT:
         raise InvalidValue("the result is malformed: it is not in the format that this version reads")
     if list(answer) == ["format", "value"]:

@@ -97,5 +97,11 @@ def test_an_answer_that_is_too_long_is_not_read():
         read_answer(b" " * (MAX_VALUE + 1), {})
 
 
+def test_what_is_wrong_with_an_answer_is_said_in_few_words():
+    with pytest.raises(InvalidValue) as caught:
+        read_answer(b'{"format":1,"value":{"$float":"' + b"x" * 1_000_000 + b'"}}', {})
+    assert len(str(caught.value)) < 300
+
+
 def test_a_path_arrives_as_a_path():
     assert PurePosixPath("/x") == read_answer(b'{"format":1,"value":{"$path":"/x"}}', {})

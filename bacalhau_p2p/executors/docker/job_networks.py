@@ -31,7 +31,8 @@ from bacalhau_p2p.executors.docker.pause_program import pause_program
 from bacalhau_p2p.executors.interface import RunRequest
 from bacalhau_p2p.executors.results import ResultsFolder, write_failed
 from bacalhau_p2p.outbound.dialing import Dialer
-from bacalhau_p2p.outbound.proxy.server import HttpProxy, SharedConnections
+from bacalhau_p2p.outbound.proxy.connections import SharedConnections
+from bacalhau_p2p.outbound.proxy.server import HttpProxy
 from bacalhau_p2p.outbound.proxy.traffic import Traffic
 from bacalhau_p2p.runtime.tasks import background
 

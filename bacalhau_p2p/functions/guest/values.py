@@ -27,6 +27,9 @@ MAX_DEPTH = 100
 """Arrays and objects inside each other."""
 MAX_BRACKETS = 1_000_000
 """`[` and `{` in one text, those in strings included. An empty list takes 20 times the memory of its text."""
+MAX_EQUAL_HASHES = 100
+"""Members of one set, or keys of one dict, with the same hash: each is compared with all of these. Numbers
+can be chosen so that all have the same one."""
 LARGEST_NUMBER = 2**53 - 1
 """Of the integers that every JSON parser reads exactly; larger ones are text."""
 
@@ -170,9 +173,12 @@ class Values:
         if name == "$dict":
             pairs = [_check(pair, list, 2) for pair in _check(tree, list)]
             items = [tuple(self._raise(each, depth + 3) for each in pair) for pair in pairs]
+            _check_hashes([key for key, _ in items])
             return _whole(dict(items), items)
         if name in _SEQUENCES:
             items = self._raise(_check(tree, list), depth + 1)
+            if name != "$tuple":
+                _check_hashes(items)
             return _whole(_SEQUENCES[name](items), items)
         if name == "$complex":
             real, imaginary = self._raise(_check(tree, list, 2), depth + 1)
@@ -231,6 +237,18 @@ def _fields(kind: type) -> list[str]:
     """The names of the fields that each value of a data class has."""
     declared = getattr(kind, "__dataclass_fields__", {})
     return [name for name, field in declared.items() if field._field_type.name == "_FIELD"]
+
+
+def _check_hashes(items: Sequence[Any]) -> None:
+    """Raises MalformedValue when a set or dict of these would take quadratic time."""
+    if len(items) <= MAX_EQUAL_HASHES or _SAME.issuperset(map(type, items)):
+        return
+    counts: dict[int, int] = {}
+    for each in items:
+        value = hash(each)
+        counts[value] = counts.get(value, 0) + 1
+    if max(counts.values()) > MAX_EQUAL_HASHES:
+        raise MalformedValue(f"more than {MAX_EQUAL_HASHES} members or keys have the same hash")
 
 
 def _whole(made: Any, items: Sequence[Any]) -> Any:

@@ -14,6 +14,7 @@ import trio
 
 from bacalhau_p2p.outbound.addresses import AddressRefused
 from bacalhau_p2p.outbound.dialing import Dialer
+from bacalhau_p2p.outbound.proxy.connections import JobConnections, SharedConnections
 from bacalhau_p2p.outbound.proxy.exchange import Exchange
 from bacalhau_p2p.outbound.proxy.targets import RequestRefused, Target, target_of
 from bacalhau_p2p.outbound.proxy.traffic import (
@@ -34,12 +35,6 @@ HEADER_TIMEOUT = 30.0
 """Seconds for a job to send a request line and headers."""
 CONNECT_TIMEOUT = 30.0
 """Seconds to resolve a name and to connect."""
-MAX_CONNECTIONS = 32
-"""Connections of one job at a time; further ones wait to be accepted."""
-GUARANTEED_CONNECTIONS = 4
-"""Those of one job that do not depend on how many the others have."""
-MAX_CONNECTIONS_OF_ALL = 128
-"""Connections of all jobs beyond those that are guaranteed."""
 MAX_PHRASE = 200
 """Bytes of the reason that the status line of a refusal has."""
 LINGER = 2.0
@@ -48,13 +43,6 @@ MAX_LINGER = 1024 * 1024
 """Bytes that are read from it meanwhile, and dropped."""
 NO_DESCRIPTOR_PAUSE = 0.1
 """Seconds until the next attempt to accept a connection when none could be."""
-
-
-class SharedConnections:
-    """The connections that the proxies of one node share."""
-
-    def __init__(self, total: int = MAX_CONNECTIONS_OF_ALL) -> None:
-        self.pool = trio.Semaphore(total)
 
 
 class HttpProxy:
@@ -73,42 +61,30 @@ class HttpProxy:
         self._domains = domains
         self._dialer = dialer
         self._idle = idle
-        self._slots = trio.Semaphore(MAX_CONNECTIONS)
-        self._guaranteed = trio.Semaphore(GUARANTEED_CONNECTIONS)
-        self._pool = shared.pool
+        self._connections = JobConnections(shared)
         self.traffic = Traffic() if traffic is None else traffic
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Serve until cancelled; then all connections are closed, and the listener too."""
         async with listener, trio.open_nursery() as nursery:
             while True:
-                await self._slots.acquire()
-                slot = await self._next_slot()
+                await trio.lowlevel.wait_readable(listener.socket)
+                await self._connections.room()
                 try:
                     client = await listener.accept()
                 except OSError:
-                    slot.release()
-                    self._slots.release()
                     await trio.sleep(NO_DESCRIPTOR_PAUSE)
                     continue
-                nursery.start_soon(self._serve_one, client, slot)
+                await nursery.start(self._serve_one, client)
 
-    async def _next_slot(self) -> trio.Semaphore:
-        try:
-            self._guaranteed.acquire_nowait()
-        except trio.WouldBlock:
-            await self._pool.acquire()
-            return self._pool
-        return self._guaranteed
-
-    async def _serve_one(self, client: trio.SocketStream, slot: trio.Semaphore) -> None:
-        try:
+    async def _serve_one(
+        self, client: trio.SocketStream, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with self._connections.one_more():
+            task_status.started()
             async with client:
                 with suppress(*ENDINGS):
                     await self._answer(client)
-        finally:
-            slot.release()
-            self._slots.release()
 
     async def _answer(self, client: trio.SocketStream) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)

@@ -206,6 +206,16 @@ def test_values_have_so_many_lists_and_dicts():
         VALUES.decode(b"[" + b"{}," * 1_000_000 + b"0]")
 
 
+@pytest.mark.parametrize("text", ['{"$set":[%s]}', '{"$frozenset":[%s]}', '{"$dict":[%s]}'])
+def test_numbers_with_the_same_hash_do_not_take_quadratic_time(text):
+    values = [number * (2**61 - 1) for number in range(2**52, 2**52 + 101)]
+    numbers = [f'{{"$int":"{value:#x}"}}' for value in values]
+    members = [f"[{each},0]" for each in numbers] if "dict" in text else numbers
+    assert len(VALUES.decode((text % ",".join(members[:100])).encode())) == 100
+    with pytest.raises(MalformedValue, match="more than 100 members or keys have the same hash"):
+        VALUES.decode((text % ",".join(members)).encode())
+
+
 def test_a_value_that_contains_itself_cannot_be_sent():
     value: list = []
     value.append(value)

@@ -10,8 +10,12 @@ import httpx
 import pytest
 import trio
 
-from bacalhau_p2p.outbound.proxy import server
-from bacalhau_p2p.outbound.proxy.server import MAX_CONNECTIONS, MAX_HEADER, HttpProxy, SharedConnections
+from bacalhau_p2p.outbound.proxy.connections import (
+    GUARANTEED_CONNECTIONS,
+    MAX_CONNECTIONS,
+    SharedConnections,
+)
+from bacalhau_p2p.outbound.proxy.server import MAX_HEADER, HttpProxy
 from bacalhau_p2p.outbound.proxy.traffic import Traffic
 from tests.support.servers.public_web import PUBLIC, PublicWeb, public_web
 from tests.support.waiting import until
@@ -252,10 +256,22 @@ async def test_a_job_is_served_however_many_connections_the_others_have():
         held = [await trio.open_tcp_stream("127.0.0.1", greedy) for _ in range(10)]
         for stream in held:
             await stream.send_all(connect("allowed.test:443").encode())
-        await until(lambda: len(web.dialled) == server.GUARANTEED_CONNECTIONS + 1)
+        await until(lambda: len(web.dialled) == GUARANTEED_CONNECTIONS + 1)
         assert status(await ask(modest, get("http://allowed.test/"))) == 200
         for stream in held:
             await stream.aclose()
+
+
+async def test_a_job_that_ends_leaves_the_shared_connections_to_others():
+    shared = SharedConnections(total=3)
+    async with public_web() as web:
+        for _ in range(2):
+            async with proxy(web, shared=shared) as (_, port):
+                streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
+                await until(lambda: shared.left == 0)
+            assert shared.left == 3
+            for stream in streams:
+                await stream.aclose()
 
 
 async def test_when_a_proxy_ends_its_connections_end():
