@@ -86,12 +86,9 @@ def version(server: bool, api_host: str | None, api_port: int | None) -> None:
 
 
 def _print(value: JSON, output: str) -> None:
-    import json
-
-    from bacalhau_p2p.cli.listing import print_yaml
-    from bacalhau_p2p.cli.printing import print_text
+    from bacalhau_p2p.cli.listing import print_json, print_yaml
 
     if output == "json":
-        print_text(json.dumps(value, indent=2))
+        print_json(value)
     else:
         print_yaml(value)

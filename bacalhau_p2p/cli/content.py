@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bacalhau_p2p.cli.formatting import day_and_minute
-from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format, print_list
+from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format, print_json, print_list
 from bacalhau_p2p.cli.options import node_options
-from bacalhau_p2p.cli.printing import print_line, print_text, report_left_out
+from bacalhau_p2p.cli.printing import print_line, report_left_out
 from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.client import calls
@@ -90,7 +89,7 @@ def list_content(connection: BlockingConnection, output: str, *, hide_header: bo
     """
     content = connection.call(calls.list_content())
     if output == "json":
-        print_text(json.dumps(content, indent=2))
+        print_json(content)
         return
     print_list(content["Items"], _COLUMNS, output, id_of=_cid_of, hide_header=hide_header)
     if output in ("table", "wide"):

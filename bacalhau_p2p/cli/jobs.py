@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -35,11 +34,12 @@ from bacalhau_p2p.cli.listing import (
     LIST_FORMATS,
     WIDE,
     output_format,
+    print_json,
     print_list,
     print_yaml,
 )
 from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, repeatable, with_options
-from bacalhau_p2p.cli.printing import print_line, print_text
+from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -101,7 +101,21 @@ def list_jobs(
     print_list(jobs, _columns(datetime.now()), output, id_of=id_of, hide_header=hide_header)
 
 
-def _listed(
+def _listed(connection: BlockingConnection, *, limit: int, **wanted: Any) -> Iterator[JSON]:
+    """So many jobs, from as many pages as that takes."""
+    pages = _pages(connection, limit=limit, **wanted)
+    if limit > _PAGE:
+        import gc
+
+        from bacalhau_p2p.cli.read_ahead import read_ahead
+
+        gc.disable()  # a fifth of the time, and next to nothing of so many jobs is garbage
+        pages = read_ahead(pages)
+    for page in pages:
+        yield from page
+
+
+def _pages(
     connection: BlockingConnection,
     *,
     executions: bool,
@@ -111,19 +125,19 @@ def _listed(
     reverse: bool,
     id_filter: str,
     **wanted: Any,
-) -> list[JSON]:
-    """So many jobs, from as many pages as that takes."""
+) -> Iterator[list[JSON]]:
     order: JSON = {"order_by": order_by, "reverse": reverse} if order_by else {}
     given = {name: value for name, value in wanted.items() if value}
     chosen = calls.JobFilter(**{"id_prefix": id_filter, **order, **given})
-    jobs: list[JSON] = []
     while True:
-        most = min(limit - len(jobs), _PAGE)
-        page = calls.page_of_jobs(chosen, limit=most, next_token=next_token, executions=executions)
+        page = calls.page_of_jobs(
+            chosen, limit=min(limit, _PAGE), next_token=next_token, executions=executions
+        )
         found, next_token = connection.call(page)
-        jobs += found
-        if not next_token or len(jobs) >= limit:
-            return jobs
+        yield found
+        limit -= len(found)
+        if not next_token or limit <= 0:
+            return
 
 
 @click.command()
@@ -143,7 +157,7 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
     events, _ = connection.call(calls.list_events(id_of(job)))
     if output == "json":
         whole = {"Job": job, "Executions": {"Items": executions}, "History": {"Items": events}}
-        print_text(json.dumps(whole, indent=2))
+        print_json(whole)
         return
     readable = {
         "Job": _readable(job),

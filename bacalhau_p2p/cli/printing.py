@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TextIO
 
 import click
 
 from bacalhau_p2p.runtime.text import printable
+
+_AT_ONCE = 500
+"""Lines that are written at once: each writing takes as long as 20 lines."""
 
 
 def print_line(text: str, *, err: bool = False) -> None:
@@ -20,14 +24,21 @@ def print_line(text: str, *, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Many lines, each as `print_line` prints it, as soon as some are there."""
+    left = iter(lines)
+    while some := [printable(line) for line in islice(left, _AT_ONCE)]:
+        click.echo("\n".join(some))
+
+
 def print_text(text: str, *, err: bool = False) -> None:
     """Several lines."""
     click.echo(printable(text, keep_lines=True), nl=not text.endswith("\n"), err=err)
 
 
-def print_styled(text: str, *, err: bool = False) -> None:
-    """One line that is harmless already, in colours of ours, which a pipe does not get."""
-    click.echo(text, err=err)
+def print_styled(text: str, *, err: bool = False, end: str = "\n") -> None:
+    """What is harmless already, in colours of ours, which a pipe does not get."""
+    click.echo(text + end, nl=False, err=err)
 
 
 def erase_lines(count: int) -> None:

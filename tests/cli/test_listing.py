@@ -55,3 +55,38 @@ def test_an_empty_list_has_its_header(capsys):
     print_list([], COLUMNS, "table", id_of=str)
     print_list([], COLUMNS, "table", id_of=str, hide_header=True)
     assert capsys.readouterr().out == " ID  NAME\n"
+
+
+ODD = [
+    {"id": "\x7f\x1b[31m\u202e", "name": "é\U0001f600"},
+    {"id": "\ud800 half", "name": ""},
+    {},
+    {"a": [], "b": {}, "c": [1.5, None, True, 10**30]},
+]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 499, 500, 501, 1001])
+@pytest.mark.parametrize("odd", ODD)
+def test_a_list_of_any_length_is_the_same_json(capsys, count, odd):
+    items = [{**odd, "number": number} for number in range(count)]
+    print_list(iter(items), COLUMNS, "json", id_of=str)
+    assert capsys.readouterr().out == json.dumps(items, indent=2) + "\n"
+
+
+def test_every_line_of_a_long_list_is_printed(capsys):
+    items = [{"id": f"{number:05}", "name": "\x1bn"} for number in range(1_201)]
+    print_list(iter(items), COLUMNS, "id", id_of=lambda item: item["id"])
+    assert capsys.readouterr().out.split() == [item["id"] for item in items]
+    print_list(iter(items), COLUMNS, "csv", id_of=str)
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{item['id']},\ufffdn,m" for item in items]
+
+
+def test_a_list_is_printed_while_more_is_on_its_way(capsys):
+    def items():
+        for number in range(1_001):
+            yield {"id": str(number), "name": ""}
+        assert len(capsys.readouterr().out.splitlines()) == 1_000
+        yield {"id": "last", "name": ""}
+
+    print_list(items(), COLUMNS, "id", id_of=lambda item: item["id"])
+    assert capsys.readouterr().out.splitlines() == ["1000", "last"]
