@@ -114,11 +114,12 @@ def print_yaml(value: object) -> None:
     base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # four times as fast, where it was compiled
 
     class Dumper(base):  # type: ignore[misc]
-        def represent_str(self, text: str) -> yaml.ScalarNode:
-            style = "|" if "\n" in text else None
-            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        """With a representer of its own."""
 
-    Dumper.add_representer(str, Dumper.represent_str)
+    def represent_str(dumper: Any, text: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+    Dumper.add_representer(str, represent_str)
     print_text(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=_YAML_WIDTH))
 
 

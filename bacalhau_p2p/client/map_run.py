@@ -124,7 +124,10 @@ class MapRun(Generic[T, V]):
                         group.start_soon(self._run_one, index, item)
                         index += 1
             except BaseExceptionGroup as errors:
-                self.error = _first(errors)
+                _, failures = errors.split(anyio.get_cancelled_exc_class())
+                if failures is None:
+                    raise
+                self.error = _first(failures)
 
     async def _run_one(self, index: int, item: T) -> None:
         submission = _Submission(self._submit)

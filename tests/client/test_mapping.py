@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -216,6 +217,38 @@ def test_a_loop_that_is_cancelled_stops_its_jobs(run: Run, echoing: FakeNode):
         scope.cancel()
 
     run(main)
+
+
+def test_a_function_that_fails_while_its_map_is_closed_is_the_error_of_the_map(run: Run, echoing: FakeNode):
+    waiting, raised = 0, []
+
+    async def make(number: int) -> JobSpec:
+        nonlocal waiting
+        waiting += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if number == 7:
+                raise ValueError("while it was cancelled")
+        raise AssertionError("it sleeps forever")
+
+    async def main() -> None:
+        async with Client(echoing.url) as client, anyio.create_task_group() as group:
+            outcomes = client.as_completed(make, range(16), limit=16)
+
+            async def take() -> None:
+                try:
+                    await anext(outcomes)
+                except BaseException as error:  # noqa: BLE001 - a nursery would swallow a cancellation
+                    raised.append(repr(error))
+
+            group.start_soon(take)
+            while waiting < 16:
+                await anyio.lowlevel.checkpoint()
+            await outcomes.aclose()
+
+    run(main)
+    assert raised == ["ValueError('while it was cancelled')"]
 
 
 def test_a_job_whose_submission_is_interrupted_is_stopped_too(run: Run, fake_node: FakeNode):
