@@ -64,7 +64,7 @@ def node_routes(node: Node) -> APIRouter:
 
     @routes.get("/nodes/{node_id}", response_model=NodeAnswer)
     async def get_node(node_id: str) -> Response:
-        """A node, by its id or an unambiguous prefix of it."""
+        """A node, by its id, or an unambiguous beginning or end of it."""
         shown = _state(node.resolve_node(node_id), node.clock())
         return json_response({"Node": shown, "node": shown})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bacalhau_p2p.cli.completion import complete_pin
 from bacalhau_p2p.cli.formatting import day_and_minute
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format, print_json, print_list
 from bacalhau_p2p.cli.options import node_options
@@ -97,7 +98,7 @@ def list_content(connection: BlockingConnection, output: str, *, hide_header: bo
 
 
 @content.command()
-@click.argument("cid")
+@click.argument("cid", shell_complete=complete_pin)
 @click.option(
     "--keep", metavar="TIME", default="", help="How long to keep it, such as 12h or 7d [default: forever]."
 )
@@ -108,7 +109,7 @@ def pin(connection: BlockingConnection, cid: str, keep: str) -> None:
 
 
 @content.command()
-@click.argument("cid")
+@click.argument("cid", shell_complete=complete_pin)
 @click.option("--owner", default="user", show_default=True, help="Owner of the pin, as `list` shows it.")
 @node_options
 def unpin(connection: BlockingConnection, cid: str, owner: str) -> None:

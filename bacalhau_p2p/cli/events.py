@@ -7,6 +7,7 @@ from datetime import datetime
 
 import click
 
+from bacalhau_p2p.cli.completion import complete_job_id
 from bacalhau_p2p.cli.event_printer import EventPrinter
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format
 from bacalhau_p2p.cli.node_away import said_patience
@@ -19,7 +20,7 @@ _EARLIEST_UNIX_TIME = 1e9
 
 
 @click.command()
-@repeatable("--job", "jobs", metavar="ID", help="Only events of this job.")
+@repeatable("--job", "jobs", metavar="ID", shell_complete=complete_job_id, help="Only events of this job.")
 @repeatable("-l", "--labels", metavar="SELECTOR", help="Only of jobs whose labels match: a=b,c!=d,!e.")
 @repeatable("--kind", "kinds", metavar="KIND", help="Only events of this kind, such as Failed or Ended.")
 @click.option(

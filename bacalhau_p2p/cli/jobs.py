@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bacalhau_p2p.cli.completion import JOB_ID
+from bacalhau_p2p.cli.completion import JOB_ID, complete_job_id, complete_job_or_pin
 from bacalhau_p2p.cli.formatting import NANOSECONDS, exact_time, time_of_day
 from bacalhau_p2p.cli.job_view import (
     ENDED,
@@ -50,7 +50,13 @@ _PAGE = 1000
 """Jobs that are asked for at once at most."""
 
 _LIST_FLAGS = [
-    click.option("--id-filter", metavar="ID", default="", help="List only jobs whose id starts with ID."),
+    click.option(
+        "--id-filter",
+        metavar="ID",
+        default="",
+        shell_complete=complete_job_id,
+        help="List only jobs whose id starts with ID.",
+    ),
     repeatable("-l", "--labels", metavar="SELECTOR", help="Only jobs whose labels match: a=b,c!=d,!e."),
     click.option(
         "--state",
@@ -168,7 +174,7 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("wanted", metavar="ID|CID[/PATH]")
+@click.argument("wanted", metavar="ID|CID[/PATH]", shell_complete=complete_job_or_pin)
 @OUTPUT_DIR
 @click.option("--all", "all", is_flag=True, help="Write one folder per execution, even if results are equal.")
 @click.option("--raw", is_flag=True, help="Write one folder per CID, even if there is only one.")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from bacalhau_p2p.cli.completion import JOB_ID
+from bacalhau_p2p.cli.completion import JOB_ID, complete_execution_id
 from bacalhau_p2p.cli.job_view import id_of
 from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options
@@ -22,7 +22,13 @@ from bacalhau_p2p.model.logs import LogStream
 @click.option(
     "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each stream."
 )
-@click.option("--execution", metavar="ID", default="", help="The execution whose output to show.")
+@click.option(
+    "--execution",
+    metavar="ID",
+    default="",
+    shell_complete=complete_execution_id,
+    help="The execution whose output to show.",
+)
 @node_options
 def logs(
     connection: BlockingConnection, job_id: str, tail: int | None, execution: str, *, follow: bool

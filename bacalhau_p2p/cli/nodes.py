@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bacalhau_p2p.cli.completion import complete_node_id
 from bacalhau_p2p.cli.listing import (
     HIDE_HEADER,
     ITEM_FORMATS,
@@ -80,11 +81,14 @@ def list_nodes(
 
 
 @node.command()
-@click.argument("node_id", metavar="ID")
+@click.argument("node_id", metavar="ID", shell_complete=complete_node_id)
 @output_format(*ITEM_FORMATS)
 @node_options
 def describe(connection: BlockingConnection, node_id: str, output: str) -> None:
-    """Show a node: what it offers and how busy it is. ID may be a prefix of the id."""
+    """Show a node: what it offers and how busy it is.
+
+    ID may be a prefix of the id, or its last characters, as `list` shows them.
+    """
     print_item(connection.call(calls.describe_node(node_id)), output, COLUMNS, id_of=node_id_of)
 
 

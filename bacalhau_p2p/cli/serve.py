@@ -14,6 +14,7 @@ import trio
 
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli import installation
+from bacalhau_p2p.cli.completion import complete_node_id
 from bacalhau_p2p.cli.options import repeatable, with_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
@@ -79,8 +80,20 @@ LOG_LEVEL = click.option(
 @click.option("--requester/--no-requester", default=None, help="Accept jobs from users. [default: yes]")
 @click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
 @repeatable("--peer", "peers", metavar="MULTIADDR", help="Peer to stay connected to.")
-@repeatable("--allow-peer", "allowed_peers", metavar="PEER", help="The only peers that may connect.")
-@repeatable("--deny-peer", "denied_peers", metavar="PEER", help="Peer that may not connect.")
+@repeatable(
+    "--allow-peer",
+    "allowed_peers",
+    metavar="PEER",
+    shell_complete=complete_node_id,
+    help="The only peers that may connect.",
+)
+@repeatable(
+    "--deny-peer",
+    "denied_peers",
+    metavar="PEER",
+    shell_complete=complete_node_id,
+    help="Peer that may not connect.",
+)
 @click.option(
     "--mdns/--no-mdns",
     default=None,
@@ -149,9 +162,16 @@ LOG_LEVEL = click.option(
     "--allow-requester",
     "allowed_requesters",
     metavar="PEER",
+    shell_complete=complete_node_id,
     help="Run only jobs of this requester and of this node.",
 )
-@repeatable("--deny-requester", "denied_requesters", metavar="PEER", help="Run no jobs of this requester.")
+@repeatable(
+    "--deny-requester",
+    "denied_requesters",
+    metavar="PEER",
+    shell_complete=complete_node_id,
+    help="Run no jobs of this requester.",
+)
 @click.option(
     "--max-requester-share",
     metavar="SHARE",

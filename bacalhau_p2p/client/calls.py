@@ -342,7 +342,7 @@ def list_nodes(
 
 
 def describe_node(node_id: str) -> Call[JSON]:
-    """The node with this id or prefix of an id."""
+    """The node with this id, or with this beginning or end of an id."""
     path = f"{NODES}/{quote(node_id, safe='')}"
     return Call(method="GET", path=path, read=lambda response: _object(response, "Node"))
 

@@ -213,13 +213,16 @@ class Node(OnBackend):
         return [replace(node, info=self.info()) if node.info.id == self.peer_id else node for node in known]
 
     def resolve_node(self, wanted: str) -> KnownNode:
-        """The node with this id or prefix of an id. Raises UnknownNode, AmbiguousID."""
-        found = [known for known in self.known_nodes() if known.info.id.startswith(wanted)]
+        """The node with this id or prefix of an id; if there is none, with this end: ids begin alike, and are
+        shown by their ends. Raises UnknownNode, AmbiguousID."""
+        nodes = self.known_nodes()
+        found = [known for known in nodes if known.info.id.startswith(wanted)]
+        found = found or [known for known in nodes if known.info.id.endswith(wanted)]
         exact = [known for known in found if known.info.id == wanted]
         if not found:
             raise UnknownNode(f"no known node has the id {printable(wanted)}")
         if len(found) > 1 and not exact:
-            raise AmbiguousID(f"several nodes match the prefix {printable(wanted)}; give more characters")
+            raise AmbiguousID(f"several nodes match {printable(wanted)}; give more characters")
         return (exact or found)[0]
 
     async def wait_for_compute_nodes(self, count: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.shell_completion import BashComplete
 
@@ -30,6 +32,38 @@ def test_commands_flags_and_ids_of_jobs_are_completed(run, fake_node, monkeypatc
     assert "--reason" in offered("stop", "--rea")
     assert offered("describe", "09") == [ID]
     assert offered("job", "stop", "0a") == []
+
+
+def test_ids_of_nodes_are_completed(run, fake_node):
+    run("version")
+    (node,) = json.loads(run("node", "list", "-o", "json").stdout)
+    node_id = node["Info"]["NodeID"]
+    assert offered("node", "describe", node_id[:10]) == [node_id]
+    assert offered("node", "describe", "other") == []
+    for flag in ("--allow-peer", "--deny-peer", "--allow-requester", "--deny-requester"):
+        assert offered("serve", flag, node_id[:10]) == [node_id]
+
+
+def test_what_is_pinned_is_completed(run, fake_node):
+    run("version")
+    fake_node.pins = [("bafya", "user"), ("bafyb", "published:1"), ("bafyb", "user"), ("other", "user")]
+    assert offered("content", "pin", "bafy") == ["bafya", "bafyb"]
+    assert offered("content", "unpin", "bafy") == ["bafya", "bafyb"]
+    assert offered("content", "unpin", "--owner", "published:1", "bafy") == ["bafyb"]
+    fake_node.add_job("ba-job")
+    assert offered("get", "ba") == ["ba-job", "bafya", "bafyb"]
+
+
+def test_executions_and_jobs_are_completed_in_flags(run, fake_node, tmp_path):
+    run("version")
+    fake_node.add_job(ID)
+    (tmp_path / "results").mkdir()
+    fake_node.complete(ID, tmp_path / "results")
+    (execution,) = fake_node.executions[ID]
+    assert offered("logs", ID, "--execution", "") == [execution.id]
+    assert offered("logs", "--execution", "") == []
+    assert offered("events", "--job", ID[:4]) == [ID]
+    assert offered("list", "--id-filter", ID[:4]) == [ID]
 
 
 def test_nothing_is_offered_without_a_node(run, monkeypatch):

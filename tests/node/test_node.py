@@ -15,7 +15,16 @@ from random import Random
 import pytest
 import trio
 
-from bacalhau_p2p.errors import ContentNotFound, DiskFull, ExecutorError, InvalidJob, JobFailed, SettingsError
+from bacalhau_p2p.errors import (
+    AmbiguousID,
+    ContentNotFound,
+    DiskFull,
+    ExecutorError,
+    InvalidJob,
+    JobFailed,
+    SettingsError,
+    UnknownNode,
+)
 from bacalhau_p2p.executors.interface import Executor, RunRequest
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.identity.identity import Identity
@@ -348,6 +357,17 @@ async def test_an_invalid_job_is_rejected_with_all_faults(tmp_path):
         with pytest.raises(InvalidJob, match="the job is too large"):
             await net.requester.submit(JobSpec(tasks=(large,)))
         assert net.requester.requester.jobs(limit=10).jobs == []
+
+
+async def test_a_node_is_found_by_its_id_and_by_its_beginning_and_its_end(tmp_path):
+    async with open_network(tmp_path, compute_nodes=1) as net:
+        wanted = net.requester.peer_id
+        for text in (wanted, wanted[:-1], wanted[-8:]):
+            assert net.requester.resolve_node(text).info.id == wanted
+        with pytest.raises(UnknownNode):
+            net.requester.resolve_node(wanted[8:-8])
+        with pytest.raises(AmbiguousID, match="several nodes match 12D3KooW"):
+            net.requester.resolve_node("12D3KooW")
 
 
 async def test_a_node_without_a_requester_rejects_jobs(tmp_path):

@@ -58,6 +58,8 @@ class FakeNode:
         self.logs: dict[str, list[LogPiece]] = {}
         self.blocks: dict[CID, bytes] = {}
         self.requests: list[tuple[str, str]] = []
+        self.pins: list[tuple[str, str]] = []
+        """CIDs, and their owners."""
         self.about: dict[str, Any] = {}
         """What `agent/node` says in addition."""
         self.authorizations: list[str] = []
@@ -406,6 +408,8 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 return 200, {"CID": str(node.store(body))}
             if path.startswith("/ipfs/"):
                 return 200, _car(node, path.removeprefix("/ipfs/"))
+            if path == "/api/v1/content":
+                return 200, {"Items": [{"CID": cid, "Owner": owner} for cid, owner in node.pins]}
             if path == "/api/v1/agent/version":
                 return 200, {"GitVersion": "v9.9.9"}
             if path == "/api/v1/agent/node":
