@@ -21,8 +21,6 @@ LIST_FORMATS = ("table", "wide", "json", "yaml", "csv", "id")
 ITEM_FORMATS = ("yaml", "json", "table", "wide", "csv", "id")
 _BATCH = 500
 """Items of a JSON list that are printed at once."""
-_YAML_WIDTH = 200
-"""Characters after which a long text continues on the next line."""
 
 
 def output_format(*formats: str) -> Callable[[Command], Command]:
@@ -109,18 +107,9 @@ def _batches(items: Iterable[JSON]) -> Iterator[list[JSON]]:
 
 def print_yaml(value: object) -> None:
     """Print a value as YAML, with text of several lines as it is."""
-    import yaml
+    from bacalhau_p2p.model.yaml_text import yaml_text
 
-    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # four times as fast, where it was compiled
-
-    class Dumper(base):  # type: ignore[misc]
-        """With a representer of its own."""
-
-    def represent_str(dumper: Any, text: str) -> Any:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-    Dumper.add_representer(str, represent_str)
-    print_text(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=_YAML_WIDTH))
+    print_text(yaml_text(value))
 
 
 def _print_rows(items: Iterable[JSON], columns: Sequence[Column], output: str, *, hide_header: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
+from bacalhau_p2p.model.quantities import size_text
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.view import Values
 
@@ -40,4 +41,4 @@ async def unpin(node: Node, cid: str, owner: str) -> str:
 async def collect(node: Node) -> str:
     """Delete what is neither pinned nor in use, and say how much that was."""
     removed = await node.content.collect()
-    return f"deleted {removed.blocks} blocks of {removed.bytes} bytes"
+    return f"deleted {removed.blocks} block{'' if removed.blocks == 1 else 's'}, {size_text(removed.bytes)}"

@@ -36,11 +36,15 @@ class JobRow:
     count: int
     runs: str
     nodes: Sequence[PeerID]
+    """Those that work on it, or did; at most MAX_SHOWN_NODES."""
+    more_nodes: int
+    """How many more there are."""
     message: str
 
 
 def job_row(job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobRow:
     working = [execution for execution in executions if execution.state in _WORKING]
+    nodes = list(dict.fromkeys(execution.node_id for execution in working))
     end = job.modified if job.state.terminal else now
     return JobRow(
         id=job.id,
@@ -49,11 +53,19 @@ def job_row(job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobR
         age=max(0.0, now - job.created),
         lasted=max(0.0, end - job.created),
         done=sum(execution.state == ExecutionState.COMPLETED for execution in executions),
-        count=job.spec.count,
+        count=_wanted(job.spec, executions),
         runs=runs(job.spec),
-        nodes=list(dict.fromkeys(execution.node_id for execution in working))[:MAX_SHOWN_NODES],
+        nodes=nodes[:MAX_SHOWN_NODES],
+        more_nodes=max(0, len(nodes) - MAX_SHOWN_NODES),
         message=shortened(job.message, MAX_MESSAGE),
     )
+
+
+def _wanted(spec: JobSpec, executions: Sequence[Execution]) -> int:
+    """How many executions the job is to have: of an ops job, one for each node that took a slot of it."""
+    if spec.is_ops:
+        return len({each.slot for each in executions if each.slot is not None})
+    return spec.count * spec.group_size if spec.divided else spec.count
 
 
 def title_of(job: Job) -> str:

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-import yaml
-
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.yaml_text import yaml_text
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.job_rows import JobRow, has_text, job_row, title_of
 from bacalhau_p2p.page.view import Strings, Values
@@ -37,8 +36,12 @@ class Output(NamedTuple):
 class Group(NamedTuple):
     """Executions that proposed the same result."""
 
+    partition: int | None
+    """Which partition they did, if the job has several."""
     cid: str
     states: Sequence[tuple[PeerID, ExecutionState]]
+    proposals: int
+    """How many executions proposed a result for the same partition."""
 
 
 def rows_of(node: Node, jobs: Sequence[Job]) -> list[JobRow]:
@@ -82,21 +85,21 @@ async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     slots = sorted(executions, key=lambda e: (e.slot is None, e.slot, e.created))
     proposed = [execution for execution in executions if execution.proposal is not None]
+    partitions = _partitions(job, slots)
     return {
         "job": job,
         "name": title_of(job),
         "age": max(0.0, now - job.created),
         "lasted": max(0.0, (job.modified if job.state.terminal else now) - job.created),
         "executions": slots,
-        "partitions": _partitions(job, slots),
+        "partitions": partitions,
         "results": list(dict.fromkeys(result.cid for result in node.requester.results(job_id))),
         "running": not job.state.terminal,
         "verified": job.spec.verifier.type != "noop",
-        "groups": _groups(proposed),
-        "proposals": len(proposed),
+        "groups": _groups(proposed, partitions),
         "outputs": _outputs(proposed),
         "events": (await node.requester.history(job_id, limit=EVENTS)).events,
-        "yaml": yaml.safe_dump(spec, sort_keys=False, allow_unicode=True),
+        "yaml": yaml_text(spec),
     }
 
 
@@ -107,13 +110,21 @@ def _partitions(job: Job, executions: Sequence[Execution]) -> Mapping[ExecutionI
     return {each.id: job.spec.partition_of(each.slot).index for each in executions if each.slot is not None}
 
 
-def _groups(proposed: Sequence[Execution]) -> list[Group]:
-    """The largest first."""
-    by_cid: dict[str, list[tuple[PeerID, ExecutionState]]] = {}
+def _groups(proposed: Sequence[Execution], partitions: Mapping[ExecutionID, int]) -> list[Group]:
+    """By partition, the largest of each first."""
+    found: dict[int | None, dict[str, list[tuple[PeerID, ExecutionState]]]] = {}
     for execution in proposed:
         assert execution.proposal is not None
-        by_cid.setdefault(execution.proposal.result_cid, []).append((execution.node_id, execution.state))
-    return sorted((Group(*each) for each in by_cid.items()), key=lambda group: -len(group.states))
+        of_partition = found.setdefault(partitions.get(execution.id), {})
+        of_partition.setdefault(execution.proposal.result_cid, []).append(
+            (execution.node_id, execution.state)
+        )
+    groups = [
+        Group(partition, cid, states, sum(map(len, by_cid.values())))
+        for partition, by_cid in found.items()
+        for cid, states in by_cid.items()
+    ]
+    return sorted(groups, key=lambda group: (group.partition or 0, -len(group.states)))
 
 
 def _outputs(proposed: Sequence[Execution]) -> list[Output]:

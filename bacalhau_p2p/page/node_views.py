@@ -26,14 +26,15 @@ MAX_LABELS = 80
 
 
 class NodeRow(NamedTuple):
-    """One node in a table. `cpu` and `memory` are what is in use, in percent; `heard` is in seconds."""
+    """One node in a table. `heard` is in seconds; `cpu` and `memory` are what is in use, in percent, and
+    None if the node runs no jobs."""
 
     id: PeerID
     up: bool
     engines: str
     running: int | str
-    cpu: int
-    memory: int
+    cpu: int | None
+    memory: int | None
     labels: str
     version: str
     heard: float
@@ -74,7 +75,9 @@ async def overview(node: Node, activity: Activity) -> Values:
 
 async def node_list(node: Node, names: Strings, query: Strings) -> Values:
     now = node.clock()
-    return {"rows": [_row(known, now) for known in node.known_nodes()], "offenders": _offenders(node)}
+    rows = [_row(known, now) for known in node.known_nodes()]
+    rows.sort(key=lambda row: (row.id != node.peer_id, not row.up, row.labels, row.id))
+    return {"rows": rows, "offenders": _offenders(node)}
 
 
 async def node_detail(node: Node, names: Strings, query: Strings) -> Values:
@@ -111,7 +114,7 @@ def _row(known: KnownNode, now: UnixSeconds) -> NodeRow:
     info = known.info_at(now)
     compute = info.compute
     labels = " ".join(f"{name}={value}" for name, value in info.labels.items())
-    used_cpu = used_memory = 0
+    used_cpu = used_memory = None
     if compute is not None:
         limit, left = compute.max_capacity, compute.available_capacity
         used_cpu = percent(limit.cpu - left.cpu, limit.cpu)

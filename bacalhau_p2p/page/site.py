@@ -41,7 +41,12 @@ class Site:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            size=size_text, duration=duration, moment=texts.moment, short=texts.short, usage=texts.usage
+            size=size_text,
+            duration=duration,
+            moment=texts.moment,
+            short=texts.short,
+            told=texts.told,
+            usage=texts.usage,
         )
         self._environment.globals.update(
             peer_id=peer_id,

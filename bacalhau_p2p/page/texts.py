@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.quantities import duration, size_text
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.text import printable
@@ -21,15 +22,33 @@ def harmless(value: Any) -> Any:
     return printable(value, keep_lines=True)
 
 
-def moment(time: UnixSeconds) -> Markup:
-    """A time in UTC, to the second, with milliseconds for whoever points at it."""
-    try:
-        exact = datetime.fromtimestamp(time, UTC)
-    except (OverflowError, OSError, ValueError):
+def moment(time: UnixSeconds, on_day_of: UnixSeconds | None = None, *, exact: bool = False) -> Markup:
+    """A time in UTC, to the second or `exact` to the millisecond. Its title is all of it.
+
+    Without its date if that is the one of `on_day_of`.
+    """
+    at, day = _utc(time), _utc(on_day_of) if on_day_of is not None else None
+    if at is None:
         return Markup("?")
-    return Markup('<time datetime="{iso}" title="{iso}">{text}</time>').format(
-        iso=exact.isoformat(timespec="milliseconds"), text=exact.strftime("%Y-%m-%d %H:%M:%S")
-    )
+    iso = at.isoformat(timespec="milliseconds")
+    text = at.strftime("%H:%M:%S") + (f".{at.microsecond // 1000:03}" if exact else "")
+    if day is None or at.date() != day.date():
+        text = f"{at:%Y-%m-%d} {text}"
+    return Markup('<time datetime="{iso}" title="{iso}">{text}</time>').format(iso=iso, text=text)
+
+
+def _utc(time: UnixSeconds) -> datetime | None:
+    """None for a time beyond every calendar."""
+    try:
+        return datetime.fromtimestamp(time, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def told(event: HistoryEvent) -> str:
+    """The message of an event, without the kind that stands beside it."""
+    kind = event.kind.lower()
+    return "" if event.message.rstrip("s") == kind else event.message.removeprefix(f"{kind}; ")
 
 
 def short(identifier: str) -> str:
@@ -43,7 +62,7 @@ def usage(used: Usage | None) -> str:
         return ""
     parts = []
     if used.cpu_seconds is not None:
-        parts.append(f"{duration(used.cpu_seconds)} of CPU")
+        parts.append(f"{duration(used.cpu_seconds)} of CPU" if used.cpu_seconds >= 0.1 else "< 0.1 s of CPU")
     if used.peak_memory:
         parts.append(size_text(used.peak_memory))
     return ", ".join(parts)

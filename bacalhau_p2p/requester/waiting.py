@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import waiting_nodes
 from bacalhau_p2p.requester.ranking import ineligibility_reason
 from bacalhau_p2p.requester.record import JobEntry
+
+MAX_NAMED = 4
+"""Nodes that are named for the same reason. The others are counted."""
 
 
 def reasons_to_wait(entry: JobEntry, liveness: Liveness) -> str:
@@ -25,4 +30,12 @@ def reasons_to_wait(entry: JobEntry, liveness: Liveness) -> str:
         reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
     if not reasons:
         return "no compute node is known"
-    return "; ".join(f"{', '.join(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
+    return "; ".join(f"{_named(sorted(peers))} {reason}" for reason, peers in sorted(reasons.items()))
+
+
+def _named(peers: Sequence[str]) -> str:
+    """One node, or with a colon several: the first of them, and how many more there are."""
+    if len(peers) == 1:
+        return peers[0]
+    more = len(peers) - MAX_NAMED
+    return ", ".join(peers[:MAX_NAMED]) + (f" and {more} more:" if more > 0 else ":")

@@ -11,8 +11,8 @@ from bacalhau_p2p.page.job_rows import has_text, job_row, runs
 DOCKER = {"Type": "docker", "Params": {"Image": "ghcr.io/someone/tool:V1"}}
 
 
-def job(state=JobState.RUNNING, *, name="", message="", engine=DOCKER, **labels):
-    spec = job_from_mapping({"Name": name, "Count": 3, "Labels": labels, "Tasks": [{"Engine": engine}]})
+def job(state=JobState.RUNNING, *, name="", message="", engine=DOCKER, more=None):
+    spec = job_from_mapping({"Name": name, "Tasks": [{"Engine": engine}], **(more or {"Count": 3})})
     return Job(
         id=JobID("17b2d7dd-1"),
         spec=spec,
@@ -24,12 +24,13 @@ def job(state=JobState.RUNNING, *, name="", message="", engine=DOCKER, **labels)
     )
 
 
-def execution(number, state):
+def execution(number, state, *, slot=None):
     return Execution(
         id=ExecutionID(f"e{number}"),
         job_id=JobID("17b2d7dd-1"),
         node_id=PeerID(f"n{number}"),
         state=state,
+        slot=slot,
         created=101.0,
         modified=110.0,
     )
@@ -46,6 +47,21 @@ def test_a_row_counts_what_is_done_and_names_the_nodes_that_work():
     assert (row.done, row.count, row.nodes) == (1, 3, ["n0", "n1"])
     assert (row.age, row.lasted) == (90.0, 90.0)
     assert row.name == "17b2d7dd-1"
+
+
+def test_a_row_names_the_first_nodes_and_counts_the_others():
+    row = job_row(job(), [execution(n, ExecutionState.COMPLETED) for n in range(6)], now=190.0)
+    assert (row.nodes, row.more_nodes) == (["n0", "n1", "n2", "n3"], 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [({"Count": 3}, 3), ({"Count": 3, "Deal": {"Replicas": 2}}, 6), ({"Type": "ops"}, 2)],
+)
+def test_a_row_counts_what_the_job_is_to_have(more, wanted):
+    executions = [execution(n, ExecutionState.COMPLETED, slot=n) for n in range(2)]
+    row = job_row(job(more=more), [*executions, execution(2, ExecutionState.BID_REJECTED)], now=190.0)
+    assert (row.done, row.count) == (2, wanted)
 
 
 def test_a_job_that_has_ended_lasted_until_its_end():

@@ -104,6 +104,25 @@ async def test_a_job_with_partitions_shows_which_each_execution_does(tmp_path):
         assert re.findall(r'data-label="Partition" class="number">(\d+)<', text) == ["0", "1"]
 
 
+async def test_equal_results_are_grouped_within_their_partition(tmp_path):
+    divided = {**NOOP, "Count": 2, "Deal": {"Replicas": 2}, "Verifier": {"Type": "deterministic"}}
+    async with open_network(tmp_path, compute_nodes=2) as network, client_of(network.requester) as http:
+        job = await network.requester.submit(divided)
+        assert (await job.wait()).state == "Completed"
+        text = (await http.get(f"/jobs/{job.id}")).text
+        assert re.findall(r"Partition (\d): <code>.*</code>, the result of (\d) of (\d):", text) == [
+            ("0", "2", "2"),
+            ("1", "2", "2"),
+        ]
+        assert "4/4" in (await http.get("/jobs")).text
+
+
+async def test_nodes_stand_in_order_with_this_one_first(tmp_path):
+    async with open_network(tmp_path, compute_nodes=2) as network, client_of(network.requester) as http:
+        ids = re.findall(r'id="node-(\w+)"', (await http.get("/nodes")).text)
+        assert ids == [network.requester.peer_id, *(node.peer_id for node in network.compute)]
+
+
 async def test_text_of_strangers_is_text(tmp_path):
     async with opened(tmp_path) as (network, http):
         job = await network.requester.submit(
@@ -130,10 +149,10 @@ async def test_a_node_shows_which_jobs_it_refused_and_why(tmp_path):
             if event.kind == "Declined":
                 break
         page = (await http.get(f"/nodes/{network.compute[0].peer_id}")).text
-        refused = page[page.index("What it refused") :]
+        refused = page[page.index("Refused jobs") :]
         assert f'href="/jobs/{job.id}"' in refused
         assert "does not bid: is too small for the requested resources" in refused
-        assert "What it refused" not in (await http.get(f"/nodes/{network.requester.peer_id}")).text
+        assert "Refused jobs" not in (await http.get(f"/nodes/{network.requester.peer_id}")).text
 
 
 async def test_jobs_are_filtered_and_paged(tmp_path):
@@ -216,7 +235,7 @@ async def test_content_is_listed_unpinned_and_collected(tmp_path):
         assert str(cid) in (await http.get("/content")).text
         removed = await http.post("/content/unpin", data={"cid": str(cid), "owner": "user"})
         assert "is no longer pinned" in removed.text
-        assert "deleted 1 blocks" in (await http.post("/content/collect")).text
+        assert "deleted 1 block, 4 B" in (await http.post("/content/collect")).text
         assert (await http.post("/content/unpin", data={"cid": "x", "owner": "user"})).status_code == 400
 
 
@@ -278,7 +297,7 @@ async def test_with_a_token_a_browser_logs_in_by_a_form(tmp_path):
 async def test_a_node_without_a_requester_shows_what_it_has(tmp_path):
     async with open_network(tmp_path, compute_nodes=1) as network, client_of(network.compute[0]) as http:
         overview = (await http.get("/")).text
-        assert "executions on this node" in overview
+        assert "executions here" in overview
         assert 'href="/jobs"' not in overview
         assert (await http.get("/jobs")).status_code == 404
         assert (await http.get(f"/nodes/{network.compute[0].peer_id}")).status_code == 200

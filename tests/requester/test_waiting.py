@@ -19,6 +19,17 @@ def test_nodes_are_named_by_the_reason_for_which_they_do_not_take_the_job(bench)
     )
 
 
+def test_several_nodes_have_one_reason_and_many_are_counted(bench):
+    bench.add_nodes(A, B)
+    engine = {"Type": "wasm", "Params": {"EntryModule": "/a"}}
+    bench.submit(job(Tasks=[{"Engine": engine}]))
+    bench.wait(3)
+    assert bench.job.message == "waiting for a node: alice, bob: has no wasm engine"
+    bench.add_nodes(*(f"node-{number:02}" for number in range(30)))
+    bench.wait(60)
+    assert bench.job.message.endswith(": alice, bob, node-00, node-01 and 28 more: has no wasm engine")
+
+
 def test_an_ops_job_waits_for_its_own_nodes_only(bench):
     bench.add_nodes(A, B)
     bench.submit(job(Type="ops"))
