@@ -5,14 +5,20 @@ Nothing in it reaches the network of this computer.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
+
+_T = TypeVar("_T")
+_CLONE_NEWNET = 0x40000000
 
 HOLD = "echo ready && exec cat"
 """Keeps the namespaces of a shell until its stdin is closed."""
@@ -24,6 +30,16 @@ class Machine:
     """The words before a command that is to run on this machine."""
     ip: str
     ip6: str
+    pid: int = 0
+    """A process that lives as long as the machine."""
+
+    def run(self, *command: str) -> str:
+        """What a command prints that runs on this machine, as root of this computer."""
+        return _run(*self.prefix, *command)
+
+    def call(self, work: Callable[[], _T]) -> _T:
+        """Do something in the network of this machine, such as making a socket, which stays there."""
+        return in_network_of(self.pid, work)
 
 
 @contextmanager
@@ -42,7 +58,10 @@ def local_network(machines: int) -> Iterator[list[Machine]]:
         for number in range(1, machines + 1):
             pid = _hold(stack, *inside, "unshare", "-n")
             machine = Machine(
-                ("nsenter", "-t", f"{pid}", *user, "-n", "--"), f"10.77.0.{number}", f"fd77::{number}"
+                ("nsenter", "-t", f"{pid}", *user, "-n", "--"),
+                f"10.77.0.{number}",
+                f"fd77::{number}",
+                pid or 0,
             )
             port = f"machine-{number}"
             _run(
@@ -72,5 +91,21 @@ def _hold(stack: ExitStack, *command: str) -> int | None:
     return process.pid if process.stdout.readline() == "ready\n" else None
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
+def in_network_of(pid: int, work: Callable[[], _T]) -> _T:
+    """Call `work` in a thread that has entered the network namespace of a process."""
+    libc, made = ctypes.CDLL(None, use_errno=True), list[_T]()
+
+    def enter() -> None:
+        with open(f"/proc/{pid}/ns/net") as namespace:  # noqa: PTH123 - a descriptor is what is needed
+            if libc.setns(namespace.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns failed")
+        made.append(work())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, timeout=60, text=True).stdout
