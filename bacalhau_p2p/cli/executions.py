@@ -69,9 +69,16 @@ def _columns(now: datetime, *, divided: bool) -> list[Column]:
         *([Column("PARTITION", partition_of)] if divided else []),
         Column("STATE", state_of_execution, is_state=True),
         Column("EXIT", _exit_code),
+        Column("USED", _used, only_wide=True),
         Column("RESULT", lambda e: cid_of_text(e.get("ResultCID")), least=0),
         Column("MESSAGE", lambda e: str((e.get("ComputeState") or {}).get("Message") or ""), only_wide=True),
     ]
+
+
+def _used(execution: JSON) -> str:
+    from bacalhau_p2p.model.usage import Usage
+
+    return str(Usage.from_wire(execution["Usage"])) if execution.get("Usage") else ""
 
 
 def _node_of(execution: JSON) -> str:

@@ -13,6 +13,7 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
 from bacalhau_p2p.model.quantities import size_text
 from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.model.usage import Usage
 
 READ_LIMIT = 64 * 1024 * 1024
 """Bytes that `Result.read` takes into memory unless it is told another limit."""
@@ -68,6 +69,11 @@ class Result:
         """The exit code and the first 2 KiB of stdout and stderr as they are, and whether they are cut."""
         proposal = self.executions[0].proposal
         return proposal.output if proposal else RunOutput()
+
+    @property
+    def usage(self) -> Usage:
+        """What its run used, as its node measured it; nothing if the node did not."""
+        return self.executions[0].usage or Usage()
 
     @property
     def exit_code(self) -> int:

@@ -19,6 +19,7 @@ from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.logs import LogPiece
+from bacalhau_p2p.model.usage import Usage
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -127,6 +128,10 @@ class SyncResult:
     @property
     def output(self) -> RunOutput:
         return self._result.output
+
+    @property
+    def usage(self) -> Usage:
+        return self._result.usage
 
     @property
     def exit_code(self) -> int:

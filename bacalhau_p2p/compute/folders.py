@@ -1,4 +1,4 @@
-"""Removes the folders of executions, whatever their jobs have done to them."""
+"""Removes the folders of executions, whatever their jobs have done to them, and measures them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.removal import remove_tree
 from bacalhau_p2p.runtime.threads import Threads
@@ -24,12 +25,37 @@ REMOVAL_TIMEOUT = 60.0
 """Seconds for the removal of a folder; what is left then is removed later."""
 RETRY_INTERVAL = 600.0
 """Seconds between two attempts to remove what was set aside."""
+MAX_MEASURED = 100_000
+"""Entries up to which a folder is measured."""
 MAX_A_ROUND = 1000
 """Folders that were set aside and are removed in one attempt."""
 SET_ASIDE = ".removed"
 """The folder, beside those of executions, that holds what is still to be removed."""
 
 _THREADS = Threads(4)
+
+
+async def bytes_below(folder: Path) -> int | None:
+    """Bytes of the files in a folder; None of one with more than MAX_MEASURED entries, or that changes."""
+
+    def measured() -> int | None:
+        total, entries, pending = 0, 0, [os.fspath(folder)]
+        while pending:
+            with os.scandir(pending.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entries > MAX_MEASURED:
+                        return None
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_size
+        return min(total, MAX_BYTES)
+
+    try:
+        return await _THREADS.run(measured)
+    except OSError:
+        return None
 
 
 async def remove_folder(folder: Path) -> None:

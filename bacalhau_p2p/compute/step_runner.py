@@ -14,7 +14,7 @@ from bacalhau_p2p.components.adapter_calls import CLEANUP_TIMEOUT, call_adapter,
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import leftovers
 from bacalhau_p2p.compute.failed_results import FailedResults
-from bacalhau_p2p.compute.folders import remove_folder, remove_set_aside
+from bacalhau_p2p.compute.folders import bytes_below, remove_folder, remove_set_aside
 from bacalhau_p2p.compute.logs.files import StreamFiles
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
@@ -160,13 +160,14 @@ class StepRunner:
             outcome = await call_adapter(f"{name} step", until_stopped, execution=execution.id)
         except ExecutionError as error:
             reason = reason_of(error) + _last_lines(place.results)
+            left = await bytes_below(place.results) if place.request is not None else None
             kept = None
             if execution.spec.keep_failed_results and isinstance(action, ev.Run | ev.Reattach):
                 kept = await self._failed.keep(execution, place.results) or None
             # If this run has filled the disk, there is room to commit its failure only without its files.
             await self.logs.keep(execution.requester_id, execution.id, place.results)
             await remove_folder(place.folder)
-            used = None if isinstance(action, ev.Publish) else place.usage()
+            used = None if isinstance(action, ev.Publish) else place.usage(left)
             outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
         finally:
             place.doing = ""

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.history import HistoryEvent
-from bacalhau_p2p.model.quantities import duration, size_text
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.text import printable
 
@@ -57,15 +56,8 @@ def short(identifier: str) -> str:
 
 
 def usage(used: Usage | None) -> str:
-    """What an execution used of the processor and of memory, as far as it was measured."""
-    if used is None:
-        return ""
-    parts = []
-    if used.cpu_seconds is not None:
-        parts.append(f"{duration(used.cpu_seconds)} of CPU" if used.cpu_seconds >= 0.1 else "< 0.1 s of CPU")
-    if used.peak_memory:
-        parts.append(size_text(used.peak_memory))
-    return ", ".join(parts)
+    """What an execution used, as far as it was measured."""
+    return "" if used is None else str(used)
 
 
 def percent(part: float, whole: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from bacalhau_p2p.model.execution import RunOutput
+from bacalhau_p2p.model.usage import Usage
 
 ID = "095be3fd-7c4e-4b6f-9d2e-000000000001"
 
@@ -18,6 +19,17 @@ def test_the_attempts_at_a_job_are_listed(run, fake_node, results):
     assert str(cid) in run("executions", "-o", "csv", ID).stdout
     assert json.loads(run("executions", "-o", "json", ID).stdout)[0]["ID"] == f"e-{ID}"
     assert run("executions", "-o", "id", ID).stdout == f"e-{ID}\n"
+
+
+def test_what_attempts_used_is_listed_if_there_is_room(run, fake_node, results):
+    fake_node.add_job(ID)
+    fake_node.complete(ID, results)
+    (completed,) = fake_node.executions[ID]
+    used = Usage(cpu_seconds=1.5, peak_memory=61_000_000, input_bytes_local=5, result_bytes=7)
+    proposal = completed.proposal.replace(usage=used)
+    fake_node.executions[ID] = [completed.replace(proposal=proposal)]
+    assert "1.5 s of CPU, 61 MB of memory, 5 bytes in, 7 bytes out" in run("executions", "--wide", ID).stdout
+    assert "USED" not in run("executions", ID).stdout
 
 
 def test_a_job_is_run_again_as_another(run, fake_node):

@@ -16,6 +16,7 @@ from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.usage import Usage
 from tests.support.results import result_cid
 
 NOOP = {"Tasks": [{"Engine": {"Type": "noop"}}]}
@@ -280,3 +281,13 @@ async def test_a_handle_passes_calls_to_its_backend():
     assert await handle.executions() == (execution,)
     await handle.cancel()
     assert backend.calls == [("wait", "j", 3), ("cancel", "j", "cancelled by the user")]
+
+
+def test_a_result_says_what_its_run_used():
+    executions = (an_execution(0, ExecutionState.COMPLETED, FIRST),)
+    backend = RecordingBackend(JobState.COMPLETED, executions=executions)
+    assert Result(backend, backend._job, executions).usage == Usage()
+    used = Usage(cpu_seconds=0.5, result_bytes=7)
+    assert executions[0].proposal is not None
+    measured = executions[0].replace(proposal=executions[0].proposal.replace(usage=used))
+    assert Result(backend, backend._job, [measured]).usage == used

@@ -15,6 +15,7 @@ from bacalhau_p2p.compute.folders import (
     MAX_ENTRIES_INLINE,
     MAX_FILE_INLINE,
     SET_ASIDE,
+    bytes_below,
     remove_folder,
     remove_set_aside,
     set_aside,
@@ -130,3 +131,17 @@ async def test_a_folder_is_set_aside_when_no_descriptor_is_left(tmp_path: Path) 
 def test_what_cannot_be_set_aside_is_logged_and_stays(tmp_path: Path, caplog) -> None:
     set_aside(tmp_path / "missing")
     assert "folder_left_behind" in caplog.text
+
+
+async def test_a_folder_is_measured_with_all_that_is_below_and_no_more(tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "stdout").write_bytes(b"x" * 10)
+    (folder / "deep" / "er" / "file").write_bytes(b"y" * 100)
+    (tmp_path / "outside").write_bytes(b"z" * 1000)
+    (folder / "deep" / "link").symlink_to(tmp_path / "outside")
+    (folder / "deep" / "out").symlink_to(tmp_path)
+    assert await bytes_below(folder) == 110
+    assert await bytes_below(tmp_path / "none") is None
+    monkeypatch.setattr(folders, "MAX_MEASURED", 5)
+    assert await bytes_below(folder) is None

@@ -126,12 +126,15 @@ async def test_a_step_that_fails_reports_why_and_leaves_no_files(bench, error, f
 async def test_a_run_that_fails_reports_what_it_used(bench):
     async def fail(place):
         place.request = SimpleNamespace(meter=Meter(cpu_seconds=2.5))
+        (place.results / "outputs").mkdir(parents=True)
+        (place.results / "outputs" / "file").write_bytes(b"x" * 70)
         raise ExecutorError("killed")
 
     bench = bench(fail)
     async with bench.running():
         pass
-    assert bench.reports == [ev.StepFailed("e-1", "killed", False, Usage(cpu_seconds=2.5))]
+    used = Usage(cpu_seconds=2.5, result_bytes=70)
+    assert bench.reports == [ev.StepFailed("e-1", "killed", False, used)]
 
 
 @pytest.mark.parametrize("asked", [True, False])

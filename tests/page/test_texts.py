@@ -57,6 +57,6 @@ def test_text_of_strangers_loses_what_turns_the_direction_of_writing():
 
 
 def test_usage_shows_what_was_measured():
-    assert texts.usage(Usage(cpu_seconds=2.34, peak_memory=61_000_000)) == "2.3 s of CPU, 61.0 MB"
+    assert texts.usage(Usage(cpu_seconds=2.34, peak_memory=61_000_000)) == "2.3 s of CPU, 61 MB of memory"
     assert texts.usage(Usage(cpu_seconds=0.007, peak_memory=0)) == "< 0.1 s of CPU"
     assert [texts.usage(Usage()), texts.usage(None)] == ["", ""]
