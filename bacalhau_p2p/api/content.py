@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+import trio
+from fastapi import APIRouter, Query, Request, Response
 
-from bacalhau_p2p.api.bodies.content import Added, Nothing, PinBody, PinPage, Removed
+from bacalhau_p2p.api.bodies.content import Added, Nothing, PinBody, PinLine, PinPage, Removed
+from bacalhau_p2p.api.openapi import lines_of
+from bacalhau_p2p.api.progress_lines import ProgressLines
 from bacalhau_p2p.errors import ApiError, ContentNotFound, InvalidContent
 from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE
@@ -56,14 +59,16 @@ def content_routes(node: Node) -> APIRouter:
 
 
 def _add_pin_routes(routes: APIRouter, node: Node) -> None:
-    @routes.put("/pins/{cid:path}", response_model=PinBody)
+    @routes.put("/pins/{cid:path}", response_model=PinBody, responses=lines_of(PinLine))
     async def pin_content(
         cid: str,
         keep: str = "",
         provider: Annotated[list[str] | None, Query()] = None,
-    ) -> JSON:
+        progress: bool = False,
+    ) -> JSON | Response:
         """Pin a CID, or what is at a path below one, for a time such as `7d` or until it is unpinned. Fetches
-        it from peers if needed."""
+        it from peers if needed. With `progress` the response is lines of JSON: how much is fetched, now and
+        then, and at last the pin or the error."""
         (root, names), expires = split_path(cid), None
         if keep:
             try:
@@ -71,16 +76,23 @@ def _add_pin_routes(routes: APIRouter, node: Node) -> None:
             except ValueError as error:
                 raise ApiError(f"invalid keep: {error}", status=400) from None
         hints = node.learn(provider or [])
-        if names:
-            root = await node.content.locate(root, names, hints=hints, timeout=node.settings.content_timeout)
-        await node.content.fetch(
-            root,
-            hints=hints,
-            pin_owner=pin_owners.USER,
-            expires=expires,
-            timeout=node.settings.content_timeout,
-        )
-        return _pin_json(Pin(root.v1, pin_owners.USER, expires))
+        timeout = node.settings.content_timeout
+
+        async def pin() -> JSON:
+            found = root
+            if names:
+                found = await node.content.locate(root, names, hints=hints, timeout=timeout)
+            await node.content.fetch(
+                found, hints=hints, pin_owner=pin_owners.USER, expires=expires, timeout=timeout
+            )
+            return _pin_json(Pin(found.v1, pin_owners.USER, expires))
+
+        async def size() -> int | None:
+            with trio.move_on_after(timeout):
+                return None if names else await node.content.claimed_size(root, hints=hints)
+            return None
+
+        return ProgressLines(pin, size) if progress else await pin()
 
     @routes.delete("/pins/{cid}", response_model=Nothing)
     async def unpin_content(cid: str, owner: str = pin_owners.USER) -> JSON:

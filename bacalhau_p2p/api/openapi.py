@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from bacalhau_p2p.api.access import is_open_path
+from bacalhau_p2p.api.bodies.content import PinLine
 from bacalhau_p2p.api.bodies.errors import ErrorBody
 from bacalhau_p2p.api.bodies.jobs import LogPieceBody, Rerun, Stop, Submission
 from bacalhau_p2p.api.bodies.nodes import Credentials, NodeChange
@@ -33,7 +34,15 @@ _SCHEMES = {
         "description": "The node's `api_token`. A node without one ignores it, and serves this machine only.",
     }
 }
-_BODIES: tuple[type[BaseModel], ...] = (Credentials, LogPieceBody, NodeChange, Rerun, Stop, Submission)
+_BODIES: tuple[type[BaseModel], ...] = (
+    Credentials,
+    LogPieceBody,
+    NodeChange,
+    PinLine,
+    Rerun,
+    Stop,
+    Submission,
+)
 """Bodies that endpoints read or write by themselves."""
 
 

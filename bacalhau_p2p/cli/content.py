@@ -104,8 +104,18 @@ def list_content(connection: BlockingConnection, output: str, *, hide_header: bo
 )
 @node_options
 def pin(connection: BlockingConnection, cid: str, keep: str) -> None:
-    """Pin a CID on the node, which fetches it from peers if needed."""
-    print_line(connection.call(calls.pin_content(cid, keep=keep)))
+    """Pin a CID on the node, which fetches it from peers if needed. A terminal shows how far that is.
+
+    Ctrl-C leaves the node to it.
+    """
+    pinned = ""
+    with ProgressLine() as progress:
+        for line in connection.lines(calls.follow_pin(cid, keep=keep)):
+            if isinstance(line, str):
+                pinned = line
+            else:
+                progress.update(line.done, line.total)
+    print_line(pinned)
 
 
 @content.command()

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from bacalhau_p2p.cli.job_view import JSON, short_id
+from bacalhau_p2p.cli.progress import progress_text
 from bacalhau_p2p.cli.terminal import coloured, columns_of, cut, padded
+from bacalhau_p2p.model.fetched_text import fetched_of
 from bacalhau_p2p.model.quantities import duration
 from bacalhau_p2p.runtime.text import printable
 
@@ -33,6 +36,21 @@ _STATE_WIDTH = max(map(len, _SHOWN_AS.values()))
 _OVER = frozenset({"Completed", "ResultRejected", "Failed", "Lost", "Cancelled"})
 
 
+_BARS = (24, 10, 0)
+"""Columns of a bar, as far as there is room."""
+
+
+class _Fetched(NamedTuple):
+    """How much of the inputs of an execution is on its node."""
+
+    time: float
+    """UNIX seconds when that was said."""
+    done: int
+    total: int
+    rate: float
+    """Bytes a second since it was said before; 0 if that is not known."""
+
+
 @dataclass(slots=True)
 class _Execution:
     node: str
@@ -41,6 +59,7 @@ class _Execution:
     state: str = "Accepted"
     detail: str = ""
     ended: float | None = None
+    fetched: _Fetched | None = None
 
 
 class LiveView:
@@ -90,6 +109,8 @@ class LiveView:
             message if state in ("Preparing", "ResultRejected", "Failed", "Lost", "Cancelled") else ""
         )
         found.ended = time if state in _OVER else None
+        amounts = fetched_of(message) if state == "Preparing" else None
+        found.fetched = None if amounts is None else _fetched(found.fetched, time, amounts)
         self._detail = ""
         if execution_id in self._wrote:
             self.wrote(execution_id)
@@ -126,8 +147,26 @@ class LiveView:
 
     def _execution_line(self, name: str, execution: _Execution, now: float, width: int) -> str:
         start = f"  {printable(name[:8])} on {printable(execution.node[-8:])}  "
-        rest = f"  {duration((execution.ended or now) - execution.since):>10}  {execution.detail}".rstrip()
-        return start + _with_state(padded(execution.state, _STATE_WIDTH), rest, width - columns_of(start))
+        width -= columns_of(start)
+        rest = f"  {duration((execution.ended or now) - execution.since):>10}"
+        if execution.fetched is not None and execution.detail:
+            rest += _fitting_bar(execution.fetched, width - _STATE_WIDTH - columns_of(rest))
+        elif execution.detail:
+            rest += f"  {execution.detail}"
+        return start + _with_state(padded(execution.state, _STATE_WIDTH), rest, width)
+
+
+def _fetched(before: _Fetched | None, time: float, amounts: tuple[int, int]) -> _Fetched:
+    """What is known of its inputs, now that these bytes of so many are there."""
+    done, total = amounts
+    more, seconds = (done - before.done, time - before.time) if before is not None else (0, 0.0)
+    return _Fetched(time, done, total, more / seconds if seconds > 0 and more > 0 else 0.0)
+
+
+def _fitting_bar(fetched: _Fetched, width: int) -> str:
+    """How far it is, with the widest bar that leaves room for the rest."""
+    texts = [progress_text(*fetched[1:], columns=columns) for columns in _BARS]
+    return next((text for text in texts if columns_of(text) <= width), texts[-1])
 
 
 def _with_state(state: str, rest: str, width: int) -> str:

@@ -90,12 +90,12 @@ class ProgressLine(StatusLine):
         return (done - before) / (now - since) if now > since else 0.0
 
 
-def progress_text(done: int, total: int | None, rate: float) -> str:
-    """Such as `  [######------]  3.0 MB of 6.0 MB  1.5 MB/s  2.0 s left`."""
+def progress_text(done: int, total: int | None, rate: float, *, columns: int = _BAR) -> str:
+    """Such as `  [######------]  3.0 MB of 6.0 MB  1.5 MB/s  2.0 s left`, with a bar of so many columns."""
     speed = f"  {size_text(round(rate))}/s" if rate else ""
     if not total:
         return f"  {size_text(done)}{speed}"
     done = min(done, total)  # the blocks of a CAR are slightly larger than the files
-    bar = ("#" * (_BAR * done // total)).ljust(_BAR, "-")
+    bar = f"  [{('#' * (columns * done // total)).ljust(columns, '-')}]" if columns else ""
     left = f"  {duration((total - done) / rate)} left" if rate and done < total else ""
-    return f"  [{bar}]  {size_text(done)} of {size_text(total)}{speed}{left}"
+    return f"{bar}  {size_text(done)} of {size_text(total)}{speed}{left}"

@@ -379,6 +379,25 @@ def pin_content(cid: str, *, keep: str = "") -> Call[str]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How much was fetched so far, in bytes, and of how much, if that is known."""
+
+    done: int
+    total: int | None
+
+
+def follow_pin(cid: str, *, keep: str = "") -> Call[Fetched | str]:
+    """The same as lines, each read by itself: how much is fetched, now and then, and at last the CID."""
+    call = pin_content(cid, keep=keep)
+    return replace(
+        cast("Call[Any]", call),
+        query=(*call.query, ("progress", "true")),
+        accept="application/x-ndjson",
+        read=_read_pin_line,
+    )
+
+
 def unpin_content(cid: str, *, owner: str) -> Call[None]:
     path = f"{CONTENT}/pins/{quote(cid, safe='')}"
     return Call(method="DELETE", path=path, query=_given(owner=owner), read=_ignore)
@@ -398,6 +417,16 @@ def text(response: JSON, key: str) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{key} is not text")
     return value
+
+
+def _read_pin_line(line: JSON) -> Fetched | str:
+    """Raises the error of the node."""
+    if "Error" in line:
+        raise error_from_json(line, status=int(line.get("Status", 500)))
+    if "CID" in line:
+        return text(line, "CID")
+    total = line.get("Total")
+    return Fetched(int(line["Fetched"]), None if total is None else int(total))
 
 
 def _read_piece(line: JSON) -> LogPiece:

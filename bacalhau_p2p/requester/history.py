@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bacalhau_p2p.bprotocol.messages import InputProgress
+from bacalhau_p2p.model.fetched_text import FETCHING, fetched_text
 from bacalhau_p2p.model.history import EventKind
-from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.model.state import ExecutionState
 
 MAX_TEXT = 1_000
@@ -69,13 +69,13 @@ def fetching_text(inputs: Sequence[InputProgress], targets: Sequence[str]) -> st
     known = list(zip(targets, inputs, strict=False))
     whole = _amount(inputs)
     if len(known) < 2:
-        return f"fetching inputs: {whole}"
+        return FETCHING + whole
     open_inputs = [(target, each) for target, each in known if each.done != each.total]
     named = [f"{target} {_amount([each])}" for target, each in open_inputs[:MAX_INPUTS_NAMED]]
-    return f"fetching inputs: {whole} ({', '.join(named)})" if named else f"fetching inputs: {whole}"
+    return f"{FETCHING}{whole} ({', '.join(named)})" if named else FETCHING + whole
 
 
 def _amount(inputs: Sequence[InputProgress]) -> str:
-    done = format_bytes(sum(each.done for each in inputs))
     totals = [each.total for each in inputs if each.total is not None]
-    return f"{done} of {format_bytes(sum(totals))}" if len(totals) == len(inputs) else done
+    total = sum(totals) if len(totals) == len(inputs) else None
+    return fetched_text(sum(each.done for each in inputs), total)

@@ -10,14 +10,17 @@ import trio
 from click.testing import CliRunner
 
 from bacalhau_p2p.api.server import serve_api
+from bacalhau_p2p.cli.progress import ProgressLine
 from bacalhau_p2p.cli.root import cli
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.node import Node, open_node
+from bacalhau_p2p.runtime.transfers import note_fetched
 from bacalhau_p2p.settings import Settings
 from bacalhau_p2p.transports.memory.network import MemoryNetwork
+from tests.support.waiting import until
 
 FAR = CID.of(RAW, b"nowhere")
 
@@ -55,6 +58,29 @@ async def run(*arguments: object, status: int = 0) -> str:
     result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(cli, words, prog_name="bacalhau-p2p"))
     assert result.exit_code == status, result.output
     return result.output
+
+
+async def test_content_of_a_peer_is_pinned_and_a_terminal_shows_how_far_it_is(node, folder, monkeypatch):
+    cid = cid_of(folder)
+    told: list[tuple[int, int | None]] = []
+    monkeypatch.setattr(ProgressLine, "update", lambda self, done, total: told.append((done, total)))
+    fetch = node.content.fetch
+
+    async def slow_fetch(*arguments, **options):
+        note_fetched(300_000)
+        with trio.fail_after(60):
+            await until(lambda: bool(told))
+        await fetch(*arguments, **options)
+
+    async def claimed_size(*arguments, **options):
+        return 600_002
+
+    await node.content.add(folder, pin_owner="published:e-1")
+    monkeypatch.setattr(node.content, "fetch", slow_fetch)
+    monkeypatch.setattr(node.content, "claimed_size", claimed_size)
+    assert await run("content", "pin", cid) == f"{cid}\n"
+    assert told[0] == (300_000, 600_002)
+    assert ",user," in await run("content", "list", "-o", "csv")
 
 
 async def test_added_content_is_listed_until_it_is_unpinned_and_removed_by_gc(node, folder):

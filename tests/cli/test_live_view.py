@@ -52,6 +52,24 @@ def test_an_execution_has_its_node_its_state_and_its_seconds():
     assert shown(view, 112)[1] == "  e-1 on 7xPqLm4c  Running               10 s"
 
 
+def test_inputs_that_are_fetched_have_a_bar_as_far_as_there_is_room():
+    told = [
+        (K.PREPARING, f"fetching inputs: {done} MB of 40 MB", "", "e-1", time)
+        for done, time in ((4, 103.0), (10, 105.0))
+    ]
+    view = view_of(SUBMITTED, ACCEPTED, *told)
+    start = "  e-1 on 7xPqLm4c  Preparing            5.0 s  "
+    amounts = "10.0 MB of 40.0 MB  3.0 MB/s  10 s left"
+    assert shown(view, 107, width=130)[1] == f"{start}[{'#' * 6}{'-' * 18}]  {amounts}"
+    assert shown(view, 107, width=110)[1] == f"{start}[##--------]  {amounts}"
+    assert shown(view, 107, width=90)[1] == start + amounts
+    assert shown(view, 107, width=79)[1] == f"{start}10.0 MB of 40.0 MB  3.0 MB/s ..."
+    first = view_of(SUBMITTED, ACCEPTED, told[0])
+    assert shown(first, 107, width=130)[1] == f"{start}[##{'-' * 22}]  4.0 MB of 40.0 MB"
+    view.wrote("e-1")
+    assert shown(view, 107, width=130)[1].endswith("Running              5.0 s")
+
+
 def test_an_execution_that_has_ended_stands_still_with_its_reason():
     view = view_of(SUBMITTED, ACCEPTED, (K.FAILED, "no such image", "Failed", "e-1", 104.0))
     assert shown(view, 500)[1] == "  e-1 on 7xPqLm4c  Failed               2.0 s  no such image"

@@ -17,6 +17,13 @@ class PinBody(Body):
     expires: int | None = Field(description="Nanoseconds since 1970; null for never.")
 
 
+class PinLine(Body):
+    """A line of the response with `progress`; the last one is a pin or an error."""
+
+    fetched: int = Field(description="Bytes that were fetched for it so far.")
+    total: int | None = Field(description="About the bytes of all of it; null if that is not known.")
+
+
 class ListedPin(PinBody):
     size: int | None = Field(description="Bytes; null if part of the content is missing.")
 
