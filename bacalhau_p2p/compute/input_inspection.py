@@ -19,6 +19,7 @@ from bacalhau_p2p.compute.bidding import Findings
 from bacalhau_p2p.errors import ExecutionError, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import InputSource, SpecConfig
+from bacalhau_p2p.model.partitions import is_divided
 from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.storage.interface import InputSize, StorageProvider
@@ -65,12 +66,15 @@ class InputInspector:
             return f"runs only jobs whose inputs are local; {_listed(missing)} {verb} missing"
         return None
 
-    async def measure(self, inputs: Sequence[InputSource], requester: PeerID) -> Findings:
-        """The sizes of all inputs, or why this node would not take one of them."""
+    async def measure(
+        self, inputs: Sequence[InputSource], requester: PeerID, *, partitions: int = 1
+    ) -> Findings:
+        """The sizes of all inputs, or why this node would not take one of them. Of one that is divided among
+        so many partitions, the size of the largest part."""
         known: dict[int, _Known] = {}
 
         async def ask(index: int, source: SpecConfig, provider: StorageProvider) -> None:
-            known[index] = await self._size(provider, source, requester)
+            known[index] = await self._size(provider, source, requester, partitions)
 
         await self._ask_about_each(inputs, ask)
         sizes = [each.size for each in known.values() if each.size is not None]
@@ -84,15 +88,19 @@ class InputInspector:
             sizes=tuple([_size_of(known.get(index)) for index in range(len(inputs))]),
         )
 
-    async def _size(self, provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:
+    async def _size(
+        self, provider: StorageProvider, source: SpecConfig, requester: PeerID, partitions: int
+    ) -> _Known:
         """From the cache, as long as the input is not local."""
-        key = _key(source)
+        parts = partitions if is_divided(source.params) else 1
+        key = _key(source, parts)
         known = self._sizes.get(key)
         if known is not None and await _answer(partial(provider.has_locally, source), source) is not True:
             return known
         began = self._clock()
         try:
-            known = await _answer(partial(_ask_for_size, provider, source, requester), source) or _UNKNOWN
+            asked = partial(_ask_for_size, provider, source, parts, requester)
+            known = await _answer(asked, source) or _UNKNOWN
         except trio.Cancelled:
             if self._clock() - began > ANSWER_TIMEOUT / 2:  # otherwise the inspection was stopped
                 self._sizes.put(key, _UNKNOWN)
@@ -113,11 +121,16 @@ class InputInspector:
                         nursery.start_soon(ask, index, each.source, provider)
 
 
-async def _ask_for_size(provider: StorageProvider, source: SpecConfig, requester: PeerID) -> _Known:
+async def _ask_for_size(
+    provider: StorageProvider, source: SpecConfig, parts: int, requester: PeerID
+) -> _Known:
     if faults := expected_faults(await provider.input_faults(source), "input inspection"):
         return _Known(None, fault=str(faults[0]))
     try:
-        size = await provider.size(source, hints=(requester,))
+        if parts > 1:
+            size = await provider.part_size(source, parts, hints=(requester,))
+        else:
+            size = await provider.size(source, hints=(requester,))
     except StorageError as error:
         return _Known(None, refusal=reason_of(error))
     if size is not None:
@@ -193,9 +206,9 @@ def _total(amounts: Iterable[int]) -> int:
     return min(sum(max(0, amount) for amount in amounts), MAX_BYTES)
 
 
-def _key(source: SpecConfig) -> bytes:
+def _key(source: SpecConfig, parts: int) -> bytes:
     """What a source is remembered by: it may be long, and hold what is neither JSON nor sorted."""
-    return hashlib.sha256(repr((source.type, source.params)).encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(repr((source.type, source.params, parts)).encode("utf-8", "surrogatepass")).digest()
 
 
 def _listed(targets: Sequence[str]) -> str:

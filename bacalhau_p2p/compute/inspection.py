@@ -90,7 +90,10 @@ class Inspector:
 
         async with trio.open_nursery() as nursery:
             if inputs:
-                nursery.start_soon(add, lambda: self._inputs.measure(inputs, asked.requester))
+                measure = partial(
+                    self._inputs.measure, inputs, asked.requester, partitions=asked.spec.partitions
+                )
+                nursery.start_soon(add, measure)
             for probe in self._probes:
                 nursery.start_soon(add, lambda probe=probe: self._ask(probe, asked))
         refused = next((each for each in found if each.refusal is not None), None)

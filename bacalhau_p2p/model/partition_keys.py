@@ -7,7 +7,8 @@ have none, because a pattern or a date does not match, are in the first one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from time import thread_time
 from typing import Annotated, Literal, Self
@@ -96,16 +97,25 @@ class Chooser:
     def has(self, path: str, *, whole: str | None = None) -> bool:
         """Whether the file at this path below the input is in the part. `whole` is the key of a file if no
         part of its path is, by default the path. Raises InvalidPattern."""
+        return not self._spec.divides or self.index_of(path, whole=whole) == self._spec.index
+
+    def index_of(self, path: str, *, whole: str | None = None) -> int:
+        """In which part of a divided input a file is, as for `has`. Raises InvalidPattern."""
         spec = self._spec
-        if not spec.divides:
-            return True
         began = self._clock()
         key = (path if whole is None else whole) if spec.type == "object" else self._key(path)
-        chosen = (0 if key is None else fnv32a(key) % spec.count) == spec.index
+        index = 0 if key is None else fnv32a(key) % spec.count
         self._left -= self._clock() - began
         if self._left < 0:
             raise InvalidPattern(f"to compare all its paths takes more than {DIVIDE_TIMEOUT:g} s")
-        return chosen
+        return index
+
+    def largest(self, files: Iterable[tuple[str, int]]) -> int:
+        """Bytes of the largest part, of files with these paths and sizes. Raises InvalidPattern."""
+        sizes = Counter[int]()
+        for path, size in files:
+            sizes[self.index_of(path)] += size
+        return max(sizes.values(), default=0)
 
     def _key(self, path: str) -> str | None:
         spec = self._spec

@@ -45,7 +45,7 @@ class InputSize:
 class StorageProvider(Protocol):
     """Brings one type of input source to disk. One object serves all executions of a node.
 
-    A provider that derives from this class inherits `input_faults`, which finds none.
+    A provider that derives from this class inherits `input_faults`, which finds none, and `part_size`.
     """
 
     @property
@@ -82,6 +82,13 @@ class StorageProvider(Protocol):
         Raises StorageError when this node certainly cannot take so much.
         """
         ...
+
+    async def part_size(
+        self, source: SpecConfig, parts: int, *, hints: Sequence[PeerID] = ()
+    ) -> InputSize | None:
+        """As `size`, of the largest of so many parts of an input that is divided among partitions of its job:
+        a node bids before it knows which it gets. By default the size of all parts together."""
+        return await self.size(source, hints=hints)
 
     async def prepare(
         self,

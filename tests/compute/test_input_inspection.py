@@ -84,6 +84,17 @@ async def test_a_size_is_asked_for_once_a_minute(autojump_clock):
     assert provider.asked == ["a", "a"]
 
 
+async def test_of_an_input_that_is_divided_the_size_of_a_part_counts():
+    provider = FakeProvider({"a": InputSize(total=9, disk=18), "b": InputSize(total=1, disk=2)})
+    inspection = inspector(provider)
+    found = await inspection.inspect(job("a", "b", divided="a", count=4))
+    assert (found.disk, found.sizes) == (20, ((9, 0), (1, 0)))
+    assert sorted(provider.asked) == ["a/4", "b"]
+    await inspection.inspect(job("a", "b", divided="a", count=5))
+    await inspection.inspect(job("a", divided="a", count=1))
+    assert sorted(provider.asked) == ["a", "a/4", "a/5", "b"]
+
+
 async def test_an_unknown_size_is_asked_for_again_sooner(autojump_clock):
     provider = FakeProvider({"a": trio.sleep_forever})
     inspection = inspector(provider)

@@ -97,3 +97,11 @@ def test_all_paths_of_an_input_together_take_so_long(how):
         chooser.has("path")
     with pytest.raises(InvalidPattern, match="more than 60 s"):
         chooser.has("path")
+
+
+def test_the_largest_part_is_that_of_the_most_bytes():
+    chooser = Chooser(PartitionSpec(type="substring", start_index=0, end_index=1, count=64))
+    files = [("a/1", 10), ("a/2", 20), ("b/1", 25), ("c", 1)]
+    assert chooser.largest(files) == 30
+    assert chooser.largest([]) == 0
+    assert Chooser(PartitionSpec(type="object", count=1)).largest(files) == 56

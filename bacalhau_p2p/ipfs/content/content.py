@@ -36,7 +36,7 @@ log = get_logger(__name__)
 
 
 class Content:
-    """The content of one node; `reader` reads what is in its store.
+    """The content of one node; `reader` reads what is in its store, and `paths` finds what is below a CID.
 
     Cancelled: `add`, `fetch` and `import_car` leave whole, unpinned blocks; `export` leaves nothing.
     """
@@ -59,7 +59,7 @@ class Content:
         self._power_safe = power_safe
         self._threads = threads or Threads(4)
         self._importer = ContentImporter(blocks, self._threads)
-        self._paths = ContentPaths(blocks, peers, self._threads)
+        self.paths = ContentPaths(blocks, peers, self._threads)
         self.reader = ContentReader(blocks, self._threads)
 
     # --- into the store
@@ -133,10 +133,10 @@ class Content:
         Only the blocks on the way are needed, from the store or any peer; if no peer sends single blocks,
         everything below `cid` is fetched. Raises PathNotFound, and as `fetch`.
         """
-        found = await self._paths.search(cid, names, hints=hints, timeout=timeout)
+        found = await self.paths.search(cid, names, hints=hints, timeout=timeout)
         if found is None:
             await self.fetch(cid, hints=hints, timeout=timeout, max_bytes=max_bytes)
-            found = await self._paths.stored(cid, names)
+            found = await self.paths.stored(cid, names)
         if found is None:
             raise ContentNotFound(f"blocks on the way to {'/'.join((str(cid), *names))} are missing")
         return found
@@ -155,21 +155,21 @@ class Content:
         Only the blocks of folders and the first ones of files are needed; if no peer sends single blocks,
         everything below `cid` is fetched. Raises as `fetch`.
         """
-        found = await self._paths.files(cid, hints=hints, timeout=timeout)
+        found = await self.paths.files(cid, hints=hints, timeout=timeout)
         if found is None:
             await self.fetch(cid, hints=hints, timeout=timeout, max_bytes=max_bytes)
-            found = await self._paths.files(cid, hints=hints, timeout=timeout)
+            found = await self.paths.files(cid, hints=hints, timeout=timeout)
         if found is None:
             raise ContentNotFound(f"blocks of the folders in {cid} are missing")
         return found
 
     async def peek(self, cid: CID, names: Sequence[str], hints: Sequence[PeerID] = ()) -> CID | None:
         """As `locate`, but None when no peer sends the blocks on the way. The caller bounds the time."""
-        return await self._paths.search(cid, names, hints=hints, timeout=None)
+        return await self.paths.search(cid, names, hints=hints, timeout=None)
 
     async def located(self, cid: CID, names: Sequence[str]) -> CID | None:
         """As `locate`, with the blocks in the store; None when one of them is missing."""
-        return await self._paths.stored(cid, names)
+        return await self.paths.stored(cid, names)
 
     def fetch_as_car(
         self, cid: CID, *, hints: Sequence[PeerID] = (), timeout: float | None = 15.0

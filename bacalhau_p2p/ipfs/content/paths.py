@@ -10,15 +10,17 @@ import trio
 from bacalhau_p2p.errors import ContentNotFound, ContentTooLarge, InvalidContent, PathNotFound
 from bacalhau_p2p.ipfs.content.peers import ContentPeers
 from bacalhau_p2p.ipfs.files.reader import resolve
-from bacalhau_p2p.ipfs.format.block_source import TrackedSource
+from bacalhau_p2p.ipfs.format.block_source import BlockSource, TrackedSource, require_block
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
+from bacalhau_p2p.ipfs.format.dag_pb import decode_block
 from bacalhau_p2p.ipfs.format.limits import MAX_BLOCK
 from bacalhau_p2p.ipfs.format.traversal import folder_entries
-from bacalhau_p2p.ipfs.format.unixfs import Folder, Shard, Symlink, load_node
+from bacalhau_p2p.ipfs.format.unixfs import File, Folder, Node, Shard, Symlink, decode
 from bacalhau_p2p.ipfs.store.block_store import BlockStore
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.threads import Threads
 
+_EMPTY_FILE = CID.of(RAW, b"")
 MAX_DEPTH = 64
 """Folders in one another."""
 MAX_PATH_BLOCKS = 1000
@@ -64,13 +66,34 @@ class ContentPaths:
         `search`; None when that fails."""
         walk = _FileWalk(cid, self._blocks)
         with trio.move_on_after(float("inf") if timeout is None else timeout):
-            for _ in range(MAX_PATH_BLOCKS):
-                missing = await self._threads.run(walk.advance)
-                if missing is None:
-                    return sorted(walk.found)
-                if not await self._bring(missing, hints):
-                    return None
+            if await self._walked(walk, hints):
+                return sorted(walk.found)
         return None
+
+    async def file_sizes(
+        self, cid: CID, *, hints: Sequence[PeerID], timeout: float
+    ) -> list[tuple[tuple[str, ...], int]] | None:
+        """The paths of all files below `cid`, and their sizes as their own blocks or those of their folders
+        claim. None when blocks are missing that nobody sends in `timeout` seconds, or claim nothing.
+
+        Raises InvalidContent, ContentTooLarge."""
+        cid.require_fetchable()
+        walk = _FileWalk(cid, self._blocks, sized=True)
+        with trio.move_on_after(timeout):
+            if await self._walked(walk, hints):
+                sizes = [(path, walk.claimed.get(file, 0)) for path, file in walk.found]
+                return sizes if all(walk.claimed.get(file) is not None for _, file in walk.found) else None
+        return None
+
+    async def _walked(self, walk: _FileWalk, hints: Sequence[PeerID]) -> bool:
+        """Whether all files were found."""
+        for _ in range(MAX_PATH_BLOCKS):
+            missing = await self._threads.run(walk.advance)
+            if missing is None:
+                return True
+            if not await self._bring(missing, hints):
+                return False
+        return False
 
     async def _bring(self, missing: CID, hints: Sequence[PeerID]) -> bool:
         """Fetch and store one block; whether a peer sent it."""
@@ -99,8 +122,12 @@ class ContentPaths:
 class _FileWalk:
     """Finds the files in a folder, as far as its blocks are there, and goes on when others have come."""
 
-    def __init__(self, root: CID, blocks: BlockStore) -> None:
+    def __init__(self, root: CID, blocks: BlockStore, *, sized: bool = False) -> None:
+        """With `sized`, what is claimed about the sizes of files is noted, too."""
         self._blocks = blocks
+        self._sized = sized
+        self.claimed: dict[CID, int] = {_EMPTY_FILE: 0}
+        """Bytes of files."""
         self._pending: list[tuple[tuple[str, ...], CID]] = [((), root)]
         self._seen = self._names = 0
         self.found: list[tuple[tuple[str, ...], CID]] = []
@@ -128,13 +155,23 @@ class _FileWalk:
         self, path: tuple[str, ...], cid: CID, source: TrackedSource
     ) -> list[tuple[tuple[str, ...], CID]]:
         """What is in a folder; nothing for a file, which is noted."""
-        limits = self._blocks.limits
-        node = None if cid.codec == RAW else load_node(cid, source, limits)
+        node = None if cid.codec == RAW else self._load(cid, source)
         if isinstance(node, Folder | Shard):
             if len(path) > MAX_DEPTH:
                 raise InvalidContent(f"folders are nested more than {MAX_DEPTH} deep")
-            load = partial(load_node, source=source, limits=limits)
+            load = partial(self._load, source=source)
             return [((*path, each.name), each.cid) for each in folder_entries(cid, node, load)]
         if not isinstance(node, Symlink):
             self.found.append((path, cid))
+            if isinstance(node, File):
+                self.claimed[cid] = node.size
         return []
+
+    def _load(self, cid: CID, source: BlockSource) -> Node:
+        """The node; what a folder claims about files of one block is noted."""
+        block = require_block(cid, source)
+        node = decode(cid, block, self._blocks.limits)
+        if self._sized and isinstance(node, Folder | Shard):
+            links = decode_block(cid, block).links
+            self.claimed.update((each.cid, each.tsize) for each in links if each.tsize)
+        return node

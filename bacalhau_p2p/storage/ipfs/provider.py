@@ -25,6 +25,7 @@ from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import IpfsSource
 from bacalhau_p2p.model.partition_keys import Chooser, InvalidPattern, PartitionSpec
+from bacalhau_p2p.model.partitions import Partition, part_of
 from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.removal import discard_tree
@@ -34,6 +35,8 @@ from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProv
 _NAME = "content"
 LEAST_KEPT = 1024 * 1024
 """Bytes of content from which it is worth a copy on disk that executions share."""
+SIZES_TIMEOUT = 1.0
+"""Seconds to find out the sizes of all files of an input that is divided."""
 MAX_SEEN = 1024
 """CIDs of which it is remembered that an execution got their content."""
 
@@ -88,6 +91,29 @@ class IpfsStorage(StorageProvider):
             return None
         held = min(await self._content.stored_size(cid), claimed)
         return InputSize(total=claimed, local=held, disk=2 * claimed - held)
+
+    async def part_size(
+        self, source: SpecConfig, parts: int, *, hints: Sequence[PeerID] = ()
+    ) -> InputSize | None:
+        """By the sizes of all files, if their blocks are here or come soon; else that of all parts."""
+        cid, names = requested_path(source)
+        found = await self._locate_soon(cid, names, hints) if names else cid
+        files = None
+        if found is not None:
+            files = await self._content.paths.file_sizes(found, hints=hints, timeout=SIZES_TIMEOUT)
+        if found is None or files is None or any(not path for path, _ in files):
+            return await self.size(source, hints=hints)
+        divided = source.replace(params=part_of(source.params, Partition(0, parts)))
+        chooser = Chooser(read_params(IpfsSource, divided).partition)
+        try:
+            total = await trio.to_thread.run_sync(
+                chooser.largest, [("/".join(path), size) for path, size in files]
+            )
+        except InvalidPattern as error:
+            raise StorageError(f"{found} cannot be divided: {error}", permanent=True) from None
+        if await self._content.has(found):
+            return InputSize(total=total, local=total, disk=total)
+        return InputSize.as_blocks(total)
 
     async def prepare(
         self,

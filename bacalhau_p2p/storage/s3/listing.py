@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def list_objects(
     for each in _below(bucket, params) if params.is_prefix else _single(bucket, params):
         listed += 1
         if listed > MAX_OBJECTS:
-            raise StorageError(f"{s3_url(params)} has more than {MAX_OBJECTS} objects", permanent=True)
+            raise _too_many(params)
         if not _is_in_part(params, chooser, each):
             continue
         found.append(each)
@@ -65,15 +66,36 @@ def list_objects(
     return found
 
 
+def largest_part(bucket: S3Bucket, params: S3Source) -> int:
+    """Bytes of the largest part of a divided input. Raises S3Error, StorageError."""
+    sizes = Counter[int]()
+    chooser = Chooser(params.partition)
+    objects = _below(bucket, params) if params.is_prefix else _single(bucket, params)
+    for number, each in enumerate(objects):
+        if number >= MAX_OBJECTS:
+            raise _too_many(params)
+        if not each.is_folder:
+            sizes[_part_of(params, chooser, each)] += each.size
+    return max(sizes.values(), default=0)
+
+
 def _is_in_part(params: S3Source, chooser: Chooser, found: InputObject) -> bool:
     """Whether an object is in the part of a divided input that is wanted; folders are in none."""
     if not params.partition.divides:
         return True
+    return not found.is_folder and _part_of(params, chooser, found) == params.partition.index
+
+
+def _part_of(params: S3Source, chooser: Chooser, found: InputObject) -> int:
     below = found.object.key.removeprefix(params.key.strip().removesuffix("*")).removeprefix("/")
     try:
-        return not found.is_folder and chooser.has(below, whole=found.object.key)
+        return chooser.index_of(below, whole=found.object.key)
     except InvalidPattern as error:
         raise StorageError(f"{s3_url(params)} cannot be divided: {error}", permanent=True) from None
+
+
+def _too_many(params: S3Source) -> StorageError:
+    return StorageError(f"{s3_url(params)} has more than {MAX_OBJECTS} objects", permanent=True)
 
 
 def _single(bucket: S3Bucket, params: S3Source) -> Iterator[InputObject]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bacalhau_p2p.errors import Fault, StorageError
+from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
+from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import S3Source
+from bacalhau_p2p.model.partitions import Partition, part_of
 from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.s3.access import S3Access
 from bacalhau_p2p.outbound.s3.bucket import S3Bucket
@@ -20,7 +22,8 @@ from bacalhau_p2p.storage.fetching.fetcher import Fetcher, InputUnchanged
 from bacalhau_p2p.storage.fetching.hashed_file import HashedFile
 from bacalhau_p2p.storage.fetching.input_cache import CachedInput
 from bacalhau_p2p.storage.fetching.provider import FetchingProvider
-from bacalhau_p2p.storage.s3.listing import InputObject, list_objects, make_folders, s3_url
+from bacalhau_p2p.storage.interface import InputSize
+from bacalhau_p2p.storage.s3.listing import InputObject, largest_part, list_objects, make_folders, s3_url
 
 log = get_logger(__name__)
 
@@ -70,6 +73,24 @@ class S3Storage(FetchingProvider[S3Source]):
             log.debug("size_unknown", source=s3_url(params), reason=str(error))
             return None
         return sum(each.size for each in objects)
+
+    async def part_size(
+        self, source: SpecConfig, parts: int, *, hints: Sequence[PeerID] = ()
+    ) -> InputSize | None:
+        """What the listing says; None when it fails, because fetching reports the failure."""
+        try:
+            params = self._params(source.replace(params=part_of(source.params, Partition(0, parts))))
+        except InvalidJob:
+            return None
+        access = self._access.for_probes
+        bucket = _bucket(access, params)
+        try:
+            return self._fetcher.size_to_fetch(
+                await access.threads.run_abandonable(largest_part, bucket, params)
+            )
+        except S3Error as error:
+            log.debug("size_unknown", source=s3_url(params), reason=str(error))
+            return None
 
     async def _fetch(
         self, params: S3Source, target: Path, cached: CachedInput | None, fetcher: Fetcher

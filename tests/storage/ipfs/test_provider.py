@@ -201,6 +201,43 @@ async def test_each_file_of_a_divided_folder_is_in_one_part(content, tmp_path):
     assert sorted(found) == sorted(f"sub/{n}.txt" if n % 2 else f"{n}.txt" for n in range(40))
 
 
+async def test_before_it_is_known_which_part_it_is_the_largest_counts(content, block_store, tmp_path):
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    sizes = {f"{'sub/' if number % 2 else ''}{number}": 1000 * number for number in range(9)}
+    sizes["large"] = 700_000  # of several blocks
+    for name, size in sizes.items():
+        (data / name).write_bytes(Random(name).randbytes(size))
+    root = (await content.add(data, pin_owner="test")).cid
+    storage, shares = IpfsStorage(content), []
+    for index in range(3):
+        (tmp_path / str(index)).mkdir()
+        prepared = await storage.prepare(part(root, index, 3), tmp_path / str(index))
+        shares.append(sum(path.stat().st_size for path in prepared.path.rglob("*") if path.is_file()))
+    divided = SpecConfig(type="ipfs", params={"CID": str(root), "Partition": {"Type": "object"}})
+    largest = max(shares)
+    assert largest < sum(shares) == sum(sizes.values())
+    expected = InputSize(total=largest, local=largest, disk=largest)
+    assert await storage.part_size(divided, 3) == expected
+    below = divided.replace(params={**divided.params, "CID": f"{root}/sub"})
+    assert (await storage.part_size(below, 1)).total == sum(range(1, 9, 2)) * 1000
+    block_store.delete(CID.of(RAW, Random("sub/1").randbytes(1000)))
+    assert await storage.part_size(divided, 3) == InputSize.as_blocks(largest)
+
+
+async def test_without_the_blocks_of_its_folders_all_of_a_divided_folder_counts(
+    content, block_store, tmp_path
+):
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "data" / "sub" / "a").write_bytes(b"a" * 1000)
+    (tmp_path / "data" / "b").write_bytes(b"b" * 3000)
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    sub = (await content.add(tmp_path / "data" / "sub", pin_owner="test")).cid
+    block_store.delete(sub)
+    divided = SpecConfig(type="ipfs", params={"CID": str(root), "Partition": {"Type": "object"}})
+    assert await IpfsStorage(content).part_size(divided, 2) == await IpfsStorage(content).size(ipfs(root))
+
+
 async def test_a_pattern_is_matched_beside_the_event_loop(content, tmp_path, monkeypatch):
     threads = []
 

@@ -171,6 +171,18 @@ async def test_only_the_size_of_its_partition_is_counted(storage, s3):
     assert sum(size.total for size in sizes) == sum(map(len, OBJECTS.values()))
 
 
+@pytest.mark.usefixtures("divided_prefix")
+@pytest.mark.parametrize("how", [{"Type": "object"}, {"Type": "date", "DateFormat": "2006-01"}])
+async def test_before_it_is_known_which_partition_it_is_the_largest_counts(storage, s3, how):
+    parts = [
+        await storage.size(s3("parts/", Partition={**how, "Count": 3, "Index": index})) for index in range(3)
+    ]
+    largest = max(size.total for size in parts)
+    found = await storage.part_size(s3("parts/", Partition=how), 3)
+    assert (found.total, found.disk) == (largest, largest)
+    assert largest < sum(map(len, OBJECTS.values()))
+
+
 async def test_a_missing_bucket_is_reported(storage, s3, place):
     with pytest.raises(StorageError, match="download of s3://nothing/x/ failed: no such bucket"):
         await storage.prepare(s3("x/", Bucket="nothing"), place)

@@ -44,6 +44,10 @@ class FakeProvider:
         self.hints |= set(hints)
         return await _answer(self.sizes[source.params["Name"]])
 
+    async def part_size(self, source: SpecConfig, parts: int, *, hints=()) -> InputSize | None:
+        self.asked.append(f"{source.params['Name']}/{parts}")
+        return await _answer(self.sizes[source.params["Name"]])
+
 
 class FakeProbe:
     """Refuses with `answer`, accepts if that is None, or answers by a call."""
@@ -64,10 +68,14 @@ async def _answer(value):
     return await value() if callable(value) else value
 
 
-def job(*names: str, job_id: str = "j-1") -> Inspect:
-    """A job with these inputs."""
-    sources = [{"Target": f"/{name}", "Source": {"Type": "fake", "Params": {"Name": name}}} for name in names]
-    spec = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}, "InputSources": sources}]})
+def job(*names: str, job_id: str = "j-1", divided: str = "", count: int = 1) -> Inspect:
+    """A job with these inputs; the one with the name `divided` is divided among `count` partitions."""
+    params = {name: {"Name": name} for name in names}
+    if divided:
+        params[divided]["Partition"] = {"Type": "object"}
+    sources = [{"Target": f"/{name}", "Source": {"Type": "fake", "Params": params[name]}} for name in names]
+    task = {"Engine": {"Type": "noop"}, "InputSources": sources}
+    spec = job_from_mapping({"Count": count, "Tasks": [task]})
     return Inspect(ALICE, JobID(job_id), spec)
 
 
