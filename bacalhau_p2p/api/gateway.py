@@ -45,7 +45,7 @@ _MEDIA_TYPES = {
 }
 """By the name of a format, in the order of preference when a client accepts several."""
 _SCOPES = ("all", "entity", "block")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
 _CACHE_FOREVER = "public, max-age=29030400, immutable"
 _PAGE = "<!DOCTYPE html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{items}</ul>\n"
 _ITEM = '<li><a href="{link}">{name}</a>'
