@@ -53,12 +53,14 @@ class MergedResults:
         merged = self._staging.path / CONTENT
         with write_errors(self._target):
             merged.mkdir()
-            for part in sorted((self._staging.path / _PARTS).iterdir()):
-                own = merged / part.name
+            parts = sorted((self._staging.path / _PARTS).iterdir())
+            for part in parts:  # first of all: what another result calls so must not stand for it, as a link
+                if any(_kind(part / name) for name in RESERVED_RESULTS):
+                    (merged / part.name).mkdir()
+            for part in parts:
                 for entry in sorted(part.iterdir()):
                     if entry.name in RESERVED_RESULTS:
-                        own.mkdir(exist_ok=True)
-                        self._move(entry, own / entry.name, part.name)
+                        self._move(entry, merged / part.name / entry.name, part.name)
                     else:
                         self._move(entry, merged / entry.name, part.name)
         if self._clashes:

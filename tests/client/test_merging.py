@@ -72,6 +72,20 @@ def test_two_results_with_the_same_path_are_an_error_and_nothing_is_written(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_what_a_result_calls_like_another_one_does_not_get_its_streams(tmp_path, link):
+    with MergedResults(tmp_path / "job") as merged:
+        write(merged.place("a"), outputs__x="1")
+        write(merged.place("b"))
+        if link:
+            (merged.place("a") / "b").symlink_to("outputs")
+        else:
+            (merged.place("a") / "b").write_text("")
+        with pytest.raises(ContentError, match="both have b;"):
+            merged.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_in_use_keeps_what_it_has(tmp_path):
     (tmp_path / "job" / "outputs").mkdir(parents=True)
     (tmp_path / "job" / "outputs" / "mine").write_text("mine")
