@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -16,6 +17,9 @@ from bacalhau_p2p.cli.terminal import size_of
 
 JSON = dict[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_FORMULA = re.compile(r"\s*[=+@-](?![\d.]*$)", re.ASCII)
+"""What a spreadsheet would work out: not a number, and not a sign alone."""
 
 LIST_FORMATS = ("table", "wide", "json", "yaml", "csv", "id")
 ITEM_FORMATS = ("yaml", "json", "table", "wide", "csv", "id")
@@ -130,8 +134,11 @@ def csv_row(cells: Sequence[str]) -> str:
 
 
 def _quoted(cell: str) -> str:
-    """A cell of a CSV, by RFC 4180. Newlines become spaces: a row is a line."""
+    """A cell of a CSV, by RFC 4180. Newlines become spaces: a row is a line. Text of strangers is no formula in
+    a spreadsheet: an apostrophe before it says so."""
     text = " ".join(cell.splitlines())
+    if _FORMULA.match(text):
+        text = "'" + text
     if any(character in text for character in ',"') or text != text.strip():
         return '"' + text.replace('"', '""') + '"'
     return text

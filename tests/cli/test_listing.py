@@ -9,7 +9,7 @@ import json
 import pytest
 import yaml
 
-from bacalhau_p2p.cli.listing import print_item, print_list
+from bacalhau_p2p.cli.listing import csv_row, print_item, print_list
 from bacalhau_p2p.cli.table import Column
 
 COLUMNS = [
@@ -90,3 +90,18 @@ def test_a_list_is_printed_while_more_is_on_its_way(capsys):
 
     print_list(items(), COLUMNS, "id", id_of=lambda item: item["id"])
     assert capsys.readouterr().out.splitlines() == ["1000", "last"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown_as"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\n+cmd|x", "' +cmd|x"),
+        ("-1.5", "-1.5"),
+        ("-", "-"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_text_is_no_formula_in_a_spreadsheet(cell, shown_as):
+    assert list(csv.reader([csv_row([cell, "next"])])) == [[shown_as, "next"]]
