@@ -134,8 +134,8 @@ def csv_row(cells: Sequence[str]) -> str:
 
 
 def _quoted(cell: str) -> str:
-    """A cell of a CSV, by RFC 4180. Newlines become spaces: a row is a line. Text of strangers is no formula in
-    a spreadsheet: an apostrophe before it says so."""
+    """A cell of a CSV, by RFC 4180. Newlines become spaces: a row is a line. An apostrophe keeps spreadsheets
+    from taking text for a formula."""
     text = " ".join(cell.splitlines())
     if _FORMULA.match(text):
         text = "'" + text

@@ -16,6 +16,7 @@ from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
 from bacalhau_p2p.errors import RemoteProtocolError
+from bacalhau_p2p.runtime.rate_limit import TokenBucket
 from bacalhau_p2p.transports.libp2p.noise import NoiseSession
 from bacalhau_p2p.transports.libp2p.yamux.frames import (
     ACK,
@@ -38,6 +39,13 @@ WINDOW_BUDGET: Final = 16 * 1024 * 1024
 
 MAX_INBOUND: Final = 256
 """Streams that the peer may have open; further ones are reset. As the accept backlog of go-yamux."""
+
+IDLE_FRAMES_PER_SECOND: Final = 10_000
+IDLE_FRAME_BURST: Final = 100_000
+"""Frames, and messages of Noise, that bring nothing: for no stream, or with less than USEFUL_BYTES each. Who
+sends more of them is read later. A transfer at 100 MB/s sends a thousand window updates a second."""
+USEFUL_BYTES: Final = 256
+"""Bytes for an open stream that pay for one frame."""
 
 CLOSE_FLUSH_TIMEOUT: Final = 0.5
 """Seconds that `close` waits for the socket to accept what was written."""
@@ -70,6 +78,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         self._counters = counters
         self._parser = FrameParser()
         self._pings = Pings(self.writer)
+        self._idle_frames = TokenBucket(IDLE_FRAMES_PER_SECOND, IDLE_FRAME_BURST)
         self._send_accepted, self._accepted = trio.open_memory_channel[YamuxStream](MAX_INBOUND)
 
     # --- for streams --------------------------------------------------------------------------
@@ -120,6 +129,8 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
                 if not going_on:
                     return
                 await self.writer.limit_answers()
+                if self._idle_frames.in_debt:
+                    await self._rest()
         except RemoteProtocolError:
             self._counters["muxer_faults"] += 1
             self.writer.drop_answers()
@@ -127,28 +138,43 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         except (BaseLibp2pError, OSError):
             pass  # reset by the peer, or closed by this node
 
+    async def _rest(self) -> None:
+        """Read on when the frames that brought nothing are paid off."""
+        self._counters["muxer_rests"] += 1
+        with trio.move_on_after(self._idle_frames.debt_lasts(trio.current_time())):
+            await self.event_shutting_down.wait()
+
     def _handle(self, pieces: list[bytes]) -> bool:
         """False when the peer sent GO_AWAY. Raises RemoteProtocolError."""
+        number = useful = 0
         for piece in pieces:
-            for frame in self._parser.feed(piece):
+            frames = self._parser.feed(piece)
+            number += len(frames)
+            for frame in frames:
                 if frame.kind <= WINDOW_UPDATE:
-                    self._handle_stream_frame(frame)
+                    useful += self._handle_stream_frame(frame)
                 elif frame.kind == PING:
                     self._pings.handle(frame)
                 elif frame.kind == GO_AWAY:
                     return False
+        idle = max(number, len(pieces)) - useful // USEFUL_BYTES
+        if idle > 0:
+            self._idle_frames.spend(trio.current_time(), idle)
         return True
 
-    def _handle_stream_frame(self, frame: Frame) -> None:
+    def _handle_stream_frame(self, frame: Frame) -> int:
+        """How many bytes it brings a stream."""
         stream = self.streams.get(frame.stream_id)
         if frame.flags & SYN:
             if stream is not None or self._is_ours(frame.stream_id) or not frame.stream_id:
                 raise RemoteProtocolError(f"the peer may not open stream {frame.stream_id}")
             stream = self._accept_inbound(frame.stream_id)
-        if stream is not None:  # frames that were in flight when their stream was reset are dropped
-            stream.accept(frame)
-            if frame.flags & (FIN | RST):
-                self.forget_if_done(stream)
+        if stream is None:  # frames that were in flight when their stream was reset are dropped
+            return 0
+        stream.accept(frame)
+        if frame.flags & (FIN | RST):
+            self.forget_if_done(stream)
+        return len(frame.payload)
 
     def _accept_inbound(self, stream_id: int) -> YamuxStream | None:
         if self._inbound >= MAX_INBOUND:

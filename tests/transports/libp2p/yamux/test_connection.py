@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -22,6 +22,7 @@ from bacalhau_p2p.testing.transports import ECHO, HOLD, echo, expect, hold, open
 from bacalhau_p2p.transports.interface import PeerConnected, PeerDisconnected
 from bacalhau_p2p.transports.libp2p.tcp import RECEIVE_BUFFER
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
+from bacalhau_p2p.transports.libp2p.yamux import connection
 from bacalhau_p2p.transports.libp2p.yamux.connection import MAX_INBOUND, WINDOW_BUDGET
 from bacalhau_p2p.transports.libp2p.yamux.frames import (
     DATA,
@@ -37,6 +38,7 @@ from bacalhau_p2p.transports.libp2p.yamux.frames import (
 from bacalhau_p2p.transports.libp2p.yamux.stream import MAX_WINDOW
 from bacalhau_p2p.transports.libp2p.yamux.writer import MAX_ANSWERS
 from tests.support.peers.stock_peers import secured, select, stream_on, yamux_pair
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.network
 YAMUX = select("/yamux/1.0.0")
@@ -343,6 +345,51 @@ async def test_a_peer_that_does_not_read_its_answers_is_not_read():
             await trio.testing.wait_all_tasks_blocked(0.2)  # so the pings are stuck too
             assert MAX_ANSWERS < muxed.writer.backlog < MAX_ANSWERS + 2 * RECEIVE_BUFFER
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        encode_header(WINDOW_UPDATE, 0, 1, 1),
+        encode_header(DATA, 0, 77, 1) + b"x",
+        encode_header(DATA, 0, 77, 300) + bytes(300),
+        encode_header(DATA, 0, 1, 0),
+    ],
+    ids=["updates", "for nobody", "much for nobody", "empty"],
+)
+async def test_a_peer_whose_frames_bring_nothing_is_read_later_and_others_are_not(frame):
+    async with node() as transport, raw_yamux(transport.addresses[0]) as (conn, _):
+        peer = (await expect(transport, PeerConnected)).peer
+        await conn.write(encode_header(WINDOW_UPDATE, SYN, 1, 0))
+
+        async def flood():
+            with suppress(BaseLibp2pError):
+                while True:
+                    await conn.write(frame * 1000)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            await until(lambda: transport.counters.get("muxer_rests"))
+            async with stream_on(transport.addresses[0], ECHO) as other:
+                await other.write(b"unharmed")
+                assert await other.read(8) == b"unharmed"
+            await transport.disconnect(peer)  # does not wait for the end of the rest
+            assert peer not in transport.peers
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_transfer_is_never_told_to_rest(monkeypatch):
+    monkeypatch.setattr(connection, "IDLE_FRAMES_PER_SECOND", 1e-9)
+    monkeypatch.setattr(connection, "IDLE_FRAME_BURST", 2_000)
+    async with open_connected(open_libp2p) as (one, other):
+        other.handle_streams(ECHO, echo)
+        async with await one.open_stream(other.peer_id, ECHO) as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, bytes(30_000_000))
+            left = 30_000_000
+            while left:
+                left -= len(await stream.receive_some())
+        assert not one.counters.get("muxer_rests")
+        assert not other.counters.get("muxer_rests")
 
 
 async def test_both_sides_can_send_at_full_speed_at_once():
