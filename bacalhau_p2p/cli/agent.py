@@ -22,13 +22,13 @@ def agent() -> None:
 
 
 @agent.command()
+@output_format("yaml", "json")
 @node_options
-def alive(connection: BlockingConnection) -> None:
+def alive(connection: BlockingConnection, output: str) -> None:
     """Ask the node whether it answers."""
     from bacalhau_p2p.client import calls
 
-    connection.call(calls.get_version())
-    print_line("Status: OK")
+    _print(connection.call(calls.get_agent("alive")), output)
 
 
 @agent.command("version")
@@ -73,16 +73,27 @@ def node_id(connection: BlockingConnection) -> None:
 @click.command()
 @click.option("--server", is_flag=True, help="Also print the version of the node.")
 @click.option("--client", is_flag=True, hidden=True, expose_value=False)
+@click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), help="Output format. [default: a line of text]"
+)
 @API_HOST
 @API_PORT
-def version(server: bool, api_host: str | None, api_port: int | None) -> None:
+def version(server: bool, output: str | None, api_host: str | None, api_port: int | None) -> None:
     """Print the version."""
-    print_line(f"bacalhau-p2p v{__version__}")
+    node: JSON | None = None
     if server:
         from bacalhau_p2p.client import calls
 
         with connect(api_host, api_port) as connection:
-            print_line(f"node {connection.call(calls.get_version())}")
+            node = connection.call(calls.get_agent("version"))
+    ours = f"v{__version__}"
+    if output is not None:
+        told = {} if node is None else {"serverVersion": node}
+        _print({"clientVersion": {"GitVersion": ours}, **told}, output)
+        return
+    print_line(f"bacalhau-p2p {ours}")
+    if node is not None:
+        print_line(f"node {node.get('GitVersion', '')}")
 
 
 def _print(value: JSON, output: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bacalhau_p2p.cli.completion import complete_pin
-from bacalhau_p2p.cli.formatting import day_and_minute
+from bacalhau_p2p.cli.formatting import day_and_minute, whole_time
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format, print_json, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line, report_left_out
@@ -154,5 +154,9 @@ _COLUMNS = [
     Column("CID", _cid_of),
     Column("SIZE", lambda pin: size_text(pin.get("Size"))),
     Column("OWNER", lambda pin: str(pin.get("Owner", ""))),
-    Column("UNTIL", lambda pin: day_and_minute(pin.get("Expires"))),
+    Column(
+        "UNTIL",
+        lambda pin: day_and_minute(pin.get("Expires")),
+        lambda pin: whole_time(pin.get("Expires")),
+    ),
 ]

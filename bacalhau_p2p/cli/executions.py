@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from bacalhau_p2p.cli.completion import JOB_ID
-from bacalhau_p2p.cli.formatting import time_of_day
+from bacalhau_p2p.cli.formatting import time_of_day, whole_time
 from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, partition_of, short_id, state_of_execution
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
@@ -62,8 +62,10 @@ def rerun(connection: BlockingConnection, job_id: str) -> None:
 
 def _columns(now: datetime, *, divided: bool) -> list[Column]:
     return [
-        Column("CREATED", lambda e: time_of_day(e.get("CreateTime"), now)),
-        Column("MODIFIED", lambda e: time_of_day(e.get("ModifyTime"), now)),
+        *(
+            _time_column(header, key, now)
+            for header, key in (("CREATED", "CreateTime"), ("MODIFIED", "ModifyTime"))
+        ),
         Column("ID", lambda e: short_id(id_of(e)), id_of),
         Column("NODE", lambda e: _node_of(e)[-8:], _node_of),
         *([Column("PARTITION", partition_of)] if divided else []),
@@ -88,3 +90,7 @@ def _node_of(execution: JSON) -> str:
 def _exit_code(execution: JSON) -> str:
     output = execution.get("RunOutput")
     return str(output.get("ExitCode", "")) if isinstance(output, dict) else ""
+
+
+def _time_column(header: str, key: str, now: datetime) -> Column:
+    return Column(header, lambda e: time_of_day(e.get(key), now), lambda e: whole_time(e.get(key)))

@@ -22,6 +22,11 @@ def time_of_day(nanoseconds: object, now: datetime) -> str:
     return time.strftime("%H:%M:%S" if time.date() == now.date() else "%y-%m-%d-%H:%M:%S")
 
 
+def whole_time(nanoseconds: object) -> str:
+    """As `exact_time`; empty if there is none."""
+    return str(exact_time(nanoseconds)) if isinstance(nanoseconds, int) else ""
+
+
 def exact_time(nanoseconds: object) -> object:
     """A local time with milliseconds and UTC offset; anything else as it is."""
     if not isinstance(nanoseconds, int):

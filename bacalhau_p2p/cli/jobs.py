@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bacalhau_p2p.cli.completion import JOB_ID, complete_job_id, complete_job_or_pin
-from bacalhau_p2p.cli.formatting import NANOSECONDS, exact_time, time_of_day
+from bacalhau_p2p.cli.formatting import NANOSECONDS, exact_time, time_of_day, whole_time
 from bacalhau_p2p.cli.job_view import (
     ENDED,
     JSON,
@@ -266,7 +266,11 @@ def stop(connection: BlockingConnection, job_id: str, reason: str, *, quiet: boo
 
 def _columns(now: datetime) -> list[Column]:
     return [
-        Column("CREATED", lambda job: time_of_day(job.get("CreateTime"), now)),
+        Column(
+            "CREATED",
+            lambda job: time_of_day(job.get("CreateTime"), now),
+            lambda job: whole_time(job.get("CreateTime")),
+        ),
         Column("ID", lambda job: short_id(id_of(job)), id_of),
         Column("NAME", name_of, least=12),
         Column("STATE", lambda job: state_of(job)[0], is_state=True),

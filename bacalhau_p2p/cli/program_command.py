@@ -31,7 +31,7 @@ class ProgramCommand(SubmitCommand):
             if not advice:
                 raise
             raise click.UsageError(
-                f"{error.format_message()} If it is meant for {program!r}, {advice}", ctx
+                f"{error.format_message().rstrip('.')}; if it is meant for {program!r}, {advice}", ctx
             ) from None
 
     def _options_with_value(self, ctx: click.Context) -> frozenset[str]:

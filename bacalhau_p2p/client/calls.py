@@ -352,12 +352,8 @@ def get_node() -> Call[JSON]:
 
 
 def get_agent(what: str) -> Call[JSON]:
-    """`version` or `config` of the node."""
+    """`alive`, `version` or `config` of the node."""
     return Call(method="GET", path=f"{AGENT}/{what}", read=_all)
-
-
-def get_version() -> Call[str]:
-    return Call(method="GET", path=f"{AGENT}/version", read=lambda response: text(response, "GitVersion"))
 
 
 # --- content ------------------------------------------------------------------------------------

@@ -195,6 +195,10 @@ def test_the_version_is_a_flag_too(run):
 
 def test_the_agent_is_the_node_that_commands_talk_to(run):
     assert run("agent", "alive").stdout == "Status: OK\n"
+    assert json.loads(run("agent", "alive", "-o", "json").stdout) == {"Status": "OK"}
+    ours, both = (json.loads(run("version", *flags, "-o", "json").stdout) for flags in ((), ("--server",)))
+    assert ours == {"clientVersion": {"GitVersion": f"v{__version__}"}}
+    assert both == {**ours, "serverVersion": {"GitVersion": "v9.9.9"}}
     assert json.loads(run("agent", "node", "-o", "json").stdout)["NodeID"] == NODE
     assert run("agent", "version").stdout == "GitVersion: v9.9.9\n"
 

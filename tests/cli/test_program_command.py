@@ -44,6 +44,6 @@ def test_a_short_option_of_the_command_is_refused_with_what_to_write(run, words,
 
 def test_an_unknown_option_may_be_meant_for_the_command(run):
     assert run(*RUN, "python", "python", "--version").stderr.endswith(
-        "If it is meant for 'python', put -- before the command: python -- python ...\n"
+        "if it is meant for 'python', put -- before the command: python -- python ...\n"
     )
     assert "meant for" not in run(*RUN, "--version", "python").stderr

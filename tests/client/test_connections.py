@@ -34,6 +34,8 @@ from tests.support.servers.fake_node import FakeNode
 
 OTHER = CID.of(RAW, b"other")
 
+VERSION = calls.get_agent("version").then(lambda answer: calls.text(answer, "GitVersion"))
+
 
 class OnTrio:
     """An `AsyncConnection` behind the methods of a blocking one."""
@@ -76,7 +78,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_call_returns_its_result(connect, fake_node: FakeNode):
-    assert connect("127.0.0.1", fake_node.port).call(calls.get_version()) == "v9.9.9"
+    assert connect("127.0.0.1", fake_node.port).call(VERSION) == "v9.9.9"
     assert fake_node.requests == [("GET", "/api/v1/agent/version")]
 
 
@@ -95,7 +97,7 @@ def test_a_malformed_response_is_an_error_with_the_address_of_the_node(connect, 
     ):
         fake_node.raw_response = status, body
         with pytest.raises(ApiError) as raised:
-            connect("127.0.0.1", fake_node.port).call(calls.get_version())
+            connect("127.0.0.1", fake_node.port).call(VERSION)
         assert str(raised.value) == problem
 
 
@@ -115,7 +117,7 @@ def test_a_node_that_does_not_listen_is_an_error_with_its_address(connect):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(NodeUnavailable) as raised:
-            connect("127.0.0.1", port).call(calls.get_version())
+            connect("127.0.0.1", port).call(VERSION)
     message = f"no node listens at http://127.0.0.1:{port}: start one with `bacalhau-p2p serve`"
     assert str(raised.value) == message
 
@@ -125,12 +127,12 @@ def test_a_node_that_does_not_respond_is_an_error_with_the_time(connect, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(NodeUnavailable) as raised:
-            connect("127.0.0.1", port).call(calls.get_version())
+            connect("127.0.0.1", port).call(VERSION)
     assert str(raised.value) == f"no response from http://127.0.0.1:{port} within 0.01 s"
 
 
 def test_the_token_is_sent(connect, fake_node: FakeNode):
-    connect("127.0.0.1", fake_node.port, "secret").call(calls.get_version())
+    connect("127.0.0.1", fake_node.port, "secret").call(VERSION)
     assert fake_node.authorizations == ["Bearer secret"]
 
 
@@ -185,10 +187,10 @@ def test_a_patient_call_survives_a_restart_of_the_node():
         first.crash()
         with BlockingConnection("127.0.0.1", first.port) as connection:
             with pytest.raises(NodeUnavailable):
-                connection.call_patiently(calls.get_version(), Patience(0.0))
+                connection.call_patiently(VERSION, Patience(0.0))
             starting = threading.Timer(0.05, second.start)
             starting.start()
-            assert connection.call_patiently(calls.get_version(), Patience(60.0)) == "v9.9.9"
+            assert connection.call_patiently(VERSION, Patience(60.0)) == "v9.9.9"
             starting.join()
 
 
@@ -207,7 +209,7 @@ def test_a_blocking_connection_reports_progress(fake_node: FakeNode, tmp_path, f
 def test_an_invalid_url_is_an_error(url: str):
     async def main() -> None:
         async with AsyncConnection(url) as connection:
-            await connection.call(calls.get_version())
+            await connection.call(VERSION)
 
     with pytest.raises(ApiError, match=f"invalid URL '{url}'"):
         trio.run(main)

@@ -166,7 +166,7 @@ class FakeNode:
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Block until a long poll or a change of state has made this true."""
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=20)
+            assert self.changed.wait_for(condition, timeout=60)
 
     def get(self, cid: CID) -> bytes | None:
         return self.blocks.get(cid)
@@ -410,6 +410,8 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 return 200, _car(node, path.removeprefix("/ipfs/"))
             if path == "/api/v1/content":
                 return 200, {"Items": [{"CID": cid, "Owner": owner} for cid, owner in node.pins]}
+            if path == "/api/v1/agent/alive":
+                return 200, {"Status": "OK"}
             if path == "/api/v1/agent/version":
                 return 200, {"GitVersion": "v9.9.9"}
             if path == "/api/v1/agent/node":
