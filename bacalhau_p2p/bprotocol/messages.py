@@ -142,6 +142,8 @@ class Announcement(Message):
     has one bid or execution of the job at a time."""
     deadline: UnixSeconds
     """When the job ends at the latest, by the requester's clock."""
+    only_if_local: bool = False
+    """Only a node that has all inputs of the job may bid; any other does nothing."""
 
 
 @message("job_announced", Carrier.JOBS)

@@ -60,7 +60,11 @@ class Announcements(Undoable):
             return
         key = (author, message.job_id)
         self._spec_requests.drop(key)
-        if (waiting := self._waiting.get(key)) is not None:
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting.message.only_if_local != message.only_if_local:
+            self._drop(key)  # what is found out about it would not answer this
+            waiting = None
+        if waiting is not None:
             if message.spec != waiting.message.spec:
                 self._ledger.ignore(message, "with another spec than before")
             else:
@@ -124,7 +128,8 @@ class Announcements(Undoable):
         """Bid or decline, now that the inspection of a job has ended."""
         key = (event.requester, event.job_id)
         waiting = self._waiting.get(key)
-        if waiting is None or waiting.findings is not None:
+        wanted = waiting is not None and event.only_if_local == waiting.message.only_if_local
+        if waiting is None or waiting.findings is not None or not wanted:
             self._ledger.ignore(event, "for a job that is not inspected")
             return
         findings = event.findings
@@ -277,7 +282,8 @@ class Announcements(Undoable):
         job.due = now + INSPECTION_TIMEOUT
         self._wait(job)
         self._ledger.actions.append(ev.LearnAddresses(author, message.addresses))
-        self._ledger.actions.append(ev.Inspect(author, message.job_id, message.spec))
+        inspect = ev.Inspect(author, message.job_id, message.spec, message.only_if_local)
+        self._ledger.actions.append(inspect)
 
     def _answer(self, job: ConsideredJob, findings: Findings, now: UnixSeconds) -> None:
         """Decline the job or bid on it, as the findings say."""

@@ -81,6 +81,8 @@ class Inspected:
     requester: PeerID
     job_id: JobID
     findings: Findings
+    only_if_local: bool = False
+    """As it was in `Inspect`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,8 @@ class Inspect:
     requester: PeerID
     job_id: JobID
     spec: JobSpec
+    only_if_local: bool = False
+    """Refuse the job unless this node has all of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)

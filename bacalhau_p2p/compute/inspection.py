@@ -65,7 +65,7 @@ class Inspector:
         key = (asked.requester, asked.job_id)
         try:
             with scope, dialling_for(asked.requester):
-                report(Inspected(*key, await self._findings(asked)))
+                report(Inspected(*key, await self._findings(asked), asked.only_if_local))
         finally:
             if self._running.get(key) is scope:
                 del self._running[key]
@@ -79,7 +79,8 @@ class Inspector:
     async def inspect(self, asked: Inspect) -> Findings:
         """Whatever there is to find out, within the time limits of inputs and probes."""
         inputs = asked.spec.task.input_sources
-        if self._local_data_only and (refusal := await self._inputs.why_not_local(inputs)) is not None:
+        only_local = self._local_data_only or asked.only_if_local
+        if only_local and (refusal := await self._inputs.why_not_local(inputs)) is not None:
             return Findings(refusal=refusal)
         found: list[Findings] = []
 

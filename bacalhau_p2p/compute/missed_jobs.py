@@ -45,8 +45,11 @@ class MissedJobs(Undoable):
         return len(self._missed)
 
     def remember(self, job: ConsideredJob, now: UnixSeconds) -> None:
-        """Bid on this job when there is room."""
+        """Bid on this job when there is room, unless few others than this node were asked: then its requester
+        does not learn that the node waits."""
         self.take(job.key)
+        if job.message.only_if_local:
+            return
         size = size_of(job.message.spec)
         self._missed[job.key] = _Missed(job, now + REMEMBER_FOR, size)
         self._bytes += size

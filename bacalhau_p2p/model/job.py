@@ -48,6 +48,9 @@ _Labels = Annotated[Mapping[Name, Value], FEW]
 SINGLE_FILES = frozenset({"url", "urldownload"})
 """Sources that are a file of their own name in the folder at their target, which they may share."""
 
+INNER_SOURCES = frozenset({"inline"})
+"""Sources whose data is part of the job: it is wherever the job is."""
+
 
 class SpecConfig(Model):
     """Selects an engine, source, publisher or verifier: its `type` in lower case, and its parameters."""
@@ -241,6 +244,12 @@ class JobSpec(Model):
     @property
     def task(self) -> Task:
         return self.tasks[0]
+
+    @property
+    def outer_sources(self) -> list[SpecConfig]:
+        """The sources of its inputs, without those whose data is part of the job."""
+        sources = (each.source for each in self.task.input_sources)
+        return [source for source in sources if source.type not in INNER_SOURCES]
 
     @property
     def is_ops(self) -> bool:

@@ -5,8 +5,8 @@ Pure, as a part of the requester's machine. `bprotocol/draw.py` has the draw.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence, Set
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from math import ceil, nextafter, sqrt
 
@@ -20,6 +20,8 @@ requester knows ten times as many nodes as there are."""
 MOST_UNKNOWN = 16
 """Nodes for each one that the requester knows, at most, as far as it believes that there are others: what
 strangers answer must not keep the nodes that it knows from being asked."""
+MOST_ASKED_DIRECTLY = 64
+"""Nodes that are asked directly at most, where these are all that could run the job."""
 ANSWERS_AVERAGED = 32
 """Answers over which the share of nodes is averaged that the requester did not know."""
 
@@ -60,6 +62,11 @@ class Asked:
         """Whether each node of the network may bid."""
         return self.chance >= 1.0 and not self.directly
 
+    @property
+    def is_for_strangers(self) -> bool:
+        """Whether the requester knows of no node that could run the job, and asks whoever hears of it."""
+        return self.everybody and not self.nodes
+
     def may_bid(self, job_id: JobID, node: PeerID) -> bool:
         """Whether this node is asked, known or not."""
         return node in self.nodes if self.directly else self.chance >= 1.0 or lot(job_id, node) < self.chance
@@ -91,14 +98,21 @@ class Audience(Undoable):
         asked = {node for node in able if lot(job_id, node) < chance}
         return Asked(chance, asked, others * chance, eligible)
 
-    def ask_directly(self, job_id: JobID, asked: Asked, near: Set[PeerID], bids: int) -> Asked:
-        """Instead of a draw among many, ask some of those that are connected, could run the job and were not
-        tried, if there are enough for so many bids: those with the lowest lots."""
+    def ask_directly(
+        self, job_id: JobID, asked: Asked, near: Set[PeerID], bids: int, *, preferred: Sequence[PeerID] = ()
+    ) -> Asked:
+        """Instead of a draw among many, ask some of those that are `near`: connected, able to run the job,
+        and not tried. About half of them are `preferred`, in this order; the others have the lowest lots. If
+        there are not enough for so many bids, or all are asked, who was to be asked is: directly if all of
+        these are near."""
         number = nodes_asked_directly(bids)
+        if asked.everybody and not asked.is_for_strangers and asked.others < 1 and asked.nodes <= near:
+            return replace(asked, directly=len(asked.nodes) <= MOST_ASKED_DIRECTLY)
         if asked.everybody or number > len(near):
             return asked
-        nodes = nsmallest(number, near, key=lambda node: lot(job_id, node))
-        return Asked(1.0, frozenset(nodes), 0.0, asked.eligible, directly=True)
+        first = [node for node in preferred if node in near][: number // 2 + 1]
+        rest = nsmallest(number - len(first), near - set(first), key=lambda node: lot(job_id, node))
+        return Asked(1.0, frozenset([*first, *rest]), 0.0, asked.eligible, directly=True)
 
     def _others_for_each(self) -> float:
         """Nodes that the requester does not know for each one that it knows."""

@@ -145,8 +145,7 @@ def end_executions(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSe
 def close_bidding(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
     """Tell the nodes that were asked that no more bids are wanted, if a slot was open."""
     if entry.open_since is not None:
-        closed = say.JobClosed(job_id=entry.job.id, reason=str(entry.job.state))
-        ledger.say_to_asked(entry, closed, now)
+        ledger.close(entry, str(entry.job.state), now)
     entry.open_since = entry.round.ends = entry.round.next_at = None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components import ledger as components
 from bacalhau_p2p.components.ledger import Deadlines
-from bacalhau_p2p.components.undo import UndoableDict
+from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
@@ -25,6 +25,8 @@ REPEAT_FOR = 3600.0
 REPEAT_STRAY_CANCEL_FOR = 30.0
 """The same for the cancellation of an execution that has ended at the requester or is unknown there. It is
 not stored: anybody may ask about executions, and a node that has one asks again."""
+BIDS_IN_VAIN = 8
+"""A bid in vain costs its node and the requester about as much as a broadcast costs so many nodes."""
 
 NO_EXECUTION, NO_NODE = ExecutionID(""), PeerID("")
 
@@ -32,8 +34,10 @@ NO_EXECUTION, NO_NODE = ExecutionID(""), PeerID("")
 class Ledger(components.Ledger[ev.Action]):
     """The jobs of one requester, and what its machine asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, connected: Set[PeerID] = frozenset()) -> None:
+        """`connected` are the peers that are connected, at any time."""
         super().__init__()
+        self._connected = connected
         self.jobs: dict[JobID, JobEntry] = UndoableDict()
         self.job_of: dict[ExecutionID, JobID] = UndoableDict()
         self._ended: dict[JobID, None] = UndoableDict()
@@ -119,15 +123,30 @@ class Ledger(components.Ledger[ev.Action]):
 
     # --- messages ---------------------------------------------------------------------------
 
-    def say_to_asked(
-        self, entry: JobEntry, message: say.Announcement | say.JobClosed, now: UnixSeconds
-    ) -> None:
-        """Send a message about a job to those that are asked in its round: to all, or to these alone."""
-        asked = entry.round.asked
-        if asked.directly:
-            self.actions += [ev.Send(node, message, now, durable=False) for node in sorted(asked.nodes)]
+    def announce(self, entry: JobEntry, message: say.Announcement, now: UnixSeconds) -> None:
+        """Announce a job to those that are asked in its round: to all, or to these alone."""
+        if entry.round.asked.directly:
+            self._send_to(entry.round.asked.nodes, message, now)
         else:
             self.actions.append(ev.Broadcast(message))
+
+    def close(self, entry: JobEntry, reason: str, now: UnixSeconds, *, all_answer: bool = False) -> None:
+        """Tell those that may yet bid on a job that no more bids are wanted: one by one, unless so many of
+        them cannot be reached that their bids in vain would cost more than a broadcast. With `all_answer`
+        those that are asked answer in any case, and only nodes that remember the job are told."""
+        current = entry.round
+        silent = set() if all_answer else current.asked.nodes - current.answered
+        told = entry.remembering | (silent & self._connected)
+        unreached = len(silent - told) + (0 if all_answer else current.asked.others)
+        closed = say.JobClosed(job_id=entry.job.id, reason=reason)
+        entry.remembering, current.closed = UndoableSet(), True
+        if current.asked.is_for_strangers or unreached * BIDS_IN_VAIN > current.asked.eligible:
+            self.actions.append(ev.Broadcast(closed))
+        else:
+            self._send_to(told, closed, now)
+
+    def _send_to(self, nodes: Set[PeerID], message: say.Message, now: UnixSeconds) -> None:
+        self.actions += [ev.Send(node, message, now, durable=False) for node in sorted(nodes)]
 
     def send(
         self,

@@ -25,6 +25,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester import ops_nodes
+from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Liveness
 from bacalhau_p2p.requester.progress import Progress
@@ -55,11 +56,10 @@ class RequesterMachine:
 
     def __init__(self, environment: Environment) -> None:
         self._peer_id = environment.peer_id
-        self._ledger = Ledger()
         self._liveness = Liveness(environment.peer_id, environment.lost_after_surviving)
-        self._rounds = Rounds(
-            self._ledger, self._liveness, addresses=environment.addresses, rng=environment.rng
-        )
+        self._ledger = Ledger(self._liveness.connected)
+        self._invitations = Invitations(self._ledger, self._liveness, addresses=environment.addresses)
+        self._rounds = Rounds(self._ledger, self._liveness, self._invitations, rng=environment.rng)
         self._supervision = Supervision(self._ledger, self._liveness)
         self._progress = Progress(self._ledger, self._rounds, self._liveness)
         self._reports = Reports(environment.open_proposal)
@@ -177,6 +177,7 @@ class RequesterMachine:
         event = self._reports.event_of(execution, message, ops=entry.ops)
         if event is not None:
             executions.move(self._ledger, entry, execution, event, now)
+            self._invitations.reported(entry, entry.executions[execution.id])
             return
         self._ledger.ignore(message, f"in {execution.state}")
         if execution.state.terminal and execution.state != ExecutionState.COMPLETED:

@@ -65,7 +65,7 @@ class Round(Undoable):
     planned: UnixSeconds | None = None
     """When the next round was to begin before such bids came."""
     closed: bool = False
-    """Whether everybody was told that no more bids are wanted."""
+    """Whether those that might have bid were told that no more bids are wanted."""
     widened: int = 0
     """Rounds, since the latest placement, that were not open to everybody and brought too few bids."""
     answered: set[PeerID] = field(default_factory=UndoableSet)
@@ -108,8 +108,9 @@ class JobEntry(Undoable):
     """Events about the preparation of an active execution that the history has."""
     declined: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Why nodes did not bid, for the user to read."""
-    is_remembered: bool = False
-    """Nodes that had no room for it may bid later, until they are told that it is placed."""
+    remembering: set[PeerID] = field(default_factory=UndoableSet)
+    """Nodes that had no room for it, or for all that they might have bid. They bid later, until they are told
+    that it is placed."""
     failures: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Nodes on which an execution of this job failed or was lost, and how."""
     permanent_failures: set[PeerID] = field(default_factory=UndoableSet)
@@ -158,6 +159,7 @@ class JobEntry(Undoable):
             {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
         )
         self.declined, self.failures = UndoableDict(), UndoableDict()
+        self.remembering = UndoableSet()
         self.round.asked, self.round.answered, self.round.given = NOBODY, UndoableSet(), UndoableDict()
 
     def in_state(self, state: ExecutionState) -> list[Execution]:

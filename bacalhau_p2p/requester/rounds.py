@@ -20,12 +20,12 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
-from bacalhau_p2p.requester.announcement import announcement_of
-from bacalhau_p2p.requester.audience import Asked, Audience, enough_bids, nodes_asked
+from bacalhau_p2p.requester.audience import enough_bids
 from bacalhau_p2p.requester.bids import are_enough, bids_wanted, could_fill, hold_until, refusal_of
+from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
-from bacalhau_p2p.requester.ops_nodes import nodes_to_ask, slot_for, waiting_nodes
+from bacalhau_p2p.requester.ops_nodes import slot_for, waiting_nodes
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
 from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
 from bacalhau_p2p.requester.record import JobEntry, Round
@@ -39,8 +39,6 @@ REANNOUNCE_AFTER_NEWS = 0.5
 serves several such nodes."""
 ANNOUNCEMENT_SPACING = 0.05
 """Seconds between the announcements of waiting jobs after such news, so that the most urgent come first."""
-MAX_ANSWERING_NODES = 150
-"""Nodes that may bid up to which those that do not are asked to say so; more would be a flood."""
 INSPECTION_PATIENCE = 4.0
 """Seconds for which nodes may fetch a large spec and inspect inputs before others are asked, too."""
 
@@ -48,15 +46,12 @@ INSPECTION_PATIENCE = 4.0
 class Rounds:
     """Begins and ends the rounds of every job."""
 
-    def __init__(
-        self, ledger: Ledger, liveness: Liveness, *, addresses: tuple[str, ...], rng: Random
-    ) -> None:
+    def __init__(self, ledger: Ledger, liveness: Liveness, invitations: Invitations, *, rng: Random) -> None:
         self._ledger = ledger
         self._liveness = liveness
-        self._addresses = addresses
+        self._invitations = invitations
         self._rng = rng
         self._pace = Pace()
-        self._audience = Audience()
 
     # --- beginning and end ------------------------------------------------------------------
 
@@ -71,36 +66,14 @@ class Rounds:
         current.answered, current.given, current.closed = UndoableSet(), UndoableDict(), False
         if entry.open_since is None:
             entry.open_since = now
-        wanted = bids_wanted(entry)
-        current.asked = self._choose(entry, wanted)
+        self._invitations.send(entry, bids_wanted(entry), now)
         current.ends = now + self._window(entry)
-        self._announce(entry, wanted, now)
         self._ledger.tell(entry, EventKind.ANNOUNCED, _announced(current), now)
-
-    def _choose(self, entry: JobEntry, wanted: int) -> Asked:
-        """Who is asked: for an ops job each node that has not taken it, otherwise enough to choose from."""
-        current = entry.round
-        if entry.ops:
-            return nodes_to_ask(entry)
-        able, tried = self._liveness.eligible(entry), entry.failures.keys()
-        asked = self._audience.ask(entry.job.id, able, nodes_asked(wanted, current.widened), tried=tried)
-        if current.number == 1 and _is_alike_for_all(entry):
-            near = (able & self._liveness.connected) - tried
-            asked = self._audience.ask_directly(entry.job.id, asked, near, wanted)
-        return asked
 
     def _window(self, entry: JobEntry) -> float:
         """Seconds that the present round is open at most. Bids on an ops job are spread."""
         spread_over = spread(entry.round.asked.eligible) if entry.ops else 0.0
         return self._pace.window(entry.round.number) + spread_over
-
-    def _announce(self, entry: JobEntry, wanted: int, now: UnixSeconds) -> None:
-        asked = entry.round.asked
-        drawn = asked.chance * len(self._liveness.nodes) + asked.others
-        answering = len(asked.nodes) if asked.directly else drawn
-        entry.round.answers_wanted = answering <= MAX_ANSWERING_NODES
-        announcement = announcement_of(entry, wanted=wanted, addresses=self._addresses)
-        self._ledger.say_to_asked(entry, announcement, now)
 
     def begin_or_wait(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Begin a round; after a failure a little later, so that no fault uses up all attempts at once."""
@@ -155,18 +128,8 @@ class Rounds:
         for execution in entry.in_state(S.BID_RECEIVED):
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
         answers_at_once = entry.round.answers_wanted and not _takes_time(entry)
-        if entry.is_remembered or entry.divided or not (everybody_answered or answers_at_once):
-            self._close(entry, now)
-
-    def _close(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Tell those that were asked that no more bids are wanted. Where few are asked, and each answers at
-        once, a bid in vain costs less."""
-        entry.is_remembered, entry.round.closed = False, True
-        closed = say.JobClosed(job_id=entry.job.id, reason="placed")
-        if entry.divided:  # those that were asked in earlier rounds remember it, too
-            self._ledger.actions.append(ev.Broadcast(closed))
-        else:
-            self._ledger.say_to_asked(entry, closed, now)
+        if entry.remembering or not (everybody_answered or answers_at_once):
+            self._ledger.close(entry, "placed", now, all_answer=everybody_answered or answers_at_once)
 
     def _release_bids(self, entry: JobEntry, placed: int, now: UnixSeconds) -> None:
         """Reject bids that are too few for the job, or that fit no open slot, so that no room is held until
@@ -202,7 +165,7 @@ class Rounds:
             current.next_at = max(current.planned, now)
         elif entry.divided and placed and not current.late:
             current.next_at = now  # the same nodes may have more room
-        elif not current.asked.everybody and not entry.ops:
+        elif not (current.asked.everybody or entry.ops or self._has_each_declined(entry)):
             self._widen(entry, now)
         else:
             wait = min(FIRST_WINDOW * 2 ** min(current.number, 10), LONGEST_WINDOW)
@@ -244,9 +207,10 @@ class Rounds:
             # A repetition, or the id of another node's execution, whose heartbeats are looked up by it.
             self._ledger.ignore(bid, "for a known execution")
             return
+        if entry is not None:
+            self._invitations.bid(entry, author, bid)
         if entry is not None and not bid.late:
             self._note_pace(entry, bid.round, now)
-            self._audience.answered(known=author in self._liveness.nodes)
         if entry is None:
             self._ledger.ignore_unknown(bid, "job")
         refusal = "the job has ended" if entry is None or ended else refusal_of(entry, author, now)
@@ -275,6 +239,10 @@ class Rounds:
             if bid.late and could_fill(entry):  # those that had room have answered long ago
                 current.ends = min(current.ends, max(now, current.began + self._pace.first_window))
         entry.declined.pop(author, None)
+        if entry.divided:  # perhaps it had room for some of its bids only
+            entry.remembering.add(author)
+        else:
+            entry.remembering.discard(author)
         if current.ends is None:  # between rounds, a late bid is as good as any
             enough = are_enough(entry.in_state(S.BID_RECEIVED), entry)
             current.ends = now if enough else min(now + self._pace.first_window, current.ends_by)
@@ -305,18 +273,19 @@ class Rounds:
             text = f"does not bid: {message.reason}"
             self._ledger.tell(entry, EventKind.DECLINED, text, now, node_id=author)
         entry.declined[author] = message.reason
-        entry.is_remembered = entry.is_remembered or message.busy
         self._note_pace(entry, message.round, now)
         current = entry.round
-        if message.busy and not entry.open_slots and not current.closed:  # it remembers the job in vain
-            self._close(entry, now)
+        if message.busy:
+            entry.remembering.add(author)
+        if entry.remembering and not entry.open_slots:  # in vain
+            self._ledger.close(entry, "placed", now, all_answer=True)
         if message.round != current.number:
             return
         current.answered.add(author)
         self.end_if_complete(entry, now)
         if entry.ops or current.asked.everybody or current.next_at is None:
             return
-        if not self._silent(entry):
+        if not self._silent(entry) and not self._has_each_declined(entry):
             current.next_at = min(current.next_at, now)  # nobody inspects it any more
 
     def _note_pace(self, entry: JobEntry, number: int, now: UnixSeconds) -> None:
@@ -333,6 +302,11 @@ class Rounds:
         current = entry.round
         silent = current.asked.nodes - current.answered - entry.busy_nodes()
         return silent - self._liveness.disconnected_at.keys() if current.asked.chance == 1.0 else silent
+
+    def _has_each_declined(self, entry: JobEntry) -> bool:
+        """Whether each node that could run the job was asked directly, and has answered."""
+        asked = entry.round.asked
+        return asked.directly and len(asked.nodes) == asked.eligible and not self._silent(entry)
 
     def _has_everybody_answered(self, entry: JobEntry) -> bool:
         """Whether no answer to this round is still to be expected."""
@@ -361,9 +335,3 @@ def _may_use(entry: JobEntry, info: NodeInfo) -> bool:
 def _takes_time(entry: JobEntry) -> bool:
     """Whether nodes must look at more than the announcement before they answer."""
     return bool(entry.job.spec.task.input_sources) or entry.large_spec is not None
-
-
-def _is_alike_for_all(entry: JobEntry) -> bool:
-    """Whether it does not matter to the job which of the nodes that could run it are asked: none is nearer to
-    its inputs, and nobody compares results, which must not come from the requester's neighbours alone."""
-    return not entry.job.spec.task.input_sources and entry.job.spec.verifier.type == "noop"

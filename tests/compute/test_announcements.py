@@ -180,6 +180,33 @@ def test_an_inspection_says_nothing_about_another_job_of_the_same_id(bench):
     assert len(inspections(bench.announce(job(inputs=2), round=3))) == 1
 
 
+def test_a_node_that_is_asked_only_if_it_has_the_inputs_bids_or_says_nothing(bench):
+    (inspect,) = inspections(bench.announce(job(), only_if_local=True, answers_wanted=False))
+    assert inspect == ev.Inspect(ALICE, JOB, job(), only_if_local=True)
+    found = Findings(input_bytes=5, local_input_bytes=5)
+    assert [m.kind for m in messages_in(bench.handle(ev.Inspected(ALICE, JOB, found, True)))] == ["bid"]
+    bench.announce(job(), "j-2", only_if_local=True, answers_wanted=False)
+    refused = Findings(refusal="runs only jobs whose inputs are local; /inputs is missing")
+    assert messages_in(bench.handle(ev.Inspected(ALICE, JobID("j-2"), refused, True))) == []
+
+
+def test_a_node_that_was_asked_only_if_it_has_the_inputs_looks_again_when_it_is_asked_in_any_case(bench):
+    bench.announce(job(), only_if_local=True, answers_wanted=False)
+    actions = bench.announce(job(), round=2)
+    assert inspections(actions) == [ev.StopInspection(ALICE, JOB), ev.Inspect(ALICE, JOB, job())]
+    late = Findings(refusal="runs only jobs whose inputs are local; /inputs is missing")
+    assert bench.handle(ev.Inspected(ALICE, JOB, late, True)) == []
+    assert [(m.kind, m.round) for m in messages_in(bench.found(input_bytes=5))] == [("bid", 2)]
+
+
+def test_a_job_that_is_offered_only_to_those_that_have_its_inputs_is_not_remembered_without_room(bench):
+    bench.announce(job(disk="8GB", inputs=0), "large")
+    bench.announce(job(), only_if_local=True, answers_wanted=False)
+    assert messages_in(bench.handle(ev.Inspected(ALICE, JOB, Findings(disk=5 * GB), True))) == []
+    rejected = say.BidRejected(job_id=JobID("large"), execution_id=FIRST)
+    assert messages_in(bench.receive(rejected)) == []
+
+
 def test_the_inspection_of_a_closed_job_is_stopped(bench):
     bench.announce(job())
     closed = bench.receive(say.JobClosed(job_id=JOB))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import trio
@@ -60,6 +61,20 @@ async def test_a_shortage_of_disk_for_the_inputs_is_found_with_their_sizes():
         shortage="lacks 300 bytes", input_bytes=150, disk=300
     )
     assert await inspection.inspect(job("a")) == Findings(input_bytes=100, disk=200)
+
+
+# --- locality -------------------------------------------------------------------------------
+
+
+async def test_a_node_that_is_asked_only_if_it_has_the_inputs_looks_for_nothing_else():
+    provider = FakeProvider(
+        {"here": InputSize(total=5, local=5), "there": InputSize(total=5)}, local={"here": True}
+    )
+    asked = replace(job("here", "there"), only_if_local=True)
+    refusal = (await inspector(provider).inspect(asked)).refusal
+    assert refusal is not None
+    assert "/there" in refusal
+    assert (await inspector(provider).inspect(job("here", "there"))).refusal is None
 
 
 # --- tasks ----------------------------------------------------------------------------------

@@ -1,19 +1,22 @@
-"""Jobs for which any of many connected nodes will do: a few of these alone are asked."""
+"""Jobs that are offered to a few connected nodes before anybody else hears of them."""
 
 from __future__ import annotations
 
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.holders import ASK_AGAIN_AFTER
+from bacalhau_p2p.requester.invitations import MAX_ANSWERING_NODES
 from bacalhau_p2p.requester.pace import FIRST_WINDOW
-from bacalhau_p2p.requester.rounds import MAX_ANSWERING_NODES
 from tests.support.machines.requester_bench import JOB, ROOM, RequesterBench, S, announced, job, sent
 
 MANY = tuple(PeerID(f"node-{number}") for number in range(12))
-INPUTS = {"InputSources": [{"Target": "/in", "Source": {"Type": "data"}}]}
+DATA = {"Type": "data", "Params": {"Name": "sea ice"}}
+INLINE = {"Type": "inline", "Params": {"URL": "data:,x"}}
 
 
 def connected(bench: RequesterBench, nodes: int) -> RequesterBench:
@@ -104,22 +107,116 @@ def test_a_job_that_is_cancelled_is_closed_for_those_that_were_asked(bench):
     assert not any(isinstance(action, ev.Broadcast) for action in actions)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        job(Tasks=[{"Engine": {"Type": "noop"}, **INPUTS}]),
-        job(2, verifier="deterministic"),
-    ],
-    ids=["inputs", "results that are compared"],
-)
-def test_a_job_for_which_it_matters_who_is_asked_is_broadcast(bench, spec):
+@pytest.mark.parametrize("nodes", [3, 12])
+def test_a_job_whose_results_are_compared_is_broadcast(bench, nodes):
+    """They must not all come from nodes that chose to connect to the requester."""
+    connected(bench, nodes)
+    assert len(announced(bench.submit(job(2, verifier="deterministic")))) == 1
+
+
+def test_where_all_that_could_run_it_are_connected_and_few_these_are_asked(bench):
+    bench.add_nodes(*MANY[:3])
+    for node in MANY[:3]:
+        bench.handle(ev.NodeConnected(node))
+    actions = bench.submit(job())
+    assert (asked(actions), announced(actions)) == (set(MANY[:3]), [])
+
+
+def test_when_each_of_them_has_declined_the_job_waits_as_if_everybody_had(bench):
+    bench.add_nodes(*MANY[:3])
+    for node in MANY[:3]:
+        bench.handle(ev.NodeConnected(node))
+    bench.submit(job())
+    actions = [action for node in MANY[:3] for action in decline(bench, node, busy=True)]
+    assert announced([*actions, *bench.wait(0.1)]) == []
+    assert [said.round for said in announced(bench.wait(1))] == [2]
+    actions = bench.receive(MANY[0], say.Bid(job_id=JOB, execution_id="e", reserved_for=3, late=True))
+    assert sent(actions) == [(MANY[0], "bid_accepted"), (MANY[1], "job_closed"), (MANY[2], "job_closed")]
+
+
+# --- inputs -------------------------------------------------------------------------------
+
+
+def with_input(source: dict[str, object]) -> JobSpec:
+    inputs = {"InputSources": [{"Target": "/in", "Source": source}]}
+    return job(Tasks=[{"Engine": {"Type": "noop"}, **inputs}])
+
+
+@pytest.fixture
+def keepers(bench):
+    """The requester is connected to 12 nodes that could fetch data."""
     compute = ComputeInfo(
-        engines=("noop",), storage_sources=("data",), publishers=("ipfs",), max_capacity=ROOM
+        engines=("noop",), storage_sources=("data", "inline", "ipfs"), publishers=("ipfs",), max_capacity=ROOM
     )
     for node in MANY:
         bench.handle(ev.NodeInfoReceived(NodeInfo(id=node, compute=compute)))
         bench.handle(ev.NodeConnected(node))
-    assert len(announced(bench.submit(spec))) == 1
+    return bench
+
+
+def submit(bench: RequesterBench, number: int, source: dict[str, object]) -> list[ev.Action]:
+    return bench.handle(ev.Submitted(JobID(f"j-{number}"), with_input(source)))
+
+
+def questions(actions: list[ev.Action]) -> set[PeerID]:
+    """Who is asked for a bid only if it has the inputs."""
+    return {
+        each.to
+        for each in actions
+        if isinstance(each, ev.Send) and getattr(each.message, "only_if_local", False)
+    }
+
+
+def bid(bench: RequesterBench, number: int, node: PeerID, local: int) -> list[ev.Action]:
+    message = say.Bid(
+        job_id=JobID(f"j-{number}"),
+        execution_id=ExecutionID(f"e-{number}-{node}"),
+        reserved_for=3,
+        input_bytes=10,
+        local_input_bytes=local,
+    )
+    return bench.receive(node, message)
+
+
+def test_of_a_job_with_inputs_some_are_asked_and_all_other_connected_nodes_if_they_have_these(keepers):
+    actions = submit(keepers, 1, DATA)
+    assert announced(actions) == []
+    assert asked(actions) == set(MANY)
+    assert len(questions(actions)) == len(MANY) - 5
+    answers = {
+        each.message.answers_wanted for each in actions if getattr(each, "to", "") in questions(actions)
+    }
+    assert answers == {False}
+
+
+def test_a_node_that_has_the_inputs_is_chosen_among_those_that_were_asked(keepers):
+    actions = submit(keepers, 1, DATA)
+    holder = min(questions(actions))
+    one, two, *_ = sorted(set(MANY) - questions(actions))
+    bid(keepers, 1, one, local=0)
+    bid(keepers, 1, holder, local=10)
+    assert (holder, "bid_accepted") in sent(bid(keepers, 1, two, local=0))
+
+
+def test_who_had_inputs_is_asked_first_the_next_time_and_nobody_is_questioned(keepers):
+    holder = min(questions(submit(keepers, 1, DATA)))
+    bid(keepers, 1, holder, local=10)
+    for number in range(2, 10):
+        actions = submit(keepers, number, DATA)
+        assert holder in asked(actions)
+        assert (len(asked(actions)), questions(actions)) == (5, set())
+
+
+def test_connected_nodes_are_asked_again_after_a_while_whether_they_have_inputs_that_none_had(keepers):
+    assert questions(submit(keepers, 1, DATA))
+    assert not questions(submit(keepers, 2, DATA))
+    keepers.wait(ASK_AGAIN_AFTER)
+    assert questions(submit(keepers, 3, DATA))
+
+
+def test_data_within_the_job_is_near_to_everybody(keepers):
+    actions = submit(keepers, 1, INLINE)
+    assert (len(asked(actions)), questions(actions)) == (5, set())
 
 
 def test_a_later_round_is_broadcast(bench):

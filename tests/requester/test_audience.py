@@ -7,6 +7,7 @@ import pytest
 from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.requester.audience import (
+    MOST_ASKED_DIRECTLY,
     MOST_UNKNOWN,
     WIDENING,
     Audience,
@@ -115,7 +116,36 @@ def test_everybody_is_asked_as_before_where_few_nodes_are_connected_or_few_there
     drawn_for = audience.ask(JOBS[0], EVERYBODY, 8)
     assert audience.ask_directly(JOBS[0], drawn_for, some(4), 3) is drawn_for
     everybody = audience.ask(JOBS[0], some(8), 8)
-    assert audience.ask_directly(JOBS[0], everybody, some(8), 3) is everybody
+    assert audience.ask_directly(JOBS[0], everybody, some(7), 3) is everybody
+
+
+def test_few_are_asked_directly_if_all_of_them_are_connected():
+    audience = Audience()
+    everybody = audience.ask(JOBS[0], some(8), 8)
+    asked = audience.ask_directly(JOBS[0], everybody, some(12), 3)
+    assert (asked.directly, asked.nodes, asked.eligible) == (True, some(8), 8)
+    for _ in range(100):
+        audience.answered(known=False)
+    everybody = audience.ask(JOBS[0], some(2), 80)
+    assert audience.ask_directly(JOBS[0], everybody, some(2), 3) is everybody, "there are others, unknown"
+
+
+def test_a_crowd_is_asked_by_broadcast_even_if_all_of_it_is_connected():
+    audience = Audience()
+    everybody = audience.ask(JOBS[0], some(MOST_ASKED_DIRECTLY + 1), 100)
+    assert not audience.ask_directly(JOBS[0], everybody, some(100), 80).directly
+
+
+def test_however_many_have_the_inputs_some_are_drawn_by_lot():
+    audience = Audience()
+    preferred = sorted(some(40))[:20]
+    for job in JOBS:
+        drawn_for = audience.ask(job, EVERYBODY, 8)
+        asked = audience.ask_directly(job, drawn_for, some(40), 3, preferred=preferred)
+        others = some(40) - set(preferred[:3])
+        assert asked.nodes == {*preferred[:3], *sorted(others, key=lambda node: lot(job, node))[:2]}
+        far = audience.ask_directly(job, drawn_for, some(40), 3, preferred=[PeerID("far")])
+        assert far.nodes == set(sorted(some(40), key=lambda node: lot(job, node))[:5])
 
 
 def test_fewer_nodes_are_asked_where_each_is_connected():

@@ -10,6 +10,7 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.ledger import Ledger
+from bacalhau_p2p.requester.pace import FIRST_WINDOW
 from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import JOB, A, B, RequesterBench, S, execution_id, job, sent
 
@@ -123,12 +124,13 @@ def closes(actions: list[ev.Action]) -> list[str]:
 
 
 def test_the_end_of_a_job_cancels_its_executions_and_closes_bidding(bench):
-    bench.add_nodes(A)
+    bench.add_nodes(A, B)
     bench.submit(job(2))
     bench.bid(A)
+    bench.wait(FIRST_WINDOW)
+    bench.handle(ev.NodeConnected(B))
     actions = bench.handle(ev.CancelRequested(JOB, ""))
-    assert sent(actions) == [(A, "cancel_execution")]
-    assert closes(actions) == ["job_closed"]
+    assert sent(actions) == [(A, "cancel_execution"), (B, "job_closed")]
     assert (bench.job.state, bench.job.message) == (JobState.STOPPED, "cancelled by the user")
     assert bench.states() == {A: S.CANCELLED}
 

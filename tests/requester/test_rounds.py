@@ -192,11 +192,17 @@ def test_a_waiting_job_is_announced_soon_after_a_node_has_joined(bench):
 
 
 def closed(actions) -> list[str]:
+    """The reasons with which all nodes together are told that no more bids are wanted."""
     return [
         action.message.reason
         for action in actions
         if isinstance(action, ev.Broadcast) and isinstance(action.message, say.JobClosed)
     ]
+
+
+def told(actions) -> list[PeerID]:
+    """The nodes that are told it one by one."""
+    return [node for node, kind in sent(actions) if kind == "job_closed"]
 
 
 def declined(node, *, busy: bool, round_number: int = 1) -> say.BidDeclined:
@@ -211,47 +217,68 @@ def test_a_late_bid_between_two_rounds_is_accepted_at_once_and_the_others_hear_o
     bench.wait(0.1)
     late = say.Bid(job_id=JOB, execution_id=execution_id(A), reserved_for=3.0, late=True)
     actions = bench.receive(A, late)
-    assert sent(actions) == [(A, "bid_accepted")]
-    assert closed(actions) == ["placed"]
+    assert sent(actions) == [(A, "bid_accepted"), (B, "job_closed")]
+    assert closed(actions) == []
 
 
 def test_nobody_is_told_that_a_job_is_placed_if_everybody_has_answered_and_nobody_may_bid_later(bench):
     bench.add_nodes(A, B)
     bench.submit(job())
     bench.receive(B, declined(B, busy=False))
-    assert closed(bench.bid(A)) == []
+    actions = bench.bid(A)
+    assert (closed(actions), told(actions)) == ([], [])
 
 
 def test_where_few_are_asked_and_answer_at_once_nobody_is_told_that_a_job_is_placed():
     bench = crowd()
     (first,) = announced(bench.submit(job()))
     one, two, three, four, *_ = asked(first)
-    assert closed(bench.bid(one) + bench.bid(two) + bench.bid(three)) == []
+    actions = bench.bid(one) + bench.bid(two) + bench.bid(three)
+    assert (closed(actions), told(actions)) == ([], [])
     assert sent(bench.bid(four)) == [(four, "bid_rejected")]
 
 
-def test_nodes_that_inspect_inputs_are_told_that_a_job_is_placed():
+def test_connected_nodes_that_inspect_inputs_are_told_that_a_job_is_placed():
+    """The others bid in vain: that costs less than a broadcast to all."""
     bench = crowd()
     (first,) = announced(bench.submit(with_input()))
-    one, two, three, *_ = asked(first)
-    assert closed(bench.bid(one) + bench.bid(two) + bench.bid(three)) == ["placed"]
+    one, two, three, four, five, *_ = asked(first)
+    for node in (one, four, five):
+        bench.handle(ev.NodeConnected(node))
+    actions = bench.bid(one) + bench.bid(two) + bench.bid(three)
+    assert (closed(actions), set(told(actions))) == ([], {four, five})
 
 
 def test_a_node_that_remembers_a_job_in_vain_is_told_that_it_is_placed_once(bench):
     bench.add_nodes(A, B, C)
     bench.submit(job())
     bench.bid(A)
-    assert closed(bench.wait(FIRST_WINDOW)) == []
-    assert closed(bench.receive(B, declined(B, busy=True))) == ["placed"]
-    assert closed(bench.receive(C, declined(C, busy=True))) == []
+    assert told(bench.wait(FIRST_WINDOW)) == []
+    assert told(bench.receive(B, declined(B, busy=True))) == [B]
+    assert told(bench.receive(C, declined(C, busy=True))) == [C]
 
 
-def test_where_more_are_asked_than_are_to_answer_all_are_told_that_a_job_is_placed():
+@pytest.mark.parametrize(("count", "all_are_told"), [(1, False), (100, True)])
+def test_all_are_told_that_a_job_is_over_if_many_bids_might_come_in_vain(count, all_are_told):
+    bench = crowd()
+    bench.submit(job(count))
+    actions = bench.handle(ev.CancelRequested(JOB, "changed my mind"))
+    assert (closed(actions), told(actions)) == (["Stopped"] * all_are_told, [])
+
+
+def test_where_more_are_asked_than_are_to_answer_the_connected_ones_are_told_that_a_job_is_placed():
     bench = crowd()
     (first,) = announced(bench.submit(job(100)))
     assert not first.answers_wanted
-    actions = [action for node in asked(first)[:127] for action in bench.bid(node)]
-    assert closed(actions) == ["placed"]
+    nodes = asked(first)
+    bench.handle(ev.NodeConnected(nodes[127]))
+    actions = [action for node in nodes[:127] for action in bench.bid(node)]
+    assert (closed(actions), told(actions)) == ([], [nodes[127]])
+
+
+def test_all_are_told_that_a_job_is_over_for_which_no_node_was_known(bench):
+    bench.submit(job())
+    assert closed(bench.handle(ev.CancelRequested(JOB, "changed my mind"))) == ["Stopped"]
 
 
 def test_a_late_bid_ends_a_long_round_in_which_nobody_had_room(bench):

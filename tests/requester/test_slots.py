@@ -91,7 +91,7 @@ def test_more_are_asked_for_at_once_when_a_round_has_placed_some(bench):
     bench.submit(divided(2))
     actions = offer(bench, A, 1) + bench.wait(0.1)
     assert [message.round for message in announced(actions)] == [2]
-    assert sent(offer(bench, A, 2)) == [(A, "bid_accepted")]
+    assert sent(offer(bench, A, 2)) == [(A, "bid_accepted"), (A, "job_closed")]
 
 
 def test_no_node_runs_the_same_partition_twice_where_several_run_each(bench):

@@ -79,13 +79,16 @@ class Engine:
         job = self._jobs[asked.spec.name]
         outcome = self.outcome_of("inspect")
         size = job.input_disk
+        refusal = "the inspection of an input failed" if outcome in ("retryable", "permanent") else None
+        if asked.only_if_local and not self._plan.holds_data:
+            refusal = "runs only jobs whose inputs are local"
         findings = Findings(
-            refusal="the inspection of an input failed" if outcome in ("retryable", "permanent") else None,
+            refusal=refusal,
             input_bytes=size,
             local_input_bytes=size if self._plan.holds_data else 0,
             disk=0 if self._plan.holds_data else size,
         )
-        answer = ev.Inspected(asked.requester, asked.job_id, findings)
+        answer = ev.Inspected(asked.requester, asked.job_id, findings, asked.only_if_local)
         takes = (job.inspection or 0.0) / self._plan.speed
         self._later(process, report, _inspection_of(asked), takes, None if outcome == "hang" else answer)
 
