@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.networks.networks import COMMAND
+from tests.support.networks.forked_commands import COMMAND
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 
 def children(process: subprocess.Popen[str]) -> list[str]:

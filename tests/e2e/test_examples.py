@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from tests.support.networks.networks import COMMAND, REPOSITORY
+from tests.support.networks.forked_commands import COMMAND
+from tests.support.networks.networks import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 

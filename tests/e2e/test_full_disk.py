@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.support.networks.networks import COMMAND, Node
+from tests.support.networks.forked_commands import COMMAND
+from tests.support.networks.networks import Node
 from tests.support.networks.small_disk import Limited, small_disk
 from tests.support.programs.wasm_programs import PROBE
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 MIB = 1024 * 1024
 

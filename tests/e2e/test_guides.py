@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.doc_blocks import Block, blocks, comparable
-from tests.support.networks.networks import BIN, REPOSITORY, devstack
+from tests.support.networks.forked_commands import BIN
+from tests.support.networks.networks import REPOSITORY, devstack
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 ELSEWHERE = {
     "docs/adapters.md": "tests/docs/test_adapters.py runs its blocks, which are the files of a package",

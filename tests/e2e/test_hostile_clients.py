@@ -15,7 +15,8 @@ import h2.connection
 import pytest
 
 from bacalhau_p2p.runtime import descriptors
-from tests.support.networks.networks import COMMAND, Node
+from tests.support.networks.forked_commands import COMMAND
+from tests.support.networks.networks import Node
 from tests.support.processes import open_files
 from tests.support.waiting import eventually
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.networks.forked_commands import COMMAND
 from tests.support.networks.local_network import Machine, local_network
-from tests.support.networks.networks import COMMAND, Node
+from tests.support.networks.networks import Node
 from tests.support.servers.real_kubo import running_kubo
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 LISTENER = Path(__file__).parents[1] / "support" / "peers" / "mdns_listener.py"
 NEVER_DIALS = ("env", "BACALHAU_P2P_NEIGHBOURS=0")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.networks.networks import COMMAND, Network, Node, network_of
+from tests.support.networks.forked_commands import COMMAND
+from tests.support.networks.networks import Network, Node, network_of
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 SIZE = 3_000_000
 

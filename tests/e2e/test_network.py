@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.networks.forked_commands import COMMAND
 from tests.support.networks.networks import (
-    COMMAND,
     FALSE_ROOT,
     LIAR,
     REPOSITORY,
@@ -29,7 +29,7 @@ from tests.support.networks.networks import (
 from tests.support.programs.wasm_programs import PROBE
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 TEXTS = REPOSITORY / "examples" / "wordcount" / "texts"
 WORDCOUNT = REPOSITORY / "examples" / "wordcount" / "wordcount.wasm"
@@ -296,11 +296,12 @@ def test_a_killed_node_is_replaced_by_another(tmp_path):
 
 
 def test_a_restarted_requester_continues_its_jobs(tmp_path):
-    requester = Node(tmp_path / "requester", "--no-compute", "--swarm-port", "0")
+    command = ("env", COMMAND, "serve")  # which is not forked, as those of other tests are
+    requester = Node(tmp_path / "requester", "--no-compute", "--swarm-port", "0", program=command)
     job_id = requester.network.cli("wasm", "run", "--id-only", PROBE, "--", "say", "hello", "").stdout.strip()
     requester.process.kill()
     requester.process.communicate()
-    again = Node(tmp_path / "requester", "--engine", "wasm")
+    again = Node(tmp_path / "requester", "--engine", "wasm", program=command)
     try:
         job, _ = again.network.job(job_id, wait=60)
         assert job["State"]["StateType"] == "Completed", job["State"]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.networks.networks import COMMAND, REPOSITORY, devstack
+from tests.support.networks.forked_commands import COMMAND
+from tests.support.networks.networks import REPOSITORY, devstack
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 METAFLOW = """
 import json, time

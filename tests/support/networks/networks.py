@@ -14,10 +14,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from tests.support.networks import forked_commands
+from tests.support.networks.forked_commands import COMMAND, ForkedCommand
 from tests.support.waiting import eventually
 
-BIN = Path(sys.executable).parent
-COMMAND = str(BIN / "bacalhau-p2p")
 REPOSITORY = Path(__file__).parents[3]
 LIAR = Path(__file__).with_name("liar_node.py")
 FALSE_ROOT = Path(__file__).with_name("false_root_node.py")
@@ -34,14 +34,11 @@ class Network:
         self, *arguments: object, cwd: Path | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run `bacalhau-p2p` with these arguments."""
-        return subprocess.run(
+        return forked_commands.run(
             [COMMAND, *map(str, arguments)],
             env={**os.environ, "BACALHAU_P2P_API_HOST": "127.0.0.1", "BACALHAU_P2P_API_PORT": str(self.port)},
             cwd=cwd,
             timeout=timeout,
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
     def get(self, path: str) -> Any:
@@ -68,12 +65,10 @@ class Network:
 
 
 @contextmanager
-def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network, subprocess.Popen[str]]]:
+def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network, ForkedCommand]]:
     """A devstack without a command. Its data is below `folder`. Stopped with SIGTERM at the end."""
     environment = {**os.environ, **({"TMPDIR": str(folder)} if folder else {})}
-    process = subprocess.Popen(
-        [COMMAND, "devstack", *flags], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    process = ForkedCommand([COMMAND, "devstack", *flags], env=environment)
     try:
         assert process.stdout is not None
         port = 0
@@ -81,7 +76,9 @@ def devstack(*flags: str, folder: Path | None = None) -> Iterator[tuple[Network,
             if found := re.search(r"BACALHAU_P2P_API_PORT=(\d+)", line):
                 port = int(found[1])
                 break
-        assert port, "the devstack ended before it printed the address of its API"
+        assert port, (
+            f"the devstack ended before it printed the address of its API: {process.communicate()[1]}"
+        )
         yield Network(port), process
     finally:
         if process.poll() is None:
@@ -98,8 +95,11 @@ class Node:
             *("--swarm-host", "127.0.0.1", "--swarm-port", "0"),
             *("--api-port", "0"),
         ]
-        self.process = subprocess.Popen(
-            [*program, *base, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words = [*program, *base, *flags]
+        self.process: ForkedCommand | subprocess.Popen[str] = (
+            ForkedCommand(words)
+            if program[0] in (COMMAND, sys.executable)
+            else subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
         assert self.process.stdout is not None
         printed = dict(self.process.stdout.readline().strip().split(maxsplit=1) for _ in range(3))

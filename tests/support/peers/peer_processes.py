@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -23,15 +22,11 @@ import trio
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.testing.transports import ECHO, HOLD, echo, hold
 from bacalhau_p2p.transports.interface import Broadcast, DirectFrame, PeerConnected
+from tests.support.fork_server import context
 
 PATIENCE = 20.0
 FAILING = "/bacalhau/conformance/fails/1.0.0"
 """A protocol whose handler raises."""
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["bacalhau_p2p.transports.libp2p.transport", "tests.support.peers.hostile_peers"]
-)
 
 
 class Lines:
@@ -262,7 +257,7 @@ class Child:
 async def start(main: Callable[..., Any], **config: Any) -> AsyncIterator[Child]:
     """Run `main` in a process of its own for the length of the block; then kill it."""
     ours, theirs = socket.socketpair()
-    process = _context.Process(target=run_child, args=(theirs, main, config), daemon=True)
+    process = context.Process(target=run_child, args=(theirs, main, config), daemon=True)
     await trio.to_thread.run_sync(process.start)
     theirs.close()
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
