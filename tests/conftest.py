@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -56,6 +57,14 @@ def block_store(tmp_path: Path) -> Iterator[BlockStore]:
 def content(block_store: BlockStore) -> Content:
     """The content of a node that has no peers."""
     return without_peers(block_store)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where there are several workers."""
+    from tests.support.scheduling import FilesThatShareScheduling
+
+    return FilesThatShareScheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

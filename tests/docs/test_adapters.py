@@ -54,6 +54,5 @@ def test_the_adapter_passes_its_suite(package: Path, kind: str):
 
 
 @pytest.mark.network
-@pytest.mark.xdist_group("network")
 def test_a_network_runs_a_job_with_all_of_them(package: Path):
     assert python(package, "count.py") == "True ['1', '2', '3']\n" * 2

@@ -14,7 +14,7 @@ import pytest
 from tests.support.networks.networks import Network, devstack
 
 pytest.importorskip("bacalhau_sdk", reason="scripts/setup --test installs it")
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 PROGRAM = """
 import json, time

@@ -12,7 +12,7 @@ import pytest
 from tests.support.networks.networks import Node
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 NODES = 10
 STARTING = 3

@@ -21,7 +21,7 @@ from bacalhau_p2p import Client, Input, JobFailed, RemoteError, remote
 from bacalhau_p2p.functions.interpreter import MISSING, STANDARD_LIBRARY
 from tests.support.networks.networks import REPOSITORY, Network, devstack
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("functions")]
+pytestmark = pytest.mark.network
 
 TEXTS = REPOSITORY / "examples" / "wordcount" / "texts"
 WORD = re.compile(r"[a-z]+")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.networks.networks import devstack
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 COMPUTE_NODES = 4
 

@@ -13,7 +13,7 @@ from wasmtime import wat2wasm
 
 from tests.support.networks.networks import devstack
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

@@ -14,7 +14,7 @@ import pytest
 from bacalhau_p2p import Client, EventKind
 from tests.support.networks.networks import REPOSITORY, Node, devstack
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 EXAMPLES = REPOSITORY / "examples"
 NOOP = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello\n"}}}]}

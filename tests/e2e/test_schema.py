@@ -15,7 +15,7 @@ import pytest
 from tests.support.networks.networks import Node
 
 pytest.importorskip("schemathesis", reason="scripts/setup --test installs it")
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "the-token"

@@ -20,7 +20,7 @@ from tests.support.servers.real_kubo import Kubo, running_kubo
 
 LARGE = 50_000_000
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
+pytestmark = pytest.mark.network
 
 
 @pytest.fixture(scope="module")

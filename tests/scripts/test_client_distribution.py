@@ -139,7 +139,6 @@ def test_every_command_has_help_and_those_of_a_node_say_what_to_install(program:
 
 
 @pytest.mark.network
-@pytest.mark.xdist_group("network")
 def test_it_submits_a_job_and_fetches_its_result(program: Path, tmp_path: Path):
     shutil.copytree(ROOT / "examples" / "wordcount", tmp_path / "wordcount")
     count = [f"{tmp_path}/wordcount/texts:/inputs", f"{tmp_path}/wordcount/wordcount.wasm"]

@@ -20,6 +20,8 @@ SCRIPTS = sorted(
     if path.is_file() and (path.suffix == ".sh" or path.read_bytes().startswith(b"#!/usr/bin/env bash"))
 )
 
+LIBRARIES = ("packages", "venv", "engine", "memory")
+
 
 def run(*command: str | Path, path: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **({"PATH": path} if path else {})}
@@ -30,7 +32,7 @@ def run(*command: str | Path, path: str | None = None, cwd: Path = ROOT) -> subp
 
 def source(script: str, *, path: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run bash commands after sourcing the libraries, as the scripts do."""
-    libraries = "".join(f'source "{ROOT}/scripts/lib/{name}.sh"\n' for name in ("packages", "venv", "engine"))
+    libraries = "".join(f'source "{ROOT}/scripts/lib/{name}.sh"\n' for name in LIBRARIES)
     return run("/bin/bash", "-c", f"set -euo pipefail\n{libraries}{script}", path=path, cwd=cwd)
 
 
@@ -98,6 +100,22 @@ def test_an_engine_that_cannot_be_started_is_reported(poor_path: str) -> None:
     result = source("engine_answers() { false; }; ensure_engine", path=poor_path)
     assert result.returncode == 1
     assert result.stderr == "No Docker engine is running, and none is installed (Debian: docker.io).\n"
+
+
+def test_a_folder_in_memory_is_removed_again() -> None:
+    made = source("""
+        make_memory_folder || memory_folder=$(mktemp -d) # where there is no room
+        touch "$memory_folder/file"
+        echo "$memory_folder"
+        remove_memory_folder
+    """)
+    assert made.returncode == 0, made.stderr
+    assert not Path(made.stdout.strip()).exists()
+
+
+def test_where_memory_is_scarce_no_folder_is_made_in_it() -> None:
+    scarce = source('awk() { echo 1000000; }; make_memory_folder || echo "none:$memory_folder"')
+    assert (scarce.returncode, scarce.stdout) == (0, "none:\n"), scarce.stderr
 
 
 @pytest.mark.docker

@@ -17,7 +17,7 @@ from bacalhau_p2p.transports.interface import Broadcast, PeerConnected, PeerDisc
 from bacalhau_p2p.transports.libp2p.transport import open_libp2p
 from tests.support.servers.real_kubo import Kubo, running_kubo
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("kubo")]
+pytestmark = pytest.mark.network
 
 
 async def receives(kubo: Kubo, peer: str, text: str) -> None:
