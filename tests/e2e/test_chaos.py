@@ -10,12 +10,12 @@ import pytest
 
 from tests.support.networks.networks import REPOSITORY
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 
 @pytest.mark.parametrize(
     ("wires", "minutes", "jobs", "kills"),
-    [([], 0.3, 14, 4), (["--proxies"], 0.2, 10, 3)],
+    [([], 0.2, 10, 3), (["--proxies"], 0.15, 8, 2)],
     ids=["default", "proxies"],
 )
 def test_a_short_run_of_chaos_loses_no_job_and_leaves_nothing_behind(wires, minutes, jobs, kills):

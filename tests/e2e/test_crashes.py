@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.support.networks.networks import Network
 from tests.support.programs.wasm_programs import PROBE
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_node_that_is_stopped_leaves_no_container(nodes, docker_client):
     job_id = run_container(network, "sleep 3600")
     eventually(lambda: running(docker_client, job_id))
     node.process.terminate()
-    node.process.terminate()
+    node.process.send_signal(signal.SIGINT)  # of two equal signals the second may be lost in the first
     node.process.wait(40)
     eventually(lambda: containers(docker_client, job_id) == [])
 

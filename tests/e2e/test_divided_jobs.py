@@ -14,10 +14,10 @@ from tests.support.networks.named_nodes import Nodes
 from tests.support.programs.wasm_programs import PROBE
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.network
 
 WORDCOUNT = Path(__file__).parents[2] / "examples" / "wordcount" / "wordcount.wasm"
-FILES = 1000
+FILES = 200
 ENDED = ("Completed", "Failed", "Stopped")
 WAIT = 300.0
 """Seconds for anything, on the slowest machine."""

@@ -39,7 +39,7 @@ async def stopped(kit: ExecutorKit, script: str, disk: int) -> str:
         "truncate -s 3G /outputs/x; sleep 100",
         "dd if=/dev/zero of=/tmp/x bs=1M count=60; sleep 100",
         "head -c 60000000 /dev/zero; head -c 60000000 /dev/zero >&2; sleep 100",
-        "i=0; while mkdir /outputs/$i; do i=$((i+1)); done",
+        "cd /outputs; i=0; while mkdir $(seq $i $((i+99))); do i=$((i+100)); done",
     ],
     ids=["outputs", "a hole", "its own file system", "streams", "folders"],
 )

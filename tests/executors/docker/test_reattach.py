@@ -10,6 +10,8 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ExecutorError, RunTimedOut
+from bacalhau_p2p.executors.docker import container_config, container_monitor
+from bacalhau_p2p.executors.docker import executor as executors_docker
 from bacalhau_p2p.executors.docker.executor import (
     DockerExecutor,
     container_name,
@@ -152,8 +154,10 @@ async def test_cancelling_before_reattaching_leaves_no_container(executor, kit, 
         docker_client.containers.get(left.name)
 
 
-async def test_a_run_with_more_output_than_the_engine_keeps_is_run_again(executor, kit):
-    flood = "yes 0123456789012345678901234567890123456789012345678901234567 | head -c 70000000"
+async def test_a_run_with_more_output_than_the_engine_keeps_is_run_again(executor, kit, monkeypatch):
+    for module in (container_config, container_monitor, executors_docker):
+        monkeypatch.setattr(module, "LOG_FILE_SIZE", 1024**2)
+    flood = "yes 0123456789012345678901234567890123456789012345678901234567 | head -c 2200000"
     left = await Outlived(executor, request_for(kit, flood)).end()
     assert await left.reattach() is None
     following = await Outlived(executor, request_for(kit, f"echo x; sleep 1; {flood}")).start()
