@@ -210,6 +210,7 @@ def get(
         fetch_failed,
         fetch_results,
     )
+    from bacalhau_p2p.cli.submit import print_exit_codes
 
     flag = _one_of(flags)
     if (content := content_path_or_none(wanted)) is not None:
@@ -227,6 +228,7 @@ def get(
     layouts = {"all": Layout.EXECUTIONS, "raw": Layout.CIDS, "merge": Layout.MERGED}
     layout = layouts.get(flag, Layout.DISTINCT)
     fetch_results(connection, job, executions, output_dir, quiet=False, layout=layout, max_size=max_size)
+    print_exit_codes(executions)
     if incomplete:  # what there is has been written, and what is missing is the error
         require_completed(job)
 

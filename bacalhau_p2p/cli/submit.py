@@ -71,7 +71,7 @@ def submit_and_follow(
         layout = Layout.MERGED if options.merge else Layout.DISTINCT
         folder, quiet = options.output_dir, options.id_only
         fetch_results(connection, ended, executions, folder, quiet=quiet, layout=layout)
-        _print_exit_codes(executions)
+        print_exit_codes(executions)
     elif not options.id_only:
         _print_output(job_id, executions, shown or Shown())
     if status := exit_status(executions):
@@ -130,7 +130,7 @@ def _print_output(job_id: str, executions: Sequence[JSON], shown: Shown) -> None
         if not shown.executions:
             _print_stream(output.get("Stdout"), err=False)
             _print_stream(output.get("stderr"), err=True)
-        _print_exit_codes(executions)
+        print_exit_codes(executions)
         if output.get("StdoutTruncated") or output.get("StderrTruncated"):
             if not shown.complete:
                 print_line("(output truncated; the results have all of it)", err=True)
@@ -144,7 +144,7 @@ def _print_output(job_id: str, executions: Sequence[JSON], shown: Shown) -> None
     print_line(f"To see the details:  bacalhau-p2p describe {short}", err=True)
 
 
-def _print_exit_codes(executions: Sequence[JSON]) -> None:
+def print_exit_codes(executions: Sequence[JSON]) -> None:
     """The exit code of the job, unless it is 0; those of all executions where they differ."""
     codes = exit_codes(executions)
     if any(codes):

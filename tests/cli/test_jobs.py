@@ -133,6 +133,13 @@ def test_get_writes_the_results_and_prints_where(run, fake_node, results, tmp_pa
     )
 
 
+def test_get_shows_an_exit_code_that_is_not_0(run, fake_node, results, tmp_path):
+    fake_node.add_job(ID)
+    fake_node.complete(ID, results, RunOutput(exit_code=7))
+    result = run("get", ID)
+    assert (result.exit_code, result.stderr) == (0, "exit code: 7\n")
+
+
 def test_get_writes_to_a_new_or_empty_folder(run, fake_node, results, tmp_path):
     fake_node.add_job(ID, DOCKER)
     fake_node.complete(ID, results)
