@@ -44,6 +44,8 @@ _MEDIA_TYPES = {
     "tar": "application/x-tar",
 }
 """By the name of a format, in the order of preference when a client accepts several."""
+MAX_LISTED = 10_000
+"""Entries that the page of a folder has. Names may be long, and everybody may ask for it again and again."""
 _SCOPES = ("all", "entity", "block")
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
 _CACHE_FOREVER = "public, max-age=29030400, immutable"
@@ -240,10 +242,7 @@ class _Responder:
     async def _listing(self) -> Response:
         names = await self._content.reader.entries(self._place)
         base = quote(self._request.url.path.rstrip("/"))
-        items = "".join(
-            _ITEM.format(link=f"{base}/{quote(name, safe='')}", name=html.escape(name)) for name in names
-        )
-        page = _PAGE.format(title=html.escape(self._name), items=items)
+        page = await trio.to_thread.run_sync(_page, self._name, base, names)
         return Response(page, media_type="text/html", headers=self.headers)
 
     async def _stream(
@@ -254,6 +253,15 @@ class _Responder:
         # Read the first piece before the response starts, so that missing content is an error response.
         first = await anext(pieces, b"")
         return StreamingResponse(_chained(first, pieces), status, media_type=media_type, headers=self.headers)
+
+
+def _page(title: str, base: str, names: Sequence[str]) -> str:
+    """The page of a folder at the path `base`. Takes a second for very long names."""
+    listed = names[:MAX_LISTED]
+    items = [_ITEM.format(link=f"{base}/{quote(name, safe='')}", name=html.escape(name)) for name in listed]
+    if more := len(names) - len(listed):
+        items.append(f"<li>and {more:,} more, which are not listed")
+    return _PAGE.format(title=html.escape(title), items="".join(items))
 
 
 async def _chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

@@ -29,7 +29,7 @@ class EventStreamReader(Generic[_T]):
         """
         if line.startswith(b"data:"):
             text = line[len(b"data:") :].removeprefix(b" ")
-            self._size += len(text)
+            self._size += len(text) + 1  # a line without text takes memory, too
             if self._size > MAX_EVENT:
                 raise ApiError(f"the node sent an event of more than {MAX_EVENT:,} bytes")
             self._data.append(text)

@@ -13,6 +13,7 @@ import pytest
 import trio
 from httpx import ASGITransport
 
+from bacalhau_p2p.api import gateway as gateway_of_the_api
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -153,6 +154,14 @@ async def test_content_is_sandboxed_from_the_api(site):
         assert answer.headers["content-security-policy"] == "sandbox"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_a_page_of_a_folder_lists_so_many_entries(site, monkeypatch):
+    root, client = site
+    monkeypatch.setattr(gateway_of_the_api, "MAX_LISTED", 10)
+    page = (await client.get(f"/ipfs/{root}/many/")).text
+    assert page.count("<a href=") == 10
+    assert "and 990 more, which are not listed" in page
 
 
 async def test_the_links_of_a_folder_listing_work(site):

@@ -29,3 +29,5 @@ def test_a_line_of_an_event_without_data_is_ignored():
 def test_an_event_that_is_too_large_is_an_error():
     with pytest.raises(ApiError, match="the node sent an event of more than 1,048,576 bytes"):
         read("data: " + MAX_EVENT * "x", "data: x")
+    with pytest.raises(ApiError, match="an event of more than"):
+        read(*["data:"] * (MAX_EVENT + 1))
