@@ -120,7 +120,7 @@ async def test_an_unexpected_error_is_logged_and_its_details_stay_on_the_node(ht
     def fail(*query: object, **options: object) -> None:
         raise ZeroDivisionError("secret")
 
-    node.requester.jobs = fail
+    node.requester.job_records = fail
     answer = await http.get(JOBS)
     assert answer.status_code == 500
     assert answer.json()["Message"] == "internal error; the node's log has the details"

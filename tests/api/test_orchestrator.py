@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import httpx
 import pytest
 import trio
@@ -66,12 +68,18 @@ async def test_jobs_are_listed_page_by_page(tmp_path):
         assert [job["ID"] for job in one["Items"]] == [ids[2]]
 
 
+async def stopped(http: httpx.AsyncClient, job: Mapping[str, object]) -> JobID:
+    """A job that has ended, so that it changes no more."""
+    job_id = (await http.put(JOBS, json={"Job": job})).json()["JobID"]
+    await http.delete(f"{JOBS}/{job_id}")
+    answer = (await http.get(f"{JOBS}/{job_id}", params={"wait": 60}, timeout=None)).json()
+    assert answer["Job"]["State"]["StateType"] == "Stopped"
+    return JobID(job_id)
+
+
 async def test_a_list_shows_each_job_and_its_executions_as_the_job_itself_does(tmp_path):
     async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
-        ids = [
-            JobID((await http.put(JOBS, json={"Job": job})).json()["JobID"])
-            for job in (JOB, {**JOB, "Count": 2, "Name": "two"})
-        ]
+        ids = [await stopped(http, job) for job in (JOB, {**JOB, "Count": 2, "Name": "two"})]
         attempts = [
             Execution(
                 id=ExecutionID(f"e-{slot}"), job_id=job_id, node_id=PeerID("n"), state=state, slot=slot,
@@ -98,7 +106,7 @@ async def test_a_list_shows_each_job_and_its_executions_as_the_job_itself_does(t
 )
 async def test_a_record_that_cannot_be_read_is_left_out_of_a_list_with_all_others_in_it(tmp_path, damage):
     async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
-        ids = [(await http.put(JOBS, json={"Job": JOB})).json()["JobID"] for _ in range(3)]
+        ids = [await stopped(http, JOB) for _ in range(3)]
         store = network.requester.requester._store
         store.db.execute("UPDATE job SET record = ? WHERE id = ?", (damage, ids[1]))
         for asked in ({"include": "executions"}, {}):
