@@ -15,13 +15,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.identity.key_file import load_or_create_identity
+from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.model.access_list import AccessList
 from bacalhau_p2p.node import registry
 from bacalhau_p2p.node.addresses import listen_addresses
 from bacalhau_p2p.node.compute_assembly import open_compute
 from bacalhau_p2p.node.content_assembly import open_content
 from bacalhau_p2p.node.data_dir import make_private
-from bacalhau_p2p.node.networking import build_networking
+from bacalhau_p2p.node.networking import Networking, build_networking
 from bacalhau_p2p.node.node import Node
 from bacalhau_p2p.node.registry import AdapterContext
 from bacalhau_p2p.node.requester_assembly import open_requester
@@ -59,16 +60,7 @@ async def open_node(
             transport = await stack.enter_async_context(_open_transport(settings, identity))
         networking = build_networking(settings, identity, transport, wall_clock(), rng)
         content = stack.enter_context(open_content(settings, networking))
-        addresses = networking.addresses
-        context = AdapterContext(
-            settings=settings,
-            peer_id=identity.peer_id,
-            folder=settings.data_dir,
-            content=content,
-            addresses=lambda: addresses.multiaddrs,
-            connect=transport.connect,
-            api_url=lambda: addresses.api_url,
-        )
+        context = _adapter_context(settings, networking, content)
         storage = registry.storage(context)
         requester = compute = None
         if settings.requester:
@@ -86,6 +78,19 @@ async def open_node(
                 yield node
             finally:
                 await node.close_maps()
+
+
+def _adapter_context(settings: Settings, networking: Networking, content: Content) -> AdapterContext:
+    addresses = networking.addresses
+    return AdapterContext(
+        settings=settings,
+        peer_id=networking.identity.peer_id,
+        folder=settings.data_dir,
+        content=content,
+        addresses=lambda: addresses.multiaddrs,
+        connect=networking.transport.connect,
+        api_url=lambda: addresses.api_url,
+    )
 
 
 def _open_transport(settings: Settings, identity: Identity) -> AbstractAsyncContextManager[Transport]:
