@@ -38,7 +38,7 @@ async def json_object(request: Request, *, most: int) -> JSON:
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:  # it could be neither stored nor sent
-        raise ApiError("text with a lone half of a surrogate pair", status=400) from error
+        raise ApiError("request body has text with half of a surrogate pair", status=400) from error
     except (ValueError, RecursionError) as error:
         raise ApiError(f"request body is not JSON: {error}", status=400) from error
     if not isinstance(value, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.routes import Page
 from bacalhau_p2p.runtime.descriptors import shares
+from bacalhau_p2p.runtime.listen_faults import why_not_listening
 from bacalhau_p2p.runtime.tasks import background
 
 SHUTDOWN_GRACE = 0.5
@@ -66,5 +66,5 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        reason = "already in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        reason = why_not_listening(error, host_flag="--api-host", port_flag="--api-port")
         raise SettingsError(f"cannot listen on API address {host}:{port}: {reason}") from error

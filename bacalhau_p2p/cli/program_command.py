@@ -23,7 +23,7 @@ class ProgramCommand(SubmitCommand):
         advice = f"put -- before the command: {image} -- {program} ..." if program else ""
         if short:
             raise click.UsageError(
-                f"{short} behind {program!r} could be meant for it or for us; {advice}", ctx
+                f"{short} behind {program!r} may be an option of the job or of bacalhau-p2p; {advice}", ctx
             )
         try:
             return super().parse_args(ctx, args)

@@ -142,7 +142,7 @@ LOG_LEVEL = click.option(
     flag_value="full",
     metavar="[none|http|full]",
     type=click.Choice(["none", "http", "full"], case_sensitive=False),
-    help="Run jobs that need a network: http only those that name the domains they ask; full, or without a "
+    help="Run jobs that need a network: http only those that name the domains they reach; full, or without a "
     "value, any. [default: none]",
 )
 @click.option("--no-accept-networked", is_flag=True, help="Run no jobs that need a network.")
@@ -182,13 +182,13 @@ LOG_LEVEL = click.option(
     "--max-requester-jobs",
     metavar="N",
     type=int,
-    help="Run at most so many jobs at a time for one requester. [default: any number]",
+    help="Maximum number of jobs at a time for one requester. [default: any number]",
 )
 @click.option(
     "--requester-gone-timeout",
     metavar="SECONDS",
     type=float,
-    help="Stop what runs for a requester that is not heard of for so long, 0 for never. [default: 3600]",
+    help="Stop the executions of a requester that is silent for this time, 0 for never. [default: 3600]",
 )
 @RESOURCE_LIMITS
 @click.option(

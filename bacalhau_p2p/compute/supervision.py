@@ -59,7 +59,7 @@ class Supervision:
     def _stop_runs_for(self, requester: PeerID, now: UnixSeconds) -> None:
         """Nobody waits for what is prepared or run. Results that are proposed are kept."""
         silence = self._ledger.presence.gone_after
-        gone = transitions.RequesterGone(f"its requester was not heard of for {silence:g} s")
+        gone = transitions.RequesterGone(f"no message from its requester for {silence:g} s")
         runs = [
             execution
             for execution in self._ledger.executions.values()

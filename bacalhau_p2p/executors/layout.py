@@ -78,7 +78,7 @@ class Layout:
                 ]
         elif not _exists(outer.path, names, folder=mount.is_folder):
             raise ExecutorError(
-                f"the folder of this node at {outer.target} has no {'/'.join(names)}, so that nothing can be"
+                f"the folder of this node at {outer.target} has no {'/'.join(names)}, so nothing can be"
                 " mounted there"
             )
         return outer.path.joinpath(*names)
@@ -114,7 +114,7 @@ def arrange(inputs: Iterable[MountedInput], outputs: Mapping[str, Path]) -> Layo
         outer = next((mounts[parent] for parent in mount.target.parents if parent in mounts), None)
         if outer is not None and not outer.is_folder:
             raise ExecutorError(
-                f"{outer.target} is a file, so that nothing can be at {mount.target}", permanent=True
+                f"{outer.target} is a file, so nothing can be at {mount.target}", permanent=True
             )
         mounts[mount.target] = Mount(
             path=mount.path,

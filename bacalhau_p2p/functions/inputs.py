@@ -48,7 +48,7 @@ class Placed:
         if wanted not in self._known:
             target = wanted.path or f"{FOLDER}/{len(self._known)}"
             if self.targets.setdefault(target, wanted.cid) != wanted.cid:
-                raise InvalidValue(f"two inputs are at {target}: give one another path")
+                raise InvalidValue(f"two inputs have the path {target}: change one of them")
             self._known[wanted] = target
         if len(self._known) > MAX_ENTRIES:
             raise InvalidValue(

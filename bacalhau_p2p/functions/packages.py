@@ -116,8 +116,8 @@ def _files_of(found: Distribution, name: str) -> dict[str, bytes]:
     for path in found.files or ():
         if path.suffix == ".pth" or path.name.startswith("__editable__"):
             raise InvalidFunction(
-                f"{name} is installed here as a link to its source: build its wheel, and give the path of"
-                " that in requires"
+                f"{name} is installed here in editable mode: build its wheel, and put the path of"
+                " the wheel in requires"
             )
         inside = _path_in_package(str(path))
         if inside is not None and path.suffix != ".pyc":

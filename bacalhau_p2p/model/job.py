@@ -193,7 +193,7 @@ def _job_type(name: str) -> str:
     if name in {"batch", "ops"}:
         return name
     if name in {"service", "daemon"}:
-        raise ValueError(f"{name} jobs run without an end, which no job does here; use batch or ops")
+        raise ValueError(f"{name} jobs never end and cannot run here; use batch or ops")
     raise ValueError(f"unknown job type {name!r}; use batch or ops")
 
 
@@ -210,7 +210,7 @@ def _check_ops(spec: JobSpec) -> None:
     if spec.divided:
         raise ValueError("an ops job is not divided; leave out Partition and Deal.Replicas, or use batch")
     if spec.deterministic:
-        raise ValueError("Verifier: the results of an ops job differ, so that they cannot be compared")
+        raise ValueError("Verifier: the results of an ops job differ and cannot be compared; leave it out")
 
 
 class JobSpec(Model):

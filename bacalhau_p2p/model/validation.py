@@ -71,7 +71,11 @@ def network_faults(spec: JobSpec) -> list[Fault]:
         problem = "a WebAssembly job has no network; fetch what it needs as inputs, or use docker"
         return [Fault("Tasks[0].Network.Type", problem)]
     if task.network.type == "HTTP" and not task.network.domains:
-        return [Fault("Tasks[0].Network.Domains", "name the domains that the job asks, such as example.com")]
+        return [
+            Fault(
+                "Tasks[0].Network.Domains", "must name the domains that the job reaches, such as example.com"
+            )
+        ]
     return []
 
 

@@ -20,5 +20,6 @@ def make_private(folder: Path) -> None:
         if folder.stat().st_mode & OTHERS:
             folder.chmod(0o700)
     except OSError as error:
-        reason = f"cannot make data directory {folder}: {error.strerror}"
+        cause = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        reason = f"cannot make data directory {folder}: {cause}"
         raise SettingsError(f"{reason}; choose another with --data-dir or BACALHAU_P2P_DATA_DIR") from error

@@ -222,7 +222,7 @@ class Rounds:
                 self._ledger.tell(
                     entry,
                     EventKind.BID_REJECTED,
-                    f"its bid came in vain: {refusal}",
+                    f"its bid was not needed: {refusal}",
                     now,
                     execution_id=bid.execution_id,
                     node_id=author,

@@ -29,7 +29,7 @@ async def test_a_body_is_an_object_or_absent():
         (b"[]", 400, "must be a JSON object"),
         (b"{", 400, "is not JSON"),
         (b"[" * 19, 400, "is not JSON"),
-        (b'{"a": "\\ud800"}', 400, "lone half"),
+        (b'{"a": "\\ud800"}', 400, "half of a surrogate pair"),
         (b" " * 21, 413, "more than 20 bytes"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_short_option_of_the_command_is_refused_with_what_to_write(run, words,
     result = run(*RUN, *words)
     assert (result.exit_code, result.stdout) == (2, "")
     last = result.stderr.splitlines()[-1]
-    assert f"behind {program!r} could be meant for it or for us" in last
+    assert f"behind {program!r} may be an option of the job or of bacalhau-p2p" in last
     assert last.endswith(f"put -- before the command: busybox -- {program} ...")
 
 

@@ -54,7 +54,7 @@ def test_runs_of_a_requester_that_is_silent_for_an_hour_are_stopped_and_handed_b
     assert ev.ReportGone(ALICE, GONE_AFTER, (first, second)) in actions
     failed = [message for message in messages_in(actions) if isinstance(message, say.ExecutionFailed)]
     assert [(each.execution_id, each.drained) for each in failed] == [(first, True), (second, True)]
-    assert failed[0].reason == "its requester was not heard of for 3600 s"
+    assert failed[0].reason == "no message from its requester for 3600 s"
     assert bench.machine.capacity.holders == {of_bob}
     pass_time(bench, began + 1.5 * GONE_AFTER)
     assert bench.state(of_bob) is ComputeState.CANCELLED

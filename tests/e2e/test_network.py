@@ -318,7 +318,8 @@ def test_a_port_that_is_in_use_is_an_error_of_one_line(tmp_path, network):
         check=False,
     )
     assert ran.returncode == 1
-    assert ran.stderr == f"Error: cannot listen on API address 127.0.0.1:{network.port}: already in use\n"
+    cause = f"cannot listen on API address 127.0.0.1:{network.port}: already in use"
+    assert ran.stderr == f"Error: {cause}; choose another port with --api-port\n"
 
 
 def test_the_devstack_exits_with_the_status_of_its_command_and_leaves_nothing_behind(tmp_path):

@@ -103,7 +103,7 @@ def test_nothing_is_made_in_a_folder_of_the_user(folder, inner):
     [
         (("/a", "/a/"), "two inputs or result paths have the path /a"),
         (("/a", "/out"), "two inputs or result paths have the path /out"),
-        (("/f", "/f/x"), "/f is a file, so that nothing can be at /f/x"),
+        (("/f", "/f/x"), "/f is a file, so nothing can be at /f/x"),
     ],
 )
 def test_what_no_node_can_mount_is_a_permanent_failure(folder, inner, targets, reason):

@@ -19,7 +19,7 @@ def test_each_content_has_one_place_and_paths_stand_for_it():
 def test_two_contents_at_one_path_are_refused():
     placed = Placed()
     placed.add({"/inputs/corpus": "a"})
-    with pytest.raises(InvalidValue, match="two inputs are at /inputs/corpus: give one another path"):
+    with pytest.raises(InvalidValue, match="two inputs have the path /inputs/corpus: change one of them"):
         placed.place(Input("b", "/inputs/corpus"))
 
 

@@ -67,7 +67,7 @@ def test_an_installed_package_is_taken_as_it_is():
         ("iniconfig>=1", "must be NAME, NAME==VERSION or the path of a wheel"),
         ("pyyaml", r"pyyaml is not pure Python: it has yaml/_yaml\S+\.so, machine code"),
         ("fastapi", "fastapi needs starlette: add it to requires"),
-        ("bacalhau-p2p", "is installed here as a link to its source: build its wheel"),
+        ("bacalhau-p2p", "is installed here in editable mode: build its wheel"),
         ("missing-1.0-py3-none-any.whl", "cannot be read: "),
         ("native-1.0-cp312-cp312-linux_x86_64.whl", "is not a wheel of pure Python"),
     ],

@@ -138,7 +138,7 @@ def test_all_faults_are_reported_together_with_their_paths():
         "Tasks[0].InputSources[0].Source.Params.CID: missing",
         "Tasks[0].InputSources[1].Source.Params.URL: must start with http:// or https://",
         "Tasks[0].Network.ports: not supported yet",
-        "Type: service jobs run without an end, which no job does here; use batch or ops",
+        "Type: service jobs never end and cannot run here; use batch or ops",
         "Count: must be at least 1",
         "Constraints[0]: operator in requires at least one value",
         "Constraints[1].Operator: unknown operator 'near' "

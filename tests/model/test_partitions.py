@@ -78,9 +78,7 @@ def test_an_ops_job_has_no_count_no_partitions_and_nothing_to_compare():
 
 @pytest.mark.parametrize("kind", ["daemon", "service"])
 def test_a_job_that_never_ends_is_refused_with_a_sentence(kind):
-    assert faults(Type=kind) == [
-        f"Type: {kind} jobs run without an end, which no job does here; use batch or ops"
-    ]
+    assert faults(Type=kind) == [f"Type: {kind} jobs never end and cannot run here; use batch or ops"]
 
 
 def test_a_job_has_no_more_executions_than_others_may_have():

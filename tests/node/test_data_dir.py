@@ -22,3 +22,5 @@ def test_a_data_directory_that_cannot_be_made_is_an_error_with_its_path(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"file/dir: Not a directory"):
         make_private(tmp_path / "file" / "dir")
+    with pytest.raises(SettingsError, match=r"file: it is not a folder; choose another with --data-dir"):
+        make_private(tmp_path / "file")

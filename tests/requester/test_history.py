@@ -94,7 +94,7 @@ def test_bids_and_refusals_are_told_with_their_reasons(bench):
         (K.BID_REJECTED, C, "other bids were better"),
     ]
     bench.bid(C, attempt=2)
-    assert lines(bench)[-1] == (K.BID_REJECTED, "", "its bid came in vain: no slot is open")
+    assert lines(bench)[-1] == (K.BID_REJECTED, "", "its bid was not needed: no slot is open")
 
 
 def test_another_attempt_is_told_with_its_reason(bench):

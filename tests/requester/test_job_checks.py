@@ -140,7 +140,7 @@ async def test_an_adapter_that_returns_nonsense_finds_no_faults(wrong):
         ),
         (
             {"Engine": {"Type": "docker", "Params": {"Image": "x"}}, "Network": {"Type": "HTTP"}},
-            "Tasks[0].Network.Domains: name the domains that the job asks, such as example.com",
+            "Tasks[0].Network.Domains: must name the domains that the job reaches, such as example.com",
         ),
     ],
 )

@@ -85,7 +85,10 @@ class BlockStore:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ContentError(f"the block store in {folder} is in use by another process") from None
+                raise ContentError(
+                    f"the block store in {folder} is in use by another process: stop it, or choose"
+                    " another data directory"
+                ) from None
             self._pins = undo.enter_context(closing(Pins(folder / "pins.db")))
             self._disk = undo.enter_context(closing(DiskBlocks(folder)))
             used = self._pins.take_number(_USED)  # absent after a crash

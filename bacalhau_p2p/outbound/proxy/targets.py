@@ -69,7 +69,7 @@ def _host(authority: str, port: int, domains: Iterable[str]) -> str:
     host = normal_host(name)
     if host is None:
         raise RequestRefused(
-            403, f"{shown} is not a domain: addresses and local names cannot be asked", shown
+            403, f"{shown} is not a domain: addresses and local names cannot be reached", shown
         )
     if not is_allowed(host, domains):
         raise RequestRefused(403, f"{host} is not among the domains of this job (Network.Domains)", host)

@@ -15,6 +15,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 from bacalhau_p2p.encoding.multiaddrs import is_user_peer_address, parse_multiaddr
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.model.base import PeerID
+from bacalhau_p2p.runtime.listen_faults import why_not_listening
 
 
 def parse_peer_address(address: str) -> PeerID:
@@ -51,16 +52,17 @@ def parse_listen_address(address: str) -> Multiaddr:
     parsed = _parse_tcp(address, "listen", ("ip4", "ip6"))
     port = int(parsed.value_for_protocol("tcp"))
     host = parsed.value_for_protocol(parsed.protocols()[0].name)
-    if port:
-        # py-libp2p sets SO_REUSEPORT, so two nodes of one user can listen on one port, and each gets some of
-        # the other's connections. Without that option the kernel reports that the port is in use.
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as fault:
-                raise SettingsError(f"cannot listen on {address}: {fault.strerror or fault}") from fault
+    # py-libp2p sets SO_REUSEPORT, so two nodes of one user can listen on one port, and each gets some of the
+    # other's connections. Without that option the kernel reports that the port is in use. Nor does py-libp2p
+    # tell why it cannot listen.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as fault:
+            reason = why_not_listening(fault, host_flag="--swarm-host", port_flag="--swarm-port")
+            raise SettingsError(f"cannot listen on {address}: {reason}") from fault
     return parsed
 
 

@@ -260,7 +260,8 @@ def _wasi_config(spec: dict[str, Any], *, other_user: bool) -> wasmtime.WasiConf
     for host, guest, mutable in spec["preopens"]:
         if other_user and not mutable and os.stat(host).st_mode & 0o005 != 0o005:  # noqa: PTH116
             raise StartFailed(
-                f"input {guest}: not readable for other users, and a job is one", permanent=False
+                f"input {guest}: not readable for the user of the job; make it readable for everyone",
+                permanent=False,
             )
         try:
             wasi.preopen_dir(host, guest, mutable)
