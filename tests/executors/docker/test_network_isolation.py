@@ -130,7 +130,7 @@ SCRIPT = f"""
     around() {{
         for host in "$@"; do
             for port in 22 53 80 443 8080 $SERVICE; do
-                nc -w 2 $host $port </dev/null >/dev/null 2>&1 && echo "reached $host $port"
+                nc -w 30 $host $port </dev/null >/dev/null 2>&1 && echo "reached $host $port"
             done
             nslookup {TLS} $host >/dev/null 2>&1 && echo "resolved $host"
             ping -c 1 -W 1 $host >/dev/null 2>&1
