@@ -76,13 +76,14 @@ class FakeNode:
         """Numbers of pieces after which a response with logs breaks."""
         self.break_streams_after: list[int] = []
         """Numbers of events after which a stream of events breaks once."""
+        self.streams = 0
+        """Streams of events that go on now."""
         self.respond_early = False
         """Respond to long polls at once, like a node that is shutting down."""
         self.waiting = self.waited = 0
         """Long polls that are waiting now, and those that have waited."""
         self._stopping = False
-        self._port = port
-        self._started = started
+        self._port, self._started = port, started
         self._server: _Server | None = None
 
     def __enter__(self) -> Self:
@@ -106,6 +107,8 @@ class FakeNode:
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
+            ended = self.changed.wait_for(lambda: self.streams == 0, timeout=20)
+        assert ended, "a stream of events goes on without its node, and would until the tests end"
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -333,6 +336,16 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
         do_GET = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server's names
 
         def _stream_events(self) -> None:
+            with node.changed:
+                node.streams += 1
+            try:
+                self._send_events()
+            finally:
+                with node.changed:
+                    node.streams -= 1
+                    node.changed.notify_all()
+
+        def _send_events(self) -> None:
             job_id = self.path.split("/")[-2]
             after = int(self.headers.get("Last-Event-ID", 0))
             node.last_event_ids.append(after)
@@ -345,7 +358,7 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            while True:
+            while not node.stopped:
                 for event in page["Items"]:
                     after = event["SeqNum"]
                     self._chunk(
@@ -358,6 +371,8 @@ def _handler(node: FakeNode) -> type[BaseHTTPRequestHandler]:
                 if not page["NextToken"]:
                     return self._chunk(b"")
                 page = node.events(job_id, after, 20)
+            self.close_connection = True
+            return None
 
         def _stream(self, answer: _Cut) -> None:
             self.send_response(200)
