@@ -103,9 +103,9 @@ def fetch_failed(
     short = short_id(id_of(job))
     kept = [(e, cid) for e in executions if (cid := cid_of_text(e.get("FailedResultCID")))]
     if not kept:
-        raise JobNotFinished(
-            f"nothing of failed executions of job {short} is kept: it needs --keep-failed-results"
-        )
+        asked = job.get("KeepFailedResults")
+        why = "none has failed yet, or it left nothing" if asked else "it needs --keep-failed-results"
+        raise JobNotFinished(f"nothing of failed executions of job {short} is kept: {why}")
     folder = Path(output_dir or folder_name(f"job-{short}-failed"))
     targets = [(cid, folder / folder_name(id_of(execution))) for execution, cid in kept]
     for _, target in targets:

@@ -454,6 +454,8 @@ def test_a_job_of_which_nothing_is_kept_says_what_that_needs(run, fake_node):
     result = run("get", "--failed", ID)
     assert result.exit_code == 1
     assert "is kept: it needs --keep-failed-results" in result.stderr
+    fake_node.add_job("1" + ID[1:], {**DOCKER, "KeepFailedResults": True})
+    assert "is kept: none has failed yet, or it left nothing" in run("get", "--failed", "1" + ID[1:]).stderr
 
 
 def test_what_an_execution_used_is_described_with_sizes_for_people(run, fake_node, results):

@@ -58,7 +58,8 @@ class KeptLogs:
         return self._path(requester, execution_id) if (requester, execution_id) in self._kept else None
 
     async def keep(self, requester: PeerID, execution_id: ExecutionID, results: Path) -> None:
-        """Take the streams out of a results folder that is about to be removed. Never raises an Exception."""
+        """Take the streams out of a results folder that is about to be removed. Empty ones, too: that a run
+        wrote nothing is an answer. Never raises an Exception."""
         if not (_NAME.fullmatch(requester) and _NAME.fullmatch(execution_id)) or not _has_output(results):
             return
         try:
@@ -66,7 +67,7 @@ class KeptLogs:
         except OSError as error:
             log.warning("log_not_kept", execution=execution_id, reason=str(error))
             return
-        if size:
+        if size is not None:
             self._kept[requester, execution_id] = _Kept(self._clock(), size)
             await trio.to_thread.run_sync(self.prune)
 
@@ -85,10 +86,13 @@ class KeptLogs:
         for (requester, _), kept in list(self._kept.items()):
             sizes[requester] += kept.size
         most_bytes = min(MAX_KEPT_BYTES, 2 * (self._free() + sizes.total()) // SHARE_OF_DISK)
+        counts = Counter(requester for requester, _ in list(self._kept))
         while len(self._kept) > MAX_KEPT or sizes.total() > most_bytes:
-            most = max(sizes, key=lambda requester: sizes[requester])
+            measure = sizes if sizes.total() > most_bytes else counts
+            most = max(measure, key=lambda requester: measure[requester])
             oldest = next(key for key in self._kept if key[0] == most)
             sizes[most] -= self._kept[oldest].size
+            counts[most] -= 1
             self._remove(oldest)
 
     def _free(self) -> int:
@@ -96,9 +100,9 @@ class KeptLogs:
         disk = os.statvfs(next(each for each in (self._folder, *self._folder.parents) if each.exists()))
         return disk.f_bavail * disk.f_frsize
 
-    def _take(self, target: Path, results: Path) -> int:
-        """The bytes that were taken."""
-        taken = 0
+    def _take(self, target: Path, results: Path) -> int | None:
+        """The bytes that were taken; None if there are no streams."""
+        taken: int | None = None
         most = min(MAX_KEPT_STREAM, (self._free() + _size_of_output(results)) // SHARE_OF_DISK)
         for name in NAMES.values():
             source = results / name
@@ -106,9 +110,12 @@ class KeptLogs:
                 found = source.lstat()
             except FileNotFoundError:
                 continue
-            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            if not stat.S_ISREG(found.st_mode):
                 continue
             target.mkdir(parents=True, exist_ok=True, mode=0o700)
+            taken = (taken or 0) + min(found.st_size, most)
+            if not found.st_size:
+                continue
             skipped = found.st_size - most
             if skipped <= 0:
                 source.rename(target / name)
@@ -119,7 +126,6 @@ class KeptLogs:
                 source.unlink()  # it may have filled the disk
                 (target / name).write_bytes(end)
                 (target / (name + SKIPPED)).write_text(str(skipped))
-            taken += min(found.st_size, most)
         return taken
 
     def _remove(self, key: _Key) -> None:

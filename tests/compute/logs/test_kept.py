@@ -65,10 +65,28 @@ async def test_of_much_output_the_end_is_kept(logs, keep):
     assert (begin, set(data), len(data)) == (500, set(b"y"), MAX_KEPT_STREAM)
 
 
-async def test_an_execution_that_wrote_nothing_leaves_nothing(logs, keep, tmp_path):
-    await keep(ALICE, "e-1", b"")
-    await logs.keep(ALICE, ExecutionID("e-2"), tmp_path / "absent")
+async def test_an_execution_that_never_ran_leaves_nothing(logs, tmp_path):
+    await logs.keep(ALICE, ExecutionID("e-1"), tmp_path / "absent")
     assert not (tmp_path / "logs").exists()
+
+
+async def test_that_an_execution_wrote_nothing_is_known_until_it_expires(logs, keep, clock, tmp_path):
+    await keep(ALICE, "e-1", b"")
+    folder = logs.folder_of(ALICE, ExecutionID("e-1"))
+    assert list(folder.iterdir()) == []
+    assert names(KeptLogs(tmp_path / "logs", clock), ALICE, "e-1") == ["e-1"]
+    clock.now += KEEP_FOR + 1
+    logs.prune()
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+async def test_many_that_wrote_nothing_displace_nobody_elses(logs, keep, monkeypatch):
+    monkeypatch.setattr(module, "MAX_KEPT", 3)
+    await keep(BOB, "b-1", b"words")
+    for number in range(4):
+        await keep(ALICE, f"a-{number}", b"")
+    assert names(logs, BOB, "b-1") == ["b-1"]
+    assert names(logs, ALICE, "a-0", "a-1", "a-2", "a-3") == ["a-2", "a-3"]
 
 
 async def test_it_is_removed_after_a_day(logs, keep, clock, tmp_path):
