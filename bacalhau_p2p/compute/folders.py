@@ -35,11 +35,14 @@ SET_ASIDE = ".removed"
 _THREADS = Threads(4)
 
 
-async def bytes_below(folder: Path) -> int | None:
-    """Bytes of the files in a folder; None of one with more than MAX_MEASURED entries, or that changes."""
+async def bytes_below(path: Path) -> int | None:
+    """Bytes of a file, or of all files in a folder; None of one with more than MAX_MEASURED entries, or that
+    changes."""
 
     def measured() -> int | None:
-        total, entries, pending = 0, 0, [os.fspath(folder)]
+        if path.is_file():
+            return min(path.stat().st_size, MAX_BYTES)
+        total, entries, pending = 0, 0, [os.fspath(path)]
         while pending:
             with os.scandir(pending.pop()) as found:
                 for entry in found:

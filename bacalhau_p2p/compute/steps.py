@@ -14,7 +14,7 @@ from bacalhau_p2p.bprotocol.proposals import MAX_ROOT, encode_proposal
 from bacalhau_p2p.components.adapter_calls import expected
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute.adapters import Adapters
-from bacalhau_p2p.compute.folders import remove_folder
+from bacalhau_p2p.compute.folders import bytes_below, remove_folder
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.variables import node_variables
 from bacalhau_p2p.errors import BacalhauError, ExecutionError
@@ -25,7 +25,7 @@ from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.engine_params import environment_of
 from bacalhau_p2p.model.execution import Proposal, PublishedResult, RunOutput
 from bacalhau_p2p.model.job import InputSource
-from bacalhau_p2p.model.partitions import Partition, part_of
+from bacalhau_p2p.model.partitions import Partition, is_divided, part_of
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.tasks import all_or_first_fault
 from bacalhau_p2p.runtime.transfers import Transfer, counted_in
@@ -41,6 +41,10 @@ class InputTransfer(Transfer):
         """`size`: its bytes, and how many of them were here before the bid, if that is known."""
         super().__init__()
         self._size = size
+
+    def measured(self, total: int | None) -> None:
+        """Take note of its bytes, once it is here."""
+        self._size = None if total is None else (total, max(0, total - self.bytes))
 
     @property
     def progress(self) -> InputProgress:
@@ -186,7 +190,11 @@ class Steps:
     async def _fetch_inputs(self, execution: ComputeExecution, place: Workplace) -> list[MountedInput]:
         sources = execution.spec.task.input_sources
         sizes = execution.input_sizes or (None,) * len(sources)
-        place.transfers = [InputTransfer(size) for size in sizes]
+        # The size of one that is divided is that of its largest part.
+        divided = [is_divided(each.source.params) for each in sources]
+        place.transfers = [
+            InputTransfer(None if part else size) for size, part in zip(sizes, divided, strict=True)
+        ]
         fetches = [
             partial(self._fetch_input, execution, place, index, source)
             for index, source in enumerate(sources)
@@ -210,6 +218,8 @@ class Steps:
         expected(prepared, PreparedInput, "storage provider")
         expected(prepared.path, Path, "storage provider")
         place.inputs.append((provider, prepared))
+        if is_divided(source.source.params):
+            place.transfers[index].measured(await bytes_below(prepared.path))
         if prepared.owned and place.hides_from_others:
             await trio.to_thread.run_sync(make_readable, prepared.path)
         return MountedInput(

@@ -154,6 +154,20 @@ async def test_what_is_fetched_of_the_inputs_is_counted_beside_what_was_here(ste
     assert (usage.input_bytes_fetched, usage.input_bytes_local) == (8, 6)
 
 
+async def test_of_an_input_that_is_divided_what_is_here_counts_and_not_the_largest_part(steps, place):
+    record = execution(inputs=[("/a", "fine")], input_sizes=((1000, 900),))
+    (source,) = record.spec.task.input_sources
+    params = {"Partition": {"Type": "object"}}
+    source = source.replace(source=source.source.replace(params=params))
+    task = record.spec.task.replace(input_sources=(source,))
+    record = record.replace(spec=record.spec.replace(count=2, tasks=(task,)))
+    await steps.prepare(record, place)
+    assert place.fetched == (InputProgress(done=4, total=4),)
+    usage = decode_proposal((await steps.run(record, place)).sealed).usage
+    assert usage is not None
+    assert (usage.input_bytes_fetched, usage.input_bytes_local) == (4, 0)
+
+
 @pytest.mark.parametrize(("asked", "given"), [("", 500), ("200", 200)])
 async def test_a_job_that_asks_for_no_disk_may_write_what_one_job_may_have(
     content, executor, place, asked, given
