@@ -35,6 +35,9 @@ def test_a_hundred_nodes_cost_as_much_as_ten_and_jobs_are_placed_in_one_round(pl
         "with faults",
         "40 nodes connected",
         "40 nodes connected, with faults",
+        "40 nodes connected, jobs with inputs",
+        "a tenth of it known, jobs with inputs",
+        "nine of ten known nodes gone, jobs with inputs",
     ],
 )
 def test_no_job_fails_and_nearly_all_are_placed_in_two_rounds(plans, name):

@@ -46,6 +46,8 @@ class CrowdPlan:
     """Nodes that each requester knows for each that there is. Above 1: those of a network that has shrunk."""
     connected: int = 0
     """Nodes that each requester is connected to. It asks some of them before it asks everybody."""
+    inputs: bool = False
+    """Jobs have inputs, which one node in twenty has: nodes look at them for up to 40 ms before they bid."""
     faults: bool = False
     """Some nodes are killed or slow to prepare a job, and messages are lost."""
 
@@ -173,7 +175,13 @@ def _is_terminal(state: str) -> bool:
 def _expanded(plan: CrowdPlan, rng: Random) -> Plan:
     requesters = [NodePlan(name=f"r{number}", requester=True, compute=False) for number in range(REQUESTERS)]
     computes = [
-        NodePlan(name=f"c{number}", cpu=8.0, speed=rng.uniform(0.5, 2)) for number in range(plan.nodes)
+        NodePlan(
+            name=f"c{number}",
+            cpu=8.0,
+            speed=rng.uniform(0.5, 2),
+            holds_data=plan.inputs and number % 20 == 0,
+        )
+        for number in range(plan.nodes)
     ]
     most = max(1, plan.nodes // 3)
     jobs = tuple(
@@ -185,6 +193,8 @@ def _expanded(plan: CrowdPlan, rng: Random) -> Plan:
             prepare=0.1,
             run=rng.uniform(0.1, 3.0),
             publish=0.1,
+            inspection=0.02 if plan.inputs else None,
+            input_disk=1000 if plan.inputs else 0,
         )
         for number in range(plan.jobs)
     )
@@ -227,4 +237,7 @@ def variants(plan: CrowdPlan) -> Mapping[str, CrowdPlan]:
         "with faults": replace(plan, faults=True),
         "40 nodes connected": replace(plan, connected=40),
         "40 nodes connected, with faults": replace(plan, connected=40, faults=True),
+        "40 nodes connected, jobs with inputs": replace(plan, connected=40, inputs=True),
+        "a tenth of it known, jobs with inputs": replace(plan, known=0.1, inputs=True),
+        "nine of ten known nodes gone, jobs with inputs": replace(plan, known=10.0, inputs=True),
     }
