@@ -53,6 +53,13 @@ def test_nodes_that_are_not_asked_hear_nothing_of_a_job(plans):
     assert (shown.rounds, shown.broadcasts) == ({1: JOBS}, 0)
 
 
+def test_nor_do_they_if_the_job_has_inputs_that_some_connected_nodes_have(plans):
+    """Connected nodes are asked once who has them: on the average a job costs less than the limit."""
+    shown = run(plans["40 nodes connected, jobs with inputs"])
+    assert shortcomings(shown, exact=True) == []
+    assert (shown.rounds, shown.broadcasts) == ({1: JOBS}, 0)
+
+
 def test_a_network_that_is_ten_times_as_large_as_known_is_not_flooded_for_long(plans):
     """Three requesters learn it from their first jobs. A hundred bids and answers a job were 200."""
     shown = run(plans["a tenth of it known"])
