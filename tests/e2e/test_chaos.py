@@ -30,6 +30,7 @@ def test_a_short_run_of_chaos_loses_no_job_and_leaves_nothing_behind(wires, minu
         check=False,
     )
     assert ran.returncode in (0, 1), ran.stderr
+    assert ran.stdout, ran.stderr
     figures = json.loads(ran.stdout)
     assert figures["kills"] >= kills
     assert figures["submitted"] >= 0.8 * jobs

@@ -48,6 +48,7 @@ RARE_ROWS = (
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Bid + RequesterCutOff",
+    "compute Bid + RoomLost",
     "compute Preparing + DeadlinePassed",
     "compute Preparing + RequesterGone",
     "compute Preparing + RoomLost",
