@@ -142,8 +142,11 @@ class LocalStorage(StorageProvider):
         self._matching(asked)
         try:
             real = Path(asked.path).resolve()
+            looped = any(part.is_symlink() for part in (real, *real.parents))  # Python 3.13 leaves such a one
         except (OSError, RuntimeError):
-            raise _Forbidden(f"{asked.path} is a loop of symlinks") from None
+            looped = True
+        if looped:
+            raise _Forbidden(f"{asked.path} is a loop of symlinks")
         for allowed in self._allowed:
             if allowed.on_disk().matches(str(real)) and (allowed.read_write or not asked.read_write):
                 return real

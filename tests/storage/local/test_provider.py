@@ -112,8 +112,9 @@ async def test_an_operator_may_name_a_path_through_a_symlink(tmp_path, data):
 async def test_a_loop_of_symlinks_is_refused(data, tmp_path):
     (data / "loop").symlink_to("loop")
     provider = LocalStorage([f"{data}/**"])
-    with pytest.raises(StorageError, match="loop of symlinks"):
-        await provider.prepare(local(data / "loop"), tmp_path)
+    for path in (data / "loop", data / "loop" / "below"):
+        with pytest.raises(StorageError, match="loop of symlinks"):
+            await provider.prepare(local(path), tmp_path)
 
 
 async def test_an_input_is_writable_only_if_allowed_and_requested(data, tmp_path):
