@@ -321,7 +321,7 @@ def _announced(current: Round) -> str:
     asked = (
         f", and {number} are asked directly" if current.asked.directly else f", and about {number} are asked"
     )
-    asked = "" if current.asked.everybody else asked
+    asked = "" if current.asked.everybody or number == able else asked
     return f"announced (round {current.number}): {able} node{'s'[: able != 1]} could run it{asked}"
 
 
