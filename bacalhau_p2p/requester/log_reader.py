@@ -126,10 +126,10 @@ class LogReader:
                     await stream.send_all(encode_request(request))
                 answers = FrameReader(stream, MAX_ANSWER)
                 while True:
-                    frame: bytes | None = b""
-                    with trio.move_on_after(KEEP_ALIVE):
+                    frame: bytes | None = None
+                    with trio.move_on_after(KEEP_ALIVE) as waiting:
                         frame = await answers.next()
-                    if frame == b"":
+                    if waiting.cancelled_caught:
                         yield None
                         continue
                     answer = LogEnd("it hung up") if frame is None else decode_answer(frame, wanted)

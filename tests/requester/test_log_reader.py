@@ -6,9 +6,15 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from bacalhau_p2p.errors import ExecutorError, LogsUnavailable
-from bacalhau_p2p.model.logs import LogStream
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
+from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.history import HistoryPage
+from bacalhau_p2p.model.logs import LogQuery, LogStream
+from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.requester.log_reader import LogReader
 from bacalhau_p2p.testing.network import open_network
 from tests.support.programs.writing_executor import WritingExecutor
 
@@ -149,3 +155,33 @@ async def test_a_node_that_is_gone_is_named(tmp_path):
         net.memory_network.cut(net.compute[0].peer_id, net.requester.peer_id)
         with pytest.raises(LogsUnavailable, match="cannot be read from node"):
             await read(job)
+
+
+async def test_empty_frames_are_no_answer():
+    """A node could send millions of them, each of which would be told as if nothing had come for a while."""
+    execution = Execution(
+        id=ExecutionID("e"),
+        job_id=JobID("j"),
+        node_id=PeerID("n"),
+        state=ExecutionState.BID_ACCEPTED,
+        created=0.0,
+        modified=0.0,
+        slot=0,
+    )
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_all(bytes(100))
+
+    class Jobs:
+        def executions(self, job_id):
+            return [execution]
+
+        async def history(self, job_id, *, after=0, timeout=0.0):
+            return HistoryPage([], ended=False)
+
+    async def open_stream(peer, protocol):
+        return ours
+
+    reader = LogReader(Jobs(), open_stream, read_file=None)
+    async with aclosing(reader.read(JobID("j"), LogQuery())) as pieces:
+        with pytest.raises(LogsUnavailable):
+            await anext(pieces)
