@@ -143,46 +143,51 @@ class RequesterMachine:
             self._supervision.heartbeat(author, message, now)
             return
         entry = self._ledger.jobs.get(getattr(message, "job_id", JobID("")))
+        changed = False  # what changes nothing must cost little: strangers know the ids of jobs
         match message:
             case say.BidDeclined():
                 if entry is not None:
                     self._rounds.declined(entry, author, message, now)
+                    changed = author in self._liveness.nodes
             case say.SpecWanted():
                 deliver_spec(self._ledger, entry, author, message, now)
                 return
             case say.Bid():
+                known = message.execution_id in self._ledger.job_of
                 self._rounds.bid(entry, author, message, now)
+                changed = not known and message.execution_id in self._ledger.job_of
             case say.ResultProposed() | say.ResultPublished() | say.ExecutionFailed():
-                self._reported(entry, author, message, now)
+                changed = self._reported(entry, author, message, now)
             case _:
                 self._ledger.ignore(message, "at a requester")
-                return
-        if entry is not None:
+        if entry is not None and changed:
             self._advance(entry, now)
 
-    def _reported(self, entry: JobEntry | None, author: PeerID, message: Report, now: UnixSeconds) -> None:
-        """A node reports about an execution: move it, or tell the node that it has ended here."""
+    def _reported(self, entry: JobEntry | None, author: PeerID, message: Report, now: UnixSeconds) -> bool:
+        """A node reports about an execution: move it, or tell the node that it has ended here. Whether it
+        was moved."""
         execution = entry.executions.get(message.execution_id) if entry else None
         if entry is None or execution is None:
             self._ledger.ignore_unknown(message, "execution")
             self._ledger.send_stray_cancel(
                 author, message.job_id, message.execution_id, "unknown at the requester", now
             )
-            return
+            return False
         if execution.node_id != author:
             self._ledger.ignore(message, "from another node")
-            return
+            return False
         if execution.state in ACTIVE:
             entry.last_contact[execution.id] = now
         event = self._reports.event_of(execution, message, ops=entry.ops)
         if event is not None:
             executions.move(self._ledger, entry, execution, event, now)
             self._invitations.reported(entry, entry.executions[execution.id])
-            return
+            return True
         self._ledger.ignore(message, f"in {execution.state}")
         if execution.state.terminal and execution.state != ExecutionState.COMPLETED:
             reason = f"already {execution.state} at the requester"
             self._ledger.send_stray_cancel(author, message.job_id, execution.id, reason, now)
+        return False
 
     # --- nodes ------------------------------------------------------------------------------
 

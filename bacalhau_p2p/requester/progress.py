@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.history import EventKind
@@ -39,7 +39,7 @@ class Progress:
         if (hopeless := _hopeless(entry)) is not None:
             jobs.move(self._ledger, entry, hopeless, now)
             return
-        groups = entry.groups()
+        groups = {group: entry.slots_of(group) for group in entry.groups_to_move()}
         if not entry.ops:
             for slots in groups.values():
                 _reopen_if_unpublished(entry, slots)
@@ -49,7 +49,7 @@ class Progress:
         for group, slots in groups.items():
             self._verify_if_proposed(entry, group, slots)
         if not entry.open_slots:
-            self._complete_if_settled(entry, groups, now)
+            self._complete_if_settled(entry, now)
 
     def _tell_of_retry(self, entry: JobEntry, now: UnixSeconds) -> None:
         if not entry.failures:
@@ -101,9 +101,7 @@ class Progress:
         proposals = tuple(e.proposal for e in filling if e.state in judged and e.proposal is not None)
         self._ledger.actions.append(ev.Verify(entry.job.id, entry.job.spec, proposals, group))
 
-    def _complete_if_settled(
-        self, entry: JobEntry, groups: Mapping[int, Sequence[Slot]], now: UnixSeconds
-    ) -> None:
+    def _complete_if_settled(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Every slot is filled: end the job once all have settled."""
         filling = entry.placed_executions()
         if not all(e.state.terminal for e in filling):
@@ -114,7 +112,7 @@ class Progress:
         elif completed:
             rejected = sum(e.state == S.RESULT_REJECTED for e in filling)
             note = f"; {rejected} of {len(filling)} results rejected" if rejected else ""
-            what = f" of {len(groups)} partitions" if entry.divided else ""
+            what = f" of {entry.job.spec.partitions} partitions" if entry.divided else ""
             message = f"{completed} result{'s'[: completed > 1]}{what} published{note}"
             jobs.move(self._ledger, entry, jobs.ResultsPublished(message=message), now)
 

@@ -25,6 +25,8 @@ SETTLED = frozenset({ExecutionState.COMPLETED, ExecutionState.RESULT_REJECTED})
 GONE = frozenset({ExecutionState.FAILED, ExecutionState.LOST})
 """States that open the slot again, unless another node publishes the same result."""
 
+_ASKING = GONE | {ExecutionState.RESULT_PROPOSED}
+
 
 @dataclass(slots=True)
 class Slot(Undoable):
@@ -194,14 +196,20 @@ class JobEntry(Undoable):
                 found.setdefault(self.slots[execution.slot].group, set()).add(execution.node_id)
         return found
 
-    def groups(self) -> dict[int, list[Slot]]:
-        """The slots of each group."""
-        if not (self.divided or self.ops):
-            return {0: self.slots}
-        found: dict[int, list[Slot]] = {}
+    def groups_to_move(self) -> list[int]:
+        """The groups in which the state of an execution asks that it is judged, or replaced."""
+        found = dict[int, None]()
         for slot in self.slots:
-            found.setdefault(slot.group, []).append(slot)
-        return found
+            if slot.execution is not None and self.executions[slot.execution].state in _ASKING:
+                found[slot.group] = None
+        return list(found)
+
+    def slots_of(self, group: int) -> list[Slot]:
+        """The slots of a group."""
+        if not (self.divided or self.ops):
+            return self.slots
+        size = 1 if self.ops else self.job.spec.group_size
+        return self.slots[group * size : (group + 1) * size]
 
     def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
         """Take over what the store holds: which executions fill slots, and what became of earlier ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.model.base import ExecutionID, JobID
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import NO_SPEC
 from bacalhau_p2p.model.state import ComputeState, JobState
@@ -11,7 +11,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.execution_transitions import RETRY_PAUSES
 from bacalhau_p2p.requester.ledger import MAX_ENDED, REMEMBER_ENDED_FOR
 from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
-from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
+from bacalhau_p2p.requester.progress import MAX_ATTEMPTS, Progress
 from bacalhau_p2p.requester.supervision import MAX_STRAY_CANCELS
 from tests.support.machines.requester_bench import (
     JOB,
@@ -354,3 +354,22 @@ def test_messages_about_a_job_that_is_no_longer_remembered_make_nothing_durable(
     actions += bench.receive(A, heartbeat_of(A))
     assert {type(action) for action in actions} == {ev.Send}
     assert [action for action in actions if action.durable] == []
+
+
+def test_what_changes_nothing_is_handled_without_a_look_at_the_whole_job(bench, monkeypatch):
+    """A job may have a thousand executions, and everybody knows its id."""
+    bench.add_nodes(A)
+    bench.submit(job(1))
+    bench.bid(A)
+    looked = []
+    monkeypatch.setattr(Progress, "advance", lambda self, entry, now: looked.append(entry))
+    stranger, running, unknown = PeerID("stranger"), execution_id(A), ExecutionID("unknown")
+    bench.bid(stranger)  # no slot is open
+    bench.bid(A)  # a repetition
+    bench.receive(stranger, say.BidDeclined(job_id=JOB, round=1, reason="no"))
+    for execution in (running, unknown):
+        bench.receive(stranger, say.ExecutionFailed(job_id=JOB, execution_id=execution, reason="no"))
+        bench.receive(stranger, say.ResultProposed(job_id=JOB, execution_id=execution, sealed=b""))
+    assert looked == []
+    bench.propose(A)
+    assert len(looked) == 1
