@@ -389,7 +389,10 @@ MUTANTS_OF_DIVIDED: dict[str, tuple[Patch, ...]] = {
     "give each execution the first partition": ((JobEntry, "partition_of", lambda self, execution: 0),),
     "forget the partition on the node": ((compute_transitions._RECORDED, say.BidAccepted, ()),),
     "let a node do the same twice": ((rounds, "assign", _takes_them_as_they_come),),
-    "judge all partitions together": ((JobEntry, "groups", lambda self: {0: self.slots}),),
+    "judge all partitions together": (
+        (JobEntry, "groups_to_move", lambda self: [0]),
+        (JobEntry, "slots_of", lambda self, group: self.slots),
+    ),
 }
 """The same, of jobs of these kinds."""
 
