@@ -32,12 +32,12 @@ def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], wor
     """How inputs and outputs (by path inside the job) are mounted; makes folders and mount points.
 
     WASI has only folders. So a file gets a second name in the folder that contains it: that of another input
-    or output, or a read-only one, made below `work`, in which is nothing else.
+    or output, or a read-only one, made below `work`, which has nothing but inputs.
     Blocks. Raises ExecutorError as `arrange`; OSError.
     """
     inputs = list(inputs)
     working_folder = _new_folder(work / "working-folder")
-    layout = arrange([*inputs, *_parents_of_files(inputs, outputs, work)], outputs)
+    layout = arrange([*inputs, *_parents(inputs, outputs, work)], outputs)
     preopens = [(str(working_folder), WORKING_FOLDER, True)]
     links = []
     for mount in layout.mounts:
@@ -50,19 +50,20 @@ def plan_mounts(inputs: Iterable[MountedInput], outputs: Mapping[str, Path], wor
     return Mounts(layout, preopens, links, Outputs(outputs, [working_folder]))
 
 
-def _parents_of_files(
-    inputs: Sequence[MountedInput], outputs: Mapping[str, Path], work: Path
-) -> list[MountedInput]:
-    """Folders for those files that lie in no other input or output."""
+def _parents(inputs: Sequence[MountedInput], outputs: Mapping[str, Path], work: Path) -> list[MountedInput]:
+    """A folder for inputs that lie in no other input or output: for a file, since WASI has only folders; for
+    folders such as /inputs/a and /inputs/b, so that the program can list /inputs."""
     folders = [*(each.place for each in inputs if each.path.is_dir()), *outputs]
     taken = {PurePosixPath(folder) for folder in folders}
     made: list[MountedInput] = []
-    files = [PurePosixPath(each.place) for each in inputs if each.path.is_file()]
-    for file in sorted(files, key=lambda each: len(each.parts)):
-        if taken.isdisjoint(file.parents):
-            folder = _new_folder(work / f"files-{len(made)}")
-            made.append(MountedInput(path=folder, target=str(file.parent), owned=True))
-            taken.add(file.parent)
+    places = [(PurePosixPath(each.place), each.path.is_file()) for each in inputs]
+    for place, is_file in sorted(places, key=lambda each: len(each[0].parts)):
+        is_at_the_top = len(place.parts) <= 2
+        parent = place.parent if is_at_the_top else PurePosixPath(*place.parts[:2])
+        if taken.isdisjoint(place.parents) and (is_file or not is_at_the_top):
+            folder = _new_folder(work / f"parent-{len(made)}")
+            made.append(MountedInput(path=folder, target=str(parent), owned=True))
+            taken.add(parent)
     return made
 
 

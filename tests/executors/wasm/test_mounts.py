@@ -15,6 +15,8 @@ from bacalhau_p2p.model.job import ResultPath
 from bacalhau_p2p.model.resources import Resources
 from tests.support.programs.wasm_programs import PROBE, refused, wasm_request
 
+WORDCOUNT = Path(__file__).parents[3] / "examples" / "wordcount" / "wordcount.wasm"
+
 
 async def test_two_mounts_with_one_target_are_refused(executor: WasmExecutor, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
@@ -29,6 +31,23 @@ async def test_two_mounts_with_one_target_are_refused(executor: WasmExecutor, tm
             executor, wasm_request(tmp_path, PROBE, "exit", "0", more=mounted, result_paths=results)
         )
         assert "two inputs" in why
+
+
+async def test_a_folder_that_has_only_inputs_can_be_listed_and_not_changed(
+    executor: WasmExecutor, tmp_path: Path
+) -> None:
+    """With inputs at /inputs/a and /inputs/b, there was no /inputs for a program to walk."""
+    inputs = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text.txt").write_text("some words")
+        inputs.append(MountedInput(path=tmp_path / name, target=f"/inputs/{name}"))
+    asked = wasm_request(tmp_path, WORDCOUNT, "-n", "0", "/inputs", more=inputs)
+    assert (await executor.run(asked)).exit_code == 0
+    counted = (asked.results / "stdout").read_text().split()
+    assert [word for word in counted if word.startswith("/")] == ["/inputs/a/text.txt", "/inputs/b/text.txt"]
+    asked = wasm_request(tmp_path, PROBE, "write", "/inputs/new", "text", more=inputs)
+    assert (await executor.run(asked)).exit_code != 0
 
 
 async def test_a_vanished_input_is_not_a_permanent_failure(executor: WasmExecutor, tmp_path: Path) -> None:
