@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from bacalhau_p2p.model.logs import LogPiece, LogStream
     from bacalhau_p2p.model.node import NodeInfo
     from bacalhau_p2p.model.state import ExecutionState, JobState
+    from bacalhau_p2p.model.usage import Usage
     from bacalhau_p2p.node import Node, open_node
     from bacalhau_p2p.settings import Settings, load_settings
 
@@ -149,6 +150,7 @@ __all__ = [
     "TransportError",
     "UnknownJob",
     "UnknownNode",
+    "Usage",
     "VerifierError",
     "__version__",
     "divided",
@@ -178,6 +180,7 @@ _ROOMS = {
     "model.logs": ("LogPiece", "LogStream"),
     "model.node": ("NodeInfo",),
     "model.state": ("ExecutionState", "JobState"),
+    "model.usage": ("Usage",),
     "node": ("Node", "open_node"),
     "settings": ("Settings", "load_settings"),
 }

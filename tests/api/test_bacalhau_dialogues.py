@@ -225,7 +225,7 @@ async def test_a_job_that_is_refused_names_every_fault(tmp_path):
     async with served(tmp_path) as (go, _):
         endless = requests.job(requests.docker("true")) | {"Type": "daemon", "Count": -1}
         error = await go.ask(shapes.ERROR, "PUT", JOBS, requests.submission(endless), status=400)
-        assert error["Details"]["Type"].startswith("daemon jobs run without an end")
+        assert error["Details"]["Type"].startswith("daemon jobs never end")
         assert set(error["Details"]) == {"Type", "Count"}
 
 

@@ -56,7 +56,7 @@ def test_with_local_data_only_the_node_that_has_the_data_runs_the_job(tmp_path, 
         ran = network.cli("job", "run", "--id-only", write_job(tmp_path, absent))
         peers = ", ".join(sorted(node.peer_id[-8:] for node in nodes))
         reason = "runs only jobs whose inputs are local; /inputs is missing"
-        eventually(lambda: message(network, ran.stdout.strip()) == f"waiting for a node: {peers} {reason}")
+        eventually(lambda: message(network, ran.stdout.strip()) == f"waiting for a node: {peers}: {reason}")
 
 
 def test_the_node_that_has_the_data_is_preferred(tmp_path, data):

@@ -7,9 +7,18 @@ from pathlib import Path
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one started and that still run; a zombie is only a number."""
+    """The processes that this one started and that still run. A zombie is only a number, and the fork server
+    belongs to the tests."""
     pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [pid for pid in pids if _state(pid) not in "ZX"]
+    return [pid for pid in pids if _state(pid) not in "ZX" and not _belongs_to_multiprocessing(pid)]
+
+
+def _belongs_to_multiprocessing(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"from multiprocessing." in command
 
 
 def _state(pid: int) -> str:

@@ -121,10 +121,12 @@ async def test_a_symlink_in_an_output_does_not_lead_the_next_job_outside(
 @pytest.fixture
 def far_file(tmp_path: Path) -> Iterator[Path]:
     """A file on another file system than the one on which jobs run."""
-    shared = Path("/dev/shm")
-    if not os.access(shared, os.W_OK) or shared.stat().st_dev == tmp_path.stat().st_dev:
+    jobs = tmp_path.stat().st_dev
+    folders = [Path("/dev/shm"), Path("/var/tmp")]
+    others = [each for each in folders if os.access(each, os.W_OK) and each.stat().st_dev != jobs]
+    if not others:
         pytest.skip("no second file system that can be written to")
-    path = shared / f"bacalhau-test-{os.getpid()}"
+    path = others[0] / f"bacalhau-test-{os.getpid()}"
     path.write_text("far away")
     yield path
     path.unlink()

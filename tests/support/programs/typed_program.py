@@ -79,8 +79,10 @@ from bacalhau_p2p import (
     TransportError,
     UnknownJob,
     UnknownNode,
+    Usage,
     VerifierError,
     __version__,
+    divided,
     docker,
     load_settings,
     open_node,
@@ -142,6 +144,7 @@ def specs(cid: str) -> list[JobSpec]:
         return [
             docker("busybox", "wc", "/inputs", entrypoint=["/bin/sh"], workdir="/work", **everything),
             wasm(module, "-n", "3", entrypoint="main", imports=[cid], confidence=2),
+            wasm(module, inputs={"/inputs": divided(cid, "regex", pattern="[0-9]{4}")}, count=8),
         ]
     except InvalidJob as error:
         fault: Fault = error.faults[0]
@@ -183,6 +186,8 @@ async def use(node: AnyNode, job_like: JobLike, cids: list[str]) -> bytes:
     published: PublishedResult | None = result.published
     results: Sequence[Result] = await job.results(60, partial=True)
     output: RunOutput = result.output
+    usage: Usage = result.usage
+    print(usage.cpu_seconds, usage.peak_memory, usage.bytes_in, usage.bytes_out)
     print(published, output.stdout_truncated, [(part.partition, part.node) for part in results])
     result.check()
     async with result.open("outputs/table.csv") as file:
