@@ -9,10 +9,12 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import bench_logs
 import bench_many_jobs
 import bench_page
 
+from bacalhau_p2p import SyncClient
 from bacalhau_p2p.node.info_pace import info_interval
 
 COMMAND = str(Path(sys.executable).parent / "bacalhau-p2p")
@@ -78,19 +81,31 @@ def noop(jobs: int) -> None:
 
 
 def noop_inputs(jobs: int) -> None:
-    """The same with an input: such jobs are announced to everybody, however many nodes there are."""
-    source = {"Type": "inline", "Params": {"URL": "data:text/plain,x"}}
-    task = {**JOB["Tasks"][0], "InputSources": [{"Target": "/in", "Source": source}]}
-    _one_by_one("no-op job with an input", {"Tasks": [task]}, jobs or JOBS)
+    """The same with an input that only the requester has, and of jobs whose results are compared."""
+    count = jobs or JOBS
+    with tempfile.TemporaryDirectory() as folder, SyncClient() as client:
+        file = Path(folder) / "input"
+
+        def with_input(number: int) -> dict[str, Any]:
+            file.write_text(f"input {number} of {os.getpid()}")
+            source = {"Type": "ipfs", "Params": {"CID": client.add(file)}}
+            return {"Tasks": [{**JOB["Tasks"][0], "InputSources": [{"Target": "/in", "Source": source}]}]}
+
+        _one_by_one("the same input each time", with_input(0), count)
+        _one_by_one("a new input each time", [with_input(number) for number in range(WARM_UP + count)], count)
+    verifier = {"Type": "deterministic", "Params": {"Confidence": 2}}
+    _one_by_one("two results compared", {**JOB, "Count": 2, "Verifier": verifier}, count)
 
 
-def _one_by_one(title: str, job: dict[str, Any], jobs: int) -> None:
+def _one_by_one(title: str, job: dict[str, Any] | Sequence[dict[str, Any]], jobs: int) -> None:
+    """`job`: one for all runs, or one for each, those to warm up first."""
+    each = iter(job) if isinstance(job, Sequence) else repeat(job)
     api = Api()
     for _ in range(WARM_UP):
-        api.run(job)
+        api.run(next(each))
     with broadcasts(title, jobs), processor_time(title, jobs):
         api = Api()  # the first connection may have been idle for too long
-        seconds = [api.run(job) for _ in range(jobs)]
+        seconds = [api.run(next(each)) for _ in range(jobs)]
     steps = statistics.quantiles(seconds, n=100, method="inclusive")
     say(
         title,
@@ -126,6 +141,29 @@ def _burst(title: str, job: dict[str, Any], in_flight: int, each: int) -> None:
         f"p50 {statistics.median(waits) * 1000:6.1f} ms",
         f"({jobs} jobs)",
     )
+
+
+def lists(jobs: int) -> None:
+    """What a user waits for commands that list jobs, once there are so many."""
+    count = jobs or 10_000
+    task = {**JOB["Tasks"][0], "Resources": {"CPU": "10m", "Memory": "1Mb"}}
+    in_flight = IN_FLIGHT[-1]
+    _burst(f"{count} jobs", {"Tasks": [task]}, in_flight, count // in_flight)
+    everything = ("list", "-n", str(count))
+    for command in (
+        ("version",),
+        ("list",),
+        everything,
+        *((*everything, "-o", output) for output in ("json", "csv", "id", "yaml")),
+    ):
+        seconds = sorted(_elapsed(command) for _ in range(5))
+        say(" ".join(command), f"{seconds[2]:5.2f} s", f"({seconds[0]:.2f} to {seconds[-1]:.2f}; 5 times)")
+
+
+def _elapsed(arguments: Sequence[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run([COMMAND, *arguments], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
 
 
 def idle(jobs: int) -> None:
@@ -218,8 +256,13 @@ def say(title: str, *figures: str) -> None:
 
 CASES = {
     "noop": ("latency of a no-op job through the API, with 3 compute nodes", noop, ["noop"]),
-    "noop-inputs": ("the same of a job with an input, which is broadcast", noop_inputs, ["noop"]),
+    "noop-inputs": (
+        "the same of jobs with an input, and of jobs whose results are compared",
+        noop_inputs,
+        ["noop"],
+    ),
     "noop-burst": ("the same with 10, then 50 jobs in flight: jobs per second", noop_burst, ["noop"]),
+    "lists": ("`list` with 10,000 jobs, or so many: how long the command takes", lists, ["noop"]),
     "idle": (
         "processor time of idle nodes, and the node infos that one hears of, without jobs and with",
         idle,
