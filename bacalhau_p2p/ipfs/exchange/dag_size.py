@@ -33,6 +33,9 @@ _EMPTY_FILE = CID.of(RAW, b"")
 
 ROOT_BLOCK_CONCURRENCY = 6
 """Peers that are asked for a root block at the same time."""
+FIRST_ALONE = 0.1
+"""Seconds that the first peer has to send it before others are asked as well: it is probably the one that has
+the content."""
 
 
 def claimed_size(root: CID, block: bytes, limits: Limits = DEFAULT_LIMITS) -> int | None:
@@ -93,6 +96,7 @@ async def fetch_root_block(root: CID, peers: Sequence[PeerID], ask: AskForBlock)
     """
     block: bytes | None = None
     waiting = iter(tuple(dict.fromkeys(peers)))
+    failed = trio.Event()
 
     async def ask_in_turn() -> None:
         nonlocal block
@@ -100,11 +104,16 @@ async def fetch_root_block(root: CID, peers: Sequence[PeerID], ask: AskForBlock)
             try:
                 block = await ask(peer, root)
             except PeerFault:
+                failed.set()
                 continue
             nursery.cancel_scope.cancel()
             return
+        failed.set()
 
     async with trio.open_nursery() as nursery:
-        for _ in range(ROOT_BLOCK_CONCURRENCY):
+        nursery.start_soon(ask_in_turn)
+        with trio.move_on_after(FIRST_ALONE):
+            await failed.wait()
+        for _ in range(ROOT_BLOCK_CONCURRENCY - 1):
             nursery.start_soon(ask_in_turn)
     return block

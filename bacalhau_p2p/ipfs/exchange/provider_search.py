@@ -17,6 +17,11 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.events import BroadcastEvent
 
+FIRST_ALONE = 0.1
+"""Seconds that the first peer has to answer before the other known peers are asked, too: it is probably the
+one that has the content."""
+SMALL_WITHIN = 0.5
+"""Seconds in which a small DAG comes from one peer that has all of it. Then no other is asked."""
 HEAD_START = 2.0
 """Seconds that the known peers have to answer before the finder is asked as well."""
 
@@ -90,7 +95,14 @@ class ProviderSearch:
 
     async def _ask_all(self, asked: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
-            for peer in self._peers:
+            for peer in self._peers[:1]:
+                answered = trio.Event()
+                nursery.start_soon(self._ask, peer, answered)
+                with trio.move_on_after(FIRST_ALONE):
+                    await answered.wait()
+                if any(provider.whole for provider in self.providers):
+                    await trio.sleep(SMALL_WITHIN)
+            for peer in self._peers[1:]:
                 nursery.start_soon(self._ask, peer)
         asked.set()
 
@@ -111,7 +123,14 @@ class ProviderSearch:
             asked = await finder.find_providers(self._cid, on_found)
         self._report.finder = f"{asked} found no other provider"
 
-    async def _ask(self, peer: PeerID) -> None:
+    async def _ask(self, peer: PeerID, answered: trio.Event | None = None) -> None:
+        try:
+            await self._question(peer)
+        finally:
+            if answered is not None:
+                answered.set()
+
+    async def _question(self, peer: PeerID) -> None:
         self._report.asking(peer)
         try:
             answer = await self._requests.have(peer, self._cid, on_busy=lambda: self._report.busy(peer))

@@ -10,6 +10,7 @@ import trio
 from bacalhau_p2p.errors import ContentTooLarge, InvalidContent
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.exchange.dag_size import (
+    FIRST_ALONE,
     ROOT_BLOCK_CONCURRENCY,
     claimed_size,
     fetch_root_block,
@@ -122,8 +123,31 @@ async def test_the_root_block_comes_from_the_first_peer_that_sends_it(autojump_c
 
     peers = [PeerID(name) for name in ("silent", "late", *"abcdefgh")]
     assert await fetch_root_block(CID.of(RAW, b"root"), peers, ask) == b"root"
-    assert trio.current_time() == pytest.approx(1, abs=0.01)
+    assert trio.current_time() == pytest.approx(1 + FIRST_ALONE)
     assert sorted(asked) == sorted(peers)
+
+
+async def test_if_the_first_peer_has_the_root_block_no_other_is_asked(autojump_clock):
+    asked = []
+
+    async def ask(peer, cid):
+        asked.append(peer)
+        await trio.sleep(FIRST_ALONE / 2)
+        return b"root"
+
+    assert await fetch_root_block(CID.of(RAW, b"root"), [PeerID("a"), PeerID("b")], ask) == b"root"
+    assert asked == ["a"]
+
+
+async def test_if_the_first_peer_does_not_have_it_others_are_asked_at_once(autojump_clock):
+    async def ask(peer, cid):
+        if peer == "b":
+            return b"root"
+        raise PeerFault("missing")
+
+    assert await fetch_root_block(CID.of(RAW, b"root"), [PeerID("a"), PeerID("b")], ask) == b"root"
+    assert await fetch_root_block(CID.of(RAW, b"root"), [PeerID("a")], ask) is None
+    assert trio.current_time() == 0
 
 
 async def test_the_number_of_peers_asked_at_the_same_time_is_bounded(autojump_clock):

@@ -7,7 +7,7 @@ import trio
 
 from bacalhau_p2p.errors import ContentNotFound
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits, Sources
-from bacalhau_p2p.ipfs.exchange.provider_search import HEAD_START
+from bacalhau_p2p.ipfs.exchange.provider_search import FIRST_ALONE, HEAD_START
 from bacalhau_p2p.ipfs.exchange.wire import Status
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from tests.support.blocks.content_net import ALICE, BOB, CAROL, DAVE, answering, silent
@@ -38,6 +38,27 @@ async def test_silent_and_absent_peers_do_not_delay_a_fetch(net, autojump_clock)
     net.handlers[CAROL] = silent
     began = trio.current_time()
     await net.fetch(ALICE, X, [CAROL, DAVE, BOB])
+    assert trio.current_time() == began + FIRST_ALONE
+
+
+async def test_if_the_first_peer_has_the_content_and_sends_it_soon_no_other_is_asked(net, autojump_clock):
+    asked = []
+
+    async def record(peer, stream):
+        asked.append(peer)
+        await silent(peer, stream)
+
+    net.peer(ALICE), net.peer(BOB).put(X, b"x")
+    net.handlers[CAROL] = record
+    began = trio.current_time()
+    await net.fetch(ALICE, X, [BOB, CAROL])
+    assert (asked, trio.current_time()) == ([], began)
+
+
+async def test_if_the_first_peer_does_not_have_the_content_others_are_asked_at_once(net, autojump_clock):
+    net.peer(ALICE), net.peer(BOB).put(X, b"x"), net.peer(CAROL)
+    began = trio.current_time()
+    await net.fetch(ALICE, X, [CAROL, BOB])
     assert trio.current_time() == began
 
 
