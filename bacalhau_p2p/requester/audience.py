@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from heapq import nsmallest
-from math import ceil, nextafter, sqrt
+from math import nextafter, sqrt
 
 from bacalhau_p2p.bprotocol.draw import lot
 from bacalhau_p2p.components.undo import Undoable
@@ -26,9 +26,13 @@ ANSWERS_AVERAGED = 32
 """Answers over which the share of nodes is averaged that the requester did not know."""
 
 
-def enough_bids(open_slots: int, min_bids: int) -> int:
-    """Bids to choose from for so many open slots, of a job that needs `min_bids`. A round ends with them."""
-    return max(open_slots + 2 + open_slots // 4, min_bids)
+def enough_bids(open_slots: int, min_bids: int, *, inputs: bool) -> int:
+    """Bids to choose from for so many open slots, of a job that needs `min_bids`. A round ends with them.
+
+    The better of two bids is nearly as good as the best of many, unless nodes differ in what they have of the
+    job's inputs.
+    """
+    return max(open_slots + (2 if inputs else 1) + open_slots // 4, min_bids)
 
 
 def nodes_asked(bids: int, widened: int) -> int:
@@ -39,7 +43,7 @@ def nodes_asked(bids: int, widened: int) -> int:
 
 def nodes_asked_directly(bids: int) -> int:
     """The same where the requester is connected to each of them, and knows that it could run the job."""
-    return bids + ceil(sqrt(bids))
+    return bids + 1 + bids // 4
 
 
 @dataclass(frozen=True, slots=True)

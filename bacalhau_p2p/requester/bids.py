@@ -27,7 +27,13 @@ HAS_A_PART = "this node already has a bid or an execution"
 def bids_wanted(entry: JobEntry) -> int:
     """How many bids a round is to bring, beside those that are held."""
     held = len(entry.in_state(S.BID_RECEIVED))
-    return max(1, enough_bids(len(entry.open_slots), entry.job.spec.min_bids) - held)
+    return max(1, bids_to_end(entry) - held)
+
+
+def bids_to_end(entry: JobEntry) -> int:
+    """How many bids end a round."""
+    spec = entry.job.spec
+    return enough_bids(len(entry.open_slots), spec.min_bids, inputs=bool(spec.task.input_sources))
 
 
 def could_fill(entry: JobEntry) -> bool:

@@ -20,8 +20,14 @@ from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
-from bacalhau_p2p.requester.audience import enough_bids
-from bacalhau_p2p.requester.bids import are_enough, bids_wanted, could_fill, hold_until, refusal_of
+from bacalhau_p2p.requester.bids import (
+    are_enough,
+    bids_to_end,
+    bids_wanted,
+    could_fill,
+    hold_until,
+    refusal_of,
+)
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
@@ -111,7 +117,7 @@ class Rounds:
         if ends is None or entry.job.state.terminal:
             return
         bids = entry.in_state(S.BID_RECEIVED)
-        enough = len(bids) >= enough_bids(len(entry.open_slots), entry.job.spec.min_bids)
+        enough = len(bids) >= bids_to_end(entry)
         everybody = self._has_everybody_answered(entry) and bool(bids or entry.round.answered)
         if enough or everybody or ends <= now:
             self._end(entry, now, everybody_answered=everybody)

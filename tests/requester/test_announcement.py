@@ -11,7 +11,7 @@ from tests.support.machines.requester_bench import A, announced, job
 def test_an_announcement_has_the_terms_of_its_round(bench):
     bench.add_nodes(A)
     (first,) = announced(bench.submit(job(2)))
-    assert (first.round, first.bids_wanted, first.eligible, first.answers_wanted) == (1, 4, 1, True)
+    assert (first.round, first.bids_wanted, first.eligible, first.answers_wanted) == (1, 3, 1, True)
     assert first.deadline == 3600.0
     second = announced(bench.wait(2))[0]
     assert second.round == 2

@@ -38,26 +38,23 @@ def decline(bench: RequesterBench, node: PeerID, *, busy: bool = False) -> list[
 def test_where_many_nodes_are_connected_some_of_them_alone_are_asked(bench):
     actions = connected(bench, 8).submit(job())
     assert announced(actions) == []
-    assert len(asked(actions)) == 5
+    assert len(asked(actions)) == 3
     assert asked(actions) < set(MANY[:8])
     said = next(each.message for each in actions if isinstance(each, ev.Send))
     assert (said.chance, said.eligible, said.answers_wanted, said.round) == (1.0, 12, True, 1)
 
 
 def test_the_best_of_their_bids_is_accepted_and_nobody_else_hears_of_the_job(bench):
-    first, second, third, *_ = sorted(asked(connected(bench, 12).submit(job())))
+    first, second, third = sorted(asked(connected(bench, 12).submit(job())))
     bench.bid(first, load=0.5)
-    bench.bid(second, load=0.1)
-    actions = bench.bid(third, load=0.9)
-    assert set(sent(actions)) == {
-        (second, "bid_accepted"),
-        (first, "bid_rejected"),
-        (third, "bid_rejected"),
-    }
+    actions = bench.bid(second, load=0.1)
+    assert set(sent(actions)) == {(second, "bid_accepted"), (first, "bid_rejected")}
+    actions += bench.bid(third, load=0.0)
+    assert sent(actions)[-1] == (third, "bid_rejected")
     assert not any(isinstance(action, ev.Broadcast) for action in actions)
 
 
-@pytest.mark.parametrize("nodes", [4, 0])
+@pytest.mark.parametrize("nodes", [2, 0])
 def test_where_few_nodes_are_connected_the_job_is_broadcast(bench, nodes):
     actions = connected(bench, nodes).submit(job())
     assert len(announced(actions)) == 1
@@ -66,17 +63,15 @@ def test_where_few_nodes_are_connected_the_job_is_broadcast(bench, nodes):
 
 def test_the_requester_itself_is_asked_like_a_connected_node(bench):
     bench.add_nodes(PeerID("me"))
-    assert len(asked(connected(bench, 4).submit(job()))) == 5
+    assert len(asked(connected(bench, 2).submit(job()))) == 3
 
 
 def test_a_node_that_is_not_connected_any_more_is_neither_asked_nor_waited_for(bench):
-    connected(bench, 6).handle(ev.NodeDisconnected(MANY[0]))
-    five = asked(bench.submit(job()))
-    assert five == set(MANY[1:6])
+    connected(bench, 4).handle(ev.NodeDisconnected(MANY[0]))
+    assert asked(bench.submit(job())) == set(MANY[1:4])
     bench.handle(ev.NodeDisconnected(MANY[1]))
-    for node in MANY[2:5]:
-        decline(bench, node)
-    assert sent(bench.bid(MANY[5])) == [(MANY[5], "bid_accepted")]
+    decline(bench, MANY[2])
+    assert sent(bench.bid(MANY[3])) == [(MANY[3], "bid_accepted")]
 
 
 def test_when_they_do_not_want_the_job_many_are_asked_by_broadcast_at_once(bench):
@@ -93,17 +88,17 @@ def test_when_they_are_silent_many_are_asked_by_broadcast_after_the_window(bench
 
 
 def test_those_that_had_no_room_are_told_that_the_job_is_placed_and_nobody_else_is(bench):
-    first, second, third, fourth, fifth = asked(connected(bench, 12).submit(job()))
-    decline(bench, fifth, busy=True)
-    actions = [*bench.bid(first), *bench.bid(second), *bench.bid(third)]
-    assert fifth in asked(actions, "job_closed") <= {first, second, third, fourth, fifth}
+    first, second, third = asked(connected(bench, 12).submit(job()))
+    decline(bench, third, busy=True)
+    actions = [*bench.bid(first), *bench.bid(second)]
+    assert third in asked(actions, "job_closed") <= {first, second, third}
     assert not any(isinstance(action, ev.Broadcast) for action in actions)
 
 
 def test_a_job_that_is_cancelled_is_closed_for_those_that_were_asked(bench):
-    five = asked(connected(bench, 12).submit(job()))
+    nodes = asked(connected(bench, 12).submit(job()))
     actions = bench.handle(ev.CancelRequested(JOB, "changed my mind"))
-    assert asked(actions, "job_closed") == five
+    assert asked(actions, "job_closed") == nodes
     assert not any(isinstance(action, ev.Broadcast) for action in actions)
 
 
@@ -184,7 +179,7 @@ def test_of_a_job_with_inputs_some_are_asked_and_all_other_connected_nodes_if_th
     actions = submit(keepers, 1, DATA)
     assert announced(actions) == []
     assert asked(actions) == set(MANY)
-    assert len(questions(actions)) == len(MANY) - 5
+    assert len(questions(actions)) == len(MANY) - 4
     answers = {
         each.message.answers_wanted for each in actions if getattr(each, "to", "") in questions(actions)
     }
@@ -206,7 +201,7 @@ def test_who_had_inputs_is_asked_first_the_next_time_and_nobody_is_questioned(ke
     for number in range(2, 10):
         actions = submit(keepers, number, DATA)
         assert holder in asked(actions)
-        assert (len(asked(actions)), questions(actions)) == (5, set())
+        assert (len(asked(actions)), questions(actions)) == (4, set())
 
 
 def test_connected_nodes_are_asked_again_after_a_while_whether_they_have_inputs_that_none_had(keepers):
@@ -218,7 +213,7 @@ def test_connected_nodes_are_asked_again_after_a_while_whether_they_have_inputs_
 
 def test_data_within_the_job_is_near_to_everybody(keepers):
     actions = submit(keepers, 1, INLINE)
-    assert (len(asked(actions)), questions(actions)) == (5, set())
+    assert (len(asked(actions)), questions(actions)) == (4, set())
 
 
 def test_a_later_round_is_broadcast(bench):

@@ -58,7 +58,7 @@ def finish(bench, name: ExecutionID, result="right"):
 def test_an_announcement_says_how_often_each_node_may_bid(bench):
     bench.add_nodes(A, B, C)
     (message,) = announced(bench.submit(divided(8)))
-    assert (message.bids_wanted, message.bids_each) == (12, 4)
+    assert (message.bids_wanted, message.bids_each) == (11, 4)
 
 
 def test_a_job_that_is_not_divided_gets_one_bid_of_each_node(bench):
