@@ -43,12 +43,13 @@ RARE_ROWS = (
     519,
     957,
     1535,
+    3007,
+    3600,
     50_091,
 )
 """Seeds of worlds that take rare rows."""
 NOT_TAKEN_HERE = {
     "compute Bid + RequesterCutOff",
-    "compute Bid + RoomLost",
     "compute Preparing + DeadlinePassed",
     "compute Preparing + RequesterGone",
     "compute Preparing + RoomLost",
