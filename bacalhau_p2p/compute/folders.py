@@ -14,6 +14,7 @@ from bacalhau_p2p.model.quantities import MAX_BYTES
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.removal import remove_tree
 from bacalhau_p2p.runtime.threads import Threads
+from bacalhau_p2p.storage.trees import bytes_below as measure
 
 log = get_logger(__name__)
 
@@ -39,26 +40,11 @@ async def bytes_below(path: Path) -> int | None:
     """Bytes of a file, or of all files in a folder; None of one with more than MAX_MEASURED entries, or that
     changes."""
 
-    def measured() -> int | None:
-        if path.is_file():
-            return min(path.stat().st_size, MAX_BYTES)
-        total, entries, pending = 0, 0, [os.fspath(path)]
-        while pending:
-            with os.scandir(pending.pop()) as found:
-                for entry in found:
-                    entries += 1
-                    if entries > MAX_MEASURED:
-                        return None
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        total += entry.stat(follow_symlinks=False).st_size
-        return min(total, MAX_BYTES)
-
     try:
-        return await _THREADS.run(measured)
+        total = await _THREADS.run(lambda: measure(path, MAX_MEASURED))
     except OSError:
         return None
+    return None if total is None else min(total, MAX_BYTES)
 
 
 async def remove_folder(folder: Path) -> None:

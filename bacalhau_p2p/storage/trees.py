@@ -1,10 +1,12 @@
-"""Links a file or a folder of files as a whole."""
+"""Files and folders of files as a whole: links them, measures them, makes them readable."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 MAX_DEPTH = 128
@@ -36,6 +38,29 @@ def _link_file(source: Path, target: Path) -> None:
             raise
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
+
+
+def bytes_below(path: Path, max_entries: int, checkpoint: Callable[[], None] = lambda: None) -> int | None:
+    """Bytes of a file, or of all files in a folder; None of a folder with more than `max_entries`.
+
+    Symlinks are not followed. `checkpoint` is called for each folder, and may raise to stop. Blocks. Raises
+    OSError.
+    """
+    if not path.is_dir():
+        return path.stat().st_size
+    total, counted, pending = 0, 0, [os.fspath(path)]
+    while pending:
+        checkpoint()
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                counted += 1
+                if counted > max_entries:
+                    return None
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def make_readable(path: Path) -> None:

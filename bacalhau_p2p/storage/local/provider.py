@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 from bacalhau_p2p.storage.local.allowed_paths import AllowedPath
+from bacalhau_p2p.storage.trees import bytes_below
 
 MAX_COUNTED = 100_000
 """Entries of a folder up to which its size is added up."""
@@ -102,7 +102,7 @@ class LocalStorage(StorageProvider):
             path = self._resolve(asked)
             if not path.exists():
                 return 0 if asked.create_as != "nocreate" else None
-            return _bytes_below(path)
+            return bytes_below(path, MAX_COUNTED, trio.from_thread.check_cancelled)
         except (_Forbidden, OSError):
             return None
 
@@ -159,29 +159,6 @@ class LocalStorage(StorageProvider):
             raise _Forbidden(f"{asked.path} is not among the local paths that this node allows")
         if asked.read_write and not any(allowed.read_write for allowed in by_name):
             raise _Forbidden(f"{asked.path} is read-only on this node")
-
-
-def _bytes_below(path: Path) -> int | None:
-    """Bytes of a file, or of all files in a folder; symlinks are not followed. None when the folder has
-    too many entries.
-
-    Raises OSError. Notices a cancellation between folders.
-    """
-    if not path.is_dir():
-        return path.stat().st_size
-    total, counted, pending = 0, 0, [str(path)]
-    while pending:
-        trio.from_thread.check_cancelled()
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                counted += 1
-                if counted > MAX_COUNTED:
-                    return None
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total
 
 
 class _Forbidden(Exception):
