@@ -20,7 +20,7 @@ from bacalhau_p2p.components.ledger import RETRY_FAULTY_DEADLINE
 from bacalhau_p2p.components.protocol import Random
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Proposal
-from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
@@ -121,6 +121,8 @@ class RequesterMachine:
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
         entry = self._ledger.resume(event, now)
+        if entry.job.state in (JobState.PENDING, JobState.QUEUED) and entry.placed_executions():
+            jobs.move(self._ledger, entry, jobs.SlotFilled(), now)  # that record was refused by the store
         self._progress.check_timeouts(entry, now)  # before anything is announced again
         if not entry.job.state.terminal:
             self._supervision.reconcile(entry, now)

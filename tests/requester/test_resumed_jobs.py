@@ -114,3 +114,18 @@ def test_a_job_whose_total_time_out_is_over_when_it_is_resumed_ends_and_is_not_a
     actions = later.handle(ev.Resumed(stored, ()))
     assert later.job.state is JobState.FAILED
     assert not [a for a in actions if isinstance(a, ev.Broadcast) and isinstance(a.message, say.JobAnnounced)]
+
+
+def test_a_job_whose_store_refused_that_it_is_running_completes_after_a_restart(bench):
+    """It was resumed as Pending, and its result could not end it."""
+    run_on(bench, job(), A)
+    entry = bench.machine.jobs[JOB]
+    stored = bench.job.replace(state=JobState.PENDING)
+    again = RequesterBench()
+    again.add_nodes(A)
+    again.handle(ev.Resumed(stored, tuple(entry.executions.values())))
+    assert again.job.state is JobState.RUNNING
+    again.propose(A)
+    again.judge(accepted=[A])
+    again.publish(A)
+    assert again.job.state is JobState.COMPLETED
