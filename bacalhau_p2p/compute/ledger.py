@@ -37,7 +37,8 @@ class Ledger(components.Ledger[ev.Action]):
     def __init__(self, capacity: Capacity, share_rules: ShareRules, *, gone_after: float) -> None:
         super().__init__()
         self.capacity = capacity
-        self.shares = Shares(capacity, share_rules)
+        self.unused_bids = UnusedBids()
+        self.shares = Shares(capacity, share_rules, self.unused_bids)
         self.presence = Presence(gone_after)
         self.held_jobs = HeldJobs()
         self.kept_results = KeptResults(capacity.limit.disk)
@@ -46,7 +47,6 @@ class Ledger(components.Ledger[ev.Action]):
         """When the state of each execution has lasted too long."""
         self.heartbeat_due: UnixSeconds | None = None
         """When the next heartbeat is sent; None while there is nothing to send."""
-        self.unused_bids = UnusedBids()
         self._working: set[ExecutionID] = UndoableSet()
         self._ended: dict[ExecutionID, None] = UndoableDict()
         """Those that have ended, the first to end first."""

@@ -1,7 +1,8 @@
 """How much of a node one requester may hold, so that none can keep the others out.
 
 Pure, as a part of the compute machine. A requester may use a whole node while nobody else wants any of it. As
-soon as the node turns others away for want of room, a requester that holds its share gets no more.
+soon as the node turns others away for want of room, a requester that holds its share gets no more. Neither does
+one that has not accepted a bid yet, even if nobody else asks: it may never accept any.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from bacalhau_p2p.components.undo import UndoableDict
 from bacalhau_p2p.compute.capacity import Capacity
+from bacalhau_p2p.compute.unused_bids import UnusedBids
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.resources import Resources
 
@@ -38,16 +40,21 @@ DEFAULT_RULES = ShareRules()
 class Shares:
     """Who holds how much of the capacity, and who was turned away lately."""
 
-    def __init__(self, capacity: Capacity, rules: ShareRules) -> None:
+    def __init__(self, capacity: Capacity, rules: ShareRules, bids: UnusedBids) -> None:
+        """`bids`: which requesters use the room that is reserved for them."""
         self._capacity = capacity
         self._rules = rules
+        self._bids = bids
         self._turned_away: dict[PeerID, UnixSeconds] = UndoableDict()
         """Until when each counts as wanting room."""
 
     def refusal(self, requester: PeerID, wanted: Resources, now: UnixSeconds) -> str | None:
         """Why this requester may not hold so much more now, even if there is room. What it gets otherwise may
-        exceed its share if it holds nothing yet: jobs are not divided."""
+        exceed its share if it holds nothing yet: jobs are not divided. Others count as asking until it has
+        accepted a bid."""
         asking = self._others_asking(requester, now)
+        if not self._bids.accepts(requester):
+            asking = max(asking, 1)
         if not (asking or self._rules.jobs):
             return None
         count, held = self._capacity.held_by(requester)

@@ -133,7 +133,9 @@ def send_bid(ledger: Ledger, execution: ComputeExecution, event: BidPlaced, now:
 
 
 def note_accepted_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:
-    ledger.unused_bids.answered(execution.requester_id)
+    if not ledger.unused_bids.accepts(execution.requester_id):
+        ledger.unused_bids.accepted(execution.requester_id)
+        ledger.capacity.has_released = True  # it may have more than its share now
 
 
 def note_unused_bid(ledger: Ledger, execution: ComputeExecution, event: Any, now: UnixSeconds) -> None:

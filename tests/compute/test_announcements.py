@@ -280,7 +280,7 @@ def test_nothing_that_a_requester_has_not_accepted_is_kept_when_it_is_cut_off(be
 
 
 def test_no_late_bid_is_placed_for_a_requester_that_is_cut_off():
-    bench = ComputeBench()
+    bench = ComputeBench(known=(ALICE, BOB))
     for number in (1, 2):
         bench.announce(job_id=f"f-{number}", author=BOB)
     bench.announce(job_id="missed")

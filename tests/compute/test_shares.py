@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 import pytest
 
@@ -11,6 +12,7 @@ from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import shares
 from bacalhau_p2p.compute.shares import ASKED_LATELY, ShareRules
 from bacalhau_p2p.compute.transitions import RESERVED_FOR
+from bacalhau_p2p.compute.unused_bids import FIRST_PAUSE
 from bacalhau_p2p.model.base import ExecutionID, PeerID
 from bacalhau_p2p.model.state import ComputeState
 from tests.support.machines.compute_bench import ComputeBench, small_job
@@ -23,8 +25,8 @@ LEAVES_ROOM = "leaves room for other requesters"
 class Bench(ComputeBench):
     """A node with four cores. Jobs take one, and are accepted at once."""
 
-    def __init__(self, **rules) -> None:
-        super().__init__(cpu=4, rules=ShareRules(**rules))
+    def __init__(self, *, known: Collection[PeerID] = (ALICE, CAROL), **rules) -> None:
+        super().__init__(cpu=4, rules=ShareRules(**rules), known=known)
         self.jobs = 0
 
     def ask(self, author: PeerID, *, cpu: str = "1") -> str | ExecutionID:
@@ -62,6 +64,35 @@ def test_a_requester_may_use_the_whole_node_while_nobody_else_asks():
         bench.run(ALICE)
     assert bench.held() == {ALICE: 4}
     assert bench.ask(ALICE) == "is busy", "its own jobs that wait change nothing"
+
+
+def test_a_requester_that_has_accepted_no_bid_gets_bids_for_its_share_at_most():
+    """It may never accept one, and the next job of another requester must not wait for that."""
+    bench = Bench(known=())
+    assert [bench.ask(ALICE) for _ in range(4)] == ["e-1", "e-2", LEAVES_ROOM, LEAVES_ROOM]
+    bench.run(BOB)
+    bench.run(BOB)
+
+
+def test_a_requester_may_use_the_whole_node_as_soon_as_it_accepts_a_bid():
+    bench = Bench(known=())
+    first = bench.ask(ALICE)
+    (bid,) = messages_in(bench.announce(small_job(cpu="2"), "large", author=ALICE))
+    assert bid.reason == LEAVES_ROOM
+    (late,) = messages_in(bench.receive(say.BidAccepted(job_id="j-1", execution_id=first), ALICE))
+    assert (late.job_id, late.late) == ("large", True)
+
+
+def test_a_requester_that_leaves_a_bid_unused_gets_its_share_until_it_accepts_one():
+    bench = Bench()
+    bench.ask(ALICE)
+    bench.now += RESERVED_FOR
+    bench.handle(ev.TimePassed())
+    bench.now += FIRST_PAUSE
+    first, _, refused = [bench.ask(ALICE) for _ in range(3)]
+    assert refused == LEAVES_ROOM
+    bench.accept(ALICE, first)
+    assert bench.ask(ALICE) in bench.machine.executions
 
 
 def test_a_requester_that_holds_its_share_gets_no_more_once_others_ask():

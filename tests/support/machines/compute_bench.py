@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.compute import events as ev
@@ -40,7 +40,7 @@ SMALL = small_job()
 
 
 class ComputeBench(MachineBench):
-    """A machine with room for two small jobs; executions are e-1, e-2, ..."""
+    """A machine with room for two small jobs; executions are e-1, e-2, ... The requester has accepted bids."""
 
     def __init__(
         self,
@@ -50,7 +50,9 @@ class ComputeBench(MachineBench):
         rng: float = 0.5,
         rules: ShareRules = DEFAULT_RULES,
         gone_after: float = GONE_AFTER,
+        known: Collection[PeerID] = (ALICE,),
     ) -> None:
+        """`known`: the requesters that have accepted bids of this node."""
         room = Resources(cpu=cpu, memory=2**31, disk=disk)
         environment = Environment(
             execution_ids=(ExecutionID(f"e-{number}") for number in itertools.count(1)),
@@ -60,6 +62,8 @@ class ComputeBench(MachineBench):
             requester_gone_after=gone_after,
         )
         super().__init__(ComputeMachine(environment))
+        for requester in known:
+            self.machine._ledger.unused_bids.accepted(requester)
 
     def receive(self, message: say.Message, author: PeerID = ALICE) -> list[ev.Action]:
         return self.handle(ev.MessageReceived(author, message))
