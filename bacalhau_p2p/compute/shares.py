@@ -1,8 +1,8 @@
 """How much of a node one requester may hold, so that none can keep the others out.
 
 Pure, as a part of the compute machine. A requester may use a whole node while nobody else wants any of it. As
-soon as the node turns others away for want of room, a requester that holds its share gets no more. Neither does
-one that has not accepted a bid yet, even if nobody else asks: it may never accept any.
+soon as the node turns others away for want of room, a requester that holds its share gets no more. Until it
+has accepted a bid, its share is all that a requester gets, even if nobody else asks: it may never accept one.
 """
 
 from __future__ import annotations

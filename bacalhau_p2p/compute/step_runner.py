@@ -20,7 +20,7 @@ from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Step, Steps, Workplace
 from bacalhau_p2p.errors import ContentError, ExecutionError
-from bacalhau_p2p.executors.interface import Executor
+from bacalhau_p2p.executors.interface import Executor, tell_nobody
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
@@ -98,7 +98,8 @@ class StepRunner:
     def begin(self, action: StepAction, nursery: trio.Nursery, report: Callable[[ev.Event], None]) -> None:
         """Begin a step, and `report` what it came to. `stop` and `clean_up` find it from now on."""
         execution = action.execution
-        place = self._places.setdefault(execution.id, self._new_place(execution.id))
+        if (place := self._places.get(execution.id)) is None:
+            place = self._places[execution.id] = self._new_place(execution.id)
         running = self._running[execution.id] = _RunningStep()
         if isinstance(action, ev.Prepare):
             place.note = partial(_note, execution.id, place, nursery, report)
@@ -170,7 +171,7 @@ class StepRunner:
             used = None if isinstance(action, ev.Publish) else place.usage(left)
             outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
         finally:
-            place.doing = ""
+            place.doing, place.note = "", tell_nobody
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]
             running.ended.set()

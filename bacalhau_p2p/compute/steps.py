@@ -18,7 +18,7 @@ from bacalhau_p2p.compute.folders import bytes_below, remove_folder
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.variables import node_variables
 from bacalhau_p2p.errors import BacalhauError, ExecutionError
-from bacalhau_p2p.executors.interface import MountedInput, RunRequest
+from bacalhau_p2p.executors.interface import MountedInput, RunRequest, tell_nobody
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -75,8 +75,8 @@ class Workplace:
     """What its preparation waits for, besides inputs."""
     notes: int = 0
     """How often it has waited for something else."""
-    note: Callable[[str], None] = lambda doing: None
-    """Says what it waits for."""
+    note: Callable[[str], None] = tell_nobody
+    """Says what it waits for, while it is prepared."""
 
     @property
     def hides_from_others(self) -> bool:
@@ -152,9 +152,9 @@ class Steps:
             (place.folder / "inputs").mkdir(mode=0o700)
             with dialling_for(execution.requester_id):
                 inputs = await self._fetch_inputs(execution, place)
-        place.request = replace(self._run_request(execution, place, inputs), note=place.note)
+        place.request = self._run_request(execution, place, inputs)
         executor = self.adapters.executor(execution.spec.task.engine.type)
-        await executor.prepare(place.request)
+        await executor.prepare(replace(place.request, note=place.note))
         return ev.Prepared(execution.id, expected(executor.outlives_node, bool, "executor"))
 
     async def run(self, execution: ComputeExecution, place: Workplace) -> ev.Event:

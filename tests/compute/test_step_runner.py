@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from bacalhau_p2p.compute.failed_results import FailedResults
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import MAX_NOTES, StepRunner
-from bacalhau_p2p.compute.steps import InputTransfer
+from bacalhau_p2p.compute.steps import InputTransfer, Workplace
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import Meter
 from bacalhau_p2p.ipfs.store import pin_owners
@@ -301,3 +302,18 @@ async def test_leftovers_are_removed_but_for_folders_of_runs_that_may_go_on(benc
         [execution("running", ComputeState.RUNNING), execution("proposed", ComputeState.PROPOSED)]
     )
     assert sorted(bench.left) == [".removed", "running"]
+
+
+async def test_a_workplace_that_is_cleaned_up_does_not_wait_for_the_garbage_collector(bench):
+    """A node that runs a hundred jobs a second would hold some thousand of them."""
+    bench = bench(succeed)
+    gc.collect()
+    gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            bench.runner.begin(ev.Prepare(execution()), nursery, bench.reports.append)
+        await bench.runner.clean_up(execution())
+        places = [each for each in gc.get_objects() if isinstance(each, Workplace)]
+        assert bench.folder not in {place.folder.parent for place in places}
+    finally:
+        gc.enable()

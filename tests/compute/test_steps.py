@@ -13,6 +13,7 @@ from bacalhau_p2p.compute.adapters import Adapters
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Steps, Workplace
 from bacalhau_p2p.errors import ExecutionError, StorageError
+from bacalhau_p2p.executors.interface import tell_nobody
 from bacalhau_p2p.executors.noop import NoopExecutor
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
@@ -45,10 +46,14 @@ def execution(*, inputs=(), engine="noop", **fields):
 
 
 class Recording(NoopExecutor):
-    """Remembers what it was asked to run; `left` is what an earlier process left of a run."""
+    """Remembers what it was asked to prepare and run; `left` is what an earlier process left of a run."""
 
     def __init__(self, left=None):
-        self.requests, self.left = [], left
+        self.prepared, self.requests, self.left = [], [], left
+
+    async def prepare(self, request):
+        self.prepared.append(request)
+        await super().prepare(request)
 
     async def run(self, request):
         self.requests.append(request)
@@ -262,3 +267,10 @@ async def test_other_users_can_read_an_input_whatever_the_umask_of_the_node(step
         os.umask(before)
     assert place.request is not None
     assert place.request.inputs[0].path.stat().st_mode & 0o777 == 0o644
+
+
+async def test_only_the_preparation_of_a_run_refers_to_the_workplace(steps, executor, place):
+    """A request that does would keep the workplace in memory until the garbage collector finds both."""
+    place.note = print
+    await steps.prepare(execution(), place)
+    assert (executor.prepared[0].note, place.request.note) == (print, tell_nobody)

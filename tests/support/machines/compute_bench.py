@@ -40,7 +40,7 @@ SMALL = small_job()
 
 
 class ComputeBench(MachineBench):
-    """A machine with room for two small jobs; executions are e-1, e-2, ... The requester has accepted bids."""
+    """A machine with room for two small jobs; executions are e-1, e-2, ... Alice has accepted bids."""
 
     def __init__(
         self,
