@@ -8,7 +8,7 @@ frame that goes to the same peer anyway.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -96,7 +96,7 @@ class Delivery:
         self._pending: set[tuple[PeerID, MessageID]] = set()
         """Messages whose effect is not durable yet, as many as the components have queued. None is forgotten:
         a repeat, which changes nothing, would be acknowledged before the effect of the first is durable."""
-        self._processed: OrderedDict[tuple[PeerID, MessageID], UnixSeconds] = OrderedDict()
+        self._processed: dict[tuple[PeerID, MessageID], UnixSeconds] = {}
         self._acks: dict[PeerID, list[MessageID]] = {}
         self._refusals: dict[PeerID, dict[MessageID, Refusal]] = {}
         self._acks_due: UnixSeconds | None = None
@@ -254,7 +254,7 @@ class Delivery:
         while (
             len(self._processed) > REMEMBERED_IDS or next(iter(self._processed.values())) < since - REMEMBERED
         ):
-            self._processed.popitem(last=False)
+            del self._processed[next(iter(self._processed))]
 
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
         """The acknowledgements that wait for a frame to `peer`. The caller must send them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -121,12 +122,13 @@ class StepRunner:
             log.warning("not_cleaned_up", execution=execution.id, reason=str(error))
 
     async def _clean_up(self, execution: ComputeExecution) -> None:
-        place = self._places.pop(execution.id, None) or self._new_place(execution.id)
+        place = self._places.pop(execution.id, None) or self._left_place(execution.id)
         if (running := self._running.get(execution.id)) is not None:
             await running.ended.wait()
-        if execution.state is not ComputeState.COMPLETED:
-            await self.logs.keep(execution.requester_id, execution.id, place.results)
-        await self._remove(place)
+        if place is not None:
+            if execution.state is not ComputeState.COMPLETED:
+                await self.logs.keep(execution.requester_id, execution.id, place.results)
+            await self._remove(place)
         if execution.result_cid is not None:
             try:
                 await self._content.unpin(CID.parse(execution.result_cid), pin_owners.execution(execution.id))
@@ -190,6 +192,12 @@ class StepRunner:
     def results_of(self, execution_id: ExecutionID) -> Path:
         """The results folder of an execution, as long as it has one."""
         return self._new_place(execution_id).results
+
+    def _left_place(self, execution_id: ExecutionID) -> Workplace | None:
+        """What an earlier process left of an execution. Most have nothing: they are bids that were rejected,
+        and a path object for each would leave a gap in a table of the interpreter that grows with them."""
+        left = os.path.lexists(f"{self._folder}/{execution_id}")
+        return self._new_place(execution_id) if left else None
 
     def _new_place(self, execution_id: ExecutionID) -> Workplace:
         return Workplace(self._folder / execution_id)

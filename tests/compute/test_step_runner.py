@@ -279,6 +279,15 @@ async def test_the_clean_up_gives_back_every_input_even_if_a_provider_fails(benc
     assert (broken.cleaned, fine.cleaned, bench.left) == ([prepared], [prepared], [])
 
 
+async def test_the_clean_up_removes_what_an_earlier_process_left(bench):
+    bench = bench(succeed)
+    (bench.folder / "e-1" / "results").mkdir(parents=True)
+    (bench.folder / "e-1" / "results" / "stdout").write_text("so far")
+    await bench.runner.clean_up(execution(state=ComputeState.CANCELLED))
+    assert bench.left == []
+    assert bench.runner.logs.folder_of(PeerID("alice"), ExecutionID("e-1")) is not None
+
+
 async def test_the_clean_up_unpins_the_result(bench, content, tmp_path):
     (tmp_path / "result").write_text("hello\n")
     added = await content.add(tmp_path / "result", pin_owner=pin_owners.execution("e-1"))

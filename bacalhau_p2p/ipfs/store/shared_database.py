@@ -11,6 +11,9 @@ from pathlib import Path
 from bacalhau_p2p.ipfs.store.fsync import sync_path
 from bacalhau_p2p.runtime.database import all_or_nothing
 
+CACHE_KIB = 512
+"""KiB of the file that SQLite keeps in memory itself. The kernel keeps what else is used."""
+
 
 class SharedDatabase:
     """May be called from any thread. Every method may raise sqlite3.Error.
@@ -24,6 +27,7 @@ class SharedDatabase:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(schema)
             sync_path(path.parent)
