@@ -232,9 +232,11 @@ class RemoteProtocolError(ProtocolError):
 class ApiError(BacalhauError):
     """The node answered the request with an error."""
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    def __init__(self, message: str, *, status: int = 0, retry_after: int = 0) -> None:
+        """`retry_after`: seconds after which it is worth trying again, or 0."""
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
 
 
 class NodeUnavailable(ApiError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import re
 from urllib.parse import urlencode, urlsplit
@@ -13,9 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bacalhau_p2p.api import docs_page
 from bacalhau_p2p.api.error_responses import error_response
-from bacalhau_p2p.api.result_archives import is_signed
+from bacalhau_p2p.api.result_archives import signature_in, signature_of
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.page import login
+from bacalhau_p2p.page.token_guesses import TokenGuesses
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _USUAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -37,9 +37,11 @@ class AccessControl:
     read content: such a request is marked as `public` and gets only what is stored on the node.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, gateway: bool = False) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, guesses: TokenGuesses, gateway: bool = False) -> None:
         self._app = app
-        self._token = token.encode()
+        self._token = token
+        self._session = login.session_of(token)
+        self._guesses = guesses
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,10 +58,12 @@ class AccessControl:
     def _refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin", "")
-        if self._token and not self._is_open(scope):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            knows = scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), self._token)
-            if not knows and not login.has_session(headers.get("cookie", ""), self._token.decode()):
+        if self._token and not is_open_path(scope["path"]):
+            try:
+                admitted = self._is_admitted(scope, headers)
+            except ApiError as too_many_guesses:
+                return too_many_guesses
+            if not admitted:
                 return ApiError("missing or wrong API token; set BACALHAU_P2P_API_TOKEN", status=401)
         if not self._token and not _is_local(host):
             return ApiError(f"host {host!r} is not allowed; without a token only local hosts are", status=403)
@@ -69,9 +73,20 @@ class AccessControl:
             return ApiError("requests from pages of other web sites are not allowed", status=403)
         return None
 
-    def _is_open(self, scope: Scope) -> bool:
-        """Whether this needs no token."""
-        return is_open_path(scope["path"]) or is_signed(scope, self._token.decode())
+    def _is_admitted(self, scope: Scope, headers: Headers) -> bool:
+        """Whether the request has the token or what was made with it: a cookie or a signature. Each could be
+        a guess of the token. Raises ApiError when there were too many of these."""
+        client, is_right = scope.get("client"), self._guesses.is_right
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and given and is_right(client, given, self._token, what="token"):
+            return True
+        session = login.session_in(headers.get("cookie", ""))
+        if session and is_right(client, session, self._session, what="cookie"):
+            return True
+        signature, path = signature_in(scope), scope["path"]
+        return bool(signature) and is_right(
+            client, signature, signature_of(path, self._token), what=f"signature of {path}"
+        )
 
 
 def is_open_path(path: str) -> bool:

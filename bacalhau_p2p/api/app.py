@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from functools import partial
 
 from fastapi import FastAPI
@@ -25,27 +25,36 @@ from bacalhau_p2p.api.orchestrator import job_routes, orchestrator_routes
 from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.routes import Page
+from bacalhau_p2p.page.token_guesses import TokenGuesses
 from bacalhau_p2p.version import __version__
 
 _ORCHESTRATOR = "/api/v1/orchestrator"
 
 
-def create_app(node: Node, counters: Mapping[str, int] | None = None, *, page: Page | None = None) -> ASGIApp:
+def create_app(node: Node, counters: Counter[str] | None = None, *, page: Page | None = None) -> ASGIApp:
     """`counters` are those of the server, for `/api/v1/agent/node`. `page` is served at `/`."""
-    counters = {} if counters is None else counters
+    counters = Counter() if counters is None else counters
+    guesses = page.guesses if page is not None else TokenGuesses(counters)
     metrics = NodeMetrics(node, counters)
 
     def build() -> ASGIApp:
-        app = framework_app(node, counters, metrics)
+        app = framework_app(node, counters, metrics, guesses)
         if page is not None:
             app.include_router(page.routes())
         return IgnoreBlankParameters(DirectRoutes(app, {_ORCHESTRATOR: app.state.jobs}))
 
     settings = node.settings
-    return AccessControl(DeferredApp(build), token=settings.api_token, gateway=settings.gateway)
+    return AccessControl(
+        DeferredApp(build), token=settings.api_token, guesses=guesses, gateway=settings.gateway
+    )
 
 
-def framework_app(node: Node, counters: Mapping[str, int], metrics: NodeMetrics | None = None) -> FastAPI:
+def framework_app(
+    node: Node,
+    counters: Counter[str],
+    metrics: NodeMetrics | None = None,
+    guesses: TokenGuesses | None = None,
+) -> FastAPI:
     """All routes, without what stands in front of them."""
     app = FastAPI(
         title="bacalhau_p2p",
@@ -56,11 +65,11 @@ def framework_app(node: Node, counters: Mapping[str, int], metrics: NodeMetrics 
         responses=ERRORS,
     )
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
-    jobs = job_routes(node)
+    jobs, guesses = job_routes(node), guesses or TokenGuesses(counters)
     app.include_router(orchestrator_routes(node, jobs), prefix=_ORCHESTRATOR)
     app.include_router(event_routes(node), prefix="/api/v1", tags=["jobs"])
     app.include_router(agent_routes(node, counters), prefix="/api/v1/agent", tags=["nodes"])
-    app.include_router(authentication_routes(node), prefix="/api/v1/auth", tags=["authentication"])
+    app.include_router(authentication_routes(node, guesses), prefix="/api/v1/auth", tags=["authentication"])
     app.include_router(content_routes(node), prefix="/api/v1/content", tags=["content"])
     app.include_router(gateway_routes(node), tags=["content"])
     app.include_router(monitoring_routes(node, metrics or NodeMetrics(node, counters)))

@@ -7,7 +7,6 @@ that: it accepts by itself. Here its connection handler gets streams that were c
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp
 from bacalhau_p2p.api.http_connection import TimedStream, serve_http
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.model.api_errors import error_to_json
+from bacalhau_p2p.runtime.client_networks import is_loopback, network_of
 from bacalhau_p2p.transports.faults import FaultBarrier
 
 MAX_CONNECTIONS = 512
@@ -164,14 +164,7 @@ class ConnectionTable:
 
 
 def _origin(host: str) -> str | None:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    return None if is_loopback(host) else network_of(host)
 
 
 class ConnectionServer:

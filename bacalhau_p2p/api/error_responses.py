@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from bacalhau_p2p.errors import ApiError, BacalhauError
-from bacalhau_p2p.model.api_errors import error_to_json, status_of
+from bacalhau_p2p.model.api_errors import error_to_json, headers_of, status_of
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.text import printable
 
@@ -25,7 +25,8 @@ def error_response(error: BacalhauError) -> Response:
 
     Errors quote what they were given, so their text is made printable: it may not even be encodable.
     """
-    return JSONResponse(_printable(error_to_json(error)), status_code=status_of(error))
+    body, headers = _printable(error_to_json(error)), headers_of(error)
+    return JSONResponse(body, status_code=status_of(error), headers=headers)
 
 
 def _printable(value: Any) -> Any:

@@ -15,6 +15,7 @@ from bacalhau_p2p.api.deadlines import Deadlines
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.routes import Page
+from bacalhau_p2p.page.token_guesses import TokenGuesses
 from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.runtime.listen_faults import why_not_listening
 from bacalhau_p2p.runtime.tasks import background
@@ -35,12 +36,13 @@ async def serve_api(node: Node) -> AsyncIterator[str]:
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     url = f"http://{host}:{listener.getsockname()[1]}"
     counters: Counter[str] = Counter()
-    page = Page(node)
+    page = Page(node, TokenGuesses(counters))
     table = ConnectionTable(min(MAX_CONNECTIONS, shares().api), counters)
     server = ConnectionServer(Deadlines(create_app(node, counters, page=page), table), table, counters)
     stop, stopped = trio.Event(), trio.Event()
     async with background() as nursery:
         nursery.start_soon(page.run)
+        nursery.start_soon(page.guesses.report_regularly)
         nursery.start_soon(_serve, server, listener, stop, stopped)
         node.api_url = url
         try:

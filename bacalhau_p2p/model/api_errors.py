@@ -87,6 +87,12 @@ def status_of(error: BacalhauError) -> int:
     return _of_kind(_STATUS, error) or 500
 
 
+def headers_of(error: BacalhauError) -> dict[str, str]:
+    """HTTP headers that belong to an error."""
+    after = error.retry_after if isinstance(error, ApiError) else 0
+    return {"Retry-After": str(after)} if after else {}
+
+
 def error_to_json(error: BacalhauError) -> dict[str, Any]:
     """Bacalhau's `{"Status", "Message", "Code", "Component", "Hint", "Details", "RequestID"}`.
 

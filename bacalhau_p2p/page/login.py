@@ -17,14 +17,10 @@ def session_of(token: str) -> str:
     return hmac.new(token.encode(), b"bacalhau_p2p page session", hashlib.sha256).hexdigest()
 
 
-def has_session(cookies: str, token: str) -> bool:
-    """Whether one of these cookies was given to somebody who knew the token. `cookies` is the header."""
-    given = cookie_parser(cookies).get(COOKIE, "")
-    return hmac.compare_digest(given.encode("utf-8", "replace"), session_of(token).encode())
-
-
-def is_token(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+def session_in(cookies: str) -> str:
+    """What the cookie has in this header, or nothing. It is `session_of` of the token if it was given to
+    somebody who knew the token."""
+    return cookie_parser(cookies).get(COOKIE, "") if COOKIE in cookies else ""
 
 
 def log_in(response: Response, token: str) -> None:

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from starlette.routing import compile_path
 
 from bacalhau_p2p.errors import ApiError, BacalhauError, InvalidJob
-from bacalhau_p2p.model.api_errors import status_of
+from bacalhau_p2p.model.api_errors import headers_of, status_of
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.logs import LogQuery
 from bacalhau_p2p.node import Node
@@ -26,6 +26,7 @@ from bacalhau_p2p.page.output import output_events, output_text
 from bacalhau_p2p.page.settings_view import settings_values
 from bacalhau_p2p.page.site import FOLDER, HEADERS, Site
 from bacalhau_p2p.page.submission import faults_by_field, job_of_form
+from bacalhau_p2p.page.token_guesses import TokenGuesses
 from bacalhau_p2p.page.view import Strings, Values, View
 
 MAX_FORM = 512 * 1024
@@ -43,8 +44,9 @@ STATIC = {
 class Page:
     """The page of one node. Its charts begin when it is made, and need `run`."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, guesses: TokenGuesses) -> None:
         self._node = node
+        self.guesses = guesses
         settings = node.settings
         self._site = Site(node.peer_id, requester=settings.requester, locked=bool(settings.api_token))
         self._files = {name: (FOLDER / "static" / name).read_bytes() for name in STATIC}
@@ -134,9 +136,10 @@ class Page:
     def _error(self, error: BacalhauError) -> Response:
         status = status_of(error)
         title = "Not found" if status == 404 else "Not possible"
-        return self._site.page(
-            "error.html", {"title": title, "message": str(error), "here": ""}, status=status
-        )
+        values = {"title": title, "message": str(error), "here": ""}
+        response = self._site.page("error.html", values, status=status)
+        response.headers.update(headers_of(error))
+        return response
 
     # --- content ----------------------------------------------------------------------------
 
@@ -252,8 +255,12 @@ class Page:
         @routes.post("/login")
         async def log_in(request: Request) -> Response:
             form = await _form(request)
-            target = login.safe_target(form.get("next", "/"))
-            if not token or not login.is_token(form.get("token", ""), token):
+            target, given = login.safe_target(form.get("next", "/")), form.get("token", "").strip()
+            try:
+                knows = bool(token) and self.guesses.is_right(request.client, given, token, what="token")
+            except ApiError as too_many_guesses:
+                return self._error(too_many_guesses)
+            if not knows:
                 values = {"wrong": True, "next": target, "here": "/login"}
                 return self._site.page("login.html", values, status=403)
             response = RedirectResponse(target, status_code=303)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import httpx
 import pytest
 from httpx import ASGITransport
@@ -9,6 +11,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from bacalhau_p2p.api.access import AccessControl
+from bacalhau_p2p.page.login import COOKIE
+from bacalhau_p2p.page.token_guesses import GUESSES_AT_ONCE, TokenGuesses
 
 URL = "http://127.0.0.1:1234"
 
@@ -19,7 +23,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def client(token: str = "", *, gateway: bool = False, url: str = URL) -> httpx.AsyncClient:
-    transport = ASGITransport(AccessControl(app, token=token, gateway=gateway))
+    guesses = TokenGuesses(Counter())
+    transport = ASGITransport(AccessControl(app, token=token, guesses=guesses, gateway=gateway))
     return httpx.AsyncClient(transport=transport, base_url=url)
 
 
@@ -150,7 +155,7 @@ async def open_socket(token: str = "", **headers: str) -> tuple[bool, int]:
         "query_string": b"",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
     }
-    await AccessControl(handler, token=token)(scope, receive, send)
+    await AccessControl(handler, token=token, guesses=TokenGuesses(Counter()))(scope, receive, send)
     return bool(reached), statuses[0] if statuses else 0
 
 
@@ -171,3 +176,27 @@ async def test_what_clients_ask_before_they_have_a_token_needs_none(path):
         foreign = {"Origin": "http://evil.example"}
         assert (await http.get(f"/api/v1/{path}", headers=foreign)).status_code == 403
         assert (await http.get("/api/v1/authority")).status_code == 401
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Cookie", "signature"])
+async def test_whatever_a_token_can_be_guessed_with_is_refused_after_some_guesses(header):
+    async with client("secret", url="http://node.example") as http:
+        for number in range(GUESSES_AT_ONCE + 1):
+            guess = {"Authorization": f"Bearer {number}", "Cookie": f"{COOKIE}={number}"}
+            path = f"/x.tar.gz?signature={number}" if header == "signature" else "/x"
+            answer = await http.get(path, headers={header: guess[header]} if header in guess else {})
+            assert answer.status_code == (401 if number < GUESSES_AT_ONCE else 429)
+        assert 0 < int(answer.headers["Retry-After"]) <= 10
+        assert "too many wrong API tokens from 127.0.0.1; try again in" in answer.json()["Message"]
+        assert answer.json()["Code"] == "TooManyRequests"
+        right = {"Authorization": "Bearer secret"}
+        assert (await http.get("/x", headers=right)).status_code == 429  # or guesses would not be limited
+        assert (await http.get("/x")).status_code == 401
+        assert (await http.get("/api/v1/agent/alive")).status_code == 200
+
+
+async def test_an_old_cookie_is_no_obstacle_for_the_token():
+    async with client("secret", url="http://node.example") as http:
+        headers = {"Authorization": "Bearer secret", "Cookie": f"{COOKIE}=old"}
+        for _ in range(2 * GUESSES_AT_ONCE):
+            assert (await http.get("/x", headers=headers)).status_code == 200

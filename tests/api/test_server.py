@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 import httpx
@@ -12,7 +13,9 @@ from bacalhau_p2p.api import server
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.node import Node
+from bacalhau_p2p.page import token_guesses
 from bacalhau_p2p.testing.network import open_network
+from tests.support.waiting import until
 
 JOBS = "/api/v1/orchestrator/jobs"
 NOOP = {"Job": {"Tasks": [{"Engine": {"Type": "noop"}}]}}
@@ -82,3 +85,16 @@ async def test_a_server_that_stops_cuts_off_requests_that_wait_for_a_job(node, m
 
             nursery.start_soon(long_poll)
             await waiting.wait()
+
+
+async def test_who_guesses_the_token_is_named_in_the_log_and_counted(node, monkeypatch, caplog):
+    monkeypatch.setattr(token_guesses, "REPORT_INTERVAL", 0.01)
+    caplog.set_level(logging.WARNING)
+    node.settings = node.settings.model_copy(update={"api_token": "secret"})
+    async with serve_api(node) as url, httpx.AsyncClient(base_url=url) as http:
+        wrong, right = ({"Authorization": f"Bearer {token}"} for token in ("wrong", "secret"))
+        assert (await http.get(JOBS, headers=wrong)).status_code == 401
+        await until(lambda: "wrong_api_token" in caplog.text)
+        assert "address='127.0.0.1' wrong=1" in caplog.text
+        metrics = (await http.get("/metrics", headers=right)).text
+        assert 'bacalhau_p2p_faults_total{kind="wrong_tokens"} 1.0' in metrics

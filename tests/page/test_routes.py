@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from collections import Counter
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 
@@ -14,6 +16,7 @@ from httpx import ASGITransport
 
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.page.routes import Page
+from bacalhau_p2p.page.token_guesses import GUESSES_AT_ONCE, TokenGuesses
 from bacalhau_p2p.testing.network import open_network
 
 NOOP = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello from the job"}}}]}
@@ -21,7 +24,8 @@ EVIL = "<script>alert('x')</script>\u202e"
 
 
 def client_of(node, **headers):
-    transport = ASGITransport(create_app(node, page=Page(node)))
+    page = Page(node, TokenGuesses(Counter()))
+    transport = ASGITransport(create_app(node, page=page))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1234", headers=headers)
 
 
@@ -301,3 +305,19 @@ async def test_a_node_without_a_requester_shows_what_it_has(tmp_path):
         assert 'href="/jobs"' not in overview
         assert (await http.get("/jobs")).status_code == 404
         assert (await http.get(f"/nodes/{network.compute[0].peer_id}")).status_code == 200
+
+
+async def test_the_form_to_log_in_and_the_api_share_what_an_address_may_guess(tmp_path):
+    async with opened(tmp_path, api_token="secret") as (_, http):
+        for number in range(GUESSES_AT_ONCE - 1):
+            assert (await http.post("/login", data={"token": f"wrong {number}"})).status_code == 403
+        guess = base64.b64encode(b'{"token": "guess"}').decode()
+        answer = await http.post("/api/v1/auth/token", json={"MethodData": guess})
+        assert answer.json()["Authentication"]["success"] is False
+        for form in ({"token": "one more"}, {"token": "secret"}):
+            refused = await http.post("/login", data=form)
+            assert refused.status_code == 429
+            assert "too many wrong API tokens" in refused.text
+            assert int(refused.headers["Retry-After"]) > 0
+        right = base64.b64encode(b'{"token": "secret"}').decode()
+        assert (await http.post("/api/v1/auth/token", json={"MethodData": right})).status_code == 429
