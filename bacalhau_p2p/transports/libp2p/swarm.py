@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -54,6 +55,9 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 Admits = Callable[[str], bool]
 """Whether this peer (base58) may be connected now."""
 
+Offence = Callable[[ID, str, str], None]
+"""Notes what a peer did wrong, as the name of a counter and in words."""
+
 
 class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
     """Dials nobody. py-libp2p's dials every address in the peer store, whatever its settings."""
@@ -65,13 +69,14 @@ class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
 class _MuxerMultistream(MuxerMultistream):  # type: ignore[misc]
     """Makes our `YamuxConnection`. py-libp2p's makes its own Yamux whatever class it is given."""
 
-    def __init__(self, negotiate_timeout: float, counters: Counter[str]) -> None:
+    def __init__(self, negotiate_timeout: float, offence: Offence) -> None:
         super().__init__({YAMUX: YamuxConnection}, negotiate_timeout)
-        self._counters = counters
+        self._offence = offence
 
     async def new_conn(self, conn: Any, peer_id: ID) -> Any:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        muxed_conn = YamuxConnection(conn, peer_id, is_initiator=conn.is_initiator, counters=self._counters)
+        offence = partial(self._offence, peer_id)
+        muxed_conn = YamuxConnection(conn, peer_id, is_initiator=conn.is_initiator, offence=offence)
         return self._annotate_connection(muxed_conn, conn, protocol)
 
 
@@ -203,9 +208,14 @@ async def close_connection(conn: Any, counters: Counter[str]) -> None:
 
 
 def new_swarm(
-    seed: bytes, counters: Counter[str], admits: Admits, silent_for: Callable[[PeerID], float]
+    seed: bytes,
+    counters: Counter[str],
+    admits: Admits,
+    silent_for: Callable[[PeerID], float],
+    offence: Offence,
 ) -> GuardedSwarm:
-    """A swarm for this Ed25519 key that speaks only TCP, Noise and Yamux.
+    """A swarm for this Ed25519 key that speaks only TCP, Noise and Yamux. `offence` is called for what peers
+    do wrong in Yamux.
 
     py-libp2p's default also accepts plaintext, in which a peer can claim any identity.
     """
@@ -229,7 +239,7 @@ def new_swarm(
     upgrader = TransportUpgrader(
         secure_transports_by_protocol={NOISE: noise}, muxer_transports_by_protocol={}
     )
-    upgrader.muxer_multistream = _MuxerMultistream(upgrader.muxer_multistream.negotiate_timeout, counters)
+    upgrader.muxer_multistream = _MuxerMultistream(upgrader.muxer_multistream.negotiate_timeout, offence)
     traffic = Traffic()
     return GuardedSwarm(
         peer_id,

@@ -51,6 +51,7 @@ from bacalhau_p2p.transports.libp2p.gossip.pubsub import Gossip
 from bacalhau_p2p.transports.libp2p.gossip.wire import PROTOCOLS
 from bacalhau_p2p.transports.libp2p.host import Host, silence_libp2p
 from bacalhau_p2p.transports.libp2p.inbound_streams import InboundStreams
+from bacalhau_p2p.transports.libp2p.peer_ids import peer_id_text
 from bacalhau_p2p.transports.libp2p.sessions import Sessions
 from bacalhau_p2p.transports.libp2p.stream import Libp2pStream
 from bacalhau_p2p.transports.libp2p.swarm import new_swarm
@@ -137,7 +138,13 @@ class Libp2pTransport:
         self._arrivals = Arrivals(self._budgets, lane_length)
         self._detached = DetachedCalls(nursery)
         self._admission = Admission(counters, access)
-        self._swarm = new_swarm(identity.seed, counters, self._admission.admits, self._budgets.silent_for)
+        self._swarm = new_swarm(
+            identity.seed,
+            counters,
+            self._admission.admits,
+            self._budgets.silent_for,
+            self._note_offence,
+        )
         self._host = Host(self._swarm, announced)
         self._inbound = InboundStreams(self._host, self._budgets, counters)
         self._swarm.set_stream_handler(self._inbound.guard)
@@ -316,6 +323,11 @@ class Libp2pTransport:
             self._counters["broadcasts_refused"] += 1
         elif not self._arrivals.put_now(broadcast):
             self._counters["broadcasts_dropped"] += 1
+
+    def _note_offence(self, peer: ID, kind: str, reason: str) -> None:
+        """Count and name what harms nobody else: nobody is banned for it."""
+        self._counters[kind] += 1
+        self._budgets.offences.note(peer_id_text(peer.to_bytes()), kind, reason)
 
     def _record_offence(self, peer: PeerID, what: str) -> None:
         if self._admission.record_offence(peer, what):

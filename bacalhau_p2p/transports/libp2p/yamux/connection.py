@@ -5,7 +5,6 @@ It replaces py-libp2p's, which awaits several times for each frame.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -57,11 +56,17 @@ GO_AWAY_PROTOCOL_ERROR: Final = 1
 class YamuxConnection(IMuxedConn):  # type: ignore[misc]
     """A connection that carries streams. py-libp2p's swarm runs `start` and calls the other methods.
 
-    A peer that breaks the protocol loses the connection, which is counted as `muxer_faults`.
+    A peer that breaks the protocol loses the connection. `offence` is called with what the peer did, as the
+    name of a counter and in words: `muxer_faults`, `muxer_rests`, `streams_refused`.
     """
 
     def __init__(
-        self, secured_conn: NoiseSession, peer_id: ID, *, is_initiator: bool, counters: Counter[str]
+        self,
+        secured_conn: NoiseSession,
+        peer_id: ID,
+        *,
+        is_initiator: bool,
+        offence: Callable[[str, str], None],
     ) -> None:
         self.secured_conn = secured_conn
         self.peer_id = peer_id
@@ -75,7 +80,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         self._is_initiator = is_initiator
         self._next_id = 1 if is_initiator else 2
         self._inbound = 0
-        self._counters = counters
+        self._offence = offence
         self._parser = FrameParser()
         self._pings = Pings(self.writer)
         self._idle_frames = TokenBucket(IDLE_FRAMES_PER_SECOND, IDLE_FRAME_BURST)
@@ -131,8 +136,8 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
                 await self.writer.limit_answers()
                 if self._idle_frames.in_debt:
                     await self._rest()
-        except RemoteProtocolError:
-            self._counters["muxer_faults"] += 1
+        except RemoteProtocolError as fault:
+            self._offence("muxer_faults", f"it broke the rules of Yamux: {fault}")
             self.writer.drop_answers()
             self.writer.send_frame(GO_AWAY, 0, 0, GO_AWAY_PROTOCOL_ERROR)
         except (BaseLibp2pError, OSError):
@@ -140,7 +145,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
 
     async def _rest(self) -> None:
         """Read on when the frames that brought nothing are paid off."""
-        self._counters["muxer_rests"] += 1
+        self._offence("muxer_rests", "its Yamux frames bring nothing")
         with trio.move_on_after(self._idle_frames.debt_lasts(trio.current_time())):
             await self.event_shutting_down.wait()
 
@@ -192,7 +197,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         return stream
 
     def _refuse_inbound(self, stream_id: int) -> None:
-        self._counters["streams_refused"] += 1
+        self._offence("streams_refused", "too many streams at the same time")
         self.writer.send_frame(WINDOW_UPDATE, RST, stream_id, 0)
 
     @property

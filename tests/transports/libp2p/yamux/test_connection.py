@@ -166,6 +166,7 @@ async def test_a_peer_that_breaks_the_framing_loses_only_its_own_connection(sent
         async with raw_yamux(transport.addresses[0]) as (conn, _):
             assert await ends_after(conn, sent)
         assert transport.counters["muxer_faults"] == 1
+        assert [*transport.budgets.offences.worst().values()] == [{"muxer_faults": 1}]
         await bystander.write(b"still here")
         assert await bystander.read(100) == b"still here"
 
@@ -218,6 +219,8 @@ async def test_more_streams_than_may_be_open_are_reset():
                 refused.add(frame.stream_id)
         assert min(refused) > 100
         assert transport.counters["streams_refused"] >= 10
+        (offences,) = transport.budgets.offences.worst().values()
+        assert offences["streams_refused"] >= 10
 
 
 async def test_a_stopped_reader_buffers_at_most_its_window():
@@ -370,6 +373,7 @@ async def test_a_peer_whose_frames_bring_nothing_is_read_later_and_others_are_no
         async with trio.open_nursery() as nursery:
             nursery.start_soon(flood)
             await until(lambda: transport.counters.get("muxer_rests"))
+            assert transport.budgets.offences.of(peer)["muxer_rests"] > 0
             async with stream_on(transport.addresses[0], ECHO) as other:
                 await other.write(b"unharmed")
                 assert await other.read(8) == b"unharmed"
