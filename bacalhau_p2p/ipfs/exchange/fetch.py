@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from bacalhau_p2p.errors import ContentError
 from bacalhau_p2p.ipfs.exchange.block_receiver import BlockReceiver
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
@@ -11,7 +13,7 @@ from bacalhau_p2p.ipfs.exchange.interface import FallbackProtocol, Sources
 from bacalhau_p2p.ipfs.exchange.provider_search import ProviderSearch
 from bacalhau_p2p.ipfs.exchange.providers import CarProvider, PartFetch
 from bacalhau_p2p.ipfs.exchange.requests import Requests
-from bacalhau_p2p.ipfs.exchange.scheduler import Scheduler
+from bacalhau_p2p.ipfs.exchange.scheduler import LEAST_PROGRESS, Scheduler
 from bacalhau_p2p.ipfs.exchange.wire import MAX_WANTED
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.format.traversal import Walk
@@ -22,6 +24,8 @@ from bacalhau_p2p.runtime.threads import Threads
 
 GATEWAY_TIMEOUT = 5.0
 """Seconds of the search that are reserved for gateways, or a third of it when that is less."""
+SLOW_AFTER = 5.0
+"""Seconds in which a fetch should receive LEAST_PROGRESS a second; otherwise it looks for other providers."""
 MAX_PARTS_FROM_GATEWAY = 16
 """Parts that are requested from a gateway one by one; when more are missing, the whole DAG is requested."""
 
@@ -70,7 +74,17 @@ class Fetch:
         reserved = self._gateway_timeout if self._sources.gateways(()) else 0
         async with background() as nursery:
             nursery.start_soon(self._search.run, self._timeout - reserved)
+            nursery.start_soon(self._search_again_if_slow)
             await self._fetch()
+
+    async def _search_again_if_slow(self) -> None:
+        """Ask the finder after all when those that said to have everything hardly send anything."""
+        while not self._search.exhausted:
+            before = self._received.total
+            await trio.sleep(SLOW_AFTER)
+            slow = self._received.total - before < SLOW_AFTER * LEAST_PROGRESS
+            if slow and not self._search.active and not self._search.exhausted:
+                await self._search.extend(self._timeout)
 
     async def _fetch(self) -> None:
         last_missing: tuple[CID, ...] = ()

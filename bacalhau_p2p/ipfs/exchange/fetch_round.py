@@ -14,7 +14,7 @@ from bacalhau_p2p.ipfs.exchange.fetch_report import FetchReport
 from bacalhau_p2p.ipfs.exchange.flat_walk import FlatWalk, missing_parts
 from bacalhau_p2p.ipfs.exchange.provider_search import ProviderSearch
 from bacalhau_p2p.ipfs.exchange.providers import PartFetch, Provider
-from bacalhau_p2p.ipfs.exchange.scheduler import Assignment, Scheduler
+from bacalhau_p2p.ipfs.exchange.scheduler import STALL_TIMEOUT, Assignment, Scheduler
 from bacalhau_p2p.ipfs.exchange.wire import MAX_WANTED
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
 from bacalhau_p2p.ipfs.format.limits import Limits
@@ -26,7 +26,9 @@ from bacalhau_p2p.runtime.transfers import note_fetched
 IDLE_PROVIDER_INTERVAL = 0.05
 """Seconds between two looks of an idle provider for parts that it could steal."""
 MAX_ACTIVE_PROVIDERS = 8
-"""Providers of one DAG that are fetched from at the same time."""
+"""Providers of one DAG that are fetched from at the same time, without those that send nothing."""
+MAX_STARTED_PROVIDERS = 64
+"""Providers of one DAG at the same time, with those that send nothing."""
 MAX_FLAT_BLOCKS = 256
 """Blocks with links that one request fetches without what is below them."""
 MAX_UNASSIGNED = 20_000
@@ -54,6 +56,11 @@ class ByteCount:
             error = ContentTooLarge(f"the content has at least {self._bytes} bytes")
             error.size = self._bytes
             raise error
+
+    @property
+    def total(self) -> int:
+        """Bytes so far."""
+        return self._bytes
 
     def check(self) -> None:
         """Raises ContentTooLarge."""
@@ -91,19 +98,26 @@ class FetchRound:
         """
         async with background() as nursery:
             while not self._scheduler.finished and self._failure is None:
-                for provider in self._search.providers:
-                    if provider not in self._started and len(self._active) < MAX_ACTIVE_PROVIDERS:
-                        self._started.add(provider)
-                        self._active.add(provider)
-                        nursery.start_soon(self._use, provider)
+                waiting = [each for each in self._search.providers if each not in self._started]
+                for provider in waiting[: self._room()]:
+                    self._started.add(provider)
+                    self._active.add(provider)
+                    nursery.start_soon(self._use, provider)
                 if not self._active and not self._search.active:
                     if self._search.exhausted:
                         return
                     self._search.active = True
                     nursery.start_soon(self._search.extend, search_timeout)
-                await self._changed.wait()
+                with trio.move_on_after(STALL_TIMEOUT if waiting else inf):
+                    await self._changed.wait()
             if self._failure is not None:
                 raise self._failure
+
+    def _room(self) -> int:
+        """How many more providers may be fetched from."""
+        stalled = self._scheduler.stalled_peers(trio.current_time())
+        sending = sum(provider.peer not in stalled for provider in self._active)
+        return max(0, min(MAX_ACTIVE_PROVIDERS - sending, MAX_STARTED_PROVIDERS - len(self._active)))
 
     async def _use(self, provider: Provider) -> None:
         try:
@@ -175,7 +189,8 @@ class FetchRound:
         if stalled is None:
             return None
         rest = await provider.held(stalled.work.rest()[:MAX_WANTED])
-        if not rest or stalled.duplicates or set(rest) != set(stalled.work.rest()):
+        still = self._scheduler.may_duplicate(provider.peer, stalled, trio.current_time())
+        if not rest or not still or set(rest) != set(stalled.work.rest()):
             return None
         work = provider.prepare(rest, flat=isinstance(stalled.work, FlatWalk))
         return self._scheduler.duplicate(provider.peer, stalled, tuple(rest), work, now)

@@ -14,6 +14,7 @@ import trio
 
 from bacalhau_p2p.ipfs.exchange.faults import PeerFault
 from bacalhau_p2p.ipfs.exchange.interface import Gateway, Receive
+from bacalhau_p2p.ipfs.exchange.transfer_pace import TransferPace
 from bacalhau_p2p.ipfs.format.car import CAR_MEDIA_TYPE, CAR_MEDIA_TYPE_DEPTH_FIRST
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
@@ -55,11 +56,11 @@ class PeerGateway:
                         raise PeerFault(describe_status(response))
                     if not response.headers.get("content-type", "").startswith(CAR_MEDIA_TYPE):
                         raise PeerFault("the answer is not a CAR")
-                    pieces = response.aiter_raw(_READ_SIZE)
+                    pieces, pace = response.aiter_raw(_READ_SIZE), TransferPace(IDLE_TIMEOUT)
 
                     async def receive() -> bytes:
                         with _http_faults():
-                            return await anext(pieces, b"")
+                            return await pace.receive(lambda: anext(pieces, b""))
 
                     yield receive
                 finally:

@@ -11,6 +11,7 @@ from trio.abc import HalfCloseableStream
 
 from bacalhau_p2p.ipfs.exchange.faults import stream_faults
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits, OpenStream, Receive
+from bacalhau_p2p.ipfs.exchange.transfer_pace import TransferPace
 from bacalhau_p2p.ipfs.exchange.wire import PROTOCOL, Answer, Operation, Request, Status, read_message
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
@@ -47,16 +48,21 @@ class Requests:
                         await stream.send_all(request.encode())
                     buffer = bytearray()
                     answer = Answer.decode(await read_message(stream, buffer, self._limits.idle))
-                    yield answer, lambda: self._receive(stream, buffer)
+                    pace = TransferPace(self._limits.idle)
+                    yield answer, lambda: self._receive(stream, buffer, pace)
 
-    async def _receive(self, stream: HalfCloseableStream, buffer: bytearray) -> bytes:
+    async def _receive(self, stream: HalfCloseableStream, buffer: bytearray, pace: TransferPace) -> bytes:
         if buffer:
             data = bytes(buffer)
             buffer.clear()
             return data
-        with trio.fail_after(self._limits.idle):
-            data = bytes(await stream.receive_some(_READ_SIZE))
-            if not data:
+
+        async def receive() -> bytes:
+            return bytes(await stream.receive_some(_READ_SIZE))
+
+        data = await pace.receive(receive)
+        if not data:
+            with trio.fail_after(self._limits.idle):
                 await stream.send_eof()
         return data
 

@@ -23,7 +23,10 @@ MIN_ASSIGNMENT_SIZE, MAX_ASSIGNMENT_SIZE = 1024 * 1024, 64 * 1024 * 1024
 STEAL_DELAY = 0.05
 """Seconds until parts of a new assignment may be stolen: most content has arrived by then."""
 STALL_TIMEOUT = 1.0
-"""Seconds without a byte after which an assignment may be duplicated (the endgame)."""
+"""Seconds without progress after which an assignment may be duplicated (the endgame)."""
+LEAST_PROGRESS = 64 * 1024
+"""Bytes that are progress: who sends fewer in STALL_TIMEOUT has stalled. A liar may send a byte now and then
+to keep others from being asked."""
 
 _INITIAL_RAW_SIZE, _INITIAL_NODE_SIZE = 256 * 1024, 8 * 1024 * 1024
 
@@ -51,11 +54,13 @@ class Assignment(Generic[_W]):
     wanted: tuple[CID, ...]
     work: _W
     started: float
-    last_byte: float
-    """When the last bytes arrived."""
+    progressed: float
+    """When LEAST_PROGRESS bytes had arrived last."""
     bytes: int = 0
     unsplit: bool = True
     """Whether no part of it was stolen."""
+    counted: int = 0
+    """Bytes of which it is noted when they arrived."""
     duplicates: set[Assignment[_W]] = field(default_factory=set)
     """Assignments of the same parts in the endgame, this one included."""
     cancel: Callable[[], None] = lambda: None
@@ -63,7 +68,12 @@ class Assignment(Generic[_W]):
 
     def add_bytes(self, size: int, now: float) -> None:
         self.bytes += size
-        self.last_byte = now
+        if self.bytes - self.counted >= LEAST_PROGRESS:
+            self.counted, self.progressed = self.bytes, now
+
+    def stalls(self, now: float, after: float = STALL_TIMEOUT) -> bool:
+        """Whether it has made no progress for so many seconds."""
+        return now - self.progressed >= after
 
 
 class Scheduler(Generic[_W]):
@@ -132,7 +142,7 @@ class Scheduler(Generic[_W]):
         """Assign these parts to a provider."""
         for cid in wanted:
             self._unassigned.pop(cid, None)
-        assignment = Assignment(peer=peer, wanted=wanted, work=work, started=now, last_byte=now)
+        assignment = Assignment(peer=peer, wanted=wanted, work=work, started=now, progressed=now)
         self._assignments[assignment] = None
         return assignment
 
@@ -157,31 +167,41 @@ class Scheduler(Generic[_W]):
         return bool(stolen)
 
     def stalled(self, thief: PeerID, now: float) -> Assignment[_W] | None:
-        """An assignment of another provider that makes no progress and is not duplicated yet."""
-        for assignment in self._assignments:
-            stalled = now - assignment.last_byte >= STALL_TIMEOUT
-            if stalled and assignment.peer != thief and not assignment.duplicates:
-                return assignment
-        return None
+        """An assignment of another provider that makes no progress, and neither do enough of its
+        duplicates."""
+        return next((each for each in self._assignments if self.may_duplicate(thief, each, now)), None)
+
+    def may_duplicate(self, thief: PeerID, assignment: Assignment[_W], now: float) -> bool:
+        """Whether to ask this provider, too, for the parts of an assignment: most that were asked for them
+        send nothing. So the number of those that are asked doubles until one sends them."""
+        twins = [twin for twin in assignment.duplicates or (assignment,) if twin in self._assignments]
+        stalled = sum(twin.stalls(now) for twin in twins)
+        return stalled > len(twins) / 2 and all(twin.peer != thief for twin in twins)
+
+    def stalled_peers(self, now: float) -> set[PeerID]:
+        """Providers that send nothing of what they were asked for."""
+        return {each.peer for each in self._assignments if each.stalls(now)}
 
     def duplicate(
         self, peer: PeerID, original: Assignment[_W], wanted: tuple[CID, ...], work: _W, now: float
     ) -> Assignment[_W]:
-        """Assign the rest of an assignment to a second provider; the faster one wins."""
+        """Assign the rest of an assignment to another provider as well; the fastest one wins."""
         twin = self.assign(peer, wanted, work, now)
-        twin.duplicates = original.duplicates = {original, twin}
+        original.duplicates = original.duplicates or {original}
+        original.duplicates.add(twin)
+        twin.duplicates = original.duplicates
         return twin
 
     def _spare_bytes(self, assignment: Assignment[_W], rest: list[CID], now: float) -> float:
         """Bytes that could be stolen from an assignment, 0 when that is not worth it."""
         spare = sum(map(self._estimated_size, rest[self._parts_to_keep(assignment, rest, now) :]))
-        if now - assignment.last_byte >= STALL_TIMEOUT / 2:
+        if assignment.stalls(now, STALL_TIMEOUT / 2):
             return spare
         return spare if spare > self._speed(assignment, now) * ASSIGNMENT_SECONDS / 2 else 0.0
 
     def _parts_to_keep(self, assignment: Assignment[_W], rest: list[CID], now: float) -> int:
         """How many of its next parts a provider should keep when others are stolen."""
-        stalling = now - assignment.last_byte >= STALL_TIMEOUT / 2
+        stalling = assignment.stalls(now, STALL_TIMEOUT / 2)
         room = 0.0 if stalling else self._speed(assignment, now) * ASSIGNMENT_SECONDS / 4
         keep = 0
         for cid in rest:

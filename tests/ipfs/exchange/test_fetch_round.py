@@ -31,6 +31,7 @@ from tests.support.blocks.content_net import (
     lying,
     meter,
     receive_request,
+    trickling,
 )
 from tests.support.blocks.dag_makers import MemoryBlocks, file_of
 from tests.support.blocks.inline_threads import InlineThreads
@@ -117,6 +118,23 @@ async def test_a_provider_that_stalls_delays_the_fetch_by_seconds_only(net, auto
     await net.fetch(ALICE, root, [BOB, CAROL])
     assert taker.has_all(root)
     assert trio.current_time() - began < 10_000_000 / RATE + 2 * STALL_TIMEOUT
+
+
+@pytest.mark.parametrize("every", [0.9, 14.0, float("inf")])
+@pytest.mark.parametrize("leaves", [1, 40])
+@pytest.mark.parametrize(("liars", "seconds"), [(1, 1.5), (2, 2.5), (20, 6.0)])
+async def test_peers_that_claim_content_and_trickle_delay_a_fetch_by_seconds_only(
+    net, autojump_clock, liars, seconds, leaves, every
+):
+    blocks, root, _ = file_of(leaves, 100_000)
+    taker = net.peer(ALICE)
+    net.peer(BOB, blocks)
+    names = [PeerID(f"liar {number}") for number in range(liars)]
+    net.handlers |= dict.fromkeys(names, trickling(every))
+    began = trio.current_time()
+    await net.fetch(ALICE, root, [*names, BOB])
+    assert taker.has_all(root)
+    assert trio.current_time() - began < seconds
 
 
 async def test_another_provider_sends_the_rest_of_one_that_disconnects(net, autojump_clock):

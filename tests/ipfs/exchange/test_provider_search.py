@@ -6,11 +6,12 @@ import pytest
 import trio
 
 from bacalhau_p2p.errors import ContentNotFound
+from bacalhau_p2p.ipfs.exchange.fetch import SLOW_AFTER
 from bacalhau_p2p.ipfs.exchange.interface import ExchangeLimits, Sources
 from bacalhau_p2p.ipfs.exchange.provider_search import FIRST_ALONE, HEAD_START
 from bacalhau_p2p.ipfs.exchange.wire import Status
 from bacalhau_p2p.ipfs.format.cid import CID, RAW
-from tests.support.blocks.content_net import ALICE, BOB, CAROL, DAVE, answering, silent
+from tests.support.blocks.content_net import ALICE, BOB, CAROL, DAVE, answering, silent, trickling
 from tests.support.blocks.dag_makers import file_of
 
 X = CID.of(RAW, b"x")
@@ -102,6 +103,15 @@ async def test_the_finder_is_asked_after_the_providers_have_failed(net, autojump
     await net.exchanges[ALICE].fetch(X, Sources(peers=[CAROL], finder=finder))
     assert net.stores[ALICE].has(X)
     assert len(finder.asked) == 1
+
+
+async def test_the_finder_is_asked_when_who_claims_everything_hardly_sends_anything(net, autojump_clock):
+    net.peer(ALICE), net.peer(BOB).put(X, b"x")
+    net.handlers[CAROL] = trickling(0.9)
+    finder, began = Finder(BOB), trio.current_time()
+    await net.exchanges[ALICE].fetch(X, Sources(peers=[CAROL], finder=finder))
+    assert finder.asked == [(began + SLOW_AFTER, X)]
+    assert net.stores[ALICE].has_all(X)
 
 
 async def test_a_finder_that_does_not_end_is_given_up(net, autojump_clock):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.ipfs.exchange.scheduler import (
+    LEAST_PROGRESS,
     MAX_ASSIGNMENT_SIZE,
     MIN_ASSIGNMENT_SIZE,
     STALL_TIMEOUT,
@@ -128,7 +129,7 @@ def test_a_stalled_assignment_is_duplicated_once_and_the_faster_provider_wins(sc
     assert scheduler.stalled(BOB, now=STALL_TIMEOUT) is None
     assert scheduler.stalled(CAROL, now=STALL_TIMEOUT) is bob
     carol = scheduler.duplicate(CAROL, bob, tuple(LEAVES), Parts(LEAVES), now=STALL_TIMEOUT)
-    assert scheduler.stalled(DAVE, now=10) is None
+    assert scheduler.stalled(DAVE, now=STALL_TIMEOUT * 1.5) is None
     assert not scheduler.steal(DAVE, now=10)
     scheduler.completed(carol, now=2)
     assert cancelled == [BOB]
@@ -136,6 +137,30 @@ def test_a_stalled_assignment_is_duplicated_once_and_the_faster_provider_wins(sc
     scheduler.failed(bob)  # its cancelled transfer ends afterwards
     assert scheduler.unassigned == []
     assert not scheduler.needs_rescan
+
+
+def test_the_number_of_duplicates_doubles_while_none_makes_progress(scheduler):
+    bob = scheduler.assign(BOB, tuple(LEAVES), Parts(LEAVES), now=0)
+    twins, asked = [bob], []
+    for second in range(1, 5):
+        while (stalled := scheduler.stalled(PeerID(f"peer {len(twins)}"), now=second)) is not None:
+            peer = PeerID(f"peer {len(twins)}")
+            twins.append(scheduler.duplicate(peer, stalled, tuple(LEAVES), Parts(LEAVES), now=second))
+        asked.append(len(twins))
+    assert asked == [2, 4, 8, 16]
+    twins[9].add_bytes(LEAST_PROGRESS, now=5)
+    scheduler.completed(twins[9], now=5)
+    assert scheduler.finished
+
+
+def test_a_byte_now_and_then_is_no_progress(scheduler):
+    bob = scheduler.assign(BOB, tuple(LEAVES), Parts(LEAVES), now=0)
+    for now in range(10):
+        bob.add_bytes(1, now)
+    assert scheduler.stalled(CAROL, now=10) is bob
+    assert scheduler.stalled_peers(now=10) == {BOB}
+    bob.add_bytes(LEAST_PROGRESS, now=10)
+    assert scheduler.stalled(CAROL, now=10.5) is None
 
 
 def test_when_both_duplicates_fail_the_store_has_to_be_searched_again(scheduler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import trio
@@ -126,6 +126,21 @@ def lying(answer: bytes, *, sent: trio.Event | None = None) -> Callable:
             await stream.send_all(answer)
             if sent is not None:
                 sent.set()
+        await stream.send_eof()
+
+    return handle
+
+
+def trickling(every: float) -> Callable:
+    """Claims to have everything, and answers each `get` with a byte now and then, without end."""
+
+    async def handle(peer: PeerID, stream: HalfCloseableStream) -> None:
+        request = await receive_request(stream)
+        await stream.send_all(Answer(status=Status.OK).encode())
+        with suppress(trio.BrokenResourceError):
+            while request.operation is Operation.GET:
+                await trio.sleep(every)
+                await stream.send_all(b"\x40")
         await stream.send_eof()
 
     return handle
