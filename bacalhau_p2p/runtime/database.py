@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bacalhau_p2p.errors import SettingsError, StoreFailed
 
+CACHE_KIB = 1024
+"""KiB of the file that SQLite keeps in memory itself. The kernel keeps what else is used."""
+
 Migration = str | Callable[[sqlite3.Connection], None]
 """SQL statements, or a function, that bring the schema from one version to the next."""
 
@@ -32,6 +35,7 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
         raise SettingsError(f"{path} cannot be opened: {error}") from error
     try:
         db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > len(migrations):
             raise SettingsError(f"{path} was written by a later version of bacalhau_p2p (schema {version})")
