@@ -17,11 +17,13 @@ from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.job import JobSpec, SpecConfig
 
 V = TypeVar("V")
+_Nodes = dict[str, tuple[PeerID, ...]]
 
 MAX_SOURCES = 2_000
 """Inputs and results whose holders are remembered: those that were last used."""
 MAX_HOLDERS = 8
-"""Nodes that are remembered for each: those that were last seen to have it."""
+"""Nodes that are remembered for each: those that were last seen to have it. At most half of them only say so
+in bids: anybody may, and who has used it must not be forgotten for that."""
 ASK_AGAIN_AFTER = 60.0
 """Seconds after which connected nodes are asked again who has an input, when none had it."""
 MAX_INPUTS = 16
@@ -33,21 +35,26 @@ class Holders(Undoable):
 
     def __init__(self) -> None:
         self._holders: dict[str, tuple[PeerID, ...]] = UndoableDict()
-        """By input, the latest holder first."""
+        """By input, those that have used it or made it, the latest first."""
+        self._claimed: dict[str, tuple[PeerID, ...]] = UndoableDict()
+        """By input, those that say that they have it, the latest first."""
         self._asked: dict[str, UnixSeconds] = UndoableDict()
         """When connected nodes were last asked who has an input."""
 
     def __len__(self) -> int:
         """The inputs and results whose holders are known."""
-        return len(self._holders)
+        return len(self._holders.keys() | self._claimed.keys())
 
     def of(self, spec: JobSpec) -> list[PeerID]:
-        """Nodes that have inputs of this job, those with most of them first."""
-        found: dict[PeerID, int] = {}
+        """Nodes that have inputs of this job, those with most of them first, and first those that have used
+        them."""
+        found: dict[PeerID, tuple[int, int]] = {}
         for key in _keys(spec):
-            for node in self._holders.get(key, ()):
-                found[node] = found.get(node, 0) + 1
-        return sorted(found, key=lambda node: -found[node])
+            used = self._holders.get(key, ())
+            for node in dict.fromkeys((*used, *self._claimed.get(key, ()))):
+                inputs, proven = found.get(node, (0, 0))
+                found[node] = inputs + 1, proven + (node in used)
+        return sorted(found, key=lambda node: found[node], reverse=True)
 
     def may_ask(self, spec: JobSpec, now: UnixSeconds) -> bool:
         """Whether to ask connected nodes who has the inputs of this job: nobody is known to, and they were
@@ -62,7 +69,7 @@ class Holders(Undoable):
     def bid(self, spec: JobSpec, node: PeerID, bid: say.Bid) -> None:
         """A node has bid on this job, and has said how much of its inputs it has."""
         if bid.input_bytes and bid.local_input_bytes >= bid.input_bytes:
-            self._note(_keys(spec), node)
+            self._note(self._claimed, _keys(spec), node, MAX_HOLDERS // 2)
         elif bid.local_input_bytes < bid.input_bytes:
             self._forget(_keys(spec), node)
 
@@ -71,21 +78,22 @@ class Holders(Undoable):
         published = execution.published
         result = published is not None and published.location.type == "ipfs"
         made = [f"ipfs {published.cid}"] if published is not None and result else []
-        self._note([*_keys(spec), *made], execution.node_id)
+        self._note(self._holders, [*_keys(spec), *made], execution.node_id, MAX_HOLDERS)
 
     def failed(self, spec: JobSpec, node: PeerID) -> None:
         """An execution of this job has failed, or was lost with its node."""
         self._forget(_keys(spec), node)
 
-    def _note(self, keys: Sequence[str], node: PeerID) -> None:
+    def _note(self, known: _Nodes, keys: Sequence[str], node: PeerID, most: int) -> None:
         for key in keys:
-            others = (other for other in self._holders.get(key, ()) if other != node)
-            _put(self._holders, key, (node, *others)[:MAX_HOLDERS])
+            others = (other for other in known.get(key, ()) if other != node)
+            _put(known, key, (node, *others)[:most])
 
     def _forget(self, keys: Sequence[str], node: PeerID) -> None:
-        for key in keys:
-            if node in (holders := self._holders.get(key, ())):
-                self._holders[key] = tuple(other for other in holders if other != node)
+        for known in (self._holders, self._claimed):
+            for key in keys:
+                if node in (nodes := known.get(key, ())):
+                    known[key] = tuple(other for other in nodes if other != node)
 
 
 def _put(known: dict[str, V], key: str, value: V) -> None:

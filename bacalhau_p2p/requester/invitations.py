@@ -81,4 +81,8 @@ class Invitations:
         if execution.state is ExecutionState.COMPLETED:
             self._holders.completed(entry.job.spec, execution)
         elif execution.state is ExecutionState.FAILED:
-            self._holders.failed(entry.job.spec, execution.node_id)
+            self.failed(entry, execution)
+
+    def failed(self, entry: JobEntry, execution: Execution) -> None:
+        """An execution has failed, or its node was lost: it is not asked first for its inputs any more."""
+        self._holders.failed(entry.job.spec, execution.node_id)

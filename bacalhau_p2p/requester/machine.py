@@ -60,7 +60,7 @@ class RequesterMachine:
         self._ledger = Ledger(self._liveness.connected)
         self._invitations = Invitations(self._ledger, self._liveness, addresses=environment.addresses)
         self._rounds = Rounds(self._ledger, self._liveness, self._invitations, rng=environment.rng)
-        self._supervision = Supervision(self._ledger, self._liveness)
+        self._supervision = Supervision(self._ledger, self._liveness, self._invitations)
         self._progress = Progress(self._ledger, self._rounds, self._liveness)
         self._reports = Reports(environment.open_proposal)
 

@@ -17,6 +17,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.history import MAX_PREPARATION_EVENTS, fetching_text
+from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.record import ACTIVE, JobEntry
@@ -40,9 +41,10 @@ _PROGRESS = {
 class Supervision:
     """Decides which executions are lost, and reconciles those that have not changed for long."""
 
-    def __init__(self, ledger: Ledger, liveness: Liveness) -> None:
+    def __init__(self, ledger: Ledger, liveness: Liveness, invitations: Invitations) -> None:
         self._ledger = ledger
         self._liveness = liveness
+        self._invitations = invitations
 
     def check(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End executions that are lost and bids that have expired, and reconcile executions that are due."""
@@ -58,6 +60,7 @@ class Supervision:
         if now >= self._liveness.lost_at(entry, execution):
             lost = executions.NodeLost(message=f"{LOST_CONTACT} {name}")
             executions.move(self._ledger, entry, execution, lost, now)
+            self._invitations.failed(entry, execution)
         elif now >= self._liveness.unreachable_at(entry, execution) and not entry.open_slots:
             why = self._liveness.reason_to_wait(execution, ops=entry.ops)
             message = f"waiting for node {name}, which is unreachable: {why}"

@@ -204,6 +204,17 @@ def test_who_had_inputs_is_asked_first_the_next_time_and_nobody_is_questioned(ke
         assert (len(asked(actions)), questions(actions)) == (4, set())
 
 
+def test_who_was_accepted_for_its_inputs_and_is_lost_is_not_asked_first_any_more(keepers):
+    holder = max(questions(submit(keepers, 1, DATA)))
+    bid(keepers, 1, holder, local=10)
+    keepers.wait(1)
+    assert not questions(submit(keepers, 2, DATA))
+    keepers.handle(ev.NodeDisconnected(holder))
+    keepers.wait(100)
+    keepers.handle(ev.NodeConnected(holder))
+    assert questions(submit(keepers, 3, DATA))  # nobody is known to have them
+
+
 def test_connected_nodes_are_asked_again_after_a_while_whether_they_have_inputs_that_none_had(keepers):
     assert questions(submit(keepers, 1, DATA))
     assert not questions(submit(keepers, 2, DATA))

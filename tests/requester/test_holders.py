@@ -80,6 +80,17 @@ def test_a_node_that_has_run_the_job_has_its_inputs_until_it_fails(holders):
     assert holders.of(ICE) == []
 
 
+def test_those_that_only_say_so_do_not_displace_those_that_have_used_an_input(holders):
+    holders.completed(ICE, execution(A))
+    for number in range(5 * MAX_HOLDERS):
+        liar = PeerID(f"liar-{number}")
+        holders.bid(ICE, liar, bid(liar, 10))
+    assert holders.of(ICE)[0] == A
+    assert len(holders.of(ICE)) == 1 + MAX_HOLDERS // 2
+    holders.failed(ICE, PeerID("liar-39"))
+    assert PeerID("liar-39") not in holders.of(ICE)
+
+
 @pytest.mark.parametrize("name", ["{}", "ipfs://{}", "{}/outputs/answer"])
 def test_a_node_has_the_result_that_it_has_published(holders, name):
     holders.completed(job(), execution(A, "ipfs"))
