@@ -154,7 +154,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class RequesterCutOff:
-    """A peer exceeded its budget, and nothing more is taken of it for a while."""
+    """A peer exceeded its budget. The node takes nothing from it for a while."""
 
     reason: ClassVar[str] = "its requester was cut off, since it exceeded its budget"
 

@@ -80,7 +80,7 @@ class RoomLost:
 
 @dataclass(frozen=True, slots=True)
 class ReservationEnded:
-    """The bid was not answered soon: its room is released, and it is accepted later only if there is room."""
+    """The bid was not answered soon: its room is released. It can still be accepted if there is room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class RecordRefused:
 
 @dataclass(frozen=True, slots=True)
 class RequesterGone:
-    """Its requester was not heard of for long."""
+    """The node has heard nothing from its requester for long."""
 
     reason: str
 
