@@ -97,6 +97,10 @@ class Deadlines(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._due
 
+    def of(self, key: K) -> UnixSeconds | None:
+        """When this thing is due."""
+        return self._due.get(key)
+
     def drop(self, key: K) -> None:
         """This thing has no deadline any more."""
         before = self._due.pop(key, None)

@@ -8,13 +8,10 @@ from __future__ import annotations
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution
-from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.audience import enough_bids
 from bacalhau_p2p.requester.ops_nodes import is_wanted
 from bacalhau_p2p.requester.pace import LONGEST_WINDOW
 from bacalhau_p2p.requester.record import JobEntry
-
-S = ExecutionState
 
 HELD_SHARE = 0.5
 """The share of a bid's reservation after which its round ends, so that room is not held for nothing."""
@@ -26,44 +23,39 @@ HAS_A_PART = "this node already has a bid or an execution"
 
 def bids_wanted(entry: JobEntry) -> int:
     """How many bids a round is to bring, beside those that are held."""
-    held = len(entry.in_state(S.BID_RECEIVED))
-    return max(1, bids_to_end(entry) - held)
+    return max(1, bids_to_end(entry) - len(entry.placement.bids))
 
 
 def bids_to_end(entry: JobEntry) -> int:
     """How many bids end a round."""
     spec = entry.job.spec
-    return enough_bids(len(entry.open_slots), spec.min_bids, inputs=bool(spec.task.input_sources))
+    return enough_bids(len(entry.placement.open), spec.min_bids, inputs=bool(spec.task.input_sources))
 
 
 def could_fill(entry: JobEntry) -> bool:
     """Whether the bids that are held are enough to fill every slot."""
-    bids = len(entry.in_state(S.BID_RECEIVED))
-    return bids >= max(len(entry.open_slots), entry.job.spec.min_bids)
+    placement = entry.placement
+    return len(placement.bids) >= max(len(placement.open), entry.job.spec.min_bids)
 
 
 def are_enough(bids: list[Execution], entry: JobEntry) -> bool:
     """Whether the best of these bids may be accepted: enough nodes placed them. Once a slot was filled, any
     number is enough."""
-    return len({bid.node_id for bid in bids}) >= entry.job.spec.min_bids or any(
-        slot.attempts for slot in entry.slots
-    )
+    return entry.placement.tried > 0 or len({bid.node_id for bid in bids}) >= entry.job.spec.min_bids
 
 
 def refusal_of(entry: JobEntry, author: PeerID, now: UnixSeconds) -> str | None:
     """Why a bid of this node on this job is refused, or None if it is not."""
-    if author in entry.busy_nodes():
+    if entry.placement.is_busy(author):
         return "this node already has a part in all that is open" if entry.divided else HAS_A_PART
-    if not (entry.open_slots or entry.ops):
+    if not (entry.is_open or entry.ops):
         return "no slot is open"
     if entry.ops and not is_wanted(entry, author, now):
         return "this node has had the job, or was not there when it was submitted"
-    theirs = [execution for execution in entry.executions.values() if execution.node_id == author]
     allowed = MAX_BIDS_PER_NODE + (now - entry.job.created) / LONGEST_WINDOW
     if entry.divided:  # executions are limited by the attempts of the slots
-        theirs = [each for each in theirs if each.slot is None or each.drained]
         allowed += say.MAX_BIDS_EACH + len(entry.slots)
-    return "too many bids from this node" if len(theirs) >= allowed else None
+    return "too many bids from this node" if entry.placement.unpaid.get(author, 0) >= allowed else None
 
 
 def hold_until(entry: JobEntry, execution: Execution) -> UnixSeconds:

@@ -22,7 +22,8 @@ from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.history import KINDS
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.record import BidTerms, JobEntry, Slot
+from bacalhau_p2p.requester.placement import Slot
+from bacalhau_p2p.requester.record import BidTerms, JobEntry
 
 S = ExecutionState
 
@@ -233,8 +234,8 @@ def fill_slot(
 ) -> None:
     assert execution.slot is not None
     slot = entry.slots[execution.slot]
-    slot.execution = execution.id
-    slot.attempts += 1
+    entry.placement.fill(slot, execution)
+    entry.placement.count_attempt(slot)
     entry.last_contact[execution.id] = now
 
 
@@ -245,21 +246,22 @@ def open_slot(
     entry.record_failure(execution, event.message)
     if entry.is_final(execution):
         return
-    slot = entry.slot_of(execution.id)
+    slot = entry.placement.slot_of(execution)
     if slot is not None and execution.state is S.FAILED:
         pause = RETRY_PAUSES[min(slot.attempts, len(RETRY_PAUSES)) - 1]
         entry.retry_at = max(entry.retry_at, now + pause)
     if slot is not None and not entry.is_published_elsewhere(execution):
-        slot.execution = None
+        entry.placement.reopen(slot)
+        entry.watchlist.absence = None
 
 
 def take_back_attempt(
     ledger: Ledger, entry: JobEntry, execution: Execution, event: ExecutionEvent, now: UnixSeconds
 ) -> None:
     """Do not count the execution as an attempt: the job was not at fault."""
-    slot = entry.slot_of(execution.id)
+    slot = entry.placement.slot_of(execution)
     if slot is not None:
-        slot.attempts -= 1
+        entry.placement.count_attempt(slot, -1)
 
 
 # --- the table ----------------------------------------------------------------------------
@@ -318,7 +320,7 @@ def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: Un
         input_bytes=bid.input_bytes,
         local_input_bytes=min(bid.local_input_bytes, bid.input_bytes),
     )
-    entry.executions[execution.id] = execution
+    entry.update(execution)
     entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
     ledger.job_of[execution.id] = entry.job.id
     tell(ledger, entry, execution, EventKind.BID, "bids", now)
@@ -338,9 +340,9 @@ def miss(ledger: Ledger, entry: JobEntry, slot: Slot, event: NodeAbsent, now: Un
         modified=now,
         slot=slot.number,
     )
-    entry.executions[execution.id] = execution
+    entry.update(execution)
     ledger.job_of[execution.id] = entry.job.id
-    slot.execution = execution.id
+    entry.placement.fill(slot, execution)
     ledger.actions.append(ev.Store(execution))
     entry.record_failure(execution, event.message)
     tell(ledger, entry, execution, KINDS[execution.state], event.message, now)

@@ -11,16 +11,15 @@ from typing import ClassVar
 
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components.transitions import InvalidTransition, Row
-from bacalhau_p2p.components.undo import UndoableSet
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.history import EventKind
-from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester.history import submitted_text
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+from bacalhau_p2p.requester.record import JobEntry
 
 S = JobState
 
@@ -135,11 +134,12 @@ class Cancelled(JobEvent):
 
 def end_executions(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
     """Reject every bid that is open and cancel every execution that fills a slot."""
-    entry.verifying = UndoableSet()
+    placement = entry.placement
+    for group in sorted(placement.verifying):
+        placement.answered(group)
     ended = executions.JobEnded(message=f"the job is {entry.job.state}", cause=event.message)
-    for execution in list(entry.executions.values()):
-        if execution.state == ExecutionState.BID_RECEIVED or execution.state in ACTIVE:
-            executions.move(ledger, entry, execution, ended, now)
+    for execution in placement.records([*placement.bids, *placement.active]):
+        executions.move(ledger, entry, execution, ended, now)
 
 
 def close_bidding(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:

@@ -13,6 +13,7 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.history import BIDDING, MAX_BIDDING_TEXT, MAX_TEXT, admitted
+from bacalhau_p2p.requester.placement import Placement
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.slots import slots_of
 
@@ -51,7 +52,12 @@ class Ledger(components.Ledger[ev.Action]):
         """Take a job into memory, in the state that it has."""
         entry = self.jobs[job.id] = JobEntry(
             job,
-            slots_of(job),
+            Placement(
+                slots_of(job),
+                1 if job.spec.is_ops else job.spec.group_size,
+                divided=job.spec.divided,
+                replaces=not job.spec.is_ops,
+            ),
             deadline=job.created + job.spec.total_timeout,
             ops=job.spec.is_ops,
             divided=job.spec.divided,

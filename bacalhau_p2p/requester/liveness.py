@@ -71,7 +71,7 @@ class Liveness:
 
     def eligible(self, entry: JobEntry) -> set[PeerID]:
         """Known nodes that could run the job, without those that have a part in it."""
-        return self.matching(entry.job.spec) - entry.busy_nodes()
+        return self.matching(entry.job.spec) - entry.placement.busy_nodes()
 
     def matching(self, spec: JobSpec) -> set[PeerID]:
         """Known nodes that could run such a job when idle."""
@@ -80,11 +80,11 @@ class Liveness:
     def _has_replacement(self, entry: JobEntry, execution: Execution) -> bool:
         """Whether a node is connected that could run the job, and has no part in it or, if it is divided, in
         what this execution does."""
-        spec, busy = entry.job.spec, entry.partners()
-        if entry.divided and execution.slot is not None:
-            busy = entry.nodes_by_group().get(entry.slots[execution.slot].group, set())
+        spec, may_take_over = entry.job.spec, entry.placement.may_take_over
         return any(
-            peer not in busy and peer not in self.disconnected_at and ineligibility_reason(info, spec) is None
+            may_take_over(peer, execution)
+            and peer not in self.disconnected_at
+            and ineligibility_reason(info, spec) is None
             for peer, info in self.nodes.items()
         )
 

@@ -28,8 +28,9 @@ from bacalhau_p2p.requester import ops_nodes
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Liveness
+from bacalhau_p2p.requester.placement import ACTIVE
 from bacalhau_p2p.requester.progress import Progress
-from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.reports import Report, Reports
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.requester.spec_delivery import deliver_spec
@@ -121,11 +122,12 @@ class RequesterMachine:
 
     def _resumed(self, event: ev.Resumed, now: UnixSeconds) -> None:
         entry = self._ledger.resume(event, now)
-        if entry.job.state in (JobState.PENDING, JobState.QUEUED) and entry.placed_executions():
+        waits = entry.job.state in (JobState.PENDING, JobState.QUEUED)
+        if waits and len(entry.placement.open) < len(entry.slots):
             jobs.move(self._ledger, entry, jobs.SlotFilled(), now)  # that record was refused by the store
         self._progress.check_timeouts(entry, now)  # before anything is announced again
         if not entry.job.state.terminal:
-            self._supervision.reconcile(entry, now)
+            self._supervision.reconcile(entry, entry.placement.active, now)
         self._advance(entry, now)
 
     def _cancel_requested(self, event: ev.CancelRequested, now: UnixSeconds) -> None:
@@ -179,7 +181,7 @@ class RequesterMachine:
             self._ledger.ignore(message, "from another node")
             return False
         if execution.state in ACTIVE:
-            entry.last_contact[execution.id] = now
+            entry.note_contact(execution.id, now)
         event = self._reports.event_of(execution, message, ops=entry.ops)
         if event is not None:
             executions.move(self._ledger, entry, execution, event, now)
@@ -195,9 +197,11 @@ class RequesterMachine:
 
     def _node_seen(self, event: ev.NodeInfoReceived, now: UnixSeconds) -> None:
         new, freer = self._liveness.update(event.info)
-        if new:  # it may replace one that is waited for
+        if new or freer:  # it may replace one that is waited for
             for entry in self._ongoing():
-                self._schedule(entry, now)
+                if entry.watchlist.unreachable:
+                    entry.watchlist.renew_unreachable()
+                    self._schedule(entry, now)
         if freer:
             for entry in self._rounds.bring_forward(event.info, now):
                 self._schedule(entry, now)
@@ -206,11 +210,13 @@ class RequesterMachine:
         self._liveness.nodes.pop(event.peer, None)
         for entry in self._ongoing():
             if entry.ops:
+                entry.watchlist.absence = None
                 self._schedule(entry, now)
 
     def _connection_broke(self, event: ev.NodeDisconnected, now: UnixSeconds) -> None:
         self._liveness.note_disconnected(event.peer, now)
         for entry in self._ongoing():
+            self._supervision.connection_changed(entry, event.peer)
             self._rounds.end_if_complete(entry, now)
             self._schedule(entry, now)
 
@@ -218,7 +224,8 @@ class RequesterMachine:
         if not self._liveness.note_connected(event.peer):
             return
         for entry in self._ongoing():
-            self._supervision.reconcile(entry, now, lambda execution: execution.node_id == event.peer)
+            self._supervision.connection_changed(entry, event.peer)
+            self._supervision.reconcile(entry, entry.placement.active_on.get(event.peer, ()), now)
             self._schedule(entry, now)
 
     # --- verification -----------------------------------------------------------------------
@@ -237,7 +244,7 @@ class RequesterMachine:
 
     def _verifying(self, event: ev.Verified | ev.VerifierFailed) -> JobEntry | None:
         entry = self._ledger.jobs.get(event.job_id)
-        if entry is None or event.group not in entry.verifying:
+        if entry is None or event.group not in entry.placement.verifying:
             self._ledger.ignore(event, "for an ended job" if entry is None else f"in {entry.job.state}")
             return None
         return entry
@@ -304,7 +311,7 @@ class RequesterMachine:
             return
         due = min(entry.next_clock(), self._supervision.next_check(entry, now))
         if entry.ops:
-            due = min(due, ops_nodes.next_absence(entry, self._liveness))
+            due = min(due, ops_nodes.next_absence(entry, self._liveness, now))
         self._ledger.deadlines.set(entry.job.id, due)
 
     def _ongoing(self) -> list[JobEntry]:

@@ -16,7 +16,8 @@ from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.audience import Asked
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SILENCE, LOST_WITHOUT_REPLACEMENT, Liveness
-from bacalhau_p2p.requester.record import JobEntry, Slot
+from bacalhau_p2p.requester.placement import Slot
+from bacalhau_p2p.requester.record import JobEntry
 
 MAX_NODES = 1_000
 """Nodes of one ops job."""
@@ -44,23 +45,22 @@ def gather(entry: JobEntry, now: UnixSeconds) -> None:
 
 def is_wanted(entry: JobEntry, node: PeerID, now: UnixSeconds) -> bool:
     """Whether this node may take the job: it has not had it, and was there when it was submitted."""
-    if any(slot.node == node for slot in entry.slots):
-        return node in waiting_nodes(entry)
+    if node in entry.placement.seats:
+        return is_waited_for(entry, node)
     return entry.slots[0].node is None or (now < entry.gathers_until and len(entry.slots) < MAX_NODES)
 
 
 def slot_for(ledger: Ledger, entry: JobEntry, node: PeerID) -> Slot:
     """The slot of a node that is wanted. One that was not known gets a slot of its own."""
-    for slot in entry.open_slots:
-        if slot.node == node:
-            return slot
+    if is_waited_for(entry, node):
+        return entry.slots[entry.placement.seats[node]]
     slot = entry.slots[0]
     if slot.node is None:
-        slot.node = node
+        entry.placement.seat(slot, node)
     else:
         number = len(entry.slots)
         slot = Slot(number, group=number, node=node)
-        entry.slots = [*entry.slots, slot]
+        entry.placement.add(slot)
     entry.job = entry.job.replace(nodes=(*entry.job.nodes, node))
     ledger.actions.append(ev.Store(entry.job))
     return slot
@@ -68,7 +68,13 @@ def slot_for(ledger: Ledger, entry: JobEntry, node: PeerID) -> Slot:
 
 def waiting_nodes(entry: JobEntry) -> list[PeerID]:
     """The nodes of an ops job that have not taken it."""
-    return [slot.node for slot in entry.slots if slot.execution is None and slot.node is not None]
+    return [slot.node for slot in entry.open_slots if slot.node is not None]
+
+
+def is_waited_for(entry: JobEntry, node: PeerID) -> bool:
+    """Whether this node has not taken an ops job yet."""
+    number = entry.placement.seats.get(node)
+    return number is not None and entry.slots[number].execution is None
 
 
 def nodes_to_ask(entry: JobEntry) -> Asked:
@@ -97,14 +103,19 @@ def absent_at(entry: JobEntry, slot: Slot, liveness: Liveness) -> UnixSeconds:
     return min(ends, max(broke, entry.open_since) + LOST_AFTER_SILENCE)
 
 
-def next_absence(entry: JobEntry, liveness: Liveness) -> UnixSeconds:
-    """When to `give_up_absent` next."""
-    return min((absent_at(entry, slot, liveness) for slot in entry.open_slots), default=inf)
+def next_absence(entry: JobEntry, liveness: Liveness, now: UnixSeconds) -> UnixSeconds:
+    """When to `give_up_absent` next, at the latest."""
+    due = entry.watchlist.absence
+    if due is None or due <= now:
+        due = min((absent_at(entry, slot, liveness) for slot in entry.open_slots), default=inf)
+        entry.watchlist.absence = due
+    return due
 
 
 def give_up_absent(ledger: Ledger, entry: JobEntry, liveness: Liveness, now: UnixSeconds) -> None:
     """Do not wait any longer for nodes that are gone, or that found no room within the queue timeout."""
-    for slot in entry.open_slots:
+    due = next_absence(entry, liveness, now) <= now
+    for slot in entry.open_slots if due else ():
         if now < absent_at(entry, slot, liveness):
             continue
         if slot.node is None:
@@ -113,7 +124,7 @@ def give_up_absent(ledger: Ledger, entry: JobEntry, liveness: Liveness, now: Uni
         else:
             absent = executions.NodeAbsent(message=_why_absent(entry, slot, liveness, now))
             executions.miss(ledger, entry, slot, absent, now)
-    if not entry.open_slots:
+    if not entry.is_open:
         entry.open_since = entry.round.ends = entry.round.next_at = None
 
 

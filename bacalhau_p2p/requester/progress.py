@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bacalhau_p2p.model.base import UnixSeconds
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
@@ -13,15 +11,13 @@ from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import give_up_absent, outcome
-from bacalhau_p2p.requester.record import ACTIVE, GONE, JobEntry, Slot
+from bacalhau_p2p.requester.placement import CONFIRMED, GONE, MAX_ATTEMPTS, Slot
+from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.requester.waiting import reasons_to_wait
 from bacalhau_p2p.verifiers.interface import Verdict
 
 S = ExecutionState
-
-MAX_ATTEMPTS = 3
-"""Executions that may fill a slot, one after the other."""
 
 
 class Progress:
@@ -39,17 +35,15 @@ class Progress:
         if (hopeless := _hopeless(entry)) is not None:
             jobs.move(self._ledger, entry, hopeless, now)
             return
-        groups = {group: entry.slots_of(group) for group in entry.groups_to_move()}
-        if not entry.ops:
-            for slots in groups.values():
-                _reopen_if_unpublished(entry, slots)
-        if entry.open_slots and entry.round.ends is None and entry.round.next_at is None:
+        for group in sorted(entry.placement.to_reopen):
+            _reopen(entry, group)
+        if entry.is_open and entry.round.ends is None and entry.round.next_at is None:
             self._tell_of_retry(entry, now)
             self._rounds.begin_or_wait(entry, now)
-        for group, slots in groups.items():
-            self._verify_if_proposed(entry, group, slots)
-        if not entry.open_slots:
-            self._complete_if_settled(entry, now)
+        for group in entry.groups_to_judge():
+            self._verify(entry, group)
+        if not (entry.placement.open or entry.placement.active):
+            self._complete(entry, now)
 
     def _tell_of_retry(self, entry: JobEntry, now: UnixSeconds) -> None:
         if not entry.failures:
@@ -73,39 +67,34 @@ class Progress:
             if entry.divided and self._waits_for_its_own(entry, now):
                 return
             message = (
-                f"no node for {len(entry.open_slots)} of {len(entry.slots)} executions within the queue "
+                f"no node for {len(entry.placement.open)} of {len(entry.slots)} executions within the queue "
                 f"timeout of {spec.queue_timeout:g} s: {reasons_to_wait(entry, self._liveness)}"
             )
             jobs.move(self._ledger, entry, jobs.QueueTimedOut(message=message), now)
 
     def _waits_for_its_own(self, entry: JobEntry, now: UnixSeconds) -> bool:
         """Whether partitions wait while others of the same job run: then their time begins anew."""
-        running = [now for each in entry.placed_executions() if each.state in ACTIVE]
-        ended = [each.modified for each in entry.placed_executions()]
-        entry.open_since = max([entry.open_since or now, *running, *ended])
+        if entry.placement.active:
+            entry.open_since = now
+        else:
+            ended = [each.modified for each in entry.placed_executions()]
+            entry.open_since = max([entry.open_since or now, *ended])
         return now < entry.open_since + entry.job.spec.queue_timeout
 
     # --- verification -----------------------------------------------------------------------
 
-    def _verify_if_proposed(self, entry: JobEntry, group: int, slots: Sequence[Slot]) -> None:
-        """Ask the verifier once every slot of the group has a proposal."""
-        if group in entry.verifying or any(slot.execution is None for slot in slots):
-            return
-        filling = [entry.executions[slot.execution] for slot in slots if slot.execution is not None]
-        states = {execution.state for execution in filling}
-        if S.RESULT_PROPOSED not in states or S.BID_ACCEPTED in states:
-            return
-        entry.verifying.add(group)
+    def _verify(self, entry: JobEntry, group: int) -> None:
+        """Ask the verifier about a group: each of its slots has a proposal."""
+        entry.placement.ask(group)
+        filling = entry.placement.filling(entry.slots_of(group))
         # A slot that was refilled late is judged together with those accepted before.
-        judged = (S.RESULT_PROPOSED, S.RESULT_ACCEPTED, S.COMPLETED)
+        judged = CONFIRMED | {S.RESULT_PROPOSED}
         proposals = tuple(e.proposal for e in filling if e.state in judged and e.proposal is not None)
         self._ledger.actions.append(ev.Verify(entry.job.id, entry.job.spec, proposals, group))
 
-    def _complete_if_settled(self, entry: JobEntry, now: UnixSeconds) -> None:
-        """Every slot is filled: end the job once all have settled."""
+    def _complete(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Every slot is filled, and no execution is active: end the job."""
         filling = entry.placed_executions()
-        if not all(e.state.terminal for e in filling):
-            return
         completed = sum(e.state == S.COMPLETED for e in filling)
         if entry.ops:
             jobs.move(self._ledger, entry, outcome(entry, completed), now)
@@ -119,9 +108,9 @@ class Progress:
     def apply_verdict(self, entry: JobEntry, group: int, verdict: Verdict, now: UnixSeconds) -> None:
         """Accept and reject the results of a group that were judged; a job fails without one that was
         accepted, unless it is an ops job, whose other nodes go on."""
-        entry.verifying.discard(group)
-        for execution in entry.in_state(S.RESULT_PROPOSED):
-            if execution.slot is None or entry.slots[execution.slot].group != group:
+        entry.placement.answered(group)
+        for execution in entry.placement.filling(entry.slots_of(group)):
+            if execution.state is not S.RESULT_PROPOSED:
                 continue
             if execution.id in verdict.accepted:
                 executions.move(self._ledger, entry, execution, executions.VerdictAccepted(), now)
@@ -147,10 +136,10 @@ def _hopeless(entry: JobEntry) -> jobs.JobEvent | None:
     witnesses = min(2, entry.job.spec.group_size) if entry.job.spec.deterministic else 1
     if len(entry.permanent_failures) >= witnesses:
         return jobs.JobImpossible(message=entry.failures[min(entry.permanent_failures)])
-    for slot in entry.open_slots:
-        if slot.attempts >= MAX_ATTEMPTS:
-            last = _of_partition(entry, slot.group) + _last_failure(entry, slot)
-            return jobs.AttemptsExhausted(message=f"{last} (attempt {slot.attempts} of {MAX_ATTEMPTS})")
+    if entry.placement.exhausted:
+        slot = entry.slots[min(entry.placement.exhausted)]
+        last = _of_partition(entry, slot.group) + _last_failure(entry, slot)
+        return jobs.AttemptsExhausted(message=f"{last} (attempt {slot.attempts} of {MAX_ATTEMPTS})")
     return None
 
 
@@ -166,12 +155,8 @@ def _of_partition(entry: JobEntry, group: int) -> str:
     return f"partition {group} of {entry.job.spec.partitions}: " if entry.divided else ""
 
 
-def _reopen_if_unpublished(entry: JobEntry, slots: Sequence[Slot]) -> None:
-    """Open those of a group's slots whose executions are gone, if no node is left that publishes their
-    result."""
-    filling = [(slot, entry.executions[slot.execution]) for slot in slots if slot.execution is not None]
-    if any(execution.state in (S.RESULT_ACCEPTED, S.COMPLETED) for _, execution in filling):
-        return
-    for slot, execution in filling:
-        if execution.state in GONE:
-            slot.execution = None
+def _reopen(entry: JobEntry, group: int) -> None:
+    """Open the slots of a group whose executions are gone: no node is left that publishes their result."""
+    for slot in entry.slots_of(group):
+        if slot.execution is not None and entry.executions[slot.execution].state in GONE:
+            entry.placement.reopen(slot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -11,37 +11,9 @@ from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import NO_SPEC
-from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.audience import NOBODY, Asked
-
-ACTIVE = frozenset(
-    {ExecutionState.BID_ACCEPTED, ExecutionState.RESULT_PROPOSED, ExecutionState.RESULT_ACCEPTED}
-)
-"""States in which an execution fills a slot and its node must stay in contact."""
-
-SETTLED = frozenset({ExecutionState.COMPLETED, ExecutionState.RESULT_REJECTED})
-"""States in which a slot is done."""
-
-GONE = frozenset({ExecutionState.FAILED, ExecutionState.LOST})
-"""States that open the slot again, unless another node publishes the same result."""
-
-_ASKING = GONE | {ExecutionState.RESULT_PROPOSED}
-
-
-@dataclass(slots=True)
-class Slot(Undoable):
-    """One of the places of a job. Executions fill it one after the other, until one of them settles."""
-
-    number: int
-    group: int = 0
-    """The slots whose executions do the same, so that their results are compared: one partition of a job that
-    is divided, one node of an ops job, and otherwise all."""
-    node: PeerID | None = None
-    """The only node that may fill it, in an ops job; None if any may, because none is known that matches."""
-    execution: ExecutionID | None = None
-    """The execution that fills it; None while it is open."""
-    attempts: int = 0
-    """Executions that have filled it so far, without those that a node handed back."""
+from bacalhau_p2p.requester.placement import ACTIVE, CONFIRMED, GONE, SETTLED, Placement, Slot
+from bacalhau_p2p.requester.watchlist import Watchlist
 
 
 @dataclass(slots=True)
@@ -88,10 +60,10 @@ class JobEntry(Undoable):
     """A job that this requester is responsible for."""
 
     job: Job
-    slots: list[Slot]
+    placement: Placement
     deadline: UnixSeconds
     """When its total timeout has passed."""
-    executions: dict[ExecutionID, Execution] = field(default_factory=UndoableDict)
+    watchlist: Watchlist = field(default_factory=Watchlist)
     bids: dict[ExecutionID, BidTerms] = field(default_factory=UndoableDict)
     round: Round = field(default_factory=Round)
     ops: bool = False
@@ -121,18 +93,35 @@ class JobEntry(Undoable):
     """Since when some slot has been open."""
     retry_at: UnixSeconds = 0.0
     """When the job is announced again after its latest failure."""
-    verifying: set[int] = field(default_factory=UndoableSet)
-    """The groups about which the verifier has been asked, and has not answered."""
     told: int = 0
     """Events in its history."""
 
     @property
+    def slots(self) -> Sequence[Slot]:
+        return self.placement.slots
+
+    @property
+    def executions(self) -> Mapping[ExecutionID, Execution]:
+        """By their ids, in the order of their bids. `update` changes them."""
+        return self.placement.executions
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some slot is open."""
+        return bool(self.placement.open)
+
+    @property
     def open_slots(self) -> list[Slot]:
-        return [slot for slot in self.slots if slot.execution is None]
+        return [self.slots[number] for number in self.placement.open]
 
     def placed_executions(self) -> list[Execution]:
         """The executions that fill slots now."""
-        return [self.executions[slot.execution] for slot in self.slots if slot.execution is not None]
+        return self.placement.filling(self.slots)
+
+    def note_open(self, now: UnixSeconds) -> None:
+        """Some slot is open, from now on or since before."""
+        if self.open_since is None:
+            self.open_since, self.watchlist.absence = now, None
 
     def next_clock(self) -> UnixSeconds:
         """The first of the job's own deadlines: its timeouts, and its rounds of bids."""
@@ -146,89 +135,66 @@ class JobEntry(Undoable):
         return due
 
     def update(self, execution: Execution) -> None:
-        """Replace the record of an execution, and drop what concerns only those that have not ended."""
-        self.executions[execution.id] = execution
+        """Take in an execution, or replace its record. Drop what concerns only those that have not ended."""
+        leaves = self.placement.put(execution)
         if execution.state.terminal:
+            self.watchlist.drop(execution.id)
             self.last_contact.pop(execution.id, None)
             self.reconciled_at.pop(execution.id, None)
             self.preparation_told.pop(execution.id, None)
             self.bids.pop(execution.id, None)
+        else:
+            self.watchlist.renew(execution.id)
+        if leaves:  # its node may take over what another one does
+            self.watchlist.renew_unreachable()
+
+    def note_contact(self, name: ExecutionID, now: UnixSeconds) -> None:
+        """The node of an active execution was in contact about it."""
+        self.last_contact[name] = now
+        if name in self.watchlist.unreachable:
+            self.watchlist.renew(name)
 
     def shrink(self) -> None:
         """Drop what nobody asks about any more: the job has ended. Users and nodes choose how large it is."""
         self.job, self.large_spec = self.job.replace(spec=NO_SPEC), None
-        self.executions = UndoableDict(
-            {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
-        )
+        self.placement.shrink()
+        self.watchlist = Watchlist()
         self.declined, self.failures = UndoableDict(), UndoableDict()
         self.remembering = UndoableSet()
         self.round.asked, self.round.answered, self.round.given = NOBODY, UndoableSet(), UndoableDict()
 
-    def in_state(self, state: ExecutionState) -> list[Execution]:
-        return [execution for execution in self.executions.values() if execution.state == state]
-
-    def partners(self) -> set[PeerID]:
-        """Nodes that have a bid on this job, or an execution that is active or settled."""
-        return {
-            execution.node_id
-            for execution in self.executions.values()
-            if execution.state in ACTIVE
-            or execution.state in SETTLED
-            or execution.state == ExecutionState.BID_RECEIVED
-        }
-
-    def busy_nodes(self) -> set[PeerID]:
-        """Nodes that can fill no slot that is open: those that have a part in the job. Of a job that is
-        divided a node gets several executions, but none that does the same as another."""
-        if not self.divided:
-            return self.partners()
-        open_groups = {slot.group for slot in self.open_slots}
-        if not open_groups:
-            return set()
-        working = self.nodes_by_group()
-        return set[PeerID].intersection(*(working.get(group, set()) for group in open_groups))
-
-    def nodes_by_group(self) -> dict[int, set[PeerID]]:
-        """The nodes whose executions in each group are active or settled."""
-        found: dict[int, set[PeerID]] = {}
-        for execution in self.executions.values():
-            if execution.slot is not None and (execution.state in ACTIVE or execution.state in SETTLED):
-                found.setdefault(self.slots[execution.slot].group, set()).add(execution.node_id)
-        return found
-
-    def groups_to_move(self) -> list[int]:
-        """The groups in which the state of an execution asks that it is judged, or replaced."""
-        found = dict[int, None]()
-        for slot in self.slots:
-            if slot.execution is not None and self.executions[slot.execution].state in _ASKING:
-                found[slot.group] = None
-        return list(found)
-
-    def slots_of(self, group: int) -> list[Slot]:
+    def slots_of(self, group: int) -> Sequence[Slot]:
         """The slots of a group."""
-        if not (self.divided or self.ops):
-            return self.slots
-        size = 1 if self.ops else self.job.spec.group_size
-        return self.slots[group * size : (group + 1) * size]
+        return self.placement.slots_of(group)
+
+    def received_bids(self) -> list[Execution]:
+        """The bids that are neither accepted nor rejected."""
+        return self.placement.records(self.placement.bids)
+
+    def groups_to_judge(self) -> list[int]:
+        """The groups about which the verifier is to be asked."""
+        return sorted(self.placement.to_judge)
 
     def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
         """Take over what the store holds: which executions fill slots, and what became of earlier ones."""
-        self.executions = UndoableDict({execution.id: execution for execution in executions})
+        placement = self.placement
+        for execution in executions:
+            self.update(execution)
         for execution in sorted(executions, key=lambda execution: execution.modified):
             if execution.slot is None:
                 continue
             slot = self.slots[execution.slot]
-            slot.attempts += not execution.drained
+            placement.count_attempt(slot, 0 if execution.drained else 1)
             if execution.state in ACTIVE | SETTLED or self.is_final(execution):
-                slot.execution = execution.id
+                placement.fill(slot, execution)
             if execution.state in GONE:
                 self.record_failure(execution, execution.message)
-        self.last_contact = UndoableDict({e.id: now for e in self.placed_executions() if e.state in ACTIVE})
+        self.last_contact = UndoableDict(dict.fromkeys(placement.active, now))
         for execution in executions:
             if execution.state in GONE and execution.slot is not None:
                 slot = self.slots[execution.slot]
                 if slot.execution is None and self.is_published_elsewhere(execution):
-                    slot.execution = execution.id
+                    placement.fill(slot, execution)
 
     def is_final(self, execution: Execution) -> bool:
         """Whether an execution that is gone is not replaced, because in an ops job no other node can do the
@@ -243,27 +209,16 @@ class JobEntry(Undoable):
 
     def is_published_elsewhere(self, execution: Execution) -> bool:
         """Whether another node publishes, or has published, the same result as this execution gave."""
-        mine = execution.proposal
-        return self.job.spec.deterministic and any(
-            other.proposal is not None and mine is not None and other.proposal.result_cid == mine.result_cid
-            for other in self.executions.values()
-            if other.id != execution.id
-            and other.state in (ExecutionState.RESULT_ACCEPTED, ExecutionState.COMPLETED)
-            and self.are_alike(execution, other)
-        )
-
-    def are_alike(self, one: Execution, other: Execution) -> bool:
-        """Whether two executions do the same."""
-        return (
-            one.slot is not None
-            and other.slot is not None
-            and self.slots[one.slot].group == self.slots[other.slot].group
+        mine, placement = execution.proposal, self.placement
+        if mine is None or execution.slot is None or not self.job.spec.deterministic:
+            return False
+        group = self.slots[execution.slot].group
+        return placement.groups[group].confirmed > 0 and any(
+            other.proposal is not None and other.proposal.result_cid == mine.result_cid
+            for other in placement.filling(placement.slots_of(group))
+            if other.id != execution.id and other.state in CONFIRMED
         )
 
     def partition_of(self, execution: Execution) -> int:
         """Which partition of the job an execution does whose bid was accepted."""
         return 0 if execution.slot is None else self.job.spec.partition_of(execution.slot).index
-
-    def slot_of(self, execution_id: ExecutionID) -> Slot | None:
-        """The slot that this execution fills."""
-        return next((slot for slot in self.slots if slot.execution == execution_id), None)

@@ -31,7 +31,7 @@ from bacalhau_p2p.requester.bids import (
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
-from bacalhau_p2p.requester.ops_nodes import slot_for, waiting_nodes
+from bacalhau_p2p.requester.ops_nodes import is_waited_for, slot_for
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
 from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
 from bacalhau_p2p.requester.record import JobEntry, Round
@@ -68,10 +68,9 @@ class Rounds:
         current.previous_began, current.began = current.began, now
         current.next_at = current.planned = None
         current.late = False
-        current.ends_by = min((hold_until(entry, e) for e in entry.in_state(S.BID_RECEIVED)), default=inf)
+        current.ends_by = min((hold_until(entry, e) for e in entry.received_bids()), default=inf)
         current.answered, current.given, current.closed = UndoableSet(), UndoableDict(), False
-        if entry.open_since is None:
-            entry.open_since = now
+        entry.note_open(now)
         self._invitations.send(entry, bids_wanted(entry), now)
         current.ends = now + self._window(entry)
         self._ledger.tell(entry, EventKind.ANNOUNCED, _announced(current), now)
@@ -87,8 +86,7 @@ class Rounds:
             self.begin(entry, now)
             return
         entry.round.next_at = entry.retry_at
-        if entry.open_since is None:
-            entry.open_since = now
+        entry.note_open(now)
 
     def check(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End the round, or begin the next one, if it is time.
@@ -116,22 +114,22 @@ class Rounds:
         ends = entry.round.ends
         if ends is None or entry.job.state.terminal:
             return
-        bids = entry.in_state(S.BID_RECEIVED)
-        enough = len(bids) >= bids_to_end(entry)
+        bids = len(entry.placement.bids)
+        enough = bids >= bids_to_end(entry)
         everybody = self._has_everybody_answered(entry) and bool(bids or entry.round.answered)
         if enough or everybody or ends <= now:
             self._end(entry, now, everybody_answered=everybody)
 
     def _end(self, entry: JobEntry, now: UnixSeconds, *, everybody_answered: bool) -> None:
         entry.round.ends = None
-        received = entry.in_state(S.BID_RECEIVED)
+        received = entry.received_bids()
         placed = self._accept_best(entry, received, now) if are_enough(received, entry) else 0
-        if entry.open_slots:
+        if entry.is_open:
             self._plan_next(entry, placed, now)
             self._release_bids(entry, placed, now)
             return
         entry.open_since, entry.round.widened = None, 0
-        for execution in entry.in_state(S.BID_RECEIVED):
+        for execution in entry.received_bids():
             executions.move(self._ledger, entry, execution, executions.BidNotChosen(), now)
         answers_at_once = entry.round.answers_wanted and not _takes_time(entry)
         if entry.remembering or not (everybody_answered or answers_at_once):
@@ -140,7 +138,7 @@ class Rounds:
     def _release_bids(self, entry: JobEntry, placed: int, now: UnixSeconds) -> None:
         """Reject bids that are too few for the job, or that fit no open slot, so that no room is held until
         others come."""
-        left = entry.in_state(S.BID_RECEIVED)
+        left = entry.received_bids()
         message = f"only {len(left)} of {entry.job.spec.min_bids} bids came in one round"
         if placed:
             message = "the node has a part in each partition that is open"
@@ -176,7 +174,7 @@ class Rounds:
         else:
             wait = min(FIRST_WINDOW * 2 ** min(current.number, 10), LONGEST_WINDOW)
             current.next_at = now + wait * (0.75 + self._rng.random() / 2)
-        filled = len(entry.slots) - len(entry.open_slots)
+        filled = len(entry.slots) - len(entry.placement.open)
         message = f"waiting for a node: {reasons_to_wait(entry, self._liveness)}"
         if filled and entry.job.state is JobState.RUNNING:
             message = f"{filled} of {len(entry.slots)} executions placed; {message}"
@@ -250,7 +248,7 @@ class Rounds:
         else:
             entry.remembering.discard(author)
         if current.ends is None:  # between rounds, a late bid is as good as any
-            enough = are_enough(entry.in_state(S.BID_RECEIVED), entry)
+            enough = are_enough(entry.received_bids(), entry)
             current.ends = now if enough else min(now + self._pace.first_window, current.ends_by)
             current.late, current.planned, current.next_at = True, current.next_at, None
         if bid.round == entry.round.number and not bid.more:
@@ -267,7 +265,7 @@ class Rounds:
         entry.declined.pop(execution.node_id, None)
         if bid.round == current.number:
             current.answered.add(execution.node_id)
-        if not entry.open_slots:
+        if not entry.is_open:
             current.ends, current.next_at = now, None
         self.end_if_complete(entry, now)
 
@@ -283,7 +281,7 @@ class Rounds:
         current = entry.round
         if message.busy:
             entry.remembering.add(author)
-        if entry.remembering and not entry.open_slots:  # in vain
+        if entry.remembering and not entry.is_open:  # in vain
             self._ledger.close(entry, "placed", now, all_answer=True)
         if message.round != current.number:
             return
@@ -306,7 +304,8 @@ class Rounds:
         """Nodes from which an answer to this round may still come. Of those that are drawn most are not
         connected, and answer all the same."""
         current = entry.round
-        silent = current.asked.nodes - current.answered - entry.busy_nodes()
+        is_busy = entry.placement.is_busy
+        silent = {node for node in current.asked.nodes - current.answered if not is_busy(node)}
         return silent - self._liveness.disconnected_at.keys() if current.asked.chance == 1.0 else silent
 
     def _has_each_declined(self, entry: JobEntry) -> bool:
@@ -333,8 +332,8 @@ def _announced(current: Round) -> str:
 
 def _may_use(entry: JobEntry, info: NodeInfo) -> bool:
     """Whether a job with an open slot could run on this node."""
-    if entry.ops and (waiting := waiting_nodes(entry)):
-        return info.id in waiting
+    if entry.ops and entry.placement.seats and entry.is_open:
+        return is_waited_for(entry, info.id)
     return ineligibility_reason(info, entry.job.spec) is None
 
 

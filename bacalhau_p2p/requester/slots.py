@@ -5,13 +5,13 @@ Pure, as a part of the requester's machine.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Job
+from bacalhau_p2p.requester.placement import Slot
 from bacalhau_p2p.requester.ranking import RankedBid
-from bacalhau_p2p.requester.record import ACTIVE, GONE, JobEntry, Slot
+from bacalhau_p2p.requester.record import JobEntry
 
 
 def slots_of(job: Job) -> list[Slot]:
@@ -33,38 +33,34 @@ def assign(entry: JobEntry, ranked: Sequence[RankedBid]) -> list[tuple[Slot, Ran
     """
     if not entry.divided:
         return list(zip(entry.open_slots, ranked, strict=False))
-    working, failed = entry.nodes_by_group(), _failed_by_group(entry)
-    chosen, waiting = list[tuple[Slot, RankedBid]](), entry.open_slots
+    placement, slots = entry.placement, entry.slots
+    chosen, placed = list[tuple[Slot, RankedBid]](), set[tuple[int, PeerID]]()
+    waiting = placement.open.copy()
 
-    def place(bid: RankedBid, unwanted: dict[int, set[PeerID]]) -> bool:
-        for slot in waiting:
-            if bid.node not in working.get(slot.group, ()) and bid.node not in unwanted.get(slot.group, ()):
-                working.setdefault(slot.group, set()).add(bid.node)
-                waiting.remove(slot)
-                chosen.append((slot, bid))
+    def place(bid: RankedBid, unwanted: Container[tuple[int, PeerID]]) -> bool:
+        for place, number in enumerate(waiting):
+            part = (slots[number].group, bid.node)
+            if part not in placement.working and part not in placed and part not in unwanted:
+                placed.add(part)
+                del waiting[place]
+                chosen.append((slots[number], bid))
                 return True
         return False
 
-    left = [bid for bid in _in_turns(entry, ranked) if not place(bid, failed)]
+    left = [bid for bid in _in_turns(entry, ranked) if not place(bid, placement.failed)]
     for bid in left:
-        place(bid, {})
+        place(bid, ())
     return chosen
 
 
 def _in_turns(entry: JobEntry, ranked: Iterable[RankedBid]) -> list[RankedBid]:
     """The same bids, those of nodes with fewer executions of the job first."""
-    turns = Counter(each.node_id for each in entry.executions.values() if each.state in ACTIVE)
+    turns = dict[PeerID, int]()
     found: list[tuple[int, RankedBid]] = []
     for bid in ranked:
-        found.append((turns[bid.node], bid))
-        turns[bid.node] += 1
+        turn = turns.get(bid.node)
+        if turn is None:
+            turn = len(entry.placement.active_on.get(bid.node, ()))
+        found.append((turn, bid))
+        turns[bid.node] = turn + 1
     return [bid for _, bid in sorted(found, key=lambda each: each[0])]
-
-
-def _failed_by_group(entry: JobEntry) -> dict[int, set[PeerID]]:
-    """The nodes on which an execution of each group failed or was lost."""
-    found: dict[int, set[PeerID]] = {}
-    for execution in entry.executions.values():
-        if execution.slot is not None and execution.state in GONE:
-            found.setdefault(entry.slots[execution.slot].group, set()).add(execution.node_id)
-    return found

@@ -22,7 +22,7 @@ def deliver_spec(
 ) -> None:
     """Send the spec of a job to a node that asks, unless it may not bid or was given it often enough."""
     large = entry.large_spec if entry is not None else None
-    if entry is not None and (entry.job.state.terminal or not entry.open_slots):
+    if entry is not None and (entry.job.state.terminal or not entry.is_open):
         nothing = say.SpecDelivered(job_id=entry.job.id, spec=b"")
         ledger.actions.append(ev.Send(author, nothing, now))
     elif entry is None or large is None:

@@ -5,11 +5,11 @@ Pure, as a part of the requester's machine. `docs/states.md` has the rules in pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from math import inf
 
 from bacalhau_p2p.bprotocol import messages as say
-from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
+from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import RUN_HAS_BEGUN, Execution
 from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
@@ -20,7 +20,8 @@ from bacalhau_p2p.requester.history import MAX_PREPARATION_EVENTS, fetching_text
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
-from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+from bacalhau_p2p.requester.placement import ACTIVE
+from bacalhau_p2p.requester.record import JobEntry
 
 S = ExecutionState
 
@@ -48,12 +49,15 @@ class Supervision:
 
     def check(self, entry: JobEntry, now: UnixSeconds) -> None:
         """End executions that are lost and bids that have expired, and reconcile executions that are due."""
-        for execution in list(entry.executions.values()):
+        names = entry.watchlist.take_due(now)
+        for name in names:
+            execution = entry.executions[name]
             if execution.state in ACTIVE:
                 self._check_node(entry, execution, now)
-            elif execution.state == S.BID_RECEIVED and now >= entry.bids[execution.id].expires:
+            elif execution.state == S.BID_RECEIVED and now >= entry.bids[name].expires:
                 executions.move(self._ledger, entry, execution, executions.BidExpired(), now)
-        self.reconcile(entry, now, lambda execution: now >= _reconcile_at(entry, execution))
+        silent = [name for name in names if now >= _reconcile_at(entry, entry.executions[name])]
+        self.reconcile(entry, silent, now)
 
     def _check_node(self, entry: JobEntry, execution: Execution, now: UnixSeconds) -> None:
         name = execution.node_id[-8:]
@@ -61,17 +65,15 @@ class Supervision:
             lost = executions.NodeLost(message=f"{LOST_CONTACT} {name}")
             executions.move(self._ledger, entry, execution, lost, now)
             self._invitations.failed(entry, execution)
-        elif now >= self._liveness.unreachable_at(entry, execution) and not entry.open_slots:
+        elif now >= self._liveness.unreachable_at(entry, execution) and not entry.is_open:
             why = self._liveness.reason_to_wait(execution, ops=entry.ops)
             message = f"waiting for node {name}, which is unreachable: {why}"
             jobs.move(self._ledger, entry, jobs.NodeAwaited(message=message), now)
 
-    def reconcile(
-        self, entry: JobEntry, now: UnixSeconds, concerned: Callable[[Execution], bool] = lambda _: True
-    ) -> None:
-        """Tell nodes how the requester sees their active executions."""
-        for execution in entry.executions.values():
-            if execution.state in ACTIVE and concerned(execution):
+    def reconcile(self, entry: JobEntry, names: Iterable[ExecutionID], now: UnixSeconds) -> None:
+        """Tell nodes how the requester sees those of these executions that are active."""
+        for execution in map(entry.executions.__getitem__, names):
+            if execution.state in ACTIVE:
                 entry.reconciled_at[execution.id] = now
                 view = say.ExecutionView(
                     job_id=execution.job_id,
@@ -84,19 +86,33 @@ class Supervision:
 
     def next_check(self, entry: JobEntry, now: UnixSeconds) -> UnixSeconds:
         """When to `check` this job again; infinity if it has no bid and no active execution."""
-        due = inf
-        for execution in entry.executions.values():
-            if execution.state in ACTIVE:
-                unreachable = self._liveness.unreachable_at(entry, execution)
-                silent = unreachable if unreachable > now else self._liveness.lost_at(entry, execution)
-                due = min(due, silent, _reconcile_at(entry, execution))
-            elif execution.state == S.BID_RECEIVED:
-                due = min(due, entry.bids[execution.id].expires)
-        return due
+        for name in entry.watchlist.take_changed():
+            execution = entry.executions[name]
+            if execution.state == S.BID_RECEIVED:
+                entry.watchlist.set(name, entry.bids[name].expires, unreachable=False)
+            elif execution.state in ACTIVE:
+                silent = self._liveness.unreachable_at(entry, execution)
+                unreachable = silent <= now
+                if unreachable:
+                    silent = self._liveness.lost_at(entry, execution)
+                due = min(silent, _reconcile_at(entry, execution))
+                entry.watchlist.set(name, due, unreachable=unreachable)
+        first = entry.watchlist.due.next()
+        return inf if first is None else first
+
+    def connection_changed(self, entry: JobEntry, peer: PeerID) -> None:
+        """A peer was connected, or its connection broke: what it runs may be lost sooner, and it may take
+        over what another node runs."""
+        for name in entry.placement.active_on.get(peer, ()):
+            entry.watchlist.renew(name)
+        entry.watchlist.renew_unreachable()
+        entry.watchlist.absence = None
 
     def heartbeat(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
         """Take in a heartbeat: the node is alive, and so are these executions on it."""
-        self._liveness.disconnected_at.pop(author, None)
+        if self._liveness.disconnected_at.pop(author, None) is not None:
+            for entry in self._ledger.jobs.values():
+                self.connection_changed(entry, author)
         if not message.executions:  # a node without executions sends none
             self._ledger.ignore_unknown(message, "execution")
         answers = MAX_STRAY_CANCELS
@@ -125,8 +141,8 @@ class Supervision:
     def _note_alive(
         self, entry: JobEntry, execution: Execution, line: say.ExecutionProgress, now: UnixSeconds
     ) -> None:
-        entry.last_contact[execution.id] = now
-        if not entry.open_slots:
+        entry.note_contact(execution.id, now)
+        if not entry.is_open:
             jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
         if execution.state != S.BID_ACCEPTED or isinstance(line.state, UnknownState):
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bacalhau_p2p.requester.liveness import Liveness
-from bacalhau_p2p.requester.ops_nodes import waiting_nodes
+from bacalhau_p2p.requester.ops_nodes import is_waited_for
 from bacalhau_p2p.requester.ranking import ineligibility_reason
 from bacalhau_p2p.requester.record import JobEntry
 
@@ -15,17 +15,17 @@ MAX_NAMED = 4
 
 def reasons_to_wait(entry: JobEntry, liveness: Liveness) -> str:
     """Why each compute node does not take the job; of an ops job, each node that it waits for."""
-    spec, busy, waiting = entry.job.spec, entry.busy_nodes(), set(waiting_nodes(entry))
+    spec, is_busy = entry.job.spec, entry.placement.is_busy
     reasons: dict[str, list[str]] = {}
     for peer, info in liveness.nodes.items():
-        if info.compute is None or (entry.ops and peer not in waiting):
+        if info.compute is None or (entry.ops and not is_waited_for(entry, peer)):
             continue
         reason = ineligibility_reason(info, spec) or entry.declined.get(peer)
         if reason is None and peer in entry.failures:
             reason = f"failed: {entry.failures[peer]}"
         if reason is None and peer in liveness.disconnected_at:
             reason = "is unreachable"
-        if reason is None and peer in busy:
+        if reason is None and is_busy(peer):
             reason = "already has a bid or an execution"
         reasons.setdefault(reason or "did not answer", []).append(peer[-8:])
     if not reasons:

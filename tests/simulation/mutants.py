@@ -42,8 +42,9 @@ from bacalhau_p2p.requester import progress, reports, rounds, supervision
 from bacalhau_p2p.requester.ledger import Ledger as RequesterLedger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.placement import GONE
 from bacalhau_p2p.requester.progress import Progress
-from bacalhau_p2p.requester.record import GONE, JobEntry
+from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.requester.supervision import Supervision
 
@@ -133,7 +134,7 @@ _TAKE = Commands.take
 
 def _accepts_two_bids_a_slot(self: Rounds, entry: Any, slot: Any, execution: Any, now: float) -> None:
     _ACCEPT(self, entry, slot, execution, now)
-    others = entry.in_state(ExecutionState.BID_RECEIVED)
+    others = entry.received_bids()
     if others:
         _ACCEPT(self, entry, slot, others[0], now)
 
@@ -354,7 +355,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "never refill a slot": (
         *_without(executions, executions.open_slot, executions.FailureReported),
         *_without(executions, executions.open_slot, executions.NodeLost),
-        (progress, "_reopen_if_unpublished", _does_nothing),
+        (progress, "_reopen", _does_nothing),
     ),
     "never give up a silent node": ((Liveness, "lost_at", lambda self, entry, execution: inf),),
     "give up containers as anything else": ((Liveness, "lost_at", _gives_up_containers),),
@@ -384,13 +385,19 @@ def _takes_them_as_they_come(entry: JobEntry, ranked: Sequence[Any]) -> list[Any
     return list(zip(entry.open_slots, ranked, strict=False))
 
 
+def _waits_for_all(entry: JobEntry) -> list[int]:
+    states = {execution.state for execution in entry.placed_executions()}
+    waits = entry.is_open or entry.placement.verifying or ExecutionState.BID_ACCEPTED in states
+    return [0] if ExecutionState.RESULT_PROPOSED in states and not waits else []
+
+
 MUTANTS_OF_DIVIDED: dict[str, tuple[Patch, ...]] = {
     "refill the slots of ops jobs": ((JobEntry, "is_final", lambda self, execution: False),),
     "give each execution the first partition": ((JobEntry, "partition_of", lambda self, execution: 0),),
     "forget the partition on the node": ((compute_transitions._RECORDED, say.BidAccepted, ()),),
     "let a node do the same twice": ((rounds, "assign", _takes_them_as_they_come),),
     "judge all partitions together": (
-        (JobEntry, "groups_to_move", lambda self: [0]),
+        (JobEntry, "groups_to_judge", _waits_for_all),
         (JobEntry, "slots_of", lambda self, group: self.slots),
     ),
 }

@@ -13,14 +13,15 @@ from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.ops_nodes import GATHER_FOR
-from bacalhau_p2p.requester.progress import MAX_ATTEMPTS
-from bacalhau_p2p.requester.record import ACTIVE, JobEntry
+from bacalhau_p2p.requester.placement import ACTIVE, MAX_ATTEMPTS
+from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.supervision import LOST_CONTACT
 from tests.simulation.checks.messages import STRANGER
 from tests.simulation.checks.violation import require
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import JobPlan
+from tests.support.machines.derived import drifted
 
 SLOW = 1.0
 """Seconds between an event and its commit, at most, as far as it matters here."""
@@ -47,7 +48,9 @@ class JobChecks:
 
     # --- in the machine, after each tick ----------------------------------------------------------
 
-    def check_machine(self, machine: RequesterMachine) -> None:
+    def check_machine(self, machine: RequesterMachine, now: float) -> None:
+        wrong = drifted(machine, now, self._timeline.disturbed)
+        require(not wrong, "derived", "; ".join(wrong))
         for entry in machine.jobs.values():
             filled = [slot.execution for slot in entry.slots if slot.execution is not None]
             require(len(set(filled)) == len(filled), "slots", f"{entry.job.id}: one execution in two slots")
@@ -177,7 +180,8 @@ def _check_twin(entry: JobEntry, execution: Execution) -> None:
     twin = mine is not None and any(
         other.proposal is not None and other.proposal.result_cid == mine.result_cid
         for other in entry.executions.values()
-        if other.state in (S.RESULT_ACCEPTED, S.COMPLETED) and entry.are_alike(execution, other)
+        if other.state in (S.RESULT_ACCEPTED, S.COMPLETED)
+        and _group(entry.job, other) == _group(entry.job, execution)
     )
     require(twin, "slots", f"{execution.id} is {execution.state}, and its slot is not open")
 

@@ -63,7 +63,7 @@ class Watch:
         if isinstance(machine, ComputeMachine):
             self.executions.check_machine(machine)
         elif isinstance(machine, RequesterMachine):
-            self.jobs.check_machine(machine)
+            self.jobs.check_machine(machine, now)
 
     def committed(self, peer: PeerID, store: SimulatedStore, commit: Commit) -> None:
         _check_pruned(store, commit)

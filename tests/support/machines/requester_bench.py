@@ -18,6 +18,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import Environment, RequesterMachine
 from bacalhau_p2p.verifiers.interface import Verdict
+from tests.support.machines.derived import drifted
 from tests.support.machines.machine_bench import FixedRandom, MachineBench
 from tests.support.results import plaintext_of, result_cid, results_folder
 
@@ -46,6 +47,15 @@ class RequesterBench(MachineBench):
             lost_after_surviving=lost_after_surviving,
         )
         super().__init__(RequesterMachine(environment))
+        self.checked = True
+        """Whether what the machine keeps up to date is compared with its records after each event."""
+
+    def handle(self, event: ev.Event) -> list[ev.Action]:
+        """As in `MachineBench`."""
+        actions = super().handle(event)
+        if self.checked:
+            assert drifted(self.machine, self.now) == []
+        return actions
 
     def receive(self, author: PeerID, message: say.Message) -> list[ev.Action]:
         return self.handle(ev.MessageReceived(author, message))
