@@ -24,6 +24,8 @@ MATCH_TIMEOUT = 0.5
 """Seconds for one path and a pattern; a pattern that takes longer is a fault of the job."""
 DIVIDE_TIMEOUT = 60.0
 """Seconds of processor time for all paths of an input. A million paths of usual length take some 10."""
+ESTIMATE_TIMEOUT = 1.0
+"""The same before a bid, to find out how large the largest part is: anybody may announce a job."""
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _SEPARATOR = "\x1f"
 """Between the groups of a pattern, as in Bacalhau."""
@@ -45,6 +47,10 @@ _DATE_PART = re.compile("|".join(_DATE_PARTS))
 
 class InvalidPattern(Exception):
     """It takes too long to find out in which parts of a divided input its files are."""
+
+
+class TooManyPaths(InvalidPattern):
+    """All paths together take too long, and not the pattern alone."""
 
 
 def _date_format(text: str) -> str:
@@ -87,11 +93,18 @@ class Chooser:
     """Chooses the files of one part, path by path. Belongs into a thread: a pattern may take long, and there
     may be a million paths."""
 
-    def __init__(self, spec: PartitionSpec, clock: Callable[[], float] = thread_time) -> None:
-        """`clock`: seconds of processor time that this thread has used."""
+    def __init__(
+        self,
+        spec: PartitionSpec,
+        clock: Callable[[], float] = thread_time,
+        *,
+        timeout: float = DIVIDE_TIMEOUT,
+    ) -> None:
+        """`clock`: seconds of processor time that this thread has used. `timeout`: such seconds for all paths
+        together."""
         self._spec = spec
         self._clock = clock
-        self._left = DIVIDE_TIMEOUT
+        self._timeout = self._left = timeout
         self._pattern = compiled(spec.pattern) if spec.type == "regex" and spec.divides else None
 
     def has(self, path: str, *, whole: str | None = None) -> bool:
@@ -107,7 +120,7 @@ class Chooser:
         index = 0 if key is None else fnv32a(key) % spec.count
         self._left -= self._clock() - began
         if self._left < 0:
-            raise InvalidPattern(f"to compare all its paths takes more than {DIVIDE_TIMEOUT:g} s")
+            raise TooManyPaths(f"to compare all its paths takes more than {self._timeout:g} s")
         return index
 
     def largest(self, files: Iterable[tuple[str, int]]) -> int:

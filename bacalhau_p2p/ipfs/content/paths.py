@@ -25,6 +25,8 @@ MAX_DEPTH = 64
 """Folders in one another."""
 MAX_PATH_BLOCKS = 1000
 """Blocks on the way to one path: 64 names, each in a large folder of up to eight levels, are fewer."""
+CHECK_AFTER = 100
+"""Entries of folders after which a walk looks whether it was cancelled."""
 MAX_NAMES = 10_000_000
 """Names in the paths of all files and folders of one folder; some 80 MB."""
 
@@ -36,6 +38,8 @@ class ContentPaths:
         self._blocks = blocks
         self._peers = peers
         self._threads = threads
+        self._sizing = Threads(1)
+        """For walks that anybody may cause."""
 
     async def stored(self, cid: CID, names: Sequence[str]) -> CID | None:
         """The CID of what is at the path, None when a block on the way is not in the store.
@@ -66,7 +70,7 @@ class ContentPaths:
         `search`; None when that fails."""
         walk = _FileWalk(cid, self._blocks)
         with trio.move_on_after(float("inf") if timeout is None else timeout):
-            if await self._walked(walk, hints):
+            if await self._walked(walk, hints, self._threads):
                 return sorted(walk.found)
         return None
 
@@ -80,15 +84,15 @@ class ContentPaths:
         cid.require_fetchable()
         walk = _FileWalk(cid, self._blocks, sized=True)
         with trio.move_on_after(timeout):
-            if await self._walked(walk, hints):
+            if await self._walked(walk, hints, self._sizing):
                 sizes = [(path, walk.claimed.get(file, 0)) for path, file in walk.found]
                 return sizes if all(walk.claimed.get(file) is not None for _, file in walk.found) else None
         return None
 
-    async def _walked(self, walk: _FileWalk, hints: Sequence[PeerID]) -> bool:
+    async def _walked(self, walk: _FileWalk, hints: Sequence[PeerID], threads: Threads) -> bool:
         """Whether all files were found."""
         for _ in range(MAX_PATH_BLOCKS):
-            missing = await self._threads.run(walk.advance)
+            missing = await threads.run(walk.advance)
             if missing is None:
                 return True
             if not await self._bring(missing, hints):
@@ -133,9 +137,14 @@ class _FileWalk:
         self.found: list[tuple[tuple[str, ...], CID]] = []
 
     def advance(self) -> CID | None:
-        """The first block that is missing; None when all files are found. Blocks."""
+        """The first block that is missing; None when all files are found. Blocks, in a thread of trio, until
+        it is cancelled."""
         source, limits = TrackedSource(self._blocks), self._blocks.limits
+        steps = 0
         while self._pending:
+            steps += 1
+            if not steps % CHECK_AFTER:
+                trio.from_thread.check_cancelled()
             path, cid = self._pending[-1]
             try:
                 below = self._entries(path, cid, source)

@@ -24,11 +24,18 @@ from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import IpfsSource
-from bacalhau_p2p.model.partition_keys import Chooser, InvalidPattern, PartitionSpec
+from bacalhau_p2p.model.partition_keys import (
+    ESTIMATE_TIMEOUT,
+    Chooser,
+    InvalidPattern,
+    PartitionSpec,
+    TooManyPaths,
+)
 from bacalhau_p2p.model.partitions import Partition, part_of
 from bacalhau_p2p.model.quantities import format_bytes
 from bacalhau_p2p.model.validation import param_faults, read_params
 from bacalhau_p2p.runtime.removal import discard_tree
+from bacalhau_p2p.runtime.threads import Threads
 from bacalhau_p2p.storage.fetching.input_cache import InputCache
 from bacalhau_p2p.storage.interface import InputSize, PreparedInput, StorageProvider
 
@@ -55,6 +62,7 @@ class IpfsStorage(StorageProvider):
         self._timeout = timeout
         self._cache = cache
         self._seen: dict[CID, None] = {}
+        self._estimates = Threads(1)
 
     @property
     def source(self) -> str:
@@ -95,7 +103,8 @@ class IpfsStorage(StorageProvider):
     async def part_size(
         self, source: SpecConfig, parts: int, *, hints: Sequence[PeerID] = ()
     ) -> InputSize | None:
-        """By the sizes of all files, if their blocks are here or come soon; else that of all parts."""
+        """By the sizes of all files, if their blocks are here or come soon, and they are not too many; else
+        that of all parts."""
         cid, names = requested_path(source)
         found = await self._locate_soon(cid, names, hints) if names else cid
         files = None
@@ -104,11 +113,13 @@ class IpfsStorage(StorageProvider):
         if found is None or files is None or any(not path for path, _ in files):
             return await self.size(source, hints=hints)
         divided = source.replace(params=part_of(source.params, Partition(0, parts)))
-        chooser = Chooser(read_params(IpfsSource, divided).partition)
+        chooser = Chooser(read_params(IpfsSource, divided).partition, timeout=ESTIMATE_TIMEOUT)
         try:
-            total = await trio.to_thread.run_sync(
+            total = await self._estimates.run(
                 chooser.largest, [("/".join(path), size) for path, size in files]
             )
+        except TooManyPaths:
+            return await self.size(source, hints=hints)
         except InvalidPattern as error:
             raise StorageError(f"{found} cannot be divided: {error}", permanent=True) from None
         if await self._content.has(found):

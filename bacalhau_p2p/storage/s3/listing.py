@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.params import S3Source
-from bacalhau_p2p.model.partition_keys import Chooser, InvalidPattern
+from bacalhau_p2p.model.partition_keys import ESTIMATE_TIMEOUT, Chooser, InvalidPattern, TooManyPaths
 from bacalhau_p2p.outbound.s3.bucket import S3Bucket, S3Object
 from bacalhau_p2p.outbound.s3.errors import S3Error
 from bacalhau_p2p.storage.trees import MAX_DEPTH
@@ -55,7 +55,11 @@ def list_objects(
         listed += 1
         if listed > MAX_OBJECTS:
             raise _too_many(params)
-        if not _is_in_part(params, chooser, each):
+        try:
+            wanted = _is_in_part(params, chooser, each)
+        except TooManyPaths as error:
+            raise _undividable(params, error) from None
+        if not wanted:
             continue
         found.append(each)
         total += each.size
@@ -67,9 +71,10 @@ def list_objects(
 
 
 def largest_part(bucket: S3Bucket, params: S3Source) -> int:
-    """Bytes of the largest part of a divided input. Raises S3Error, StorageError."""
+    """Bytes of the largest part of a divided input. Raises S3Error, StorageError, and TooManyPaths where only
+    the size of all parts can be found out soon."""
     sizes = Counter[int]()
-    chooser = Chooser(params.partition)
+    chooser = Chooser(params.partition, timeout=ESTIMATE_TIMEOUT)
     objects = _below(bucket, params) if params.is_prefix else _single(bucket, params)
     for number, each in enumerate(objects):
         if number >= MAX_OBJECTS:
@@ -87,11 +92,18 @@ def _is_in_part(params: S3Source, chooser: Chooser, found: InputObject) -> bool:
 
 
 def _part_of(params: S3Source, chooser: Chooser, found: InputObject) -> int:
+    """Raises StorageError, TooManyPaths."""
     below = found.object.key.removeprefix(params.key.strip().removesuffix("*")).removeprefix("/")
     try:
         return chooser.index_of(below, whole=found.object.key)
+    except TooManyPaths:
+        raise
     except InvalidPattern as error:
-        raise StorageError(f"{s3_url(params)} cannot be divided: {error}", permanent=True) from None
+        raise _undividable(params, error) from None
+
+
+def _undividable(params: S3Source, error: InvalidPattern) -> StorageError:
+    return StorageError(f"{s3_url(params)} cannot be divided: {error}", permanent=True)
 
 
 def _too_many(params: S3Source) -> StorageError:

@@ -11,6 +11,7 @@ from bacalhau_p2p.errors import Fault, InvalidJob, StorageError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import S3Source
+from bacalhau_p2p.model.partition_keys import TooManyPaths
 from bacalhau_p2p.model.partitions import Partition, part_of
 from bacalhau_p2p.model.validation import read_params
 from bacalhau_p2p.outbound.s3.access import S3Access
@@ -77,7 +78,8 @@ class S3Storage(FetchingProvider[S3Source]):
     async def part_size(
         self, source: SpecConfig, parts: int, *, hints: Sequence[PeerID] = ()
     ) -> InputSize | None:
-        """What the listing says; None when it fails, because fetching reports the failure."""
+        """What the listing says, of all parts if it is long; None when it fails, because fetching reports the
+        failure."""
         try:
             params = self._params(source.replace(params=part_of(source.params, Partition(0, parts))))
         except InvalidJob:
@@ -88,6 +90,8 @@ class S3Storage(FetchingProvider[S3Source]):
             return self._fetcher.size_to_fetch(
                 await access.threads.run_abandonable(largest_part, bucket, params)
             )
+        except TooManyPaths:
+            return await self.size(source, hints=hints)
         except S3Error as error:
             log.debug("size_unknown", source=s3_url(params), reason=str(error))
             return None

@@ -92,6 +92,24 @@ async def test_small_folders_in_each_other_are_not_followed_without_end(tmp_path
             await content.files(inner)
 
 
+async def test_the_search_for_sizes_ends_when_it_is_cancelled_however_many_files_there_are(tmp_path):
+    """A million files in three blocks took ten seconds and 350 MB, for every announcement of such a job."""
+    blocks = MemoryBlocks()
+    inner = blocks.folder((b"%d" % number, blocks.raw(b"x")) for number in range(999))
+    root = blocks.folder((b"%d" % number, inner) for number in range(999))
+    with BlockStore(tmp_path / "few") as store:
+        store.put_all_verified(list(blocks.blocks.items()))
+        content = Content(store, Exchange(store, unreachable), ContentPeers())
+        walks = []
+        make = paths._FileWalk
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                paths, "_FileWalk", lambda *how, **more: walks.append(make(*how, **more)) or walks[0]
+            )
+            assert await content.paths.file_sizes(root, hints=(), timeout=0.01) is None
+    assert len(walks[0].found) < 900_000
+
+
 async def test_the_names_of_all_paths_together_are_limited(content, store, monkeypatch):
     monkeypatch.setattr(paths, "MAX_NAMES", 100)
     blocks = MemoryBlocks()

@@ -12,6 +12,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.partition_keys import Chooser
 from bacalhau_p2p.storage.fetching.input_cache import InputCache
 from bacalhau_p2p.storage.interface import InputSize
+from bacalhau_p2p.storage.ipfs import provider
 from bacalhau_p2p.storage.ipfs.provider import LEAST_KEPT, IpfsStorage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit
 from tests.support.blocks.dag_makers import expanding_folder
@@ -223,6 +224,16 @@ async def test_before_it_is_known_which_part_it_is_the_largest_counts(content, b
     assert (await storage.part_size(below, 1)).total == sum(range(1, 9, 2)) * 1000
     block_store.delete(CID.of(RAW, Random("sub/1").randbytes(1000)))
     assert await storage.part_size(divided, 3) == InputSize.as_blocks(largest)
+
+
+async def test_where_it_takes_long_to_find_the_largest_part_all_parts_count(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(provider, "ESTIMATE_TIMEOUT", 0)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_bytes(b"a" * 1000)
+    (tmp_path / "data" / "b").write_bytes(b"b" * 3000)
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    divided = SpecConfig(type="ipfs", params={"CID": str(root), "Partition": {"Type": "object"}})
+    assert (await IpfsStorage(content).part_size(divided, 2)).total == 4000
 
 
 async def test_without_the_blocks_of_its_folders_all_of_a_divided_folder_counts(

@@ -12,6 +12,7 @@ from bacalhau_p2p.errors import StorageError
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.outbound.s3.access import S3Access
 from bacalhau_p2p.storage.interface import InputSize
+from bacalhau_p2p.storage.s3 import listing
 from bacalhau_p2p.storage.s3.provider import S3Storage
 from bacalhau_p2p.testing.storage import STORAGE_CHECKS, Sample, StorageKit, content_of
 from tests.support.servers.s3_server import KEY_ID, SECRET, SESSION, s3_server
@@ -181,6 +182,13 @@ async def test_before_it_is_known_which_partition_it_is_the_largest_counts(stora
     found = await storage.part_size(s3("parts/", Partition=how), 3)
     assert (found.total, found.disk) == (largest, largest)
     assert largest < sum(map(len, OBJECTS.values()))
+
+
+@pytest.mark.usefixtures("divided_prefix")
+async def test_where_it_takes_long_to_find_the_largest_partition_all_count(storage, s3, monkeypatch):
+    monkeypatch.setattr(listing, "ESTIMATE_TIMEOUT", 0)
+    found = await storage.part_size(s3("parts/", Partition={"Type": "object"}), 3)
+    assert found.total == sum(map(len, OBJECTS.values()))
 
 
 async def test_a_missing_bucket_is_reported(storage, s3, place):
