@@ -66,7 +66,9 @@ class AccessControl:
             if not admitted:
                 return ApiError("missing or wrong API token; set BACALHAU_P2P_API_TOKEN", status=401)
         if not self._token and not _is_local(host):
-            return ApiError(f"host {host!r} is not allowed; without a token only local hosts are", status=403)
+            return ApiError(
+                f"host {host!r} is not allowed: without a token, use localhost or 127.0.0.1", status=403
+            )
         if origin and _netloc(origin) != host:
             return ApiError(f"requests from web pages of {origin} are not allowed", status=403)
         if headers.get("sec-fetch-site", "").lower() not in _OWN_PAGES:

@@ -61,7 +61,8 @@ class _TimedRequest:
         ):
             message = await self._receive()
         if message is None:
-            raise ApiError(f"request body too slow: {self._received} bytes in time", status=408)
+            reason = f"the request body came too slowly: {self._received} bytes arrived in time"
+            raise ApiError(reason, status=408)
         self._waited += trio.current_time() - started
         self._received += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)

@@ -67,11 +67,17 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path}"
+    path, methods = request.url.path, ""
+    message = f"{error.detail}: {request.method} {path}"
+    if error.status_code == 404:
+        message = f"there is nothing at {path}; /api/v1/docs lists what the API has"
+    elif error.status_code == 405:
+        methods = ", ".join(_methods_of(request))
+        message = f"{path} does not take {request.method}; use {methods}"
     response = error_response(ApiError(message, status=error.status_code))
     response.headers.update(error.headers or {})
-    if error.status_code == 405:
-        response.headers["Allow"] = ", ".join(_methods_of(request))
+    if methods:
+        response.headers["Allow"] = methods
     return response
 
 

@@ -44,4 +44,6 @@ def _text(value: object) -> str:
     """A value as one writes it into a variable."""
     if isinstance(value, list):
         return ",".join(map(_text, value))
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_text(item)}" for name, item in value.items())
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -42,7 +42,7 @@ async def test_local_programs_need_no_token(host):
         ({"Origin": "null"}, "requests from web pages of null are not allowed"),
         (
             {"Host": "evil.example"},
-            "host 'evil.example' is not allowed; without a token only local hosts are",
+            "host 'evil.example' is not allowed: without a token, use localhost or 127.0.0.1",
         ),
     ],
 )

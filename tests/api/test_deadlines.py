@@ -88,7 +88,7 @@ async def body_of(receive: Receive, *, busy: float = 0.0) -> int:
     ids=["nothing", "one byte", "a byte now and then", "late", "a trickle", "half the rate"],
 )
 async def test_a_body_that_does_not_come_is_an_error(autojump_clock, parts):
-    with pytest.raises(ApiError, match="request body too slow: ") as refused:
+    with pytest.raises(ApiError, match="the request body came too slowly: ") as refused:
         await body_of(sending(parts, ends=False))
     assert refused.value.status == 408
 

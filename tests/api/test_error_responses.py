@@ -37,8 +37,8 @@ async def http(node) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/api/v1/nothing", 404, "Not Found: GET /api/v1/nothing"),
-        ("POST", JOBS, 405, f"Method Not Allowed: POST {JOBS}"),
+        ("GET", "/api/v1/nothing", 404, "there is nothing at /api/v1/nothing; /api/v1/docs lists"),
+        ("POST", JOBS, 405, f"{JOBS} does not take POST; use GET, PUT"),
         ("GET", f"{JOBS}?limit=-1", 422, "parameter limit: Input should be greater than or equal to 0"),
         ("GET", f"{JOBS}?order_by=size", 400, "unknown order 'size'; use created_at"),
         ("GET", f"{JOBS}?labels=a%20b", 400, "labels: 'a b' is no selector"),

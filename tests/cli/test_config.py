@@ -14,7 +14,8 @@ def test_each_setting_is_shown_with_its_value_and_origin(run, tmp_path, monkeypa
     monkeypatch.setenv("BACALHAU_P2P_LIMIT_CPU", "2")
     monkeypatch.setenv("BACALHAU_P2P_API_TOKEN", "secret")
     file = tmp_path / "config.yaml"
-    file.write_text("network: here\nlimits: {memory: 1gb}\npinning_token: hidden\n")
+    given = ["network: here", "limits: {memory: 1gb}", "labels: {zone: eu, rack: 7}", "pinning_token: hidden"]
+    file.write_text("\n".join(given))
     printed = run("config", "list", "-o", "csv").stdout
     rows = {name: (value, origin) for name, value, origin in csv.reader(io.StringIO(printed))}
     assert rows["NAME"] == ("VALUE", "FROM")
@@ -22,6 +23,7 @@ def test_each_setting_is_shown_with_its_value_and_origin(run, tmp_path, monkeypa
     assert rows["network"] == ("here", str(file))
     assert rows["limits.memory"] == ("1gb", str(file))
     assert rows["limits.cpu"] == ("2", "BACALHAU_P2P_LIMIT_CPU")
+    assert rows["labels"] == ("zone=eu,rack=7", str(file))
     assert rows["gateway"] == ("false", "default")
     assert rows["image_registries"] == ("docker.io,ghcr.io,quay.io", "default")
     assert "secret" not in printed
