@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from bacalhau_p2p.errors import ApiError, BacalhauError
 from bacalhau_p2p.model.api_errors import error_to_json, headers_of, status_of
+from bacalhau_p2p.model.validation import problem_of
 from bacalhau_p2p.runtime.logs import get_logger
 from bacalhau_p2p.runtime.text import printable
 
@@ -61,8 +62,8 @@ async def _bacalhau_error(request: Request, error: Exception) -> Response:
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    *_, parameter = first["loc"]
-    return error_response(ApiError(f"parameter {parameter}: {first['msg']}", status=422))
+    name = next(part for part in reversed(first["loc"]) if isinstance(part, str))
+    return error_response(ApiError(f"parameter {name}: {problem_of(first)}", status=422))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
     """The faults that pydantic found, in our own words. Their paths start with `prefix`."""
     if (count := error.error_count()) > MAX_FAULTS:
         return [Fault(prefix, f"{count} faults")]
-    return [Fault(_path(prefix, details["loc"]), _problem(details)) for details in error.errors()]
+    return [Fault(_path(prefix, details["loc"]), problem_of(details)) for details in error.errors()]
 
 
 def read_params(model: type[M], config: SpecConfig) -> M:
@@ -128,6 +128,7 @@ _PROBLEMS = {
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
     "mapping_type": "must be a map",
     "dict_type": "must be a map",
     "model_type": "must be a map",
@@ -138,7 +139,8 @@ _PROBLEMS = {
 }
 
 
-def _problem(details: ErrorDetails) -> str:
+def problem_of(details: ErrorDetails) -> str:
+    """What is wrong, in our own words: `must be at least 0`."""
     if details["type"] == "value_error":
         return str(details["ctx"]["error"])
     context = {name: _without_zeros(value) for name, value in details.get("ctx", {}).items()}

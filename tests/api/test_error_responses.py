@@ -39,10 +39,11 @@ async def http(node) -> AsyncIterator[httpx.AsyncClient]:
     [
         ("GET", "/api/v1/nothing", 404, "there is nothing at /api/v1/nothing; /api/v1/docs lists"),
         ("POST", JOBS, 405, f"{JOBS} does not take POST; use GET, PUT"),
-        ("GET", f"{JOBS}?limit=-1", 422, "parameter limit: Input should be greater than or equal to 0"),
+        ("GET", f"{JOBS}?limit=-1", 422, "parameter limit: must be at least 0"),
+        ("GET", "/api/v1/events?kind=Bidding", 422, "parameter kind: must be one of 'Submitted', 'Resumed'"),
         ("GET", f"{JOBS}?order_by=size", 400, "unknown order 'size'; use created_at"),
         ("GET", f"{JOBS}?labels=a%20b", 400, "labels: 'a b' is no selector"),
-        ("GET", f"{JOBS}/x?wait=soon", 422, "parameter wait: Input should be a valid number"),
+        ("GET", f"{JOBS}/x?wait=soon", 422, "parameter wait: must be a number"),
         ("GET", f"{JOBS}?next_token=-1", 400, "invalid next_token '-1'"),
         ("GET", f"{JOBS}?next_token={'9' * 19}", 400, "invalid next_token"),
         ("GET", f"{JOBS}?next_token=%D9%A1", 400, "invalid next_token"),
