@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 
-import yaml
 from fastapi import Request
 
 from bacalhau_p2p.api.json_bodies import MAX_SMALL_BODY, json_object, value_of
 from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.yaml_text import yaml_text
 
 MAX_REASON = 1000
 """Characters of the reason of a stop."""
@@ -33,5 +33,4 @@ async def stop_reason(request: Request, given: str) -> str:
 
 
 def _lines(spec: JobSpec) -> list[str]:
-    shown = spec.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).splitlines()
+    return yaml_text(spec.model_dump(mode="json", by_alias=True)).splitlines()

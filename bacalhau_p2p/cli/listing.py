@@ -24,7 +24,7 @@ _FORMULA = re.compile(r"\s*[=+@-](?![\d.]*$)", re.ASCII)
 LIST_FORMATS = ("table", "wide", "json", "yaml", "csv", "id")
 ITEM_FORMATS = ("yaml", "json", "table", "wide", "csv", "id")
 _BATCH = 500
-"""Items of a JSON list that are printed at once."""
+"""Items of a list in JSON or YAML that are printed at once."""
 
 
 def output_format(*formats: str) -> Callable[[Command], Command]:
@@ -57,11 +57,11 @@ def print_list(
     id_of: Callable[[JSON], str],
     hide_header: bool = False,
 ) -> None:
-    """Print items in one of LIST_FORMATS. All but a table and YAML begin before the last item is there."""
+    """Print items in one of LIST_FORMATS. All but a table begin before the last item is there."""
     if output == "json":
         _print_json_list(items)
     elif output == "yaml":
-        print_yaml(list(items))
+        _print_yaml_list(items)
     elif output == "id":
         print_lines(id_of(item) for item in items)
     else:
@@ -101,6 +101,15 @@ def _json_of_many(items: Sequence[JSON]) -> str:
     except ValueError:  # half of a surrogate pair
         return json.dumps(items, indent=2)
     return text.replace("\x7f", "\\u007f")
+
+
+def _print_yaml_list(items: Iterable[JSON]) -> None:
+    empty = True
+    for some in _batches(items):
+        print_yaml(some)
+        empty = False
+    if empty:
+        print_yaml([])
 
 
 def _batches(items: Iterable[JSON]) -> Iterator[list[JSON]]:

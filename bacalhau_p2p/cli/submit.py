@@ -21,9 +21,10 @@ from bacalhau_p2p.cli.job_view import (
     short_id,
     state_of,
 )
+from bacalhau_p2p.cli.listing import print_yaml
 from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import FollowOptions
-from bacalhau_p2p.cli.printing import print_line, print_output, print_text
+from bacalhau_p2p.cli.printing import print_line, print_output
 from bacalhau_p2p.cli.terminal import is_terminal
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -115,12 +116,9 @@ def wait_for_job(
 
 def _print_job(job: JSON) -> None:
     """The job as YAML, in the normal form in which it would be submitted. Raises InvalidJob."""
-    import yaml
-
     from bacalhau_p2p.model.parsing import job_from_mapping
 
-    normal = job_from_mapping(job).model_dump(mode="json", by_alias=True)
-    print_text(yaml.safe_dump(normal, sort_keys=False, allow_unicode=True))
+    print_yaml(job_from_mapping(job).model_dump(mode="json", by_alias=True))
 
 
 def _print_output(job_id: str, executions: Sequence[JSON], shown: Shown) -> None:

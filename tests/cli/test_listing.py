@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 import yaml
 
 from bacalhau_p2p.cli.listing import csv_row, print_item, print_list
 from bacalhau_p2p.cli.table import Column
+from bacalhau_p2p.model.documents import YamlLoader
+from bacalhau_p2p.model.yaml_text import yaml_text
 
 COLUMNS = [
     Column("ID", lambda item: item["id"][:2], lambda item: item["id"]),
@@ -73,6 +76,14 @@ def test_a_list_of_any_length_is_the_same_json(capsys, count, odd):
     assert capsys.readouterr().out == json.dumps(items, indent=2) + "\n"
 
 
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1001])
+def test_a_list_of_any_length_is_the_same_yaml(capsys, count):
+    items = [{"id": f"{number:05}", "text": "a\n\n", "more": [{"a": ""}, []]} for number in range(count)]
+    print_list(iter(items), COLUMNS, "yaml", id_of=str)
+    assert capsys.readouterr().out == yaml_text(items)
+    assert yaml.load(yaml_text(items), Loader=YamlLoader) == items
+
+
 def test_every_line_of_a_long_list_is_printed(capsys):
     items = [{"id": f"{number:05}", "name": "\x1bn"} for number in range(1_201)]
     print_list(iter(items), COLUMNS, "id", id_of=lambda item: item["id"])
@@ -81,15 +92,19 @@ def test_every_line_of_a_long_list_is_printed(capsys):
     assert capsys.readouterr().out.splitlines()[1:] == [f"{item['id']},\ufffdn,m" for item in items]
 
 
-def test_a_list_is_printed_while_more_is_on_its_way(capsys):
+@pytest.mark.parametrize(("output", "ids"), [("id", r"^(\w+)$"), ("yaml", r"^- id: '?(\w+)")])
+def test_a_list_is_printed_while_more_is_on_its_way(capsys, output, ids):
+    def printed() -> list[str]:
+        return re.findall(ids, capsys.readouterr().out, re.MULTILINE)
+
     def items():
         for number in range(1_001):
             yield {"id": str(number), "name": ""}
-        assert len(capsys.readouterr().out.splitlines()) == 1_000
+        assert len(printed()) == 1_000
         yield {"id": "last", "name": ""}
 
-    print_list(items(), COLUMNS, "id", id_of=lambda item: item["id"])
-    assert capsys.readouterr().out.splitlines() == ["1000", "last"]
+    print_list(items(), COLUMNS, output, id_of=lambda item: item["id"])
+    assert printed() == ["1000", "last"]
 
 
 @pytest.mark.parametrize(
