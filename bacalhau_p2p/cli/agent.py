@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Command, Group
 from bacalhau_p2p.cli.listing import output_format
-from bacalhau_p2p.cli.options import API_HOST, API_PORT, connect, node_options
+from bacalhau_p2p.cli.options import GLOBAL_OPTIONS, connect, node_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.version import __version__
 
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
     from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
-    """Look at the node that commands talk to."""
+    """Show the node that commands talk to."""
 
 
 @agent.command()
 @output_format("yaml", "json")
 @node_options
 def alive(connection: BlockingConnection, output: str) -> None:
-    """Ask the node whether it answers."""
+    """Check that the node answers."""
     from bacalhau_p2p.client import calls
 
     _print(connection.call(calls.get_agent("alive")), output)
@@ -45,7 +46,7 @@ def agent_version(connection: BlockingConnection, output: str) -> None:
 @output_format("yaml", "json")
 @node_options
 def agent_node(connection: BlockingConnection, output: str) -> None:
-    """Show the node as it announces itself, with its peers and its counters."""
+    """Show the node with its peers and its counters."""
     from bacalhau_p2p.client import calls
 
     _print(connection.call(calls.get_node()), output)
@@ -55,13 +56,13 @@ def agent_node(connection: BlockingConnection, output: str) -> None:
 @output_format("yaml", "json")
 @node_options
 def agent_config(connection: BlockingConnection, output: str) -> None:
-    """Show those settings of the node that Bacalhau has as well."""
+    """Show the settings that Bacalhau has too."""
     from bacalhau_p2p.client import calls
 
     _print(connection.call(calls.get_agent("config")), output)
 
 
-@click.command("id")
+@click.command("id", cls=Command)
 @node_options
 def node_id(connection: BlockingConnection) -> None:
     """Print the peer id of the node."""
@@ -70,14 +71,18 @@ def node_id(connection: BlockingConnection) -> None:
     print_line(connection.call(calls.get_node().then(lambda node: calls.text(node, "NodeID"))))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--server", is_flag=True, help="Also print the version of the node.")
 @click.option("--client", is_flag=True, hidden=True, expose_value=False)
 @click.option(
-    "-o", "--output", type=click.Choice(["yaml", "json"]), help="Output format. [default: a line of text]"
+    "-o",
+    "--output",
+    metavar="FORMAT",
+    type=click.Choice(["yaml", "json"]),
+    show_default="a line of text",
+    help="yaml or json.",
 )
-@API_HOST
-@API_PORT
+@GLOBAL_OPTIONS
 def version(server: bool, output: str | None, api_host: str | None, api_port: int | None) -> None:
     """Print the version."""
     node: JSON | None = None

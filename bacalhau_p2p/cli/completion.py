@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.options import connect
 from bacalhau_p2p.cli.printing import print_text
 from bacalhau_p2p.errors import BacalhauError
@@ -86,17 +87,18 @@ def complete_job_or_pin(context: click.Context, parameter: click.Parameter, inco
     return jobs + complete_pin(context, parameter, incomplete)
 
 
-JOB_ID = click.argument("job_id", metavar="ID", shell_complete=complete_job_id)
+JOB_ID = click.argument("job_id", metavar="JOB", shell_complete=complete_job_id)
 """A job: its id, a prefix of it as `list` shows it, or its name."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a script for completion in a shell: of commands, flags, ids and CIDs.
+    """Print a script for completion in a shell.
 
-    For bash: eval "$(bacalhau-p2p completion bash)" in ~/.bashrc; likewise for zsh in ~/.zshrc. For fish:
-    bacalhau-p2p completion fish > ~/.config/fish/completions/bacalhau-p2p.fish
+    It completes commands, options, ids and CIDs. For bash, put eval "$(bacalhau-p2p completion bash)" into
+    ~/.bashrc; for zsh, the same with zsh into ~/.zshrc; for fish, write the script to
+    ~/.config/fish/completions/bacalhau-p2p.fish
     """
     from click.shell_completion import get_completion_class
 

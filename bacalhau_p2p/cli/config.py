@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Group
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
 from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.settings import load_settings
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
-    """Look at the settings of a node."""
+    """Show the settings of a node."""
 
 
 @config.command("list")
@@ -24,9 +25,10 @@ def config() -> None:
 @WIDE
 @output_format(*LIST_FORMATS)
 def list_settings(file: Path | None, *, hide_header: bool, wide: bool, output: str) -> None:
-    """List the settings that `serve` would have in this environment, and where each comes from.
+    """List the settings of a node that is started here.
 
-    A setting comes from a variable, the file, or is the default. Secrets are not shown.
+    For each setting there is its value and where it comes from: an environment variable, the file, or the
+    default. Secrets are not shown.
     """
     settings = [
         {"Name": name, "Value": value, "Origin": origin}

@@ -11,6 +11,7 @@ import click
 
 from bacalhau_p2p.cli.completion import complete_pin
 from bacalhau_p2p.cli.formatting import day_and_minute, whole_time
+from bacalhau_p2p.cli.help_pages import Command, Group
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format, print_json, print_list
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line, report_left_out
@@ -28,21 +29,21 @@ _PROFILE = click.option(
     "--profile",
     type=click.Choice(["default", "unixfs-v1-2025"]),
     default="default",
-    show_default=True,
-    help="How files are split into blocks; another profile results in another CID.",
+    metavar="PROFILE",
+    help="How files are split, which changes the CID: default or unixfs-v1-2025.",
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @_PATH
 @_PROFILE
-@click.option("--hidden", is_flag=True, help="Include files and folders whose names start with a dot.")
+@click.option("--hidden", is_flag=True, help="Include names that start with a dot.")
 @node_options
 def add(connection: BlockingConnection, path: Path, profile: str, *, hidden: bool) -> None:
     """Add a file or folder to the node and print its CID.
 
-    The node pins it and serves it to its peers. As with `ipfs add`, files and folders in it whose names
-    start with a dot are left out, unless you ask for them. What is left out is said on stderr.
+    The node pins it and serves it to its peers. As with ipfs add, what has a name that starts with a dot is
+    left out; stderr says what.
     """
     from bacalhau_p2p.client.upload import upload
     from bacalhau_p2p.ipfs.format.profiles import PROFILES
@@ -59,13 +60,13 @@ def add(connection: BlockingConnection, path: Path, profile: str, *, hidden: boo
     print_line(added)
 
 
-@click.command()
+@click.command(cls=Command)
 @_PATH
 @_PROFILE
 def cid(path: Path, profile: str) -> None:
-    """Print the CID of a file or folder without sending it.
+    """Print the CID of a file or folder.
 
-    By default it is the CID that `ipfs add -r --cid-version=1` prints.
+    Nothing is sent. It is the CID that ipfs add -r --cid-version=1 prints.
     """
     from bacalhau_p2p.ipfs.files.importer import cid_of
     from bacalhau_p2p.ipfs.format.profiles import PROFILES
@@ -73,9 +74,9 @@ def cid(path: Path, profile: str) -> None:
     print_line(str(cid_of(path, profile=PROFILES[profile])))
 
 
-@click.group()
+@click.group(cls=Group)
 def content() -> None:
-    """Manage the content that the node stores."""
+    """Manage what the node stores."""
 
 
 @content.command("list")
@@ -83,10 +84,10 @@ def content() -> None:
 @output_format(*LIST_FORMATS)
 @node_options
 def list_content(connection: BlockingConnection, output: str, *, hide_header: bool) -> None:
-    """List the pins of the node with size, owner and expiry, and how much of its quota is used.
+    """List the pins of the node.
 
-    The owner is `user` for what users added or pinned, `published:ID` for the result of an execution,
-    and `execution:ID` for what a running execution needs.
+    The owner of a pin is user for what users added or pinned, published:ID for the result of an execution,
+    and execution:ID for what a running execution needs. How much of the node's quota is used goes to stderr.
     """
     content = connection.call(calls.list_content())
     if output == "json":
@@ -100,13 +101,17 @@ def list_content(connection: BlockingConnection, output: str, *, hide_header: bo
 @content.command()
 @click.argument("cid", shell_complete=complete_pin)
 @click.option(
-    "--keep", metavar="TIME", default="", help="How long to keep it, such as 12h or 7d [default: forever]."
+    "--keep",
+    metavar="TIME",
+    default="",
+    show_default="forever",
+    help="How long to keep it, such as 12h or 7d.",
 )
 @node_options
 def pin(connection: BlockingConnection, cid: str, keep: str) -> None:
-    """Pin a CID on the node, which fetches it from peers if needed. A terminal shows how far that is.
+    """Pin a CID on the node.
 
-    Ctrl-C leaves the node to it.
+    The node fetches what it does not have from its peers, and goes on with that after Ctrl-C.
     """
     pinned = ""
     with ProgressLine() as progress:
@@ -120,19 +125,22 @@ def pin(connection: BlockingConnection, cid: str, keep: str) -> None:
 
 @content.command()
 @click.argument("cid", shell_complete=complete_pin)
-@click.option("--owner", default="user", show_default=True, help="Owner of the pin, as `list` shows it.")
+@click.option("--owner", metavar="OWNER", default="user", show_default=True, help="Owner of the pin.")
 @node_options
 def unpin(connection: BlockingConnection, cid: str, owner: str) -> None:
-    """Remove a pin. The node deletes the content when it needs space, unless another pin keeps it."""
+    """Remove a pin.
+
+    The node deletes the content when it needs space, unless another pin keeps it.
+    """
     connection.call(calls.unpin_content(cid, owner=owner))
 
 
 @content.command()
 @node_options
 def gc(connection: BlockingConnection) -> None:
-    """Delete everything on the node that is neither pinned nor in use.
+    """Delete what is neither pinned nor in use.
 
-    The node also does this by itself when it runs out of space, oldest first.
+    A node that runs out of space does this by itself, oldest first.
     """
     removed = connection.call(calls.collect_garbage())
     print_line(f"{removed.get('Blocks', 0)} blocks, {size_text(removed.get('Bytes', 0))} removed")

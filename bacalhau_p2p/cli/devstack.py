@@ -27,11 +27,12 @@ from urllib.parse import urlsplit
 import click
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
+from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.node_process import NodeProcess, fork_node
 from bacalhau_p2p.cli.options import ENV_DEVSTACK
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
-from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOG_FORMAT, LOG_LEVEL
+from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOGS
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.environment import ENV_HOST, ENV_PORT
@@ -51,7 +52,11 @@ PEERS = 2
 """Running nodes that a new node is told, chosen at random. It finds the others through them."""
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    cls=Command,
+    examples=["devstack", "devstack -- bacalhau-p2p docker run busybox -- echo hello"],
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.option(
     "--compute-nodes",
     metavar="N",
@@ -61,12 +66,11 @@ PEERS = 2
     help="Number of compute nodes.",
 )
 @click.option(
-    "--api-port", metavar="N", type=int, default=0, help="Port of the requester's API. [default: any]"
+    "--api-port", metavar="PORT", type=int, default=0, show_default="any", help="Port of the requester's API."
 )
 @ENGINE
 @LOCAL_PATH
-@LOG_LEVEL
-@LOG_FORMAT
+@LOGS
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def devstack(
@@ -79,11 +83,11 @@ def devstack(
     log_format: str,
     command: tuple[str, ...],
 ) -> None:
-    """Run a network on this machine until Ctrl-C, or until COMMAND ends.
+    """Run a network of nodes on this machine.
 
-    The network has one requester and N compute nodes. COMMAND runs with BACALHAU_P2P_API_HOST and
-    BACALHAU_P2P_API_PORT set to the requester, and BACALHAU_P2P_DEVSTACK to the URLs of all nodes' APIs, the
-    requester's first. Its exit status is that of devstack. Everything is removed at the end.
+    It has one requester and some compute nodes. It runs until Ctrl-C, or until COMMAND ends, whose exit
+    status it has. Commands in COMMAND talk to the requester; BACALHAU_P2P_DEVSTACK has the URLs of all
+    nodes, the requester's first. Everything is removed at the end.
     """
     logs.configure(log_level, log_format)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Group
 from bacalhau_p2p.cli.inputs import prepare_inputs
 from bacalhau_p2p.cli.job_builder import build_job
 from bacalhau_p2p.cli.options import (
@@ -22,18 +23,25 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.job_map import docker_engine
 
 
-@click.group()
+@click.group(cls=Group)
 def docker() -> None:
     """Run a job in a Docker container."""
 
 
-@docker.command(cls=ProgramCommand)
+_ENGINE = [
+    repeatable("--entrypoint", metavar="WORD", help="Replace the entry point of the image."),
+    click.option("-w", "--workdir", metavar="DIR", help="Working directory in the container."),
+]
+
+
+@docker.command(
+    cls=ProgramCommand,
+    examples=["docker run busybox -- echo hello", "docker run -i data busybox -- ls -l /inputs"],
+)
 @click.argument("image")
-@click.argument("arguments", nargs=-1, metavar="[-- CMD ARGS...]")
+@click.argument("arguments", nargs=-1, metavar="[-- CMD [ARG]...]")
 @follow_options
-@job_options
-@repeatable("--entrypoint", help="Replace the entry point of the image, one word per flag.")
-@click.option("-w", "--workdir", metavar="DIR", help="Working directory in the container.")
+@job_options(_ENGINE)
 @node_options
 def run(
     connection: BlockingConnection,
@@ -45,10 +53,10 @@ def run(
     follow: FollowOptions,
     **flags: Any,
 ) -> None:
-    """Run CMD in a container of IMAGE on nodes of the network.
+    """Run CMD in a container of IMAGE.
 
-    Prints the job's id, waits until the job has ended and prints its output. Options may follow IMAGE. Put
-    -- before a CMD with options of its own, as in: docker run busybox -- sh -c 'echo $PATH'
+    Prints the id of the job, waits until it has ended, and prints its output. Ctrl-C leaves the job running.
+    Options may follow IMAGE; put -- before a CMD that has options of its own.
     """
     left_out: list[str] = []
     inputs = prepare_inputs(connection, flags["inputs"], dry_run=follow.dry_run, left_out=left_out)

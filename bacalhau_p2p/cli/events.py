@@ -9,6 +9,7 @@ import click
 
 from bacalhau_p2p.cli.completion import complete_job_id
 from bacalhau_p2p.cli.event_printer import EventPrinter
+from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, output_format
 from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options, repeatable
@@ -19,20 +20,22 @@ _EARLIEST_UNIX_TIME = 1e9
 """Numbers from here on are UNIX seconds, and smaller ones are seconds ago."""
 
 
-@click.command()
-@repeatable("--job", "jobs", metavar="ID", shell_complete=complete_job_id, help="Only events of this job.")
-@repeatable("-l", "--labels", metavar="SELECTOR", help="Only of jobs whose labels match: a=b,c!=d,!e.")
-@repeatable("--kind", "kinds", metavar="KIND", help="Only events of this kind, such as Failed or Ended.")
+@click.command(cls=Command, examples=["events --kind Failed --since 1h"])
+@repeatable("--job", "jobs", metavar="JOB", shell_complete=complete_job_id, help="Only events of this job.")
+@repeatable("-l", "--labels", metavar="SELECTOR", help="Only jobs whose labels match, such as a=b,!c.")
+@repeatable("--kind", "kinds", metavar="KIND", help="Only events such as Failed or Ended.")
 @click.option(
     "--since",
     metavar="TIME",
-    help="Begin with this time, such as 10m (ago), 2026-11-30T09:00 or UNIX seconds.",
+    show_default="now",
+    help="Begin at a time, such as 10m (ago) or 2026-11-30T09:00.",
 )
 @click.option(
     "-f/-F",
     "--follow/--no-follow",
     default=True,
-    help="Go on until Ctrl-C, or print what there is. [default: go on]",
+    show_default="follow",
+    help="Go on until Ctrl-C.",
 )
 @HIDE_HEADER
 @output_format(*LIST_FORMATS)
@@ -48,11 +51,10 @@ def events(
     hide_header: bool,
     output: str,
 ) -> None:
-    """Show what happens to all jobs from now on, or from --since on.
+    """Show what happens to all jobs.
 
-    A line has the job, the time, the event, the execution and its node, and the reason. With --output json,
-    each event is a line; id is its place. Without --follow and --since all events are shown that are kept.
-    --follow goes on after a restart of the node.
+    A line has the job, the time, the event, the execution and its node, and what there is to say about it.
+    With --output json, each event is a line. --no-follow shows the events that are kept.
     """
     wanted = calls.EventFilter(jobs=jobs, labels=labels, kinds=kinds)
     start = None if since is None else _moment(since)

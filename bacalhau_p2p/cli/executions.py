@@ -8,6 +8,7 @@ import click
 
 from bacalhau_p2p.cli.completion import JOB_ID
 from bacalhau_p2p.cli.formatting import time_of_day, whole_time
+from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, partition_of, short_id, state_of_execution
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
 from bacalhau_p2p.cli.options import node_options
@@ -17,13 +18,23 @@ from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
 
-@click.command()
+@click.command(cls=Command)
 @JOB_ID
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Number of executions.",
 )
-@click.option("--order-by", type=click.Choice(["created_at", "modified_at", "id", "state"]), help="Order.")
-@click.option("--reverse", "--order-reversed", is_flag=True, help="In the opposite order.")
+@click.option(
+    "--order-by",
+    metavar="FIELD",
+    type=click.Choice(["created_at", "modified_at", "id", "state"]),
+    help="created_at, modified_at, id or state.",
+)
+@click.option("--reverse", "--order-reversed", is_flag=True, help="Reverse the order.")
 @HIDE_HEADER
 @WIDE
 @output_format(*LIST_FORMATS)
@@ -39,7 +50,11 @@ def executions(
     wide: bool,
     output: str,
 ) -> None:
-    """List the attempts at a job: first those whose bids were accepted."""
+    """List the executions of a job.
+
+    JOB is an id, the beginning of one, or a name. An execution is a run on one node, or the bid of a
+    node for it. Those that were accepted come first.
+    """
     call = calls.list_executions(job_id, limit=limit, order_by=order_by or "", reverse=reverse)
     found = connection.call(call)
     output = "wide" if wide and output == "table" else output
@@ -52,11 +67,14 @@ def executions(
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @JOB_ID
 @node_options
 def rerun(connection: BlockingConnection, job_id: str) -> None:
-    """Submit a job once more, and print the id of the new one."""
+    """Run a job once more.
+
+    JOB is an id, the beginning of one, or a name. Prints the id of the new job, and does not wait for it.
+    """
     print_line(connection.call(calls.rerun_job(job_id)))
 
 

@@ -8,38 +8,33 @@ from bacalhau_p2p.cli.lazy_group import LazyGroup
 
 _COMMANDS = "bacalhau_p2p.cli."
 
-LIST = (_COMMANDS + "jobs:list_jobs", "List the latest jobs, newest first.")
-DESCRIBE = (_COMMANDS + "jobs:describe", "Show a job, its state, its executions and its history.")
-HISTORY = (_COMMANDS + "history:history", "Show what happened to a job, in order.")
-LOGS = (
-    _COMMANDS + "logs:logs",
-    "Show what a job has written to stdout and stderr, while it runs and afterwards.",
-)
-EXECUTIONS = (_COMMANDS + "executions:executions", "List the attempts at a job.")
-GET = (_COMMANDS + "jobs:get", "Fetch the results of a job, or the content of any CID.")
+RUN = (_COMMANDS + "job_run:run", "Run a job from a YAML or JSON file.")
+VALIDATE = (_COMMANDS + "job_run:validate", "Check a job file.")
+RERUN = (_COMMANDS + "executions:rerun", "Run a job once more.")
 STOP = (_COMMANDS + "jobs:stop", "Stop a job.")
-RERUN = (_COMMANDS + "executions:rerun", "Submit a job once more.")
-RUN = (_COMMANDS + "job_run:run", "Submit a job from a JSON or YAML file.")
-VALIDATE = (_COMMANDS + "job_run:validate", "Check a job file and list every fault in it.")
+LIST = (_COMMANDS + "jobs:list_jobs", "List jobs.")
+DESCRIBE = (_COMMANDS + "jobs:describe", "Show a job with its executions and its history.")
+LOGS = (_COMMANDS + "logs:logs", "Show the output of a job.")
+GET = (_COMMANDS + "jobs:get", "Download the results of a job, or content by its CID.")
+HISTORY = (_COMMANDS + "history:history", "Show what happened to a job.")
+EXECUTIONS = (_COMMANDS + "executions:executions", "List the executions of a job.")
+
+WATCH = {
+    "list": LIST,
+    "describe": DESCRIBE,
+    "logs": LOGS,
+    "get": GET,
+    "history": HISTORY,
+    "executions": EXECUTIONS,
+}
 
 
 @click.group(
     cls=LazyGroup,
-    lazy={
-        "run": RUN,
-        "list": LIST,
-        "describe": DESCRIBE,
-        "history": HISTORY,
-        "logs": LOGS,
-        "executions": EXECUTIONS,
-        "get": GET,
-        "stop": STOP,
-        "rerun": RERUN,
-        "validate": VALIDATE,
-    },
+    lazy={"Commands": {"run": RUN, "validate": VALIDATE, "rerun": RERUN, "stop": STOP, **WATCH}},
 )
 def job() -> None:
-    """Submit jobs from files, and manage all jobs.
+    """Run and manage jobs.
 
-    Each command is there without `job` too; `create` is `job run`.
+    All of these work without the word job too; job run is then called create.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Command, section
 from bacalhau_p2p.cli.options import FollowOptions, SubmitCommand, follow_options, node_options, repeatable
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.submit import submit_and_follow
@@ -22,17 +23,24 @@ _FILE = click.argument(
 )
 
 
-@click.command(cls=SubmitCommand)
+_TEMPLATES = [
+    repeatable(
+        "-V", "--template-vars", "variables", metavar="K=V,...", help="Write V for {{.K}} in the file."
+    ),
+    click.option(
+        "-E",
+        "--template-envs",
+        "environment",
+        metavar="REGEX",
+        help="Write the environment variables that match for {{.NAME}} in the file.",
+    ),
+]
+
+
+@click.command(cls=SubmitCommand, examples=["job run job.yaml"])
 @_FILE
 @follow_options
-@repeatable("-V", "--template-vars", "variables", metavar="K=V,...", help="Write V for {{.K}} in the file.")
-@click.option(
-    "-E",
-    "--template-envs",
-    "environment",
-    metavar="REGEX",
-    help="Write variables of this environment whose names match for {{.NAME}} in the file.",
-)
+@section("Templates", _TEMPLATES)
 @click.option("--no-template", is_flag=True, hidden=True, expose_value=False)
 @click.option("--force", "--hide-warnings", is_flag=True, hidden=True, expose_value=False)
 @node_options
@@ -44,9 +52,10 @@ def run(
     *,
     follow: FollowOptions,
 ) -> None:
-    """Submit a job from a JSON or YAML file; `-`, or no file in a pipe, is standard input.
+    """Run a job from a YAML or JSON file.
 
-    Prints the job's id, waits until the job has ended and prints its output.
+    FILE may be - for standard input, and is that by default in a pipe. Prints the id of the job, waits until
+    it has ended, and prints its output. Ctrl-C leaves the job running.
     """
     from bacalhau_p2p.model.parsing import parse_job
 
@@ -57,12 +66,13 @@ def run(
     submit_and_follow(connection, job, follow)
 
 
-@click.command()
+@click.command(cls=Command, examples=["job validate job.yaml"])
 @_FILE
 def validate(file: Path | None) -> None:
-    """Check a job file and list every fault in it; `-`, or no file in a pipe, is standard input.
+    """Check a job file.
 
-    Does not ask any node, so it does not check whether a node has the engine and the data.
+    FILE may be - for standard input, and is that by default in a pipe. Lists every fault. No node is asked,
+    so whether one has the engine and the inputs is not checked.
     """
     from bacalhau_p2p.model.parsing import parse_job
 

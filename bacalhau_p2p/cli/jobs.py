@@ -11,6 +11,7 @@ import click
 
 from bacalhau_p2p.cli.completion import JOB_ID, complete_job_id, complete_job_or_pin
 from bacalhau_p2p.cli.formatting import NANOSECONDS, exact_time, time_of_day, whole_time
+from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.job_view import (
     ENDED,
     JSON,
@@ -55,17 +56,18 @@ _LIST_FLAGS = [
         metavar="ID",
         default="",
         shell_complete=complete_job_id,
-        help="List only jobs whose id starts with ID.",
+        help="Only jobs whose id starts with ID.",
     ),
-    repeatable("-l", "--labels", metavar="SELECTOR", help="Only jobs whose labels match: a=b,c!=d,!e."),
+    repeatable("-l", "--labels", metavar="SELECTOR", help="Only jobs whose labels match, such as a=b,!c."),
     click.option(
         "--state",
         type=click.Choice(
             ["Pending", "Queued", "Running", "Completed", "Failed", "Stopped"], case_sensitive=False
         ),
-        help="Only jobs in this state.",
+        metavar="STATE",
+        help="Only pending, queued, running, completed, failed or stopped jobs.",
     ),
-    click.option("--namespace", default="", help="Only jobs of this namespace."),
+    click.option("--namespace", metavar="NAME", default="", help="Only jobs of this namespace."),
     click.option(
         "-n",
         "--limit",
@@ -79,10 +81,12 @@ _LIST_FLAGS = [
     ),
     click.option(
         "--order-by",
+        metavar="FIELD",
         type=click.Choice(["created_at", "modified_at", "id"]),
-        help="Order, the first or oldest first. [default: newest first]",
+        show_default="newest first",
+        help="created_at, modified_at or id.",
     ),
-    click.option("--reverse", "--order-reversed", is_flag=True, help="With --order-by: the last one first."),
+    click.option("--reverse", "--order-reversed", is_flag=True, help="Reverse the order of --order-by."),
     click.option("--next-token", hidden=True, default="", help="Of a page of the API."),
     click.option("--all", "every", is_flag=True, hidden=True, expose_value=False),
     HIDE_HEADER,
@@ -91,16 +95,15 @@ _LIST_FLAGS = [
 ]
 
 
-@click.command("list")
+@click.command("list", cls=Command, examples=["list --state failed -n 100"])
 @with_options(_LIST_FLAGS)
 @node_options
 def list_jobs(
     connection: BlockingConnection, *, output: str, wide: bool, hide_header: bool, **flags: Any
 ) -> None:
-    """List the latest jobs, newest first.
+    """List jobs.
 
-    A terminal shows what fits into its width. With --output wide or csv nothing is left out; with id only the
-    ids are printed.
+    The newest come first. A table on a terminal shows what fits; with --output wide, nothing is cut.
     """
     jobs = _listed(connection, executions=output != "id", **flags)
     output = "wide" if wide and output == "table" else output
@@ -146,14 +149,14 @@ def _pages(
             return
 
 
-@click.command()
+@click.command(cls=Command)
 @JOB_ID
 @output_format(*ITEM_FORMATS)
 @node_options
 def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
-    """Show a job, its state, its executions and its history.
+    """Show a job with its executions and its history.
 
-    ID may be a prefix of the id, as `list` shows it, or the name of a job.
+    JOB is an id, the beginning of one, or a name.
     """
     job, executions = connection.call(calls.get_job_with_executions(job_id))
     if output not in ("json", "yaml"):
@@ -173,18 +176,18 @@ def describe(connection: BlockingConnection, job_id: str, output: str) -> None:
     print_yaml(readable)
 
 
-@click.command()
-@click.argument("wanted", metavar="ID|CID[/PATH]", shell_complete=complete_job_or_pin)
+@click.command(cls=Command, examples=["get 095be3fd", "get --output-dir texts bafybei.../texts"])
+@click.argument("wanted", metavar="JOB|CID[/PATH]", shell_complete=complete_job_or_pin)
 @OUTPUT_DIR
-@click.option("--all", "all", is_flag=True, help="Write one folder per execution, even if results are equal.")
-@click.option("--raw", is_flag=True, help="Write one folder per CID, even if there is only one.")
 @click.option(
-    "--failed", is_flag=True, help="Fetch what failed executions left, of a job with --keep-failed-results."
+    "--all", "all", is_flag=True, help="Write a folder for each execution, even if results are equal."
 )
+@click.option("--raw", is_flag=True, help="Write a folder for each CID, even if there is only one.")
+@click.option("--failed", is_flag=True, help="Get what failed executions left; needs --keep-failed-results.")
 @click.option(
     "--merge",
     is_flag=True,
-    help="Write the outputs of all partitions, or of all nodes of an ops job, to one folder.",
+    help="Write the results of all partitions, or of all nodes of an ops job, to one folder.",
 )
 @MAX_SIZE
 @node_options
@@ -195,13 +198,11 @@ def get(
     max_size: int,
     **flags: bool,
 ) -> None:
-    """Fetch the results of a job, or the content of any CID, and verify every block against its CID.
+    """Download the results of a job, or content by its CID.
 
-    ID may be a prefix of a job's id, as `list` shows it. Equal results of several executions are written
-    once, different ones side by side. Content of a CID is written to a file or folder named after it.
-    The folder may be in use, but nothing in it is overwritten. Symlinks are written if they stay inside. More
-    than --max-size is written only after you confirm it. After an interruption, run the command again: the
-    node keeps what it has received.
+    JOB is an id, the beginning of one, or a name. Every block is checked against its CID. Equal
+    results of several executions are written once, different ones side by side. Nothing is overwritten.
+    After an interruption, run the command again: the node keeps what it has received.
     """
     from bacalhau_p2p.cli.results import (
         Layout,
@@ -241,17 +242,21 @@ def _one_of(flags: Mapping[str, bool]) -> str:
     return given[0] if given else ""
 
 
-@click.command()
+@click.command(cls=Command)
 @JOB_ID
 @click.option(
-    "--reason", default="cancelled by the user", show_default=True, help="Reason to record in the job."
+    "--reason",
+    metavar="TEXT",
+    default="cancelled by the user",
+    show_default=True,
+    help="Reason that the job shows.",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing unless it fails.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @node_options
 def stop(connection: BlockingConnection, job_id: str, reason: str, *, quiet: bool) -> None:
     """Stop a job.
 
-    ID may be a prefix of the id, as `list` shows it, or the name of a job.
+    JOB is an id, the beginning of one, or a name.
     """
     job = connection.call(calls.get_job(job_id))
     full_id = id_of(job)

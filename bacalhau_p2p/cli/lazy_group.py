@@ -8,13 +8,19 @@ from typing import Any
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Group
 
-class LazyGroup(click.Group):
-    """`lazy` maps the name of each command to its `module:attribute` and its short help."""
+Lazy = tuple[str, str]
+"""The `module:attribute` of a command, and its short help."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lazy = lazy
+
+class LazyGroup(Group):
+    """`lazy` has the commands in sections, by their names. Those of the section `ALIASES` are not listed."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, Mapping[str, Lazy]], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.sections = lazy
+        self.lazy = {name: command for commands in lazy.values() for name, command in commands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
@@ -34,8 +40,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in self.lazy.items()])
+        longest = max(map(len, self.lazy))
+        for title, commands in self.sections.items():
+            if title != ALIASES:
+                with formatter.section(title):
+                    rows = [(name.ljust(longest), help_) for name, (_, help_) in commands.items()]
+                    formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -50,3 +60,7 @@ class LazyGroup(click.Group):
 
         close = difflib.get_close_matches(name, self.lazy, n=1)
         return f" Did you mean {close[0]!r}?" if close else ""
+
+
+ALIASES = "Aliases"
+"""The section of further names of commands."""

@@ -16,7 +16,7 @@ from bacalhau_p2p.cli.table import Column, table_lines
 from bacalhau_p2p.cli.terminal import size_of
 
 JSON = dict[str, Any]
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FORMULA = re.compile(r"\s*[=+@-](?![\d.]*$)", re.ASCII)
 """What a spreadsheet would work out: not a number, and not a sign alone."""
@@ -27,26 +27,27 @@ _BATCH = 500
 """Items of a list in JSON or YAML that are printed at once."""
 
 
-def output_format(*formats: str) -> Callable[[Command], Command]:
+def output_format(*formats: str) -> Callable[[Function], Function]:
     """The flag `--output`; the first format is the default. Bacalhau's flags for its look are accepted."""
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Function) -> Function:
         for name in ("--pretty", "--no-style", "--quiet"):
             command = click.option(name, is_flag=True, hidden=True, expose_value=False)(command)
         return click.option(
             "-o",
             "--output",
             type=click.Choice(formats),
+            metavar="FORMAT",
             default=formats[0],
             show_default=True,
-            help="Output format.",
+            help=f"{', '.join(formats[:-1])} or {formats[-1]}.",
         )(command)
 
     return decorate
 
 
-HIDE_HEADER = click.option("--hide-header", is_flag=True, help="Print no line with the names of columns.")
-WIDE = click.option("--wide", is_flag=True, hidden=True, help="The same as --output wide.")
+HIDE_HEADER = click.option("--hide-header", is_flag=True, help="Print no header.")
+WIDE = click.option("--wide", is_flag=True, hidden=True, help="As --output wide.")
 
 
 def print_list(

@@ -7,6 +7,7 @@ import sys
 import click
 
 from bacalhau_p2p.cli.completion import JOB_ID, complete_execution_id
+from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.job_view import id_of
 from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options
@@ -16,28 +17,32 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.logs import LogStream
 
 
-@click.command()
+@click.command(cls=Command, examples=["logs --follow 095be3fd"])
 @JOB_ID
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Show the output as it comes.")
 @click.option(
-    "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each stream."
+    "--tail",
+    type=click.IntRange(min=0),
+    metavar="N",
+    show_default="all",
+    help="Number of lines from the end.",
 )
 @click.option(
     "--execution",
     metavar="ID",
     default="",
     shell_complete=complete_execution_id,
-    help="The execution whose output to show.",
+    help="Show the output of this execution.",
 )
 @node_options
 def logs(
     connection: BlockingConnection, job_id: str, tail: int | None, execution: str, *, follow: bool
 ) -> None:
-    """Show what a job has written to stdout and stderr, while it runs and afterwards.
+    """Show the output of a job.
 
-    ID may be a prefix of the id, as `list` shows it. What the job wrote to stdout goes to stdout, the rest to
-    stderr. Shown is the latest execution, or one with a result. What an execution without a result wrote is
-    kept for a day, up to 1 MiB of each stream. --follow goes on after a restart of the node.
+    JOB is an id, the beginning of one, or a name. Its stdout goes to stdout, and its stderr to stderr.
+    Of several executions, one with a result is shown, or else the latest. The output of an execution without
+    a result is kept for a day, up to 1 MiB of each stream.
     """
     printers = {LogStream.STDOUT: OutputPrinter(sys.stdout), LogStream.STDERR: OutputPrinter(sys.stderr)}
     if follow:

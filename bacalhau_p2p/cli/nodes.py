@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bacalhau_p2p.cli.completion import complete_node_id
+from bacalhau_p2p.cli.help_pages import Group
 from bacalhau_p2p.cli.listing import (
     HIDE_HEADER,
     ITEM_FORMATS,
@@ -23,31 +24,42 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.quantities import size_text
 
 
-@click.group()
+@click.group(cls=Group)
 def node() -> None:
-    """Look at the nodes of the network."""
+    """Show the nodes of the network."""
 
 
 @node.command("list")
-@repeatable("--labels", "-l", metavar="SELECTOR", help="Only nodes with such labels: zone=lab,!gpu.")
+@repeatable(
+    "--labels", "-l", metavar="SELECTOR", help="Only nodes whose labels match, such as zone=lab,!gpu."
+)
 @click.option(
-    "--filter-status",
     "--status",
+    "--filter-status",
     "status",
     type=click.Choice(["connected", "disconnected"], case_sensitive=False),
-    help="Only nodes whose announcement is fresh, or is not.",
+    metavar="STATUS",
+    help="Only nodes that are connected, or disconnected.",
 )
 @click.option("--filter-approval", hidden=True, expose_value=False)
 @click.option("--show", hidden=True, expose_value=False)
 @click.option(
     "--order-by",
     type=click.Choice(["id", "type", "available_cpu", "available_memory", "available_disk", "available_gpu"]),
+    metavar="FIELD",
     default="id",
     show_default=True,
-    help="Order.",
+    help="id, type, available_cpu, available_memory, available_disk or available_gpu.",
 )
-@click.option("--reverse", "--order-reversed", is_flag=True, help="In the opposite order.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=10_000, help="At most so many.")
+@click.option("--reverse", "--order-reversed", is_flag=True, help="Reverse the order.")
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    default=10_000,
+    show_default="all",
+    help="Number of nodes.",
+)
 @HIDE_HEADER
 @WIDE
 @output_format(*LIST_FORMATS)
@@ -64,10 +76,10 @@ def list_nodes(
     wide: bool,
     output: str,
 ) -> None:
-    """List the nodes that the node knows, itself included.
+    """List the nodes of the network.
 
-    CPU, memory, disk and GPUs are those that are free, of those that jobs may use in all. Below a table, on
-    stderr, are the peers of which most was dropped, with counts, and those that are cut off.
+    These are the nodes that yours knows, itself included. CPU, memory, disk and GPUs are shown as what is
+    free of what jobs may use. Peers that misbehave are told on stderr.
     """
     call = calls.list_nodes(
         labels=labels, status=status or "", order_by=order_by, reverse=reverse, limit=limit
@@ -81,13 +93,13 @@ def list_nodes(
 
 
 @node.command()
-@click.argument("node_id", metavar="ID", shell_complete=complete_node_id)
+@click.argument("node_id", metavar="NODE", shell_complete=complete_node_id)
 @output_format(*ITEM_FORMATS)
 @node_options
 def describe(connection: BlockingConnection, node_id: str, output: str) -> None:
-    """Show a node: what it offers and how busy it is.
+    """Show what a node offers and how busy it is.
 
-    ID may be a prefix of the id, or its last characters, as `list` shows them.
+    NODE is an id, its beginning, or its last characters as node list shows them.
     """
     print_item(connection.call(calls.describe_node(node_id)), output, COLUMNS, id_of=node_id_of)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bacalhau_p2p.cli.error_report import FAILURE_STATUS, OWN_FAULT
+from bacalhau_p2p.cli.help_pages import GLOBAL, Command, Decorator, section
 from bacalhau_p2p.client.environment import (
     DEFAULT_API_HOST,
     DEFAULT_API_PORT,
@@ -31,18 +32,17 @@ ENV_DEVSTACK = "BACALHAU_P2P_DEVSTACK"
 
 _ENV_API = "BACALHAU_P2P_API_"
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-API_HOST = click.option(
-    "--api-host",
-    metavar="HOST",
-    help=f"Host of the node's API [env: {ENV_HOST}; default: {DEFAULT_API_HOST}].",
+_API_HOST = click.option(
+    "--api-host", metavar="HOST", show_default=DEFAULT_API_HOST, help="Host of the node's API."
 )
-API_PORT = click.option(
+_API_PORT = click.option(
     "--api-port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help=f"Port of the node's API [env: {ENV_PORT}; default: {DEFAULT_API_PORT}].",
+    show_default=str(DEFAULT_API_PORT),
+    help="Port of the node's API.",
 )
 
 
@@ -51,16 +51,13 @@ def _without_colour(context: click.Context, parameter: click.Parameter, given: b
         context.color = False
 
 
-NO_COLOUR = click.option(
-    "--no-color",
-    is_flag=True,
-    expose_value=False,
-    callback=_without_colour,
-    help="Print no colours; as NO_COLOR in the environment.",
+_NO_COLOUR = click.option(
+    "--no-color", is_flag=True, expose_value=False, callback=_without_colour, help="Print no colours."
 )
+GLOBAL_OPTIONS = section(GLOBAL, [_API_HOST, _API_PORT, _NO_COLOUR])
 
 
-def repeatable(*names: str, help: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: A002
+def repeatable(*names: str, help: str, **attributes: Any) -> Callable[[Function], Function]:  # noqa: A002
     """A flag that may be given several times."""
     return click.option(*names, multiple=True, help=f"{help} Repeatable.", **attributes)
 
@@ -73,7 +70,7 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
         with connect(api_host, api_port) as connection:
             return command(connection, *args, **kwargs)
 
-    return API_HOST(API_PORT(NO_COLOUR(connected)))
+    return GLOBAL_OPTIONS(connected)
 
 
 def connect(
@@ -107,7 +104,8 @@ OUTPUT_DIR = click.option(
     "--output-dir",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Folder to write results to [default: job-ID].",
+    show_default="job-ID",
+    help="Folder to write results to.",
 )
 
 
@@ -128,11 +126,12 @@ MAX_SIZE = click.option(
     "--max-size",
     metavar="SIZE",
     callback=_size_in_bytes,
-    help="Ask before more than this is written, or fail if there is no terminal [default: 2Gi].",
+    show_default="2Gi",
+    help="Ask before more is written; fail if there is no terminal.",
 )
 
 
-class SubmitCommand(click.Command):
+class SubmitCommand(Command):
     """A command that submits a job. Its exit status is that of the program, or OWN_FAULT if we fail."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -167,15 +166,20 @@ class FollowOptions:
 
 
 _FOLLOW_OPTIONS = [
-    click.option("--id-only", is_flag=True, help="Print only the job's id."),
+    click.option("--id-only", is_flag=True, help="Print only the id of the job, and do not wait."),
     click.option(
         "--wait/--no-wait",
         default=None,
-        help="Wait until the job has ended [default: wait, unless --id-only].",
+        show_default="yes",
+        help="Wait until the job has ended.",
     ),
-    click.option("--download", is_flag=True, help="Wait, then fetch the results as `get` does."),
-    click.option("--merge", is_flag=True, help="With --download: merge the results as `get --merge` does."),
+    click.option(
+        "-f", "--follow", is_flag=True, help="Print the output while the job runs; a terminal always does."
+    ),
+    click.option("--download", is_flag=True, help="Download the results when the job has ended."),
     OUTPUT_DIR,
+    click.option("--merge", is_flag=True, help="Download the results of all partitions into one folder."),
+    click.option("--dry-run", is_flag=True, help="Print the job as YAML, and do not run it."),
     click.option(
         "--wait-timeout-secs",
         "--download-timeout-secs",
@@ -184,10 +188,6 @@ _FOLLOW_OPTIONS = [
         expose_value=False,
     ),
     click.option("--node-details", "--quiet", is_flag=True, hidden=True, expose_value=False),
-    click.option(
-        "-f", "--follow", is_flag=True, help="Print the output as it comes, also where there is no terminal."
-    ),
-    click.option("--dry-run", is_flag=True, help="Print the job as YAML without submitting it."),
 ]
 
 
@@ -201,7 +201,7 @@ def follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("--merge needs --download")
         return command(*args, follow=options, **flags)
 
-    return with_options(_FOLLOW_OPTIONS)(gathered)
+    return section("While it runs, and afterwards", _FOLLOW_OPTIONS)(gathered)
 
 
 def _any_target(context: click.Context, parameter: click.Parameter, target: str | None) -> None:
@@ -222,48 +222,75 @@ def _complete_input(
     return [CompletionItem(each) for each in completions(incomplete)]
 
 
-_JOB_OPTIONS = [
+_DATA = [
     repeatable(
         "-i",
         "--input",
         "inputs",
         metavar="SRC[:DST]",
         shell_complete=_complete_input,
-        help="Mount SRC at DST [default: /inputs]; SRC,dst=DST,opt=K=V is the same, with options such as "
-        "opt=region=eu-west-1 of s3, and opt=partition=object, which divides a folder among the --count "
-        "partitions. SRC is ipfs://CID, a "
-        "CID, a URL, s3://BUCKET/KEY, local://PATH on the compute node, or a local path or "
-        "file://PATH, which is added to the node first.",
+        show_default="/inputs",
+        help="Mount a path, CID, URL or s3://BUCKET/KEY at DST.",
     ),
     repeatable(
         "-o",
         "--output",
         "outputs",
         metavar="NAME:PATH",
-        help="Include the folder PATH of the job in its results, as NAME. outputs:/outputs is always "
-        "included.",
+        help="Folder to keep in the results as NAME, besides /outputs.",
     ),
+    click.option(
+        "-p",
+        "--publisher",
+        metavar="TYPE",
+        show_default="ipfs",
+        help="Where results go: ipfs, local or s3://BUCKET/KEY.",
+    ),
+    click.option(
+        "--keep-failed-results",
+        is_flag=True,
+        help="Keep the outputs of failed executions for a day, for get --failed.",
+    ),
+]
+_ENVIRONMENT = [
     repeatable(
         "-e",
         "--env",
         metavar="NAME=VALUE",
-        help="Set an environment variable; NAME alone uses its value in this environment.",
+        help="Environment variable; NAME alone takes its value from here.",
     ),
-    click.option("--name", help="Name of the job; list shows it, and other commands take it for an id."),
+    click.option(
+        "--network",
+        type=click.Choice(["none", "http", "full"], case_sensitive=False),
+        show_default="none",
+        help="Network access.",
+    ),
+    repeatable("--domain", "domains", metavar="DOMAIN", help="Domain that --network http allows."),
+]
+_RESOURCES = [
+    click.option("--cpu", metavar="CORES", show_default="0.1", help="CPU cores, such as 0.5 or 500m."),
+    click.option("--memory", metavar="BYTES", show_default="100mb", help="Memory, such as 256mb or 1Gi."),
+    click.option(
+        "--disk", metavar="BYTES", show_default="10Gi", help="Disk that the job may fill, such as 1gb."
+    ),
+    click.option("--gpu", metavar="N", show_default="0", help="GPUs."),
+    click.option(
+        "--timeout", metavar="TIME", show_default="30m", help="Limit of one execution, such as 90 or 5m."
+    ),
+    click.option("--queue-timeout", metavar="TIME", show_default="5m", help="Limit for finding nodes."),
+    click.option("--total-timeout", metavar="TIME", show_default="1h", help="Limit of the whole job."),
+]
+_NODES = [
     click.option(
         "-c",
         "--count",
         "--concurrency",
         "count",
         type=click.IntRange(1, 1000),
+        metavar="N",
         default=1,
         show_default=True,
-        help="Number of nodes that run the job, or of partitions of a job that is divided.",
-    ),
-    click.option(
-        "--type",
-        type=click.Choice(["batch", "ops"], case_sensitive=False),
-        help="ops: run once on every node that matches now [default: batch].",
+        help="Number of nodes, or of partitions if the job is divided.",
     ),
     click.option(
         "--replicas",
@@ -272,48 +299,46 @@ _JOB_OPTIONS = [
         help="Divide the job into --count partitions, each run by N nodes.",
     ),
     click.option(
-        "--keep-failed-results",
-        is_flag=True,
-        help="Keep what failed executions leave in their outputs for a day, for get --failed.",
+        "--type",
+        type=click.Choice(["batch", "ops"], case_sensitive=False),
+        show_default="batch",
+        help="ops: run once on every matching node.",
     ),
-    click.option("--verifier", metavar="TYPE", help="How to verify results: noop or deterministic."),
-    click.option("--confidence", type=click.IntRange(min=0), help="Number of equal results that is enough."),
-    click.option(
-        "--min-bids",
-        type=click.IntRange(min=0),
-        help="Number of bids to wait for before any is accepted.",
-    ),
-    click.option("--timeout", metavar="TIME", help="Time limit for one run: seconds, or text such as 30m."),
-    click.option("--queue-timeout", metavar="TIME", help="Time limit to find nodes for it [default: 5m]."),
-    click.option("--cpu", metavar="CORES", help="CPU cores, such as 0.5 or 500m [default: 0.1]."),
-    click.option("--memory", metavar="BYTES", help="Memory, such as 256mb or 1Gi [default: 100mb]."),
-    click.option("--disk", metavar="BYTES", help="Disk for what the job writes, such as 1gb."),
-    click.option("--gpu", metavar="N", help="Number of GPUs [default: 0]."),
-    click.option(
-        "--network",
-        type=click.Choice(["none", "http", "full"], case_sensitive=False),
-        help="Network access of the job [default: none].",
-    ),
-    repeatable("--domain", "domains", help="Domain that --network http allows."),
-    click.option(
-        "-p",
-        "--publisher",
-        metavar="TYPE|URL",
-        help="Where to publish results: ipfs, local, s3://BUCKET/KEY,opt=region=... [default: ipfs].",
-    ),
-    repeatable("-l", "--label", "--labels", "labels", metavar="K=V,...", help="Labels of the job."),
     repeatable(
         "-s",
         "--selector",
         "--constraints",
         "constraints",
         metavar="SELECTOR",
-        help="Only on nodes whose labels match, such as zone=lab,!slow.",
+        help="Only nodes whose labels match, such as zone=lab,!slow.",
     ),
-    click.option("--priority", metavar="N", type=click.IntRange(min=0), help="Priority [default: 0]."),
-    click.option("--namespace", help="Namespace of the job [default: default]."),
-    click.option("--task-name", help="Name of the task [default: main]."),
-    click.option("--total-timeout", metavar="TIME", help="Time limit for all of it [default: 1h]."),
+    click.option(
+        "--verifier",
+        metavar="TYPE",
+        show_default="noop",
+        help="deterministic: compare the results of all nodes.",
+    ),
+    click.option(
+        "--confidence",
+        metavar="N",
+        type=click.IntRange(min=0),
+        show_default="more than half",
+        help="Number of equal results that is enough.",
+    ),
+    click.option(
+        "--min-bids",
+        metavar="N",
+        type=click.IntRange(min=0),
+        show_default="1",
+        help="Number of bids to wait for before one is accepted.",
+    ),
+    click.option(
+        "--priority",
+        metavar="N",
+        type=click.IntRange(min=0),
+        show_default="0",
+        help="Jobs of a higher priority run first.",
+    ),
     click.option(
         "--target",
         type=click.Choice(["any", "all"]),
@@ -322,11 +347,31 @@ _JOB_OPTIONS = [
         callback=_any_target,
     ),
 ]
+_NAMES = [
+    click.option("--name", metavar="NAME", help="Name of the job; commands take it for its id."),
+    repeatable("-l", "--label", "--labels", "labels", metavar="K=V,...", help="Labels of the job."),
+    click.option("--namespace", metavar="NAME", show_default="default", help="Namespace of the job."),
+    click.option("--task-name", metavar="NAME", show_default="main", help="Name of the task."),
+]
 
 
-def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the flags for a job, whatever its engine."""
-    return with_options(_JOB_OPTIONS)(command)
+def job_options(engine: Sequence[Decorator]) -> Decorator:
+    """Gives a command the options of a job: those of its engine, and those that all engines have."""
+
+    sections: list[tuple[str, Sequence[Decorator]]] = [
+        ("Program", [*engine, *_ENVIRONMENT]),
+        ("Inputs and results", _DATA),
+        ("Resources", _RESOURCES),
+        ("Nodes", _NODES),
+        ("Name and labels", _NAMES),
+    ]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for title, options in reversed(sections):
+            command = section(title, options)(command)
+        return command
+
+    return decorate
 
 
 def with_options(options: Sequence[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

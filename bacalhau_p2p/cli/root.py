@@ -9,8 +9,8 @@ import click
 
 from bacalhau_p2p.cli import job_group
 from bacalhau_p2p.cli.error_report import FAILED, FAILURE_STATUS, report_error
-from bacalhau_p2p.cli.lazy_group import LazyGroup
-from bacalhau_p2p.cli.options import API_HOST, API_PORT, NO_COLOUR, check_environment
+from bacalhau_p2p.cli.lazy_group import ALIASES, LazyGroup
+from bacalhau_p2p.cli.options import GLOBAL_OPTIONS, check_environment
 from bacalhau_p2p.cli.terminal import wants_no_colour
 from bacalhau_p2p.version import __version__
 
@@ -33,57 +33,61 @@ class _Root(LazyGroup):
         sys.exit(status)
 
 
+_JOBS = {
+    "docker": (_COMMANDS + "docker_run:docker", "Run a job in a Docker container."),
+    "wasm": (_COMMANDS + "wasm_run:wasm", "Run a WebAssembly module as a job."),
+    "job": (_COMMANDS + "job_group:job", "Run and manage jobs."),
+    "create": job_group.RUN,
+    "validate": job_group.VALIDATE,
+    "rerun": job_group.RERUN,
+    "stop": job_group.STOP,
+}
+_RESULTS = {
+    **job_group.WATCH,
+    "events": (_COMMANDS + "events:events", "Show what happens to all jobs."),
+}
+_CONTENT = {
+    "add": (_COMMANDS + "content:add", "Add a file or folder to the node and print its CID."),
+    "cid": (_COMMANDS + "content:cid", "Print the CID of a file or folder."),
+    "content": (_COMMANDS + "content:content", "Manage what the node stores."),
+}
+_NODES = {
+    "serve": (_COMMANDS + "serve:serve", "Run a node."),
+    "devstack": (_COMMANDS + "devstack:devstack", "Run a network of nodes on this machine."),
+    "node": (_COMMANDS + "nodes:node", "Show the nodes of the network."),
+    "agent": (_COMMANDS + "agent:agent", "Show the node that commands talk to."),
+    "id": (_COMMANDS + "agent:node_id", "Print the peer id of the node."),
+    "config": (_COMMANDS + "config:config", "Show the settings of a node."),
+}
+_PROGRAM = {
+    "version": (_COMMANDS + "agent:version", "Print the version."),
+    "completion": (_COMMANDS + "completion:completion", "Print a script for completion in a shell."),
+}
+
+
 @click.group(
     cls=_Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     lazy={
-        "docker": (_COMMANDS + "docker_run:docker", "Run a job in a Docker container."),
-        "wasm": (_COMMANDS + "wasm_run:wasm", "Run a WebAssembly module as a job."),
-        "job": (_COMMANDS + "job_group:job", "Submit jobs from files, and manage all jobs."),
-        "node": (_COMMANDS + "nodes:node", "Look at the nodes of the network."),
-        "agent": (_COMMANDS + "agent:agent", "Look at the node that commands talk to."),
-        "config": (_COMMANDS + "config:config", "Look at the settings of a node."),
-        "create": job_group.RUN,
-        "validate": job_group.VALIDATE,
-        "list": job_group.LIST,
-        "describe": job_group.DESCRIBE,
-        "history": job_group.HISTORY,
-        "logs": job_group.LOGS,
-        "executions": job_group.EXECUTIONS,
-        "events": (
-            _COMMANDS + "events:events",
-            "Show what happens to all jobs from now on, or from --since on.",
-        ),
-        "get": job_group.GET,
-        "stop": job_group.STOP,
-        "cancel": job_group.STOP,
-        "rerun": job_group.RERUN,
-        "add": (_COMMANDS + "content:add", "Add a file or folder to the node and print its CID."),
-        "cid": (_COMMANDS + "content:cid", "Print the CID of a file or folder without sending it."),
-        "content": (_COMMANDS + "content:content", "Manage the content that the node stores."),
-        "id": (_COMMANDS + "agent:node_id", "Print the peer id of the node."),
-        "version": (_COMMANDS + "agent:version", "Print the version."),
-        "completion": (
-            _COMMANDS + "completion:completion",
-            "Print a script for completion in a shell.",
-        ),
-        "serve": (_COMMANDS + "serve:serve", "Run a node."),
-        "devstack": (
-            _COMMANDS + "devstack:devstack",
-            "Run a network on this machine until Ctrl-C, or until COMMAND ends.",
-        ),
+        "Run jobs": _JOBS,
+        "Watch jobs and get results": _RESULTS,
+        "Content": _CONTENT,
+        "Nodes": _NODES,
+        "This program": _PROGRAM,
+        ALIASES: {"cancel": job_group.STOP},
     },
 )
 @click.version_option(__version__, message="%(prog)s v%(version)s")
-@NO_COLOUR
-@API_HOST
-@API_PORT
+@GLOBAL_OPTIONS
 @click.pass_context
 def cli(context: click.Context, api_host: str | None, api_port: int | None) -> None:
     """Run jobs on the peers that hold the data.
 
-    Commands talk to the node at --api-host and --api-port. Both may also follow the command, and so may
-    --no-color.
+    Commands talk to a node, by default the one on this machine. To name another, use --api-host and
+    --api-port
+    before or after the command, or set BACALHAU_P2P_API_HOST and BACALHAU_P2P_API_PORT.
+
+    To try it out: bacalhau-p2p devstack
     """
     check_environment()
     if wants_no_colour():

@@ -15,7 +15,8 @@ import trio
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli import installation
 from bacalhau_p2p.cli.completion import complete_node_id
-from bacalhau_p2p.cli.options import repeatable, with_options
+from bacalhau_p2p.cli.help_pages import Command, section
+from bacalhau_p2p.cli.options import repeatable
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
@@ -35,213 +36,260 @@ _AMOUNTS = {
     "disk": ("BYTES", "Disk", "80 % of what is free"),
     "gpu": ("N", "GPUs", "all that are found"),
 }
-RESOURCE_LIMITS = with_options(
-    [
-        *(
-            click.option(
-                f"--limit-total-{name}",
-                metavar=unit,
-                help=f"{what} for all jobs together. [default: {default}]",
-            )
-            for name, (unit, what, default) in _AMOUNTS.items()
-        ),
-        *(
-            click.option(
-                f"--limit-job-{name}", metavar=unit, help=f"{what} of one job at most. [default: the total]"
-            )
-            for name, (unit, what, _) in _AMOUNTS.items()
-        ),
-    ]
-)
-ENGINE = repeatable("--engine", "engines", metavar="NAME", help="Offer only this engine.")
+ENGINE = repeatable("--engine", "engines", metavar="NAME", show_default="all", help="Offer only this engine.")
 LOCAL_PATH = repeatable(
     "--allow-local-path",
     "allow_local_paths",
     metavar="PATH",
-    help="Let jobs read this folder of the machine, or write it with PATH:rw.",
+    help="Folder that jobs may read, or write with PATH:rw.",
 )
-LOG_FORMAT = click.option(
-    "--log-format",
-    type=click.Choice(logs.FORMATS),
-    default="pretty",
-    show_default=True,
-    help="Write log lines for people, or as JSON objects for programs.",
+LOGS = section(
+    "Log",
+    [
+        click.option(
+            "--log-level",
+            type=click.Choice(logs.LEVELS),
+            metavar="LEVEL",
+            default="warning",
+            show_default=True,
+            help="debug, info, warning or error.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(logs.FORMATS),
+            default="pretty",
+            show_default=True,
+            help="Format of log lines on stderr.",
+        ),
+    ],
 )
-LOG_LEVEL = click.option(
-    "--log-level",
-    type=click.Choice(logs.LEVELS),
-    default="warning",
-    show_default=True,
-    help="Lowest level of events to log to stderr.",
-)
+_NODE = [
+    click.option(
+        "--requester/--no-requester", default=None, show_default="yes", help="Take jobs from users."
+    ),
+    click.option("--compute/--no-compute", default=None, show_default="yes", help="Run jobs."),
+    click.option(
+        "--data-dir",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        show_default="~/.local/share/bacalhau-p2p",
+        help="Folder for all that the node keeps.",
+    ),
+    click.option(
+        "--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings."
+    ),
+    click.option("--api-host", metavar="HOST", show_default="127.0.0.1", help="Address of the HTTP API."),
+    click.option(
+        "--api-port", metavar="PORT", type=int, show_default="1234", help="Port of the HTTP API, 0 for any."
+    ),
+    click.option(
+        "--gateway/--no-gateway",
+        default=None,
+        show_default="no",
+        help="Let anybody read stored content under /ipfs/.",
+    ),
+    click.option(
+        "--drain",
+        metavar="SECONDS",
+        type=float,
+        show_default="30",
+        help="Time for running jobs to finish on shutdown.",
+    ),
+]
+_PEERS = [
+    repeatable("--peer", "peers", metavar="MULTIADDR", help="Peer to stay connected to."),
+    click.option(
+        "--network",
+        metavar="NAME",
+        show_default="main",
+        help="Network; nodes of other networks are ignored.",
+    ),
+    click.option("--swarm-host", metavar="HOST", show_default="all", help="Address to listen on for peers."),
+    click.option(
+        "--swarm-port", metavar="PORT", type=int, show_default="1235", help="Port for peers, 0 for any."
+    ),
+    repeatable("--announce", metavar="MULTIADDR", help="Address that peers are told to dial."),
+    click.option(
+        "--mdns/--no-mdns",
+        default=None,
+        show_default="yes, on private addresses",
+        help="Find nodes on the local network.",
+    ),
+    click.option(
+        "--dht",
+        type=click.Choice(["off", "client", "server"], case_sensitive=False),
+        show_default="server",
+        help="Find and announce content.",
+    ),
+    repeatable(
+        "--allow-peer",
+        "allowed_peers",
+        metavar="PEER",
+        shell_complete=complete_node_id,
+        show_default="all",
+        help="Let only this peer connect.",
+    ),
+    repeatable(
+        "--deny-peer",
+        "denied_peers",
+        metavar="PEER",
+        shell_complete=complete_node_id,
+        help="Do not let this peer connect.",
+    ),
+    click.option(
+        "--lost-after-surviving",
+        metavar="SECONDS",
+        type=float,
+        show_default="75",
+        help="Time to wait for a silent node whose containers survive it.",
+    ),
+]
+_LIMITS = [
+    *(
+        click.option(
+            f"--limit-total-{name}",
+            metavar=unit,
+            show_default=default,
+            help=f"{what} for all jobs together.",
+        )
+        for name, (unit, what, default) in _AMOUNTS.items()
+    ),
+    *(
+        click.option(
+            f"--limit-job-{name}", metavar=unit, show_default="the total", help=f"{what} for one job."
+        )
+        for name, (unit, what, _) in _AMOUNTS.items()
+    ),
+    click.option(
+        "--max-execution-time",
+        metavar="SECONDS",
+        type=float,
+        show_default="any",
+        help="Longest timeout of an execution.",
+    ),
+]
+_JOBS = [
+    ENGINE,
+    repeatable("--label", "labels", metavar="K=V", help="Label that jobs can select."),
+    LOCAL_PATH,
+    repeatable(
+        "--image-registry",
+        "image_registries",
+        metavar="HOST[:PORT]",
+        show_default="docker.io, ghcr.io, quay.io",
+        help="Registry for images.",
+    ),
+    click.option(
+        "--job-user",
+        metavar="USER",
+        show_default="image",
+        help="User of Docker jobs: image, nobody or UID[:GID].",
+    ),
+    click.option(
+        "--accept-networked",
+        "--job-selection-accept-networked",
+        "accept_networked",
+        is_flag=False,
+        flag_value="full",
+        metavar="[NET]",
+        type=click.Choice(["none", "http", "full"], case_sensitive=False),
+        show_default="none",
+        help="Run jobs that use networks: none, http or full.",
+    ),
+    click.option("--no-accept-networked", is_flag=True, help="Run no jobs that use networks."),
+    repeatable(
+        "--allow-domain",
+        "network_domains",
+        metavar="DOMAIN",
+        show_default="all",
+        help="Domain that http jobs may reach, such as .example.com.",
+    ),
+    click.option(
+        "--job-selection-data-locality",
+        "data_locality",
+        type=click.Choice(["anywhere", "local"], case_sensitive=False),
+        metavar="WHERE",
+        show_default="anywhere",
+        help="Run jobs whose inputs are anywhere, or only local.",
+    ),
+    click.option(
+        "--job-selection-reject-stateless/--no-job-selection-reject-stateless",
+        "reject_stateless",
+        default=None,
+        show_default="no",
+        help="Reject jobs without inputs.",
+    ),
+    click.option(
+        "--job-selection-probe-exec",
+        "probe_exec",
+        metavar="COMMAND",
+        help="Run only jobs for which COMMAND exits with 0; it gets the job on stdin.",
+    ),
+    click.option(
+        "--job-selection-probe-http",
+        "probe_http",
+        metavar="URL",
+        help="Run only jobs for which POST to URL answers 200; the body is the job.",
+    ),
+]
+_REQUESTERS = [
+    repeatable(
+        "--allow-requester",
+        "allowed_requesters",
+        metavar="PEER",
+        shell_complete=complete_node_id,
+        show_default="all",
+        help="Run only jobs of this requester, besides its own.",
+    ),
+    repeatable(
+        "--deny-requester",
+        "denied_requesters",
+        metavar="PEER",
+        shell_complete=complete_node_id,
+        help="Run no jobs of this requester.",
+    ),
+    click.option(
+        "--max-requester-share",
+        metavar="SHARE",
+        type=float,
+        show_default="0.5",
+        help="Share of this node that one may hold while others wait.",
+    ),
+    click.option(
+        "--max-requester-jobs",
+        metavar="N",
+        type=int,
+        show_default="any number",
+        help="Jobs of one requester at a time.",
+    ),
+    click.option(
+        "--requester-gone-timeout",
+        metavar="SECONDS",
+        type=float,
+        show_default="3600",
+        help="Stop the jobs of one that is silent so long; 0 for never.",
+    ),
+]
 
 
-@click.command()
-@click.option("--requester/--no-requester", default=None, help="Accept jobs from users. [default: yes]")
-@click.option("--compute/--no-compute", default=None, help="Run jobs. [default: yes]")
-@repeatable("--peer", "peers", metavar="MULTIADDR", help="Peer to stay connected to.")
-@repeatable(
-    "--allow-peer",
-    "allowed_peers",
-    metavar="PEER",
-    shell_complete=complete_node_id,
-    help="The only peers that may connect.",
+@click.command(
+    cls=Command,
+    examples=["serve", "serve --peer /ip4/192.0.2.7/tcp/1235/p2p/12D3KooW..."],
 )
-@repeatable(
-    "--deny-peer",
-    "denied_peers",
-    metavar="PEER",
-    shell_complete=complete_node_id,
-    help="Peer that may not connect.",
-)
-@click.option(
-    "--mdns/--no-mdns",
-    default=None,
-    help="Find nodes on the local network. [default: yes, where the node listens on a private address]",
-)
-@click.option(
-    "--dht",
-    type=click.Choice(["off", "client", "server"], case_sensitive=False),
-    help="Find and announce content through a DHT. [default: server]",
-)
-@click.option("--swarm-host", metavar="HOST", help="Address to listen on for peers. [default: 0.0.0.0]")
-@click.option("--swarm-port", metavar="N", type=int, help="TCP port for peers, 0 for any. [default: 1235]")
-@repeatable("--announce", metavar="MULTIADDR", help="Address for peers to dial.")
-@click.option("--api-host", metavar="HOST", help="Address of the HTTP API. [default: 127.0.0.1]")
-@click.option(
-    "--api-port", metavar="N", type=int, help="TCP port of the HTTP API, 0 for any. [default: 1234]"
-)
-@click.option(
-    "--data-dir", metavar="DIR", type=click.Path(path_type=Path), help="Folder for the state of the node."
-)
-@repeatable("--label", "labels", metavar="K=V", help="Label that jobs can select.")
-@ENGINE
-@LOCAL_PATH
-@repeatable(
-    "--image-registry",
-    "image_registries",
-    metavar="HOST[:PORT]",
-    help="Registry whose images jobs may use. [default: docker.io, ghcr.io, quay.io]",
-)
-@click.option(
-    "--job-user",
-    metavar="USER",
-    help="User of Docker jobs: image (that of the image unless it is root), nobody or UID[:GID]. "
-    "[default: image]",
-)
-@click.option(
-    "--gateway/--no-gateway",
-    default=None,
-    help="Let anybody read stored content under /ipfs/ without the token. [default: no]",
-)
-@click.option(
-    "--accept-networked",
-    "--job-selection-accept-networked",
-    "accept_networked",
-    is_flag=False,
-    flag_value="full",
-    metavar="[none|http|full]",
-    type=click.Choice(["none", "http", "full"], case_sensitive=False),
-    help="Run jobs that need a network: http only those that name the domains they reach; full, or without a "
-    "value, any. [default: none]",
-)
-@click.option("--no-accept-networked", is_flag=True, help="Run no jobs that need a network.")
-@repeatable(
-    "--allow-domain",
-    "network_domains",
-    metavar="DOMAIN",
-    help="Domain that jobs with the network http may name; .example.com has all below it. [default: all]",
-)
-@click.option(
-    "--max-execution-time",
-    metavar="SECONDS",
-    type=float,
-    help="Run only jobs whose execution timeout is not longer. [default: any]",
-)
-@repeatable(
-    "--allow-requester",
-    "allowed_requesters",
-    metavar="PEER",
-    shell_complete=complete_node_id,
-    help="Run only jobs of this requester and of this node.",
-)
-@repeatable(
-    "--deny-requester",
-    "denied_requesters",
-    metavar="PEER",
-    shell_complete=complete_node_id,
-    help="Run no jobs of this requester.",
-)
-@click.option(
-    "--max-requester-share",
-    metavar="SHARE",
-    type=float,
-    help="Part of this node that one requester may hold while others want some of it. [default: 0.5]",
-)
-@click.option(
-    "--max-requester-jobs",
-    metavar="N",
-    type=int,
-    help="Maximum number of jobs at a time for one requester. [default: any number]",
-)
-@click.option(
-    "--requester-gone-timeout",
-    metavar="SECONDS",
-    type=float,
-    help="Stop the executions of a requester that is silent for this time, 0 for never. [default: 3600]",
-)
-@RESOURCE_LIMITS
-@click.option(
-    "--job-selection-data-locality",
-    "data_locality",
-    type=click.Choice(["anywhere", "local"], case_sensitive=False),
-    help="Run jobs with inputs from anywhere, or only jobs whose inputs are local. [default: anywhere]",
-)
-@click.option(
-    "--job-selection-reject-stateless/--no-job-selection-reject-stateless",
-    "reject_stateless",
-    default=None,
-    help="Reject jobs without inputs. [default: no]",
-)
-@click.option(
-    "--job-selection-probe-exec",
-    "probe_exec",
-    metavar="COMMAND",
-    help="Run only jobs for which this command exits with status 0; it gets the job on stdin.",
-)
-@click.option(
-    "--job-selection-probe-http",
-    "probe_http",
-    metavar="URL",
-    help="Run only jobs for which a POST to this URL returns status 200; its body is the job.",
-)
-@click.option(
-    "--drain",
-    metavar="SECONDS",
-    type=float,
-    help="Time for running jobs to finish on shutdown. [default: 30]",
-)
-@click.option(
-    "--lost-after-surviving",
-    metavar="SECONDS",
-    type=float,
-    help="Time to wait for a silent node whose containers survive it. [default: 75]",
-)
-@click.option(
-    "--network",
-    metavar="NAME",
-    help="Name of the network; nodes of other networks are ignored. [default: main]",
-)
-@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file with settings.")
-@LOG_LEVEL
-@LOG_FORMAT
+@section("Node", _NODE)
+@section("Peers", _PEERS)
+@section("Which jobs it runs", _JOBS)
+@section("How much it gives them", _LIMITS)
+@section("Whose jobs it runs", _REQUESTERS)
+@LOGS
 def serve(
     config: Path | None, log_level: str, log_format: str, no_accept_networked: bool, **flags: Any
 ) -> None:
-    """Run a node: a requester, a compute node, or both.
+    """Run a node.
 
-    Ctrl-C, SIGTERM or SIGHUP shuts it down gracefully: it stops bidding, gives running jobs time to finish,
-    and hands back the rest to run elsewhere. A second signal stops it at once.
+    It is a requester, which takes jobs from users, a compute node, which runs them, or both. Ctrl-C or
+    SIGTERM stops it when its jobs have finished, at most after --drain; other nodes run what is left. A
+    second signal stops it at once.
     """
     installation.check()
     given = _with_limits({name: value for name, value in flags.items() if value not in (None, ())})

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bacalhau_p2p.cli.help_pages import Group
 from bacalhau_p2p.cli.inputs import prepare_inputs, prepare_module
 from bacalhau_p2p.cli.job_builder import build_job
 from bacalhau_p2p.cli.options import (
@@ -22,30 +23,35 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.job_map import wasm_engine
 
 
-@click.group()
+@click.group(cls=Group)
 def wasm() -> None:
     """Run a WebAssembly module as a job."""
 
 
-@wasm.command(cls=ProgramCommand)
+_ENGINE = [
+    click.option(
+        "--entrypoint",
+        "--entry-point",
+        "entrypoint",
+        metavar="NAME",
+        show_default="_start",
+        help="Exported function to call.",
+    ),
+    repeatable(
+        "-I",
+        "--import-modules",
+        "imports",
+        metavar="MODULE",
+        help="Module to link: a file, a CID or a URL.",
+    ),
+]
+
+
+@wasm.command(cls=ProgramCommand, examples=["wasm run -i data wordcount.wasm -- -n 5 /inputs"])
 @click.argument("module")
-@click.argument("arguments", nargs=-1, metavar="[-- ARGS...]")
+@click.argument("arguments", nargs=-1, metavar="[-- ARG...]")
 @follow_options
-@job_options
-@click.option(
-    "--entrypoint",
-    "--entry-point",
-    "entrypoint",
-    metavar="NAME",
-    help="Exported function to call [default: _start].",
-)
-@repeatable(
-    "-I",
-    "--import-modules",
-    "imports",
-    metavar="MODULE",
-    help="Module to link: a local file, a CID or a URL.",
-)
+@job_options(_ENGINE)
 @node_options
 def run(
     connection: BlockingConnection,
@@ -57,10 +63,10 @@ def run(
     follow: FollowOptions,
     **flags: Any,
 ) -> None:
-    """Run MODULE, a local file, a CID (or ipfs://CID) or a URL, on nodes of the network.
+    """Run MODULE: a file, a CID or a URL.
 
-    Prints the job's id, waits until the job has ended and prints its output. Options may follow MODULE. Put
-    -- before ARGS that are options.
+    Prints the id of the job, waits until it has ended, and prints its output. Ctrl-C leaves the job running.
+    Options may follow MODULE; put -- before ARGs that are options.
     """
     entry = prepare_module(connection, module, dry_run=follow.dry_run)
     linked = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from bacalhau_p2p.cli.help_pages import GLOBAL, section_of
 from bacalhau_p2p.cli.root import cli
 
 ROOT = Path(__file__).parents[2]
@@ -38,10 +39,12 @@ def first_names() -> list[tuple[str, click.Command]]:
 def test_every_command_and_flag_is_documented(name: str, command: click.Command):
     section = re.search(rf"^## {name}$(.*?)(?=^## |\Z)", CLI_REFERENCE, re.MULTILINE | re.DOTALL)
     assert section is not None
+    introduction = CLI_REFERENCE.partition("\n## ")[0]
     options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
     for option in options:
+        place = introduction if section_of(option) == GLOBAL else section[1]
         for flag in (*option.opts, *option.secondary_opts):
-            assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", section[1]), flag
+            assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", place), flag
 
 
 def test_the_reference_is_what_the_commands_say():
