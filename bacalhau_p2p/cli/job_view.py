@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bacalhau_p2p.errors import InvalidCID, JobFailed, JobNotFinished
+from bacalhau_p2p.model.event_text import news
 
 JSON = dict[str, Any]
 
@@ -150,8 +151,10 @@ def timeline_cells(event: JSON) -> tuple[str, str, str, str]:
     where = str(event.get("ExecutionID") or "")[:8]
     if node := str(details.get("NodeID") or "")[-8:]:
         where = f"{where} on {node}" if where else f"on {node}"
-    message = " ".join(str(told.get("Message") or "").split())
-    return _moment(event.get("Time")), f"{event.get('Kind', '')!s:<11}", f"{where:<20}", message
+    kind, message = str(event.get("Kind", "")), str(told.get("Message") or "")
+    if kind == "Ended" and (state := str(details.get("NewState") or "")):
+        message = f"{state.lower()}: {message}" if message else state.lower()
+    return _moment(event.get("Time")), f"{kind:<11}", f"{where:<20}", news(kind, message)
 
 
 def _moment(text: object) -> str:

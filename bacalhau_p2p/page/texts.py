@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bacalhau_p2p.model.base import UnixSeconds
+from bacalhau_p2p.model.event_text import news
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.runtime.text import printable
@@ -46,8 +47,7 @@ def _utc(time: UnixSeconds) -> datetime | None:
 
 def told(event: HistoryEvent) -> str:
     """The message of an event, without the kind that stands beside it."""
-    kind = event.kind.lower()
-    return "" if event.message.rstrip("s") == kind else event.message.removeprefix(f"{kind}; ")
+    return news(event.kind, event.message)
 
 
 def short(identifier: str) -> str:

@@ -20,7 +20,7 @@ from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.history import KINDS
+from bacalhau_p2p.requester.history import KINDS, bid_text, run_text
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.placement import Slot
 from bacalhau_p2p.requester.record import BidTerms, JobEntry
@@ -51,6 +51,11 @@ class ExecutionEvent:
     def told_as(self) -> EventKind | None:
         """As what the history of its job tells of it; None: as the state says that it leads to."""
         return None
+
+    @property
+    def told(self) -> str:
+        """What the history tells of it."""
+        return self.message
 
     @property
     def cancel_reason(self) -> str:
@@ -110,6 +115,10 @@ class ProposalOpened(ExecutionEvent):
     proposal: Proposal
     message: str = "ran; waiting for verification"
 
+    @property
+    def told(self) -> str:
+        return run_text(self.proposal)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalInvalid(ExecutionEvent):
@@ -143,7 +152,12 @@ class NodeLost(ExecutionEvent):
 class VerdictAccepted(ExecutionEvent):
     """The verifier accepted the result."""
 
+    exit_code: int | None
     message: str = "verified; publishing"
+
+    @property
+    def told(self) -> str:
+        return self.message if self.exit_code is None else f"its exit code is {self.exit_code}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +172,10 @@ class Published(ExecutionEvent):
     recorded = ("published",)
     published: PublishedResult
     message: str = "published"
+
+    @property
+    def told(self) -> str:
+        return f"its result is {self.published.cid}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +341,7 @@ def begin(ledger: Ledger, entry: JobEntry, author: PeerID, bid: say.Bid, now: Un
     entry.update(execution)
     entry.bids[execution.id] = BidTerms(load=bid.load, expires=now + bid.reserved_for)
     ledger.job_of[execution.id] = entry.job.id
-    tell(ledger, entry, execution, EventKind.BID, "bids", now)
+    tell(ledger, entry, execution, EventKind.BID, bid_text(bid), now)
     return execution
 
 
@@ -373,7 +391,7 @@ def move(
     moved = execution.replace(**changes)
     entry.update(moved)
     ledger.actions.append(ev.Store(moved))
-    tell(ledger, entry, moved, event.told_as or KINDS[row.to], event.message, now)
+    tell(ledger, entry, moved, event.told_as or KINDS[row.to], event.told, now)
     for action in row.actions:
         action(ledger, entry, moved, event, now)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bacalhau_p2p.bprotocol.messages import InputProgress
+from bacalhau_p2p.bprotocol.messages import Bid, InputProgress
+from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.model.fetched_text import FETCHING, fetched_text
 from bacalhau_p2p.model.history import EventKind
+from bacalhau_p2p.model.job import JobSpec
+from bacalhau_p2p.model.quantities import MAX_DURATION, duration, format_bytes
 from bacalhau_p2p.model.state import ExecutionState
 
 MAX_TEXT = 1_000
@@ -59,9 +62,28 @@ def admitted(kind: EventKind, number: int, slots: int) -> EventKind | None:
     return kind
 
 
-def submitted_text(left_out: Sequence[str]) -> str:
+def submitted_text(spec: JobSpec, left_out: Sequence[str]) -> str:
     """What is told of a submission. `left_out` is what is missing in inputs that were added for it."""
-    return f"submitted; left out of its inputs: {'; '.join(left_out)}" if left_out else "submitted"
+    if spec.is_ops:
+        text = "submitted; for all nodes that match"
+    elif spec.divided:
+        text = f"submitted; divided into {spec.count} partition{'s'[: spec.count != 1]}"
+    else:
+        text = f"submitted; for {spec.count} node{'s'[: spec.count != 1]}"
+    return f"{text}; left out of its inputs: {'; '.join(left_out)}" if left_out else text
+
+
+def bid_text(bid: Bid) -> str:
+    """What is told of a bid: what it is ranked by."""
+    local = min(bid.local_input_bytes, bid.input_bytes)
+    inputs = f"; has {format_bytes(local)} of {format_bytes(bid.input_bytes)} of inputs"
+    return f"bids; its load is {100 * bid.load:.0f} %" + (inputs if bid.input_bytes else "")
+
+
+def run_text(proposal: Proposal) -> str:
+    """What is told of a run that has ended; not how, before the results are compared."""
+    seconds = min(max(proposal.ended - proposal.started, 0.0), MAX_DURATION)
+    return f"ran for {duration(seconds)}"
 
 
 def fetching_text(inputs: Sequence[InputProgress], targets: Sequence[str]) -> str:

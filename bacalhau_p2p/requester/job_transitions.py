@@ -32,6 +32,8 @@ class JobEvent:
 
     kind: ClassVar[EventKind] = EventKind.ENDED
     """As what its history tells of it."""
+    told: ClassVar[str] = ""
+    """What it tells of one without a message."""
 
     message: str
     """What the record says from now on, for the user to read."""
@@ -52,6 +54,7 @@ class SlotFilled(JobEvent):
     """A bid was accepted."""
 
     kind = EventKind.RUNNING
+    told = "a node has taken it"
     message: str = ""
 
 
@@ -81,6 +84,7 @@ class NodeHeard(JobEvent):
     """Every slot is filled, and a node has sent a heartbeat."""
 
     kind = EventKind.RUNNING
+    told = "its nodes answer again"
     message: str = ""
 
 
@@ -137,7 +141,7 @@ def end_executions(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSe
     placement = entry.placement
     for group in sorted(placement.verifying):
         placement.answered(group)
-    ended = executions.JobEnded(message=f"the job is {entry.job.state}", cause=event.message)
+    ended = executions.JobEnded(message=f"the job is {entry.job.state.lower()}", cause=event.message)
     for execution in placement.records([*placement.bids, *placement.active]):
         executions.move(ledger, entry, execution, ended, now)
 
@@ -215,7 +219,7 @@ def begin(
     )
     ledger.actions.append(ev.Store(job))
     entry = ledger.add(job)
-    ledger.tell(entry, EventKind.SUBMITTED, submitted_text(event.left_out), now, state=job.state)
+    ledger.tell(entry, EventKind.SUBMITTED, submitted_text(event.spec, event.left_out), now, state=job.state)
     return entry
 
 
@@ -236,4 +240,4 @@ def move(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> 
     for action in row.actions:
         action(ledger, entry, event, now)
     if changed:  # after what became of its executions, so that the end of a job is the last event
-        ledger.tell(entry, event.kind, message or row.to.lower(), now, state=row.to)
+        ledger.tell(entry, event.kind, message or event.told, now, state=row.to)

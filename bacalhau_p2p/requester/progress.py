@@ -113,7 +113,9 @@ class Progress:
             if execution.state is not S.RESULT_PROPOSED:
                 continue
             if execution.id in verdict.accepted:
-                executions.move(self._ledger, entry, execution, executions.VerdictAccepted(), now)
+                code = execution.proposal.output.exit_code if execution.proposal is not None else None
+                accepted = executions.VerdictAccepted(exit_code=code)
+                executions.move(self._ledger, entry, execution, accepted, now)
             elif execution.id in verdict.rejected:
                 rejected = executions.VerdictRejected(message=verdict.reason or "rejected by the verifier")
                 executions.move(self._ledger, entry, execution, rejected, now)

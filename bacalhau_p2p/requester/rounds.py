@@ -327,7 +327,7 @@ def _announced(current: Round) -> str:
         f", and {number} are asked directly" if current.asked.directly else f", and about {number} are asked"
     )
     asked = "" if current.asked.everybody or number == able else asked
-    return f"announced (round {current.number}): {able} node{'s'[: able != 1]} could run it{asked}"
+    return f"announced; round {current.number}: {able} node{'s'[: able != 1]} could run it{asked}"
 
 
 def _may_use(entry: JobEntry, info: NodeInfo) -> bool:

@@ -34,7 +34,7 @@ async def test_the_history_begins_with_what_the_inputs_lack(tmp_path):
         job_id = (await http.put(JOBS, json=body)).json()["JobID"]
         (first, *_) = await events_of(http, job_id)
         assert first["Event"]["Message"].startswith(
-            "submitted; left out of its inputs: /inputs: pipe: not a file; x"
+            "submitted; for 1 node; left out of its inputs: /inputs: pipe: not a file; x"
         )
         assert len(first["Event"]["Message"]) < 1_000
 
@@ -71,7 +71,7 @@ async def test_a_history_has_the_shape_of_bacalhau(tmp_path):
             "SeqNum": 1, "Type": "JobLevel", "JobID": job.id, "JobVersion": 1,
         }  # fmt: skip
         assert first["Event"] == {
-            "Message": "submitted",
+            "Message": "submitted; for 1 node",
             "Topic": "Submission",
             "Timestamp": first["Time"],
             "Details": {"NewState": "Pending"},

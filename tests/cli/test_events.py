@@ -18,13 +18,13 @@ B = "17b2d7dd-a8ad-4c33-8e9c-c7612fbf6c9f"
 def _told(fake_node):
     fake_node.add_job(A)
     fake_node.add_job(B)
-    fake_node.tell(A, EventKind.SUBMITTED, "submitted", "Pending")
+    fake_node.tell(A, EventKind.SUBMITTED, "submitted; for 1 node", "Pending")
     fake_node.tell(B, EventKind.FAILED, "no such\nimage \x1b[2J", "Failed", "3f2a9c01-77", "12D3KooW7xPqLm4c")
 
 
 def test_lines_have_the_job_the_time_the_event_and_the_reason(run):
     first, second = run("events", "--no-follow").stdout.splitlines()
-    assert re.fullmatch(r"095be615  \d\d:\d\d:\d\d\.\d{3}  Submitted {26}submitted", first)
+    assert re.fullmatch(r"095be615  \d\d:\d\d:\d\d\.\d{3}  Submitted {26}for 1 node", first)
     assert second[:8] == "17b2d7dd"
     assert second.endswith("Failed       3f2a9c01 on 7xPqLm4c  no such image \ufffd[2J")
 

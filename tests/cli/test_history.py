@@ -15,11 +15,20 @@ ID = "095be615-a8ad-4c33-8e9c-c7612fbf6c9f"
 
 def test_events_are_lines_with_time_kind_execution_node_and_text(run, fake_node):
     fake_node.add_job(ID)
-    fake_node.tell(ID, EventKind.SUBMITTED, "submitted", "Pending")
-    fake_node.tell(ID, EventKind.FAILED, "no such\nimage", "Failed", "3f2a9c01-77", "12D3KooW7xPqLm4c")
-    first, second = run("history", "095be").stdout.splitlines()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  Submitted {26}submitted", first)
-    assert second[14:] == "Failed       3f2a9c01 on 7xPqLm4c  no such image"
+    place = ("3f2a9c01-77", "12D3KooW7xPqLm4c")
+    fake_node.tell(ID, EventKind.SUBMITTED, "submitted; for 1 node", "Pending")
+    fake_node.tell(ID, EventKind.RUNNING, "running", "BidAccepted", *place)
+    fake_node.tell(ID, EventKind.FAILED, "no such\nimage", "Failed", *place)
+    fake_node.tell(ID, EventKind.ENDED, "no such image (attempt 3 of 3)", "Failed")
+    fake_node.tell(ID, EventKind.ENDED, "", "Stopped")
+    first, *others = run("history", "095be").stdout.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  Submitted {26}for 1 node", first)
+    assert [each[14:] for each in others] == [
+        "Running      3f2a9c01 on 7xPqLm4c",
+        "Failed       3f2a9c01 on 7xPqLm4c  no such image",
+        "Ended                              failed: no such image (attempt 3 of 3)",
+        "Ended                              stopped",
+    ]
 
 
 def test_escape_sequences_of_strangers_do_not_reach_the_terminal(run, fake_node):

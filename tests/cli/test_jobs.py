@@ -103,7 +103,7 @@ def test_describe_shows_the_job_its_executions_and_their_messages(run, fake_node
     fake_node.executions[ID].append(lost)
     fake_node.tell(ID, EventKind.SUBMITTED, "submitted", "Pending")
     shown = yaml.safe_load(run("describe", "095be").stdout)
-    assert [entry.split() for entry in shown["History"]] == [[ANY, "Submitted", "submitted"]]
+    assert [entry.split() for entry in shown["History"]] == [[ANY, "Submitted"]]
     assert shown["Job"]["ID"] == ID
     assert shown["Job"]["State"]["StateType"] == "Completed"
     assert shown["Executions"][0]["RunOutput"]["Stdout"] == "grüße\n"

@@ -69,9 +69,9 @@ def test_cells_of_strangers_are_harmless_and_keep_the_columns():
 
 
 def test_the_last_cell_goes_on_below_itself_on_a_terminal():
-    text = "announced (round 1): 1 node could run it"
+    text = "announced; round 1: 1 node could run it"
     assert folded("13:04  ", text, None) == [f"13:04  {text}"]
     assert folded("13:04  ", text, 80) == [f"13:04  {text}"]
-    assert folded("13:04  ", text, 30) == ["13:04  announced (round 1): 1", "       node could run it"]
+    assert folded("13:04  ", text, 30) == ["13:04  announced; round 1: 1", "       node could run it"]
     assert folded("13:04  ", text, 20) == [f"13:04  {text}"]
     assert folded("13:04  ", "", 80) == ["13:04"]

@@ -116,7 +116,7 @@ def test_where_all_that_could_run_it_are_connected_and_few_these_are_asked(bench
     actions = bench.submit(job())
     assert (asked(actions), announced(actions)) == (set(MANY[:3]), [])
     told = [each.event.message for each in actions if isinstance(each, ev.Append)]
-    assert told[-1] == "announced (round 1): 3 nodes could run it"
+    assert told[-1] == "announced; round 1: 3 nodes could run it"
 
 
 def test_when_each_of_them_has_declined_the_job_waits_as_if_everybody_had(bench):

@@ -27,7 +27,7 @@ def accepted(bench):
 
 def test_an_event_without_a_row_is_our_bug_and_changes_nothing(accepted):
     with pytest.raises(InvalidTransition, match=r"e-alice-1 is BidAccepted.*VerdictAccepted"):
-        move(accepted, executions.VerdictAccepted())
+        move(accepted, executions.VerdictAccepted(exit_code=0))
     assert accepted.states() == {A: S.BID_ACCEPTED}
 
 

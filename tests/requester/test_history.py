@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.model.history import EventKind as K
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
@@ -17,7 +18,10 @@ from bacalhau_p2p.requester.history import (
     MAX_PREPARATION_EVENTS,
     MAX_TEXT,
     admitted,
+    bid_text,
     fetching_text,
+    run_text,
+    submitted_text,
 )
 from tests.support.machines.requester_bench import (
     JOB,
@@ -30,6 +34,7 @@ from tests.support.machines.requester_bench import (
     heartbeat_of,
     job,
     restarted,
+    result_cid,
     run_on,
     told,
 )
@@ -50,15 +55,15 @@ def test_a_job_that_goes_well_is_told_from_submission_to_end(bench):
     bench.judge(accepted=[A])
     bench.publish(A)
     assert lines(bench) == [
-        (K.SUBMITTED, "Pending", "submitted"),
-        (K.ANNOUNCED, "", "announced (round 1): 1 node could run it"),
-        (K.BID, "BidReceived", "bids"),
+        (K.SUBMITTED, "Pending", "submitted; for 1 node"),
+        (K.ANNOUNCED, "", "announced; round 1: 1 node could run it"),
+        (K.BID, "BidReceived", "bids; its load is 0 %"),
         (K.ACCEPTED, "BidAccepted", "accepted; preparing"),
-        (K.RUNNING, "Running", "running"),
+        (K.RUNNING, "Running", "a node has taken it"),
         (K.RUNNING, "BidAccepted", "running"),
-        (K.PROPOSED, "ResultProposed", "ran; waiting for verification"),
-        (K.VERIFIED, "ResultAccepted", "verified; publishing"),
-        (K.PUBLISHED, "Completed", "published"),
+        (K.PROPOSED, "ResultProposed", "ran for 0.0 s"),
+        (K.VERIFIED, "ResultAccepted", "its exit code is 0"),
+        (K.PUBLISHED, "Completed", f"its result is {result_cid('right')}"),
         (K.ENDED, "Completed", "1 result published"),
     ]
     assert [event.number for event in told(bench)] == list(range(1, 11))
@@ -70,8 +75,8 @@ def test_the_end_of_a_job_is_told_after_those_of_its_executions(bench):
     run_on(bench, job(2), A, B)
     bench.handle(ev.CancelRequested(JOB, "enough"))
     assert lines(bench)[-3:] == [
-        (K.CANCELLED, "Cancelled", "the job is Stopped"),
-        (K.CANCELLED, "Cancelled", "the job is Stopped"),
+        (K.CANCELLED, "Cancelled", "the job is stopped"),
+        (K.CANCELLED, "Cancelled", "the job is stopped"),
         (K.ENDED, "Stopped", "enough"),
     ]
 
@@ -171,10 +176,41 @@ def test_a_node_that_alternates_fills_no_more_than_the_limit_and_the_end_is_told
     assert (events[-1].kind, events[-1].state) == (K.ENDED, JobState.STOPPED)
 
 
+def test_a_submission_tells_how_many_nodes_it_is_for():
+    assert submitted_text(job(3), ()) == "submitted; for 3 nodes"
+    assert submitted_text(job(2, Deal={"Replicas": 1}), ()) == "submitted; divided into 2 partitions"
+    assert submitted_text(job(Type="ops"), ()) == "submitted; for all nodes that match"
+
+
+def test_a_bid_tells_what_it_is_ranked_by():
+    offer = say.Bid(job_id=JOB, execution_id=execution_id(A), round=1, load=0.123, reserved_for=9.0)
+    assert bid_text(offer) == "bids; its load is 12 %"
+    offer = offer.model_copy(update={"input_bytes": 10_000_000, "local_input_bytes": 3_000_000})
+    assert bid_text(offer) == "bids; its load is 12 %; has 3 MB of 10 MB of inputs"
+
+
+def test_a_run_tells_how_long_it_took_by_its_own_account():
+    def ran(started: float, ended: float) -> str:
+        made = Proposal(
+            job_id=JOB,
+            execution_id=execution_id(A),
+            node_id=A,
+            result_cid="bafkqaaa",
+            started=started,
+            ended=ended,
+        )
+        return run_text(made)
+
+    assert ran(100.0, 101.5) == "ran for 1.5 s"
+    assert ran(100.0, 5.0) == "ran for 0.0 s"
+    assert ran(0.0, 1e10) == "ran for 366 d 0 h"
+
+
 def test_what_is_missing_in_inputs_is_told_with_the_submission(bench):
     bench.handle(ev.Submitted(JOB, job(), ["/inputs: pipe: not a file, folder or link", "/inputs: 3 more"]))
     assert told(bench)[0].message == (
-        "submitted; left out of its inputs: /inputs: pipe: not a file, folder or link; /inputs: 3 more"
+        "submitted; for 1 node; left out of its inputs: "
+        "/inputs: pipe: not a file, folder or link; /inputs: 3 more"
     )
 
 
