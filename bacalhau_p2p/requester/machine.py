@@ -210,7 +210,7 @@ class RequesterMachine:
         self._liveness.nodes.pop(event.peer, None)
         for entry in self._ongoing():
             if entry.ops:
-                entry.watchlist.absence = None
+                ops_nodes.note_absence(entry, event.peer, self._liveness)
                 self._schedule(entry, now)
 
     def _connection_broke(self, event: ev.NodeDisconnected, now: UnixSeconds) -> None:

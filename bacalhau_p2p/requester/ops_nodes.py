@@ -112,6 +112,14 @@ def next_absence(entry: JobEntry, liveness: Liveness, now: UnixSeconds) -> UnixS
     return due
 
 
+def note_absence(entry: JobEntry, node: PeerID, liveness: Liveness) -> None:
+    """A node has gone, or its connection broke: if an ops job waits for it, it is given up sooner."""
+    due = entry.watchlist.absence
+    if due is not None and is_waited_for(entry, node):
+        slot = entry.slots[entry.placement.seats[node]]
+        entry.watchlist.absence = min(due, absent_at(entry, slot, liveness))
+
+
 def give_up_absent(ledger: Ledger, entry: JobEntry, liveness: Liveness, now: UnixSeconds) -> None:
     """Do not wait any longer for nodes that are gone, or that found no room within the queue timeout."""
     due = next_absence(entry, liveness, now) <= now

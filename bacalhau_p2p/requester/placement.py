@@ -8,7 +8,7 @@ Tests and the simulator derive it anew, and compare (`tests/support/machines/der
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -166,9 +166,14 @@ class Placement(Undoable):
             return node in self.parts
         return bool(self.open) and all((self.slots[n].group, node) in self.working for n in self.open)
 
-    def busy_nodes(self) -> set[PeerID]:
+    def busy_nodes(self) -> Set[PeerID]:
         """All such nodes."""
-        return {node for node in self.parts if self.is_busy(node)} if self.divided else set(self.parts)
+        if not self.divided:
+            return self.parts.keys()
+        if not self.open:
+            return frozenset()
+        alike = self.filling(self.slots_of(self.slots[self.open[0]].group))
+        return {each.node_id for each in alike if self.is_busy(each.node_id)}
 
     def may_take_over(self, node: PeerID, execution: Execution) -> bool:
         """Whether a node has no part in the job or, if it is divided, in what this execution does."""

@@ -304,8 +304,7 @@ class Rounds:
         """Nodes from which an answer to this round may still come. Of those that are drawn most are not
         connected, and answer all the same."""
         current = entry.round
-        is_busy = entry.placement.is_busy
-        silent = {node for node in current.asked.nodes - current.answered if not is_busy(node)}
+        silent = current.asked.nodes - current.answered - entry.placement.busy_nodes()
         return silent - self._liveness.disconnected_at.keys() if current.asked.chance == 1.0 else silent
 
     def _has_each_declined(self, entry: JobEntry) -> bool:

@@ -20,6 +20,7 @@ from bacalhau_p2p.requester.history import MAX_PREPARATION_EVENTS, fetching_text
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
+from bacalhau_p2p.requester.ops_nodes import note_absence
 from bacalhau_p2p.requester.placement import ACTIVE
 from bacalhau_p2p.requester.record import JobEntry
 
@@ -106,7 +107,7 @@ class Supervision:
         for name in entry.placement.active_on.get(peer, ()):
             entry.watchlist.renew(name)
         entry.watchlist.renew_unreachable()
-        entry.watchlist.absence = None
+        note_absence(entry, peer, self._liveness)
 
     def heartbeat(self, author: PeerID, message: say.Heartbeat, now: UnixSeconds) -> None:
         """Take in a heartbeat: the node is alive, and so are these executions on it."""

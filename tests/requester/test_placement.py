@@ -21,7 +21,18 @@ from bacalhau_p2p.verifiers.interface import Verdict
 from tests.support.machines.derived import wrong_in
 from tests.support.machines.effort import instructions_of
 from tests.support.machines.fingerprint import fingerprint
-from tests.support.machines.requester_bench import JOB, A, B, C, D, RequesterBench, S, execution_id, job
+from tests.support.machines.requester_bench import (
+    JOB,
+    A,
+    B,
+    C,
+    D,
+    RequesterBench,
+    S,
+    execution_id,
+    heartbeat_of,
+    job,
+)
 from tests.support.results import plaintext_of, result_cid, results_folder
 
 NODES = (A, B, C, D)
@@ -89,6 +100,38 @@ def effort_of_events(partitions):
 
 def test_no_event_takes_longer_in_a_job_of_many_partitions():
     few, many = effort_of_events(16), effort_of_events(320)
+    slow = {what: (few[what], many[what]) for what in few if many[what] > 1.2 * few[what] + 100}
+    assert slow == {}
+
+
+def effort_of_ops_events(nodes):
+    """The most instructions that each kind of event takes in an ops job that half of its nodes have taken."""
+    bench, effort = RequesterBench(), dict[str, int]()
+    bench.checked = False
+    names = [PeerID(f"node{number:04}") for number in range(nodes)]
+    bench.add_nodes(*names)
+    bench.submit(job(Type="ops"))
+
+    def measure(what, call):
+        effort[what] = max(effort.get(what, 0), instructions_of(call))
+
+    for node in names[::2]:
+        measure("bid", lambda node=node: bench.bid(node))
+    taken, waited_for = names[0], names[1]
+    measure("heartbeat", lambda: bench.receive(taken, heartbeat_of(taken)))
+    measure("failure", lambda: bench.fail(taken))
+    measure("bid of another node", lambda: offer(bench, STRANGER, 1))
+    for node in (names[2], waited_for):
+        measure("broken connection", lambda node=node: bench.handle(ev.NodeDisconnected(node)))
+        measure("connection", lambda node=node: bench.handle(ev.NodeConnected(node)))
+    measure("stale node", lambda: bench.handle(ev.NodeWentStale(waited_for)))
+    measure("new node", lambda: bench.add_nodes(PeerID("new")))
+    assert len(bench.machine.jobs[JOB].placement.active) == nodes // 2
+    return effort
+
+
+def test_no_event_takes_longer_in_an_ops_job_on_many_nodes():
+    few, many = effort_of_ops_events(16), effort_of_ops_events(320)
     slow = {what: (few[what], many[what]) for what in few if many[what] > 1.2 * few[what] + 100}
     assert slow == {}
 
