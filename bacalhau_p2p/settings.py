@@ -231,6 +231,9 @@ class Settings(BaseModel):
     """Resources for all jobs together. Empty means most of the computer, and every GPU that is found."""
     job_limits: Limits = Limits()
     """Resources of one job at most. Empty means as much as there is for all."""
+    compiled_modules: str = ""
+    """A folder for compiled WebAssembly modules. Nodes of one user may name the same one, so that a module is
+    compiled once for all of them. Empty: a folder in the data directory."""
     min_free_disk: Size = "1GB"
     """The node takes no jobs while less than this is free on the disk of the data directory."""
     content_timeout: Seconds = Field(default=15.0, gt=0)

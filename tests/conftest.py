@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,14 @@ REQUIRE_DOCKER = "BACALHAU_P2P_REQUIRE_DOCKER"
 """Set to 1, as in CI, it makes a missing engine a failure; else its tests are skipped."""
 
 BUSYBOX = "busybox:latest"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Devstacks keep compiled modules in the cache of the user: here in one of this run, for all workers."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="bacalhau-p2p-tests-cache-")
+        os.environ["XDG_CACHE_HOME"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from platformdirs import user_cache_path
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
 from bacalhau_p2p.cli.help_pages import Command
@@ -87,7 +88,7 @@ def devstack(
 
     It has one requester and some compute nodes. It runs until Ctrl-C, or until COMMAND ends, whose exit
     status it has. Commands in COMMAND talk to the requester; BACALHAU_P2P_DEVSTACK has the URLs of all
-    nodes, the requester's first. Everything is removed at the end.
+    nodes, the requester's first. Everything is removed at the end, but for compiled WebAssembly modules.
     """
     logs.configure(log_level, log_format)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}
@@ -111,8 +112,10 @@ class DevStack:
 
     def __init__(self, shared: dict[str, Any]) -> None:
         self._shared = shared
-        self._folder = Path(tempfile.mkdtemp(prefix="bacalhau-p2p-devstack-"))
+        self._compiled_modules = _compiled_modules()
         self._nodes: list[NodeProcess] = []
+        # Last: an interruption after it must find something to stop.
+        self._folder = Path(tempfile.mkdtemp(prefix="bacalhau-p2p-devstack-"))
 
     def start(self, compute_nodes: int, api_port: int) -> None:
         """Start the nodes and wait until the requester knows them. Raises ClickException."""
@@ -185,6 +188,7 @@ class DevStack:
         return {
             "data_dir": self._folder / name,
             "power_safe": False,  # the folder is removed at the end
+            "compiled_modules": self._compiled_modules,
             "network": f"devstack-{os.getpid()}",
             "swarm_host": "127.0.0.1",
             "swarm_port": 0,
@@ -232,6 +236,18 @@ class DevStack:
         raise click.ClickException(
             f"the requester knows only {known} of {compute_nodes} compute nodes after {START_TIMEOUT:g} s"
         )
+
+
+def _compiled_modules() -> str:
+    """The folder for compiled WebAssembly modules of this and later devstacks of this user; empty if there is
+    none that can be written."""
+    folder = user_cache_path("bacalhau-p2p") / "wasm"
+    try:
+        if folder.is_absolute():  # this user has a home
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return str(folder) if os.access(folder, os.W_OK | os.X_OK) else ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ Each is imported when it is built, so that a node without Docker does not load t
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bacalhau_p2p.executors.interface import Executor
@@ -44,7 +45,8 @@ def _docker(context: AdapterContext) -> Executor:
 def _wasm(context: AdapterContext) -> Executor:
     from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 
-    return WasmExecutor(cache=context.folder / "wasm")
+    shared = context.settings.compiled_modules
+    return WasmExecutor(cache=Path(shared) if shared else context.folder / "wasm")
 
 
 def _noop(context: AdapterContext) -> Executor:

@@ -351,7 +351,9 @@ def main() -> int:
             if chosen.compute_nodes is not None:
                 flags += ["--compute-nodes", str(chosen.compute_nodes)]
             again = [COMMAND, "devstack", *flags, "--", *again]
-        status |= subprocess.run(again, check=False).returncode
+        with tempfile.TemporaryDirectory() as cache:  # nothing is compiled yet
+            environment = {**os.environ, "XDG_CACHE_HOME": cache}
+            status |= subprocess.run(again, check=False, env=environment).returncode
     return status
 
 

@@ -46,7 +46,8 @@ async def _functions(say: Say, url: str, jobs: int) -> None:
         started = time.perf_counter()
         calls = [(number, book) for number in range(IN_FLIGHT)]
         await client.map(most_frequent, calls, limit=IN_FLIGHT)
-        say("first calls", f"{time.perf_counter() - started:6.1f} s", "every node compiles the interpreter")
+        took = time.perf_counter() - started
+        say("first calls", f"{took:6.1f} s", "one node compiles the interpreter, and the others wait")
         seconds = []
         for number in range(ONE_BY_ONE):
             started = time.perf_counter()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bacalhau_p2p.cli.devstack import DevStack
 from tests.support.networks.forked_commands import COMMAND
 from tests.support.waiting import eventually
 
@@ -60,3 +61,24 @@ def test_a_node_that_does_not_start_is_named_with_its_reason(tmp_path):
     assert ran.stderr.startswith("Error: node requester did not start: ")
     assert str(port) in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def compiled_modules(monkeypatch, cache) -> str:
+    """The folder for compiled modules of a node."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    stack = DevStack({})
+    try:
+        return stack._settings("compute-0")["compiled_modules"]
+    finally:
+        stack.stop()
+
+
+def test_all_devstacks_of_a_user_share_a_private_folder_for_compiled_modules(monkeypatch, tmp_path):
+    first, second = [compiled_modules(monkeypatch, tmp_path / "cache") for _ in range(2)]
+    assert first == second == str(tmp_path / "cache" / "bacalhau-p2p" / "wasm")
+    assert Path(first).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_user_whose_cache_cannot_be_written_has_one_in_each_node(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert compiled_modules(monkeypatch, tmp_path / "cache") == ""

@@ -7,6 +7,7 @@ it is not compiled a second time.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -55,6 +56,8 @@ COMPILE_NICENESS = 10
 """Compiling a large module comes after everything else that the node does."""
 _OUT_OF_MEMORY = frozenset({-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXFSZ})
 """How a compiler ends that gets no more memory: it aborts, or its stack cannot grow."""
+LOOK_AGAIN = 0.05
+"""Seconds between two looks whether another node has compiled a module."""
 WALL_CLOCK_FACTOR = 6
 """A compiler is killed when it takes this many times longer than its CPU seconds: it waits for the CPU."""
 
@@ -69,7 +72,7 @@ class ModuleCompiler:
         self._failures: dict[str, ExecutorError] = {}
         self._compiling = trio.Lock()  # one compiler at a time,
         self._compiling_small = trio.Lock()  # and one for small modules
-        self._compiler = f"wasmtime-{version('wasmtime')}-{platform.machine()}"
+        self._compiler = f"wasmtime-{version('wasmtime')}-{platform.machine()}-{_processor_features()}"
 
     def open(self) -> None:
         """Raises OSError when the cache cannot be used."""
@@ -179,6 +182,19 @@ class ModuleCompiler:
         self._failures[key] = failure
 
     async def _compile(self, request: _Request, limits: _Limits) -> CompiledModule:
+        """Compile the module, or wait while another node does that shares the folder."""
+        with trio.move_on_after(limits.cpu_seconds * WALL_CLOCK_FACTOR) as waiting:
+            while True:
+                with self._cache.writing(request.key) as file:
+                    if file is not None:
+                        waiting.deadline = math.inf
+                        return await self._compile_into(file, request, limits)
+                await trio.sleep(LOOK_AGAIN)
+                if (compiled := self._cache.get(request.key)) is not None:
+                    return compiled
+        raise ExecutorError(f"another node on this machine takes too long to compile {request.module.name}")
+
+    async def _compile_into(self, file: int, request: _Request, limits: _Limits) -> CompiledModule:
         module = request.module
         spec = {
             "op": "compile",
@@ -190,16 +206,15 @@ class ModuleCompiler:
             "threads_niceness": limits.niceness,
         }
         report: Mapping[str, Any] | None = None
-        with self._cache.writing() as file:
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                async with self._processes.process(spec, file, null) as process:
-                    with trio.move_on_after(limits.cpu_seconds * WALL_CLOCK_FACTOR):
-                        report = await process.report()
-            finally:
-                os.close(null)
-            if report is not None and "compiled" in report:
-                return self._cache.put(request.key, file, report["compiled"])
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            async with self._processes.process(spec, file, null) as process:
+                with trio.move_on_after(limits.cpu_seconds * WALL_CLOCK_FACTOR):
+                    report = await process.report()
+        finally:
+            os.close(null)
+        if report is not None and "compiled" in report:
+            return self._cache.put(request.key, file, report["compiled"])
         if report is None:
             raise ExecutorError(f"compiling {module.name} takes too long on this node")
         if reason := _limit_reached(report, limits):
@@ -208,6 +223,15 @@ class ModuleCompiler:
         if failure.permanent:
             self._remember(request.key, failure)
         raise failure
+
+
+def _processor_features() -> str:
+    """A hash of what the processor can do: the folder may be in a home that different computers have."""
+    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as lines:
+        for line in lines:
+            if line.startswith((b"flags", b"Features")):
+                return hashlib.sha256(line).hexdigest()[:8]
+    return "any"
 
 
 class _OverLimit(ExecutorError):

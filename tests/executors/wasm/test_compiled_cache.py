@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -55,7 +56,7 @@ async def test_a_module_is_compiled_once_into_private_files(tmp_path: Path) -> N
         assert len(compiled(tmp_path)) == 2
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "cache").iterdir()}
     assert set(modes.values()) == {0o600}
-    assert set(modes) == {"key", *(path.name for path in compiled(tmp_path))}
+    assert set(modes) == {"key", "lock", *(path.name for path in compiled(tmp_path))}
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
@@ -136,8 +137,20 @@ def cache(tmp_path: Path) -> CompiledCache:
     return cache
 
 
+def shared(tmp_path: Path) -> CompiledCache:
+    """The cache of another node with the same folder."""
+    other = CompiledCache(tmp_path / "cache")
+    other.open()
+    return other
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "cache").iterdir())
+
+
 def put(cache: CompiledCache, key: str) -> Path:
-    with cache.writing() as fd:
+    with cache.writing(key) as fd:
+        assert fd is not None
         os.write(fd, bytes(100))
         return cache.put(key, fd, "00" * 32).path
 
@@ -152,16 +165,58 @@ def test_the_least_recently_used_modules_are_removed_first(cache: CompiledCache)
 
 
 def test_an_unfinished_module_is_removed(cache: CompiledCache, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), cache.writing():
+    with pytest.raises(ZeroDivisionError), cache.writing("a"):
         raise ZeroDivisionError
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key"]
+    assert names(tmp_path) == ["key", "lock"]
 
 
 def test_unfinished_modules_of_an_earlier_process_are_removed(cache: CompiledCache, tmp_path: Path) -> None:
     left = tmp_path / "cache" / "0123.new"
     left.write_bytes(b"half")
-    CompiledCache(tmp_path / "cache").open()
+    shared(tmp_path)
     assert not left.exists()
+
+
+def test_nodes_that_share_a_folder_use_what_each_of_them_compiled(
+    cache: CompiledCache, tmp_path: Path
+) -> None:
+    other = shared(tmp_path)
+    put(cache, "a")
+    put(other, "b")
+    assert None not in (other.get("a"), cache.get("b"))
+
+
+def test_a_module_is_compiled_by_one_node_at_a_time(cache: CompiledCache, tmp_path: Path) -> None:
+    other = shared(tmp_path)
+    with cache.writing("a"), other.writing("a") as mine, other.writing("b") as another:
+        assert (mine, another is not None) == (None, True)
+    assert names(tmp_path) == ["key", "lock"]
+    with other.writing("a") as mine:
+        assert mine is not None
+
+
+def test_a_node_that_starts_leaves_alone_what_another_one_compiles(
+    cache: CompiledCache, tmp_path: Path
+) -> None:
+    with cache.writing("a") as fd:
+        assert fd is not None
+        os.write(fd, bytes(100))
+        other = shared(tmp_path)
+        cache.put("a", fd, "00" * 32)
+    assert other.get("a") is not None
+
+
+def test_what_a_node_was_compiling_when_it_died_is_begun_again(cache: CompiledCache, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "a.new").write_bytes(b"x" * 1000)
+    assert put(cache, "a").stat().st_size == HEADER + 100
+
+
+def test_two_nodes_that_begin_at_once_have_one_secret(tmp_path: Path) -> None:
+    caches = [CompiledCache(tmp_path / "cache") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(CompiledCache.open, caches))
+    put(caches[0], "a")
+    assert all(each.get("a") for each in caches)
 
 
 def test_a_secret_that_others_can_read_is_replaced(cache: CompiledCache, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import wasmtime
 from bacalhau_p2p.errors import ExecutorError
 from bacalhau_p2p.executors.interface import MountedInput, RunRequest
 from bacalhau_p2p.executors.wasm import compiler
+from bacalhau_p2p.executors.wasm.compiled_cache import CompiledCache
 from bacalhau_p2p.executors.wasm.executor import WasmExecutor
 from bacalhau_p2p.executors.wasm.modules import LocatedModule, module_hash
 from bacalhau_p2p.executors.wasm.processes import Processes
@@ -63,6 +65,30 @@ async def test_one_compiler_runs_at_a_time_and_compiles_equal_modules_once(
         for module in modules:
             nursery.start_soon(executor.prepare, wasm_request(tmp_path, module))
     assert started == ["compile"] * 3
+
+
+async def test_nodes_that_share_a_folder_compile_a_module_once(tmp_path: Path, started: list[str]) -> None:
+    module = wat(tmp_path, '(module (func (export "f")))', "m.wasm")
+    executors = [WasmExecutor(tmp_path / "shared") for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for executor in executors:
+            nursery.start_soon(executor.prepare, wasm_request(tmp_path, module))
+    for executor in executors:
+        await executor.aclose()
+    assert started == ["compile"]
+
+
+async def test_a_node_that_compiles_for_too_long_does_not_hold_up_the_others_for_ever(
+    executor: WasmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    @contextmanager
+    def taken(self: CompiledCache, key: str) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(CompiledCache, "writing", taken)
+    module = wat(tmp_path, "(module)", "m.wasm")
+    with pytest.raises(ExecutorError, match=r"another node .* takes too long to compile module\.wasm"):
+        await executor.prepare(wasm_request(tmp_path, module))
 
 
 def few_seconds(monkeypatch: pytest.MonkeyPatch) -> str:
