@@ -86,9 +86,10 @@ def devstack(
 ) -> None:
     """Run a network of nodes on this machine.
 
-    It has one requester and some compute nodes. It runs until Ctrl-C, or until COMMAND ends, whose exit
-    status it has. Commands in COMMAND talk to the requester; BACALHAU_P2P_DEVSTACK has the URLs of all
-    nodes, the requester's first. Everything is removed at the end, but for compiled WebAssembly modules.
+    It has one requester and some compute nodes. It runs until Ctrl-C, or until COMMAND ends; then its exit
+    status is that of COMMAND. Commands in COMMAND talk to the requester; BACALHAU_P2P_DEVSTACK has the URLs
+    of all nodes, the requester's first. At the end everything is removed but compiled WebAssembly modules,
+    which the next devstack uses.
     """
     logs.configure(log_level, log_format)
     shared = {"engines": engines or None, "allow_local_paths": allow_local_paths or None}
