@@ -23,6 +23,8 @@ class Capacity(Undoable):
         self._gpus = tuple(gpus[: limit.gpu])
         self._least = least
         self._held: dict[ExecutionID, tuple[PeerID, Resources]] = UndoableDict()
+        self._alike: dict[tuple[PeerID, Resources], int] = UndoableDict()
+        """How many reservations each requester has of each amount: those of one job are all alike."""
         self._gpus_of: dict[ExecutionID, tuple[str, ...]] = UndoableDict()
         self._reserved = Resources()
         self.has_released = False
@@ -40,6 +42,10 @@ class Capacity(Undoable):
     @property
     def holders(self) -> frozenset[ExecutionID]:
         return frozenset(self._held)
+
+    def holds(self, execution_id: ExecutionID) -> bool:
+        """Whether this execution has a reservation."""
+        return execution_id in self._held
 
     @property
     def load(self) -> float:
@@ -75,8 +81,8 @@ class Capacity(Undoable):
 
     def held_by(self, requester: PeerID) -> tuple[int, Resources]:
         """The number of reservations of this requester, and their sum."""
-        held = [amount for holder, amount in self._held.values() if holder == requester]
-        return len(held), _sum(held)
+        held = {amount: number for (holder, amount), number in self._alike.items() if holder == requester}
+        return sum(held.values()), _sum(held.items())
 
     def gpus_of(self, execution_id: ExecutionID) -> tuple[str, ...]:
         """The ids of the GPUs that this execution has for itself."""
@@ -91,10 +97,10 @@ class Capacity(Undoable):
             return True
         if not self.has_room(amount):
             return False
-        self._held[execution_id] = requester, self._charge(amount)
+        held = self._held[execution_id] = requester, self._charge(amount)
+        self._count(held, 1)
         if amount.gpu and self._gpus:
             self._gpus_of[execution_id] = self._choose_gpus(amount.gpu, gpus)
-        self._reserved = self._sum_of_all()
         return True
 
     def _choose_gpus(self, count: int, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -105,8 +111,9 @@ class Capacity(Undoable):
     def release(self, execution_id: ExecutionID) -> None:
         """Release what this execution holds, if anything."""
         self._gpus_of.pop(execution_id, None)
-        if self._held.pop(execution_id, None) is not None:
-            self._reserved = self._sum_of_all()
+        held = self._held.pop(execution_id, None)
+        if held is not None:
+            self._count(held, -1)
             self.has_released = True
 
     def _charge(self, amount: Resources) -> Resources:
@@ -118,17 +125,23 @@ class Capacity(Undoable):
             gpu=amount.gpu,
         )
 
-    def _sum_of_all(self) -> Resources:
+    def _count(self, held: tuple[PeerID, Resources], change: int) -> None:
+        number = self._alike.get(held, 0) + change
+        if number:
+            self._alike[held] = number
+        else:
+            del self._alike[held]
         # Summed anew each time: after thousands of additions and subtractions, floats do not return to zero.
-        return _sum(amount for _, amount in self._held.values())
+        self._reserved = _sum((amount, number) for (_, amount), number in self._alike.items())
 
 
-def _sum(amounts: Iterable[Resources]) -> Resources:
-    # In plain numbers: a node may hold hundreds of reservations, and each sum would be validated.
+def _sum(amounts: Iterable[tuple[Resources, int]]) -> Resources:
+    """So many of each amount."""
+    # In plain numbers: each sum would be validated.
     cpu, memory, disk, gpu = 0.0, 0, 0, 0
-    for amount in amounts:
-        cpu += amount.cpu
-        memory += amount.memory
-        disk += amount.disk
-        gpu += amount.gpu
+    for amount, number in amounts:
+        cpu += amount.cpu * number
+        memory += amount.memory * number
+        disk += amount.disk * number
+        gpu += amount.gpu * number
     return Resources(cpu=cpu, memory=memory, disk=disk, gpu=gpu)

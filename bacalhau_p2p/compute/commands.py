@@ -112,7 +112,7 @@ class Commands:
 
     def _has_room_for(self, execution: ComputeExecution, now: UnixSeconds) -> bool:
         requester, amount, capacity = execution.requester_id, execution.reserves, self._ledger.capacity
-        if execution.id in capacity.holders:
+        if capacity.holds(execution.id):
             return True
         refusal = self._ledger.shares.refusal(requester, amount, now)
         return refusal is None and capacity.reserve(execution.id, requester, amount)

@@ -51,7 +51,7 @@ class Ledger(components.Ledger[ev.Action]):
         self._ended: dict[ExecutionID, None] = UndoableDict()
         """Those that have ended, the first to end first."""
         self._unfinished: set[ExecutionID] = UndoableSet()
-        self._by_job: dict[tuple[PeerID, JobID], frozenset[ExecutionID]] = UndoableDict()
+        self._by_job: dict[tuple[PeerID, JobID], set[ExecutionID]] = UndoableDict()
         """Those of each job that have not ended."""
 
     @property
@@ -67,7 +67,7 @@ class Ledger(components.Ledger[ev.Action]):
     def has_part_in(self, requester: PeerID, job_id: JobID, *, several: bool = False) -> bool:
         """Whether this node has a bid or an execution of this job that has not ended. `several`: it may have
         several executions, so that only a bid counts."""
-        mine = self._by_job.get((requester, job_id), frozenset())
+        mine = self._by_job.get((requester, job_id), ())
         return any(self.executions[each].state is S.BID for each in mine) if several else bool(mine)
 
     def remember(self, execution: ComputeExecution) -> None:
@@ -83,16 +83,17 @@ class Ledger(components.Ledger[ev.Action]):
         elif ended:
             self.kept_results.drop(execution)
         key = (execution.requester_id, execution.job_id)
-        mine = self._by_job.get(key, frozenset())
+        mine = self._by_job.get(key)
         if not ended:
             self._unfinished.add(execution.id)
-            self._by_job[key] = mine | {execution.id}
+            if mine is None:
+                mine = self._by_job[key] = UndoableSet()
+            mine.add(execution.id)
             self.held_jobs.hold(*key, execution.spec)
-        elif execution.id in mine:
+        elif mine is not None and execution.id in mine:
             self._unfinished.discard(execution.id)
-            if left := mine - {execution.id}:
-                self._by_job[key] = left
-            else:
+            mine.discard(execution.id)
+            if not mine:
                 del self._by_job[key]
                 self.held_jobs.drop(*key)
         self.expiries.set(execution.id, execution.expires)

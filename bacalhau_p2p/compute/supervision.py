@@ -79,7 +79,7 @@ class Supervision:
             self._overdue(execution, now)
 
     def _overdue(self, execution: ComputeExecution, now: UnixSeconds) -> None:
-        lapses = execution.state is S.BID and execution.id in self._ledger.capacity.holders
+        lapses = execution.state is S.BID and self._ledger.capacity.holds(execution.id)
         event = transitions.ReservationEnded() if lapses else transitions.overdue(execution)
         transitions.move(self._ledger, execution, event, now)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from bacalhau_p2p.compute.capacity import LEAST_CHARGE, Capacity
@@ -101,3 +103,32 @@ def test_an_amount_delays_another_that_needs_what_it_takes():
     assert not capacity.delays(Resources(cpu=1, memory=100), waits)
     assert capacity.delays(Resources(cpu=1.5), waits)
     assert capacity.delays(Resources(gpu=1), waits)
+
+
+def test_what_one_requester_holds_agrees_with_the_reservations_whatever_comes_and_goes():
+    rng, capacity = Random(3), Capacity(Resources(cpu=40, memory=10**6))
+    held: dict[ExecutionID, tuple[PeerID, Resources]] = {}
+    amounts = [Resources(cpu=0.1, memory=7), Resources(cpu=0.7, memory=11)]
+    for number in range(500):
+        if held and rng.random() < 0.45:
+            name = rng.choice(list(held))
+            capacity.release(name)
+            del held[name]
+        else:
+            name, requester, amount = (
+                ExecutionID(f"e-{number}"),
+                rng.choice([ALICE, BOB]),
+                rng.choice(amounts),
+            )
+            if capacity.reserve(name, requester, amount):
+                held[name] = requester, amount
+        for requester in (ALICE, BOB):
+            mine = [amount for holder, amount in held.values() if holder == requester]
+            count, reserved = capacity.held_by(requester)
+            assert (count, reserved.memory) == (len(mine), sum(amount.memory for amount in mine))
+            assert reserved.cpu == pytest.approx(sum(amount.cpu for amount in mine))
+        assert capacity.reserved.memory == sum(amount.memory for _, amount in held.values())
+        assert all(capacity.holds(name) for name in held)
+    for name in held:
+        capacity.release(name)
+    assert capacity.reserved == Resources()

@@ -27,6 +27,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.resources import Resources
 from bacalhau_p2p.model.state import ComputeState, ExecutionState
 from tests.support.machines.compute_bench import FIRST, JOB, ComputeBench, message_about, small_job
+from tests.support.machines.effort import instructions_of
 from tests.support.machines.machine_bench import messages_in
 from tests.support.results import result_cid
 
@@ -428,3 +429,33 @@ def test_an_execution_that_runs_is_not_replaced_by_one_that_is_recalled(running)
     (execution,) = running.machine.executions.values()
     running.handle(ev.Recalled(execution.replace(state=S.FAILED)))
     assert running.state() is execution.state
+
+
+def effort_of_events(executions):
+    """The instructions that each event takes on a node that prepares so many executions of one job."""
+    bench, effort = ComputeBench(cpu=10_000), dict[str, int]()
+    small = {"Resources": {"CPU": "0.5", "Memory": "1Kb"}}
+    divided = small_job(Count=500, Deal={"Replicas": 1}, task=small)
+    for first in range(0, executions, 16):
+        bench.announce(divided, bids_each=16)
+        for number in range(first, first + 16):
+            bench.receive(message_about(say.BidAccepted, f"e-{number + 1}", partition=number))
+    assert len(bench.machine.capacity.holders) == executions
+
+    def measure(what, call):
+        effort[what] = instructions_of(call)
+
+    measure("announcement", lambda: bench.announce(small_job(task=small), "j-2"))
+    measure("prepared", lambda: bench.handle(ev.Prepared(FIRST)))
+    measure("run", lambda: bench.handle(ev.RunFinished(FIRST, result_cid("result"), b"sealed")))
+    accepted = message_about(say.ResultAccepted)
+    measure("accepted", lambda: bench.receive(accepted))
+    measure("published", lambda: bench.handle(ev.Published(FIRST, RESULT)))
+    measure("cancelled", lambda: bench.receive(message_about(say.CancelExecution, "e-2", reason="no")))
+    return effort
+
+
+def test_no_event_takes_longer_on_a_node_with_many_executions():
+    few, many = effort_of_events(16), effort_of_events(320)
+    slow = {what: (few[what], many[what]) for what in few if many[what] > 1.2 * few[what] + 100}
+    assert slow == {}
