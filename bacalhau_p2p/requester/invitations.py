@@ -13,7 +13,14 @@ from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.announcement import announcement_of
-from bacalhau_p2p.requester.audience import MOST_ASKED_DIRECTLY, Asked, Audience, nodes_asked
+from bacalhau_p2p.requester.audience import (
+    MOST_ASKED_DIRECTLY,
+    Asked,
+    Audience,
+    nodes_asked,
+    nodes_asked_directly,
+)
+from bacalhau_p2p.requester.doubts import Doubts
 from bacalhau_p2p.requester.holders import Holders
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
@@ -33,12 +40,17 @@ class Invitations:
         self._addresses = addresses
         self._audience = Audience()
         self._holders = Holders()
+        self._doubts = Doubts()
 
     def send(self, entry: JobEntry, wanted: int, now: UnixSeconds) -> None:
         """Ask nodes for so many bids in the present round of a job."""
         current, able = entry.round, self._liveness.eligible(entry)
         near = (able & self._liveness.connected) - entry.failures.keys()
+        doubted = self._doubts.among(near, now)
+        if current.number == 1 and len(near - doubted) >= nodes_asked_directly(wanted):
+            able, near = able - doubted, near - doubted
         current.asked = asked = self._choose(entry, able, near, wanted)
+        current.doubted = doubted & asked.nodes
         drawn = asked.chance * len(self._liveness.nodes) + asked.others
         answering = len(asked.nodes) if asked.directly else drawn
         current.answers_wanted = answering <= MAX_ANSWERING_NODES
@@ -69,8 +81,17 @@ class Invitations:
             some = sorted(others)[:MOST_ASKED_DIRECTLY]
             self._ledger.actions += [ev.Send(node, question, now, durable=False) for node in some]
 
+    def unanswered(self, nodes: Set[PeerID], now: UnixSeconds) -> None:
+        """These nodes were asked directly and have not answered in time."""
+        self._doubts.note(nodes, now)
+
+    def heard(self, node: PeerID) -> None:
+        """This node has bid or declined."""
+        self._doubts.heard(node)
+
     def bid(self, entry: JobEntry, author: PeerID, bid: say.Bid) -> None:
         """Learn from a bid how many nodes there are, and where inputs are."""
+        self.heard(author)
         if not bid.late:
             self._audience.answered(known=author in self._liveness.nodes)
         if not entry.job.state.terminal:

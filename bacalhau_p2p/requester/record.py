@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 
@@ -32,6 +32,8 @@ class Round(Undoable):
     """When the next round begins, if one is planned."""
     asked: Asked = NOBODY
     """Who may bid."""
+    doubted: Set[PeerID] = frozenset()
+    """Those that were asked of which nobody waits for an answer: they have lately not answered."""
     answers_wanted: bool = True
     """Whether those that may bid and do not were asked to say so."""
     late: bool = False

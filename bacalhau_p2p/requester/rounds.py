@@ -64,6 +64,8 @@ class Rounds:
     def begin(self, entry: JobEntry, now: UnixSeconds) -> None:
         """Announce a job with an open slot."""
         current = entry.round
+        if _takes_time(entry):  # who inspects a job had no time to answer before
+            self._note_silence(entry, now)
         current.number += 1
         current.previous_began, current.began = current.began, now
         current.next_at = current.planned = None
@@ -101,6 +103,7 @@ class Rounds:
                 return
             if not current.answered and self._silent(entry):
                 self._pace.nobody_answered()
+            self._note_silence(entry, now)
             self.end_if_complete(entry, now)
         elif current.next_at is not None and now >= current.next_at:
             answers_by = current.began + self._pace.first_window
@@ -277,6 +280,7 @@ class Rounds:
             text = f"does not bid: {message.reason}"
             self._ledger.tell(entry, EventKind.DECLINED, text, now, node_id=author)
         entry.declined[author] = message.reason
+        self._invitations.heard(author)
         self._note_pace(entry, message.round, now)
         current = entry.round
         if message.busy:
@@ -304,8 +308,15 @@ class Rounds:
         """Nodes from which an answer to this round may still come. Of those that are drawn most are not
         connected, and answer all the same."""
         current = entry.round
-        silent = current.asked.nodes - current.answered - entry.placement.busy_nodes()
+        silent = current.asked.nodes - current.answered - current.doubted - entry.placement.busy_nodes()
         return silent - self._liveness.disconnected_at.keys() if current.asked.chance == 1.0 else silent
+
+    def _note_silence(self, entry: JobEntry, now: UnixSeconds) -> None:
+        """Remember who was asked directly, and has not answered though there was time to."""
+        current = entry.round
+        patience = INSPECTION_PATIENCE if _takes_time(entry) else 0.0
+        if current.asked.directly and not entry.ops and now >= current.began + patience:
+            self._invitations.unanswered(self._silent(entry) | (current.doubted - current.answered), now)
 
     def _has_each_declined(self, entry: JobEntry) -> bool:
         """Whether each node that could run the job was asked directly, and has answered."""

@@ -12,6 +12,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.holders import ASK_AGAIN_AFTER
 from bacalhau_p2p.requester.invitations import MAX_ANSWERING_NODES
 from bacalhau_p2p.requester.pace import FIRST_WINDOW
+from bacalhau_p2p.requester.rounds import INSPECTION_PATIENCE
 from tests.support.machines.requester_bench import JOB, ROOM, RequesterBench, S, announced, job, sent
 
 MANY = tuple(PeerID(f"node-{number}") for number in range(12))
@@ -87,6 +88,43 @@ def test_when_they_are_silent_many_are_asked_by_broadcast_after_the_window(bench
     assert [said.round for said in announced(bench.wait(2 * FIRST_WINDOW))] == [2]
 
 
+def test_who_was_silent_is_not_asked_first_the_next_time_until_it_answers(bench):
+    connected(bench, 12)
+    first = asked(bench.handle(ev.Submitted(JobID("j-1"), job())))
+    bench.wait(FIRST_WINDOW)
+    for number in range(2, 12):
+        nodes = asked(bench.handle(ev.Submitted(JobID(f"j-{number}"), job())))
+        assert (len(nodes), nodes & first) == (3, set())
+    one = min(first)
+    bench.receive(one, say.BidDeclined(job_id=JobID("j-1"), round=1, reason="is slow"))
+    chosen = [asked(bench.handle(ev.Submitted(JobID(f"j-{number}"), job()))) for number in range(12, 60)]
+    assert {node for nodes in chosen for node in nodes} == {one} | (set(MANY) - first)
+
+
+def test_nobody_waits_again_for_a_node_that_was_silent_where_there_are_few(bench):
+    bench.add_nodes(*MANY[:2])
+    for node in MANY[:2]:
+        bench.handle(ev.NodeConnected(node))
+    assert asked(bench.handle(ev.Submitted(JobID("j-1"), job()))) == set(MANY[:2])
+    bench.wait(FIRST_WINDOW)
+    assert asked(bench.submit(job())) == set(MANY[:2])
+    assert sent(bench.bid(MANY[1])) == [(MANY[1], "bid_accepted")]
+
+
+def test_a_node_that_inspects_the_inputs_of_a_job_is_not_silent(keepers):
+    actions = submit(keepers, 1, DATA)
+    first = asked(actions) - questions(actions)
+    keepers.wait(FIRST_WINDOW)
+    for seconds, expected in ((0, first), (INSPECTION_PATIENCE, set())):
+        keepers.wait(seconds)
+        chosen = set()
+        for number in range(2, 40):
+            actions = submit(keepers, f"{seconds}-{number}", DATA)
+            chosen |= asked(actions) - questions(actions)
+            keepers.handle(ev.CancelRequested(JobID(f"j-{seconds}-{number}"), ""))
+        assert chosen & first == expected
+
+
 def test_those_that_had_no_room_are_told_that_the_job_is_placed_and_nobody_else_is(bench):
     first, second, third = asked(connected(bench, 12).submit(job()))
     decline(bench, third, busy=True)
@@ -151,7 +189,7 @@ def keepers(bench):
     return bench
 
 
-def submit(bench: RequesterBench, number: int, source: dict[str, object]) -> list[ev.Action]:
+def submit(bench: RequesterBench, number: object, source: dict[str, object]) -> list[ev.Action]:
     return bench.handle(ev.Submitted(JobID(f"j-{number}"), with_input(source)))
 
 
