@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bacalhau_p2p.model.base import JobID, PeerID, UnixSeconds
-from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.requester.rows import ExecutionBrief
 
 MAX_MESSAGE = 160
 """Characters of a message in a table."""
@@ -42,7 +43,7 @@ class JobRow:
     message: str
 
 
-def job_row(job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobRow:
+def job_row(job: Job, executions: Sequence[ExecutionBrief], now: UnixSeconds) -> JobRow:
     working = [execution for execution in executions if execution.state in _WORKING]
     nodes = list(dict.fromkeys(execution.node_id for execution in working))
     end = job.modified if job.state.terminal else now
@@ -61,7 +62,7 @@ def job_row(job: Job, executions: Sequence[Execution], now: UnixSeconds) -> JobR
     )
 
 
-def _wanted(spec: JobSpec, executions: Sequence[Execution]) -> int:
+def _wanted(spec: JobSpec, executions: Sequence[ExecutionBrief]) -> int:
     """How many executions the job is to have: of an ops job, one for each node that took a slot of it."""
     if spec.is_ops:
         return len({each.slot for each in executions if each.slot is not None})

@@ -16,12 +16,19 @@ from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.job_rows import JobRow, has_text, job_row, title_of
 from bacalhau_p2p.page.view import Strings, Values
 from bacalhau_p2p.requester.store import JobQuery
+from bacalhau_p2p.runtime.text import printable
 
 PAGE = 50
 """Jobs on one page."""
 
+EXECUTIONS = 100
+"""Executions on one page of a job: to draw a thousand takes a quarter of a second."""
 EVENTS = 500
 """Events of a job that its page shows, the first ones."""
+
+
+MAX_DIGITS = 9
+"""Digits of the number of executions that are left out."""
 
 
 class Output(NamedTuple):
@@ -46,7 +53,7 @@ class Group(NamedTuple):
 
 def rows_of(node: Node, jobs: Sequence[Job]) -> list[JobRow]:
     now = node.clock()
-    return [job_row(job, node.requester.executions(job.id), now) for job in jobs]
+    return [job_row(job, node.requester.briefs(job.id), now) for job in jobs]
 
 
 async def job_list(node: Node, names: Strings, query: Strings) -> Values:
@@ -78,22 +85,31 @@ async def job_list(node: Node, names: Strings, query: Strings) -> Values:
 
 
 async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
-    """`names["job_id"]` is an id or the beginning of one. Raises UnknownJob, AmbiguousID."""
+    """`names["job_id"]` is an id or the beginning of one; `query` may have `from`: how many executions are
+    left out. Raises UnknownJob, AmbiguousID, ApiError."""
     job_id = node.requester.resolve(names["job_id"])
     job, executions = node.requester.job(job_id), node.requester.executions(job_id)
     now = node.clock()
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    slots = sorted(executions, key=lambda e: (e.slot is None, e.slot, e.created))
-    proposed = [execution for execution in executions if execution.proposal is not None]
-    partitions = _partitions(job, slots)
+    ordered = sorted(executions, key=lambda e: (e.slot is None, e.slot, e.created))
+    first = _number(query.get("from", "0"))
+    shown = ordered[first : first + EXECUTIONS]
+    partitions = _partitions(job, ordered)
+    here = {partitions.get(each.id) for each in shown}
+    proposed = [each for each in executions if each.proposal is not None and partitions.get(each.id) in here]
+    published = [each.published.cid for each in proposed if each.published is not None]
     return {
         "job": job,
         "name": title_of(job),
         "age": max(0.0, now - job.created),
         "lasted": max(0.0, (job.modified if job.state.terminal else now) - job.created),
-        "executions": slots,
+        "executions": shown,
+        "count": len(ordered),
+        "earlier": f"/jobs/{job_id}?from={max(0, first - EXECUTIONS)}" if first else "",
+        "later": f"/jobs/{job_id}?from={first + EXECUTIONS}" if first + EXECUTIONS < len(ordered) else "",
+        "number": first,
         "partitions": partitions,
-        "results": list(dict.fromkeys(result.cid for result in node.requester.results(job_id))),
+        "results": list(dict.fromkeys(published)),
         "running": not job.state.terminal,
         "verified": job.spec.verifier.type != "noop",
         "groups": _groups(proposed, partitions),
@@ -101,6 +117,12 @@ async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
         "events": (await node.requester.history(job_id, limit=EVENTS)).events,
         "yaml": yaml_text(spec),
     }
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ApiError(f"'from' is {printable(text)!r}; use a number", status=400)
+    return int(text)
 
 
 def _partitions(job: Job, executions: Sequence[Execution]) -> Mapping[ExecutionID, int]:

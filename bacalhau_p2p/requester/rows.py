@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.job import DEFAULT_NAMESPACE
 from bacalhau_p2p.model.omitted_defaults import with_defaults
+from bacalhau_p2p.model.state import ExecutionState
 
 JOB_COLUMNS = "id, state, created, modified, record"
 """What `read_job` takes, in this order."""
@@ -52,9 +53,23 @@ SELECT number, time, kind, message, state, execution, node FROM event
 WHERE job = (SELECT number FROM job WHERE id = ?) AND number > ? ORDER BY number LIMIT ?
 """
 
+SELECT_BRIEFS = """
+SELECT json_extract(text, '$.State'), json_extract(text, '$.NodeID'), json_extract(text, '$.Slot')
+FROM (SELECT CAST(record AS TEXT) AS text, number FROM execution
+      WHERE job = (SELECT number FROM job WHERE id = ?)) ORDER BY number
+"""
+
 _IN_JOB_COLUMNS = {"id", "state", "created", "modified"}
 _IN_EXECUTION_COLUMNS: Any = {"id": True, "job_id": True, "proposal": {"job_id", "execution_id", "node_id"}}
 """A proposal is that of its execution, or the machine refuses it."""
+
+
+class ExecutionBrief(NamedTuple):
+    """What a list of jobs shows of an execution."""
+
+    state: ExecutionState
+    node_id: PeerID
+    slot: int | None
 
 
 def job_json(job: Job) -> bytes:
@@ -94,7 +109,7 @@ def execution_json(execution: Execution) -> bytes:
 
 def read_execution(job_id: JobID, execution_id: str, record: bytes) -> Execution:
     """Raises ValueError."""
-    return Execution.model_validate_json(json.dumps(_with_ids(job_id, execution_id, record)))
+    return Execution.model_validate_json(to_json(_with_ids(job_id, execution_id, record)))
 
 
 def execution_record(job_id: JobID, execution_id: str, record: bytes) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.feed import FeedQuery, FeedReader
 from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.rows import ExecutionBrief
 from bacalhau_p2p.requester.store import JobPage, JobQuery, RecordPage, RequesterStore, SubmissionToken
 from bacalhau_p2p.runtime.logs import about, get_logger
 from bacalhau_p2p.verifiers.interface import Verdict, Verifier
@@ -195,6 +196,10 @@ class RequesterService(Driver):
         """Every attempt at the job, oldest first. Raises UnknownJob."""
         self._store.job(job_id)
         return self._store.executions(job_id)
+
+    def briefs(self, job_id: JobID) -> list[ExecutionBrief]:
+        """What a list of jobs shows of every attempt at the job, oldest first."""
+        return self._store.briefs(job_id)
 
     def results(self, job_id: JobID) -> list[PublishedResult]:
         """Where the accepted results are, one for each completed execution. Raises UnknownJob."""

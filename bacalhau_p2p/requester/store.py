@@ -25,7 +25,7 @@ from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import HistoryEvent
-from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.feed import Feed
 from bacalhau_p2p.requester.placement import ACTIVE, GONE, SETTLED
 from bacalhau_p2p.requester.rows import (
@@ -33,7 +33,9 @@ from bacalhau_p2p.requester.rows import (
     FEED_SCHEMA,
     HISTORY_SCHEMA,
     JOB_COLUMNS,
+    SELECT_BRIEFS,
     SELECT_EVENTS,
+    ExecutionBrief,
     event_row,
     execution_json,
     execution_record,
@@ -369,6 +371,14 @@ class RequesterStore(ComponentStore):
             rows = list(found)
         records = (self._execution(job_id, *row) for row in rows)
         return [record for record in records if record is not None]
+
+    def briefs(self, job_id: JobID) -> list[ExecutionBrief]:
+        """What a list of jobs shows of the executions, oldest first. Much faster: no record is validated."""
+        try:
+            with closing(self.db.execute(SELECT_BRIEFS, (job_id,))) as rows:
+                return [ExecutionBrief(ExecutionState(state), node, slot) for state, node, slot in rows]
+        except (sqlite3.OperationalError, ValueError):  # a record that cannot be read is set aside
+            return [ExecutionBrief(each.state, each.node_id, each.slot) for each in self.executions(job_id)]
 
     def history(self, job_id: JobID, *, after: int = 0, limit: int = -1) -> list[HistoryEvent]:
         """The events of a job that follow number `after`, in order; empty for an unknown job."""

@@ -15,6 +15,7 @@ import trio
 from httpx import ASGITransport
 
 from bacalhau_p2p.api.app import create_app
+from bacalhau_p2p.page import job_views
 from bacalhau_p2p.page.routes import Page
 from bacalhau_p2p.page.token_guesses import GUESSES_AT_ONCE, TokenGuesses
 from bacalhau_p2p.testing.network import open_network
@@ -106,6 +107,21 @@ async def test_a_job_with_partitions_shows_which_each_execution_does(tmp_path):
         assert 'data-label="Partition"' not in (await http.get(f"/jobs/{whole.id}")).text
         text = (await http.get(f"/jobs/{divided.id}")).text
         assert re.findall(r'data-label="Partition" class="number">(\d+)<', text) == ["0", "1"]
+
+
+async def test_a_job_with_many_executions_is_shown_page_by_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(job_views, "EXECUTIONS", 2)
+    async with opened(tmp_path) as (network, http):
+        job = await network.requester.submit({**NOOP, "Count": 3, "Deal": {"Replicas": 1}})
+        await job.wait()
+        first, second = [(await http.get(f"/jobs/{job.id}{query}")).text for query in ("", "?from=2")]
+        for text, partitions in ((first, ["0", "1"]), (second, ["2"])):
+            check_html(text)
+            assert re.findall(r'data-label="Partition" class="number">(\d+)<', text) == partitions
+        assert re.search(r"1 to 2 of \d\.", first)  # with the bids that were not needed
+        assert f'<a href="/jobs/{job.id}?from=2" rel="next">' in first
+        assert f'<a href="/jobs/{job.id}?from=0" rel="prev">' in second
+        assert (await http.get(f"/jobs/{job.id}?from=x")).status_code == 400
 
 
 async def test_equal_results_are_grouped_within_their_partition(tmp_path):

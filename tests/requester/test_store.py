@@ -89,6 +89,7 @@ def test_all_that_is_known_of_an_attempt_is_kept(path):
     store.close()
     again = RequesterStore(path)
     assert again.executions(JOB) == kept
+    assert again.briefs(JOB) == [(each.state, each.node_id, each.slot) for each in kept]
     again.close()
 
 
@@ -131,6 +132,15 @@ def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(
     store.db.execute("UPDATE execution SET record = ?", (json.dumps(json.loads(record) | damage).encode(),))
     assert store.executions(JOB) == []
     assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"number": 1, "id": "a"}',)]
+
+
+@pytest.mark.parametrize("record", ["{", '{"State": "Odd", "NodeID": "n"}', "null"])
+def test_a_list_leaves_out_a_record_that_cannot_be_read(store, record):
+    store.commit(
+        Commit(records=(job(2), execution("a", S.BID_ACCEPTED), execution("b", S.FAILED))), delivered=()
+    )
+    store.db.execute("UPDATE execution SET record = ? WHERE id = 'a'", (record.encode(),))
+    assert [each.state for each in store.briefs(JOB)] == [S.FAILED]
 
 
 def test_the_executions_of_a_job_that_cannot_be_read_do_not_become_those_of_another(store):
