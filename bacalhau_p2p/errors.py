@@ -60,12 +60,14 @@ class Fault:
 class InvalidJob(BacalhauError):
     """The job is not valid.
 
-    The message lists every fault with its path.
+    The message lists every fault with its path, behind the name of the file if there is one.
     """
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[Fault], *, file: str = "") -> None:
         self.faults = tuple(faults)
-        super().__init__("; ".join(str(fault) for fault in self.faults))
+        self.file = file
+        listed = "; ".join(str(fault) for fault in self.faults)
+        super().__init__(f"{file}: {listed}" if file else listed)
 
 
 class UnknownJob(BacalhauError):

@@ -33,7 +33,7 @@ from bacalhau_p2p.compute.shares import DEFAULT_SHARE
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.identity.peer_ids import public_key
 from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.documents import YamlLoader, as_plain, as_text
+from bacalhau_p2p.model.documents import YamlLoader, as_plain, as_text, yaml_fault
 from bacalhau_p2p.model.domains import Domain
 from bacalhau_p2p.model.fields import MAX_ENTRIES
 from bacalhau_p2p.model.quantities import parse_bytes, parse_seconds
@@ -464,8 +464,10 @@ def _check_spelling(environ: Mapping[str, str]) -> None:
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text(), Loader=YamlLoader)  # noqa: S506  # derives from a safe loader
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SettingsError(f"cannot read {path} as YAML: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path} is not YAML: {yaml_fault(error)}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -50,14 +50,14 @@ def test_lists_labels_and_limits_come_from_the_environment():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [", "cannot read {file} as YAML: "),
-        (b"\xff", "cannot read {file} as YAML: "),
+        (b"a: [", "{file} is not YAML: did not find expected node content at line 2, column 1"),
+        (b"\xff", "{file} is not YAML: "),
         (b"- a", "{file} must contain a map of settings"),
         (b"swarm_prot: 1", "swarm_prot: unknown setting (did you mean swarm_port?)"),
         (b"swarmPort: 1", "swarmPort: unknown setting (did you mean swarm_port?)"),
         (b"limits: {cpus: 2}", "limits.cpus: unknown setting (did you mean cpu?)"),
         (b"zzz: 1", "zzz: unknown setting"),
-        (b"drain: 1\ndrain: 2", "cannot read {file} as YAML: "),
+        (b"drain: 1\ndrain: 2", "{file} is not YAML: duplicate key 'drain' at line 2, column 1"),
     ],
 )
 def test_an_invalid_file_is_an_error_that_names_it_or_the_setting(tmp_path, content, message):
@@ -69,7 +69,7 @@ def test_an_invalid_file_is_an_error_that_names_it_or_the_setting(tmp_path, cont
 
 
 def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(SettingsError, match=r"^cannot read .*/none.yaml as YAML: "):
+    with pytest.raises(SettingsError, match=r"^cannot read .*/none.yaml: No such file or directory$"):
         load_settings(file=tmp_path / "none.yaml", environ={})
 
 

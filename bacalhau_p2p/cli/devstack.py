@@ -34,6 +34,7 @@ from bacalhau_p2p.cli.options import ENV_DEVSTACK
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
 from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOGS
+from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.environment import ENV_HOST, ENV_PORT
@@ -61,7 +62,7 @@ PEERS = 2
 @click.option(
     "--compute-nodes",
     metavar="N",
-    type=click.IntRange(1, 100),
+    type=Number(1, 100),
     default=3,
     show_default=True,
     help="Number of compute nodes.",

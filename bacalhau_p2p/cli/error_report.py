@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import EDQUOT, ENOSPC
 from types import TracebackType
 
 from bacalhau_p2p.cli.printing import print_line, print_text
@@ -60,7 +61,8 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _lines(error: BaseException) -> list[str] | None:
     """What to print for an error; None for an error that no user can act on."""
     if isinstance(error, InvalidJob) and len(error.faults) > 1:
-        return ["Error: invalid job:", *(f"  {fault}" for fault in error.faults)]
+        what = f"invalid job in {error.file}" if error.file else "invalid job"
+        return [f"Error: {what}:", *(f"  {fault}" for fault in error.faults)]
     if isinstance(error, JobFailed) and error.last_lines:
         return [f"Error: {error}", *(f"  {line}" for line in error.last_lines.splitlines())]
     if isinstance(error, BacalhauError):
@@ -68,5 +70,6 @@ def _lines(error: BaseException) -> list[str] | None:
         return ["Error: " + " ".join(str(error).split()) + hint]
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
+        where = where or ("cannot write: " if error.errno in (ENOSPC, EDQUOT) else "")
         return [f"Error: {where}{error.strerror}"]
     return [] if isinstance(error, KeyboardInterrupt) else None

@@ -14,6 +14,7 @@ from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_for
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.table import Column
+from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 
@@ -23,7 +24,7 @@ from bacalhau_p2p.client.blocking_connection import BlockingConnection
 @click.option(
     "--limit",
     metavar="N",
-    type=click.IntRange(1, 1000),
+    type=Number(1, 1000),
     default=100,
     show_default=True,
     help="Number of executions.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +15,11 @@ from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.submit import submit_and_follow
 from bacalhau_p2p.cli.templates import filled_in, variables_of
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
+from bacalhau_p2p.errors import InvalidJob
 from bacalhau_p2p.model.documents import MAX_DOCUMENT
+
+if TYPE_CHECKING:
+    from bacalhau_p2p.model.job import JobSpec
 
 _FILE = click.argument(
     "file",
@@ -57,12 +62,10 @@ def run(
     FILE may be - for standard input, and is that by default in a pipe. Prints the id of the job, waits until
     it has ended, and prints its output. Ctrl-C leaves the job running.
     """
-    from bacalhau_p2p.model.parsing import parse_job
-
     text = _read(file)
     if variables or environment:
         text = filled_in(text, variables_of(variables, environment, os.environ))
-    job = parse_job(text).model_dump(mode="json", by_alias=True)
+    job = _parsed(text, file).model_dump(mode="json", by_alias=True)
     submit_and_follow(connection, job, follow)
 
 
@@ -74,10 +77,19 @@ def validate(file: Path | None) -> None:
     FILE may be - for standard input, and is that by default in a pipe. Lists every fault. No node is asked,
     so whether one has the engine and the inputs is not checked.
     """
+    _parsed(_read(file), file)
+    print_line("The job is valid.")
+
+
+def _parsed(text: bytes, file: Path | None) -> JobSpec:
+    """The job. Raises InvalidJob, which names the file."""
     from bacalhau_p2p.model.parsing import parse_job
 
-    parse_job(_read(file))
-    print_line("The job is valid.")
+    try:
+        return parse_job(text)
+    except InvalidJob as error:
+        name = "standard input" if file is None or str(file) == "-" else str(file)
+        raise InvalidJob(error.faults, file=name) from None
 
 
 def _read(file: Path | None) -> bytes:

@@ -42,6 +42,7 @@ from bacalhau_p2p.cli.listing import (
 from bacalhau_p2p.cli.options import MAX_SIZE, OUTPUT_DIR, node_options, repeatable, with_options
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.table import Column
+from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.errors import JobEnded
@@ -74,7 +75,7 @@ _LIST_FLAGS = [
         "--number",
         "limit",
         metavar="N",
-        type=click.IntRange(1, 10_000),
+        type=Number(1, 10_000),
         default=10,
         show_default=True,
         help="Number of jobs.",

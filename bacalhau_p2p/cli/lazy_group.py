@@ -53,13 +53,13 @@ class LazyGroup(Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise click.UsageError(error.message + self._suggestion(args[0]), ctx) from None
+            raise click.UsageError(f"no such command {args[0]!r}{self._suggestion(args[0])}", ctx) from error
 
     def _suggestion(self, name: str) -> str:
         import difflib
 
         close = difflib.get_close_matches(name, self.lazy, n=1)
-        return f" Did you mean {close[0]!r}?" if close else ""
+        return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 ALIASES = "Aliases"

@@ -12,6 +12,7 @@ from bacalhau_p2p.cli.job_view import id_of
 from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options
 from bacalhau_p2p.cli.printing import OutputPrinter
+from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.logs import LogStream
@@ -22,7 +23,7 @@ from bacalhau_p2p.model.logs import LogStream
 @click.option("-f", "--follow", is_flag=True, help="Show the output as it comes.")
 @click.option(
     "--tail",
-    type=click.IntRange(min=0),
+    type=Number(min=0),
     metavar="N",
     show_default="all",
     help="Number of lines from the end.",

@@ -19,6 +19,7 @@ from bacalhau_p2p.cli.listing import (
 from bacalhau_p2p.cli.options import node_options, repeatable
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.table import Column
+from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.quantities import size_text
@@ -55,7 +56,7 @@ def node() -> None:
 @click.option(
     "--limit",
     metavar="N",
-    type=click.IntRange(1, 10_000),
+    type=Number(1, 10_000),
     default=10_000,
     show_default="all",
     help="Number of nodes.",

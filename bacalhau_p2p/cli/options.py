@@ -12,6 +12,7 @@ import click
 
 from bacalhau_p2p.cli.error_report import FAILURE_STATUS, OWN_FAULT
 from bacalhau_p2p.cli.help_pages import GLOBAL, Command, Decorator, section
+from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client.environment import (
     DEFAULT_API_HOST,
     DEFAULT_API_PORT,
@@ -39,7 +40,7 @@ _API_HOST = click.option(
 )
 _API_PORT = click.option(
     "--api-port",
-    type=click.IntRange(1, 65535),
+    type=Number(1, 65535),
     metavar="PORT",
     show_default=str(DEFAULT_API_PORT),
     help="Port of the node's API.",
@@ -102,7 +103,7 @@ def check_environment() -> None:
 
 OUTPUT_DIR = click.option(
     "--output-dir",
-    type=click.Path(file_okay=False),
+    type=click.Path(),
     metavar="DIR",
     show_default="job-ID",
     help="Folder to write results to.",
@@ -286,7 +287,7 @@ _NODES = [
         "--count",
         "--concurrency",
         "count",
-        type=click.IntRange(1, 1000),
+        type=Number(1, 1000),
         metavar="N",
         default=1,
         show_default=True,
@@ -295,7 +296,7 @@ _NODES = [
     click.option(
         "--replicas",
         metavar="N",
-        type=click.IntRange(1, 1000),
+        type=Number(1, 1000),
         help="Divide the job into --count partitions, each run by N nodes.",
     ),
     click.option(
@@ -321,21 +322,21 @@ _NODES = [
     click.option(
         "--confidence",
         metavar="N",
-        type=click.IntRange(min=0),
+        type=Number(min=0),
         show_default="more than half",
         help="Number of equal results that is enough.",
     ),
     click.option(
         "--min-bids",
         metavar="N",
-        type=click.IntRange(min=0),
+        type=Number(min=0),
         show_default="1",
         help="Number of bids to wait for before one is accepted.",
     ),
     click.option(
         "--priority",
         metavar="N",
-        type=click.IntRange(min=0),
+        type=Number(min=0),
         show_default="0",
         help="Jobs of a higher priority run first.",
     ),

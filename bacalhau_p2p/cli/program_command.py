@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
 from bacalhau_p2p.cli.options import SubmitCommand
+from bacalhau_p2p.cli.usage import what_is_wrong
+from bacalhau_p2p.errors import InvalidJob
+
+_FLAGS = {
+    "image": "IMAGE",
+    "module": "MODULE",
+    "command": "CMD",
+    "arguments": "ARG",
+    "imports": "--import-modules",
+    "inputs": "--input",
+    "outputs": "--output",
+    "domains": "--domain",
+    "labels": "--label",
+    "constraints": "--selector",
+}
+"""How the command line calls an argument, unless `--` and its name."""
 
 
 class ProgramCommand(SubmitCommand):
@@ -31,8 +48,22 @@ class ProgramCommand(SubmitCommand):
             if not advice:
                 raise
             raise click.UsageError(
-                f"{error.format_message().rstrip('.')}; if it is meant for {program!r}, {advice}", ctx
+                f"{what_is_wrong(error)}; if it is meant for {program!r}, {advice}", ctx
             ) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Name the faults of a job by the options that they come from."""
+        try:
+            return super().invoke(ctx)
+        except InvalidJob as error:
+            from bacalhau_p2p.client.job_places import DOCKER_PLACES, PLACES, WASM_PLACES, renamed
+
+            engine = DOCKER_PLACES if "image" in ctx.params else WASM_PLACES
+            places = {
+                place: _FLAGS.get(each, f"--{each.replace('_', '-')}")
+                for place, each in {**PLACES, **engine, "Tasks[0].Name": "task_name"}.items()
+            }
+            raise InvalidJob([renamed(fault, places) for fault in error.faults]) from None
 
     def _options_with_value(self, ctx: click.Context) -> frozenset[str]:
         options = (parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option))

@@ -12,15 +12,21 @@ from bacalhau_p2p.cli.error_report import FAILED, FAILURE_STATUS, report_error
 from bacalhau_p2p.cli.lazy_group import ALIASES, LazyGroup
 from bacalhau_p2p.cli.options import GLOBAL_OPTIONS, check_environment
 from bacalhau_p2p.cli.terminal import wants_no_colour
+from bacalhau_p2p.cli.usage import in_our_words
 from bacalhau_p2p.version import __version__
 
 _COMMANDS = "bacalhau_p2p.cli."
 
 
 class _Root(LazyGroup):
+    def make_context(self, *args: Any, **attributes: Any) -> click.Context:
+        with in_our_words():
+            return super().make_context(*args, **attributes)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with in_our_words():
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:

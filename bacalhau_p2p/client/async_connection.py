@@ -136,8 +136,8 @@ class AsyncConnection:
             raise ApiError("this client is closed")
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise cannot_connect(self.url) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise cannot_connect(self.url, error) from None
         except httpx.PoolTimeout:
             raise ApiError(
                 f"all {MAX_CONNECTIONS} connections of this client are in use: close some of its streams of"

@@ -171,9 +171,9 @@ class BlockingConnection:
             self._http.close()
         try:
             self._http.connect()
-        except OSError:
+        except OSError as error:
             self._http.close()
-            raise cannot_connect(self.url) from None
+            raise cannot_connect(self.url, error) from None
 
     def _send(self, call: Call[_T]) -> None:
         headers = {**self._headers, **call.headers}

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from socket import gaierror
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -121,7 +122,13 @@ class Call(Generic[_T]):
 # --- when there is no response ------------------------------------------------------------------
 
 
-def cannot_connect(url: str) -> NodeUnavailable:
+def cannot_connect(url: str, error: BaseException) -> NodeUnavailable:
+    """`error` is what connecting failed with, or has that as its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, gaierror):
+            return NodeUnavailable(f"cannot find the host of {url}: {cause.strerror}")
+        cause = cause.__cause__ or cause.__context__
     return NodeUnavailable(f"no node listens at {url}: start one with `bacalhau-p2p serve`")
 
 

@@ -23,6 +23,7 @@ from bacalhau_p2p.client.job_map import (
     split_scheme,
     wasm_engine,
 )
+from bacalhau_p2p.client.job_places import DOCKER_PLACES, PLACES, WASM_PLACES, numbered, renamed
 from bacalhau_p2p.errors import Fault, InvalidCID, InvalidJob
 from bacalhau_p2p.ipfs.files.reader import split_path
 from bacalhau_p2p.model.job import InputSource, JobSpec, SpecConfig
@@ -97,7 +98,7 @@ def docker(
     Raises InvalidJob, and TypeError for an unknown argument.
     """
     engine = docker_engine(image, command, entrypoint=_words(entrypoint, "entrypoint"), workdir=workdir)
-    return _build("docker", engine, options, _DOCKER)
+    return _build("docker", engine, options, DOCKER_PLACES)
 
 
 def wasm(
@@ -120,7 +121,7 @@ def wasm(
     engine = wasm_engine(
         entry["Target"], arguments, entrypoint=entrypoint, imports=[each["Target"] for each in linked]
     )
-    return _build("wasm", engine, options, _WASM, modules=[entry, *linked])
+    return _build("wasm", engine, options, WASM_PLACES, modules=[entry, *linked])
 
 
 def divided(
@@ -186,17 +187,15 @@ def _build(
         "domains": list(_words(options.get("domains") or (), "domains")),
     }
     places = {
-        **_PLACES,
+        **PLACES,
         **arguments,
-        **_numbered(
-            "InputSources", [*("module" for _ in modules), *(f"inputs[{each!r}]" for each in mounts)]
-        ),
-        **_numbered("ResultPaths", [f"outputs[{name!r}]" for name in outputs]),
+        **numbered("InputSources", [*("module" for _ in modules), *(f"inputs[{each!r}]" for each in mounts)]),
+        **numbered("ResultPaths", [f"outputs[{name!r}]" for name in outputs]),
     }
     try:
         return job_from_mapping(job_map(engine, parts))
     except InvalidJob as error:
-        raise InvalidJob([_renamed(fault, places) for fault in error.faults]) from None
+        raise InvalidJob([renamed(fault, places) for fault in error.faults]) from None
 
 
 def _check_names(builder: str, options: Mapping[str, Any]) -> None:
@@ -256,67 +255,3 @@ def _constraints(given: str | Sequence[str]) -> list[JSON]:
 
 def _fault(argument: str, problem: str) -> InvalidJob:
     return InvalidJob([Fault(argument, problem)])
-
-
-def _renamed(fault: Fault, places: Mapping[str, str]) -> Fault:
-    """The fault at the argument that its place in the job comes from."""
-    place = max((place for place in places if _within(fault.path, place)), key=len, default=None)
-    if place is None:
-        return fault
-    argument = places[place]
-    rest = fault.path.removeprefix(place) if argument in _MAPS else ""
-    return Fault(argument + rest, fault.problem)
-
-
-def _within(path: str, place: str) -> bool:
-    return path.startswith(place) and path[len(place) : len(place) + 1] in ("", ".", "[")
-
-
-def _numbered(place: str, arguments: Sequence[str]) -> dict[str, str]:
-    return {f"Tasks[0].{place}[{number}]": argument for number, argument in enumerate(arguments)}
-
-
-_MAPS = frozenset({"env", "labels"})
-"""Arguments whose faults are told with the key."""
-
-_ENGINE = "Tasks[0].Engine.Params."
-_DOCKER = {
-    f"{_ENGINE}Image": "image",
-    f"{_ENGINE}Parameters": "command",
-    f"{_ENGINE}Entrypoint": "entrypoint",
-    f"{_ENGINE}WorkingDirectory": "workdir",
-}
-_WASM = {
-    f"{_ENGINE}EntryModule": "module",
-    f"{_ENGINE}ImportModules": "imports",
-    f"{_ENGINE}Parameters": "arguments",
-    f"{_ENGINE}Entrypoint": "entrypoint",
-}
-_PLACES = {
-    "Name": "name",
-    "Namespace": "namespace",
-    "Labels": "labels",
-    "Type": "type",
-    "Count": "count",
-    "Constraints": "constraints",
-    "Priority": "priority",
-    "Verifier": "verifier",
-    "Verifier.Params.Confidence": "confidence",
-    "Deal.MinBids": "min_bids",
-    "Deal.Replicas": "replicas",
-    "KeepFailedResults": "keep_failed_results",
-    "Tasks[0].InputSources": "inputs",
-    "Tasks[0].ResultPaths": "outputs",
-    "Tasks[0].Env": "env",
-    "Tasks[0].Publisher": "publisher",
-    "Tasks[0].Resources.CPU": "cpu",
-    "Tasks[0].Resources.Memory": "memory",
-    "Tasks[0].Resources.Disk": "disk",
-    "Tasks[0].Resources.GPU": "gpu",
-    "Tasks[0].Network": "network",
-    "Tasks[0].Network.Domains": "domains",
-    "Tasks[0].Timeouts": "total_timeout",
-    "Tasks[0].Timeouts.ExecutionTimeout": "timeout",
-    "Tasks[0].Timeouts.QueueTimeout": "queue_timeout",
-}
-"""The argument that each place in a job comes from."""

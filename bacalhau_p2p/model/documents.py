@@ -193,14 +193,17 @@ def _read_yaml(text: str) -> Any:
     try:
         _check_depth(text)
         return yaml.load(text, Loader=YamlLoader)  # noqa: S506  # derives from a safe loader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        _reject(f"not YAML: {error.problem or error.context}{where}")
-    except yaml.YAMLError as error:
-        _reject(f"not YAML: {_first_clause(error)}")
-    except ValueError as error:
-        _reject(f"not YAML: {_first_clause(error)}")
+    except (ValueError, yaml.YAMLError) as error:
+        _reject(f"not YAML: {yaml_fault(error)}")
+
+
+def yaml_fault(error: Exception) -> str:
+    """What is wrong with a YAML document, with line and column if they are known."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return _first_clause(error)
+    mark = error.problem_mark or error.context_mark
+    where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{error.problem or error.context}{where}"
 
 
 def _check_depth(text: str) -> None:

@@ -263,8 +263,9 @@ class RequesterStore(ComponentStore):
         if not found:
             raise _unknown(wanted)
         if len(found) > 1 and found[0] != wanted:
-            shown = ", ".join(job_id[: len(wanted) + 8] for job_id in found[:2])
-            raise AmbiguousID(f"several jobs match the prefix {printable(wanted)}: {shown}, ...")
+            shown = ", ".join(job_id[: len(wanted) + 8].rstrip("-") for job_id in found[:2])
+            more = ", ..." if len(found) > 2 else ""
+            raise AmbiguousID(f"several jobs match the prefix {printable(wanted)}: {shown}{more}")
         return found[0]
 
     def named(self, name: str, *, most: int) -> list[JobID]:

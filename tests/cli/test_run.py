@@ -252,7 +252,7 @@ def test_an_invalid_job_file_is_an_error_with_every_fault(run, fake_node, tmp_pa
     result = run(*command, "job.json")
     assert (result.exit_code, result.stdout) == (status, "")
     assert result.stderr == (
-        "Error: invalid job:\n"
+        "Error: invalid job in job.json:\n"
         "  Tasks[0].Engine.Params.Image: missing\n"
         "  Count: must be at least 1\n"
     )  # fmt: skip
@@ -263,7 +263,7 @@ def test_a_fault_that_the_node_finds_is_an_error(run):
     result = run("docker", "run", "--memory", "lots", "busybox")
     assert result.exit_code == 125
     assert result.stderr.splitlines()[0] == (
-        "Error: Tasks[0].Resources.Memory: 'lots' is not a size in bytes, such as 256mb or 1Gi"
+        "Error: --memory: 'lots' is not a size in bytes, such as 256mb or 1Gi"
     )
 
 
@@ -293,7 +293,7 @@ def test_wrong_usage_is_an_error_and_sends_nothing(run, fake_node, arguments):
 
 
 def test_a_similar_command_is_suggested(run):
-    assert "Did you mean 'list'?" in run("lst").stderr
+    assert "did you mean 'list'?" in run("lst").stderr
 
 
 def test_a_node_that_responds_early_is_not_asked_again_at_once(fake_node):
