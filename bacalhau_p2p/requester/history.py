@@ -77,7 +77,7 @@ def bid_text(bid: Bid) -> str:
     """What is told of a bid: what it is ranked by."""
     local = min(bid.local_input_bytes, bid.input_bytes)
     inputs = f"; has {format_bytes(local)} of {format_bytes(bid.input_bytes)} of inputs"
-    return f"bids; its load is {100 * bid.load:.0f} %" + (inputs if bid.input_bytes else "")
+    return f"bid; its load is {100 * bid.load:.0f} %" + (inputs if bid.input_bytes else "")
 
 
 def run_text(proposal: Proposal) -> str:

@@ -277,7 +277,7 @@ class Rounds:
         if entry.job.state.terminal or author not in self._liveness.nodes:
             return
         if entry.declined.get(author) != message.reason:
-            text = f"does not bid: {message.reason}"
+            text = f"declined; {message.reason}"
             self._ledger.tell(entry, EventKind.DECLINED, text, now, node_id=author)
         entry.declined[author] = message.reason
         self._invitations.heard(author)

@@ -33,7 +33,7 @@ def test_events_are_lines_with_time_kind_execution_node_and_text(run, fake_node)
 
 def test_escape_sequences_of_strangers_do_not_reach_the_terminal(run, fake_node):
     fake_node.add_job(ID)
-    fake_node.tell(ID, EventKind.DECLINED, "does not bid: \x1b[2J", "", "", "12D3KooW7xPqLm4c")
+    fake_node.tell(ID, EventKind.DECLINED, "declined; \x1b[2J", "", "", "12D3KooW7xPqLm4c")
     assert "\x1b" not in run("history", ID).stdout
 
 

@@ -15,6 +15,10 @@ from bacalhau_p2p.model.event_text import news
         ("Accepted", "accepted; preparing", "preparing"),
         ("Failed", "no such\n image", "no such image"),
         ("Failed", "", ""),
+        ("Waiting", "waiting for a node: bob is busy", "for a node: bob is busy"),
+        ("Accepted", "partition 0: accepted; preparing", "partition 0: preparing"),
+        ("Running", "partition 12: running", "partition 12"),
+        ("Failed", "partition 12: no such image", "partition 12: no such image"),
     ],
 )
 def test_a_message_does_not_repeat_its_kind(kind, message, told):

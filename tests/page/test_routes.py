@@ -171,7 +171,7 @@ async def test_a_node_shows_which_jobs_it_refused_and_why(tmp_path):
         page = (await http.get(f"/nodes/{network.compute[0].peer_id}")).text
         refused = page[page.index("Refused jobs") :]
         assert f'href="/jobs/{job.id}"' in refused
-        assert "does not bid: is too small for the requested resources" in refused
+        assert "is too small for the requested resources" in refused
         assert "Refused jobs" not in (await http.get(f"/nodes/{network.requester.peer_id}")).text
 
 

@@ -57,7 +57,7 @@ def test_a_job_that_goes_well_is_told_from_submission_to_end(bench):
     assert lines(bench) == [
         (K.SUBMITTED, "Pending", "submitted; for 1 node"),
         (K.ANNOUNCED, "", "announced; round 1: 1 node could run it"),
-        (K.BID, "BidReceived", "bids; its load is 0 %"),
+        (K.BID, "BidReceived", "bid; its load is 0 %"),
         (K.ACCEPTED, "BidAccepted", "accepted; preparing"),
         (K.RUNNING, "Running", "a node has taken it"),
         (K.RUNNING, "BidAccepted", "running"),
@@ -95,7 +95,7 @@ def test_bids_and_refusals_are_told_with_their_reasons(bench):
         if event.kind in (K.DECLINED, K.BID_REJECTED)
     ]
     assert late == [
-        (K.DECLINED, B, "does not bid: has no room for 4 cores"),
+        (K.DECLINED, B, "declined; has no room for 4 cores"),
         (K.BID_REJECTED, C, "other bids were better"),
     ]
     bench.bid(C, attempt=2)
@@ -184,9 +184,9 @@ def test_a_submission_tells_how_many_nodes_it_is_for():
 
 def test_a_bid_tells_what_it_is_ranked_by():
     offer = say.Bid(job_id=JOB, execution_id=execution_id(A), round=1, load=0.123, reserved_for=9.0)
-    assert bid_text(offer) == "bids; its load is 12 %"
+    assert bid_text(offer) == "bid; its load is 12 %"
     offer = offer.model_copy(update={"input_bytes": 10_000_000, "local_input_bytes": 3_000_000})
-    assert bid_text(offer) == "bids; its load is 12 %; has 3 MB of 10 MB of inputs"
+    assert bid_text(offer) == "bid; its load is 12 %; has 3 MB of 10 MB of inputs"
 
 
 def test_a_run_tells_how_long_it_took_by_its_own_account():

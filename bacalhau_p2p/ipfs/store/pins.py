@@ -59,10 +59,11 @@ class Pins(SharedDatabase):
 
     def find(self, cid: CID | None, now: float | None) -> list[Pin]:
         """The pins of one root, or of all; with `now`, only those that have not expired."""
-        query = "SELECT cid, owner, expires FROM pins WHERE (?1 IS NULL OR cid = ?1)"
-        query += " AND (?2 IS NULL OR expires IS NULL OR expires > ?2) ORDER BY cid, owner"
+        query = "SELECT cid, owner, expires FROM pins WHERE (:cid IS NULL OR cid = :cid)"
+        query += " AND (:now IS NULL OR expires IS NULL OR expires > :now) ORDER BY cid, owner"
         with self.connection() as db:
-            rows = db.execute(query, (None if cid is None else cid.v1.binary, now)).fetchall()
+            wanted = {"cid": None if cid is None else cid.v1.binary, "now": now}
+            rows = db.execute(query, wanted).fetchall()
         return [Pin(CID(binary), owner, expires) for binary, owner, expires in rows]
 
     def roots(self, now: float, owners: Sequence[str] = ("*",)) -> list[CID]:
