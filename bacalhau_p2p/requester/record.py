@@ -80,6 +80,8 @@ class JobEntry(Undoable):
     """When the node of an active execution was last in contact about it."""
     reconciled_at: dict[ExecutionID, UnixSeconds] = field(default_factory=UndoableDict)
     """When an active execution was last reconciled with its node."""
+    steps_told: dict[ExecutionID, int] = field(default_factory=UndoableDict)
+    """How often the node of an active execution has said that it prepares it, or that its run has begun."""
     preparation_told: dict[ExecutionID, int] = field(default_factory=UndoableDict)
     """Events about the preparation of an active execution that the history has."""
     declined: dict[PeerID, str] = field(default_factory=UndoableDict)
@@ -143,6 +145,7 @@ class JobEntry(Undoable):
             self.watchlist.drop(execution.id)
             self.last_contact.pop(execution.id, None)
             self.reconciled_at.pop(execution.id, None)
+            self.steps_told.pop(execution.id, None)
             self.preparation_told.pop(execution.id, None)
             self.bids.pop(execution.id, None)
         else:

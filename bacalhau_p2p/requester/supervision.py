@@ -30,6 +30,9 @@ RECONCILE_INTERVAL = 60.0
 """Seconds without a change of an execution after which it is reconciled with its node."""
 MAX_STRAY_CANCELS = 10
 """Unknown executions of one heartbeat that are cancelled; the next heartbeat names the others again."""
+MAX_STEPS_TOLD = 20
+"""Times that a node may say of one execution that it prepares it, or that its run has begun: each is stored.
+A node that restarts says it again."""
 LOST_CONTACT = "lost contact with node"
 """The message of an execution that is lost begins with this."""
 
@@ -117,7 +120,7 @@ class Supervision:
         if not message.executions:  # a node without executions sends none
             self._ledger.ignore_unknown(message, "execution")
         answers = MAX_STRAY_CANCELS
-        for line in message.executions:
+        for line in {line.execution_id: line for line in message.executions}.values():
             known = self._ledger.of_execution(line.execution_id)
             if known is None:
                 self._ledger.ignore_unknown(message, "execution")
@@ -148,7 +151,9 @@ class Supervision:
         if execution.state != S.BID_ACCEPTED or isinstance(line.state, UnknownState):
             return
         kind, note = _PROGRESS.get(line.state, (None, ""))
-        if kind is not None and execution.message != note:
+        told = entry.steps_told.get(execution.id, 0)
+        if kind is not None and execution.message != note and told < MAX_STEPS_TOLD:
+            entry.steps_told[execution.id] = told + 1
             progress = executions.ProgressReported(message=note, doing=kind)
             executions.move(self._ledger, entry, execution, progress, now)
         if (line.inputs or line.message) and line.state is ComputeState.PREPARING:

@@ -9,6 +9,7 @@ from bacalhau_p2p.model.execution import Proposal
 from bacalhau_p2p.model.history import EventKind as K
 from bacalhau_p2p.model.state import ComputeState, ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester import history
 from bacalhau_p2p.requester.history import (
     EVENTS_PER_SLOT,
     KINDS,
@@ -23,6 +24,7 @@ from bacalhau_p2p.requester.history import (
     run_text,
     submitted_text,
 )
+from bacalhau_p2p.requester.supervision import MAX_STEPS_TOLD
 from tests.support.machines.requester_bench import (
     JOB,
     A,
@@ -163,15 +165,38 @@ def test_a_history_is_bounded_and_leaves_room_for_its_end(kind, number, kept):
     assert admitted(kind, number, 1) is kept
 
 
-def test_a_node_that_alternates_fills_no_more_than_the_limit_and_the_end_is_told(bench):
-    run_on(bench, job(), A)
+def alternate(bench, times: int) -> list[ev.Action]:
+    """A node says again and again that it prepares an execution, and that its run has begun."""
     preparing = say.ExecutionProgress(execution_id=execution_id(A), state=ComputeState.PREPARING)
-    for _ in range(LIMIT):
-        bench.receive(A, heartbeat_of(A))
-        bench.receive(A, say.Heartbeat(executions=(preparing,)))
+    steps = [heartbeat_of(A), say.Heartbeat(executions=(preparing,))] * times
+    return [action for step in steps for action in bench.receive(A, step)]
+
+
+def test_a_node_that_alternates_is_told_and_stored_a_few_times_only(bench):
+    run_on(bench, job(), A)
+    actions = alternate(bench, times=100)
+    assert sum(isinstance(action, ev.Store) for action in actions) <= MAX_STEPS_TOLD
+    assert sum(event.kind in (K.PREPARING, K.RUNNING) for event in told(bench)) <= MAX_STEPS_TOLD + 1
+
+
+def test_an_execution_counts_once_in_a_heartbeat(bench):
+    """Nine thousand lines about one held the requester for 0.6 s."""
+    run_on(bench, job(), A)
+    states = (ComputeState.PREPARING, ComputeState.RUNNING) * 4500
+    lines = [say.ExecutionProgress(execution_id=execution_id(A), state=state) for state in states]
+    actions = bench.receive(A, say.Heartbeat(executions=tuple(lines)))
+    assert len(actions) <= 2
+    assert bench.machine.jobs[JOB].executions[execution_id(A)].message == "running"
+
+
+def test_no_more_events_than_the_limit_are_kept_and_the_end_is_told(bench, monkeypatch):
+    monkeypatch.setattr(history, "MAX_EVENTS", limit := 10)
+    monkeypatch.setattr(history, "EVENTS_PER_SLOT", 0)
+    run_on(bench, job(), A)
+    alternate(bench, times=10)
     bench.handle(ev.CancelRequested(JOB, "enough"))
     events = told(bench)
-    assert [event.number for event in events] == list(range(1, LIMIT + 2))
+    assert [event.number for event in events] == list(range(1, limit + 2))
     assert (events[-2].kind, events[-2].message) == (K.OMITTED, "further events are not recorded")
     assert (events[-1].kind, events[-1].state) == (K.ENDED, JobState.STOPPED)
 
