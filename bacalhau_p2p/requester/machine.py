@@ -196,7 +196,10 @@ class RequesterMachine:
     # --- nodes ------------------------------------------------------------------------------
 
     def _node_seen(self, event: ev.NodeInfoReceived, now: UnixSeconds) -> None:
+        was_unknown = event.info.id not in self._liveness.nodes
         new, freer = self._liveness.update(event.info)
+        if was_unknown:
+            self._presence_changed(event.info.id, now)
         if new or freer:  # it may replace one that is waited for
             for entry in self._ongoing():
                 if entry.watchlist.unreachable:
@@ -208,9 +211,13 @@ class RequesterMachine:
 
     def _node_went_stale(self, event: ev.NodeWentStale, now: UnixSeconds) -> None:
         self._liveness.nodes.pop(event.peer, None)
+        self._presence_changed(event.peer, now)
+
+    def _presence_changed(self, node: PeerID, now: UnixSeconds) -> None:
+        """A node is known, or is not any more: ops jobs may give it up sooner."""
         for entry in self._ongoing():
             if entry.ops:
-                ops_nodes.note_absence(entry, event.peer, self._liveness)
+                ops_nodes.note_absence(entry, node, self._liveness)
                 self._schedule(entry, now)
 
     def _connection_broke(self, event: ev.NodeDisconnected, now: UnixSeconds) -> None:

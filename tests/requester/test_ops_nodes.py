@@ -185,6 +185,21 @@ def test_a_node_that_leaves_is_not_waited_for_up_to_the_queue_timeout(bench):
     assert bench.job.message.endswith("bob: the node left before it took the job")
 
 
+def test_a_node_whose_info_comes_again_after_its_connection_broke_is_given_up_as_soon_as_any(bench):
+    """The info came through another node: until then the job waited longer, as for a node that it forgot."""
+    bench.add_nodes(A, B)
+    bench.submit(OPS)
+    bench.bid(A)
+    result_on(bench, A)
+    info = bench.machine._liveness.nodes[B]
+    for event in (ev.NodeWentStale(B), ev.NodeDisconnected(B)):
+        bench.handle(event)
+    bench.wait(1)
+    bench.handle(ev.NodeInfoReceived(info))
+    bench.wait(LOST_AFTER_SILENCE)
+    assert bench.states()[B] is S.FAILED
+
+
 def test_what_a_node_hands_back_or_never_began_it_may_begin_again(ops):
     for fields in ({"drained": True}, {"unknown": True}):
         attempt = len([e for e in ops.machine.jobs[JOB].executions.values() if e.node_id == B])
