@@ -38,7 +38,7 @@ from bacalhau_p2p.model.domains import Domain
 from bacalhau_p2p.model.fields import MAX_ENTRIES
 from bacalhau_p2p.model.quantities import parse_bytes, parse_seconds
 from bacalhau_p2p.model.resources import ResourceSpec
-from bacalhau_p2p.model.validation import faults_of
+from bacalhau_p2p.model.validation import faults_of, matching
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 
 PREFIX = "BACALHAU_P2P_"
@@ -87,6 +87,12 @@ def _as_meant(value: object) -> object:
     return as_text(value) if isinstance(value, bool | int | float) else value
 
 
+_NAME = "[A-Za-z0-9._-]{1,64}"
+NetworkName = Annotated[str, matching(_NAME, "must be 1 to 64 letters, digits, dots, hyphens or _")]
+DhtPrefix = Annotated[str, matching(f"(/{_NAME}){{0,4}}", "must be 1 to 4 names, each behind a slash")]
+JobUser = Annotated[
+    str, matching("image|nobody|[0-9]{1,9}(:[0-9]{1,9})?", "must be image, nobody, UID or UID:GID")
+]
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A credential of this node. It is never shown."""
 Url = Annotated[str, AfterValidator(_check_url)]
@@ -127,7 +133,7 @@ class Settings(BaseModel):
     data_dir: Path = Field(default_factory=lambda: _default_data_dir())
     power_safe: bool = True
     """Wait for the disk before promising anything, so that a power failure does not undo it."""
-    network: str = Field(default="main", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    network: NetworkName = "main"
     requester: bool = True
     compute: bool = True
     swarm_host: str = "0.0.0.0"  # noqa: S104 - peers are other computers; only the API stays on loopback
@@ -146,7 +152,7 @@ class Settings(BaseModel):
     """Find nodes on the local network, and let them find this one, where it listens on a private address."""
     dht: Literal["off", "client", "server"] = "server"
     """Use a DHT to announce and find content. `client` does not answer requests of other nodes."""
-    dht_prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]{1,64}){0,4}$")
+    dht_prefix: DhtPrefix = ""
     """Which DHT: empty for the one of this network, `/ipfs` for the public one of IPFS."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=1234, ge=0, le=65535)
@@ -169,7 +175,7 @@ class Settings(BaseModel):
     """How much downloaded input is kept for later jobs."""
     image_registries: tuple[str, ...] = ("docker.io", "ghcr.io", "quay.io")
     """Registries (`HOST` or `HOST:PORT`) whose images jobs may use."""
-    job_user: str = Field(default="image", pattern=r"^(image|nobody|[0-9]{1,9}(:[0-9]{1,9})?)$")
+    job_user: JobUser = "image"
     """The user of Docker jobs: `image` (the image's own unless that is root), `nobody` or `UID[:GID]`."""
     keep_images: Seconds = Field(default=7 * 86400.0, ge=0)
     """Seconds that an image pulled for a job stays in the Docker engine after its last use."""

@@ -34,7 +34,7 @@ from bacalhau_p2p.cli.options import ENV_DEVSTACK
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
 from bacalhau_p2p.cli.serve import ENGINE, LOCAL_PATH, LOGS
-from bacalhau_p2p.cli.usage import Number
+from bacalhau_p2p.cli.usage import PORT, Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.environment import ENV_HOST, ENV_PORT
@@ -68,7 +68,12 @@ PEERS = 2
     help="Number of compute nodes.",
 )
 @click.option(
-    "--api-port", metavar="PORT", type=int, default=0, show_default="any", help="Port of the requester's API."
+    "--api-port",
+    metavar="PORT",
+    type=PORT,
+    default=0,
+    show_default="any",
+    help="Port of the requester.",
 )
 @ENGINE
 @LOCAL_PATH

@@ -141,7 +141,7 @@ def parse_constraints(selectors: Iterable[str]) -> list[JSON]:
     try:
         return [each for selector in selectors for each in parse_selector(selector)]
     except ValueError as error:
-        raise click.UsageError(f"--constraints: {error}") from None
+        raise click.UsageError(f"--selector: {error}") from None
 
 
 def build_job(

@@ -83,6 +83,8 @@ def connect(
 
     outer = (context or click.get_current_context()).find_root().params
     host = api_host or outer.get("api_host") or host_of(os.environ)
+    if "/" in host or host.count(":") == 1:
+        raise click.UsageError(f"{host!r} is not a host: use --api-host HOST --api-port PORT")
     try:
         port = api_port or outer.get("api_port") or port_of(os.environ)
     except SettingsError as error:

@@ -18,6 +18,7 @@ from bacalhau_p2p.cli.completion import complete_node_id
 from bacalhau_p2p.cli.help_pages import Command, section
 from bacalhau_p2p.cli.options import repeatable
 from bacalhau_p2p.cli.printing import print_line
+from bacalhau_p2p.cli.usage import PORT, Number
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime import logs
@@ -80,7 +81,11 @@ _NODE = [
     ),
     click.option("--api-host", metavar="HOST", show_default="127.0.0.1", help="Address of the HTTP API."),
     click.option(
-        "--api-port", metavar="PORT", type=int, show_default="1234", help="Port of the HTTP API, 0 for any."
+        "--api-port",
+        metavar="PORT",
+        type=PORT,
+        show_default="1234",
+        help="Port of the API, 0 for any.",
     ),
     click.option(
         "--gateway/--no-gateway",
@@ -106,7 +111,11 @@ _PEERS = [
     ),
     click.option("--swarm-host", metavar="HOST", show_default="all", help="Address to listen on for peers."),
     click.option(
-        "--swarm-port", metavar="PORT", type=int, show_default="1235", help="Port for peers, 0 for any."
+        "--swarm-port",
+        metavar="PORT",
+        type=PORT,
+        show_default="1235",
+        help="Port for peers, 0 for any.",
     ),
     repeatable("--announce", metavar="MULTIADDR", help="Address that peers are told to dial."),
     click.option(
@@ -258,7 +267,7 @@ _REQUESTERS = [
     click.option(
         "--max-requester-jobs",
         metavar="N",
-        type=int,
+        type=Number(0),
         show_default="any number",
         help="Jobs of one requester at a time.",
     ),

@@ -79,3 +79,7 @@ class Number(click.IntRange):
         if self.min is not None and self.max is not None:
             return f" from {self.min} to {self.max}"
         return f", {self.min} or more" if self.min is not None else ""
+
+
+PORT = Number(0, 65535)
+"""A port to listen on, or 0 for any."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails
 
 from bacalhau_p2p.errors import Fault, InvalidJob
@@ -145,6 +146,17 @@ def problem_of(details: ErrorDetails) -> str:
         return str(details["ctx"]["error"])
     context = {name: _without_zeros(value) for name, value in details.get("ctx", {}).items()}
     return _PROBLEMS.get(details["type"], "invalid value").format(**context)
+
+
+def matching(pattern: str, problem: str) -> AfterValidator:
+    """Text that this pattern describes; for any other, what is wrong."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(problem)
+        return text
+
+    return AfterValidator(check)
 
 
 def _without_zeros(value: object) -> object:

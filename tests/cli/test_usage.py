@@ -24,6 +24,9 @@ import pytest
         ("add missing", "path 'missing' does not exist", "add"),
         ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish'", "completion"),
         ("get a --all --raw", "--all and --raw exclude each other", "get"),
+        ("--api-host a:1 list", "'a:1' is not a host: use --api-host HOST --api-port PORT", "list"),
+        ("--api-host http://a list", "'http://a' is not a host: use --api-host HOST --api-port PORT", "list"),
+        ("serve --swarm-port 70000", "--swarm-port: '70000' is not a whole number from 0 to 65535", "serve"),
         ("list extra", "got unexpected extra argument (extra)", "list"),
     ],
 )
