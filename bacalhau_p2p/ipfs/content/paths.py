@@ -27,6 +27,8 @@ MAX_PATH_BLOCKS = 1000
 """Blocks on the way to one path: 64 names, each in a large folder of up to eight levels, are fewer."""
 CHECK_AFTER = 100
 """Entries of folders after which a walk looks whether it was cancelled."""
+MAX_KNOWN_FOLDERS = 64
+"""Folders of which a walk remembers what is in them."""
 MAX_NAMES = 10_000_000
 """Names in the paths of all files and folders of one folder; some 80 MB."""
 
@@ -134,6 +136,8 @@ class _FileWalk:
         """Bytes of files."""
         self._pending: list[tuple[tuple[str, ...], CID]] = [((), root)]
         self._seen = self._names = 0
+        self._folders: dict[CID, list[tuple[str, CID]]] = {}
+        """What is in the latest folders: the same one may be in many places."""
         self.found: list[tuple[tuple[str, ...], CID]] = []
 
     def advance(self) -> CID | None:
@@ -164,12 +168,20 @@ class _FileWalk:
         self, path: tuple[str, ...], cid: CID, source: TrackedSource
     ) -> list[tuple[tuple[str, ...], CID]]:
         """What is in a folder; nothing for a file, which is noted."""
-        node = None if cid.codec == RAW else self._load(cid, source)
+        known = self._folders.get(cid)
+        node = None if cid.codec == RAW or known is not None else self._load(cid, source)
         if isinstance(node, Folder | Shard):
+            known = [
+                (each.name, each.cid)
+                for each in folder_entries(cid, node, partial(self._load, source=source))
+            ]
+            self._folders[cid] = known
+            if len(self._folders) > MAX_KNOWN_FOLDERS:
+                del self._folders[next(iter(self._folders))]
+        if known is not None:
             if len(path) > MAX_DEPTH:
                 raise InvalidContent(f"folders are nested more than {MAX_DEPTH} deep")
-            load = partial(self._load, source=source)
-            return [((*path, each.name), each.cid) for each in folder_entries(cid, node, load)]
+            return [((*path, name), below) for name, below in known]
         if not isinstance(node, Symlink):
             self.found.append((path, cid))
             if isinstance(node, File):

@@ -110,6 +110,17 @@ async def test_the_search_for_sizes_ends_when_it_is_cancelled_however_many_files
     assert len(walks[0].found) < 900_000
 
 
+async def test_a_folder_that_is_in_many_places_is_read_once(content, store, monkeypatch):
+    blocks = MemoryBlocks()
+    inner = blocks.folder((b"%d" % number, blocks.raw(b"x")) for number in range(10))
+    root = blocks.folder((b"%d" % number, inner) for number in range(100))
+    store.put_all_verified(list(blocks.blocks.items()))
+    read, decode = [], paths.decode
+    monkeypatch.setattr(paths, "decode", lambda cid, *more: read.append(cid) or decode(cid, *more))
+    assert len(await content.files(root)) == 1000
+    assert sorted(read, key=str) == sorted([root, inner], key=str)
+
+
 async def test_the_names_of_all_paths_together_are_limited(content, store, monkeypatch):
     monkeypatch.setattr(paths, "MAX_NAMES", 100)
     blocks = MemoryBlocks()
