@@ -262,7 +262,7 @@ def stop(connection: BlockingConnection, job_id: str, reason: str, *, quiet: boo
     job = connection.call(calls.get_job(job_id))
     full_id = id_of(job)
     state, _ = state_of(job)
-    said = f"Job '{short_id(full_id)}' cancelled."
+    said = f"Job '{short_id(full_id)}' stopped."
     if state in ENDED:
         said = f"Job '{short_id(full_id)}' has already ended: {state.lower()}."
     else:

@@ -63,7 +63,7 @@ def submit_and_follow(
     except KeyboardInterrupt:
         short = short_id(job_id)
         print_line("", err=True)
-        print_line(f"Job {short} continues; to stop it: bacalhau-p2p cancel {short}", err=True)
+        print_line(f"Job {short} continues; to stop it: bacalhau-p2p stop {short}", err=True)
         click.get_current_context().exit(INTERRUPTED)
     require_completed(ended, executions)
     if options.download:

@@ -419,7 +419,7 @@ def test_tampered_results_are_an_error_and_leave_nothing(run, fake_node, results
 
 def test_cancel_stops_a_job_once(run, fake_node):
     fake_node.add_job(ID)
-    assert run("cancel", "095be3fd").stdout == "Job '095be3fd' cancelled.\n"
+    assert run("cancel", "095be3fd").stdout == "Job '095be3fd' stopped.\n"
     job = fake_node.jobs[ID]
     assert (job.state, job.message) == (JobState.STOPPED, "cancelled by the user")
     assert run("cancel", ID).stdout == "Job '095be3fd' has already ended: stopped.\n"

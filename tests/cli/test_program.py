@@ -148,7 +148,7 @@ def test_ctrl_c_while_waiting_says_that_the_job_continues(fake_node):
     stdout, stderr = program.communicate(timeout=20)
     assert program.returncode == 130
     assert stdout == "00000000-0000-4000-8000-000000000000\n"
-    assert stderr.splitlines()[-1] == "Job 00000000 continues; to stop it: bacalhau-p2p cancel 00000000"
+    assert stderr.splitlines()[-1] == "Job 00000000 continues; to stop it: bacalhau-p2p stop 00000000"
     assert "Traceback" not in stderr
 
 
