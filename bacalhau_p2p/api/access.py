@@ -37,8 +37,12 @@ class AccessControl:
     read content: such a request is marked as `public` and gets only what is stored on the node.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, guesses: TokenGuesses, gateway: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, token: str, url_key: bytes, guesses: TokenGuesses, gateway: bool = False
+    ) -> None:
+        """`url_key` signs the URLs of results."""
         self._app = app
+        self._url_key = url_key
         self._token = token
         self._session = login.session_of(token)
         self._guesses = guesses
@@ -87,7 +91,7 @@ class AccessControl:
             return True
         signature, path = signature_in(scope), scope["path"]
         return bool(signature) and is_right(
-            client, signature, signature_of(path, self._token), what=f"signature of {path}"
+            client, signature, signature_of(path, self._url_key), what=f"signature of {path}"
         )
 
 

@@ -22,6 +22,7 @@ from bacalhau_p2p.api.gateway import gateway_routes
 from bacalhau_p2p.api.monitoring import monitoring_routes
 from bacalhau_p2p.api.openapi import ERRORS, openapi
 from bacalhau_p2p.api.orchestrator import job_routes, orchestrator_routes
+from bacalhau_p2p.api.result_archives import signing_key
 from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.routes import Page
@@ -45,7 +46,11 @@ def create_app(node: Node, counters: Counter[str] | None = None, *, page: Page |
 
     settings = node.settings
     return AccessControl(
-        DeferredApp(build), token=settings.api_token, guesses=guesses, gateway=settings.gateway
+        DeferredApp(build),
+        token=settings.api_token,
+        url_key=signing_key(node),
+        guesses=guesses,
+        gateway=settings.gateway,
     )
 
 

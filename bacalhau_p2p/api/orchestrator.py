@@ -30,7 +30,7 @@ from bacalhau_p2p.api.json_bodies import JSON, MAX_SMALL_BODY, json_object, json
 from bacalhau_p2p.api.logs import log_routes
 from bacalhau_p2p.api.nodes import node_routes
 from bacalhau_p2p.api.openapi import takes
-from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes
+from bacalhau_p2p.api.result_archives import archive_urls, result_archive_routes, signing_key
 from bacalhau_p2p.api.submissions import submission
 from bacalhau_p2p.errors import ApiError, JobEnded, UnknownJob
 from bacalhau_p2p.model.api_json import (
@@ -213,8 +213,8 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
     async def get_results(job_id: str, request: Request) -> Response:
         """Where the results of a job are: a URL of this node that ends in `.tar.gz`, and the CID."""
         known = node.requester.resolve(job_id)
-        host, token = request.headers.get("host", ""), node.settings.api_token
-        items = archive_urls(host, known, node.requester.results(known), token)
+        host, key = request.headers.get("host", ""), signing_key(node)
+        items = archive_urls(host, known, node.requester.results(known), key)
         return json_response({"Items": items, "NextToken": ""})
 
 

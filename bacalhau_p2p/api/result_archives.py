@@ -1,6 +1,6 @@
 """Results as `.tar.gz`, for clients that know no CIDs: Bacalhau's fetch such a URL, without the API token.
 
-On a node with a token the URL is signed with it. So whoever was told the URL may fetch this one result.
+On a node with a token the URL is signed. So whoever was told the URL may fetch this one result.
 """
 
 from __future__ import annotations
@@ -30,9 +30,16 @@ _FAST = 1
 _QUERY = "signature"
 
 
-def signature_of(path: str, token: str) -> str:
-    """What proves that a bearer of the token was told this path; empty without a token."""
-    return hmac.digest(token.encode(), b"GET " + path.encode(), "sha256").hex() if token else ""
+def signing_key(node: Node) -> bytes:
+    """The key of signatures, empty on a node without a token. Made with the node's own key as well: who has a
+    URL cannot try guesses of the token on it."""
+    token = node.settings.api_token.encode()
+    return hmac.digest(node.identity.seed, b"URLs of results " + token, "sha256") if token else b""
+
+
+def signature_of(path: str, key: bytes) -> str:
+    """What proves that a bearer of the token was told this path; empty without a key."""
+    return hmac.digest(key, b"GET " + path.encode(), "sha256").hex() if key else ""
 
 
 def signature_in(scope: Scope) -> str:
@@ -46,7 +53,7 @@ def signature_in(scope: Scope) -> str:
     return parse_qs(query.decode("latin-1")).get(_QUERY, [""])[0]
 
 
-def archive_urls(host: str, job_id: str, results: Sequence[PublishedResult], token: str) -> list[Any]:
+def archive_urls(host: str, job_id: str, results: Sequence[PublishedResult], key: bytes) -> list[Any]:
     """Each distinct result as Bacalhau's `urlDownload`, with its CID and where it is published beside it.
 
     `host` is what the client calls this node.
@@ -54,7 +61,7 @@ def archive_urls(host: str, job_id: str, results: Sequence[PublishedResult], tok
     items: dict[str, dict[str, Any]] = {}
     for result in results:
         path = f"{JOBS}/{job_id}/results/{result.cid}{SUFFIX}"
-        signature = signature_of(path, token)
+        signature = signature_of(path, key)
         location = {"Type": result.location.type, "Params": result.location.params}
         params = {
             **result.location.params,

@@ -24,7 +24,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 def client(token: str = "", *, gateway: bool = False, url: str = URL) -> httpx.AsyncClient:
     guesses = TokenGuesses(Counter())
-    transport = ASGITransport(AccessControl(app, token=token, guesses=guesses, gateway=gateway))
+    access = AccessControl(app, token=token, url_key=b"key", guesses=guesses, gateway=gateway)
+    transport = ASGITransport(access)
     return httpx.AsyncClient(transport=transport, base_url=url)
 
 
@@ -155,7 +156,8 @@ async def open_socket(token: str = "", **headers: str) -> tuple[bool, int]:
         "query_string": b"",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
     }
-    await AccessControl(handler, token=token, guesses=TokenGuesses(Counter()))(scope, receive, send)
+    access = AccessControl(handler, token=token, url_key=b"key", guesses=TokenGuesses(Counter()))
+    await access(scope, receive, send)
     return bool(reached), statuses[0] if statuses else 0
 
 
