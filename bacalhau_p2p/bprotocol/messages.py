@@ -256,10 +256,10 @@ class ExecutionFailed(ExecutionMessage):
 
 
 def _known_state(states: type[ComputeState | ExecutionState]) -> BeforeValidator:
-    known = frozenset(state.value for state in states)
+    known: dict[str, Any] = {state.value: state for state in states}
 
     def check(value: Any) -> Any:
-        return UnknownState.UNKNOWN if isinstance(value, str) and value not in known else value
+        return known.get(value, UnknownState.UNKNOWN) if isinstance(value, str) else value
 
     return BeforeValidator(check)
 
