@@ -144,7 +144,7 @@ def test_a_result_with_a_non_zero_exit_code_is_fetched_like_any_other(network, t
         (["job", "run", "{invalid}"], 125, "Tasks[0].Engine.Params.Image: missing"),
         (["validate", "{invalid}"], 1, "Tasks[0].Engine.Params.Image: missing"),
         (["job", "run", "no-such-file.yaml"], 2, "no-such-file.yaml"),
-        (["wasm", "run", "--cpu", "lots", "{probe}"], 125, "Resources.CPU"),
+        (["wasm", "run", "--cpu", "lots", "{probe}"], 125, "--cpu: 'lots' is not a number of cores"),
         (["wasm", "run", "--queue-timeout", "1", "--cpu", "9000", "{probe}"], 125, "too small"),
         (["--api-port", "1", "list"], 1, "127.0.0.1:1"),
         (["cid", "no-such-file"], 2, "no-such-file"),
