@@ -68,6 +68,16 @@ def on_undo(undo: Callable[..., object], *arguments: Any) -> None:
         journal.append((undo, *arguments))
 
 
+def new(make: Callable[..., V], *arguments: Any) -> V:
+    """What `make` returns: new objects, so that nothing of them is to be undone. It changes nothing else."""
+    journal = _current()
+    _journal.set(None)
+    try:
+        return make(*arguments)
+    finally:
+        _journal.set(journal)
+
+
 class Undoable:
     """An object whose attributes are restored."""
 

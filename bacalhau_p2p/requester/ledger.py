@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.components import ledger as components
 from bacalhau_p2p.components.ledger import Deadlines
-from bacalhau_p2p.components.undo import UndoableDict, UndoableSet
+from bacalhau_p2p.components.undo import UndoableDict, UndoableSet, new
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
@@ -50,18 +50,7 @@ class Ledger(components.Ledger[ev.Action]):
 
     def add(self, job: Job) -> JobEntry:
         """Take a job into memory, in the state that it has."""
-        entry = self.jobs[job.id] = JobEntry(
-            job,
-            Placement(
-                slots_of(job),
-                1 if job.spec.is_ops else job.spec.group_size,
-                divided=job.spec.divided,
-                replaces=not job.spec.is_ops,
-            ),
-            deadline=job.created + job.spec.total_timeout,
-            ops=job.spec.is_ops,
-            divided=job.spec.divided,
-        )
+        entry = self.jobs[job.id] = new(_entry_of, job)
         return entry
 
     def resume(self, stored: ev.Resumed, now: UnixSeconds) -> JobEntry:
@@ -177,3 +166,15 @@ class Ledger(components.Ledger[ev.Action]):
         """Cancel an execution on a node that has ended at the requester or is unknown there."""
         cancel = say.CancelExecution(job_id=job_id, execution_id=execution_id, reason=reason)
         self.actions.append(ev.Send(node, cancel, now + REPEAT_STRAY_CANCEL_FOR, durable=False))
+
+
+def _entry_of(job: Job) -> JobEntry:
+    ops = job.spec.is_ops
+    group_size = 1 if ops else job.spec.group_size
+    return JobEntry(
+        job,
+        Placement(slots_of(job), group_size, divided=job.spec.divided, replaces=not ops),
+        deadline=job.created + job.spec.total_timeout,
+        ops=ops,
+        divided=job.spec.divided,
+    )

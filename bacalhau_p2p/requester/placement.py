@@ -212,7 +212,8 @@ class Placement(Undoable):
             self._change_active(name, node, active=state in ACTIVE)
         leaves = (state in _HAS_A_PART) - (was in _HAS_A_PART)
         _count(self.parts, node, leaves)
-        _count(self.unpaid, node, self._is_unpaid(execution) - self._is_unpaid(before))
+        if before is None or self.divided:
+            _count(self.unpaid, node, self._is_unpaid(execution) - self._is_unpaid(before))
         if execution.slot is None:
             return leaves < 0
         slot = self.slots[execution.slot]
@@ -269,11 +270,13 @@ class Placement(Undoable):
         self.executions = UndoableDict(
             {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
         )
-        self.open, self.groups, self.exhausted, self.seats = [], [], UndoableSet(), UndoableDict()
-        self.to_reopen, self.to_judge, self.verifying = UndoableSet(), UndoableSet(), UndoableSet()
-        self.bids, self.active, self.active_on = UndoableDict(), UndoableDict(), UndoableDict()
-        self.parts, self.unpaid = UndoableDict(), UndoableDict()
-        self.working, self.failed = UndoableDict(), UndoableDict()
+        self.groups, self.parts, self.unpaid = [], UndoableDict(), UndoableDict()
+        if self.open:
+            self.open, self.exhausted = [], UndoableSet()
+        if self.seats:
+            self.seats = UndoableDict()
+        if self.divided:
+            self.working, self.failed = UndoableDict(), UndoableDict()
 
     # --- what is derived --------------------------------------------------------------------
 
@@ -315,8 +318,10 @@ class Placement(Undoable):
         counts = self.groups[group]
         reopen = self.replaces and counts.gone > 0 and not counts.confirmed
         judge = counts.proposed > 0 and not (counts.open or counts.running or group in self.verifying)
-        (self.to_reopen.add if reopen else self.to_reopen.discard)(group)
-        (self.to_judge.add if judge else self.to_judge.discard)(group)
+        if reopen != (group in self.to_reopen):
+            (self.to_reopen.add if reopen else self.to_reopen.discard)(group)
+        if judge != (group in self.to_judge):
+            (self.to_judge.add if judge else self.to_judge.discard)(group)
 
 
 def _include(members: dict[K, None], key: K, included: bool) -> None:

@@ -11,9 +11,13 @@ from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
 from bacalhau_p2p.model.base import ExecutionID, PeerID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import NO_SPEC
+from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.audience import NOBODY, Asked
 from bacalhau_p2p.requester.placement import ACTIVE, CONFIRMED, GONE, SETTLED, Placement, Slot
 from bacalhau_p2p.requester.watchlist import Watchlist
+
+_DUE_ANEW = frozenset({ExecutionState.BID_RECEIVED, ExecutionState.BID_ACCEPTED})
+"""States in which something is due earlier than before. Afterwards each report makes it later."""
 
 
 @dataclass(slots=True)
@@ -148,7 +152,7 @@ class JobEntry(Undoable):
             self.steps_told.pop(execution.id, None)
             self.preparation_told.pop(execution.id, None)
             self.bids.pop(execution.id, None)
-        else:
+        elif execution.state in _DUE_ANEW:
             self.watchlist.renew(execution.id)
         if leaves:  # its node may take over what another one does
             self.watchlist.renew_unreachable()
@@ -195,6 +199,8 @@ class JobEntry(Undoable):
             if execution.state in GONE:
                 self.record_failure(execution, execution.message)
         self.last_contact = UndoableDict(dict.fromkeys(placement.active, now))
+        for name in placement.active:
+            self.watchlist.renew(name)
         for execution in executions:
             if execution.state in GONE and execution.slot is not None:
                 slot = self.slots[execution.slot]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet, on_undo, undone_on_error
+from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet, new, on_undo, undone_on_error
 
 
 @dataclass(slots=True)
@@ -95,3 +95,13 @@ def test_changes_that_could_not_be_undone_are_refused(thing):
             change_it()
     with pytest.raises(TypeError):
         thing.items |= {"x": 1}
+
+
+def test_what_is_new_is_made_without_a_journal_and_undone_with_what_holds_it(thing):
+    held = UndoableDict[str, Thing]()
+    with suppress(ArithmeticError), undone_on_error():
+        held["new"] = new(Thing, 7)
+        held["new"].number = 8
+        thing.number = 2
+        raise ArithmeticError
+    assert (held, thing.number) == ({}, 1)
