@@ -53,6 +53,8 @@ MAX_WAIT = 300.0
 DEFAULT_PAGE = 10
 MAX_PAGE = 1000
 """Jobs or executions on one page."""
+MAX_WITH_EXECUTIONS = 2
+"""Jobs that are read at once with their executions, of which each may have a thousand or more: 0.1 s."""
 MAX_SCANNED = 20_000
 """Jobs that one request looks at when it searches for those with some labels; less than a second."""
 
@@ -237,7 +239,7 @@ async def _listed(
 
 def _some(node: Node, query: JobQuery, limit: int, after: str, *, executions: bool) -> tuple[list[JSON], str]:
     """Some of them. Raises ValueError."""
-    limit = min(limit, MAX_RECORDS)
+    limit = min(limit, MAX_WITH_EXECUTIONS if executions else MAX_RECORDS)
     try:
         page = node.requester.job_records(query, limit=limit, after=after, executions=executions)
         return [_record_shown(*found, executions=executions) for found in page.jobs], page.next_token

@@ -8,12 +8,14 @@ import httpx
 import pytest
 import trio
 
+from bacalhau_p2p.api.orchestrator import MAX_WITH_EXECUTIONS
 from bacalhau_p2p.client.client import Client
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.errors import AmbiguousID, InvalidJob, UnknownJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState
+from bacalhau_p2p.requester.service import RequesterService
 from tests.support.networks.served import JOB, JOBS, served
 
 
@@ -155,6 +157,23 @@ async def test_a_malformed_request_gets_a_json_error(tmp_path, body, status):
         answer = await http.put(JOBS, content=body)
         assert answer.status_code == status
         assert answer.json()["Error"]
+
+
+async def test_few_jobs_are_read_at_once_with_their_executions(tmp_path, monkeypatch):
+    """Others do not wait while a list of large jobs is read."""
+    limits, read = [], RequesterService.job_records
+
+    def job_records(self, query, **given):
+        limits.append(given["limit"])
+        return read(self, query, **given)
+
+    monkeypatch.setattr(RequesterService, "job_records", job_records)
+    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
+        names = [(await http.put(JOBS, json={"Job": JOB})).json()["JobID"] for _ in range(5)]
+        items = (await http.get(JOBS, params={"include": "executions"})).json()["Items"]
+        assert [each["ID"] for each in items] == names
+        assert all("Executions" in each for each in items)
+    assert max(limits) == MAX_WITH_EXECUTIONS
 
 
 async def test_nodes_are_listed_with_their_freshness(tmp_path):
