@@ -7,6 +7,7 @@ a bid. A job for which there is no room is remembered, and gets a bid when there
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from bacalhau_p2p.bprotocol.draw import spread
@@ -33,6 +34,8 @@ MAX_WAITING = 1000
 """Announced jobs that are being inspected or wait for their bid."""
 MAX_UNFINISHED = 10_000
 """Executions of a node that have not ended, including bids."""
+MAX_IN_VAIN = 50
+"""Jobs of one requester that are looked at in vain when room was released, the most urgent ones."""
 PAUSES = "does not bid for a while, because the requester left earlier bids unanswered"
 
 
@@ -173,14 +176,18 @@ class Announcements(Undoable):
         if not capacity.has_released:
             return
         capacity.has_released = False
-        first = self._room.first_in_line(now)
+        first, in_vain = self._room.first_in_line(now), Counter[PeerID]()
         for job in self._missed.in_order(now):
             if self._ledger.unfinished >= MAX_UNFINISHED:
                 return
+            is_first = first is not None and job.key == first.key
+            if in_vain[job.author] >= MAX_IN_VAIN and not is_first:
+                continue
             fits = capacity.has_room(job.needs) and not shares.refusal(job.author, job.needs, now)
             if not fits or self._room.overtakes(job, first):
+                in_vain[job.author] += 1
                 continue
-            if first is not None and job.key == first.key:
+            if is_first:
                 first = None
             if job.findings is not None or not self._inspects_late():
                 self._missed.take(job.key)

@@ -8,9 +8,11 @@ from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.bprotocol.messages import JobAnnounced
 from bacalhau_p2p.compute import events as ev
 from bacalhau_p2p.compute import missed_jobs
+from bacalhau_p2p.compute.announcements import MAX_IN_VAIN
 from bacalhau_p2p.compute.bidding import Assessment, Findings
 from bacalhau_p2p.compute.considered_job import ConsideredJob
 from bacalhau_p2p.compute.missed_jobs import REMEMBER_FOR, MissedJobs
+from bacalhau_p2p.compute.shares import Shares
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from tests.support.machines.compute_bench import ALICE, ComputeBench, small_job
 from tests.support.machines.machine_bench import messages_in
@@ -150,3 +152,20 @@ def test_jobs_with_inputs_are_inspected_one_after_the_other_when_there_is_room(b
     actions = bench.handle(ev.Inspected(ALICE, JobID("j-2"), Findings(disk=10)))
     assert [(bid.job_id, bid.late) for bid in messages_in(actions)] == [("j-2", True)]
     assert [each for each in actions if isinstance(each, ev.Inspect)] == []
+
+
+def test_room_goes_to_others_without_a_look_at_all_jobs_of_one_that_may_have_none(monkeypatch):
+    looks = []
+    refusal = Shares.refusal
+    monkeypatch.setattr(Shares, "refusal", lambda self, *terms: looks.append(terms) or refusal(self, *terms))
+    bench = ComputeBench()
+    for number in range(200):
+        bench.announce(small_job(cpu="0.1"), f"m-{number}", author=PeerID("mallory"))
+    (bid,) = messages_in(bench.announce(small_job(cpu="0.5"), "mine"))
+    (declined,) = messages_in(bench.announce(small_job(cpu="0.5"), "next", author=PeerID("carol")))
+    assert declined.busy
+    looks.clear()
+    rejected = say.BidRejected(job_id=JobID("mine"), execution_id=bid.execution_id)
+    (late,) = messages_in(bench.receive(rejected))
+    assert late.job_id == "next"
+    assert len(looks) <= MAX_IN_VAIN + 5
