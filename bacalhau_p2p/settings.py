@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 import yaml
-from platformdirs import user_data_path
+from platformdirs import user_cache_path, user_data_path
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -396,6 +396,11 @@ def _default_data_dir() -> Path:
     if not found.is_absolute():
         raise SettingsError("this user has no home: set HOME, or name a folder with --data-dir")
     return found
+
+
+def user_cache_dir() -> Path:
+    """Where this program may keep what can be made again. Relative for a user without a home."""
+    return user_cache_path("bacalhau-p2p")
 
 
 def _file_in(overrides: Mapping[str, Any]) -> Path | None:

@@ -25,7 +25,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
-from platformdirs import user_cache_path
 
 from bacalhau_p2p.cli.error_report import INTERRUPTED
 from bacalhau_p2p.cli.help_pages import Command
@@ -42,7 +41,7 @@ from bacalhau_p2p.errors import NodeUnavailable
 from bacalhau_p2p.node.registry import find_plugins
 from bacalhau_p2p.runtime import logs
 from bacalhau_p2p.runtime.removal import discard_tree
-from bacalhau_p2p.settings import Settings, load_settings
+from bacalhau_p2p.settings import Settings, load_settings, user_cache_dir
 
 START_TIMEOUT = 60.0
 """Seconds for one node to listen, and for all nodes to be known."""
@@ -248,7 +247,7 @@ class DevStack:
 def _compiled_modules() -> str:
     """The folder for compiled WebAssembly modules of this and later devstacks of this user; empty if there is
     none that can be written."""
-    folder = user_cache_path("bacalhau-p2p") / "wasm"
+    folder = user_cache_dir() / "wasm"
     try:
         if folder.is_absolute():  # this user has a home
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
