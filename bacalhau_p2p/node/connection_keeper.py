@@ -67,6 +67,7 @@ class ConnectionKeeper:
         self._found: Known = {}
         self._nearby: Known = {}
         self._failed_at: dict[PeerID, UnixSeconds] = {}
+        self._just_dialled: set[PeerID] = set()
         self._exchange = PeerExchange(transport, self._reachable, rng)
         self._recorded_at: UnixSeconds = -RECORD_INTERVAL
         self._asked_at: dict[PeerID, UnixSeconds] = {}
@@ -109,6 +110,7 @@ class ConnectionKeeper:
         try:
             while True:
                 await self._pause()
+                self._note_lost()
                 self._plan.connected(self._transport.peers, self._clock(), self._is_member)
                 if self._plan.wanted:
                     if self._clock() - self._recorded_at >= RECORD_INTERVAL:
@@ -219,8 +221,19 @@ class ConnectionKeeper:
             except PeerUnreachable:
                 continue
             self._plan.dialled(peer, self._clock())
+            self._just_dialled.add(peer)
             self._nearby.pop(peer, None)
             return
+        self._failed(peer)
+
+    def _note_lost(self) -> None:
+        """A peer that closed the connection since the last look, when it was dialled, is not dialled again
+        at once: it may refuse this node. Others are tried first."""
+        for peer in self._just_dialled.difference(self._transport.peers):
+            self._failed(peer)
+        self._just_dialled.clear()
+
+    def _failed(self, peer: PeerID) -> None:
         self._found.pop(peer, None)
         self._nearby.pop(peer, None)
         self._failed_at[peer] = self._clock()

@@ -129,6 +129,26 @@ async def test_a_node_that_was_cut_off_for_hours_reconnects(path, jumping):
         assert list(transport.peers) == [other.peer_id]
 
 
+async def test_a_peer_that_closes_connections_does_not_keep_others_from_being_dialled(path, jumping):
+    memory_network, known_nodes = MemoryNetwork(full_mesh=False), KnownNodes()
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(memory_network.open(Identity.generate())) for _ in range(5)]
+        good, *rude = opened
+        for other in opened:
+            info = NodeInfo(id=other.peer_id, addresses=tuple(other.addresses), interval=DAY)
+            known_nodes.update(info, trio.current_time())
+        own = Identity.generate()
+        keeping = kept(path, memory_network, own, wanted=1, known_nodes=known_nodes)
+        transport, dialled = await stack.enter_async_context(keeping)
+        with trio.move_on_after(10 * CHECK_INTERVAL):
+            while good.peer_id not in transport.peers:
+                await trio.sleep(0.1)
+                for other in rude:
+                    await other.disconnect(transport.peer_id)
+        assert list(transport.peers) == [good.peer_id]
+        assert set(dialled.values()) == {1}
+
+
 async def test_unreachable_neighbours_are_dialled_less_and_less_often_and_then_forgotten(
     path, jumping, monkeypatch
 ):
@@ -302,7 +322,7 @@ async def test_no_connection_is_closed_with_work_under_way_or_a_transfer_or_that
             NeighboursFile(tmp_path / "neighbours.json"),
             wanted=4,
             clock=trio.current_time,
-            rng=random.Random(3),
+            rng=random.Random(1),
         )
         working = {other.peer_id for other in others[:5]}
         keeper.protect(lambda: working)

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
+from libp2p.transport.exceptions import MuxerUpgradeFailure
 
 from bacalhau_p2p.encoding.multiaddrs import parse_multiaddr
 from bacalhau_p2p.errors import PeerUnreachable, RemoteProtocolError
@@ -38,6 +40,9 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts to reach a bootstrap peer. Each pause is up to twice as long as the last."""
 
+SHORT_CONNECTION: Final = 5.0
+"""Seconds. A bootstrap peer that closes connections sooner counts as unreachable."""
+
 WARNING_INTERVAL: Final = 60.0
 """Seconds between two warnings about a bootstrap peer that cannot be reached."""
 
@@ -47,6 +52,8 @@ PATIENT_PAUSE: Final = 60.0
 """Seconds, at least half of them, until a bootstrap peer is dialled again that was lost while there are
 enough others. It may have closed the connection because it has too many."""
 
+
+_REFUSED: Final = "it closed the connection at once: it may refuse this node, or have too many peers"
 
 log = get_logger(__name__)
 
@@ -101,18 +108,26 @@ class Dialer:
         pause, warn_at = FIRST_PAUSE, trio.current_time()
         while True:
             try:
-                await self.connect(peer, (address,))
+                await self._connect_until_lost(peer, address)
             except PeerUnreachable as fault:
                 if trio.current_time() >= warn_at:
                     log.warning("peer_unreachable", address=address, reason=str(fault))
                     warn_at = trio.current_time() + WARNING_INTERVAL
                 await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            if session := self._sessions.get(peer):
-                await session.gone.wait()
-            pause, warn_at = FIRST_PAUSE, trio.current_time()
-            await self._pause(pause)
+            else:
+                pause, warn_at = FIRST_PAUSE, trio.current_time()
+                await self._pause(pause)
+
+    async def _connect_until_lost(self, peer: PeerID, address: str) -> None:
+        """Connect to the peer and wait until it is gone. Raises PeerUnreachable, also if it is gone at once:
+        a peer that refuses this node closes the connection only after both have authenticated."""
+        await self.connect(peer, (address,))
+        since = trio.current_time()
+        if session := self._sessions.get(peer):
+            await session.gone.wait()
+        if trio.current_time() - since < SHORT_CONNECTION:
+            raise PeerUnreachable(f"peer {peer}: {_REFUSED}")
 
     async def _pause(self, seconds: float) -> None:
         """So long, or longer while there are enough peers."""
@@ -204,8 +219,11 @@ class Dialer:
 
 def _cause(fault: BaseException) -> str:
     """The innermost cause, which names what happened."""
+    authenticated = isinstance(fault.__cause__, MuxerUpgradeFailure)
     while fault.__cause__ is not None or isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0] if isinstance(fault, BaseExceptionGroup) else fault.__cause__ or fault
+    if authenticated and isinstance(fault, IOException):
+        return _REFUSED
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror.lower()
     return str(fault) or type(fault).__name__

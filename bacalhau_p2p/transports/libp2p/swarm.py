@@ -67,13 +67,20 @@ class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
 
 
 class _MuxerMultistream(MuxerMultistream):  # type: ignore[misc]
-    """Makes our `YamuxConnection`. py-libp2p's makes its own Yamux whatever class it is given."""
+    """Makes our `YamuxConnection`. py-libp2p's makes its own Yamux whatever class it is given.
 
-    def __init__(self, negotiate_timeout: float, offence: Offence) -> None:
+    It also refuses inbound connections here, before there is a multiplexer, so that the peer's dial fails. If
+    they were closed later, a peer would find its dial a success, and dial again and again.
+    """
+
+    def __init__(self, negotiate_timeout: float, offence: Offence, admit: Callable[[ID], None]) -> None:
         super().__init__({YAMUX: YamuxConnection}, negotiate_timeout)
         self._offence = offence
+        self._admit = admit
 
     async def new_conn(self, conn: Any, peer_id: ID) -> Any:
+        if not conn.is_initiator:
+            self._admit(peer_id)
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
         offence = partial(self._offence, peer_id)
         muxed_conn = YamuxConnection(conn, peer_id, is_initiator=conn.is_initiator, offence=offence)
@@ -119,8 +126,16 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         """Does nothing: see `dial_peer`."""
 
     async def add_conn(self, muxed_conn: Any, direction: str = "unknown") -> Any:
-        """Refuse this node itself, banned peers, and peers that have enough connections."""
-        peer_id = muxed_conn.peer_id
+        """As py-libp2p's, for peers that may connect."""
+        try:
+            self.admit(muxed_conn.peer_id)
+        except SwarmException:
+            await muxed_conn.secured_conn.close()
+            raise
+        return await super().add_conn(muxed_conn, direction)
+
+    def admit(self, peer_id: ID) -> None:
+        """Refuse this node itself, banned peers, and peers that have enough connections: SwarmException."""
         refusal = None
         if peer_id == self.self_id:
             refusal = "this peer is the node itself"
@@ -130,9 +145,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
             refusal = "this peer has too many connections"
         if refusal:
             self._counters["connections_refused"] += 1
-            await muxed_conn.secured_conn.close()
             raise SwarmException(refusal)
-        return await super().add_conn(muxed_conn, direction)
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Any, failure_event: Any) -> None:
         """Hold an inbound slot as long as the connection lasts. py-libp2p never gives it back."""
@@ -239,9 +252,8 @@ def new_swarm(
     upgrader = TransportUpgrader(
         secure_transports_by_protocol={NOISE: noise}, muxer_transports_by_protocol={}
     )
-    upgrader.muxer_multistream = _MuxerMultistream(upgrader.muxer_multistream.negotiate_timeout, offence)
     traffic = Traffic()
-    return GuardedSwarm(
+    swarm = GuardedSwarm(
         peer_id,
         peerstore,
         upgrader,
@@ -253,3 +265,6 @@ def new_swarm(
         slots=InboundSlots(most - most // NEWCOMER_SHARE, silent_for),
         traffic=traffic,
     )
+    negotiate_timeout = upgrader.muxer_multistream.negotiate_timeout
+    upgrader.muxer_multistream = _MuxerMultistream(negotiate_timeout, offence, swarm.admit)
+    return swarm

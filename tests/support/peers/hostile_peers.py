@@ -17,6 +17,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
@@ -321,7 +322,12 @@ async def connection_hog(lines: Any, config: dict[str, Any]) -> None:
             await lines.write({"event": "closed"})
 
         for _ in range(config["count"]):
-            nursery.start_soon(report, await stack.enter_async_context(muxed(config["address"], upgrader)))
+            try:
+                yamux = await stack.enter_async_context(muxed(config["address"], upgrader))
+            except MuxerUpgradeFailure:
+                await lines.write({"event": "closed"})
+            else:
+                nursery.start_soon(report, yamux)
         await lines.write({"event": "opened"})
         await lines.read()
         nursery.cancel_scope.cancel()

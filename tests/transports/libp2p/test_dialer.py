@@ -50,11 +50,32 @@ class NoSessions:
         return False
 
 
-def new_dialer(swarm, nursery, *, budget=None, counters=None) -> Dialer:
+class ShortSessions(NoSessions):
+    """Each connection lasts so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def get(self, peer: str) -> ShortSessions:
+        return self
+
+    @property
+    def peers(self) -> tuple[PeerID, ...]:
+        return ()
+
+    @property
+    def gone(self) -> ShortSessions:
+        return self
+
+    async def wait(self) -> None:
+        await trio.sleep(self.seconds)
+
+
+def new_dialer(swarm, nursery, *, budget=None, counters=None, sessions=None) -> Dialer:
     return Dialer(
         swarm,
         nursery,
-        sessions=NoSessions(),
+        sessions=sessions or NoSessions(),
         admits=lambda peer: True,
         budget=budget or DialBudget(trio.current_time, Offences()),
         counters=Counter() if counters is None else counters,
@@ -152,3 +173,27 @@ async def test_dials_that_are_given_up_for_later_ones_are_in_vain(autojump_clock
                 callers.start_soon(reason, dials, number, TARPIT)
                 await trio.testing.wait_all_tasks_blocked()
         assert offences.of(hub)["vain_dials"] > 0
+
+
+async def times_dialled(lasting: float, within: float) -> int:
+    """How often a bootstrap peer is dialled whose connections last so long."""
+    swarm = WaitingSwarm()
+    async with trio.open_nursery() as nursery:
+        dials = new_dialer(swarm, nursery, sessions=ShortSessions(lasting))
+        with trio.move_on_after(within):
+            await dials.keep_connected(f"{GOOD}/p2p/{peer(1)}")
+        nursery.cancel_scope.cancel()
+    return len(swarm.connected)
+
+
+async def test_a_bootstrap_peer_that_closes_each_connection_at_once_is_dialled_less_and_less(
+    autojump_clock, caplog
+):
+    assert 10 <= await times_dialled(lasting=0.01, within=60) <= 20
+    assert sum("it closed the connection at once" in line for line in caplog.messages) in (1, 2)
+
+
+async def test_a_bootstrap_peer_that_is_lost_after_a_while_is_dialled_again_at_once(autojump_clock, caplog):
+    lasting = 2 * dialer.SHORT_CONNECTION
+    assert await times_dialled(lasting=lasting, within=60) == 6
+    assert not caplog.messages

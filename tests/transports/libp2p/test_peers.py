@@ -134,6 +134,8 @@ async def test_a_banned_peer_stays_out_and_others_do_not():
             await bad.ask("send", peer=node.peer, payload="banned")
         with pytest.raises(RuntimeError, match="banned"):
             await node.ask("send", peer=bad.peer, payload="banned too")
+        with pytest.raises(RuntimeError, match="PeerUnreachable"):
+            await bad.ask("connect", address=node.addresses[0])
         await good.ask("send", peer=node.peer, payload="hello")
         await node.event("DirectFrame", peer=good.peer, payload="hello")
 

@@ -73,7 +73,8 @@ async def test_a_denied_peer_can_neither_connect_nor_be_dialled_nor_be_heard_by_
             await transport.subscribe("news")
         with pytest.raises(PeerUnreachable):
             await alice.connect(denied.addresses[0])
-        await denied.connect(alice.addresses[0])  # a dialler learns only afterwards that it is not wanted
+        with pytest.raises(PeerUnreachable, match="it may refuse this node"):
+            await denied.connect(alice.addresses[0])
         await between.connect(alice.addresses[0])
         await denied.connect(between.addresses[0])
         authors = set()
