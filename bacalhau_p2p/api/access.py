@@ -15,7 +15,7 @@ from bacalhau_p2p.api.error_responses import error_response
 from bacalhau_p2p.api.result_archives import signature_in, signature_of
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.page import login
-from bacalhau_p2p.page.token_guesses import TokenGuesses
+from bacalhau_p2p.runtime.token_guesses import TokenGuesses
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _USUAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -26,7 +26,7 @@ from bacalhau_p2p.api.result_archives import signing_key
 from bacalhau_p2p.metrics.node_metrics import NodeMetrics
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.routes import Page
-from bacalhau_p2p.page.token_guesses import TokenGuesses
+from bacalhau_p2p.runtime.token_guesses import TokenGuesses
 from bacalhau_p2p.version import __version__
 
 _ORCHESTRATOR = "/api/v1/orchestrator"

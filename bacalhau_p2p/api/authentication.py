@@ -23,7 +23,7 @@ from bacalhau_p2p.api.json_bodies import json_object, json_response, value_of
 from bacalhau_p2p.api.openapi import takes
 from bacalhau_p2p.errors import ApiError
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.page.token_guesses import TokenGuesses
+from bacalhau_p2p.runtime.token_guesses import TokenGuesses
 
 MAX_KEY_BITS = 8192
 """Of an RSA key whose signature is verified: what it takes grows with the cube."""

@@ -15,10 +15,10 @@ from bacalhau_p2p.api.deadlines import Deadlines
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.page.routes import Page
-from bacalhau_p2p.page.token_guesses import TokenGuesses
 from bacalhau_p2p.runtime.descriptors import shares
 from bacalhau_p2p.runtime.listen_faults import why_not_listening
 from bacalhau_p2p.runtime.tasks import background
+from bacalhau_p2p.runtime.token_guesses import TokenGuesses
 
 SHUTDOWN_GRACE = 0.5
 """Seconds that open requests get to finish when the server stops; those that wait for a job are cut off."""

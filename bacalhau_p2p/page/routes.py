@@ -26,8 +26,8 @@ from bacalhau_p2p.page.output import output_events, output_text
 from bacalhau_p2p.page.settings_view import settings_values
 from bacalhau_p2p.page.site import FOLDER, HEADERS, Site
 from bacalhau_p2p.page.submission import faults_by_field, job_of_form
-from bacalhau_p2p.page.token_guesses import TokenGuesses
 from bacalhau_p2p.page.view import Strings, Values, View
+from bacalhau_p2p.runtime.token_guesses import TokenGuesses
 
 MAX_FORM = 512 * 1024
 """Bytes of a form that is sent."""

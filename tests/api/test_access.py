@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from bacalhau_p2p.api.access import AccessControl
 from bacalhau_p2p.page.login import COOKIE
-from bacalhau_p2p.page.token_guesses import GUESSES_AT_ONCE, TokenGuesses
+from bacalhau_p2p.runtime.token_guesses import GUESSES_AT_ONCE, TokenGuesses
 
 URL = "http://127.0.0.1:1234"
 

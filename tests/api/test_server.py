@@ -13,7 +13,7 @@ from bacalhau_p2p.api import server
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.page import token_guesses
+from bacalhau_p2p.runtime import token_guesses
 from bacalhau_p2p.testing.network import open_network
 from tests.support.waiting import until
 

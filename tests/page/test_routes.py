@@ -17,7 +17,7 @@ from httpx import ASGITransport
 from bacalhau_p2p.api.app import create_app
 from bacalhau_p2p.page import job_views
 from bacalhau_p2p.page.routes import Page
-from bacalhau_p2p.page.token_guesses import GUESSES_AT_ONCE, TokenGuesses
+from bacalhau_p2p.runtime.token_guesses import GUESSES_AT_ONCE, TokenGuesses
 from bacalhau_p2p.testing.network import open_network
 
 NOOP = {"Tasks": [{"Engine": {"Type": "noop", "Params": {"Stdout": "hello from the job"}}}]}

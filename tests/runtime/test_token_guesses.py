@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from bacalhau_p2p.errors import ApiError
-from bacalhau_p2p.page.token_guesses import (
+from bacalhau_p2p.runtime.token_guesses import (
     ALL_GUESS_INTERVAL,
     ALL_GUESSES_AT_ONCE,
     GUESS_INTERVAL,
