@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +19,9 @@ from bacalhau_p2p.compute.folders import bytes_below, remove_folder, remove_set_
 from bacalhau_p2p.compute.logs.files import StreamFiles
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.compute.steps import Step, Steps, Workplace
+from bacalhau_p2p.compute.steps import Steps, Workplace
 from bacalhau_p2p.errors import ContentError, ExecutionError
-from bacalhau_p2p.executors.interface import Executor, tell_nobody
+from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
 from bacalhau_p2p.ipfs.store import pin_owners
@@ -56,6 +56,35 @@ class _RunningStep:
     ended: trio.Event = field(default_factory=trio.Event)
 
 
+class _Waits:
+    """Reports what a preparation waits for besides its inputs, if it still does after a moment."""
+
+    def __init__(
+        self, execution_id: ExecutionID, nursery: trio.Nursery, report: Callable[[ev.Event], None]
+    ) -> None:
+        self._execution_id = execution_id
+        self._nursery = nursery
+        self._report = report
+        self._doing = ""
+        self._count = 0
+
+    def note(self, doing: str) -> None:
+        """It waits for this from now on; for nothing, if the text is empty."""
+        if doing and doing != self._doing and self._count < MAX_NOTES:
+            self._count += 1
+            self._nursery.start_soon(self._tell_later, doing)
+        self._doing = doing
+
+    def end(self) -> None:
+        """The step has ended."""
+        self._doing = ""
+
+    async def _tell_later(self, doing: str) -> None:
+        await trio.sleep(TOLD_AFTER)
+        if self._doing == doing:
+            self._report(ev.PreparationTold(self._execution_id, doing=doing))
+
+
 class StepRunner:
     """One step of an execution at a time; many executions side by side."""
 
@@ -67,20 +96,14 @@ class StepRunner:
         self._failed = failed
         self._content = content
         self._folder = folder
-        self._adapters = steps.adapters
+        self._steps = steps
         self.logs = logs
-        self._steps: dict[type[StepAction], Step] = {
-            ev.Prepare: steps.prepare,
-            ev.Run: steps.run,
-            ev.Reattach: steps.reattach,
-            ev.Publish: steps.publish,
-        }
         self._places: dict[ExecutionID, Workplace] = {}
         self._running: dict[ExecutionID, _RunningStep] = {}
 
     @property
     def executors(self) -> Collection[Executor]:
-        return self._adapters.executors.values()
+        return self._steps.adapters.executors.values()
 
     async def remove_leftovers(self, active: Collection[ComputeExecution]) -> None:
         """Remove folders and pins of executions that an earlier process did not clean up. The folder of a
@@ -102,10 +125,9 @@ class StepRunner:
         if (place := self._places.get(execution.id)) is None:
             place = self._places[execution.id] = self._new_place(execution.id)
         running = self._running[execution.id] = _RunningStep()
-        if isinstance(action, ev.Prepare):
-            place.note = partial(_note, execution.id, place, nursery, report)
+        waits = _Waits(execution.id, nursery, report)
         with about(job=execution.job_id, execution=execution.id):
-            nursery.start_soon(self._run, action, place, running, report)
+            nursery.start_soon(self._run, action, place, running, waits, report)
 
     def stop(self, execution_id: ExecutionID) -> None:
         """Cancel the step that is running, if any. It reports nothing."""
@@ -145,17 +167,18 @@ class StepRunner:
         action: StepAction,
         place: Workplace,
         running: _RunningStep,
+        waits: _Waits,
         report: Callable[[ev.Event], None],
     ) -> None:
-        execution, step = action.execution, self._steps[type(action)]
+        execution, step = action.execution, self._step(action, place, waits)
 
         async def until_stopped() -> ev.Event | None:
             with running.scope:
                 if not isinstance(action, ev.Prepare) or not execution.spec.task.input_sources:
-                    return await step(execution, place)
+                    return await step()
                 async with background() as nursery:
                     nursery.start_soon(_tell_fetched, execution.id, place, report)
-                    return await step(execution, place)
+                    return await step()
             return None
 
         try:
@@ -173,12 +196,23 @@ class StepRunner:
             used = None if isinstance(action, ev.Publish) else place.usage(left)
             outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
         finally:
-            place.doing, place.note = "", tell_nobody
+            waits.end()
             if self._running.get(execution.id) is running:
                 del self._running[execution.id]
             running.ended.set()
         if outcome is not None:
             report(outcome)
+
+    def _step(self, action: StepAction, place: Workplace, waits: _Waits) -> Callable[[], Awaitable[ev.Event]]:
+        match action:
+            case ev.Prepare(execution):
+                return partial(self._steps.prepare, execution, place, waits.note)
+            case ev.Run(execution):
+                return partial(self._steps.run, execution, place)
+            case ev.Reattach(execution):
+                return partial(self._steps.reattach, execution, place)
+            case ev.Publish(execution):
+                return partial(self._steps.publish, execution, place)
 
     async def _remove(self, place: Workplace) -> None:
         for provider, prepared in place.inputs:
@@ -213,26 +247,6 @@ async def _tell_fetched(
         if (fetched := place.fetched) != told:
             told = fetched
             report(ev.PreparationTold(execution_id, fetched))
-
-
-def _note(
-    execution_id: ExecutionID,
-    place: Workplace,
-    nursery: trio.Nursery,
-    report: Callable[[ev.Event], None],
-    doing: str,
-) -> None:
-    """Report what an execution waits for, if it still does after a moment."""
-
-    async def tell_later() -> None:
-        await trio.sleep(TOLD_AFTER)
-        if place.doing == doing:
-            report(ev.PreparationTold(execution_id, doing=doing))
-
-    if doing != place.doing and doing and place.notes < MAX_NOTES:
-        place.notes += 1
-        nursery.start_soon(tell_later)
-    place.doing = doing
 
 
 def _last_lines(results: Path) -> str:

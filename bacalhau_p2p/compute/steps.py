@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from bacalhau_p2p.compute.folders import bytes_below, remove_folder
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.variables import node_variables
 from bacalhau_p2p.errors import BacalhauError, ExecutionError
-from bacalhau_p2p.executors.interface import MountedInput, RunRequest, tell_nobody
+from bacalhau_p2p.executors.interface import MountedInput, RunRequest
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
@@ -71,12 +71,6 @@ class Workplace:
     """What its executor is asked for, once its inputs are prepared."""
     transfers: list[InputTransfer] = field(default_factory=list)
     """What is fetched of each input."""
-    doing: str = ""
-    """What its preparation waits for, besides inputs."""
-    notes: int = 0
-    """How often it has waited for something else."""
-    note: Callable[[str], None] = tell_nobody
-    """Says what it waits for, while it is prepared."""
 
     @property
     def hides_from_others(self) -> bool:
@@ -109,12 +103,9 @@ class Workplace:
         )
 
 
-Step = Callable[[ComputeExecution, Workplace], Awaitable[ev.Event]]
-"""Returns what the step came to. Raises ExecutionError, or whatever an adapter raises."""
-
-
 class Steps:
-    """The steps, done by a node's adapters and block store."""
+    """The steps, done by a node's adapters and block store. Each returns what it came to, and raises
+    ExecutionError, or whatever an adapter raises."""
 
     def __init__(
         self,
@@ -137,8 +128,11 @@ class Steps:
         self._disk_limit = disk_limit
         self._job_disk = job_disk
 
-    async def prepare(self, execution: ComputeExecution, place: Workplace) -> ev.Event:
-        """Fetch the inputs, and have the executor get what it needs."""
+    async def prepare(
+        self, execution: ComputeExecution, place: Workplace, note: Callable[[str], None]
+    ) -> ev.Event:
+        """Fetch the inputs, and have the executor get what it needs. It says with `note` what it waits for,
+        as a RunRequest has it."""
         if execution.partition >= (count := execution.spec.partitions):
             raise ExecutionError(f"there is no partition {execution.partition} of {count}", permanent=True)
         try:
@@ -154,7 +148,7 @@ class Steps:
                 inputs = await self._fetch_inputs(execution, place)
         place.request = self._run_request(execution, place, inputs)
         executor = self.adapters.executor(execution.spec.task.engine.type)
-        await executor.prepare(replace(place.request, note=place.note))
+        await executor.prepare(replace(place.request, note=note))
         return ev.Prepared(execution.id, expected(executor.outlives_node, bool, "executor"))
 
     async def run(self, execution: ComputeExecution, place: Workplace) -> ev.Event:

@@ -45,12 +45,18 @@ def execution(name="e-1", state=ComputeState.PREPARING, spec=SPEC, **fields):
 
 
 class ScriptedSteps:
-    """Each step does what the test says, in the workplace, and answers with Prepared."""
+    """Each step does what the test says, in the workplace, and answers with Prepared.
+
+    `note` is what the latest preparation was given."""
 
     def __init__(self, act):
         self.adapters = Adapters(executors={}, storage={}, publishers={})
         self.act = act
-        self.prepare = self.run = self.reattach = self.publish = self._step
+        self.run = self.reattach = self.publish = self._step
+
+    async def prepare(self, execution, place, note):
+        self.note = note
+        return await self._step(execution, place)
 
     async def _step(self, execution, place):
         place.folder.mkdir()
@@ -71,8 +77,9 @@ class Bench:
     def __init__(self, content, folder, act):
         folder.mkdir()
         self.folder = folder
+        self.steps = ScriptedSteps(act)
         self.runner = StepRunner(
-            ScriptedSteps(act),
+            self.steps,
             content,
             folder,
             KeptLogs(folder.with_name("logs"), lambda: 100.0),
@@ -179,15 +186,15 @@ async def test_while_inputs_are_fetched_it_reports_how_much_less_and_less_often(
 
 async def test_what_a_preparation_waits_for_is_told_if_it_takes_long(bench, autojump_clock):
     async def prepare(place):
-        place.note("compiling small.wasm (1 kB)")
+        bench.steps.note("compiling small.wasm (1 kB)")
         await trio.sleep(0.5)
-        place.note("waiting")
+        bench.steps.note("waiting")
         await trio.sleep(0.9)
-        place.note("compiling app.wasm (26 MB)")
+        bench.steps.note("compiling app.wasm (26 MB)")
         await trio.sleep(2)
-        place.note("")
+        bench.steps.note("")
         await trio.sleep(2)
-        place.note("pulling image x")  # and then it ends
+        bench.steps.note("pulling image x")  # and then it ends
 
     bench = bench(prepare)
     async with trio.open_nursery() as nursery:
@@ -199,7 +206,7 @@ async def test_what_a_preparation_waits_for_is_told_if_it_takes_long(bench, auto
 async def test_an_execution_that_waits_for_ever_new_things_tells_of_a_few(bench, autojump_clock):
     async def prepare(place):
         for number in range(100):
-            place.note(f"compiling {number}.wasm")
+            bench.steps.note(f"compiling {number}.wasm")
             await trio.sleep(2)
 
     bench = bench(prepare)
@@ -315,7 +322,12 @@ async def test_leftovers_are_removed_but_for_folders_of_runs_that_may_go_on(benc
 
 async def test_a_workplace_that_is_cleaned_up_does_not_wait_for_the_garbage_collector(bench):
     """A node that runs a hundred jobs a second would hold some thousand of them."""
-    bench = bench(succeed)
+
+    async def keep_the_note(place):
+        place.request = SimpleNamespace(note=bench.steps.note)
+        await trio.lowlevel.checkpoint()
+
+    bench = bench(keep_the_note)
     gc.collect()
     gc.disable()
     try:

@@ -117,7 +117,7 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
     steps, executor, place, content
 ):
     record = execution(inputs=[("/a", "fine"), ("/b", "fine")])
-    assert await steps.prepare(record, place) == ev.Prepared(record.id, outlives_node=False)
+    assert await steps.prepare(record, place, tell_nobody) == ev.Prepared(record.id, outlives_node=False)
     finished = await steps.run(record, place)
     (request,) = executor.requests
     assert [(mount.target, mount.path.read_text()) for mount in request.inputs] == [
@@ -135,7 +135,7 @@ async def test_a_prepared_execution_runs_with_its_inputs_and_proposes_its_pinned
 async def test_a_run_is_told_which_part_of_the_work_it_does(steps, executor, place):
     record = execution(partition=1)
     record = record.replace(spec=record.spec.replace(count=4))
-    await steps.prepare(record, place)
+    await steps.prepare(record, place, tell_nobody)
     await steps.run(record, place)
     (request,) = executor.requests
     told = {name: request.environment[f"BACALHAU_{name}"] for name in ("PARTITION_INDEX", "PARTITION_COUNT")}
@@ -144,14 +144,14 @@ async def test_a_run_is_told_which_part_of_the_work_it_does(steps, executor, pla
 
 async def test_a_partition_that_the_job_does_not_have_fails_for_good(steps, place):
     with pytest.raises(ExecutionError, match="there is no partition 3 of 1") as caught:
-        await steps.prepare(execution(partition=3), place)
+        await steps.prepare(execution(partition=3), place, tell_nobody)
     assert caught.value.permanent
 
 
 async def test_what_is_fetched_of_the_inputs_is_counted_beside_what_was_here(steps, place):
     sizes = ((10, 6), None)
     record = execution(inputs=[("/a", "fine"), ("/b", "fine")], input_sizes=sizes)
-    await steps.prepare(record, place)
+    await steps.prepare(record, place, tell_nobody)
     assert place.fetched == (InputProgress(done=10, total=10), InputProgress(done=4))
     finished = await steps.run(record, place)
     usage = decode_proposal(finished.sealed).usage
@@ -166,7 +166,7 @@ async def test_of_an_input_that_is_divided_what_is_here_counts_and_not_the_large
     source = source.replace(source=source.source.replace(params=params))
     task = record.spec.task.replace(input_sources=(source,))
     record = record.replace(spec=record.spec.replace(count=2, tasks=(task,)))
-    await steps.prepare(record, place)
+    await steps.prepare(record, place, tell_nobody)
     assert place.fetched == (InputProgress(done=4, total=4),)
     usage = decode_proposal((await steps.run(record, place)).sealed).usage
     assert usage is not None
@@ -180,14 +180,14 @@ async def test_a_job_that_asks_for_no_disk_may_write_what_one_job_may_have(
     steps, record = steps_of(content, executor, job_disk=500), execution()
     task = {"Engine": {"Type": "noop"}, "Resources": {"Disk": asked}}
     record = record.replace(spec=job_from_mapping({"Tasks": [task]}))
-    await steps.prepare(record, place)
+    await steps.prepare(record, place, tell_nobody)
     await steps.run(record, place)
     (request,) = executor.requests
     assert request.resources.disk == given
 
 
 async def test_the_requester_is_a_hint_for_fetching_inputs(steps, place):
-    await steps.prepare(execution(inputs=[("/a", "fine")]), place)
+    await steps.prepare(execution(inputs=[("/a", "fine")]), place, tell_nobody)
     assert steps.adapters.storage["fine"].hints == (ALICE,)
 
 
@@ -196,7 +196,7 @@ async def test_an_input_may_take_what_was_reserved_and_of_unknown_size_what_jobs
     steps, place, unsized, limit
 ):
     record = execution(inputs=[("/a", "fine")], input_disk=700, unsized_inputs=unsized)
-    await steps.prepare(record, place)
+    await steps.prepare(record, place, tell_nobody)
     assert steps.adapters.storage["fine"].max_bytes == limit
 
 
@@ -204,13 +204,13 @@ async def test_an_input_that_cannot_be_prepared_fails_the_step_and_the_others_st
     steps, place
 ):
     with pytest.raises(StorageError, match="no such bucket"):
-        await steps.prepare(execution(inputs=[("/a", "fine"), ("/b", "broken")]), place)
+        await steps.prepare(execution(inputs=[("/a", "fine"), ("/b", "broken")]), place, tell_nobody)
     assert all(provider is steps.adapters.storage["fine"] for provider, _ in place.inputs)
 
 
 async def test_preparing_again_begins_with_an_empty_workplace(steps, place):
     (place.folder / "work").mkdir(parents=True)
-    await steps.prepare(execution(), place)
+    await steps.prepare(execution(), place, tell_nobody)
     assert [path.name for path in place.folder.iterdir()] == ["results"]
 
 
@@ -250,7 +250,7 @@ async def test_the_accepted_result_is_published(steps, place):
 )
 async def test_what_this_node_cannot_do_is_an_execution_error(steps, place, step, record, reason):
     with pytest.raises(ExecutionError, match=reason):
-        await getattr(steps, step)(record, place)
+        await getattr(steps, step)(record, place, *([tell_nobody] if step == "prepare" else []))
 
 
 def test_a_publisher_that_is_missing_is_an_execution_error(steps):
@@ -262,15 +262,13 @@ async def test_other_users_can_read_an_input_whatever_the_umask_of_the_node(step
     """With umask 027 every Docker job with an input failed: its user is not the node's."""
     before = os.umask(0o027)
     try:
-        await steps.prepare(execution(inputs=[("/a", "fine")]), place)
+        await steps.prepare(execution(inputs=[("/a", "fine")]), place, tell_nobody)
     finally:
         os.umask(before)
     assert place.request is not None
     assert place.request.inputs[0].path.stat().st_mode & 0o777 == 0o644
 
 
-async def test_only_the_preparation_of_a_run_refers_to_the_workplace(steps, executor, place):
-    """A request that does would keep the workplace in memory until the garbage collector finds both."""
-    place.note = print
-    await steps.prepare(execution(), place)
+async def test_only_the_preparation_of_a_run_tells_what_it_waits_for(steps, executor, place):
+    await steps.prepare(execution(), place, print)
     assert (executor.prepared[0].note, place.request.note) == (print, tell_nobody)
