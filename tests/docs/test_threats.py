@@ -6,8 +6,11 @@ import ast
 import re
 from pathlib import Path
 
+from bacalhau_p2p.transports import budgets, dial_budget
+
 ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "docs" / "threats.md").read_text().partition("## Budgets")[2]
+LIMITS = re.findall(r"`([A-Z][A-Z_]+)` (\d+(?:\.\d+)?)", TABLE)
 
 
 def constants() -> dict[str, set[float]]:
@@ -44,6 +47,11 @@ def test_every_test_that_the_table_names_exists():
 
 def test_every_limit_in_the_table_has_its_value():
     known = constants()
-    limits = re.findall(r"`([A-Z][A-Z_]+)` ([\d.]+)", TABLE)
-    assert len(limits) > 15
-    assert [(name, value) for name, value in limits if float(value) not in known.get(name, set())] == []
+    assert len(LIMITS) > 200
+    assert [(name, value) for name, value in LIMITS if float(value) not in known.get(name, set())] == []
+
+
+def test_every_budget_is_in_the_table():
+    names = {name for module in (budgets, dial_budget) for name in vars(module) if name.isupper()}
+    assert "MAX_PAYERS" in names
+    assert {name for name in names if not name.startswith("_") and f"`{name}`" not in TABLE} == set()
