@@ -11,14 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Any, Literal, get_origin
 
 import yaml
 from platformdirs import user_cache_path, user_data_path
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -30,16 +28,27 @@ from pydantic import (
 
 from bacalhau_p2p.compute.presence import GONE_AFTER
 from bacalhau_p2p.compute.shares import DEFAULT_SHARE
-from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
-from bacalhau_p2p.identity.peer_ids import public_key
-from bacalhau_p2p.model.base import PeerID
-from bacalhau_p2p.model.documents import YamlLoader, as_plain, as_text, yaml_fault
-from bacalhau_p2p.model.domains import Domain
+from bacalhau_p2p.errors import SettingsError
+from bacalhau_p2p.model.documents import YamlLoader, as_plain, yaml_fault
 from bacalhau_p2p.model.fields import MAX_ENTRIES
-from bacalhau_p2p.model.quantities import parse_bytes, parse_seconds
 from bacalhau_p2p.model.resources import ResourceSpec
-from bacalhau_p2p.model.validation import faults_of, matching
+from bacalhau_p2p.model.validation import faults_of
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
+from bacalhau_p2p.setting_values import (
+    DhtPrefix,
+    Domains,
+    JobUser,
+    LocalPath,
+    NetworkName,
+    Peer,
+    PeerIDs,
+    Registry,
+    Seconds,
+    Size,
+    Token,
+    Url,
+    as_meant,
+)
 
 PREFIX = "BACALHAU_P2P_"
 FILE_NAME = "config.yaml"
@@ -50,59 +59,6 @@ _OTHER_VARIABLES = re.compile(
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def _check_token(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip()
-    if not re.fullmatch(r"[\x20-\x7e]*", text):
-        raise ValueError("must be one line of printable ASCII characters")
-    return SecretStr(text)
-
-
-def _check_url(text: str) -> str:
-    if text and not re.fullmatch(r"https?://[^/\s?#]+\S*", text):
-        raise ValueError("must be an http or https URL")
-    return text
-
-
-def _check_size(text: str) -> str:
-    if text:
-        parse_bytes(text)
-    return text
-
-
-def _check_peer_id(peer: PeerID) -> PeerID:
-    try:
-        public_key(peer)
-    except RemoteProtocolError as error:
-        raise ValueError(f"must be a peer id such as 12D3KooW...: {error}") from error
-    return peer
-
-
-def _parse_time(value: object) -> object:
-    """Accepts text such as `30m` beside numbers."""
-    return parse_seconds(value) if isinstance(value, str) and value.strip()[-1:].isalpha() else value
-
-
-def _as_meant(value: object) -> object:
-    """Numbers and booleans as the text that the author wrote: `cpu: 2` means "2"."""
-    return as_text(value) if isinstance(value, bool | int | float) else value
-
-
-_NAME = "[A-Za-z0-9._-]{1,64}"
-NetworkName = Annotated[str, matching(_NAME, "must be 1 to 64 letters, digits, dots, hyphens or _")]
-DhtPrefix = Annotated[str, matching(f"(/{_NAME}){{0,4}}", "must be 1 to 4 names, each behind a slash")]
-JobUser = Annotated[
-    str, matching("image|nobody|[0-9]{1,9}(:[0-9]{1,9})?", "must be image, nobody, UID or UID:GID")
-]
-Token = Annotated[SecretStr, AfterValidator(_check_token)]
-"""A credential of this node. It is never shown."""
-Url = Annotated[str, AfterValidator(_check_url)]
-PeerIDs = tuple[Annotated[PeerID, AfterValidator(_check_peer_id)], ...]
-Size = Annotated[str, AfterValidator(_check_size)]
-"""Bytes as text, such as 50GB."""
-Domains = tuple[Domain, ...]
-Seconds = Annotated[float, BeforeValidator(_parse_time)]
-
-
 MAX_LABELS = 4096
 """Bytes of all labels of a node. They are half of what a node may announce about itself."""
 MAX_LABEL_NAME = 256
@@ -110,6 +66,8 @@ _NETWORKS_OF = {"true": "full", "yes": "full", "1": "full", "false": "none", "no
 """What a switch says about networked jobs, as in Bacalhau."""
 STARS = "********"
 """What is shown of a secret."""
+FLAG = "flag"
+"""The origin of a setting that a flag gives."""
 
 
 class Limits(ResourceSpec):
@@ -120,7 +78,7 @@ class Limits(ResourceSpec):
     @model_validator(mode="before")
     @classmethod
     def _accept_numbers(cls, values: object) -> object:
-        return {k: _as_meant(v) for k, v in values.items()} if isinstance(values, Mapping) else values
+        return {k: as_meant(v) for k, v in values.items()} if isinstance(values, Mapping) else values
 
 
 class Settings(BaseModel):
@@ -140,7 +98,7 @@ class Settings(BaseModel):
     swarm_port: int = Field(default=1235, ge=0, le=65535)
     announce: tuple[str, ...] = ()
     """Multiaddrs to announce instead of those of the network interfaces."""
-    peers: tuple[str, ...] = ()
+    peers: tuple[Peer, ...] = ()
     """Multiaddrs of peers to connect to and stay connected to."""
     allowed_peers: PeerIDs = ()
     """The only peers that may connect. Empty: all."""
@@ -165,7 +123,7 @@ class Settings(BaseModel):
     labels: Mapping[str, str] = Field(default_factory=dict)
     engines: tuple[str, ...] = ()
     """Engines to offer. Empty offers all that work on this computer."""
-    allow_local_paths: tuple[str, ...] = ()
+    allow_local_paths: tuple[LocalPath, ...] = ()
     """Folders of this computer that jobs may read (`PATH`) or write (`PATH:rw`). May contain globs."""
     allow_private_networks: tuple[str, ...] = ()
     """Private networks (`10.1.0.0/16`) that URLs in jobs may point to."""
@@ -173,7 +131,11 @@ class Settings(BaseModel):
     """The largest input that is downloaded from the web."""
     input_cache: Size = "10gb"
     """How much downloaded input is kept for later jobs."""
-    image_registries: tuple[str, ...] = ("docker.io", "ghcr.io", "quay.io")
+    image_registries: tuple[Registry, ...] = (
+        "docker.io",
+        "ghcr.io",
+        "quay.io",
+    )
     """Registries (`HOST` or `HOST:PORT`) whose images jobs may use."""
     job_user: JobUser = "image"
     """The user of Docker jobs: `image` (the image's own unless that is root), `nobody` or `UID[:GID]`."""
@@ -280,7 +242,7 @@ class Settings(BaseModel):
         if isinstance(value, list | tuple):
             return dict(_label(item) for item in value)
         if isinstance(value, Mapping):
-            return {str(_as_meant(name)): _as_meant(text) for name, text in value.items()}
+            return {str(as_meant(name)): as_meant(text) for name, text in value.items()}
         return value
 
     @field_validator("labels")
@@ -331,11 +293,11 @@ _SECRETS = frozenset(name for name in Settings.model_fields if name.endswith("_t
 
 def _in_form(name: str, value: object) -> object:
     if name in _TEXTS:
-        return _as_meant(value)
+        return as_meant(value)
     if name in _LISTS and isinstance(value, str):
         return _items(value)
     if name in _LISTS and isinstance(value, list | tuple):
-        return [_as_meant(item) for item in value]
+        return [as_meant(item) for item in value]
     return as_plain(value) if isinstance(value, int | float) else value
 
 
@@ -359,8 +321,9 @@ def load_settings(
     overrides = _merged(from_environment, given)
     file = file or _file_in(overrides)
     in_file = _from_file(file) if file else {}
-    settings = _validated(_merged(in_file, overrides))
-    settings._origins = _origins(file, in_file, from_environment, given)
+    origins = _origins(file, in_file, from_environment, given)
+    settings = _validated(_merged(in_file, overrides), origins)
+    settings._origins = origins
     if not settings.api_on_loopback and not settings.api_token:
         raise SettingsError(
             f"api_host: {settings.api_host} makes the API reachable from other computers; "
@@ -379,7 +342,7 @@ def _origins(
     origins = {name: str(file) for name in _flat(in_file)}
     for name in _flat(from_environment):
         origins[name] = PREFIX + name.replace("limits.", "limit_").upper()
-    return {**origins, **dict.fromkeys(_flat(flags), "flag")}
+    return {**origins, **dict.fromkeys(_flat(flags), FLAG)}
 
 
 def _flat(values: Mapping[str, Any]) -> list[str]:
@@ -419,11 +382,20 @@ def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _validated(values: Mapping[str, Any]) -> Settings:
+def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_worded(str(fault)) for fault in faults_of(error))) from error
+        faults = faults_of(error, secrets=_SECRETS)
+        raise SettingsError(
+            "; ".join(_worded(str(each)) + _where(each.path, origins) for each in faults)
+        ) from None
+
+
+def _where(path: str, origins: Mapping[str, str]) -> str:
+    """The file or variable that a wrong setting is in; nothing for a flag, which the user sees."""
+    origin = origins.get(path.partition("[")[0], origins.get(re.split(r"[.[]", path)[0], FLAG))
+    return "" if origin == FLAG else f" (in {origin})"
 
 
 def _worded(fault: str) -> str:

@@ -1,3 +1,5 @@
+"""Settings from files, variables and flags. Covers `settings` and `setting_values`."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,6 +11,11 @@ from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.settings import Settings, load_settings
 
 SECRET = "sesame-0123456789"
+
+
+PEERS = tuple(
+    f"/ip4/192.0.2.{number}/tcp/1/p2p/{Identity.generate(bytes([number]) * 32).peer_id}" for number in (1, 2)
+)
 
 
 def error(**flags: object) -> str:
@@ -37,12 +44,12 @@ def test_the_file_in_the_data_directory_is_read_if_there_is_one(tmp_path):
 def test_lists_labels_and_limits_come_from_the_environment():
     settings = load_settings(
         environ={
-            "BACALHAU_P2P_PEERS": "/ip4/192.0.2.1/tcp/1,/ip4/192.0.2.2/tcp/2",
+            "BACALHAU_P2P_PEERS": ",".join(PEERS),
             "BACALHAU_P2P_LABELS": "zone=lab,disk=fast",
             "BACALHAU_P2P_LIMIT_MEMORY": "2gb",
         }
     )
-    assert settings.peers == ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.2/tcp/2")
+    assert settings.peers == PEERS
     assert settings.labels == {"zone": "lab", "disk": "fast"}
     assert (settings.limits.memory, settings.limits.cpu) == ("2gb", "")
 
@@ -57,6 +64,11 @@ def test_lists_labels_and_limits_come_from_the_environment():
         (b"swarmPort: 1", "swarmPort: unknown setting (did you mean swarm_port?)"),
         (b"limits: {cpus: 2}", "limits.cpus: unknown setting (did you mean cpu?)"),
         (b"zzz: 1", "zzz: unknown setting"),
+        (b"swarm_port: x", "swarm_port: must be a whole number, not 'x' (in {file})"),
+        (b"limits: {cpu: x}", "limits.cpu: 'x' is not a number of cores, such as 0.5 or 500m (in {file})"),
+        (b"peers: [a]", "peers[0]: 'a' is not an address of a peer; it must be /ip4/ADDRESS"),
+        (b"allow_local_paths: [a]", "allow_local_paths[0]: allowed local path 'a' must be absolute"),
+        (b"image_registries: ['http://a']", "image_registries[0]: 'http://a' is not HOST or HOST:PORT"),
         (b"drain: 1\ndrain: 2", "{file} is not YAML: duplicate key 'drain' at line 2, column 1"),
     ],
 )
@@ -68,6 +80,15 @@ def test_an_invalid_file_is_an_error_that_names_it_or_the_setting(tmp_path, cont
     assert str(caught.value).startswith(message.format(file=file))
 
 
+def test_an_invalid_variable_is_named():
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ={"BACALHAU_P2P_LIMIT_CPU": "x", "BACALHAU_P2P_SWARM_PORT": "70000"})
+    assert str(caught.value) == (
+        "swarm_port: must be at most 65535, not '70000' (in BACALHAU_P2P_SWARM_PORT); "
+        "limits.cpu: 'x' is not a number of cores, such as 0.5 or 500m (in BACALHAU_P2P_LIMIT_CPU)"
+    )
+
+
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(SettingsError, match=r"^cannot read .*/none.yaml: No such file or directory$"):
         load_settings(file=tmp_path / "none.yaml", environ={})
@@ -76,25 +97,25 @@ def test_a_missing_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "value", "problem"),
     [
-        ("swarm_port", 70000, "must be at most 65535"),
-        ("swarm_port", "first", "must be a whole number"),
-        ("requester", "perhaps", "must be true or false"),
-        ("drain", -1, "must be at least 0"),
-        ("probe_timeout", 31, "must be at most 30"),
+        ("swarm_port", 70000, "must be at most 65535, not 70000"),
+        ("swarm_port", "first", "must be a whole number, not 'first'"),
+        ("requester", "perhaps", "must be true or false, not 'perhaps'"),
+        ("drain", -1, "must be at least 0, not -1"),
+        ("probe_timeout", 31, "must be at most 30, not 31"),
         ("probe_timeout", 0, "must be greater than 0"),
-        ("data_locality", "nearby", "must be one of 'anywhere' or 'local'"),
-        ("dht", "on", "must be one of 'off', 'client' or 'server'"),
-        ("job_user", "root", "must be image, nobody, UID or UID:GID"),
-        ("dht_prefix", "lab", "must be 1 to 4 names, each behind a slash"),
-        ("network", "a b", "must be 1 to 64 letters, digits, dots, hyphens or _"),
+        ("data_locality", "nearby", "must be one of 'anywhere' or 'local', not 'nearby'"),
+        ("dht", "on", "must be one of 'off', 'client' or 'server', not 'on'"),
+        ("job_user", "root", "must be image, nobody, UID or UID:GID, not 'root'"),
+        ("dht_prefix", "lab", "must be 1 to 4 names, each behind a slash, not 'lab'"),
+        ("network", "a b", "must be 1 to 64 letters, digits, dots, hyphens or _, not 'a b'"),
         ("labels", ["zone"], "'zone' is not KEY=VALUE"),
-        ("probe_http", "ftp://host/", "must be an http or https URL"),
-        ("gateway_url", "gate.example", "must be an http or https URL"),
+        ("probe_http", "ftp://host/", "must be an http or https URL, not 'ftp://host/'"),
+        ("gateway_url", "gate.example", "must be an http or https URL, not 'gate.example'"),
         ("input_limit", "much", "'much' is not a size in bytes, such as 256mb or 1Gi"),
         ("input_cache", "", "must not be empty"),
         ("min_free_disk", "", "must not be empty"),
         ("content_quota", "much", "'much' is not a size in bytes, such as 256mb or 1Gi"),
-        ("peers", 1, "must be a list"),
+        ("peers", 1, "must be a list, not 1"),
     ],
 )
 def test_an_invalid_value_is_named_with_its_setting(setting, value, problem):
@@ -108,7 +129,7 @@ def test_numbers_booleans_and_plain_text_are_taken_where_they_mean_the_setting(t
         "labels: {zone: 1, fast: true, version: 1.10}\n"
         "content_quota: 50000000000\nmin_free_disk: 0\ninput_cache: 1000\n"
         "network: 7\napi_token: 0123\ndht: off\nrequester: no\npower_safe: off\n"
-        "swarm_port: '1235'\nengines: wasm, noop\npeers: /ip4/192.0.2.1/tcp/1\n"
+        "swarm_port: '1235'\nengines: wasm, noop\npeers: " + PEERS[0] + "\n"
         "keep_jobs: 400d\ndrain: 1m30s\nprobe_timeout: 2\n"
     )
     settings = load_settings(file=file, environ={"BACALHAU_P2P_KEEP_IMAGES": "2h"})
@@ -121,7 +142,7 @@ def test_numbers_booleans_and_plain_text_are_taken_where_they_mean_the_setting(t
     )
     assert (settings.network, settings.api_token, settings.dht) == ("7", "0123", "off")
     assert (settings.requester, settings.power_safe, settings.swarm_port) == (False, False, 1235)
-    assert (settings.engines, settings.peers) == (("wasm", "noop"), ("/ip4/192.0.2.1/tcp/1",))
+    assert (settings.engines, settings.peers) == (("wasm", "noop"), PEERS[:1])
     assert (settings.keep_jobs, settings.drain, settings.probe_timeout) == (400 * 86400, 90, 2)
     assert settings.keep_images == 7200
 

@@ -14,6 +14,7 @@ from bacalhau_p2p.cli.job_builder import (
     is_single_file,
     parse_input,
     parse_source,
+    relative_target,
 )
 from bacalhau_p2p.cli.printing import report_left_out
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
@@ -65,6 +66,9 @@ def _recognised(given: InputFlag) -> InputFlag:
         return replace(given, target=given.target or (INPUTS if path.is_dir() else f"{INPUTS}/{path.name}"))
     if cid := _cid_or_none(given.path):
         return InputFlag(_added(cid, given), given.target or INPUTS)
+    if target := relative_target(given.path):
+        source = given.path.removesuffix(f":{target}")
+        raise click.UsageError(f"input {given.path!r}: DST must begin with /, as in {source}:/{target}")
     raise click.UsageError(f"input {given.path!r} is not a file, a folder, a CID or a URL")
 
 

@@ -5,6 +5,8 @@ Two distributions have this command line: `bacalhau_p2p`, whole, and `bacalhau_p
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import click
 
 WHOLE = "bacalhau_p2p"
@@ -14,7 +16,7 @@ LIGHT = "bacalhau_p2p_client"
 def not_installed(command: str, error: ModuleNotFoundError) -> click.ClickException:
     """The error of a command whose module needs another one that is missing."""
     name = error.name or str(error)
-    if not name.startswith(f"{WHOLE}."):
+    if not name.startswith(f"{WHOLE}.") and find_spec(f"{WHOLE}.node") is not None:
         return click.ClickException(f"{command} needs {name}, which is not installed: pip install {WHOLE}")
     if LIGHT in _installed() and WHOLE in _installed():
         return click.ClickException(
@@ -23,6 +25,13 @@ def not_installed(command: str, error: ModuleNotFoundError) -> click.ClickExcept
     return click.ClickException(
         f"{command} needs a node, and only the client is installed: pip install {WHOLE} elsewhere"
     )
+
+
+def require_node() -> None:
+    """Raises ModuleNotFoundError where only the client is installed. Imports nothing of a node."""
+    name = f"{WHOLE}.node"
+    if find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def check() -> None:

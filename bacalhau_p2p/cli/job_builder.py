@@ -47,7 +47,7 @@ def parse_input(text: str) -> InputFlag:
     if not source:
         raise click.UsageError(f"input {text!r} has no source")
     if target and not target.startswith("/"):
-        raise click.UsageError(f"input {text!r}: {target} is not an absolute path")
+        raise click.UsageError(f"input {text!r}: DST must begin with /, as in dst=/{target}")
     parsed = parse_source(source)
     # What has a path is a CID, or gets one.
     params = source_params(str(parsed.source.get("Type", "ipfs")), parts.options, text)
@@ -55,6 +55,12 @@ def parse_input(text: str) -> InputFlag:
         parsed = InputFlag({**parsed.source, "Params": {**parsed.source["Params"], **params}})
         params = {}
     return InputFlag(parsed.source, target, parsed.path, params)
+
+
+def relative_target(text: str) -> str:
+    """What is behind the last colon of a path that does not exist, if it is meant as DST."""
+    source, colon, target = text.rpartition(":")
+    return target if colon and source and target and not target.startswith("/") else ""
 
 
 def parse_source(source: str) -> InputFlag:

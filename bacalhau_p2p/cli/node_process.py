@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from bacalhau_p2p.cli.serve import run_node
+from bacalhau_p2p.cli.node_run import run_node
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.runtime.removal import discard_tree

@@ -74,6 +74,15 @@ def is_user_peer_address(address: str) -> bool:
     return short and _HASHED_PEER_ID.fullmatch(peer) is not None and _binary(where) is not None
 
 
+def check_user_peer_address(address: str) -> None:
+    """Raises ValueError for a text that names no peer to a user, with what to write instead."""
+    if not is_user_peer_address(address):
+        raise ValueError(
+            f"{address!r} is not an address of a peer; it must be /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID,"
+            " with ip6, dns, dns4 or dns6 instead of ip4 where needed (other transports are not supported)"
+        )
+
+
 def address_of_binary(data: bytes) -> str | None:
     """The text of a binary TCP address, without a `/p2p/` part at its end; None for all other bytes."""
     if len(data) > MAX_MULTIADDR:

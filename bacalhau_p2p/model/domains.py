@@ -35,8 +35,8 @@ def _domain(text: str) -> str:
     host = normal_host(given.removeprefix(prefix))
     if host is None:
         raise ValueError(
-            "must be a domain such as example.com, or .example.com with all below it, in ASCII; "
-            "not an IP address, a URL or a port"
+            "must be a domain such as example.com, or .example.com with all below it, in ASCII, "
+            "without scheme and port"
         )
     return prefix + host
 

@@ -48,7 +48,7 @@ FEW = BeforeValidator(_check_few)
 
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError("must be an absolute path")
+        raise ValueError("must be an absolute path, which begins with /")
     if "\0" in path or ".." in path.split("/"):
         raise ValueError("must not contain '..' or NUL")
     return path
@@ -64,7 +64,7 @@ def _mount_point(path: str) -> str:
 
 def _entry_name(name: str) -> str:
     if "/" in name or "\0" in name or name in {".", ".."} or len(name.encode()) > 255:
-        raise ValueError("must be a file name of at most 255 bytes, without '/'")
+        raise ValueError("must be a file name of at most 255 bytes without '/'")
     if name in RESERVED_RESULTS:
         raise ValueError(f"{name} is reserved")
     return name

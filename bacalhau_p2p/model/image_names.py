@@ -35,7 +35,7 @@ class ImageName:
     def parse(cls, text: str) -> Self:
         """Raises ValueError. Without tag and digest it is `latest`."""
         if len(text) > MAX_IMAGE_NAME:
-            raise ValueError("is not an image name")
+            raise ValueError(f"must have at most {MAX_IMAGE_NAME} characters")
         name, at, digest = text.partition("@")
         registry, slash, path = name.partition("/")
         if not slash or not (set(registry) & set(".:[") or registry == "localhost"):
@@ -50,7 +50,7 @@ class ImageName:
             or (colon and not _TAG.fullmatch(tag))
             or (at and not _DIGEST.fullmatch(digest))
         ):
-            raise ValueError("is not an image name")
+            raise ValueError(f"{text!r} is not an image name, such as busybox:1.36 or ghcr.io/owner/name")
         return cls(registry, path, tag or ("" if at else "latest"), digest)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import TypeVar
 
 from pydantic import AfterValidator, ValidationError
@@ -21,11 +21,22 @@ MAX_FAULTS = 1_000
 """More faults are only counted: a stranger can make tens of thousands, and naming them takes time."""
 
 
-def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
-    """The faults that pydantic found, in our own words. Their paths start with `prefix`."""
+MAX_SHOWN = 64
+"""Characters of a wrong value that its fault repeats; a longer one is left out."""
+
+
+def faults_of(error: ValidationError, prefix: str = "", *, secrets: Set[str] = frozenset()) -> list[Fault]:
+    """The faults that pydantic found, in our own words. Their paths start with `prefix`.
+
+    The values of keys in `secrets` are not repeated.
+    """
     if (count := error.error_count()) > MAX_FAULTS:
         return [Fault(prefix, f"{count} faults")]
-    return [Fault(_path(prefix, details["loc"]), problem_of(details)) for details in error.errors()]
+    return [
+        Fault(_path(prefix, at), problem_of(details, secret=not secrets.isdisjoint(at)))
+        for details in error.errors()
+        for at in [details["loc"]]
+    ]
 
 
 def read_params(model: type[M], config: SpecConfig) -> M:
@@ -140,12 +151,23 @@ _PROBLEMS = {
 }
 
 
-def problem_of(details: ErrorDetails) -> str:
-    """What is wrong, in our own words: `must be at least 0`."""
+def problem_of(details: ErrorDetails, *, secret: bool = False) -> str:
+    """What is wrong, in our own words: `must be at least 0, not -1`. A `secret` value is not repeated."""
     if details["type"] == "value_error":
-        return str(details["ctx"]["error"])
-    context = {name: _without_zeros(value) for name, value in details.get("ctx", {}).items()}
-    return _PROBLEMS.get(details["type"], "invalid value").format(**context)
+        problem = str(details["ctx"]["error"])
+    else:
+        context = {name: _without_zeros(value) for name, value in details.get("ctx", {}).items()}
+        problem = _PROBLEMS.get(details["type"], "invalid value").format(**context)
+    return problem if secret else _with_value(problem, details["input"])
+
+
+def _with_value(problem: str, value: object) -> str:
+    """The problem with a value that is short; a problem of another form names it already, or needs none."""
+    fits = problem.startswith(("must be ", "must start with "))
+    if not fits or not isinstance(value, bool | int | float | str):
+        return problem
+    shown = repr(_without_zeros(value)) if not isinstance(value, str) or len(value) <= MAX_SHOWN else ""
+    return f"{problem}, not {shown}" if 0 < len(shown) <= MAX_SHOWN and shown not in problem else problem
 
 
 def matching(pattern: str, problem: str) -> AfterValidator:

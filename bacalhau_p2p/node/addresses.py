@@ -26,7 +26,10 @@ def _resolved(host: str) -> str:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise SettingsError(f"swarm_host: {host!r} is neither an address nor a known name: {error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingsError(
+            f"swarm_host: {host!r} is neither an address nor a known name: {reason}"
+        ) from None
     found.sort(key=lambda each: each[0] != socket.AF_INET)
     return str(found[0][4][0]).partition("%")[0]
 

@@ -1,6 +1,7 @@
 """How a devstack starts its nodes, and that nothing of it is left when it is interrupted.
 
-Covers `devstack` and `node_process`; what its nodes do together is in tests/e2e/test_network.py.
+Covers `devstack`, `devstack_nodes` and `node_process`; what its nodes do together is in
+tests/e2e/test_network.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bacalhau_p2p.cli.devstack import DevStack
+from bacalhau_p2p.cli.devstack_nodes import DevStack
 from tests.support.networks.forked_commands import COMMAND
 from tests.support.waiting import eventually
 

@@ -15,6 +15,7 @@ from bacalhau_p2p.cli.job_builder import (
     parse_input,
     parse_labels,
     parse_outputs,
+    relative_target,
 )
 from bacalhau_p2p.client.job_map import docker_engine, ipfs_source, wasm_engine
 from bacalhau_p2p.model.parsing import job_from_mapping
@@ -82,6 +83,14 @@ def test_an_input_flag_is_parsed(text, expected):
 def test_an_invalid_input_is_a_usage_error(text):
     with pytest.raises(click.UsageError):
         parse_input(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [("docs:a/b", "a/b"), ("a:b:c", "c"), ("docs", ""), ("docs:", ""), (":a", ""), ("docs:/data", "")],
+)
+def test_a_relative_target_is_what_follows_the_last_colon(text, target):
+    assert relative_target(text) == target
 
 
 @pytest.mark.parametrize("text", ["some/folder:/data", "some/folder,dst=/data", "src=some/folder,dst=/data"])

@@ -62,6 +62,23 @@ def test_commands_that_talk_http_import_nothing_heavy(fake_node, arguments):
     assert not HEAVY & loaded_by(command(*arguments), env)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (("serve", "--nope"), HEAVY),
+        (("serve", "--api-port", "x"), HEAVY),
+        (("serve", "--help"), HEAVY),
+        (("devstack", "--compute-nodes", "0"), HEAVY),
+        (("serve", "--max-requester-share", "7"), HEAVY - {"pydantic"}),
+        (("serve", "--peer", "x"), HEAVY - {"pydantic"}),
+        (("serve", "--limit-total-cpu", "x"), HEAVY - {"pydantic"}),
+    ],
+)
+def test_wrong_flags_of_a_node_are_reported_before_a_node_is_imported(arguments, missing):
+    lines = f"try:\n{command(*arguments)}".replace("\n", "\n ")
+    assert not missing & loaded_by(f"import sys\n{lines}\nexcept SystemExit: pass")
+
+
 def test_version_is_that_of_the_package(run):
     assert run("version").stdout == f"bacalhau-p2p v{__version__}\n"
     assert run("version", "--server").stdout == f"bacalhau-p2p v{__version__}\nnode v9.9.9\n"

@@ -142,6 +142,16 @@ def test_two_inputs_without_targets_are_a_usage_error_before_anything_is_sent(ru
     assert fake_node.requests == []
 
 
+@pytest.mark.parametrize("flag", ["data:relative", "data,dst=relative"])
+def test_a_relative_target_is_a_usage_error_that_says_how_it_begins(run, fake_node, tmp_path, flag):
+    (tmp_path / "data").mkdir()
+    result = run("docker", "run", "-i", flag, "busybox")
+    assert result.exit_code == 2
+    assert f"input '{flag}': DST must begin with /, as in " in result.stderr
+    assert "/relative\n" in result.stderr
+    assert fake_node.requests == []
+
+
 def test_local_inputs_are_added_to_the_node_first(run, fake_node, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.txt").write_text("a")
@@ -254,7 +264,7 @@ def test_an_invalid_job_file_is_an_error_with_every_fault(run, fake_node, tmp_pa
     assert result.stderr == (
         "Error: invalid job in job.json:\n"
         "  Tasks[0].Engine.Params.Image: missing\n"
-        "  Count: must be at least 1\n"
+        "  Count: must be at least 1, not 0\n"
     )  # fmt: skip
     assert fake_node.requests == []
 

@@ -1,10 +1,11 @@
-"""The settings that the flags of `serve` result in."""
+"""The settings that the flags of `serve` result in. Covers `node_run`, which tests of networks run."""
 
 from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
 
+from bacalhau_p2p.cli import node_run
 from bacalhau_p2p.cli import serve as serving
 from bacalhau_p2p.identity.identity import Identity
 from bacalhau_p2p.settings import Settings
@@ -14,7 +15,7 @@ from bacalhau_p2p.settings import Settings
 def settings_of(tmp_path, monkeypatch):
     """The settings that a node would run with, given these flags."""
     given: list[Settings] = []
-    monkeypatch.setattr(serving, "run_node", lambda settings, ready: given.append(settings))
+    monkeypatch.setattr(node_run, "run_node", lambda settings, ready: given.append(settings))
 
     def run(*flags: str) -> Settings:
         done = CliRunner().invoke(serving.serve, ["--data-dir", str(tmp_path), *flags])

@@ -172,7 +172,7 @@ async def test_an_invalid_job_raises_all_faults_before_it_is_sent(fake_node: Fak
             await client.submit({"Count": 0, "Tasks": [{"Engine": {"Type": "docker"}}]})
     assert caught.value.faults == (
         Fault("Tasks[0].Engine.Params.Image", "missing"),
-        Fault("Count", "must be at least 1"),
+        Fault("Count", "must be at least 1, not 0"),
     )
     assert fake_node.requests == []
 

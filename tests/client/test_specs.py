@@ -143,14 +143,14 @@ def test_a_wasm_job_has_its_modules_as_inputs():
     ("options", "problem"),
     [
         ({"memory": "much"}, r"^memory: "),
-        ({"count": 0}, r"^count: must be at least 1$"),
+        ({"count": 0}, r"^count: must be at least 1, not 0$"),
         ({"env": {"A=B": "1"}}, r"^env"),
-        ({"network": "some"}, r"^network: must be None, HTTP or Full$"),
+        ({"network": "some"}, r"^network: must be None, HTTP or Full, not 'some'$"),
         ({"domains": ["example.org"]}, r"^network: Domains require the Type HTTP$"),
         ({"domains": "example.org"}, r"^domains: must be a list of words, such as \['example.org'\]$"),
         ({"timeout": "soon"}, r"^timeout: "),
         ({"timeout": 60, "total_timeout": 1}, r"^total_timeout: TotalTimeout must be at least the sum"),
-        ({"confidence": -1}, r"^confidence: must be at least 0$"),
+        ({"confidence": -1}, r"^confidence: must be at least 0, not -1$"),
         ({"constraints": "zone==="}, r"^constraints: "),
         ({"inputs": {"data": CID}}, r"^inputs\['data'\]: "),
         (

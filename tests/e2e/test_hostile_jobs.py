@@ -67,7 +67,7 @@ def url_job(url: str) -> dict[str, Any]:
         (url_job("http://xn--ls8h.la/x"), "Params.URL: is not a URL"),
         (docker_job(NESTED), "nested more than 200 deep"),
         (docker_job("truncate -s 3G /outputs/x"), "takes more than the 10000000 bytes"),
-        (docker_job("", Image="../containers/json?x="), "Params.Image: is not an image name"),
+        (docker_job("", Image="../containers/json?x="), "'../containers/json?x=' is not an image name"),
         (docker_job("", Image="127.0.0.1:9/admin/panel"), "not among the registries of this node"),
     ],
     ids=["IDNA", "IDNA of unknown characters", "folders", "hole", "image of a path", "image of loopback"],

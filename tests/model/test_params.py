@@ -10,6 +10,7 @@ from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.params import PUBLISHERS, SOURCES, VERIFIERS, S3Source
 from bacalhau_p2p.model.validation import read_params
 
+RELATIVE = "must be an absolute path, which begins with /, not 'data'"
 HEX = "ab" * 32
 BASE64 = "A" * 43 + "="
 
@@ -53,9 +54,17 @@ def test_a_source_accepts_its_parameters(source, params):
             {"CID": "bafkqaaa/.."},
             ["Params.CID: invalid path in 'bafkqaaa/..': names cannot be '.' or '..' or contain NUL"],
         ),
-        ("inline", {"URL": "https://example.org"}, ["Params.URL: must start with data:"]),
-        ("local", {"SourcePath": "data"}, ["Params.SourcePath: must be an absolute path"]),
-        ("url", {"URL": "ftp://example.org"}, ["Params.URL: must start with http:// or https://"]),
+        (
+            "inline",
+            {"URL": "https://example.org"},
+            ["Params.URL: must start with data:, not 'https://example.org'"],
+        ),
+        (
+            "local",
+            {"SourcePath": "data"},
+            [f"Params.SourcePath: {RELATIVE}"],
+        ),
+        ("url", {"URL": "ftp://a"}, ["Params.URL: must start with http:// or https://, not 'ftp://a'"]),
         ("url", {"URL": "https:///a"}, ["Params.URL: is not a URL"]),
         ("url", {"URL": "https://example.org:port/"}, ["Params.URL: is not a URL"]),
         ("url", {"URL": "https://example.org/a b"}, ["Params.URL: is not a URL"]),
@@ -67,19 +76,19 @@ def test_a_source_accepts_its_parameters(source, params):
         (
             "url",
             {"URL": "https://example.org/", "SHA256": "ab"},
-            ["Params.SHA256: must be 64 hexadecimal digits"],
+            ["Params.SHA256: must be 64 hexadecimal digits, not 'ab'"],
         ),
         ("s3", {"Bucket": "a..b"}, ["Params.Bucket: is not a bucket name"]),
         ("s3", {"Bucket": "data", "Region": "eu west"}, ["Params.Region: is not a region name"]),
         (
             "s3",
             {"Bucket": "data", "Endpoint": "minio:9000/path"},
-            ["Params.Endpoint: must be an http or https URL without a path"],
+            ["Params.Endpoint: must be an http or https URL without a path, not 'minio:9000/path'"],
         ),
         (
             "s3",
             {"Bucket": "data", "Key": "a", "ChecksumSHA256": "x"},
-            ["Params.ChecksumSHA256: must be a SHA-256 in base64 or hex"],
+            ["Params.ChecksumSHA256: must be a SHA-256 in base64 or hex, not 'x'"],
         ),
         (
             "s3",
@@ -144,5 +153,5 @@ def test_most_publishers_have_no_parameters(publisher):
 def test_the_deterministic_verifier_checks_its_confidence():
     assert problems(VERIFIERS["deterministic"], {"Confidence": 2, "Entries": ["stdout"]}) == []
     assert problems(VERIFIERS["deterministic"], {"Confidence": 1001}) == [
-        "Params.Confidence: must be at most 1000"
+        "Params.Confidence: must be at most 1000, not 1001"
     ]

@@ -134,24 +134,24 @@ def test_all_faults_are_reported_together_with_their_paths():
         "Tasks[0].Engine.typ: unknown key (did you mean Type?)",
         "Tasks[0].Engine.Params.img: unknown key (did you mean Image?)",
         "Tasks[0].Engine.Params.Image: missing",
-        "Tasks[0].Engine.Params.WorkingDirectory: must be an absolute path",
+        "Tasks[0].Engine.Params.WorkingDirectory: must be an absolute path, which begins with /, not 'a'",
         "Tasks[0].InputSources[0].Source.Params.CID: missing",
-        "Tasks[0].InputSources[1].Source.Params.URL: must start with http:// or https://",
+        "Tasks[0].InputSources[1].Source.Params.URL: must start with http:// or https://, not 'ftp://a'",
         "Tasks[0].Network.ports: not supported yet",
         "Type: service jobs never end and cannot run here; use batch or ops",
-        "Count: must be at least 1",
+        "Count: must be at least 1, not 0",
         "Constraints[0]: operator in requires at least one value",
         "Constraints[1].Operator: unknown operator 'near' "
         "(known: =, ==, in, !=, notin, exists, !, >, gt, <, lt)",
         "Labels: must be a map",
         "Tasks[0].Env.BACALHAU_X: names that start with BACALHAU_ are reserved",
-        "Tasks[0].InputSources[0].Target: must be an absolute path",
+        "Tasks[0].InputSources[0].Target: must be an absolute path, which begins with /, not 'inputs'",
         "Tasks[0].InputSources[1].Target: must not contain '..' or NUL",
         "Tasks[0].ResultPaths[0].Name: stdout is reserved",
-        "Tasks[0].ResultPaths[1].Name: must be a file name of at most 255 bytes, without '/'",
-        "Tasks[0].ResultPaths[1].Path: must be an absolute path",
+        "Tasks[0].ResultPaths[1].Name: must be a file name of at most 255 bytes without '/', not 'a/b'",
+        "Tasks[0].ResultPaths[1].Path: must be an absolute path, which begins with /, not 'o'",
         "Tasks[0].Resources.CPU: 'lots' is not a number of cores, such as 0.5 or 500m",
-        "Tasks[0].Network.Type: must be None, HTTP or Full",
+        "Tasks[0].Network.Type: must be None, HTTP or Full, not 'tor'",
         "Tasks[0].Timeouts: TotalTimeout must be at least the sum of ExecutionTimeout and QueueTimeout",
     ]
 
@@ -165,9 +165,9 @@ def test_all_faults_are_reported_together_with_their_paths():
         ({}, ["Tasks: missing"]),
         ({"Tasks": []}, ["Tasks: must have exactly one task, not 0"]),
         ({"Tasks": {}}, ["Tasks: must be a list"]),
-        ({"Tasks": [3]}, ["Tasks[0]: must be a map"]),
+        ({"Tasks": [3]}, ["Tasks[0]: must be a map, not 3"]),
         ({"Tasks": [{}]}, ["Tasks[0].Engine: missing"]),
-        ({"Tasks": [{"Engine": "docker"}]}, ["Tasks[0].Engine: must be a map"]),
+        ({"Tasks": [{"Engine": "docker"}]}, ["Tasks[0].Engine: must be a map, not 'docker'"]),
         ({"Tasks": [{"Engine": {}}]}, ["Tasks[0].Engine.Type: missing"]),
         ({"Tasks": [{"Engine": {"Type": "docker"}}]}, ["Tasks[0].Engine.Params.Image: missing"]),
         (
@@ -175,8 +175,8 @@ def test_all_faults_are_reported_together_with_their_paths():
             ["Tasks[0].Engine.Params: must be a map"],
         ),
         (docker(Nmae="x"), ["Tasks[0].Nmae: unknown key (did you mean Name?)"]),
-        ({**docker(), "Count": 1001}, ["Count: must be at most 1000"]),
-        ({**docker(), "Count": 1.5}, ["Count: must be a whole number"]),
+        ({**docker(), "Count": 1001}, ["Count: must be at most 1000, not 1001"]),
+        ({**docker(), "Count": 1.5}, ["Count: must be a whole number, not 1.5"]),
         ({**docker(), "Count": 1, "count": 2}, ["Count: duplicate key"]),
         ({**docker(), "Type": "cron"}, ["Type: unknown job type 'cron'; use batch or ops"]),
         (
@@ -185,7 +185,7 @@ def test_all_faults_are_reported_together_with_their_paths():
         ),
         (
             {**docker(), "Verifier": {"Type": "deterministic", "Params": {"Confidence": -1}}},
-            ["Verifier.Params.Confidence: must be at least 0"],
+            ["Verifier.Params.Confidence: must be at least 0, not -1"],
         ),
         ({**docker(), "Labels": {"a": ["b"]}}, ["Labels.a: must be text"]),
         (
@@ -249,7 +249,7 @@ def test_modules_at_relative_targets_begin_at_the_root():
     assert [source.target for source in task.input_sources] == ["/main.wasm", "/lib/a.wasm"]
     assert task.engine.params["EntryModule"] == "/main.wasm"
     assert task.engine.params["ImportModules"] == ["/lib/a.wasm", "/b.wasm"]
-    fault = "Tasks[0].InputSources[0].Target: must be an absolute path"
+    fault = "Tasks[0].InputSources[0].Target: must be an absolute path, which begins with /, not 'main.wasm'"
     assert fault in faults(docker(InputSources=[module]))
 
 

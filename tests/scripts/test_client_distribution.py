@@ -24,7 +24,7 @@ LIGHT = ROOT / "packaging" / "client"
 HEAVY = {"libp2p", "docker", "wasmtime", "fastapi", "cryptography", "structlog", "jinja2", "cbor2", "nacl"}
 OF_A_NODE = {"serve", "devstack", "config"}
 """Commands that need more than a client."""
-NOT_OF_A_CLIENT = {*OF_A_NODE, "node_process", "guest"}
+NOT_OF_A_CLIENT = {*OF_A_NODE, "devstack_nodes", "node_process", "node_run", "guest"}
 """Modules of these commands, and what runs inside a job."""
 
 

@@ -13,6 +13,8 @@ from bacalhau_p2p.model.job import JobSpec, SpecConfig, Task
 from bacalhau_p2p.verifiers.deterministic import DeterministicVerifier, judge
 from tests.support.results import result_cid
 
+ENTRIES = "Verifier.Params.Entries"
+
 
 def job(count: int = 3, **params: Any) -> JobSpec:
     return JobSpec(
@@ -104,16 +106,22 @@ def test_results_without_a_chosen_entry_do_not_agree() -> None:
             {"Confidence": 4},
             ["Verifier.Params.Confidence: is 4, but Count is 3: not enough nodes can agree"],
         ),
-        ({"Confidence": -1}, ["Verifier.Params.Confidence: must be at least 0"]),
-        ({"Confidence": 1.5}, ["Verifier.Params.Confidence: must be a whole number"]),
+        ({"Confidence": -1}, ["Verifier.Params.Confidence: must be at least 0, not -1"]),
+        ({"Confidence": 1.5}, ["Verifier.Params.Confidence: must be a whole number, not 1.5"]),
         ({"Confidence": None}, ["Verifier.Params.Confidence: must be a whole number"]),
         ({"Entries": ["stdout", "outputs"]}, []),
-        ({"Entries": "stdout"}, ["Verifier.Params.Entries: must be a list"]),
+        ({"Entries": "stdout"}, ["Verifier.Params.Entries: must be a list, not 'stdout'"]),
         (
             {"Entries": ["stdout", "", 3]},
-            ["Verifier.Params.Entries[1]: must not be empty", "Verifier.Params.Entries[2]: must be text"],
+            [
+                "Verifier.Params.Entries[1]: must not be empty",
+                "Verifier.Params.Entries[2]: must be text, not 3",
+            ],
         ),
-        ({"Entries": ["stdout", "a/b"]}, ["Verifier.Params.Entries[1]: must be a name without '/'"]),
+        (
+            {"Entries": ["stdout", "a/b"]},
+            [f"{ENTRIES}[1]: must be a name without '/'"],
+        ),
         ({"Quorum": 2}, ["Verifier.Params.Quorum: unknown key"]),
     ],
 )

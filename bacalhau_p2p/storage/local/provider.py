@@ -178,7 +178,7 @@ def _read(params: Any) -> tuple[_Source | None, list[Fault]]:
     elif len(path) > MAX_PATH:
         found.append(Fault("Params.SourcePath", f"is longer than {MAX_PATH} characters"))
     elif not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        found.append(Fault("Params.SourcePath", "must be absolute, without '..'"))
+        found.append(Fault("Params.SourcePath", f"must be an absolute path without '..', not {path[:64]!r}"))
     elif path.count("/") > MAX_DEPTH or any(len(name) > MAX_NAME for name in path.split("/")):
         found.append(Fault("Params.SourcePath", "is too deep, or has a name that is too long"))
     if isinstance(read_write, str) and len(read_write) <= len("false"):

@@ -12,7 +12,7 @@ from libp2p.utils.address_validation import get_available_interfaces
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from bacalhau_p2p.encoding.multiaddrs import is_user_peer_address, parse_multiaddr
+from bacalhau_p2p.encoding.multiaddrs import check_user_peer_address, parse_multiaddr
 from bacalhau_p2p.errors import RemoteProtocolError, SettingsError
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.listen_faults import why_not_listening
@@ -34,11 +34,10 @@ def parse_peer_address(address: str) -> PeerID:
 
 def parse_bootstrap_address(address: str) -> PeerID:
     """The peer at a bootstrap address. Raises SettingsError."""
-    if not is_user_peer_address(address):
-        raise SettingsError(
-            f"peers: {address!r} is not an address of a peer; it must be /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID,"
-            " with ip6, dns, dns4 or dns6 instead of ip4 where needed (other transports are not supported)"
-        )
+    try:
+        check_user_peer_address(address)
+    except ValueError as error:
+        raise SettingsError(f"peers: {error}") from None
     return parse_peer_address(address)
 
 

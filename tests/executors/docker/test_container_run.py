@@ -27,8 +27,8 @@ async def prepare_and_run(executor: Executor, request: RunRequest) -> RunOutput:
         ({"Entrypoint": ["nosuch", "argument"]}, r"^exec nosuch failed: No such file or directory$"),
         ({"Entrypoint": ["/etc/passwd"]}, r"^exec /etc/passwd failed: Permission denied$"),
         ({"WorkingDirectory": "/etc/passwd"}, r"^Cannot mkdir: /etc/passwd is not a directory$"),
-        ({"Image": "Not A Name"}, r"^Params.Image: is not an image name$"),
-        ({"Image": "UPPER"}, r"^Params.Image: is not an image name$"),
+        ({"Image": "Not A Name"}, r"^Params.Image: 'Not A Name' is not an image name, such as "),
+        ({"Image": "UPPER"}, r"^Params.Image: 'UPPER' is not an image name, such as "),
     ],
 )
 async def test_a_job_that_can_start_nowhere_fails_permanently_with_its_root_cause(

@@ -11,6 +11,8 @@ from bacalhau_p2p.model.engine_params import DockerParams
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.validation import read_params
 
+NO_IMAGE = "is not an image name, such as busybox:1.36 or ghcr.io/owner/name"
+RELATIVE = "must be an absolute path, which begins with /, not 'here'"
 VARIABLES = "Params.EnvironmentVariables"
 
 
@@ -49,25 +51,31 @@ def test_an_image_is_enough_and_variables_may_be_a_map() -> None:
     [
         ({}, ["Params.Image: missing"]),
         ({"Image": ""}, ["Params.Image: must not be empty"]),
-        ({"Image": 5}, ["Params.Image: must be text"]),
-        ({"Image": "a b"}, ["Params.Image: is not an image name"]),
-        ({"Image": "a", "Entrypoint": "sh -c"}, ["Params.Entrypoint: must be a list"]),
+        ({"Image": 5}, ["Params.Image: must be text, not 5"]),
+        (
+            {"Image": "a b"},
+            [f"Params.Image: 'a b' {NO_IMAGE}"],
+        ),
+        ({"Image": "a", "Entrypoint": "sh -c"}, ["Params.Entrypoint: must be a list, not 'sh -c'"]),
         (
             {"Image": "a", "Parameters": ["x", 1, "\0"]},
-            ["Params.Parameters[1]: must be text", "Params.Parameters[2]: must not contain NUL"],
+            ["Params.Parameters[1]: must be text, not 1", "Params.Parameters[2]: must not contain NUL"],
         ),
-        ({"Image": "a", "EnvironmentVariables": "A=1"}, [f"{VARIABLES}: must be a map"]),
+        ({"Image": "a", "EnvironmentVariables": "A=1"}, [f"{VARIABLES}: must be a map, not 'A=1'"]),
         (
             {"Image": "a", "EnvironmentVariables": ["ALONE"]},
             [f"{VARIABLES}: must be a map or a list of NAME=value"],
         ),
-        ({"Image": "a", "EnvironmentVariables": {"A": 1}}, [f"{VARIABLES}.A: must be text"]),
+        ({"Image": "a", "EnvironmentVariables": {"A": 1}}, [f"{VARIABLES}.A: must be text, not 1"]),
         (
             {"Image": "a", "EnvironmentVariables": {"A=B": "1"}},
             [f"{VARIABLES}.A=B: name must not contain '=' or NUL"],
         ),
-        ({"Image": "a", "WorkingDirectory": "here"}, ["Params.WorkingDirectory: must be an absolute path"]),
-        ({"Image": "a", "WorkingDirectory": 1}, ["Params.WorkingDirectory: must be text"]),
+        (
+            {"Image": "a", "WorkingDirectory": "here"},
+            [f"Params.WorkingDirectory: {RELATIVE}"],
+        ),
+        ({"Image": "a", "WorkingDirectory": 1}, ["Params.WorkingDirectory: must be text, not 1"]),
         ({"Image": "a", "Command": ["ls"]}, ["Params.Command: unknown key"]),
     ],
 )
