@@ -59,13 +59,16 @@ def agent_routes(node: Node, counters: Mapping[str, int]) -> APIRouter:
 
 
 def _this_node(node: Node, counters: Mapping[str, int]) -> JSON:
+    info = node.info()
+    chosen_last = node.requester.penalties() if info.requester else {}
     return {
-        **node_to_json(node.info()),
+        **node_to_json(info),
         "BacalhauVersion": _version(),
         "ConnectedPeers": sorted(node.transport.peers),
         "Counters": {**node.counters, **counters},
         "WorstSenders": node.transport.budgets.offences.worst(),
         "CutOff": {peer: math.ceil(left) for peer, left in node.transport.budgets.cut_off_for().items()},
+        "ChosenLast": {peer: math.ceil(left) for peer, left in chosen_last.items()},
         "Walls": node.walls,
         "IgnoredEvents": {name: dict(ignored) for name, ignored in node.ignored_events.items()},
         "DroppedEvents": {

@@ -110,7 +110,7 @@ def node_id_of(state: JSON) -> str:
 
 
 def _misbehaving(node: JSON) -> list[str]:
-    """A line for each peer that the node blames."""
+    """A line for each peer that the node blames, and each that it gives jobs only if no other takes them."""
     offences, cut_off = node.get("WorstSenders") or {}, node.get("CutOff") or {}
     lines = []
     for peer in {**offences, **cut_off}:
@@ -118,6 +118,10 @@ def _misbehaving(node: JSON) -> list[str]:
         if peer in cut_off:
             counts.append(f"cut off for {cut_off[peer]} s")
         lines.append(f"peer {peer} misbehaves: {', '.join(counts)}")
+    for peer, left in (node.get("ChosenLast") or {}).items():
+        lines.append(
+            f"node {peer} is chosen last for {left} s: it was silent, or failed jobs that others ran"
+        )
     return lines
 
 

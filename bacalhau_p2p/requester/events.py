@@ -142,4 +142,14 @@ class Verify:
     """Which executions of the job these are: those that do the same."""
 
 
-Action = Store | Append | Send | Broadcast | Verify
+@dataclass(frozen=True, slots=True)
+class NodePenalised:
+    """Tell the operator that a node is chosen last for so many seconds, because it wasted time."""
+
+    rests_on_records: ClassVar[bool] = False
+
+    node: PeerID
+    lasts: float
+
+
+Action = Store | Append | Send | Broadcast | Verify | NodePenalised

@@ -25,6 +25,8 @@ from bacalhau_p2p.requester.holders import Holders
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import nodes_to_ask
+from bacalhau_p2p.requester.penalties import Penalties
+from bacalhau_p2p.requester.placement import GONE
 from bacalhau_p2p.requester.record import JobEntry
 
 MAX_ANSWERING_NODES = 150
@@ -34,9 +36,12 @@ MAX_ANSWERING_NODES = 150
 class Invitations:
     """Of one requester."""
 
-    def __init__(self, ledger: Ledger, liveness: Liveness, *, addresses: tuple[str, ...]) -> None:
+    def __init__(
+        self, ledger: Ledger, liveness: Liveness, penalties: Penalties, *, addresses: tuple[str, ...]
+    ) -> None:
         self._ledger = ledger
         self._liveness = liveness
+        self._penalties = penalties
         self._addresses = addresses
         self._audience = Audience()
         self._holders = Holders()
@@ -46,10 +51,11 @@ class Invitations:
         """Ask nodes for so many bids in the present round of a job."""
         current, able = entry.round, self._liveness.eligible(entry)
         near = (able & self._liveness.connected) - entry.failures.keys()
-        doubted = self._doubts.among(near, now)
-        if current.number == 1 and len(near - doubted) >= nodes_asked_directly(wanted):
-            able, near = able - doubted, near - doubted
-        current.asked = asked = self._choose(entry, able, near, wanted)
+        doubted, penalised = self._doubts.among(near, now), self._penalties.among(able, now)
+        avoided = doubted | penalised
+        if current.number == 1 and len(near - avoided) >= nodes_asked_directly(wanted):
+            able, near = able - avoided, near - avoided
+        current.asked = asked = self._choose(entry, able, near, wanted, penalised)
         current.doubted = doubted & asked.nodes
         drawn = asked.chance * len(self._liveness.nodes) + asked.others
         answering = len(asked.nodes) if asked.directly else drawn
@@ -59,15 +65,17 @@ class Invitations:
         if asked.directly and not entry.ops and isinstance(announcement, say.JobAnnounced):
             self._ask_holders(entry, announcement, near - asked.nodes, now)
 
-    def _choose(self, entry: JobEntry, able: Set[PeerID], near: Set[PeerID], wanted: int) -> Asked:
+    def _choose(
+        self, entry: JobEntry, able: Set[PeerID], near: Set[PeerID], wanted: int, penalised: Set[PeerID]
+    ) -> Asked:
         """Who is asked: for an ops job each node that has not taken it, otherwise enough to choose from."""
         if entry.ops:
             return nodes_to_ask(entry)
-        job, current, tried = entry.job, entry.round, entry.failures.keys()
+        job, current, tried = entry.job, entry.round, entry.failures.keys() | penalised
         asked = self._audience.ask(job.id, able, nodes_asked(wanted, current.widened), tried=tried)
         if current.number == 1 and job.spec.verifier.type == "noop":
             # Results that are compared must not all come from nodes that chose to connect to this one.
-            preferred = self._holders.of(job.spec)
+            preferred = [node for node in self._holders.of(job.spec) if node not in penalised]
             asked = self._audience.ask_directly(job.id, asked, near, wanted, preferred=preferred)
         return asked
 
@@ -97,13 +105,17 @@ class Invitations:
         if not entry.job.state.terminal:
             self._holders.bid(entry.job.spec, author, bid)
 
-    def reported(self, entry: JobEntry, execution: Execution) -> None:
-        """Learn from what became of an execution where inputs and results are."""
+    def reported(self, entry: JobEntry, execution: Execution, now: UnixSeconds) -> None:
+        """Learn from what became of an execution where inputs and results are, and whom to choose last."""
         if execution.state is ExecutionState.COMPLETED:
             self._holders.completed(entry.job.spec, execution)
-        elif execution.state is ExecutionState.FAILED:
-            self.failed(entry, execution)
+            self._penalties.completed(entry, execution, now)
+        elif execution.state in GONE:
+            self.gone(entry, execution, now)
 
-    def failed(self, entry: JobEntry, execution: Execution) -> None:
-        """An execution has failed, or its node was lost: it is not asked first for its inputs any more."""
-        self._holders.failed(entry.job.spec, execution.node_id)
+    def gone(self, entry: JobEntry, execution: Execution, now: UnixSeconds, *, silent: bool = False) -> None:
+        """An execution has failed, was handed back, or was lost because its node was `silent`: the node is
+        not asked first for its inputs any more."""
+        if not execution.drained:
+            self._holders.failed(entry.job.spec, execution.node_id)
+        self._penalties.gone(entry, execution, now, silent=silent)

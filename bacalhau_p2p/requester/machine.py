@@ -28,6 +28,7 @@ from bacalhau_p2p.requester import ops_nodes
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Liveness
+from bacalhau_p2p.requester.penalties import Penalties
 from bacalhau_p2p.requester.placement import ACTIVE
 from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.record import JobEntry
@@ -59,8 +60,13 @@ class RequesterMachine:
         self._peer_id = environment.peer_id
         self._liveness = Liveness(environment.peer_id, environment.lost_after_surviving)
         self._ledger = Ledger(self._liveness.connected)
-        self._invitations = Invitations(self._ledger, self._liveness, addresses=environment.addresses)
-        self._rounds = Rounds(self._ledger, self._liveness, self._invitations, rng=environment.rng)
+        self._penalties = Penalties(self._ledger)
+        self._invitations = Invitations(
+            self._ledger, self._liveness, self._penalties, addresses=environment.addresses
+        )
+        self._rounds = Rounds(
+            self._ledger, self._liveness, self._invitations, self._penalties, rng=environment.rng
+        )
         self._supervision = Supervision(self._ledger, self._liveness, self._invitations)
         self._progress = Progress(self._ledger, self._rounds, self._liveness)
         self._reports = Reports(environment.open_proposal)
@@ -90,6 +96,10 @@ class RequesterMachine:
             return ""
         execution = entry.executions.get(getattr(concerned, "execution_id", ExecutionID("")))
         return f"{entry.job.state}, {execution.state}" if execution is not None else str(entry.job.state)
+
+    def penalties(self, now: UnixSeconds) -> dict[PeerID, float]:
+        """The nodes that are chosen last because they wasted time, with the seconds that are left."""
+        return self._penalties.left(now)
 
     def take_faults(self) -> list[tuple[str, Exception]]:
         """What raised when its deadline had come, since the last call."""
@@ -185,7 +195,7 @@ class RequesterMachine:
         event = self._reports.event_of(execution, message, ops=entry.ops)
         if event is not None:
             executions.move(self._ledger, entry, execution, event, now)
-            self._invitations.reported(entry, entry.executions[execution.id])
+            self._invitations.reported(entry, entry.executions[execution.id], now)
             return True
         self._ledger.ignore(message, f"in {execution.state}")
         if execution.state.terminal and execution.state != ExecutionState.COMPLETED:

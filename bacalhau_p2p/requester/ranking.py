@@ -24,6 +24,8 @@ class RankedBid:
     load: float
     local_input_bytes: int = 0
     """Bytes of the job's inputs that the node has already."""
+    penalised: bool = False
+    """Whether the node has lately wasted the requester's time."""
 
 
 def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
@@ -49,7 +51,8 @@ def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
 
 
 def rank(bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Random) -> list[RankedBid]:
-    """Best first: nodes that have not failed this job before, then the less loaded, then at random.
+    """Best first: nodes that have not failed this job before, then those without a penalty, then the less
+    loaded, then at random.
 
     Among nodes of about the same load, those that have more of the job's inputs come first: no two machines
     have quite the same load, and moving data costs more than a slightly higher load.
@@ -58,6 +61,7 @@ def rank(bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Random) -
         bids,
         key=lambda bid: (
             bid.node in tried,
+            bid.penalised,
             int(round(bid.load, 2) * LOAD_STEPS),
             -bid.local_input_bytes,
             round(bid.load, 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from bacalhau_p2p.bprotocol.outlines import LargeSpec
 from bacalhau_p2p.components.undo import Undoable, UndoableDict, UndoableSet
@@ -42,6 +43,8 @@ class Round(Undoable):
     """Whether those that may bid and do not were asked to say so."""
     late: bool = False
     """It is no announcement, but bids that came between two of them."""
+    short: bool = False
+    """Whether it is open no longer than a first round: what comes later is hardly needed."""
     planned: UnixSeconds | None = None
     """When the next round was to begin before such bids came."""
     closed: bool = False
@@ -51,6 +54,16 @@ class Round(Undoable):
     answered: set[PeerID] = field(default_factory=UndoableSet)
     given: dict[PeerID, int] = field(default_factory=UndoableDict)
     """How often each node was given the spec."""
+
+
+class Setback(NamedTuple):
+    """An execution that filled a slot and came to nothing, for a reason that may be its node's."""
+
+    began: UnixSeconds
+    """When its bid came."""
+    ended: UnixSeconds
+    silent: bool
+    """Whether its node was silent."""
 
 
 @dataclass(slots=True)
@@ -97,6 +110,8 @@ class JobEntry(Undoable):
     """Nodes on which an execution of this job failed or was lost, and how."""
     permanent_failures: set[PeerID] = field(default_factory=UndoableSet)
     """Nodes that report that no node can run this job."""
+    setbacks: dict[int, dict[PeerID, Setback]] = field(default_factory=UndoableDict)
+    """Of each group the latest setback on each node, until another node completes what this one did not."""
     open_since: UnixSeconds | None = None
     """Since when some slot has been open."""
     retry_at: UnixSeconds = 0.0
@@ -168,7 +183,7 @@ class JobEntry(Undoable):
         self.job, self.large_spec = self.job.replace(spec=NO_SPEC), None
         self.placement.shrink()
         self.watchlist = Watchlist()
-        self.declined, self.failures = UndoableDict(), UndoableDict()
+        self.declined, self.failures, self.setbacks = UndoableDict(), UndoableDict(), UndoableDict()
         self.remembering = UndoableSet()
         self.round.asked, self.round.answered, self.round.given = NOBODY, UndoableSet(), UndoableDict()
 
@@ -217,6 +232,13 @@ class JobEntry(Undoable):
         self.failures[execution.node_id] = reason.partition("\n")[0]  # below it are the last lines of output
         if execution.permanent:
             self.permanent_failures.add(execution.node_id)
+
+    def note_setback(self, group: int, node: PeerID, setback: Setback) -> None:
+        """Note that an execution in this group came to nothing."""
+        theirs = self.setbacks.get(group)
+        if theirs is None:
+            theirs = self.setbacks[group] = UndoableDict()
+        theirs[node] = setback
 
     def is_published_elsewhere(self, execution: Execution) -> bool:
         """Whether another node publishes, or has published, the same result as this execution gave."""

@@ -22,10 +22,12 @@ from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.bids import (
     are_enough,
-    bids_to_end,
     bids_wanted,
+    chosen_last,
     could_fill,
+    end_round,
     hold_until,
+    offers,
     refusal_of,
 )
 from bacalhau_p2p.requester.invitations import Invitations
@@ -33,7 +35,8 @@ from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import is_waited_for, slot_for
 from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW, Pace
-from bacalhau_p2p.requester.ranking import RankedBid, ineligibility_reason, rank
+from bacalhau_p2p.requester.penalties import Penalties
+from bacalhau_p2p.requester.ranking import ineligibility_reason, rank
 from bacalhau_p2p.requester.record import JobEntry, Round
 from bacalhau_p2p.requester.slots import assign
 from bacalhau_p2p.requester.waiting import reasons_to_wait
@@ -52,10 +55,19 @@ INSPECTION_PATIENCE = 4.0
 class Rounds:
     """Begins and ends the rounds of every job."""
 
-    def __init__(self, ledger: Ledger, liveness: Liveness, invitations: Invitations, *, rng: Random) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        liveness: Liveness,
+        invitations: Invitations,
+        penalties: Penalties,
+        *,
+        rng: Random,
+    ) -> None:
         self._ledger = ledger
         self._liveness = liveness
         self._invitations = invitations
+        self._penalties = penalties
         self._rng = rng
         self._pace = Pace()
 
@@ -69,7 +81,7 @@ class Rounds:
         current.number += 1
         current.previous_began, current.began = current.began, now
         current.next_at = current.planned = None
-        current.late = False
+        current.late = current.short = False
         current.ends_by = min((hold_until(entry, e) for e in entry.received_bids()), default=inf)
         current.answered, current.given, current.closed = UndoableSet(), UndoableDict(), False
         entry.note_open(now)
@@ -79,6 +91,8 @@ class Rounds:
 
     def _window(self, entry: JobEntry) -> float:
         """Seconds that the present round is open at most. Bids on an ops job are spread."""
+        if entry.round.short:
+            return self._pace.first_window
         spread_over = spread(entry.round.asked.eligible) if entry.ops else 0.0
         return self._pace.window(entry.round.number) + spread_over
 
@@ -118,7 +132,7 @@ class Rounds:
         if ends is None or entry.job.state.terminal:
             return
         bids = len(entry.placement.bids)
-        enough = bids >= bids_to_end(entry)
+        enough = end_round(entry, self._penalties, now)
         everybody = self._has_everybody_answered(entry) and bool(bids or entry.round.answered)
         if enough or everybody or ends <= now:
             self._end(entry, now, everybody_answered=everybody)
@@ -151,7 +165,7 @@ class Rounds:
     def _accept_best(self, entry: JobEntry, received: list[Execution], now: UnixSeconds) -> int:
         """Accept the best bids, and return how many."""
         ranked = rank(
-            (RankedBid(e.id, e.node_id, entry.bids[e.id].load, e.local_input_bytes) for e in received),
+            offers(entry, received, self._penalties, now),
             tried=entry.failures.keys(),
             rng=self._rng,
         )
@@ -220,7 +234,9 @@ class Rounds:
             self._note_pace(entry, bid.round, now)
         if entry is None:
             self._ledger.ignore_unknown(bid, "job")
-        refusal = "the job has ended" if entry is None or ended else refusal_of(entry, author, now)
+        refusal = (
+            "the job has ended" if entry is None or ended else refusal_of(entry, author, self._penalties, now)
+        )
         if entry is None or refusal is not None:
             rejected = say.BidRejected(job_id=bid.job_id, execution_id=bid.execution_id, reason=refusal or "")
             give_up_at = now + min(bid.reserved_for, executions.REPEAT_REJECTION_FOR)
@@ -243,8 +259,10 @@ class Rounds:
         current.ends_by = min(current.ends_by, hold_until(entry, execution))
         if current.ends is not None:
             current.ends = min(current.ends, current.ends_by)
-            if bid.late and could_fill(entry):  # those that had room have answered long ago
-                current.ends = min(current.ends, max(now, current.began + self._pace.first_window))
+            last = bid.late or chosen_last(entry, {author}, self._penalties, now)
+            if last and could_fill(entry):  # others that had room have answered long ago
+                current.short = True
+                current.ends = min(current.ends, max(now, current.began + self._window(entry)))
         entry.declined.pop(author, None)
         if entry.divided:  # perhaps it had room for some of its bids only
             entry.remembering.add(author)

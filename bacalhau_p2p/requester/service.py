@@ -89,6 +89,11 @@ class RequesterService(Driver):
         """Why this node takes no jobs now."""
         return self._resource_shortage()
 
+    def penalties(self) -> dict[PeerID, float]:
+        """The nodes that get only jobs which no other takes, because they wasted this one's time, with the
+        seconds that are left."""
+        return self._machine.penalties(self._clock())
+
     def partners(self) -> set[PeerID]:
         """The nodes that have a part in a job that has not ended."""
         ongoing = (entry for entry in self._machine.jobs.values() if not entry.job.state.terminal)
@@ -250,6 +255,9 @@ class RequesterService(Driver):
                     told.set()
 
     def _perform(self, action: ev.Action, nursery: trio.Nursery) -> None:
+        if isinstance(action, ev.NodePenalised):
+            log.warning("node_is_chosen_last", node=action.node, seconds=action.lasts)
+            return
         assert isinstance(action, ev.Verify)
         with about(job=action.job_id):
             nursery.start_soon(self._verify, action)

@@ -54,13 +54,13 @@ def assign(entry: JobEntry, ranked: Sequence[RankedBid]) -> list[tuple[Slot, Ran
 
 
 def _in_turns(entry: JobEntry, ranked: Iterable[RankedBid]) -> list[RankedBid]:
-    """The same bids, those of nodes with fewer executions of the job first."""
+    """The same bids, those of nodes with fewer executions of the job first, and of penalised nodes last."""
     turns = dict[PeerID, int]()
-    found: list[tuple[int, RankedBid]] = []
+    found: list[tuple[bool, int, RankedBid]] = []
     for bid in ranked:
         turn = turns.get(bid.node)
         if turn is None:
             turn = len(entry.placement.active_on.get(bid.node, ()))
-        found.append((turn, bid))
+        found.append((bid.penalised, turn, bid))
         turns[bid.node] = turn + 1
-    return [bid for _, bid in sorted(found, key=lambda each: each[0])]
+    return [bid for *_, bid in sorted(found, key=lambda each: each[:2])]

@@ -68,7 +68,7 @@ class Supervision:
         if now >= self._liveness.lost_at(entry, execution):
             lost = executions.NodeLost(message=f"{LOST_CONTACT} {name}")
             executions.move(self._ledger, entry, execution, lost, now)
-            self._invitations.failed(entry, execution)
+            self._invitations.gone(entry, execution, now, silent=True)
         elif now >= self._liveness.unreachable_at(entry, execution) and not entry.is_open:
             why = self._liveness.reason_to_wait(execution, ops=entry.ops)
             message = f"waiting for node {name}, which is unreachable: {why}"

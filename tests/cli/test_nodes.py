@@ -34,10 +34,12 @@ def test_peers_that_misbehave_are_named_below_a_table_and_nowhere_else(run, fake
     fake_node.about = {
         "WorstSenders": {"mallory": {"unknown": 20000, "rests": 2}},
         "CutOff": {"mallory": 44, "trudy": 3},
+        "ChosenLast": {"eve": 30},
     }
     assert run("node", "list").stderr.splitlines() == [
         "peer mallory misbehaves: 20000 unknown, 2 rests, cut off for 44 s",
         "peer trudy misbehaves: cut off for 3 s",
+        "node eve is chosen last for 30 s: it was silent, or failed jobs that others ran",
     ]
     for output in ("json", "csv", "id"):
         assert run("node", "list", "-o", output).stderr == ""

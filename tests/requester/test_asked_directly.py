@@ -265,6 +265,19 @@ def test_data_within_the_job_is_near_to_everybody(keepers):
     assert (len(asked(actions)), questions(actions)) == (4, set())
 
 
+def test_a_node_with_a_penalty_is_asked_first_only_where_too_few_others_are_connected(bench):
+    for nodes in (8, 3):
+        line = RequesterBench()
+        asked_first = asked(connected(line, nodes).submit(job()))
+        silent = min(asked_first)
+        for node in sorted(asked_first):
+            line.bid(node, load=float(node != silent))
+        line.wait(30)
+        assert silent in line.machine.penalties(line.now)
+        asked_next = asked(line.handle(ev.Submitted(JobID("j-2"), job())))
+        assert (len(asked_next), silent in asked_next) == (3, nodes == 3)
+
+
 def test_a_later_round_is_broadcast(bench):
     """An execution has failed: others than the neighbours may do better."""
     first, second, third, *_ = sorted(asked(connected(bench, 12).submit(job())))

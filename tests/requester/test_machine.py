@@ -111,6 +111,7 @@ def test_a_slot_gets_three_attempts(bench):
     for attempt in range(1, MAX_ATTEMPTS + 1):
         bench.bid(A, attempt=attempt)
         bench.fail(A, attempt=attempt)
+        bench.wait(RETRY_PAUSES[-1])
     assert bench.job.state is JobState.FAILED
     assert bench.job.message == "no such image (attempt 3 of 3)"
 

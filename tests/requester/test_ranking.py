@@ -56,6 +56,15 @@ def test_a_node_that_failed_the_job_comes_last():
     assert order(("a", 0.0, 99), ("b", 0.9, 0), tried=("a",)) == "ba"
 
 
+def test_a_node_with_a_penalty_comes_after_others_and_before_those_that_failed_the_job():
+    names, rng = ("a", "b", "c"), Counting()
+    made = [
+        RankedBid(ExecutionID(name), PeerID(name), load, 99, penalised=name == "b")
+        for name, load in zip(names, (0.0, 0.1, 0.9), strict=True)
+    ]
+    assert [bid.node for bid in rank(made, tried={PeerID("a")}, rng=rng)] == ["c", "b", "a"]
+
+
 def test_the_bid_of_the_node_with_the_inputs_is_accepted():
     machine = RequesterMachine(
         Environment(peer_id=PeerID("me"), addresses=(), open_proposal=decode_proposal, rng=Counting())

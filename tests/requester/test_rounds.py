@@ -11,7 +11,7 @@ from bacalhau_p2p.model.job import JobSpec
 from bacalhau_p2p.model.node import ComputeInfo, NodeInfo
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_WINDOW
+from bacalhau_p2p.requester.pace import FIRST_WINDOW, LONGEST_FIRST_WINDOW, LONGEST_WINDOW
 from bacalhau_p2p.requester.rounds import INSPECTION_PATIENCE, REANNOUNCE_AFTER_NEWS
 from tests.support.machines.requester_bench import (
     JOB,
@@ -468,3 +468,61 @@ def test_what_takes_the_place_of_a_failed_execution_does_its_partition(bench):
     bench.wait(1.5)
     actions = bench.bid(C) + bench.wait(3)
     assert partitions_of(actions) == {C: 1}
+
+
+def late_bid(bench, node, number):
+    message = say.Bid(
+        job_id=JOB, execution_id=execution_id(node, number), round=1, reserved_for=30, late=True
+    )
+    return bench.receive(node, message)
+
+
+def test_between_a_failure_and_the_next_announcement_only_other_nodes_are_accepted(bench):
+    """Else a node that fails each run at once would use up all attempts before another is asked."""
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    bench.fail(A)
+    assert sent(late_bid(bench, A, 2)) == [(A, "bid_rejected")]
+    assert sent(late_bid(bench, B, 1)) == [(B, "bid_accepted")]
+
+
+def test_of_a_divided_job_a_node_is_refused_only_what_it_has_failed(bench):
+    bench.add_nodes(A)
+    bench.submit(job(2, Deal={"Replicas": 1}))
+    bench.bid(A)
+    bench.wait(0.5)
+    bench.fail(A)
+    bench.wait(40)
+    bench.machine.jobs[JOB].retry_at = bench.now + 5
+    assert bench.machine.jobs[JOB].round.ends is None
+    assert sent(late_bid(bench, A, 2)) == [(A, "bid_accepted")]
+    assert bench.machine.jobs[JOB].executions[execution_id(A, 2)].slot == 1
+
+
+def test_bids_of_nodes_that_failed_the_job_leave_others_the_time_of_a_first_round(bench):
+    bench.add_nodes(A, B, C, D)
+    bench.submit(job())
+    bench.bid(A)
+    bench.bid(B)
+    bench.fail(next(node for node, state in bench.states().items() if state is S.BID_ACCEPTED))
+    bench.wait(1)
+    (again,) = [node for node in (A, B) if bench.states()[node] is S.FAILED]
+    assert sent(bench.bid(again, load=0.0, attempt=2)) == []
+    assert sent(bench.bid(C, load=0.9)) == []
+    assert sent(bench.bid(D, load=0.8)) == [(D, "bid_accepted"), (again, "bid_rejected"), (C, "bid_rejected")]
+
+
+def test_where_no_other_bids_such_a_bid_is_accepted_after_that_time_in_any_round(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    bench.bid(A)
+    bench.wait(1)
+    bench.fail(A)
+    bench.wait(30)
+    while bench.machine.jobs[JOB].round.ends is None:
+        bench.wait(0.1)
+    assert bench.machine.jobs[JOB].round.number > 3
+    actions = bench.bid(A, attempt=2) + bench.wait(LONGEST_FIRST_WINDOW)
+    assert sent(actions) == [(A, "bid_accepted")]

@@ -8,6 +8,8 @@ from bacalhau_p2p.model.execution import PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.ranking import RankedBid
+from bacalhau_p2p.requester.slots import assign
 from tests.support.machines.requester_bench import (
     JOB,
     A,
@@ -234,3 +236,12 @@ def test_a_node_that_bids_in_vain_for_ever_is_refused(bench):
     ]
     assert rejected[0] == "only 1 of 5 bids came in one round"
     assert rejected[-1] == "too many bids from this node"
+
+
+def test_a_node_with_a_penalty_gets_what_the_others_leave(bench):
+    bench.add_nodes(A, B)
+    bench.submit(divided(4))
+    ranked = [RankedBid(execution_id(A, number), A, 0.0, penalised=True) for number in range(3)]
+    ranked += [RankedBid(execution_id(B, number), B, 0.5) for number in range(3)]
+    chosen = assign(bench.machine.jobs[JOB], ranked)
+    assert [bid.node for _, bid in chosen] == [B, B, B, A]

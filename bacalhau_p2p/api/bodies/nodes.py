@@ -111,6 +111,7 @@ class ThisNode(NodeInfoBody):
     counters: dict[str, int]
     worst_senders: list[dict[str, Any]] | dict[str, Any]
     cut_off: dict[str, int]
+    chosen_last: dict[str, int]
     walls: dict[str, list[str]]
     ignored_events: dict[str, dict[str, int]]
     dropped_events: dict[str, list[dict[str, Any]]]

@@ -22,6 +22,8 @@ def perform_for_requester(
     action: Any, process: Process, engine: Engine, report: Callable[[rv.Event], None]
 ) -> None:
     """`report` is called with the verdict, unless the verifier is planned to hang."""
+    if isinstance(action, rv.NodePenalised):
+        return
     assert isinstance(action, rv.Verify)
     outcome = engine.outcome_of("verify")
     answer: rv.Event
