@@ -182,9 +182,10 @@ def _chosen(executions: Sequence[Execution], query: LogQuery, done: set[Executio
     placed = [each for each in executions if each.slot is not None and each.id not in done]
     if query.execution:
         return next((each for each in placed if each.id.startswith(query.execution)), None)
-    if done:  # what came after those that were read
-        newest = max(each.created for each in executions if each.id in done)
-        placed = [each for each in placed if each.created > newest]
+    if done:  # what took their place; other slots are not followed
+        read = [each for each in executions if each.id in done]
+        newest, slots = max(each.created for each in read), {each.slot for each in read}
+        placed = [each for each in placed if each.created > newest and each.slot in slots]
     if not placed:
         return None
     preferred = [each for each in placed if each.state is S.COMPLETED or each.state in _RUNS]

@@ -10,7 +10,7 @@ import trio.testing
 
 from bacalhau_p2p.errors import ExecutorError, LogsUnavailable
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.execution import Execution
+from bacalhau_p2p.model.execution import Execution, Proposal, RunOutput
 from bacalhau_p2p.model.history import HistoryPage
 from bacalhau_p2p.model.logs import LogQuery, LogStream
 from bacalhau_p2p.model.state import ExecutionState
@@ -185,3 +185,36 @@ async def test_empty_frames_are_no_answer():
     async with aclosing(reader.read(JobID("j"), LogQuery())) as pieces:
         with pytest.raises(LogsUnavailable):
             await anext(pieces)
+
+
+async def test_of_nodes_that_run_the_same_one_is_followed_and_what_takes_its_place():
+    """Bids come one after the other. What is not the first is no later attempt."""
+
+    def completed(name, slot, created):
+        output = RunOutput(stdout=name.encode())
+        proposal = Proposal(job_id="j", execution_id=name, node_id="n", result_cid="bafkqaaa", output=output)
+        return Execution(
+            id=ExecutionID(name),
+            job_id=JobID("j"),
+            node_id=PeerID("n"),
+            state=ExecutionState.COMPLETED,
+            created=created,
+            modified=created,
+            slot=slot,
+            proposal=proposal,
+        )
+
+    class Jobs:
+        found = (completed("first", 0, 1.0), completed("other", 1, 1.01))
+
+        def executions(self, job_id):
+            return self.found
+
+        async def history(self, job_id, *, after=0, timeout=0.0):
+            return HistoryPage([], ended=True)
+
+    jobs = Jobs()
+    async with aclosing(LogReader(jobs, None, None).read(JobID("j"), LogQuery(follow=True))) as pieces:
+        assert (await anext(pieces)).data == b"first"
+        jobs.found = (*jobs.found, completed("its place", 0, 9.0))
+        assert [piece.data async for piece in pieces] == [b"its place"]
