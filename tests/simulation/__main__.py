@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from tests.simulation.checks.violation import Violation
 from tests.simulation.crowds.crowd import CrowdPlan, run, variants
 from tests.simulation.crowds.figures import report, shortcomings
-from tests.simulation.mutants import MUTANTS, mutated
+from tests.simulation.mutants import MUTANTS_OF, mutated
 from tests.simulation.plans.kinds import KINDS
 from tests.simulation.tally import Tally
 from tests.simulation.worlds.campaign import campaign
@@ -17,6 +17,9 @@ from tests.simulation.worlds.shrink import shrunk
 from tests.simulation.worlds.story import jobs_in, story
 from tests.simulation.worlds.world import World
 from tests.support.fresh_seeds import random_seed
+
+WORLDS_OF_MUTANTS = 2100
+"""Worlds from seed 1 on that are enough to notice each mutant. Most take some ten."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +44,10 @@ def _options(arguments: list[str] | None) -> Namespace:
         prog="scripts/simulate", description="Simulate networks with faults, each from a seed."
     )
     parser.add_argument(
-        "--runs", type=int, metavar="N", help="number of worlds (default: 500; with --services 50)"
+        "--runs",
+        type=int,
+        metavar="N",
+        help=f"number of worlds (default: 500; with --services 50; with --mutants {WORLDS_OF_MUTANTS})",
     )
     parser.add_argument(
         "--first-seed",
@@ -131,9 +137,10 @@ def _show_world(options: Namespace) -> int:
 
 def _run_mutants(options: Namespace) -> int:
     missed, first = 0, options.first_seed or 1
-    for name in MUTANTS:
+    for kind, name in [(kind, name) for kind, mutants in MUTANTS_OF.items() for name in mutants]:
         with mutated(name):
-            tally = campaign(first, options.runs or 500, processes=1, stop_at_first=True)
+            runs = options.runs or WORLDS_OF_MUTANTS
+            tally = campaign(first, runs, kind=kind, processes=1, stop_at_first=True)
         if tally.violations:
             seed, what = tally.violations[0]
             print(f"{name}: seed {seed}: {what[:120]}", flush=True)  # noqa: T201

@@ -401,14 +401,17 @@ MUTANTS_OF_DIVIDED: dict[str, tuple[Patch, ...]] = {
         (JobEntry, "slots_of", lambda self, group: self.slots),
     ),
 }
-"""The same, of jobs of these kinds."""
+"""The same, of ops jobs and jobs with partitions, which only worlds of the kind `divided` have."""
+
+MUTANTS_OF = {"any": MUTANTS, "divided": MUTANTS_OF_DIVIDED}
+"""By the kind of worlds in which they are noticed."""
 
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """The mutant is in force for the length of the block."""
     with ExitStack() as stack:
-        for where, what, instead in {**MUTANTS, **MUTANTS_OF_DIVIDED}[name]:
+        for where, what, instead in (MUTANTS | MUTANTS_OF_DIVIDED)[name]:
             stack.enter_context(_patched(where, what, instead))
         yield
 

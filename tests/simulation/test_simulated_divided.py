@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation import __main__ as program
 from tests.simulation.mutants import MUTANTS_OF_DIVIDED, mutated
 from tests.simulation.plans.divided import with_divided_jobs
 from tests.simulation.plans.expand import expand
@@ -50,3 +51,14 @@ def test_plans_have_ops_jobs_and_more_partitions_than_nodes():
 def test_each_mutant_is_noticed(name):
     with mutated(name):
         assert any(World(KINDS["divided"](seed)).run().violation for seed in range(1, 40))
+
+
+def test_the_program_looks_for_a_mutant_in_worlds_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    name = "refill the slots of ops jobs"
+    monkeypatch.setattr(program, "MUTANTS_OF", {"divided": {name: MUTANTS_OF_DIVIDED[name]}})
+    assert program.main(["--mutants", "--runs", "40"]) == 0
+    assert capsys.readouterr().out.startswith(f"{name}: seed ")
+    monkeypatch.setattr(program, "MUTANTS_OF", {"any": {name: MUTANTS_OF_DIVIDED[name]}})
+    assert program.main(["--mutants", "--runs", "4"]) == 1
