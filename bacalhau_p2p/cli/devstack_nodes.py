@@ -29,6 +29,7 @@ from bacalhau_p2p.cli.node_process import NodeProcess, fork_node
 from bacalhau_p2p.cli.options import ENV_DEVSTACK
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.cli.progress import StatusLine
+from bacalhau_p2p.cli.terminal import is_terminal
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.client.environment import ENV_HOST, ENV_PORT
@@ -92,6 +93,8 @@ class DevStack:
             process.terminate()
             process.wait()
             raise
+        if is_terminal(sys.stderr):  # whose reader has just seen how to get the results of a job
+            print_line("The network has ended, and its jobs and results with it.", err=True)
         return 128 - status if status < 0 else status
 
     def wait(self) -> int:

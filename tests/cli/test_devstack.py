@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,21 @@ def test_a_node_that_does_not_start_is_named_with_its_reason(tmp_path):
     assert ran.stderr.startswith("Error: node requester did not start: ")
     assert str(port) in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_at_a_terminal_it_says_that_the_network_has_ended_with_the_command(monkeypatch, capsys):
+    """The command has just said how to get the results of its job."""
+    monkeypatch.setattr(DevStack, "api", ("127.0.0.1", 1))
+    stack = DevStack({})
+    try:
+        assert stack.run(["true"]) == 0
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "xterm")
+        assert stack.run(["false"]) == 1
+        assert capsys.readouterr().err == "The network has ended, and its jobs and results with it.\n"
+    finally:
+        stack.stop()
 
 
 def compiled_modules(monkeypatch, cache) -> str:
