@@ -102,12 +102,14 @@ class Content:
         cid: CID,
         *,
         hints: Sequence[PeerID] = (),
+        parts: Sequence[CID] | None = None,
         pin_owner: str | None = None,
         expires: float | None = None,
         timeout: float | None = 15.0,
         max_bytes: int | None = None,
     ) -> None:
-        """Bring the whole DAG below `cid` into the store, from `hints` or any other peer.
+        """Bring the whole DAG below `cid` into the store, from `hints` or any other peer; or only the DAGs
+        `parts` of it, in few requests however many they are.
 
         Without a pin it stays until space is needed: hold it as long as it is used. A provider must be found
         within `timeout` seconds; the duration of the transfer is not limited. The transfer stops soon after
@@ -115,7 +117,9 @@ class Content:
         Raises ContentNotFound, InvalidContent, ContentTooLarge.
         """
         with self._blocks.holding(cid):
-            await self._exchange.fetch(cid, self._peers.sources(hints), timeout=timeout, max_bytes=max_bytes)
+            await self._exchange.fetch(
+                cid, self._peers.sources(hints), parts=parts, timeout=timeout, max_bytes=max_bytes
+            )
             if pin_owner is not None:
                 await self.pin(cid, pin_owner, expires)
 

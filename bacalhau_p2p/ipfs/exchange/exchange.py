@@ -7,6 +7,7 @@ is never stored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import trio
@@ -48,21 +49,28 @@ class Exchange:
         await self._server.serve(peer, stream)
 
     async def fetch(
-        self, cid: CID, sources: Sources, *, timeout: float | None = None, max_bytes: int | None = None
+        self,
+        cid: CID,
+        sources: Sources,
+        *,
+        parts: Sequence[CID] | None = None,
+        timeout: float | None = None,
+        max_bytes: int | None = None,
     ) -> None:
-        """Bring the complete DAG below `cid` into the block store; returns at once when it is there.
+        """Bring the complete DAG below `cid` into the block store; returns at once when it is there. With
+        `parts`, which are below `cid`, only these, from peers that have `cid`.
 
         A provider must be found within `timeout` seconds (default: `ExchangeLimits.find`); the duration of
-        the transfer is not limited. Two fetches of the same CID are one transfer. Of more than about
+        the transfer is not limited. Two fetches of the whole of a CID are one transfer. Of more than about
         `max_bytes` the rest is not fetched.
         Raises ContentNotFound, which says what was tried; InvalidContent, ContentTooLarge.
         Cancelled: blocks that arrived are kept, and not requested again.
         """
         cid.require_fetchable()
-        lock = self._fetches.setdefault(cid.v1, trio.Lock())
+        lock = self._fetches.setdefault(cid.v1, trio.Lock()) if parts is None else trio.Lock()
         async with lock:
             with self._blocks.holding(cid):
-                if (await self._threads.run(self._blocks.dag_stat, cid)).complete:
+                if parts is None and (await self._threads.run(self._blocks.dag_stat, cid)).complete:
                     return
                 fetch = Fetch(
                     cid,
@@ -72,6 +80,7 @@ class Exchange:
                     self._threads,
                     timeout=self._limits.find if timeout is None else timeout,
                     max_bytes=max_bytes,
+                    parts=parts,
                     fallback=self._fallback,
                 )
                 await fetch.run()

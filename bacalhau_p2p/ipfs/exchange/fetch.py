@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from bacalhau_p2p.errors import ContentError
@@ -43,10 +45,14 @@ class Fetch:
         *,
         timeout: float,
         max_bytes: int | None,
+        parts: Sequence[CID] | None = None,
         fallback: FallbackProtocol | None = None,
     ) -> None:
-        """`timeout`: seconds within which a provider must be found."""
+        """`timeout`: seconds within which a provider must be found. `parts`: see `Exchange.fetch`."""
         self._cid = cid
+        self._whole = parts is None
+        self._parts = [cid] if parts is None else list(dict.fromkeys(parts))
+        """DAGs that are not known to be complete."""
         self._sources = sources
         self._blocks = blocks
         self._threads = threads
@@ -89,22 +95,36 @@ class Fetch:
     async def _fetch(self) -> None:
         last_missing: tuple[CID, ...] = ()
         while True:
-            stat = await self._threads.run(lambda: self._blocks.dag_stat(self._cid, missing_limit=MAX_WANTED))
-            if stat.complete:
+            missing = await self._threads.run(self._missing)
+            if not missing:
                 return
-            if stat.missing == last_missing:
+            if missing == last_missing:
                 raise ContentError(f"blocks of {self._cid} disappear from the store after they are written")
-            scheduler = Scheduler[PartFetch](stat.missing)
+            scheduler = Scheduler[PartFetch](missing)
             await FetchRound(
                 scheduler, self._search, self._blocks, self._threads, self._report, self._received
             ).run(self._timeout)
             if not scheduler.finished and not await self._fetch_from_gateways(scheduler.unassigned):
                 raise self._report.error(self._cid, partial_providers=len(self._search.providers))
-            last_missing = () if scheduler.needs_rescan else stat.missing
+            last_missing = () if scheduler.needs_rescan else missing
+
+    def _missing(self) -> tuple[CID, ...]:
+        """At most MAX_WANTED blocks that are missing; none when all is there. Blocks."""
+        found, incomplete = dict[CID, None](), list[CID]()
+        for number, part in enumerate(self._parts):
+            if len(found) >= MAX_WANTED:
+                incomplete += self._parts[number:]
+                break
+            stat = self._blocks.dag_stat(part, missing_limit=MAX_WANTED - len(found))
+            if not stat.complete:
+                found.update(dict.fromkeys(stat.missing))
+                incomplete.append(part)
+        self._parts = incomplete
+        return tuple(found)
 
     async def _fetch_from_gateways(self, missing: list[CID]) -> bool:
         """Whether a gateway sent what no peer could."""
-        wanted = missing if len(missing) <= MAX_PARTS_FROM_GATEWAY else [self._cid]
+        wanted = missing if len(missing) <= MAX_PARTS_FROM_GATEWAY or not self._whole else [self._cid]
         for gateway in self._sources.gateways((*self._search.named, *self._sources.peers)):
             try:
                 for cid in wanted:

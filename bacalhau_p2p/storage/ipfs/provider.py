@@ -214,8 +214,9 @@ class IpfsStorage(StorageProvider):
         done = False
         try:
             await trio.to_thread.run_sync(_make_folders, path, [names for names, _ in chosen])
+            parts = [file for _, file in chosen]
+            await self._content.fetch(cid, parts=parts, hints=hints, timeout=timeout, max_bytes=left)
             for names, file in chosen:
-                await self._content.fetch(file, hints=hints, timeout=timeout, max_bytes=left)
                 written = await self._content.export(file, path.joinpath(*names), max_bytes=left)
                 left = None if left is None else left - written.bytes
             done = True

@@ -64,6 +64,40 @@ async def test_more_missing_blocks_than_one_request_can_name_are_fetched(net):
     assert net.opened[BOB] == 3
 
 
+async def test_parts_of_a_folder_are_fetched_with_one_question_and_one_transfer_and_no_others(net):
+    blocks = MemoryBlocks()
+    leaves = [blocks.raw(b"%d" % number) for number in range(40)]
+    files = [blocks.file([(leaf, len(b"%d" % number))]) for number, leaf in enumerate(leaves)]
+    root = blocks.folder([(b"%d" % number, file) for number, file in enumerate(files)])
+    alice = net.peer(ALICE)
+    net.peer(BOB, blocks)
+    wanted = files[:10]
+    await net.fetch(ALICE, root, [BOB], parts=[*wanted, *wanted])
+    assert [file for file in files if alice.has_all(file)] == wanted
+    assert net.opened[BOB] == 2
+    await net.fetch(ALICE, root, [BOB], parts=wanted)
+    await net.fetch(ALICE, root, [BOB], parts=[])
+    assert net.opened[BOB] == 2
+    assert not alice.has(root)
+
+
+async def test_more_parts_than_one_request_can_name_are_fetched(net):
+    blocks = MemoryBlocks()
+    leaves = [blocks.raw(b"%d" % number) for number in range(2 * MAX_WANTED + 1)]
+    root = blocks.folder([(b"%d" % number, leaf) for number, leaf in enumerate(leaves)])
+    alice = net.peer(ALICE, blocks, without=leaves)
+    net.peer(BOB, blocks)
+    await net.fetch(ALICE, root, [BOB], parts=leaves)
+    assert alice.has_all(root)
+    assert net.opened[BOB] == 4
+
+
+async def test_parts_that_nobody_has_are_an_error(net):
+    net.peer(ALICE), net.peer(BOB)
+    with pytest.raises(ContentNotFound, match=rf"no peer has {X}: asked 1 peer$"):
+        await net.fetch(ALICE, X, [BOB], parts=[X])
+
+
 async def test_simultaneous_fetches_of_one_cid_are_one_transfer(net):
     blocks, root, _ = file_of(3, 100)
     net.peer(ALICE), net.peer(BOB, blocks)

@@ -202,6 +202,23 @@ async def test_each_file_of_a_divided_folder_is_in_one_part(content, tmp_path):
     assert sorted(found) == sorted(f"sub/{n}.txt" if n % 2 else f"{n}.txt" for n in range(40))
 
 
+async def test_the_files_of_a_part_are_fetched_together(content, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    for number in range(40):
+        (tmp_path / "data" / f"{number}.txt").write_text(str(number))
+    root = (await content.add(tmp_path / "data", pin_owner="test")).cid
+    fetched, fetch = [], content.fetch
+
+    async def counted(cid, *, parts, **options):
+        fetched.append((cid, len(parts)))
+        await fetch(cid, parts=parts, **options)
+
+    monkeypatch.setattr(content, "fetch", counted)
+    (tmp_path / "to").mkdir()
+    prepared = await IpfsStorage(content).prepare(part(root, 1, 2), tmp_path / "to")
+    assert fetched == [(root, len(list(prepared.path.iterdir())))]
+
+
 async def test_before_it_is_known_which_part_it_is_the_largest_counts(content, block_store, tmp_path):
     data = tmp_path / "data"
     (data / "sub").mkdir(parents=True)
