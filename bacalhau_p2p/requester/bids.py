@@ -92,7 +92,7 @@ def refusal_of(entry: JobEntry, author: PeerID, penalties: Penalties, now: UnixS
     allowed = MAX_BIDS_PER_NODE + (now - entry.job.created) / LONGEST_WINDOW
     if entry.divided:  # executions are limited by the attempts of the slots
         allowed += say.MAX_BIDS_EACH + len(entry.slots)
-    return "too many bids from this node" if entry.placement.unpaid.get(author, 0) >= allowed else None
+    return "too many bids from this node" if entry.placement.nodes.unpaid.get(author, 0) >= allowed else None
 
 
 def hold_until(entry: JobEntry, execution: Execution) -> UnixSeconds:
@@ -111,4 +111,4 @@ def _uses_up_attempts(entry: JobEntry, author: PeerID, penalties: Penalties, now
     if not entry.divided:
         return author in entry.failures
     placement = entry.placement
-    return all((entry.slots[number].group, author) in placement.failed for number in placement.open)
+    return all((entry.slots[number].group, author) in placement.nodes.failed for number in placement.open)

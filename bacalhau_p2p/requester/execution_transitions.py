@@ -20,9 +20,9 @@ from bacalhau_p2p.model.history import EventKind
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.model.usage import Usage
 from bacalhau_p2p.requester import events as ev
+from bacalhau_p2p.requester.groups import Slot
 from bacalhau_p2p.requester.history import KINDS, bid_text, run_text
 from bacalhau_p2p.requester.ledger import Ledger
-from bacalhau_p2p.requester.placement import Slot
 from bacalhau_p2p.requester.record import BidTerms, JobEntry
 
 S = ExecutionState

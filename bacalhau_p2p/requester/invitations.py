@@ -21,12 +21,12 @@ from bacalhau_p2p.requester.audience import (
     nodes_asked_directly,
 )
 from bacalhau_p2p.requester.doubts import Doubts
+from bacalhau_p2p.requester.groups import GONE
 from bacalhau_p2p.requester.holders import Holders
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import nodes_to_ask
 from bacalhau_p2p.requester.penalties import Penalties
-from bacalhau_p2p.requester.placement import GONE
 from bacalhau_p2p.requester.record import JobEntry
 
 MAX_ANSWERING_NODES = 150

@@ -170,10 +170,9 @@ class Ledger(components.Ledger[ev.Action]):
 
 def _entry_of(job: Job) -> JobEntry:
     ops = job.spec.is_ops
-    group_size = 1 if ops else job.spec.group_size
     return JobEntry(
         job,
-        Placement(slots_of(job), group_size, divided=job.spec.divided, replaces=not ops),
+        Placement.of(slots_of(job), divided=job.spec.divided, replaces=not ops),
         deadline=job.created + job.spec.total_timeout,
         ops=ops,
         divided=job.spec.divided,

@@ -25,11 +25,11 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester import ops_nodes
+from bacalhau_p2p.requester.groups import ACTIVE
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING, Liveness
 from bacalhau_p2p.requester.penalties import Penalties
-from bacalhau_p2p.requester.placement import ACTIVE
 from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.reports import Report, Reports
@@ -242,7 +242,7 @@ class RequesterMachine:
             return
         for entry in self._ongoing():
             self._supervision.connection_changed(entry, event.peer)
-            self._supervision.reconcile(entry, entry.placement.active_on.get(event.peer, ()), now)
+            self._supervision.reconcile(entry, entry.placement.nodes.active.get(event.peer, ()), now)
             self._schedule(entry, now)
 
     # --- verification -----------------------------------------------------------------------
@@ -261,7 +261,7 @@ class RequesterMachine:
 
     def _verifying(self, event: ev.Verified | ev.VerifierFailed) -> JobEntry | None:
         entry = self._ledger.jobs.get(event.job_id)
-        if entry is None or event.group not in entry.placement.verifying:
+        if entry is None or event.group not in entry.placement.groups.verifying:
             self._ledger.ignore(event, "for an ended job" if entry is None else f"in {entry.job.state}")
             return None
         return entry

@@ -14,9 +14,9 @@ from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
 from bacalhau_p2p.requester.audience import Asked
+from bacalhau_p2p.requester.groups import Slot
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SILENCE, LOST_WITHOUT_REPLACEMENT, Liveness
-from bacalhau_p2p.requester.placement import Slot
 from bacalhau_p2p.requester.record import JobEntry
 
 MAX_NODES = 1_000

@@ -8,10 +8,10 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester.groups import CONFIRMED, GONE, MAX_ATTEMPTS, Slot
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import give_up_absent, outcome
-from bacalhau_p2p.requester.placement import CONFIRMED, GONE, MAX_ATTEMPTS, Slot
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
 from bacalhau_p2p.requester.waiting import reasons_to_wait
@@ -35,7 +35,7 @@ class Progress:
         if (hopeless := _hopeless(entry)) is not None:
             jobs.move(self._ledger, entry, hopeless, now)
             return
-        for group in sorted(entry.placement.to_reopen):
+        for group in sorted(entry.placement.groups.to_reopen):
             _reopen(entry, group)
         if entry.is_open and entry.round.ends is None and entry.round.next_at is None:
             self._tell_of_retry(entry, now)
@@ -85,7 +85,7 @@ class Progress:
 
     def _verify(self, entry: JobEntry, group: int) -> None:
         """Ask the verifier about a group: each of its slots has a proposal."""
-        entry.placement.ask(group)
+        entry.placement.groups.ask(group)
         filling = entry.placement.filling(entry.slots_of(group))
         # A slot that was refilled late is judged together with those accepted before.
         judged = CONFIRMED | {S.RESULT_PROPOSED}
@@ -108,7 +108,7 @@ class Progress:
     def apply_verdict(self, entry: JobEntry, group: int, verdict: Verdict, now: UnixSeconds) -> None:
         """Accept and reject the results of a group that were judged; a job fails without one that was
         accepted, unless it is an ops job, whose other nodes go on."""
-        entry.placement.answered(group)
+        entry.placement.groups.answered(group)
         for execution in entry.placement.filling(entry.slots_of(group)):
             if execution.state is not S.RESULT_PROPOSED:
                 continue

@@ -14,7 +14,8 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.job import NO_SPEC
 from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.audience import NOBODY, Asked
-from bacalhau_p2p.requester.placement import ACTIVE, CONFIRMED, GONE, SETTLED, Placement, Slot
+from bacalhau_p2p.requester.groups import ACTIVE, CONFIRMED, GONE, SETTLED, Slot
+from bacalhau_p2p.requester.placement import Placement
 from bacalhau_p2p.requester.watchlist import Watchlist
 
 _DUE_ANEW = frozenset({ExecutionState.BID_RECEIVED, ExecutionState.BID_ACCEPTED})
@@ -197,7 +198,7 @@ class JobEntry(Undoable):
 
     def groups_to_judge(self) -> list[int]:
         """The groups about which the verifier is to be asked."""
-        return sorted(self.placement.to_judge)
+        return sorted(self.placement.groups.to_judge)
 
     def restore(self, executions: Sequence[Execution], now: UnixSeconds) -> None:
         """Take over what the store holds: which executions fill slots, and what became of earlier ones."""

@@ -97,7 +97,7 @@ class RequesterService(Driver):
     def partners(self) -> set[PeerID]:
         """The nodes that have a part in a job that has not ended."""
         ongoing = (entry for entry in self._machine.jobs.values() if not entry.job.state.terminal)
-        return {node for entry in ongoing for node in entry.placement.parts}
+        return {node for entry in ongoing for node in entry.placement.nodes.parts}
 
     # --- for the node and its API -------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.model.execution import Job
-from bacalhau_p2p.requester.placement import Slot
+from bacalhau_p2p.requester.groups import Slot
 from bacalhau_p2p.requester.ranking import RankedBid
 from bacalhau_p2p.requester.record import JobEntry
 
@@ -40,14 +40,14 @@ def assign(entry: JobEntry, ranked: Sequence[RankedBid]) -> list[tuple[Slot, Ran
     def place(bid: RankedBid, unwanted: Container[tuple[int, PeerID]]) -> bool:
         for place, number in enumerate(waiting):
             part = (slots[number].group, bid.node)
-            if part not in placement.working and part not in placed and part not in unwanted:
+            if part not in placement.nodes.working and part not in placed and part not in unwanted:
                 placed.add(part)
                 del waiting[place]
                 chosen.append((slots[number], bid))
                 return True
         return False
 
-    left = [bid for bid in _in_turns(entry, ranked) if not place(bid, placement.failed)]
+    left = [bid for bid in _in_turns(entry, ranked) if not place(bid, placement.nodes.failed)]
     for bid in left:
         place(bid, ())
     return chosen
@@ -60,7 +60,7 @@ def _in_turns(entry: JobEntry, ranked: Iterable[RankedBid]) -> list[RankedBid]:
     for bid in ranked:
         turn = turns.get(bid.node)
         if turn is None:
-            turn = len(entry.placement.active_on.get(bid.node, ()))
+            turn = len(entry.placement.nodes.active.get(bid.node, ()))
         found.append((bid.penalised, turn, bid))
         turns[bid.node] = turn + 1
     return [bid for *_, bid in sorted(found, key=lambda each: each[:2])]

@@ -27,7 +27,7 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import HistoryEvent
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.feed import Feed
-from bacalhau_p2p.requester.placement import ACTIVE, GONE, SETTLED
+from bacalhau_p2p.requester.groups import ACTIVE, GONE, SETTLED
 from bacalhau_p2p.requester.rows import (
     APPEND_EVENT,
     FEED_SCHEMA,

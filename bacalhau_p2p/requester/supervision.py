@@ -16,12 +16,12 @@ from bacalhau_p2p.model.state import ComputeState, ExecutionState, UnknownState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester.groups import ACTIVE
 from bacalhau_p2p.requester.history import MAX_PREPARATION_EVENTS, fetching_text
 from bacalhau_p2p.requester.invitations import Invitations
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.ops_nodes import note_absence
-from bacalhau_p2p.requester.placement import ACTIVE
 from bacalhau_p2p.requester.record import JobEntry
 
 S = ExecutionState
@@ -107,7 +107,7 @@ class Supervision:
     def connection_changed(self, entry: JobEntry, peer: PeerID) -> None:
         """A peer was connected, or its connection broke: what it runs may be lost sooner, and it may take
         over what another node runs."""
-        for name in entry.placement.active_on.get(peer, ()):
+        for name in entry.placement.nodes.active.get(peer, ()):
             entry.watchlist.renew(name)
         entry.watchlist.renew_unreachable()
         note_absence(entry, peer, self._liveness)

@@ -9,9 +9,9 @@ from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester import job_transitions as jobs
+from bacalhau_p2p.requester.groups import MAX_ATTEMPTS
 from bacalhau_p2p.requester.ledger import Ledger
 from bacalhau_p2p.requester.pace import FIRST_WINDOW
-from bacalhau_p2p.requester.placement import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import JOB, A, B, RequesterBench, S, execution_id, job, sent
 
 

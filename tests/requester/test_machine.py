@@ -9,9 +9,9 @@ from bacalhau_p2p.model.job import NO_SPEC
 from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
 from bacalhau_p2p.requester.execution_transitions import RETRY_PAUSES
+from bacalhau_p2p.requester.groups import MAX_ATTEMPTS
 from bacalhau_p2p.requester.ledger import MAX_ENDED, REMEMBER_ENDED_FOR
 from bacalhau_p2p.requester.liveness import LOST_WITHOUT_REPLACEMENT
-from bacalhau_p2p.requester.placement import MAX_ATTEMPTS
 from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.supervision import MAX_STRAY_CANCELS
 from tests.support.machines.requester_bench import (

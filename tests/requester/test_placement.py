@@ -1,4 +1,6 @@
-"""What a job keeps up to date about its executions, and that no event looks at all of them: `placement`.
+"""What a job keeps up to date about its executions, and that no event looks at all of them.
+
+The modules are `placement`, `groups` and `node_parts`.
 
 That it agrees with the records is compared after each event of the other tests, and of the simulator.
 """
@@ -16,7 +18,8 @@ from bacalhau_p2p.model.execution import Execution, PublishedResult
 from bacalhau_p2p.model.job import SpecConfig
 from bacalhau_p2p.model.state import ComputeState, JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.placement import GONE, Placement, Slot
+from bacalhau_p2p.requester.groups import GONE, Slot
+from bacalhau_p2p.requester.placement import Placement
 from bacalhau_p2p.verifiers.interface import Verdict
 from tests.support.machines.derived import wrong_in
 from tests.support.machines.effort import instructions_of
@@ -139,9 +142,9 @@ def test_no_event_takes_longer_in_an_ops_job_on_many_nodes():
 @pytest.mark.parametrize("divided", [True, False])
 def test_whatever_happens_is_kept_up_to_date_and_undone(divided):
     rng = Random(7)
-    size = 2 if divided else 6
-    slots = [Slot(number, group=number // size) for number in range(6)]
-    placement = Placement(slots, size, divided=divided)
+    groups = 3 if divided else 1
+    slots = [Slot(number, group=number % groups) for number in range(6)]  # not side by side
+    placement = Placement.of(slots, divided=divided)
     names = [ExecutionID(f"e{number}") for number in range(12)]
     for _ in range(400):
         before = fingerprint(placement)
@@ -176,7 +179,7 @@ def change(placement, rng, names):
     elif kind == 1 and slot.execution is not None:
         placement.reopen(slot)
     elif kind == 2:
-        (placement.ask if rng.random() < 0.5 else placement.answered)(slot.group)
+        (placement.groups.ask if rng.random() < 0.5 else placement.groups.answered)(slot.group)
     elif slot.attempts:
         placement.count_attempt(slot, -1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bacalhau_p2p.bprotocol import messages as say
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import events as ev
-from bacalhau_p2p.requester.placement import MAX_ATTEMPTS
+from bacalhau_p2p.requester.groups import MAX_ATTEMPTS
 from tests.support.machines.requester_bench import (
     JOB,
     A,

@@ -39,10 +39,10 @@ from bacalhau_p2p.requester import events as rv
 from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester import machine as requester
 from bacalhau_p2p.requester import progress, reports, rounds, supervision
+from bacalhau_p2p.requester.groups import GONE
 from bacalhau_p2p.requester.ledger import Ledger as RequesterLedger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.placement import GONE
 from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
@@ -387,7 +387,7 @@ def _takes_them_as_they_come(entry: JobEntry, ranked: Sequence[Any]) -> list[Any
 
 def _waits_for_all(entry: JobEntry) -> list[int]:
     states = {execution.state for execution in entry.placed_executions()}
-    waits = entry.is_open or entry.placement.verifying or ExecutionState.BID_ACCEPTED in states
+    waits = entry.is_open or entry.placement.groups.verifying or ExecutionState.BID_ACCEPTED in states
     return [0] if ExecutionState.RESULT_PROPOSED in states and not waits else []
 
 

@@ -11,9 +11,9 @@ from bacalhau_p2p.compute.transitions import KEEP_PROPOSED_FOR, REPEAT_FAILURE_F
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester.groups import ACTIVE
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.placement import ACTIVE
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.supervision import RECONCILE_INTERVAL
 from tests.simulation.checks.violation import require

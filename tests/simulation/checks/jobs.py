@@ -10,10 +10,10 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState as S
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester.groups import ACTIVE, MAX_ATTEMPTS
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.ops_nodes import GATHER_FOR
-from bacalhau_p2p.requester.placement import ACTIVE, MAX_ATTEMPTS
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.supervision import LOST_CONTACT
 from tests.simulation.checks.messages import STRANGER

@@ -10,7 +10,7 @@ from bacalhau_p2p.model.base import JobID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.requester.placement import ACTIVE
+from bacalhau_p2p.requester.groups import ACTIVE
 from tests.simulation.checks.violation import Violation, require
 from tests.simulation.services.nodes import Nodes
 from tests.simulation.services.story import Story

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator
+from operator import attrgetter
 
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ExecutionState as S
 from bacalhau_p2p.requester import supervision
-from bacalhau_p2p.requester.machine import RequesterMachine
-from bacalhau_p2p.requester.ops_nodes import absent_at
-from bacalhau_p2p.requester.placement import (
+from bacalhau_p2p.requester.groups import (
     ACTIVE,
     CONFIRMED,
     GONE,
     MAX_ATTEMPTS,
     SETTLED,
     Group,
-    Placement,
 )
+from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.ops_nodes import absent_at
+from bacalhau_p2p.requester.placement import Placement
 from bacalhau_p2p.requester.record import JobEntry
 
 
@@ -38,7 +39,7 @@ def drifted(machine: RequesterMachine, now: float, faulty: Container[JobID] = ()
 def wrong_in(placement: Placement) -> Iterator[str]:
     """What a placement keeps that differs from what its slots and executions say."""
     for name, value in _derived(placement).items():
-        kept = getattr(placement, name)
+        kept = attrgetter(name)(placement)
         if kept != value:
             yield f"{name} is {kept} in place of {value}"
 
@@ -59,16 +60,19 @@ def _derived(placement: Placement) -> dict[str, object]:
         "tried": sum(slot.attempts > 0 for slot in slots),
         "exhausted": {slot.number for slot in empty if slot.attempts >= MAX_ATTEMPTS},
         "seats": {slot.node: slot.number for slot in slots if slot.node is not None},
-        "groups": groups,
-        "to_reopen": {n for n, each in enumerate(groups) if placement.replaces and _is_abandoned(each)},
-        "to_judge": {n for n, each in enumerate(groups) if _is_ready(each)} - placement.verifying,
+        "groups.all": groups,
+        "groups.to_reopen": {
+            n for n, each in enumerate(groups) if placement.groups.replaces and _is_abandoned(each)
+        },
+        "groups.to_judge": {n for n, each in enumerate(groups) if _is_ready(each)}
+        - placement.groups.verifying,
         "bids": {each.id: None for each in executions if each.state is S.BID_RECEIVED},
         "active": {each.id: None for each in executions if each.state in ACTIVE},
-        "active_on": active_on,
-        "parts": Counter(each.node_id for each in executions if each.state in parts),
-        "unpaid": Counter(each.node_id for each in executions if _is_unpaid(placement, each)),
-        "working": Counter((group, node) for group, node, state in shares if state in ACTIVE | SETTLED),
-        "failed": {(group, node): None for group, node, state in shares if state in GONE},
+        "nodes.active": active_on,
+        "nodes.parts": Counter(each.node_id for each in executions if each.state in parts),
+        "nodes.unpaid": Counter(each.node_id for each in executions if _is_unpaid(placement, each)),
+        "nodes.working": Counter((group, node) for group, node, state in shares if state in ACTIVE | SETTLED),
+        "nodes.failed": {(group, node): None for group, node, state in shares if state in GONE},
     }
 
 
@@ -76,6 +80,7 @@ def _group(placement: Placement, number: int) -> Group:
     slots = [slot for slot in placement.slots if slot.group == number]
     states = [placement.executions[slot.execution].state for slot in slots if slot.execution is not None]
     return Group(
+        slots=slots,
         open=len(slots) - len(states),
         running=states.count(S.BID_ACCEPTED),
         proposed=states.count(S.RESULT_PROPOSED),
