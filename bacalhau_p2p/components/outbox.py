@@ -21,25 +21,15 @@ log = get_logger(__name__)
 
 SCHEMA = """
 CREATE TABLE outbox (
-    id BLOB PRIMARY KEY, recipient TEXT NOT NULL, give_up_at REAL NOT NULL, frame BLOB NOT NULL
+    id BLOB PRIMARY KEY, recipient TEXT NOT NULL, give_up_at REAL NOT NULL, frame BLOB NOT NULL,
+    execution TEXT NOT NULL
 ) STRICT;
-CREATE TABLE inbox (
-    author TEXT NOT NULL, id BLOB NOT NULL, since REAL NOT NULL, PRIMARY KEY (author, id)
-) STRICT, WITHOUT ROWID;
-"""
-"""Version 1, as the first migration of a component makes it."""
-NUMBER_MESSAGES = """
-ALTER TABLE outbox ADD COLUMN execution TEXT NOT NULL DEFAULT '';
-ALTER TABLE inbox RENAME TO old_inbox;
 CREATE TABLE inbox (
     number INTEGER PRIMARY KEY, author TEXT NOT NULL, id BLOB NOT NULL, since REAL NOT NULL
 ) STRICT;
-INSERT INTO inbox (author, id, since) SELECT author, id, since FROM old_inbox ORDER BY since;
-DROP TABLE old_inbox;
 """
-"""Version 2: the inbox is in the order of arrival, so that the oldest rows are deleted by their numbers. The
-outbox says which execution a message is about."""
-
+"""The inbox is in the order of arrival, so that the oldest rows are deleted by their numbers. The outbox says
+which execution a message is about."""
 
 _DELETE_OLDEST = "DELETE FROM inbox WHERE number <= (SELECT max(number) FROM inbox) - ?"
 

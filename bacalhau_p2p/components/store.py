@@ -14,6 +14,7 @@ from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.outbox import load_messages, prune_messages, write_messages
+from bacalhau_p2p.components.packing import Packed
 from bacalhau_p2p.model.base import Model, UnixSeconds
 from bacalhau_p2p.runtime.database import Migration, open_database, rehearsal, transaction
 from bacalhau_p2p.runtime.logs import get_logger
@@ -57,20 +58,22 @@ class Row:
     table: str
     key: dict[str, object]
     """Columns by which it is found."""
-    record: bytes
+    record: Packed
 
 
 class ComponentStore(ABC):
     """For one thread. Raises SettingsError when the file is not ours, StoreFailed."""
 
-    def __init__(self, path: Path, migrations: Sequence[Migration], *, power_safe: bool) -> None:
-        """The migrations contain the tables of the outbox and inbox. Without `power_safe` no commit waits for
-        the disk, and a power cut may undo what was promised."""
-        self.db = open_database(path, migrations)
+    def __init__(
+        self, path: Path, migrations: Sequence[Migration], *, power_safe: bool, first_version: int = 1
+    ) -> None:
+        """The migrations contain the tables of the outbox and inbox; `first_version` as in `open_database`.
+        Without `power_safe` no commit waits for the disk, and a power cut may undo what was promised."""
+        self.db = open_database(path, migrations, first_version=first_version)
         self.db.execute(_QUARANTINE)
         self._power_safe = power_safe
 
-    def read(self, decode: Callable[[bytes], _M], row: Row) -> _M | None:
+    def read(self, decode: Callable[[Packed], _M], row: Row) -> _M | None:
         """The record of a row; None if it cannot be read. Then it is in the table `quarantine` and not in
         its own any more, so that it is in nobody's way."""
         try:
@@ -88,7 +91,12 @@ class ComponentStore(ABC):
                 'INSERT INTO quarantine ("table", key, record, reason) VALUES (?, ?, ?, ?)',
                 (row.table, json.dumps(row.key), row.record, reason),
             )
+            self._detach(row)
             self.db.execute(f"DELETE FROM {row.table} WHERE {where}", tuple(row.key.values()))  # noqa: S608
+
+    def _detach(self, row: Row) -> None:
+        """Take care of what refers to a row that is about to be deleted, within the open transaction."""
+        return
 
     def close(self) -> None:
         self.db.close()

@@ -5,40 +5,49 @@ Those that have not ended are in a table of their own, which stays small, so tha
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from bacalhau_p2p.components.commit_plan import Commit
-from bacalhau_p2p.components.outbox import NUMBER_MESSAGES
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
+from bacalhau_p2p.components.packing import Packed, Packer, add_dictionary
 from bacalhau_p2p.components.store import PRUNED_AT_ONCE, ComponentStore, Retention, Row
 from bacalhau_p2p.compute.record import ComputeExecution, without_spec
 from bacalhau_p2p.model.base import ExecutionID, UnixSeconds
-from bacalhau_p2p.model.state import ComputeState
-from bacalhau_p2p.runtime.database import transaction, write_rows
+from bacalhau_p2p.runtime.database import run_statements, transaction, write_rows
 
 FORGET_ENDED = 24 * 3600.0
 """Seconds after which an ended execution is deleted: until then its requester may ask about it."""
 KEEP_ENDED = Retention(FORGET_ENDED)
 
-_ENDED = ", ".join(repr(str(state)) for state in ComputeState if state.terminal)
-_MIGRATIONS = [
-    """
+_SCHEMA = """
 CREATE TABLE execution (
-    id TEXT PRIMARY KEY, state TEXT NOT NULL, modified REAL NOT NULL, record BLOB NOT NULL
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, modified REAL NOT NULL, record TEXT NOT NULL
+) STRICT;
+CREATE TABLE ended (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, modified REAL NOT NULL, record ANY NOT NULL
 ) STRICT;
 """
-    + MESSAGES_SCHEMA,
-    f"""
-CREATE TABLE ended (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, modified REAL NOT NULL, record BLOB NOT NULL
-) STRICT;
-INSERT INTO ended (id, modified, record)
-    SELECT id, modified, record FROM execution WHERE state IN ({_ENDED}) ORDER BY modified;
-DELETE FROM execution WHERE state IN ({_ENDED});
-"""  # noqa: S608 - only literals of this program
-    + NUMBER_MESSAGES,
-]
+"""The records of those that have ended are packed (`components/packing.py`)."""
+_DICTIONARY = b"".join(
+    [
+        b'"Partition":1,"InputDisk":1,"UnsizedInputs":true,"InputSizes":[[1,0]],"GPUs":["","Message":"cancelled',
+        b'"State":"Failed","Message":"no answer came from the requester","State":"Rejected","Message":',
+        b'"other bids were better","Created":17,"Expires":17',
+        b'{"JobID":"","RequesterID":"12D3KooW","Spec":{"Tasks":[{"Engine":{"Type":"noop"}}]},',
+        b'"State":"Completed","Message":"published","Created":17,"Expires":17,"ResultCID":"bafybei',
+        b'","ResultBytes":1,"Published":{"CID":"bafybei","Location":{"Type":"ipfs","Params":{"CID":"bafybei',
+        b'"Providers":["/ip4/127.0.0.1/tcp/1235/p2p/12D3KooW"]}}}}',
+    ]
+)
+"""What these records share, the most frequent last."""
+_FIRST_VERSION = 3
+
+
+def _create(db: sqlite3.Connection) -> None:
+    run_statements(db, _SCHEMA + MESSAGES_SCHEMA)
+    add_dictionary(db, _DICTIONARY)
 
 
 class ComputeStore(ComponentStore):
@@ -47,7 +56,8 @@ class ComputeStore(ComponentStore):
     def __init__(self, path: Path, *, power_safe: bool = True, keep_ended: Retention = KEEP_ENDED) -> None:
         """`keep_ended`: when an execution that has ended is deleted. One whose requester has not yet
         acknowledged how it ended is kept until that message is given up."""
-        super().__init__(path, _MIGRATIONS, power_safe=power_safe)
+        super().__init__(path, [_create], first_version=_FIRST_VERSION, power_safe=power_safe)
+        self._packer = Packer(self.db)
         self._keep_ended = keep_ended
 
     def _write(self, commit: Commit) -> None:
@@ -63,7 +73,7 @@ class ComputeStore(ComponentStore):
         write_rows(
             self.db,
             "INSERT OR REPLACE INTO ended (id, modified, record) VALUES (?, ?, ?)",
-            [(e.id, e.modified, _ended_json(e)) for e in ended],
+            [(e.id, e.modified, self._packer.pack(_ended_json(e))) for e in ended],
         )
 
     def active(self) -> list[ComputeExecution]:
@@ -101,14 +111,17 @@ class ComputeStore(ComponentStore):
         query = f"SELECT id, record FROM {table} {where}"  # noqa: S608 - only literals of this file
         with closing(self.db.execute(query, values)) as found:
             rows = [Row(table, {"id": execution_id}, record) for execution_id, record in found]
-        records = (self.read(ComputeExecution.model_validate_json, row) for row in rows)
+        records = (self.read(self._decoded, row) for row in rows)
         return [record for record in records if record is not None]
 
+    def _decoded(self, record: Packed) -> ComputeExecution:
+        return ComputeExecution.model_validate_json(self._packer.unpack(record))
 
-def _json(execution: ComputeExecution) -> bytes:
-    return execution.model_dump_json(by_alias=True).encode()
+
+def _json(execution: ComputeExecution) -> str:
+    return execution.model_dump_json(by_alias=True)
 
 
-def _ended_json(execution: ComputeExecution) -> bytes:
+def _ended_json(execution: ComputeExecution) -> str:
     """What late messages need: strangers choose how large the rest is."""
-    return without_spec(execution).model_dump_json(by_alias=True, exclude_defaults=True).encode()
+    return without_spec(execution).model_dump_json(by_alias=True, exclude_defaults=True)

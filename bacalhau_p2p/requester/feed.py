@@ -16,7 +16,7 @@ import trio
 
 from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.history import EventKind, FeedPage, HistoryEvent
-from bacalhau_p2p.requester.rows import labels_of_job, read_event
+from bacalhau_p2p.requester.rows import EVENT_COLUMNS, JOIN_EXECUTION, Rows, labels_of_job
 
 SCAN_EVENTS = 1_000
 """Events that one step looks at when it searches for those that match; about 3 ms."""
@@ -26,10 +26,10 @@ GATHER = 0.05
 """Seconds that a reader who waits lets pass after something has happened: a busy requester commits hundreds
 of times a second."""
 
-_SELECT = """
-SELECT place, event.job, job.id, event.number, time, kind, message, event.state, execution, node
-FROM event JOIN job ON job.number = event.job WHERE place > ? ORDER BY place LIMIT ?
-"""
+_SELECT = f"""
+SELECT place, event.job, job.id, {EVENT_COLUMNS}
+FROM event JOIN job ON job.number = event.job {JOIN_EXECUTION} WHERE place > ? ORDER BY place LIMIT ?
+"""  # noqa: S608 - only literals of this program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,9 @@ class FeedQuery:
 class Feed:
     """Reads the events of all jobs from a requester's database."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, rows: Rows) -> None:
         self._db = db
+        self._rows = rows
 
     def step(self, query: FeedQuery, *, after: int, limit: int) -> FeedPage:
         """The next events that match behind the place `after`, among the SCAN_EVENTS that follow it."""
@@ -70,7 +71,7 @@ class Feed:
             if len(events) == limit:
                 break
             last, seen = place, seen + 1
-            event = read_event(job_id, *row)
+            event = self._rows.event(job_id, *row)
             if query.admits(event) and (
                 query.labelled is None or self._is_labelled(number_of_job, query.labelled, wanted)
             ):

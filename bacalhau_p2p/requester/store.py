@@ -6,7 +6,6 @@ only when an older program would misread a record.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections import OrderedDict
@@ -18,112 +17,42 @@ from typing import Any
 
 from bacalhau_p2p.bprotocol.codec import MessageID
 from bacalhau_p2p.components.commit_plan import Commit
-from bacalhau_p2p.components.outbox import NUMBER_MESSAGES
 from bacalhau_p2p.components.outbox import SCHEMA as MESSAGES_SCHEMA
 from bacalhau_p2p.components.store import FOR_EVER, PRUNED_AT_ONCE, ComponentStore, Retention, Row
 from bacalhau_p2p.errors import AmbiguousID, UnknownJob
 from bacalhau_p2p.model.base import JobID, UnixSeconds
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import HistoryEvent
-from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester.feed import Feed
-from bacalhau_p2p.requester.groups import ACTIVE, GONE, SETTLED
 from bacalhau_p2p.requester.rows import (
+    ADD_NAME,
     APPEND_EVENT,
-    FEED_SCHEMA,
-    HISTORY_SCHEMA,
+    DETACH_EVENTS,
+    ENDED,
+    EVENT_COLUMNS,
+    EXECUTION_COLUMNS,
     JOB_COLUMNS,
-    SELECT_BRIEFS,
-    SELECT_EVENTS,
+    JOIN_EXECUTION,
     ExecutionBrief,
-    event_row,
-    execution_json,
-    execution_record,
-    job_json,
-    job_record,
+    Rows,
+    create_rows,
     labels_of_job,
-    read_event,
-    read_execution,
-    read_job,
 )
-from bacalhau_p2p.runtime.database import Migration, transaction, write_rows
+from bacalhau_p2p.runtime.database import run_statements, transaction, write_rows
 from bacalhau_p2p.runtime.text import printable
 
 LATEST_JOBS = 64
 """Jobs that were committed last and are held in memory too, each with a spec of up to MAX_SPEC bytes."""
 
 
-def _number_slots(db: sqlite3.Connection) -> None:
-    """Version 2: an execution has the number of the slot that it fills or filled.
-
-    An earlier program gave free slots to the active and settled executions at each restart, in the order of
-    their bids. The migration does the same. Earlier attempts without a result get no slot.
-    """
-    for job_id, job in db.execute("SELECT id, record FROM job").fetchall():
-        rows = [
-            (execution_id, json.loads(record))
-            for execution_id, record in db.execute(
-                "SELECT id, record FROM execution WHERE job_id = ? ORDER BY created, id", (job_id,)
-            )
-        ]
-        filling = [row for row in rows if row[1]["State"] in ACTIVE | SETTLED]
-        ran = [row for row in rows if row[1]["State"] in GONE and row[1]["Proposal"] is not None]
-        slots = range(json.loads(job)["Spec"]["Count"])
-        for (execution_id, record), slot in zip([*filling, *ran], slots, strict=False):
-            changed = json.dumps({**record, "Slot": slot}).encode()
-            db.execute(
-                "UPDATE execution SET record = ? WHERE job_id = ? AND id = ?", (changed, job_id, execution_id)
-            )
+_FIRST_VERSION = 7
 
 
-_ENDED = f"state IN ({', '.join(repr(str(state)) for state in JobState if state.terminal)})"
-_MIGRATIONS: list[Migration] = [
-    f"""
-CREATE TABLE job (
-    id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL, token TEXT UNIQUE, record BLOB NOT NULL
-) STRICT;
-CREATE INDEX job_by_created ON job (created, id);
-CREATE INDEX job_unfinished ON job (created) WHERE NOT ({_ENDED});
-CREATE TABLE execution (
-    id TEXT NOT NULL, job_id TEXT NOT NULL, created REAL NOT NULL, record BLOB NOT NULL,
-    PRIMARY KEY (job_id, id)
-) STRICT;
-"""
-    + MESSAGES_SCHEMA,
-    _number_slots,
-    f"""
-ALTER TABLE job RENAME TO old_job;
-ALTER TABLE execution RENAME TO old_execution;
-DROP INDEX job_by_created;
-DROP INDEX job_unfinished;
-CREATE TABLE job (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, created REAL NOT NULL,
-    modified REAL NOT NULL, token TEXT, record BLOB NOT NULL
-) STRICT;
-INSERT INTO job (id, state, created, modified, token, record)
-    SELECT id, state, created, json_extract(CAST(record AS TEXT), '$.Modified'), token, record
-    FROM old_job ORDER BY created, id;
-CREATE UNIQUE INDEX job_by_token ON job (token) WHERE token IS NOT NULL;
-CREATE INDEX job_unfinished ON job (number) WHERE NOT ({_ENDED});
-CREATE INDEX job_ended ON job (modified) WHERE {_ENDED};
-CREATE TABLE execution (
-    number INTEGER PRIMARY KEY, job INTEGER NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, UNIQUE (job, id)
-) STRICT;
-INSERT INTO execution (job, id, record)
-    SELECT job.number, old_execution.id, old_execution.record
-    FROM old_execution JOIN job ON job.id = old_execution.job_id ORDER BY job.number, old_execution.created;
-DROP TABLE old_job;
-DROP TABLE old_execution;
-"""  # noqa: S608 - only literals of this program
-    + NUMBER_MESSAGES,
-    """
-ALTER TABLE job ADD COLUMN name TEXT;
-UPDATE job SET name = json_extract(CAST(record AS TEXT), '$.Spec.Name');
-CREATE INDEX job_by_name ON job (name) WHERE name IS NOT NULL;
-""",
-    HISTORY_SCHEMA,
-    FEED_SCHEMA,
-]
+def _create(db: sqlite3.Connection) -> None:
+    create_rows(db)
+    run_statements(db, MESSAGES_SCHEMA)
+
 
 SCAN = 500
 """Jobs that one call looks at when it searches for those that match."""
@@ -184,8 +113,9 @@ class RequesterStore(ComponentStore):
 
     def __init__(self, path: Path, *, power_safe: bool = True, keep_jobs: Retention = FOR_EVER) -> None:
         """`keep_jobs`: when a job that has ended is deleted, with its executions and its token."""
-        super().__init__(path, _MIGRATIONS, power_safe=power_safe)
-        self.feed = Feed(self.db)
+        super().__init__(path, [_create], first_version=_FIRST_VERSION, power_safe=power_safe)
+        self._rows = Rows(self.db)
+        self.feed = Feed(self.db, self._rows)
         self._keep_jobs = keep_jobs
         self._latest: OrderedDict[JobID, Job] = OrderedDict()
         """The jobs that were committed last, as they are in the database: users ask for these."""
@@ -197,6 +127,8 @@ class RequesterStore(ComponentStore):
             if isinstance(record, Job):
                 self._latest[record.id] = record
                 self._latest.move_to_end(record.id)
+                if not self._rows.has_named(record.requester_id):
+                    self._rows.read_names()
         while len(self._latest) > LATEST_JOBS:
             self._latest.popitem(last=False)
 
@@ -204,24 +136,25 @@ class RequesterStore(ComponentStore):
         jobs = [record for record in commit.records if isinstance(record, Job)]
         executions = [record for record in commit.records if isinstance(record, Execution)]
         tokens = {note.job_id: note.token for note in commit.notes if isinstance(note, SubmissionToken)}
+        unnamed = {job.requester_id for job in jobs if not self._rows.has_named(job.requester_id)}
+        write_rows(self.db, ADD_NAME, [(requester_id,) for requester_id in unnamed])
         write_rows(
             self.db,
-            "INSERT INTO job (id, state, created, modified, token, name, record) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+            f"INSERT INTO job ({JOB_COLUMNS}, token, name) "  # noqa: S608 - only literals of this program
+            "VALUES (?, ?, ?, ?, (SELECT number FROM name WHERE text = ?), ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE "
             "SET state = excluded.state, modified = excluded.modified, record = excluded.record",
-            [
-                (j.id, j.state, j.created, j.modified, tokens.get(j.id), j.spec.name or None, job_json(j))
-                for j in jobs
-            ],
+            [(*self._rows.of_job(job), tokens.get(job.id), job.spec.name or None) for job in jobs],
         )
         write_rows(
             self.db,
             # Of a job that was deleted no execution is stored any more.
-            "INSERT INTO execution (job, id, record) SELECT number, ?, ? FROM job WHERE id = ? "
-            "ON CONFLICT (job, id) DO UPDATE SET record = excluded.record",
-            [(e.id, execution_json(e), e.job_id) for e in executions],
+            f"INSERT INTO execution (job, {EXECUTION_COLUMNS}) "  # noqa: S608 - only literals of this program
+            "SELECT number, ?, ?, ?, ?, ? FROM job WHERE id = ? ON CONFLICT (job, id) DO UPDATE "
+            "SET state = excluded.state, slot = excluded.slot, record = excluded.record",
+            [(*self._rows.of_execution(each), each.job_id) for each in executions],
         )
-        write_rows(self.db, APPEND_EVENT, [event_row(event) for event in commit.history])
+        self.db.executemany(APPEND_EVENT, [self._rows.of_event(event) for event in commit.history])
 
     def job(self, job_id: JobID) -> Job:
         """Raises UnknownJob."""
@@ -311,20 +244,20 @@ class RequesterStore(ComponentStore):
         jobs: dict[JobID, dict[str, Any]] = {}
 
         def take(row: Sequence[Any]) -> bool:
-            jobs[row[0]] = job_record(*row)
+            jobs[row[0]] = self._rows.job_json(*row)
             return True
 
         next_token = self._take(query, take, limit=min(limit, MAX_RECORDS), after=after)
         attempts: dict[JobID, list[dict[str, Any]]] = {job_id: [] for job_id in jobs}
         if executions:
             statement = (
-                "SELECT job.id, execution.id, execution.record FROM job "  # noqa: S608 - only question marks
+                f"SELECT job.id, {_of_execution(EXECUTION_COLUMNS)} FROM job "  # noqa: S608 - only question marks
                 "JOIN execution ON execution.job = job.number "
                 f"WHERE job.id IN ({', '.join('?' * len(jobs))}) ORDER BY execution.number"
             )
             with closing(self.db.execute(statement, list(jobs))) as rows:
                 for job_id, *row in rows:
-                    attempts[job_id].append(execution_record(job_id, *row))
+                    attempts[job_id].append(self._rows.execution_json(job_id, *row))
         return RecordPage([(job, attempts[job_id]) for job_id, job in jobs.items()], next_token)
 
     def _take(self, query: JobQuery, take: Callable[[Sequence[Any]], bool], *, limit: int, after: str) -> str:
@@ -365,7 +298,7 @@ class RequesterStore(ComponentStore):
     def executions(self, job_id: JobID) -> list[Execution]:
         """Oldest first; empty for an unknown job."""
         query = (
-            "SELECT number, id, record FROM execution "
+            f"SELECT number, {EXECUTION_COLUMNS} FROM execution "  # noqa: S608 - only literals of this program
             "WHERE job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
         )
         with closing(self.db.execute(query, (job_id,))) as found:
@@ -374,17 +307,23 @@ class RequesterStore(ComponentStore):
         return [record for record in records if record is not None]
 
     def briefs(self, job_id: JobID) -> list[ExecutionBrief]:
-        """What a list of jobs shows of the executions, oldest first. Much faster: no record is validated."""
-        try:
-            with closing(self.db.execute(SELECT_BRIEFS, (job_id,))) as rows:
-                return [ExecutionBrief(ExecutionState(state), node, slot) for state, node, slot in rows]
-        except (sqlite3.OperationalError, ValueError):  # a record that cannot be read is set aside
-            return [ExecutionBrief(each.state, each.node_id, each.slot) for each in self.executions(job_id)]
+        """What a list of jobs shows of the executions, oldest first. Much faster: no record is read."""
+        query = (
+            "SELECT node, state, slot FROM execution "
+            "WHERE job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
+        )
+        with closing(self.db.execute(query, (job_id,))) as rows:
+            return [self._rows.brief(*row) for row in rows]
 
     def history(self, job_id: JobID, *, after: int = 0, limit: int = -1) -> list[HistoryEvent]:
         """The events of a job that follow number `after`, in order; empty for an unknown job."""
-        with closing(self.db.execute(SELECT_EVENTS, (job_id, after, limit))) as rows:
-            return [read_event(job_id, *row) for row in rows]
+        query = (
+            f"SELECT {EVENT_COLUMNS} FROM event {JOIN_EXECUTION} "  # noqa: S608 - only literals of this program
+            "WHERE event.job = (SELECT number FROM job WHERE id = ?) AND event.number > ? "
+            "ORDER BY event.number LIMIT ?"
+        )
+        with closing(self.db.execute(query, (job_id, after, limit))) as rows:
+            return [self._rows.event(job_id, *row) for row in rows]
 
     def told(self, job_id: JobID) -> int:
         """How many events the history of a job has."""
@@ -394,7 +333,7 @@ class RequesterStore(ComponentStore):
 
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
-        query = f"SELECT {JOB_COLUMNS} FROM job WHERE NOT ({_ENDED}) ORDER BY number"  # noqa: S608
+        query = f"SELECT {JOB_COLUMNS} FROM job WHERE NOT ({ENDED}) ORDER BY number"  # noqa: S608
         with closing(self.db.execute(query)) as rows:
             found = list(rows)
         return self._jobs(found)
@@ -403,8 +342,8 @@ class RequesterStore(ComponentStore):
         """Delete also jobs that have ended and are not to be kept, with their executions."""
         super().prune(now)
         kept = self._keep_jobs
-        (count,) = self._one(f"SELECT count(*) FROM job WHERE {_ENDED}") or (0,)  # noqa: S608
-        query = f"SELECT number, modified FROM job WHERE {_ENDED} ORDER BY modified LIMIT ?"  # noqa: S608
+        (count,) = self._one(f"SELECT count(*) FROM job WHERE {ENDED}") or (0,)  # noqa: S608
+        query = f"SELECT number, modified FROM job WHERE {ENDED} ORDER BY modified LIMIT ?"  # noqa: S608
         with closing(self.db.execute(query, (PRUNED_AT_ONCE,))) as rows:
             old = [
                 (number,)
@@ -424,17 +363,23 @@ class RequesterStore(ComponentStore):
         return [job for job in jobs if job is not None]
 
     def _job(self, row: Sequence[Any]) -> Job | None:
-        job = self.read(lambda _: read_job(*row), Row("job", {"id": row[0]}, row[-1]))
-        if job is None:  # the number may be given to another job
-            self._latest.pop(JobID(row[0]), None)
-            with transaction(self.db, power_safe=False):
-                for table in ("execution", "event"):
-                    self.db.execute(f"DELETE FROM {table} WHERE job NOT IN (SELECT number FROM job)")  # noqa: S608
-        return job
+        return self.read(lambda _: self._rows.job(*row), Row("job", {"id": row[0]}, row[-1]))
 
-    def _execution(self, job_id: JobID, number: int, execution_id: str, record: bytes) -> Execution | None:
-        row = Row("execution", {"number": number, "id": execution_id}, record)
-        return self.read(lambda _: read_execution(job_id, execution_id, record), row)
+    def _execution(self, job_id: JobID, number: int, *row: Any) -> Execution | None:
+        stored = Row("execution", {"number": number, "id": row[0]}, row[-1])
+        return self.read(lambda _: self._rows.execution(job_id, *row), stored)
+
+    def _detach(self, row: Row) -> None:
+        """The number of the row may be given to another one."""
+        if row.table == "execution":
+            self.db.execute(DETACH_EVENTS, row.key)
+        if row.table == "job":
+            self._latest.pop(JobID(str(row.key["id"])), None)
+            for table in ("execution", "event"):
+                self.db.execute(
+                    f"DELETE FROM {table} WHERE job = (SELECT number FROM job WHERE id = :id)",  # noqa: S608
+                    row.key,
+                )
 
     def _one(self, query: str, *values: str) -> tuple[Any, ...] | None:
         with closing(self.db.execute(query, values)) as rows:
@@ -450,6 +395,11 @@ def _place_of(token: str, columns: Sequence[str]) -> list[object]:
     return [
         text if column == "id" else float(text) for column, text in zip(columns, match.groups(), strict=True)
     ]
+
+
+def _of_execution(columns: str) -> str:
+    """These columns in a query that reads other tables, too."""
+    return ", ".join(f"execution.{column}" for column in columns.split(", "))
 
 
 def _ceiling(prefix: str) -> str:

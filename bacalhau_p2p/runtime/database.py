@@ -22,11 +22,15 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None)
 
 
-def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Open or create the file, and bring its schema to version `len(migrations)`.
+def open_database(
+    path: Path, migrations: Sequence[Migration], *, first_version: int = 1
+) -> sqlite3.Connection:
+    """Open or create the file, and bring its schema to the latest version.
 
+    The first migration makes `first_version` out of nothing, and each further one the next version.
     The connection is in autocommit mode, and the journal in WAL mode. Write within `transaction`.
-    Raises SettingsError if the file is no database of this program or of a later version, StoreFailed.
+    Raises SettingsError if the file is no database of this program, or of a later version, or of one before
+    the first; StoreFailed.
     """
     try:
         _make_private(path)
@@ -37,13 +41,19 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connec
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > len(migrations):
+        if version >= first_version + len(migrations):
             raise SettingsError(f"{path} was written by a later version of bacalhau_p2p (schema {version})")
-        for number, migration in enumerate(migrations[version:], start=version + 1):
+        if 0 < version < first_version:
+            raise SettingsError(
+                f"{path} was written by an earlier version of bacalhau_p2p (schema {version}), and this one "
+                "cannot read it; move the file away to start with an empty one"
+            )
+        for number, migration in enumerate(migrations, start=first_version):
+            if number <= version:
+                continue
             with transaction(db):
                 if isinstance(migration, str):
-                    for statement in _statements(migration):
-                        db.execute(statement)
+                    run_statements(db, migration)
                 else:
                     migration(db)
                 db.execute(f"PRAGMA user_version={number}")
@@ -124,6 +134,8 @@ def write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Sequence[o
         db.executemany(statement, rows)
 
 
-def _statements(script: str) -> Iterator[str]:
-    """Not `executescript`, which would commit on its own."""
-    return (statement for statement in script.split(";") if statement.strip())
+def run_statements(db: sqlite3.Connection, script: str) -> None:
+    """Run SQL statements within the open transaction. `executescript` would commit on its own."""
+    for statement in script.split(";"):
+        if statement.strip():
+            db.execute(statement)

@@ -9,7 +9,7 @@ import pytest
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import REMEMBERED, REMEMBERED_IDS, OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted
-from bacalhau_p2p.components.outbox import NUMBER_MESSAGES, SCHEMA, load_messages, write_messages
+from bacalhau_p2p.components.outbox import SCHEMA, load_messages, write_messages
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.database import open_database, transaction
 
@@ -30,7 +30,7 @@ def processed(number, since=NOW):
 
 @pytest.fixture
 def db(tmp_path):
-    with closing(open_database(tmp_path / "x.db", [SCHEMA, NUMBER_MESSAGES])) as db:
+    with closing(open_database(tmp_path / "x.db", [SCHEMA])) as db:
         yield db
 
 

@@ -10,7 +10,7 @@ from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted
 from bacalhau_p2p.components.commit_plan import Commit
-from bacalhau_p2p.components.outbox import NUMBER_MESSAGES, SCHEMA
+from bacalhau_p2p.components.outbox import SCHEMA
 from bacalhau_p2p.components.store import ComponentStore, Row
 from bacalhau_p2p.errors import StoreFailed
 from bacalhau_p2p.model.base import Model, PeerID
@@ -29,7 +29,7 @@ class Notes(ComponentStore):
     """Its records are texts."""
 
     def __init__(self, path, *, power_safe=True):
-        tables = ["CREATE TABLE record (text TEXT)", SCHEMA, NUMBER_MESSAGES]
+        tables = ["CREATE TABLE record (text TEXT)", SCHEMA]
         super().__init__(path, tables, power_safe=power_safe)
 
     def _write(self, commit):

@@ -12,7 +12,7 @@ from bacalhau_p2p.bprotocol.messages import BidAccepted, ResultPublished
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.components.store import Retention
 from bacalhau_p2p.compute.record import ComputeExecution
-from bacalhau_p2p.compute.store import _MIGRATIONS, FORGET_ENDED, ComputeStore
+from bacalhau_p2p.compute.store import FORGET_ENDED, ComputeStore
 from bacalhau_p2p.errors import SettingsError
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import PublishedResult
@@ -20,7 +20,7 @@ from bacalhau_p2p.model.job import NO_SPEC, SpecConfig
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ComputeState
 from bacalhau_p2p.requester.store import RequesterStore
-from bacalhau_p2p.runtime.database import open_database
+from bacalhau_p2p.runtime.database import connect
 from tests.support.results import result_cid
 
 SPEC = job_from_mapping({"Tasks": [{"Engine": {"Type": "noop"}}]})
@@ -153,17 +153,12 @@ def test_an_execution_is_kept_until_its_requester_knows_how_it_ended(path):
         assert kept(store) == set()
 
 
-def test_what_an_earlier_version_wrote_is_read(path):
-    db = open_database(path, _MIGRATIONS[:1])
-    for each in (execution("a", ComputeState.COMPLETED), execution("b", ComputeState.PUBLISHING)):
-        record = each.model_dump_json(by_alias=True).encode()
-        db.execute("INSERT INTO execution VALUES (?, ?, ?, ?)", (each.id, each.state, each.modified, record))
-    db.execute("INSERT INTO inbox VALUES (?, ?, ?)", (REQUESTER, b"m" * 16, 1.0))
+def test_what_an_earlier_version_wrote_is_refused(path):
+    db = connect(path)
+    db.execute("PRAGMA user_version = 2")
     db.close()
-    with closing(ComputeStore(path)) as store:
-        assert store.active() == [execution("b", ComputeState.PUBLISHING)]
-        assert kept(store) == {"a"}
-        assert store.load_messages(2.0)[1] == [ProcessedMessage(REQUESTER, MessageID(b"m" * 16), 1.0)]
+    with pytest.raises(SettingsError, match=r"compute\.db was written by an earlier version .*move the file"):
+        ComputeStore(path)
 
 
 def test_messages_are_stored_with_the_executions_and_removed_once_delivered(store):

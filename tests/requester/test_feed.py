@@ -16,9 +16,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.requester import feed
 from bacalhau_p2p.requester.feed import FeedQuery, FeedReader
-from bacalhau_p2p.requester.rows import HISTORY_SCHEMA
-from bacalhau_p2p.requester.store import _MIGRATIONS, RequesterStore
-from bacalhau_p2p.runtime.database import open_database
+from bacalhau_p2p.requester.store import RequesterStore
 
 ALL = FeedQuery()
 
@@ -118,26 +116,6 @@ def test_a_time_has_its_place(store):
     assert store.feed.place_at(5.0) == 0
     tell(store, *(event("a", number, time=10.0 * number) for number in range(1, 6)), jobs=(job("a"),))
     assert [store.feed.place_at(time) for time in (0.0, 10.0, 10.1, 35.0, 50.0, 51.0)] == [0, 0, 1, 3, 4, 5]
-
-
-def test_histories_of_earlier_versions_get_places(tmp_path):
-    path, version = tmp_path / "requester.db", _MIGRATIONS.index(HISTORY_SCHEMA) + 1
-    with closing(RequesterStore(path)) as store:
-        tell(store, jobs=(job("a"), job("b")))
-        store.db.execute("DROP TABLE event")
-        for statement in HISTORY_SCHEMA.split(";"):
-            store.db.execute(statement)
-        row = "INSERT INTO event (job, number, time, kind, message, state, execution, node) VALUES {}"
-        for values in ("(1, 1, 1.0, 'Bid', '', '', '', '')", "(2, 1, 2.0, 'Bid', '', '', '', '')",
-                       "(1, 2, 3.0, 'Bid', '', '', '', '')"):  # fmt: skip
-            store.db.execute(row.format(values))
-        store.db.execute(f"PRAGMA user_version={version}")
-    open_database(path, _MIGRATIONS[:version]).close()
-    with closing(RequesterStore(path)) as store:
-        found = store.feed.step(ALL, after=0, limit=10)
-        assert named(found) == [("a", 1, 1), ("b", 1, 2), ("a", 2, 3)]
-        tell(store, event("b", 2))
-        assert store.feed.end() == 4
 
 
 async def test_a_reader_waits_for_what_it_wants_and_is_told_how_far_it_has_come(store, autojump_clock):

@@ -1,10 +1,9 @@
-"""What the requester's `store` keeps, and how it reads what earlier versions wrote."""
+"""What the requester's `store` keeps."""
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,12 +13,12 @@ from bacalhau_p2p.components.storable import storable
 from bacalhau_p2p.components.store import PRUNED_AT_ONCE, Retention
 from bacalhau_p2p.errors import AmbiguousID, SettingsError, UnknownJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
-from bacalhau_p2p.model.execution import Execution, Job, Proposal
+from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
+from bacalhau_p2p.requester.feed import FeedQuery
 from bacalhau_p2p.requester.store import (
-    _MIGRATIONS,
     LATEST_JOBS,
     MAX_RECORDS,
     SCAN,
@@ -28,8 +27,7 @@ from bacalhau_p2p.requester.store import (
     RequesterStore,
     SubmissionToken,
 )
-from bacalhau_p2p.runtime.database import open_database
-from tests.support.results import result_cid
+from bacalhau_p2p.runtime.database import connect
 
 S = ExecutionState
 JOB = JobID("j-1")
@@ -46,24 +44,6 @@ def job(count: int) -> Job:
     return Job(
         id=JOB, spec=spec, state=JobState.RUNNING, requester_id=PeerID("me"), created=1.0, modified=1.0
     )
-
-
-def write_version_1(path: Path, count: int, *executions: Execution) -> None:
-    """As a program wrote it that knew neither slots nor who had said what."""
-    later = {"Slot", "Permanent", "Drained", "OutlivesNode"}
-    db = open_database(path, _MIGRATIONS[:1])
-    db.execute(
-        "INSERT INTO job (id, state, created, record) VALUES (?, ?, ?, ?)",
-        (JOB, "Running", 1.0, job(count).model_dump_json(by_alias=True).encode()),
-    )
-    for each in executions:
-        record = json.loads(each.model_dump_json(by_alias=True))
-        old = {name: value for name, value in record.items() if name not in later}
-        db.execute(
-            "INSERT INTO execution (id, job_id, created, record) VALUES (?, ?, ?, ?)",
-            (each.id, JOB, each.created, json.dumps(old).encode()),
-        )
-    db.close()
 
 
 @pytest.fixture
@@ -93,59 +73,52 @@ def test_all_that_is_known_of_an_attempt_is_kept(path):
     again.close()
 
 
-def test_slots_are_numbered_in_what_an_earlier_version_wrote(path):
-    proposal = Proposal(
-        job_id=JOB, execution_id=ExecutionID("c"), node_id=PeerID("node-c"), result_cid=result_cid("result")
-    )
-    write_version_1(
-        path,
-        3,
-        execution("a", S.FAILED),
-        execution("b", S.BID_REJECTED),
-        execution("c", S.LOST, proposal=proposal),
-        execution("d", S.RESULT_ACCEPTED),
-        execution("e", S.BID_ACCEPTED),
-    )
-    store = RequesterStore(path)
-    assert {e.id: e.slot for e in store.executions(JOB)} == {"a": None, "b": None, "c": 2, "d": 0, "e": 1}
-    assert store.executions(JOB)[2].proposal == proposal
-    store.close()
+def test_what_an_earlier_version_wrote_is_refused(path):
+    db = connect(path)
+    db.execute("CREATE TABLE job (id TEXT)")
+    db.execute("PRAGMA user_version = 6")
+    db.close()
+    with pytest.raises(
+        SettingsError, match=r"requester\.db was written by an earlier version .*move the file"
+    ):
+        RequesterStore(path)
 
 
-def test_no_more_slots_are_numbered_than_there_are(path):
-    write_version_1(path, 1, execution("a", S.BID_ACCEPTED), execution("b", S.BID_ACCEPTED))
-    store = RequesterStore(path)
-    assert [e.slot for e in store.executions(JOB)] == [0, None]
-    store.close()
-
-
-def test_an_earlier_program_refuses_what_this_one_wrote(path):
-    RequesterStore(path).close()
-    with pytest.raises(SettingsError, match="later version"):
-        open_database(path, _MIGRATIONS[:1])
-
-
-@pytest.mark.parametrize("damage", [{"Slot": -1}, {"Slot": "first"}, {"Permanent": "perhaps"}, {"Turns": 3}])
+@pytest.mark.parametrize("damage", [{"InputBytes": "few"}, {"Permanent": "perhaps"}, {"Turns": 3}])
 def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(store, damage):
     store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED, slot=0))), delivered=())
     (record,) = store.db.execute("SELECT record FROM execution").fetchone()
-    store.db.execute("UPDATE execution SET record = ?", (json.dumps(json.loads(record) | damage).encode(),))
+    store.db.execute("UPDATE execution SET record = ?", (json.dumps(json.loads(record) | damage),))
     assert store.executions(JOB) == []
     assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"number": 1, "id": "a"}',)]
 
 
-@pytest.mark.parametrize("record", ["{", '{"State": "Odd", "NodeID": "n"}', "null"])
-def test_a_list_leaves_out_a_record_that_cannot_be_read(store, record):
-    store.commit(
-        Commit(records=(job(2), execution("a", S.BID_ACCEPTED), execution("b", S.FAILED))), delivered=()
-    )
-    store.db.execute("UPDATE execution SET record = ? WHERE id = 'a'", (record.encode(),))
-    assert [each.state for each in store.briefs(JOB)] == [S.FAILED]
+@pytest.mark.parametrize("damage", ["slot = -1", "state = 700", "record = x'ff'"])
+def test_a_row_that_cannot_be_read_is_set_aside_and_its_events_keep_their_ids(store, damage):
+    told = event(1)._replace(execution_id=ExecutionID("a"), node_id=PeerID("node-a"))
+    store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED)), history=(told,)), delivered=())
+    store.db.execute(f"UPDATE execution SET {damage}")
+    assert (store.executions(JOB), store.history(JOB)) == ([], [told])
+
+
+def test_events_name_executions_that_are_stored_and_others(store):
+    """A bid that came too late has no record."""
+    kept = event(1)._replace(execution_id=ExecutionID("a"), node_id=PeerID("node-a"))
+    late = event(2)._replace(execution_id=ExecutionID("z"), node_id=PeerID("node-z"))
+    declined = event(3)._replace(execution_id=ExecutionID(""), node_id=PeerID("node-y"))
+    of_job = event(5)._replace(execution_id=ExecutionID(""), node_id=PeerID(""))
+    other = event(4)._replace(execution_id=ExecutionID("a"), node_id=PeerID("somebody else"))
+    told = [kept, late, declined, other, of_job]
+    store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED)), history=told), delivered=())
+    assert store.history(JOB) == told
+    assert [each._replace(place=0) for each in store.feed.step(FeedQuery(), after=0, limit=9).events] == told
+    stored = store.db.execute("SELECT execution_id, node FROM event").fetchall()
+    assert stored == [(None, None), ("z", "node-z"), (None, "node-y"), ("a", "somebody else"), (None, None)]
 
 
 def test_the_executions_of_a_job_that_cannot_be_read_do_not_become_those_of_another(store):
     store.commit(Commit(records=(job(1), execution("a", S.BID_ACCEPTED, slot=0))), delivered=())
-    store.db.execute("UPDATE job SET record = x'ff'")
+    store.db.execute("UPDATE job SET record = '{'")
     assert listed(store.jobs(limit=1)) == []
     with pytest.raises(UnknownJob):
         store.job(JOB)
@@ -264,16 +237,6 @@ def test_a_job_is_found_by_its_name_if_only_one_has_it(store):
     with pytest.raises(AmbiguousID, match="several jobs have the name x; use the id of one"):
         store.resolve("x")
     assert store.named("\ud800", most=1) == []
-
-
-def test_names_of_jobs_of_earlier_versions_are_found(path):
-    db = open_database(path, _MIGRATIONS[:3])
-    record = b'{"RequesterID": "r", "Spec": {"Name": "old", "Tasks": [{"Engine": {"Type": "noop"}}]}}'
-    values = ("j-1", "Completed", 1.0, 1.0, record)
-    db.execute("INSERT INTO job (id, state, created, modified, record) VALUES (?, ?, ?, ?, ?)", values)
-    db.close()
-    with closing(RequesterStore(path)) as store:
-        assert store.resolve("old") == "j-1"
 
 
 def test_a_list_by_prefix_has_the_jobs_with_this_prefix(store):

@@ -98,6 +98,22 @@ def test_a_database_of_a_later_version_is_refused(path):
         open_database(path, [FIRST])
 
 
+def test_a_database_of_a_version_before_the_first_is_refused(path):
+    open_database(path, [FIRST]).close()
+    with pytest.raises(
+        SettingsError, match=r"earlier version of bacalhau_p2p \(schema 1\).*move the file away"
+    ):
+        open_database(path, [SECOND], first_version=2)
+
+
+def test_versions_are_counted_from_the_first(path):
+    for _ in range(2):
+        with closing(open_database(path, [FIRST, SECOND], first_version=7)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (8,)
+    with pytest.raises(SettingsError, match="later version"):
+        open_database(path, [FIRST], first_version=7)
+
+
 def test_a_file_that_is_no_database_is_refused(path):
     path.write_bytes(b"not a database, but long enough to look like one" * 10)
     with pytest.raises(SettingsError, match="not a database of this program"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from bacalhau_p2p.bprotocol import messages as say
@@ -12,7 +14,7 @@ from bacalhau_p2p.bprotocol.messages import Carrier, Message
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.state import ComputeState, JobState
-from bacalhau_p2p.requester.rows import read_execution
+from bacalhau_p2p.requester.rows import Rows, create_rows
 from tests.simulation.power.trace import State, rows_of
 
 _HARMLESS = (say.Bid, say.BidRejected)
@@ -120,11 +122,18 @@ def _compute_is_past(*states: ComputeState) -> Callable[[Any, State], bool]:
     return shows
 
 
+@cache
+def _rows() -> Rows:
+    """Reads the rows of any requester's database: all are made alike."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    create_rows(db)
+    return Rows(db)
+
+
 def _requester_has(of: Callable[[Execution], object]) -> Callable[[Any, State], bool]:
     def shows(message: Any, state: State) -> bool:
-        records = [row[3] for row in rows_of(state, "execution") if row[2] == message.execution_id]
-        name = message.execution_id
-        found = [read_execution(message.job_id, name, each) for each in records if isinstance(each, bytes)]
+        rows = [row[2:] for row in rows_of(state, "execution") if row[2] == message.execution_id]
+        found = [_rows().execution(message.job_id, *row) for row in rows]
         return any(of(execution) is not None or execution.state.terminal for execution in found)
 
     return shows
