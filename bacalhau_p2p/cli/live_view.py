@@ -85,11 +85,13 @@ class LiveView:
         self._behind = min(self._behind, now - time)
         self._since = time if self._since is None else self._since
         if execution_id := str(event.get("ExecutionID") or ""):
-            self._bids += kind == "Bid"
+            if kind == "Bid":
+                self._bids, self._detail = self._bids + 1, ""
             self._take_execution(execution_id, kind, message, str(details.get("NodeID") or ""), time)
         else:
             self._state = str(details.get("NewState") or self._state)
-            self._detail = message if kind in ("Waiting", "Retried") else ""
+            if kind != "Announced":  # what the job waits for is told once, and not again in each round
+                self._detail = message if kind in ("Waiting", "Retried") else ""
             self._ended = time if kind == "Ended" else None
 
     def wrote(self, execution_id: str) -> None:

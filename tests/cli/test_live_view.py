@@ -43,6 +43,14 @@ def test_what_a_job_waits_for_is_said():
     assert shown(view, 112) == ["Job 095be615  Pending  12 s  no node has the label gpu"]
 
 
+def test_what_a_job_waits_for_is_said_until_a_node_bids():
+    """It is told once, however many rounds of bids follow."""
+    waits = (SUBMITTED, (K.WAITING, "no engine", "", "", 101.0), (K.ANNOUNCED, "round 2", "", "", 102.0))
+    assert shown(view_of(*waits), 112) == ["Job 095be615  Pending  12 s  no engine"]
+    view = view_of(*waits, (K.BID, "", "", "e-1", 103.0))
+    assert shown(view, 112) == ["Job 095be615  Pending  12 s  looking for nodes: 1 bid"]
+
+
 def test_an_execution_has_its_node_its_state_and_its_seconds():
     view = view_of(SUBMITTED, ACCEPTED, (K.RUNNING, "", "Running", "", 102.0))
     assert shown(view, 104)[1] == "  e-1 on 7xPqLm4c  Accepted             2.0 s"
