@@ -43,6 +43,7 @@ from bacalhau_p2p.requester.groups import GONE
 from bacalhau_p2p.requester.ledger import Ledger as RequesterLedger
 from bacalhau_p2p.requester.liveness import Liveness
 from bacalhau_p2p.requester.machine import RequesterMachine
+from bacalhau_p2p.requester.penalties import Penalties
 from bacalhau_p2p.requester.progress import Progress
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.rounds import Rounds
@@ -403,7 +404,12 @@ MUTANTS_OF_DIVIDED: dict[str, tuple[Patch, ...]] = {
 }
 """The same, of ops jobs and jobs with partitions, which only worlds of the kind `divided` have."""
 
-MUTANTS_OF = {"any": MUTANTS, "divided": MUTANTS_OF_DIVIDED}
+MUTANTS_OF_CLAIMANTS: dict[str, tuple[Patch, ...]] = {
+    "forget who wasted time": ((Penalties, "among", lambda self, nodes, now: set()),),
+}
+"""The same, of nodes that waste time, which only worlds of the kind `claimants` have."""
+
+MUTANTS_OF = {"any": MUTANTS, "divided": MUTANTS_OF_DIVIDED, "claimants": MUTANTS_OF_CLAIMANTS}
 """By the kind of worlds in which they are noticed."""
 
 
@@ -411,7 +417,7 @@ MUTANTS_OF = {"any": MUTANTS, "divided": MUTANTS_OF_DIVIDED}
 def mutated(name: str) -> Iterator[None]:
     """The mutant is in force for the length of the block."""
     with ExitStack() as stack:
-        for where, what, instead in (MUTANTS | MUTANTS_OF_DIVIDED)[name]:
+        for where, what, instead in (MUTANTS | MUTANTS_OF_DIVIDED | MUTANTS_OF_CLAIMANTS)[name]:
             stack.enter_context(_patched(where, what, instead))
         yield
 

@@ -14,7 +14,7 @@ from tests.simulation.services.run import run_world
 from tests.simulation.worlds.campaign import campaign
 from tests.support.fresh_seeds import fresh_seed
 
-MACHINES, INPUTS, DIVIDED, LARGE, MANY, INTERNAL, RETURNING = 150, 25, 25, 15, 15, 25, 25
+MACHINES, INPUTS, DIVIDED, LARGE, MANY, INTERNAL, RETURNING, CLAIMANTS = 150, 25, 25, 15, 15, 25, 25, 25
 SERVICES, CUTS = 2, 60
 """How many worlds of each kind, and how many power cuts."""
 
@@ -41,6 +41,7 @@ def fresh(record_property):
         ("many", MANY),
         ("internal", INTERNAL),
         ("returning", RETURNING),
+        ("claimants", CLAIMANTS),
     ],
 )
 def test_every_promise_is_kept_in_fresh_worlds(fresh, kind, runs):

@@ -144,7 +144,8 @@ class Ending:
             running.process.world_time(execution.modified),
         )
         lost_by = last_sign + LOST_AFTER_SURVIVING + CHECK_INTERVAL
-        late = self._nodes[execution.node_id].gone and self._timeline.now > lost_by
+        runs_on = self._nodes.get(execution.node_id)
+        late = runs_on is not None and runs_on.gone and self._timeline.now > lost_by
         require(not late, "silence", f"{execution.id} is {execution.state}, and its node left long ago")
         asked_at = max(execution.modified, entry.reconciled_at.get(execution.id, 0.0))
         silent = running.process.clock() - asked_at > RECONCILE_INTERVAL + CHECK_INTERVAL

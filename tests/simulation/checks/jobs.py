@@ -10,19 +10,20 @@ from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState as S
 from bacalhau_p2p.model.state import JobState
+from bacalhau_p2p.requester import execution_transitions as executions
 from bacalhau_p2p.requester.groups import ACTIVE, MAX_ATTEMPTS
 from bacalhau_p2p.requester.liveness import LOST_AFTER_SURVIVING
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.ops_nodes import GATHER_FOR
 from bacalhau_p2p.requester.record import JobEntry
 from bacalhau_p2p.requester.supervision import LOST_CONTACT
-from tests.simulation.checks.messages import STRANGER
 from tests.simulation.checks.violation import require
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.timeline import Timeline
 from tests.simulation.plans.plan import JobPlan
 from tests.support.machines.derived import drifted
 
+_CHOSEN, _NOT_CHOSEN = executions.BidChosen(slot=0).message, executions.BidNotChosen().message
 SLOW = 1.0
 """Seconds between an event and its commit, at most, as far as it matters here."""
 
@@ -52,6 +53,7 @@ class JobChecks:
         wrong = drifted(machine, now, self._timeline.disturbed)
         require(not wrong, "derived", "; ".join(wrong))
         for entry in machine.jobs.values():
+            _check_who_comes_last(machine, entry, now)
             filled = [slot.execution for slot in entry.slots if slot.execution is not None]
             require(len(set(filled)) == len(filled), "slots", f"{entry.job.id}: one execution in two slots")
             if entry.job.state.terminal:
@@ -69,8 +71,8 @@ class JobChecks:
 
     def execution_committed(self, node: SimulatedNode, execution: Execution) -> None:
         self._executions.setdefault((node.peer, execution.job_id), {})[execution.id] = execution
-        # A stranger may bid under an id that the requester has forgotten, and its bid may say anything.
-        honest = execution.node_id != STRANGER and execution.job_id not in self._timeline.disturbed
+        # A stranger may bid under an id that the requester has forgotten, and bids of others say anything.
+        honest = execution.node_id in self._nodes and execution.job_id not in self._timeline.disturbed
         if honest and execution.state == S.LOST and LOST_CONTACT in execution.message:
             job = node.disk.requester_store.known(execution.job_id)
             silent = self._timeline.now - self._last_word(node.peer, execution.id)
@@ -110,7 +112,7 @@ class JobChecks:
             began = self._began.setdefault(job.id, inf if healed else self._timeline.now)
             gathered = began - self._timeline.start + GATHER_FOR + SLOW
             late = [
-                peer for peer in job.nodes if peer != STRANGER and self._nodes[peer].plan.joins > gathered
+                peer for peer in job.nodes if peer in self._nodes and self._nodes[peer].plan.joins > gathered
             ]
             require(not late, "once a node", f"{job.id}: {late} joined when it was submitted already")
 
@@ -172,6 +174,23 @@ def _check_once_a_node(job: Job, executions: Iterable[Execution]) -> None:
     if job.state in (JobState.COMPLETED, JobState.FAILED) and "gave a result" in job.message:
         missing = set(job.nodes) - set(ran)
         require(not missing, "once a node", f"{job.id} has ended without a word of {missing}")
+
+
+def _check_who_comes_last(machine: RequesterMachine, entry: JobEntry, now: float) -> None:
+    """Nobody who has lately wasted time is accepted while the bid of another node is rejected."""
+    records = machine._penalties._records
+    if entry.divided or entry.ops or not records:
+        return
+    changed = [each for each in entry.executions.values() if each.modified == now]
+    last = {each.node_id for each in changed if each.state is S.BID_ACCEPTED and each.message == _CHOSEN}
+    last = {node for node in last if node in records and records[node].noted < now < records[node].until}
+    others = {
+        each.node_id for each in changed if each.state is S.BID_REJECTED and each.message == _NOT_CHOSEN
+    }
+    better = {
+        node for node in others - entry.failures.keys() if node not in records or records[node].until <= now
+    }
+    require(not last or not better, "last", f"{entry.job.id}: {last} wasted time, and came before {better}")
 
 
 def _check_twin(entry: JobEntry, execution: Execution) -> None:

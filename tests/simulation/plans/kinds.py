@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tests.simulation.plans.claimants import with_claimants
 from tests.simulation.plans.divided import with_divided_jobs
 from tests.simulation.plans.expand import expand, returning
 from tests.simulation.plans.inputs import with_inputs
@@ -19,6 +20,7 @@ KINDS: Mapping[str, Callable[[int], Plan]] = {
     "divided": lambda seed: with_divided_jobs(expand(seed)),
     "large": lambda seed: with_large_jobs(expand(seed)),
     "many": lambda seed: with_many_nodes(expand(seed)),
+    "claimants": with_claimants,
     "internal": lambda seed: with_internal_faults(expand(seed)),
     "returning": lambda seed: returning(seed, rng_for(seed, "plan")),
 }

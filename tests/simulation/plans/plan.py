@@ -38,6 +38,19 @@ class NodePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimantPlan:
+    """A node that bids on every job, and what it does `after` so many seconds when a bid was accepted."""
+
+    name: str
+    then: Literal["is silent", "fails", "hands back"]
+    after: float = 0.0
+    outlives: bool = False
+    """Whether it claims that its runs outlive its process: then it is waited for longer."""
+    bids: int = 1
+    """On a job that is divided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
     """One job and its user. Times are seconds; `at` and `cancel_at` from the world's beginning."""
 
@@ -242,6 +255,7 @@ class Plan:
     nodes: tuple[NodePlan, ...]
     jobs: tuple[JobPlan, ...]
     faults: tuple[Fault, ...] = ()
+    claimants: tuple[ClaimantPlan, ...] = ()
     heal_at: float = 60.0
     mild: bool = False
     """Every job must complete."""
@@ -258,5 +272,5 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}, healed at {self.heal_at:g} s"]
-        lines += [f"  {item}" for item in (*self.nodes, *self.jobs, *self.faults)]
+        lines += [f"  {item}" for item in (*self.nodes, *self.claimants, *self.jobs, *self.faults)]
         return "\n".join(lines)

@@ -18,6 +18,7 @@ from tests.simulation.nodes.process import Died
 from tests.simulation.nodes.timeline import Note, Timeline
 from tests.simulation.plans.plan import Plan
 from tests.simulation.plans.rng import rng_for
+from tests.simulation.worlds.claimants import Claimants
 from tests.simulation.worlds.connections import Connections
 from tests.simulation.worlds.faults import Faults
 from tests.simulation.worlds.stranger import Stranger
@@ -57,6 +58,7 @@ class World:
             self.nodes[node.peer] = node
         self._connections = Connections(self._timeline, network, self.nodes, self._rng)
         self.users = Users(jobs, self._timeline, self.nodes, self.watch.answered)
+        self._claimants = Claimants(plan.claimants, self._timeline, network, self.nodes)
         stranger = Stranger(self._timeline, network, self.nodes)
         self._faults = Faults(self._timeline, self.nodes, stranger, start=self._start, stop=self._stop)
         self._ending = Ending(plan, self._timeline, self.nodes, self.users.all, self.watch)
@@ -86,6 +88,7 @@ class World:
         start = self._timeline.start
         for node in self.nodes.values():
             self._timeline.at(start + node.plan.joins, partial(self._start, node))
+        self._claimants.begin()
         self.users.begin()
         self._connections.watch_partitions(self.plan)
         self._faults.begin(self.plan)
