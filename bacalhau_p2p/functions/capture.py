@@ -143,7 +143,7 @@ class _Capturing:
             self._use_module(name, value, user)
             return
         found = inspect.unwrap(value) if callable(value) and hasattr(value, "__wrapped__") else value
-        origin = self._from_provided(value) or self._from_provided(found)
+        origin = self._from_provided(value, name) or self._from_provided(found, name)
         if origin is not None:
             self._bind(name, value)
             self.captured.imports[name] = origin
@@ -215,12 +215,14 @@ class _Capturing:
             f" package to requires, if that is pure Python: requires=[{top!r}]"
         )
 
-    def _from_provided(self, value: object) -> tuple[str, str] | None:
+    def _from_provided(self, value: object, used_as: str = "") -> tuple[str, str] | None:
         """The module, and the name in it, where this value is found in the job too."""
         module, name = getattr(value, "__module__", ""), getattr(value, "__qualname__", "")
-        known = isinstance(module, str) and isinstance(name, str) and self._has(module)
-        if known and _attribute(sys.modules.get(module), name) is value:
-            return module, name
+        if isinstance(module, str) and isinstance(name, str) and self._has(module):
+            for place in _places(module):
+                for each in (used_as, name) if used_as else (name,):
+                    if _attribute(sys.modules.get(place), each) is value:
+                        return place, each
         if isinstance(value, FunctionType | type) or not callable(value):
             return None
         return next(self._found_in_modules(value), None)
@@ -239,6 +241,13 @@ def _is_of_others(described: Described) -> bool:
         return True
     file = Path(getattr(sys.modules.get(described.__module__), "__file__", None) or "/")
     return "site-packages" in file.parts or "dist-packages" in file.parts
+
+
+def _places(module: str) -> list[str]:
+    """The package that a private module is part of, and the module. Where the private ones are, and the names
+    of what is in them, differs from version to version of Python: 3.13 has `Path` in `pathlib._local`."""
+    public = module.partition("._")[0]
+    return [public] if public == module else [public, module]
 
 
 def _attribute(module: object, name: str) -> object:

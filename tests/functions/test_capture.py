@@ -296,3 +296,19 @@ def test_what_belongs_to_an_object_of_a_module_is_imported_by_its_name():
 
     assert capture(pick).imports["choice"] == ("random", "choice")
     assert random.choice == choice
+
+
+def test_what_is_in_a_private_module_is_imported_from_the_public_one():
+    """Python 3.13 has `Path` in `pathlib._local`, and calls `re.error` PatternError. The job has 3.12."""
+    from concurrent.futures import Future
+    from pathlib import Path
+    from re import error
+
+    def use() -> object:
+        return Path, error, Future
+
+    assert capture(use).imports == {
+        "Path": ("pathlib", "Path"),
+        "error": ("re", "error"),
+        "Future": ("concurrent.futures", "Future"),
+    }
