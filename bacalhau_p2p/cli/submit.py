@@ -81,9 +81,10 @@ def submit_and_follow(
 
 
 def exit_status(executions: Sequence[JSON]) -> int:
-    """That of the program, as a shell has it: what does not fit into a byte is 255."""
-    code = (first_output(executions) or {}).get("ExitCode")
-    return min(code, 255) if isinstance(code, int) and code > 0 else 255 if code else 0
+    """That of the program, as a shell has it: what does not fit into a byte is 255. Of several, as of
+    partitions, the first that is not 0."""
+    code = next(filter(None, exit_codes(executions)), 0)
+    return min(code, 255) if code >= 0 else 255
 
 
 def wait_for_job(

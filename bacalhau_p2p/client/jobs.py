@@ -168,6 +168,8 @@ def _require_completed(job: Job, executions: Sequence[Execution]) -> None:
     """Raises JobFailed for a job that has ended without its results."""
     if job.state is not JobState.COMPLETED:
         message = job.message or f"job {job.id} has {job.state.lower()}"
+        if job.state is JobState.STOPPED and job.message:
+            message = f"{message} (job {job.id} was stopped)"
         raise JobFailed(message, last_lines=_last_lines(executions))
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,7 +25,7 @@ from bacalhau_p2p.client.outcomes import Outcome, is_of_the_job
 from bacalhau_p2p.client.results import Result
 from bacalhau_p2p.client.retry import RECONNECT, Patience
 from bacalhau_p2p.client.specs import with_input
-from bacalhau_p2p.errors import BacalhauError, JobNotFinished, NodeUnavailable
+from bacalhau_p2p.errors import BacalhauError, Fault, InvalidJob, JobNotFinished, NodeUnavailable
 from bacalhau_p2p.model.job import JobSpec
 
 DEFAULT_LIMIT = 16
@@ -159,7 +167,13 @@ class MapRun(Generic[T, V]):
         if isinstance(self._job, JobSpec):
             return with_input(self._job, item)
         made = self._job(item)
-        return spec_of(await made if isinstance(made, Awaitable) else made)
+        made = await made if isinstance(made, Awaitable) else made
+        if not isinstance(made, JobSpec | Mapping | str):
+            problem = f"the function returned a value of type {type(made).__name__}, not a job"
+            raise InvalidJob(
+                [Fault("", f"{problem}; to run the function itself as a job, put @remote above it")]
+            )
+        return spec_of(made)
 
     async def _value(self, job: JobHandle) -> Any:
         result = await job.wait_result(self._options.timeout, check=self._options.check)

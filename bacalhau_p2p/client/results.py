@@ -94,10 +94,16 @@ class Result:
         return _cut_visibly(output.stderr, "stderr") if output.stderr_truncated else output.stderr
 
     def check(self) -> None:
-        """Raises JobFailed if the exit code is not 0."""
-        if self.exit_code:
-            lines = self.output.stderr.decode(errors="replace")
-            raise JobFailed(f"exit code {self.exit_code} (job {self.job.id})", last_lines=lines)
+        """Raises JobFailed if an exit code is not 0, that of any of `executions`."""
+        for execution in self.executions:
+            output = execution.proposal.output if execution.proposal else RunOutput()
+            if output.exit_code:
+                alone = Result(self._backend, self.job, [execution])
+                which = f" of partition {alone.partition}" if self.job.spec.partitions > 1 else ""
+                raise JobFailed(
+                    f"exit code {output.exit_code}{which} (job {self.job.id})",
+                    last_lines=output.stderr.decode(errors="replace"),
+                )
 
     async def read(self, path: str, *, limit: int = READ_LIMIT) -> bytes:
         """All bytes of a file of the results folder, such as `stdout` or `outputs/table.csv`.

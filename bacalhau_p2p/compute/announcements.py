@@ -24,7 +24,7 @@ from bacalhau_p2p.compute.bidding import (
 from bacalhau_p2p.compute.considered_job import ConsideredJob, Key
 from bacalhau_p2p.compute.ledger import Ledger
 from bacalhau_p2p.compute.recent_findings import RecentFindings
-from bacalhau_p2p.compute.room import TOO_SMALL, Room
+from bacalhau_p2p.compute.room import Room
 from bacalhau_p2p.compute.spec_requests import SpecRequests
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID, UnixSeconds
 
@@ -96,8 +96,9 @@ class Announcements(Undoable):
             self._spec_requests.ask(author, message, now)
             return
         ineligibility = assessment.ineligibility
-        if not message.outline.resources.fits_in(self._ledger.capacity.limit):
-            ineligibility = ineligibility or TOO_SMALL
+        asked, limit = message.outline.resources, self._ledger.capacity.limit
+        if not asked.fits_in(limit):
+            ineligibility = ineligibility or asked.too_large_for(limit)
         if ineligibility is not None:
             self._ledger.decline(author, message, ineligibility, busy=False, now=now)
         elif assessment.shortage is not None:

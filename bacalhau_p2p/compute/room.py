@@ -15,7 +15,6 @@ from bacalhau_p2p.compute.turns import Turns
 from bacalhau_p2p.model.base import UnixSeconds
 
 NOT_ITS_TURN = "keeps room for a larger job that has waited for long"
-TOO_SMALL = "is too small for the requested resources"
 
 
 class Room:
@@ -79,7 +78,7 @@ class Room:
             free = capacity.available.disk
             reason = no_disk_for_inputs(inputs=wanted.disk - asked.disk, job=asked.disk, free=free)
         else:
-            reason = "is busy" if asked.fits_in(capacity.limit) else TOO_SMALL
+            reason = "is busy" if asked.fits_in(capacity.limit) else asked.too_large_for(capacity.limit)
         if may_fit:
             self._ledger.shares.turned_away(job.author, now)
         self._decline(job, reason, busy=may_fit, now=now)

@@ -45,6 +45,17 @@ class Resources(Model):
             and self.gpu <= available.gpu
         )
 
+    def too_large_for(self, limit: Resources) -> str:
+        """Why a node with this limit can never run a job that asks for so much. Names what it lacks, but no
+        amounts, so that many nodes may say the same."""
+        parts = {"CPU": "cpu", "memory": "memory", "disk": "disk", "GPUs": "gpu"}
+        lacking = [
+            shown
+            for shown, name in parts.items()
+            if not Resources().replace(**{name: getattr(self, name)}).fits_in(limit)
+        ]
+        return f"is too small for the requested resources: {', '.join(lacking)}"
+
 
 def _parsed_by(parse: Callable[[str], float]) -> AfterValidator:
     def check(text: str) -> str:

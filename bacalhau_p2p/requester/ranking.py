@@ -44,7 +44,7 @@ def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
     if task.network.type != "None" and task.network.type not in compute.networks:
         return f"runs no jobs with the network {task.network.type}"
     if not spec.resources.fits_in(compute.max_capacity):
-        return "is too small for the requested resources"
+        return spec.resources.too_large_for(compute.max_capacity)
     if not matches(spec.constraints, info.labels):
         return "does not match the job's constraints"
     return None

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bacalhau_p2p.cli.job_view import state_of
-from bacalhau_p2p.cli.submit import wait_for_job
+from bacalhau_p2p.cli.submit import exit_status, wait_for_job
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.ipfs.files.importer import cid_of
 from bacalhau_p2p.model.execution import RunOutput
@@ -329,6 +329,15 @@ def test_a_node_that_responds_early_is_not_asked_again_at_once(fake_node):
 def test_the_exit_status_is_that_of_the_program(run, fake_node, results, code, status, flags):
     completes(fake_node, results, RunOutput(exit_code=code))
     assert run("docker", "run", *flags, "busybox").exit_code == status
+
+
+def test_the_exit_status_of_several_is_the_first_that_is_not_zero():
+    def execution(code: int) -> dict[str, object]:
+        return {"ComputeState": {"State": "Completed"}, "RunOutput": {"ExitCode": code}}
+
+    assert exit_status([execution(0), execution(3), execution(1)]) == 3
+    assert exit_status([execution(0), execution(0)]) == 0
+    assert exit_status([]) == 0
 
 
 @pytest.mark.parametrize("flag", ["--wait=false", "--no-wait"])

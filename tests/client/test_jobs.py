@@ -232,6 +232,21 @@ async def test_a_divided_job_has_a_result_for_each_partition():
         await handle.results(check=True)
 
 
+async def test_an_exit_code_of_any_partition_can_be_made_an_error():
+    executions = (completed(0, 0, "a"), completed(3, 1, "b"))
+    job = {**NOOP, "Count": 2, "Deal": {"Replicas": 1}}
+    handle = JobHandle(RecordingBackend(JobState.COMPLETED, executions=executions, job=job), JobID("j"))
+    assert (await handle.wait_result()).exit_code == 0
+    with pytest.raises(JobFailed, match=r"^exit code 3 of partition 1 \(job j\)$"):
+        await handle.wait_result(check=True)
+
+
+async def test_a_reason_for_which_a_job_was_stopped_is_named_as_that():
+    handle = JobHandle(RecordingBackend(JobState.STOPPED, "enough"), JobID("j"))
+    with pytest.raises(JobFailed, match=r"^enough \(job j was stopped\)$"):
+        await handle.wait_result()
+
+
 async def test_an_ops_job_has_a_result_for_each_node():
     executions = (completed(1, 1, "b"), completed(2, 0, "a"))
     job = {**NOOP, "Type": "ops"}

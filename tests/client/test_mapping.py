@@ -108,6 +108,17 @@ def test_a_job_gets_each_input_at_inputs(run: Run, fake_node: FakeNode, tmp_path
     )
 
 
+def test_a_function_that_makes_no_job_is_told_to_be_remote(run: Run, echoing: FakeNode):
+    async def main() -> None:
+        async with Client(echoing.url) as client:
+            with pytest.raises(
+                InvalidJob, match=r"a value of type int, not a job; .* put @remote above it\n"
+            ):
+                await client.map(lambda number: number, [1])
+
+    run(main)
+
+
 def test_the_first_failure_is_raised_with_its_input_and_the_other_jobs_are_stopped(
     run: Run, echoing: FakeNode
 ):

@@ -179,7 +179,7 @@ def test_a_bid_reserves_room_and_a_full_node_says_it_is_busy(bench):
 
 def test_a_job_larger_than_the_node_is_declined_for_good(bench):
     (decline,) = messages_in(bench.announce(small_job(cpu="64")))
-    assert (decline.reason, decline.busy) == ("is too small for the requested resources", False)
+    assert (decline.reason, decline.busy) == ("is too small for the requested resources: CPU", False)
 
 
 def test_room_is_released_when_a_bid_is_rejected_or_expires(bench):

@@ -141,7 +141,7 @@ def test_room_is_not_left_for_those_who_have_stopped_asking():
 
 def test_those_whose_jobs_never_fit_do_not_ask_for_room():
     bench = Bench()
-    assert bench.ask(BOB, cpu="5") == "is too small for the requested resources"
+    assert bench.ask(BOB, cpu="5") == "is too small for the requested resources: CPU"
     for _ in range(4):
         bench.run(ALICE)
     assert bench.held() == {ALICE: 4}

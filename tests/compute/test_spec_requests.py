@@ -67,7 +67,7 @@ def test_a_node_that_is_not_drawn_does_not_ask(bench):
     [
         (Assessment(ineligibility="has no docker engine"), SPEC, "has no docker engine", False),
         (Assessment(shortage="has almost no free disk"), SPEC, "has almost no free disk", True),
-        (Assessment(), large_job(5000, cpu="64"), "is too small for the requested resources", False),
+        (Assessment(), large_job(5000, cpu="64"), "is too small for the requested resources: CPU", False),
     ],
 )
 def test_a_node_that_cannot_run_the_job_declines_without_the_spec(bench, assessment, spec, reason, busy):

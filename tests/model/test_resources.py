@@ -19,6 +19,14 @@ def test_resources_fit_only_if_every_part_does(part):
     assert not available.replace(**{part: 2}).fits_in(available)
 
 
+def test_what_a_node_lacks_is_named_without_amounts():
+    limit = Resources(cpu=1, memory=1, disk=1, gpu=0)
+    assert Resources(cpu=1, memory=2, disk=2).too_large_for(limit) == (
+        "is too small for the requested resources: memory, disk"
+    )
+    assert Resources(cpu=2, gpu=1).too_large_for(limit).endswith(": CPU, GPUs")
+
+
 def test_rounding_errors_of_cores_do_not_matter():
     assert Resources(cpu=0.1 + 0.2).fits_in(Resources(cpu=0.3))
 
