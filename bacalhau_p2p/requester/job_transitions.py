@@ -81,7 +81,7 @@ class NodeAwaited(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeHeard(JobEvent):
-    """Every slot is filled, and a node has sent a heartbeat."""
+    """Every slot is filled, and no node that was unreachable still is."""
 
     kind = EventKind.RUNNING
     told = "its nodes answer again"

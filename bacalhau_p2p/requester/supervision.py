@@ -119,7 +119,7 @@ class Supervision:
                 self.connection_changed(entry, author)
         if not message.executions:  # a node without executions sends none
             self._ledger.ignore_unknown(message, "execution")
-        answers = MAX_STRAY_CANCELS
+        answers, heard = MAX_STRAY_CANCELS, dict[JobID, JobEntry]()
         for line in {line.execution_id: line for line in message.executions}.values():
             known = self._ledger.of_execution(line.execution_id)
             if known is None:
@@ -136,18 +136,25 @@ class Supervision:
                 self._ledger.ignore(message, "from another node")
             elif execution.state in ACTIVE:
                 self._note_alive(entry, execution, line, now)
+                heard[entry.job.id] = entry
             else:
                 self._ledger.ignore(message, f"in {execution.state}")
                 if execution.state not in (S.BID_RECEIVED, S.COMPLETED):
                     reason = f"already {execution.state} at the requester"
                     self._ledger.send_stray_cancel(author, entry.job.id, execution.id, reason, now)
+        for entry in heard.values():
+            if entry.job.message and not entry.is_open and not self._awaits_any(entry, now):
+                jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
+
+    def _awaits_any(self, entry: JobEntry, now: UnixSeconds) -> bool:
+        """Whether a node of the job is still unreachable."""
+        awaited = map(entry.executions.__getitem__, entry.watchlist.unreachable)
+        return any(self._liveness.unreachable_at(entry, execution) <= now for execution in awaited)
 
     def _note_alive(
         self, entry: JobEntry, execution: Execution, line: say.ExecutionProgress, now: UnixSeconds
     ) -> None:
         entry.note_contact(execution.id, now)
-        if not entry.is_open:
-            jobs.move(self._ledger, entry, jobs.NodeHeard(), now)
         if execution.state != S.BID_ACCEPTED or isinstance(line.state, UnknownState):
             return
         kind, note = _PROGRESS.get(line.state, (None, ""))

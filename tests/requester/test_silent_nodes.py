@@ -84,6 +84,23 @@ def test_an_execution_is_kept_longer_while_no_other_node_can_run_it(bench):
     assert "lost contact" in bench.job.message
 
 
+def test_a_job_waits_for_a_silent_node_whatever_its_other_nodes_say(bench):
+    bench.add_nodes(A, B)
+    bench.submit(job(count=2))
+    bench.bid(A)
+    bench.bid(B)
+    bench.wait(1)
+    bench.handle(ev.NodeDisconnected(A))
+    bench.wait(LOST_AFTER_DISCONNECT + 5)
+    waiting = f"waiting for node {A[-8:]}, which is unreachable: no other node can run the job"
+    assert (bench.states(), bench.job.message) == ({A: S.BID_ACCEPTED, B: S.BID_ACCEPTED}, waiting)
+    bench.receive(B, heartbeat_of(B))
+    assert bench.job.message == waiting
+    bench.handle(ev.NodeConnected(A))
+    bench.receive(A, heartbeat_of(A))
+    assert bench.job.message == ""
+
+
 def test_the_first_new_node_replaces_one_that_is_waited_for(bench):
     bench.add_nodes(A)
     bench.submit(job())
