@@ -25,6 +25,7 @@ from bacalhau_p2p.bprotocol.in_flight import (
     Shares,
 )
 from bacalhau_p2p.bprotocol.messages import MAX_REFUSALS, Refusal
+from bacalhau_p2p.bprotocol.processed_ids import ProcessedIds
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 
 FIRST_REPEAT = 1.0
@@ -35,10 +36,6 @@ ACK_DELAY = 0.02
 """Seconds that an acknowledgement waits for a frame to ride on."""
 REMEMBERED = 26 * 3600.0
 """Seconds for which an id is remembered: longer than any message is repeated."""
-REMEMBERED_IDS = 10_000
-"""Maximum ids remembered, over all authors. The oldest are dropped first. A repeat that is not recognised
-changes nothing either, because the machines have no transition for it; recognising it is cheaper."""
-
 
 MAX_WAITING_ACKS = 20_000
 """Acknowledgements that wait for one peer, which may have stopped reading. Further ones are left to the
@@ -96,7 +93,7 @@ class Delivery:
         self._pending: set[tuple[PeerID, MessageID]] = set()
         """Messages whose effect is not durable yet, as many as the components have queued. None is forgotten:
         a repeat, which changes nothing, would be acknowledged before the effect of the first is durable."""
-        self._processed: dict[tuple[PeerID, MessageID], UnixSeconds] = {}
+        self._processed = ProcessedIds()
         self._acks: dict[PeerID, list[MessageID]] = {}
         self._refusals: dict[PeerID, dict[MessageID, Refusal]] = {}
         self._acks_due: UnixSeconds | None = None
@@ -212,12 +209,12 @@ class Delivery:
 
     # --- receiving ------------------------------------------------------------------------
 
-    def recognise(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> Recognition:
+    def recognise(self, author: PeerID, message_id: MessageID) -> Recognition:
         """Whether this message is a repeat. The first call remembers it."""
         key = (author, message_id)
         if key in self._pending:
             return Recognition.PENDING
-        if key in self._processed:
+        if self._processed.has(author, message_id):
             return Recognition.PROCESSED
         self._pending.add(key)
         return Recognition.NEW
@@ -225,7 +222,7 @@ class Delivery:
     def mark_processed(self, author: PeerID, message_id: MessageID, now: UnixSeconds) -> None:
         """The effect of this message is durable: acknowledge it."""
         self._pending.discard((author, message_id))
-        self.remember(author, message_id, now)
+        self.remember(author, message_id)
         waiting = self._acks.get(author)
         if waiting is None:
             if len(self._acks) >= MAX_ACKED_PEERS:
@@ -248,13 +245,9 @@ class Delivery:
         if self._acks_due is None:
             self._acks_due = now + ACK_DELAY
 
-    def remember(self, author: PeerID, message_id: MessageID, since: UnixSeconds) -> None:
+    def remember(self, author: PeerID, message_id: MessageID) -> None:
         """This message was processed, now or before the node restarted."""
-        self._processed[author, message_id] = since
-        while (
-            len(self._processed) > REMEMBERED_IDS or next(iter(self._processed.values())) < since - REMEMBERED
-        ):
-            del self._processed[next(iter(self._processed))]
+        self._processed.add(author, message_id)
 
     def take_acks(self, peer: PeerID) -> tuple[MessageID, ...]:
         """The acknowledgements that wait for a frame to `peer`. The caller must send them."""

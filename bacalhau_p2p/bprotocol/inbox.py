@@ -158,7 +158,7 @@ class Inbox:
         elif message.carrier in SENT_ONCE:
             self.deliver(Arrival(author, message))
         elif message.carrier is Carrier.DIRECT:
-            match self._delivery.recognise(author, envelope.id, self._clock()):
+            match self._delivery.recognise(author, envelope.id):
                 case Recognition.NEW:
                     self.deliver(Arrival(author, message, envelope.id))
                 case Recognition.PROCESSED:
@@ -210,7 +210,7 @@ class Inbox:
             # Without its result the execution would stay as it is until the job's time is over.
             reason = f"its node sent an invalid {refused.kind}: {refused}"
             failed = ExecutionFailed(job_id=refused.job, execution_id=refused.execution, reason=reason)
-            if self._delivery.recognise(author, refused.id, self._clock()) is Recognition.NEW:
+            if self._delivery.recognise(author, refused.id) is Recognition.NEW:
                 self.deliver(Arrival(author, failed, refused.id))
 
     def _receive_refusals(self, author: PeerID, ack: Ack) -> None:

@@ -131,7 +131,7 @@ class Messenger:
         """Continue after a restart with what the store of `owner` holds."""
         now = self._clock()
         for known in processed:
-            self._delivery.remember(known.author, known.id, known.since)
+            self._delivery.remember(known.author, known.id)
         for message in outbox:
             self._set_owner(message, owner)
             give_up_at, size = message.give_up_at, len(message.frame)

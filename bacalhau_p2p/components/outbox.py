@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID, decode_frame
-from bacalhau_p2p.bprotocol.delivery import REMEMBERED, REMEMBERED_IDS, OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.delivery import REMEMBERED, OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.processed_ids import REMEMBERED_IDS
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
 from bacalhau_p2p.runtime.database import transaction, write_rows
 from bacalhau_p2p.runtime.logs import get_logger

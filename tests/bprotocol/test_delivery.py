@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bacalhau_p2p.bprotocol import delivery as delivery_module
+from bacalhau_p2p.bprotocol import processed_ids
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
 from bacalhau_p2p.bprotocol.delivery import (
     ACK_DELAY,
@@ -67,26 +68,26 @@ def test_everything_for_a_peer_that_reconnects_is_due_at_once(delivery):
 
 
 def test_a_repeat_is_recognised_before_and_after_it_is_processed(delivery):
-    assert delivery.recognise(ALICE, bid(1).id, 0) is Recognition.NEW
-    assert delivery.recognise(ALICE, bid(1).id, 1) is Recognition.PENDING
+    assert delivery.recognise(ALICE, bid(1).id) is Recognition.NEW
+    assert delivery.recognise(ALICE, bid(1).id) is Recognition.PENDING
     delivery.mark_processed(ALICE, bid(1).id, 2)
-    assert delivery.recognise(ALICE, bid(1).id, 3) is Recognition.PROCESSED
+    assert delivery.recognise(ALICE, bid(1).id) is Recognition.PROCESSED
 
 
 def test_two_authors_may_use_the_same_id(delivery):
-    assert delivery.recognise(ALICE, bid(1).id, 0) is Recognition.NEW
-    assert delivery.recognise(BOB, bid(1).id, 0) is Recognition.NEW
+    assert delivery.recognise(ALICE, bid(1).id) is Recognition.NEW
+    assert delivery.recognise(BOB, bid(1).id) is Recognition.NEW
 
 
 def test_a_message_is_not_acknowledged_before_it_is_processed(delivery):
-    delivery.recognise(ALICE, bid(1).id, 0)
+    delivery.recognise(ALICE, bid(1).id)
     assert delivery.acks_due(10) == []
     assert delivery.take_acks(ALICE) == ()
 
 
 def test_acknowledgements_wait_a_moment_and_are_sent_together(delivery):
     for number in (1, 2):
-        delivery.recognise(ALICE, bid(number).id, 0)
+        delivery.recognise(ALICE, bid(number).id)
         delivery.mark_processed(ALICE, bid(number).id, 0)
     assert delivery.acks_due(ACK_DELAY / 2) == []
     assert delivery.next_deadline() == ACK_DELAY
@@ -107,8 +108,8 @@ def test_messages_from_before_a_restart_are_due_at_once(delivery):
 
 
 def test_messages_processed_before_a_restart_are_recognised(delivery):
-    delivery.remember(ALICE, bid(1).id, since=10)
-    assert delivery.recognise(ALICE, bid(1).id, 20) is Recognition.PROCESSED
+    delivery.remember(ALICE, bid(1).id)
+    assert delivery.recognise(ALICE, bid(1).id) is Recognition.PROCESSED
 
 
 def test_acknowledgements_that_wait_are_bounded(delivery):
@@ -186,20 +187,13 @@ def test_what_is_too_much_after_a_restart_is_dropped(limited):
 
 
 def test_a_message_that_is_not_processed_yet_is_never_forgotten(delivery, monkeypatch):
-    monkeypatch.setattr(delivery_module, "REMEMBERED_IDS", 2)
+    monkeypatch.setattr(processed_ids, "REMEMBERED_IDS", 2)
     names = [MessageID(bytes([number]) * 16) for number in range(5)]
-    assert [delivery.recognise(BOB, name, 0.0) for name in names] == [Recognition.NEW] * 5
-    assert [delivery.recognise(BOB, name, 1.0) for name in names] == [Recognition.PENDING] * 5
+    assert [delivery.recognise(BOB, name) for name in names] == [Recognition.NEW] * 5
+    assert [delivery.recognise(BOB, name) for name in names] == [Recognition.PENDING] * 5
     for name in names:
         delivery.mark_processed(BOB, name, 2.0)
-    assert [delivery.recognise(BOB, name, 3.0) for name in names] == [
+    assert [delivery.recognise(BOB, name) for name in names] == [
         *[Recognition.NEW] * 3,
         *[Recognition.PROCESSED] * 2,
     ]
-
-
-def test_processed_messages_are_forgotten_when_their_senders_have_given_up(delivery):
-    old, new = MessageID(b"o" * 16), MessageID(b"n" * 16)
-    delivery.mark_processed(BOB, old, 0.0)
-    delivery.mark_processed(BOB, new, delivery_module.REMEMBERED + 1)
-    assert delivery.recognise(BOB, old, delivery_module.REMEMBERED + 1) is Recognition.NEW

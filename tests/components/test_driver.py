@@ -208,7 +208,7 @@ async def test_an_event_that_raises_is_dropped_and_the_node_goes_on(autojump_clo
         await driven._enqueue_and_confirm("go")
         (commit,) = store.commits
         assert commit.processed == ()
-        known = driven._messenger._delivery.recognise(OTHER, MESSAGE.id, trio.current_time())
+        known = driven._messenger._delivery.recognise(OTHER, MESSAGE.id)
         assert known is Recognition.PROCESSED, "it is acknowledged, so that it does not come again"
         assert commit.records == (JOB,)
         assert driven.dropped == {("ResultAccepted", OTHER): 1}

@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 
 from bacalhau_p2p.bprotocol.codec import Envelope, MessageID
-from bacalhau_p2p.bprotocol.delivery import REMEMBERED, REMEMBERED_IDS, OutboxMessage, ProcessedMessage
+from bacalhau_p2p.bprotocol.delivery import REMEMBERED, OutboxMessage, ProcessedMessage
 from bacalhau_p2p.bprotocol.messages import BidAccepted
+from bacalhau_p2p.bprotocol.processed_ids import REMEMBERED_IDS
 from bacalhau_p2p.components.outbox import SCHEMA, load_messages, write_messages
 from bacalhau_p2p.model.base import PeerID
 from bacalhau_p2p.runtime.database import open_database, transaction

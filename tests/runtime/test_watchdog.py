@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import linecache
 import logging
+import re
 import time
 from collections import Counter
 
@@ -27,7 +29,19 @@ async def test_a_call_that_holds_the_loop_is_logged_with_its_place(caplog):
     assert watchdog.stalls == counters["event_loop_stalls"] == 1
     assert watchdog.longest >= 0.05
     assert "event_loop_held" in caplog.text
-    assert "compute_for_long" in caplog.text
+    place = rf"where='compute_for_long \({re.escape(__file__)}:\d+\) < test_a_call_that_holds_the_loop_"
+    assert re.search(place, caplog.text)
+
+
+async def test_source_is_not_kept_in_memory_for_what_is_logged():
+    linecache.clearcache()
+    with watching(limit=0.05) as watchdog:
+        await trio.lowlevel.checkpoint()
+        compute_for_long(watchdog)
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+    assert watchdog.stalls == 1
+    assert linecache.cache == {}
 
 
 def test_only_the_time_between_two_waits_counts(caplog):

@@ -50,8 +50,8 @@ class Messaging:
         """Go on with what an earlier process left in the outbox and inbox of this store."""
         for message in store.outbox.values():
             self._delivery.resume(message.to, message.envelope, give_up_at=message.give_up_at, now=now)
-        for (author, message_id), since in store.inbox.items():
-            self._delivery.remember(author, message_id, since)
+        for author, message_id in store.inbox:
+            self._delivery.remember(author, message_id)
 
     # --- sending --------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Messaging:
         elif message.carrier is not Carrier.DIRECT:
             self._receive(Arrival(author, message))
         else:
-            match self._delivery.recognise(author, envelope.id, self._process.clock()):
+            match self._delivery.recognise(author, envelope.id):
                 case Recognition.NEW:
                     self._receive(Arrival(author, message, envelope.id))
                 case Recognition.PROCESSED:
