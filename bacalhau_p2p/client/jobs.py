@@ -156,7 +156,8 @@ class JobHandle:
         self._displays.refresh(self)
         if not job.state.terminal:
             waited = "" if timeout is None else f" after {timeout:g} s"
-            raise JobNotFinished(f"job {self.id} is {job.state.lower()}{waited}")
+            reason = f": {job.message}" if job.message else ""
+            raise JobNotFinished(f"job {self.id} is {job.state.lower()}{waited}{reason}")
         return job, executions
 
     async def cancel(self, reason: str = "cancelled by the user") -> None:

@@ -148,6 +148,12 @@ async def test_an_unpublished_result_has_the_cid_of_its_proposal():
         (JobState.STOPPED, "", JobFailed, "job j has stopped"),
         (JobState.QUEUED, "", JobNotFinished, "job j is queued after 2.5 s"),
         (
+            JobState.QUEUED,
+            "waiting for a node: n: has no docker engine",
+            JobNotFinished,
+            "job j is queued after 2.5 s: waiting for a node: n: has no docker engine",
+        ),
+        (
             JobState.COMPLETED,
             "",
             JobNotFinished,
