@@ -62,7 +62,9 @@ class Penalties(Undoable):
 
     def among(self, nodes: Set[PeerID], now: UnixSeconds) -> set[PeerID]:
         """Those of these nodes that are chosen last now."""
-        return {node for node, each in self._records.items() if now < each.until and node in nodes}
+        if len(nodes) > len(self._records):
+            return {node for node, each in self._records.items() if now < each.until and node in nodes}
+        return {node for node in nodes if node in self._records and now < self._records[node].until}
 
     def until(self, node: PeerID, now: UnixSeconds) -> UnixSeconds | None:
         """Until when a node is chosen last; None: it is not."""

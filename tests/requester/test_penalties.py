@@ -50,7 +50,8 @@ class Attempts:
     def ends(self, node, now):
         """Seconds until the penalty of a node ends."""
         until = self.penalties.until(node, now)
-        assert (node in self.penalties.among({node}, now)) == (until is not None)
+        for others in (set(), {PeerID(f"other-{number}") for number in range(2 * MAX_PENALISED)}):
+            assert (node in self.penalties.among({node} | others, now)) == (until is not None)
         return None if until is None else until - now
 
     def _execution(self, job_id, node, began):

@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 LIAR = Path(__file__).with_name("liar_node.py")
+FAILING = Path(__file__).with_name("failing_node.py")
 FALSE_ROOT = Path(__file__).with_name("false_root_node.py")
 NESTING = Path(__file__).with_name("nesting_node.py")
 
