@@ -138,11 +138,8 @@ class Cancelled(JobEvent):
 
 def end_executions(ledger: Ledger, entry: JobEntry, event: JobEvent, now: UnixSeconds) -> None:
     """Reject every bid that is open and cancel every execution that fills a slot."""
-    placement = entry.placement
-    for group in sorted(placement.groups.verifying):
-        placement.groups.answered(group)
     ended = executions.JobEnded(message=f"the job is {entry.job.state.lower()}", cause=event.message)
-    for execution in placement.records([*placement.bids, *placement.active]):
+    for execution in entry.placement.end():
         executions.move(ledger, entry, execution, ended, now)
 
 

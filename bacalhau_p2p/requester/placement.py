@@ -157,9 +157,14 @@ class Placement(Undoable):
         self.tried += (slot.attempts > 0) - (before > 0)
         self._note_exhausted(slot)
 
+    def end(self) -> list[Execution]:
+        """The job has ended: from now on nothing is derived. Returns its bids and its active executions."""
+        left = self.records([*self.bids, *self.active])
+        self.bids, self.active, self.ended = UndoableDict(), UndoableDict(), True
+        return left
+
     def shrink(self) -> None:
-        """Drop what nobody asks about any more: the job has ended."""
-        self.ended = True
+        """Drop what nobody asks about any more, once it has ended."""
         self.executions = UndoableDict(
             {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
         )

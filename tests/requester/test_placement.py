@@ -186,3 +186,19 @@ def change(placement, rng, names):
 
 def bid(name, node):
     return Execution(id=name, job_id=JOB, node_id=node, state=S.BID_RECEIVED, created=0, modified=0)
+
+
+def test_when_a_job_has_ended_its_records_change_and_nothing_else():
+    placement = Placement.of([Slot(0), Slot(1)])
+    filling, waiting = bid(ExecutionID("e1"), A), bid(ExecutionID("e2"), B)
+    placement.put(waiting)
+    placement.put(filling)
+    accepted = filling.replace(state=S.BID_ACCEPTED, slot=0)
+    placement.put(accepted)
+    placement.fill(placement.slots[0], accepted)
+    assert placement.end() == [waiting, accepted]
+    before = fingerprint(placement.groups), fingerprint(placement.nodes)
+    assert placement.put(accepted.replace(state=S.CANCELLED)) is False
+    assert placement.executions[accepted.id].state is S.CANCELLED
+    assert (fingerprint(placement.groups), fingerprint(placement.nodes)) == before
+    assert placement.end() == []
