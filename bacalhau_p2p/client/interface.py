@@ -90,7 +90,7 @@ class AnyNode(Protocol):
     @overload
     def map(  # type: ignore[overload-overlap]  # a remote function is told apart by its class
         self,
-        job: RemoteFunction[[T], V],
+        job: RemoteFunction[..., V],
         inputs: Inputs[T],
         *,
         limit: int = DEFAULT_LIMIT,
@@ -142,7 +142,7 @@ class AnyNode(Protocol):
     @overload
     def as_completed(  # type: ignore[overload-overlap]  # a remote function is told apart by its class
         self,
-        job: RemoteFunction[[T], V],
+        job: RemoteFunction[..., V],
         inputs: Inputs[T],
         *,
         limit: int = DEFAULT_LIMIT,

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bacalhau_p2p.client.backend import Backend
 from bacalhau_p2p.client.calls import EventFilter
@@ -69,28 +69,33 @@ class OnBackend(AnyNode):
         await self._backend.export(cid, Path(target))
         return Path(target)
 
-    def map(
-        self,
-        job: MapJob[Any] | RemoteFunction[..., Any],
-        inputs: Inputs[Any],
-        *,
-        read: Callable[[Result], Awaitable[Any]] | None = None,
-        **options: Any,
-    ) -> JobMap[Any]:
-        return JobMap(self.as_completed(job, inputs, read=read, **options))
+    if TYPE_CHECKING:  # what a map gives depends on what it is given, as `AnyNode` says
+        map = AnyNode.map
+        as_completed = AnyNode.as_completed
+    else:
 
-    def as_completed(
-        self,
-        job: MapJob[Any] | RemoteFunction[..., Any],
-        inputs: Inputs[Any],
-        *,
-        read: Callable[[Result], Awaitable[Any]] | None = None,
-        **options: Any,
-    ) -> AsCompleted[Any, Any]:
-        if isinstance(job, RemoteFunction):
-            call = self._functions.prepare(job)
-            job, read = call.job_of, call.value_of
-        return AsCompleted(self.submit, job, inputs, read, MapOptions(**options), self._maps)
+        def map(
+            self,
+            job: MapJob[Any] | RemoteFunction[..., Any],
+            inputs: Inputs[Any],
+            *,
+            read: Callable[[Result], Awaitable[Any]] | None = None,
+            **options: Any,
+        ) -> JobMap[Any]:
+            return JobMap(self.as_completed(job, inputs, read=read, **options))
+
+        def as_completed(
+            self,
+            job: MapJob[Any] | RemoteFunction[..., Any],
+            inputs: Inputs[Any],
+            *,
+            read: Callable[[Result], Awaitable[Any]] | None = None,
+            **options: Any,
+        ) -> AsCompleted[Any, Any]:
+            if isinstance(job, RemoteFunction):
+                call = self._functions.prepare(job)
+                job, read = call.job_of, call.value_of
+            return AsCompleted(self.submit, job, inputs, read, MapOptions(**options), self._maps)
 
     @cached_property
     def _functions(self) -> FunctionCalls:

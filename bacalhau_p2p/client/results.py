@@ -77,6 +77,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
+        """That of its program. 0 is success."""
         return self.output.exit_code
 
     @property

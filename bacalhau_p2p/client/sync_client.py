@@ -22,6 +22,7 @@ from bacalhau_p2p.client.portal import Portal, in_thread, items_of
 from bacalhau_p2p.client.results import Result
 from bacalhau_p2p.client.retry import RECONNECT
 from bacalhau_p2p.client.sync_jobs import SyncFunctionJob, SyncJobHandle, SyncOutcome, SyncResult
+from bacalhau_p2p.client.twin_docs import described_by
 from bacalhau_p2p.functions.remote import RemoteFunction
 from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.history import HistoryEvent
@@ -34,6 +35,7 @@ SyncMapJob = JobLike | Callable[[T], JobLike]
 """A job that gets each input at `/inputs`, or a function that makes the job of an input."""
 
 
+@described_by(Client)
 class SyncClient:
     """A node behind HTTP, for scripts, and for notebooks that do not want to `await`.
 
@@ -114,7 +116,7 @@ class SyncClient:
     @overload
     def map(  # type: ignore[overload-overlap]  # a remote function is told apart by its class
         self,
-        job: RemoteFunction[[T], V],
+        job: RemoteFunction[..., V],
         inputs: Iterable[T],
         *,
         limit: int = DEFAULT_LIMIT,
@@ -162,7 +164,7 @@ class SyncClient:
     @overload
     def as_completed(  # type: ignore[overload-overlap]
         self,
-        job: RemoteFunction[[T], V],
+        job: RemoteFunction[..., V],
         inputs: Iterable[T],
         *,
         limit: int = DEFAULT_LIMIT,

@@ -14,6 +14,7 @@ from bacalhau_p2p.client.jobs import JobHandle
 from bacalhau_p2p.client.outcomes import Outcome
 from bacalhau_p2p.client.portal import Portal
 from bacalhau_p2p.client.results import READ_LIMIT, Result, ResultFile
+from bacalhau_p2p.client.twin_docs import described_by
 from bacalhau_p2p.errors import BacalhauError
 from bacalhau_p2p.model.base import JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job, PublishedResult, RunOutput
@@ -25,6 +26,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 
+@described_by(JobHandle)
 class SyncJobHandle:
     """A submitted job: `JobHandle` without `await`."""
 
@@ -77,6 +79,7 @@ class SyncJobHandle:
         self._portal.call(self._job.cancel, reason)
 
 
+@described_by(FunctionJob)
 class SyncFunctionJob(SyncJobHandle, Generic[V]):
     """A call of a function that runs as a job: `FunctionJob` without `await`."""
 
@@ -88,6 +91,7 @@ class SyncFunctionJob(SyncJobHandle, Generic[V]):
         return self._portal.call(self._function_job.value, timeout)
 
 
+@described_by(Result)
 class SyncResult:
     """The result of a completed job: `Result` without `await`."""
 

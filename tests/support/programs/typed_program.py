@@ -7,6 +7,7 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import assert_type
 
 from bacalhau_p2p import (
     AmbiguousID,
@@ -221,6 +222,27 @@ async def map_over(node: AnyNode, cids: list[str]) -> None:
     numbers: list[int] = await node.map(double, range(10))
     function: RemoteFunction[[int], int] = double
     print(sizes, await call.value(), numbers, function(3), length)
+
+
+@remote
+def size_of(book: Path, scale: int = 1) -> int:
+    return scale * book.stat().st_size
+
+
+async def map_with_a_client(client: Client, cids: list[str]) -> None:
+    """The same types as with `AnyNode`; an `Input` stands for a `Path`."""
+    assert_type(await client.map(size_of, [Input(cid) for cid in cids]), list[int])
+    assert_type(await client.map(docker("busybox"), cids, read=whole), list[bytes])
+    assert_type(await client.map(docker("busybox"), cids), list[Result])
+    async for number in client.map(double, range(3)):
+        assert_type(number, int)
+    async for outcome in client.as_completed(double, range(3)):
+        assert_type(outcome.result, int)
+
+
+def map_without_await(client: SyncClient, cids: list[str]) -> None:
+    assert_type(list(client.map(size_of, [Input(cid) for cid in cids])), list[int])
+    assert_type(list(client.map(docker("busybox"), cids, read=lambda done: done.cid)), list[str])
 
 
 async def whole(result: Result) -> bytes:
