@@ -106,7 +106,7 @@ def _marks_then_effects(commit: Commit) -> Iterable[Commit]:
 # --- behaviours -------------------------------------------------------------------------------
 
 
-def _always_new(self: Delivery, author: Any, message_id: Any, now: float) -> Recognition:
+def _always_new(self: Delivery, author: Any, message_id: Any) -> Recognition:
     return Recognition.NEW
 
 

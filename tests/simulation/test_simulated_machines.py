@@ -13,8 +13,8 @@ from unittest import mock
 
 import pytest
 
-from bacalhau_p2p.bprotocol import delivery
 from bacalhau_p2p.bprotocol import messages as say
+from bacalhau_p2p.bprotocol import processed_ids
 from bacalhau_p2p.components.protocol import Store
 from tests.simulation.__main__ import main
 from tests.simulation.checks import jobs as job_checks
@@ -319,9 +319,9 @@ def test_a_repeat_that_is_no_longer_remembered_has_no_effect():
             assert [action for action in actions if isinstance(action, Store)] == []
         as_usual(checks, peer, store, arrival, actions)
 
-    remembers_one = mock.patch.object(delivery, "REMEMBERED_IDS", 1)
+    remembers_two = mock.patch.object(processed_ids, "REMEMBERED_IDS", 2)
     with (
-        remembers_one,
+        remembers_two,
         mock.patch.object(MessageChecks, "handling", handling),
         mock.patch.object(MessageChecks, "handled", check),
     ):
