@@ -64,6 +64,9 @@ class AttachedOutput:
 
     def close(self) -> None:
         with suppress(OSError):
+            # First the response: from Python 3.13 on, one that finds its socket closed complains on stderr.
+            if (response := getattr(self._attached, "_response", None)) is not None:
+                response.close()
             self._attached.close()
             self._socket.close()
 
