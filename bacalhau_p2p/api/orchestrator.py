@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import trio
@@ -35,30 +36,28 @@ from bacalhau_p2p.api.submissions import submission
 from bacalhau_p2p.errors import ApiError, JobEnded, UnknownJob
 from bacalhau_p2p.model.api_json import (
     FIRST_VERSION,
-    accepted_first,
-    execution_record_to_json,
-    execution_to_json,
+    executions_to_json,
     job_record_to_json,
     job_to_json,
 )
 from bacalhau_p2p.model.base import JobID
-from bacalhau_p2p.model.execution import Execution, Job
+from bacalhau_p2p.model.execution import Job
 from bacalhau_p2p.model.label_filter import label_filter
 from bacalhau_p2p.model.state import JobState
 from bacalhau_p2p.node import Node
-from bacalhau_p2p.requester.store import MAX_RECORDS, ORDERS, SCAN, JobQuery
+from bacalhau_p2p.requester.store import EXECUTIONS_AT_ONCE, MAX_RECORDS, ORDERS, SCAN, JobQuery
 
 MAX_WAIT = 300.0
 """Seconds that one request may wait for a job to end."""
 DEFAULT_PAGE = 10
 MAX_PAGE = 1000
 """Jobs or executions on one page."""
-MAX_WITH_EXECUTIONS = 2
-"""Jobs that are read at once with their executions, of which each may have a thousand or more: 0.1 s."""
 MAX_SCANNED = 20_000
 """Jobs that one request looks at when it searches for those with some labels; less than a second."""
 
 _EXECUTION_ORDERS = ("created_at", "modified_at", "id", "state")
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What making JSON of a record raises that is not what it should be."""
 
 Labels = Annotated[list[str] | None, Query()]
 Limit = Annotated[int, Query(ge=0, le=MAX_PAGE)]
@@ -170,7 +169,7 @@ def _add_job_routes(routes: APIRouter, node: Node) -> None:
             job = node.requester.job(known)
         answer: JSON = {"Job": job_to_json(job)}
         if "executions" in include.split(","):
-            answer["Executions"] = _executions(node, job)
+            answer["Executions"] = await _executions(node, job.id, _spec_of(job))
         if "history" in include.split(","):
             answer["History"] = await history(node, known, HistoryQuery())
         return json_response(answer)
@@ -206,17 +205,15 @@ def _add_execution_routes(routes: APIRouter, node: Node) -> None:
         """The attempts at a job: first those whose bids were accepted, or in the order that is asked for."""
         job = _job(node, job_id)
         _require_version(job.id, job_version)
-        found = _ordered(node.requester.executions(job.id), order_by, reverse=reverse)
-        end = next_token + (limit or len(found))
-        items = [execution_to_json(each, job.spec) for each in found[next_token:end]]
-        return json_response({"Items": items, "NextToken": str(end) if end < len(found) else ""})
+        page = partial(_page, order=order_by, reverse=reverse, start=next_token, limit=limit)
+        return json_response(await _executions(node, job.id, _spec_of(job), page))
 
     @routes.get("/jobs/{job_id}/results", response_model=ResultPage)
     async def get_results(job_id: str, request: Request) -> Response:
         """Where the results of a job are: a URL of this node that ends in `.tar.gz`, and the CID."""
         known = node.requester.resolve(job_id)
         host, key = request.headers.get("host", ""), signing_key(node)
-        items = archive_urls(host, known, node.requester.results(known), key)
+        items = archive_urls(host, known, await node.requester.results(known), key)
         return json_response({"Items": items, "NextToken": ""})
 
 
@@ -227,7 +224,7 @@ async def _listed(
     items, scanned = list[JSON](), 0
     while True:
         try:
-            found, after = _some(node, query, limit - len(items), after, executions=executions)
+            found, after = await _some(node, query, limit - len(items), after, executions=executions)
         except ValueError as error:
             raise ApiError(str(error), status=400) from None
         items += found
@@ -237,45 +234,77 @@ async def _listed(
         await trio.lowlevel.checkpoint()
 
 
-def _some(node: Node, query: JobQuery, limit: int, after: str, *, executions: bool) -> tuple[list[JSON], str]:
+async def _some(
+    node: Node, query: JobQuery, limit: int, after: str, *, executions: bool
+) -> tuple[list[JSON], str]:
     """Some of them. Raises ValueError."""
-    limit = min(limit, MAX_WITH_EXECUTIONS if executions else MAX_RECORDS)
+    limit = min(limit, MAX_RECORDS)
     try:
-        page = node.requester.job_records(query, limit=limit, after=after, executions=executions)
-        return [_record_shown(*found, executions=executions) for found in page.jobs], page.next_token
-    except (ValueError, LookupError, TypeError, AttributeError):  # for a record that cannot be read
+        page = node.requester.job_records(query, limit=limit, after=after)
+        records, following = page.jobs, page.next_token
+        items = [job_record_to_json(job) for job in records]
+    except _UNREADABLE:  # `jobs` sets aside a record that cannot be read
         jobs = node.requester.jobs(query, limit=limit, after=after)
-        extras = [{"Executions": _executions(node, job)} if executions else {} for job in jobs.jobs]
-        items = [{**job_to_json(job), **extra} for job, extra in zip(jobs.jobs, extras, strict=True)]
-        return items, jobs.next_token
-
-
-def _record_shown(job: JSON, attempts: Sequence[JSON], *, executions: bool) -> JSON:
-    shown = job_record_to_json(job)
+        records = [job.model_dump(mode="json", by_alias=True) for job in jobs.jobs]
+        following = jobs.next_token
+        items = [job_record_to_json(job) for job in records]
     if executions:
-        spec, ordered = job["Spec"], sorted(attempts, key=lambda attempt: attempt["Slot"] is None)
-        items = [execution_record_to_json(attempt, spec) for attempt in ordered]
-        shown["Executions"] = {"Items": items, "NextToken": ""}
-    return shown
+        for job, item in zip(records, items, strict=True):
+            item["Executions"] = await _executions(node, job["ID"], job["Spec"])
+    return items, following
 
 
-def _ordered(executions: Sequence[Execution], order: str, *, reverse: bool) -> list[Execution]:
-    """Raises ApiError (400)."""
-    if order in ("", "created_at"):
-        found = accepted_first(executions) if not order else list(executions)
+def _ordered(executions: list[JSON], order: str, *, reverse: bool) -> list[JSON]:
+    """Without an order those whose bids were accepted come first: many a client reads only the first. Raises
+    ApiError (400)."""
+    if order == "created_at":
+        found = executions
+    elif not order:
+        found = sorted(executions, key=lambda execution: execution["Slot"] is None)
     elif order == "modified_at":
-        found = sorted(executions, key=lambda execution: execution.modified)
+        found = sorted(executions, key=lambda execution: execution["Modified"])
     elif order in ("id", "state"):
-        found = sorted(executions, key=lambda execution: (getattr(execution, order), execution.id))
+        name = {"id": "ID", "state": "State"}[order]
+        found = sorted(executions, key=lambda execution: (execution[name], execution["ID"]))
     else:
         raise ApiError(f"unknown order_by {order!r}; use created_at, modified_at, id or state", status=400)
     return found[::-1] if reverse else found
 
 
-def _executions(node: Node, job: Job) -> JSON:
-    found = accepted_first(node.requester.executions(job.id))
-    items = [execution_to_json(execution, job.spec) for execution in found]
-    return {"Items": items, "NextToken": ""}
+def _page(
+    executions: list[JSON], order: str = "", *, reverse: bool = False, start: int = 0, limit: int = 0
+) -> tuple[list[JSON], str]:
+    """Those on a page, and its next token. Raises ApiError (400)."""
+    found = _ordered(executions, order, reverse=reverse)
+    end = start + (limit or len(found))
+    return found[start:end], str(end) if end < len(found) else ""
+
+
+async def _executions(
+    node: Node,
+    job_id: JobID,
+    spec: JSON,
+    page: Callable[[list[JSON]], tuple[list[JSON], str]] = _page,
+) -> JSON:
+    """Those of a job with this spec. Lets others work meanwhile."""
+    try:
+        return await _shown(*page(await node.requester.execution_records(job_id)), spec)
+    except _UNREADABLE:
+        await node.requester.executions(job_id)  # sets aside a record that cannot be read
+        return await _shown(*page(await node.requester.execution_records(job_id)), spec)
+
+
+async def _shown(executions: Sequence[JSON], next_token: str, spec: JSON) -> JSON:
+    items: list[JSON] = []
+    for start in range(0, len(executions), EXECUTIONS_AT_ONCE):
+        if items:
+            await trio.lowlevel.checkpoint()
+        items += executions_to_json(executions[start : start + EXECUTIONS_AT_ONCE], spec)
+    return {"Items": items, "NextToken": next_token}
+
+
+def _spec_of(job: Job) -> JSON:
+    return job.spec.model_dump(mode="json", by_alias=True)
 
 
 def _job(node: Node, wanted: str) -> Job:

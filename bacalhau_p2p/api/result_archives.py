@@ -84,7 +84,7 @@ def result_archive_routes(node: Node) -> APIRouter:
     )
     async def get_result_archive(job_id: str, name: str) -> StreamingResponse:
         """A result of a job as a gzipped TAR, whose root holds stdout, stderr, exitCode and the outputs."""
-        results = node.requester.results(node.requester.resolve(job_id))
+        results = await node.requester.results(node.requester.resolve(job_id))
         published = [result for result in results if result.cid == name.removesuffix(SUFFIX)]
         try:
             root = CID.parse(name.removesuffix(SUFFIX))

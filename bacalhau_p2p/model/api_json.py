@@ -111,12 +111,17 @@ def execution_to_json(execution: Execution, spec: JobSpec = NO_SPEC) -> JSON:
     return _execution_to_json(execution.model_dump(mode="json", by_alias=True), spec.namespace, partition)
 
 
-def execution_record_to_json(execution: JSON, spec: JSON) -> JSON:
-    """The same from the JSON of an execution, and of the spec of its job, as `with_defaults` has them."""
-    slot, partition = execution["Slot"], _WHOLE
-    if slot is not None and spec["Count"] > 1:
-        partition = JobSpec.from_wire(spec).partition_of(slot)
-    return _execution_to_json(execution, spec["Namespace"], partition)
+def executions_to_json(executions: Sequence[JSON], spec: JSON) -> list[JSON]:
+    """The same of several from their JSON, and that of the spec of their job, as `with_defaults` has them."""
+    parts = JobSpec.from_wire(spec) if spec["Count"] > 1 else None
+    return [
+        _execution_to_json(
+            each,
+            spec["Namespace"],
+            _WHOLE if parts is None or each["Slot"] is None else parts.partition_of(each["Slot"]),
+        )
+        for each in executions
+    ]
 
 
 _WHOLE = Partition(0, 1)
@@ -161,11 +166,6 @@ def _execution_to_json(execution: JSON, namespace: str, partition: Partition) ->
         **({"FailedResultCID": execution["FailedCID"]} if execution["FailedCID"] else {}),
         **({"Usage": {k: v for k, v in usage.items() if v is not None}} if usage is not None else {}),
     }
-
-
-def accepted_first(executions: Sequence[Execution]) -> list[Execution]:
-    """The executions whose bids were accepted, then the others: many a client reads only the first."""
-    return sorted(executions, key=lambda execution: execution.slot is None)
 
 
 def execution_from_json(value: object) -> Execution:
@@ -300,7 +300,7 @@ def _output_from_json(value: object) -> RunOutput:
 
 
 def _to_nanoseconds(seconds: float) -> int:
-    return round(seconds * _NANOSECONDS)
+    return round(seconds * float(_NANOSECONDS))  # of a text that stands there by mistake it makes no long one
 
 
 def _from_nanoseconds(value: Mapping[str, Any], key: str) -> float:

@@ -74,7 +74,7 @@ class LocalBackend:
         return job, await self.executions(job_id)
 
     async def executions(self, job_id: JobID) -> Sequence[Execution]:
-        return self._node.requester.executions(job_id)
+        return await self._node.requester.executions(job_id)
 
     async def events(self, job_id: JobID, after: int) -> AsyncGenerator[HistoryEvent, None]:
         while True:

@@ -88,7 +88,7 @@ async def job_detail(node: Node, names: Strings, query: Strings) -> Values:
     """`names["job_id"]` is an id or the beginning of one; `query` may have `from`: how many executions are
     left out. Raises UnknownJob, AmbiguousID, ApiError."""
     job_id = node.requester.resolve(names["job_id"])
-    job, executions = node.requester.job(job_id), node.requester.executions(job_id)
+    job, executions = node.requester.job(job_id), await node.requester.executions(job_id)
     now = node.clock()
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     ordered = sorted(executions, key=lambda e: (e.slot is None, e.slot, e.created))

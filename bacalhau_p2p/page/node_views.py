@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bacalhau_p2p.model.base import PeerID, UnixSeconds
+from bacalhau_p2p.model.execution import Execution
 from bacalhau_p2p.model.history import EventKind, HistoryEvent
 from bacalhau_p2p.node import Node
 from bacalhau_p2p.node.known_nodes import KnownNode
@@ -84,11 +85,12 @@ async def node_detail(node: Node, names: Strings, query: Strings) -> Values:
     """`names["peer"]` is the id of a node, or its beginning. Raises UnknownNode, AmbiguousID."""
     known, now = node.resolve_node(names["peer"]), node.clock()
     peer = known.info.id
-    executions, refusals = [], list[HistoryEvent]()
+    executions, refusals = list[Execution](), list[HistoryEvent]()
     if "Requester" in node.unfinished:
         refusals = await _refusals(node, peer)
         latest = node.requester.jobs(limit=SEARCHED).jobs
-        executions = [e for job in latest for e in node.requester.executions(job.id) if e.node_id == peer]
+        for job in latest:
+            executions += [e for e in await node.requester.executions(job.id) if e.node_id == peer]
     return {
         "id": peer,
         "info": known.info_at(now),

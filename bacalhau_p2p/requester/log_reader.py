@@ -45,7 +45,7 @@ _RUNS = (S.BID_ACCEPTED, S.RESULT_PROPOSED, S.RESULT_ACCEPTED)
 class Jobs(Protocol):
     """The requester, as far as it is needed here."""
 
-    def executions(self, job_id: JobID) -> Sequence[Execution]: ...
+    async def executions(self, job_id: JobID) -> Sequence[Execution]: ...
 
     async def history(self, job_id: JobID, *, after: int = 0, timeout: float = 0.0) -> HistoryPage: ...
 
@@ -66,7 +66,7 @@ class LogReader:
         while True:
             page = await self._jobs.history(job_id, after=seen)
             seen = page.events[-1].number if page.events else seen
-            execution = _chosen(self._jobs.executions(job_id), query, done)
+            execution = _chosen(await self._jobs.executions(job_id), query, done)
             if execution is not None:
                 async with aclosing(self._of_execution(execution, query)) as pieces:
                     async for piece in pieces:
@@ -103,7 +103,7 @@ class LogReader:
                         yield piece
                 return
             except LogsUnavailable:
-                before, execution = execution, self._latest(execution)
+                before, execution = execution, await self._latest(execution)
                 if execution.state is S.COMPLETED is not before.state:
                     continue  # its node has just published it
                 if not query.follow or execution.state not in _RUNS:
@@ -111,8 +111,8 @@ class LogReader:
             await trio.sleep(RETRY_PAUSE)
             yield None
 
-    def _latest(self, execution: Execution) -> Execution:
-        found = self._jobs.executions(execution.job_id)
+    async def _latest(self, execution: Execution) -> Execution:
+        found = await self._jobs.executions(execution.job_id)
         return next((each for each in found if each.id == execution.id), execution)
 
     async def _from_node(self, node: PeerID, request: LogRequest) -> AsyncGenerator[LogPiece | None, None]:

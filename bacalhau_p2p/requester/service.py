@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from heapq import nlargest
+from typing import Any, TypeVar
 
 import trio
 from trio import TaskStatus
@@ -28,11 +29,20 @@ from bacalhau_p2p.requester.feed import FeedQuery, FeedReader
 from bacalhau_p2p.requester.job_checks import JobChecks
 from bacalhau_p2p.requester.machine import RequesterMachine
 from bacalhau_p2p.requester.rows import ExecutionBrief
-from bacalhau_p2p.requester.store import JobPage, JobQuery, RecordPage, RequesterStore, SubmissionToken
+from bacalhau_p2p.requester.store import (
+    EXECUTIONS_AT_ONCE,
+    JobPage,
+    JobQuery,
+    RecordPage,
+    RequesterStore,
+    SubmissionToken,
+)
 from bacalhau_p2p.runtime.logs import about, get_logger
 from bacalhau_p2p.verifiers.interface import Verdict, Verifier
 
 log = get_logger(__name__)
+
+_T = TypeVar("_T")
 
 MAX_EVENTS_AT_ONCE = 1_000
 """Events of a history that one call reads."""
@@ -162,11 +172,9 @@ class RequesterService(Driver):
         """A page of jobs; see `RequesterStore.jobs`. Raises ValueError."""
         return self._store.jobs(query, limit=limit, after=after)
 
-    def job_records(
-        self, query: JobQuery, *, limit: int, after: str = "", executions: bool = False
-    ) -> RecordPage:
+    def job_records(self, query: JobQuery, *, limit: int, after: str = "") -> RecordPage:
         """The same as JSON, faster; see `RequesterStore.job_records`. Raises ValueError."""
-        return self._store.job_records(query, limit=limit, after=after, executions=executions)
+        return self._store.job_records(query, limit=limit, after=after)
 
     async def history(
         self, job_id: JobID, *, after: int = 0, limit: int = MAX_EVENTS_AT_ONCE, timeout: float = 0.0
@@ -197,20 +205,29 @@ class RequesterService(Driver):
         """The place behind which events are that happen from this time on; None: from now on."""
         return self._store.feed.end() if since is None else self._store.feed.place_at(since)
 
-    def executions(self, job_id: JobID) -> list[Execution]:
-        """Every attempt at the job, oldest first. Raises UnknownJob."""
+    async def executions(self, job_id: JobID) -> list[Execution]:
+        """Every attempt at the job, oldest first. Lets others work meanwhile. Raises UnknownJob."""
         self._store.job(job_id)
-        return self._store.executions(job_id)
+        return await _gathered(self._store.execution_steps(job_id))
+
+    async def execution_records(self, job_id: JobID) -> list[dict[str, Any]]:
+        """The same as JSON, three times as fast; empty for an unknown job."""
+        try:
+            return await _gathered(self._store.execution_record_steps(job_id))
+        except ValueError:  # `execution_steps` sets aside a record that cannot be read
+            found = await _gathered(self._store.execution_steps(job_id))
+            return [each.model_dump(mode="json", by_alias=True) for each in found]
 
     def briefs(self, job_id: JobID) -> list[ExecutionBrief]:
         """What a list of jobs shows of every attempt at the job, oldest first."""
         return self._store.briefs(job_id)
 
-    def results(self, job_id: JobID) -> list[PublishedResult]:
-        """Where the accepted results are, one for each completed execution. Raises UnknownJob."""
+    async def results(self, job_id: JobID) -> list[PublishedResult]:
+        """Where the accepted results are, one for each completed execution. Lets others work meanwhile.
+        Raises UnknownJob."""
         return [
             execution.published
-            for execution in self.executions(job_id)
+            for execution in await self.executions(job_id)
             if execution.state == ExecutionState.COMPLETED and execution.published is not None
         ]
 
@@ -283,3 +300,13 @@ class RequesterService(Driver):
 
     def _connection_changed(self, peer: PeerID, stands: bool) -> None:
         self._enqueue(ev.NodeConnected(peer) if stands else ev.NodeDisconnected(peer))
+
+
+async def _gathered(steps: Iterator[list[_T]]) -> list[_T]:
+    """What all steps find. Lets others work between two of them."""
+    gathered: list[_T] = []
+    for found in steps:
+        gathered += found
+        if len(found) == EXECUTIONS_AT_ONCE:
+            await trio.lowlevel.checkpoint()
+    return gathered

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,8 @@ SCAN = 500
 """Jobs that one call looks at when it searches for those that match."""
 MAX_RECORDS = 100
 """Jobs that one call of `job_records` returns: others do not wait long for it."""
+EXECUTIONS_AT_ONCE = 50
+"""Executions of a job that are read at once, in about 2 ms."""
 
 ORDERS: dict[str, tuple[str, ...]] = {
     "created_at": ("number",),
@@ -95,8 +97,8 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    jobs: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]]
-    """The JSON of each job, and of its executions, oldest first, if they were asked for."""
+    jobs: Sequence[dict[str, Any]]
+    """The JSON of each job."""
     next_token: str
 
 
@@ -233,32 +235,20 @@ class RequesterStore(ComponentStore):
         next_token = self._take(query, take, limit=limit, after=after)
         return JobPage(jobs, next_token)
 
-    def job_records(
-        self, query: JobQuery, *, limit: int, after: str = "", executions: bool = False
-    ) -> RecordPage:
+    def job_records(self, query: JobQuery, *, limit: int, after: str = "") -> RecordPage:
         """The same as JSON, for who shows many jobs: four times as fast, since no record is validated.
 
         At most MAX_RECORDS; the query has no `matching`. Raises ValueError also for a record that cannot be
         read, which `jobs` sets aside.
         """
-        jobs: dict[JobID, dict[str, Any]] = {}
+        jobs: list[dict[str, Any]] = []
 
         def take(row: Sequence[Any]) -> bool:
-            jobs[row[0]] = self._rows.job_json(*row)
+            jobs.append(self._rows.job_json(*row))
             return True
 
         next_token = self._take(query, take, limit=min(limit, MAX_RECORDS), after=after)
-        attempts: dict[JobID, list[dict[str, Any]]] = {job_id: [] for job_id in jobs}
-        if executions:
-            statement = (
-                f"SELECT job.id, {_of_execution(EXECUTION_COLUMNS)} FROM job "  # noqa: S608 - only question marks
-                "JOIN execution ON execution.job = job.number "
-                f"WHERE job.id IN ({', '.join('?' * len(jobs))}) ORDER BY execution.number"
-            )
-            with closing(self.db.execute(statement, list(jobs))) as rows:
-                for job_id, *row in rows:
-                    attempts[job_id].append(self._rows.execution_json(job_id, *row))
-        return RecordPage([(job, attempts[job_id]) for job_id, job in jobs.items()], next_token)
+        return RecordPage(jobs, next_token)
 
     def _take(self, query: JobQuery, take: Callable[[Sequence[Any]], bool], *, limit: int, after: str) -> str:
         """Give the rows of a query to `take`, until it has taken `limit`. Returns where to go on."""
@@ -297,14 +287,36 @@ class RequesterStore(ComponentStore):
 
     def executions(self, job_id: JobID) -> list[Execution]:
         """Oldest first; empty for an unknown job."""
+        return [each for some in self.execution_steps(job_id) for each in some]
+
+    def execution_steps(self, job_id: JobID) -> Iterator[list[Execution]]:
+        """The same, EXECUTIONS_AT_ONCE at a time: others may work between two steps."""
+        for rows in self._execution_rows(job_id):
+            found = [self._execution(job_id, *row) for row in rows]
+            yield [each for each in found if each is not None]
+
+    def execution_record_steps(self, job_id: JobID) -> Iterator[list[dict[str, Any]]]:
+        """The same as JSON, three times as fast, since no record is validated. Raises ValueError for a record
+        that cannot be read, which `execution_steps` sets aside."""
+        for rows in self._execution_rows(job_id):
+            yield [self._rows.execution_json(job_id, *row) for _, *row in rows]
+
+    def _execution_rows(self, job_id: JobID) -> Iterator[list[Sequence[Any]]]:
         query = (
-            f"SELECT number, {EXECUTION_COLUMNS} FROM execution "  # noqa: S608 - only literals of this program
-            "WHERE job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
+            "SELECT number FROM execution WHERE job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
         )
         with closing(self.db.execute(query, (job_id,))) as found:
-            rows = list(found)
-        records = (self._execution(job_id, *row) for row in rows)
-        return [record for record in records if record is not None]
+            numbers = [number for (number,) in found]
+        for start in range(0, len(numbers), EXECUTIONS_AT_ONCE):
+            some = numbers[start : start + EXECUTIONS_AT_ONCE]
+            query = (
+                f"SELECT number, {EXECUTION_COLUMNS} FROM execution "  # noqa: S608 - only question marks
+                f"WHERE number IN ({', '.join('?' * len(some))}) "
+                "AND +job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
+            )
+            with closing(self.db.execute(query, (*some, job_id))) as rows:
+                found_rows: list[Sequence[Any]] = list(rows)
+            yield found_rows
 
     def briefs(self, job_id: JobID) -> list[ExecutionBrief]:
         """What a list of jobs shows of the executions, oldest first. Much faster: no record is read."""
@@ -395,11 +407,6 @@ def _place_of(token: str, columns: Sequence[str]) -> list[object]:
     return [
         text if column == "id" else float(text) for column, text in zip(columns, match.groups(), strict=True)
     ]
-
-
-def _of_execution(columns: str) -> str:
-    """These columns in a query that reads other tables, too."""
-    return ", ".join(f"execution.{column}" for column in columns.split(", "))
 
 
 def _ceiling(prefix: str) -> str:

@@ -8,14 +8,14 @@ import httpx
 import pytest
 import trio
 
-from bacalhau_p2p.api.orchestrator import MAX_WITH_EXECUTIONS
+from bacalhau_p2p.api import orchestrator
 from bacalhau_p2p.client.client import Client
 from bacalhau_p2p.components.commit_plan import Commit
 from bacalhau_p2p.errors import AmbiguousID, InvalidJob, UnknownJob
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
 from bacalhau_p2p.model.execution import Execution, Job
 from bacalhau_p2p.model.state import ExecutionState
-from bacalhau_p2p.requester.service import RequesterService
+from bacalhau_p2p.requester.store import EXECUTIONS_AT_ONCE
 from tests.support.networks.served import JOB, JOBS, served
 
 
@@ -104,7 +104,7 @@ async def test_a_list_shows_each_job_and_its_executions_as_the_job_itself_does(t
 
 
 @pytest.mark.parametrize(
-    "damage", [b"no json", b'{"Spec": {"Tasks": [{"Engine": {}, "Timeouts": {"TotalTimeout": "x"}}]}}']
+    "damage", ["no json", '{"Spec": {"Tasks": [{"Engine": {}, "Timeouts": {"TotalTimeout": "x"}}]}}']
 )
 async def test_a_record_that_cannot_be_read_is_left_out_of_a_list_with_all_others_in_it(tmp_path, damage):
     async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
@@ -159,21 +159,48 @@ async def test_a_malformed_request_gets_a_json_error(tmp_path, body, status):
         assert answer.json()["Error"]
 
 
-async def test_few_jobs_are_read_at_once_with_their_executions(tmp_path, monkeypatch):
-    """Others do not wait while a list of large jobs is read."""
-    limits, read = [], RequesterService.job_records
+async def test_others_work_while_the_executions_of_a_large_job_are_shown(tmp_path, monkeypatch):
+    """A job of 1,000 partitions kept everything else on its node waiting for 70 ms."""
+    sizes: list[int] = []
 
-    def job_records(self, query, **given):
-        limits.append(given["limit"])
-        return read(self, query, **given)
+    def executions_to_json(some, spec):
+        sizes.append(len(some))
+        return shown(some, spec)
 
-    monkeypatch.setattr(RequesterService, "job_records", job_records)
-    async with served(tmp_path, compute_nodes=0) as (_, url), httpx.AsyncClient(base_url=url) as http:
-        names = [(await http.put(JOBS, json={"Job": JOB})).json()["JobID"] for _ in range(5)]
-        items = (await http.get(JOBS, params={"include": "executions"})).json()["Items"]
-        assert [each["ID"] for each in items] == names
-        assert all("Executions" in each for each in items)
-    assert max(limits) == MAX_WITH_EXECUTIONS
+    shown = orchestrator.executions_to_json
+    monkeypatch.setattr(orchestrator, "executions_to_json", executions_to_json)
+    many = 2 * EXECUTIONS_AT_ONCE + 1
+    async with served(tmp_path, compute_nodes=0) as (network, url), httpx.AsyncClient(base_url=url) as http:
+        job_id = (await http.put(JOBS, json={"Job": JOB})).json()["JobID"]
+        names = [f"e-{number}" for number in range(many)]
+        attempts = [
+            Execution(
+                id=ExecutionID(name),
+                job_id=JobID(job_id),
+                node_id=PeerID("node"),
+                state=ExecutionState.BID_REJECTED,
+                created=1.0,
+                modified=2.0,
+            )
+            for name in names
+        ]
+        network.requester.requester._store.commit(Commit(records=attempts), delivered=())
+        listed = (await http.get(JOBS, params={"include": "executions"})).json()["Items"][0]["Executions"]
+        alone = (await http.get(f"{JOBS}/{job_id}/executions")).json()
+        with_job = (await http.get(f"{JOBS}/{job_id}", params={"include": "executions"})).json()["Executions"]
+    for found in (listed, alone, with_job):
+        assert [each["ID"] for each in found["Items"]] == names
+    assert sizes == 3 * [EXECUTIONS_AT_ONCE, EXECUTIONS_AT_ONCE, 1]
+
+
+async def test_an_execution_that_cannot_be_read_is_left_out(tmp_path):
+    async with served(tmp_path) as (network, url), httpx.AsyncClient(base_url=url) as http:
+        job_id = (await http.put(JOBS, json={"Job": JOB})).json()["JobID"]
+        await http.get(f"{JOBS}/{job_id}", params={"wait": 60}, timeout=None)
+        store = network.requester.requester._store
+        store.db.execute("""UPDATE execution SET record = '{"Created": "yesterday", "Modified": 1}'""")
+        answer = await http.get(f"{JOBS}/{job_id}/executions")
+        assert (answer.status_code, answer.json()["Items"]) == (200, [])
 
 
 async def test_nodes_are_listed_with_their_freshness(tmp_path):

@@ -87,7 +87,7 @@ async def test_a_restarted_compute_node_runs_its_execution_again_and_delivers(ne
                 await first.started.wait()
             async with network.node("compute", second):
                 result = await job.wait_result()
-            assert (result.stdout, len(requester.requester.executions(job.id))) == (b"hello\n", 1)
+            assert (result.stdout, len(await requester.requester.executions(job.id))) == (b"hello\n", 1)
             assert (first.runs, second.runs) == (1, 1)
 
 
@@ -167,7 +167,7 @@ async def test_a_drained_node_hands_its_work_to_others_at_once(network):
                     await requester.wait_for_compute_nodes(2)
                     await stopping.drain(0)
                     result = await job.wait_result()
-            states = {e.node_id: e.state for e in requester.requester.executions(job.id)}
+            states = {e.node_id: e.state for e in await requester.requester.executions(job.id)}
             assert states == {
                 network.identities["held"].peer_id: ExecutionState.LOST,
                 network.identities["other"].peer_id: ExecutionState.COMPLETED,

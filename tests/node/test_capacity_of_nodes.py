@@ -54,7 +54,7 @@ async def run(node: Node, cid: object, number: int) -> float:
     """The CPU seconds that were reported."""
     handle = await node.submit(burning(cid, number))
     await handle.wait_result(500)
-    (usage,) = (e.usage for e in node.requester.executions(handle.id) if e.usage is not None)
+    (usage,) = (e.usage for e in await node.requester.executions(handle.id) if e.usage is not None)
     assert usage.cpu_seconds is not None
     return usage.cpu_seconds
 

@@ -46,7 +46,7 @@ async def test_a_job_runs_where_its_data_is_and_shows_its_size(tmp_path, data):
         for _ in range(3):
             handle = await net.requester.submit(job(cid))
             await handle.wait_result(20)
-            (execution,) = net.requester.requester.executions(handle.id)
+            (execution,) = await net.requester.requester.executions(handle.id)
             assert execution.node_id == holder.peer_id
             assert (execution.input_bytes, execution.local_input_bytes) == (SIZE, SIZE)
         assert not await net.compute[0].content.has(cid)
@@ -59,7 +59,7 @@ async def test_the_node_that_has_the_data_is_preferred(tmp_path, data):
         for _ in range(3):
             handle = await net.requester.submit(job(cid))
             await handle.wait_result(20)
-            executions = {e.node_id: e for e in net.requester.requester.executions(handle.id)}
+            executions = {e.node_id: e for e in await net.requester.requester.executions(handle.id)}
             assert [n for n, e in executions.items() if e.state == "Completed"] == [holder.peer_id]
             others = [e for node, e in executions.items() if node != holder.peer_id]
             assert {(e.input_bytes, e.local_input_bytes) for e in others} == {(SIZE, 0)}

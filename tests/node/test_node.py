@@ -145,7 +145,7 @@ async def test_a_result_that_differs_from_two_equal_ones_is_rejected(tmp_path):
     async with open_network(tmp_path, executors={1: [Liar()]}) as net:
         spec = noop(Count=3, Verifier={"Type": "deterministic", "Params": {"Confidence": 2}})
         result = await (await net.requester.submit(spec)).wait_result(30)
-        states = {e.node_id: e.state for e in net.requester.requester.executions(result.job.id)}
+        states = {e.node_id: e.state for e in await net.requester.requester.executions(result.job.id)}
         assert states == {
             net.compute[0].peer_id: ExecutionState.COMPLETED,
             net.compute[1].peer_id: ExecutionState.RESULT_REJECTED,
@@ -257,7 +257,7 @@ async def test_a_node_that_leaves_during_a_run_is_replaced(tmp_path):
             # One slot is open again. The other node already runs the job, so it needs a third one.
             async with one_more_node(memory_network, tmp_path / "newcomer", requester=False) as newcomer:
                 result = await job.wait_result(50)
-        states = {e.node_id: e.state for e in net.requester.requester.executions(job.id)}
+        states = {e.node_id: e.state for e in await net.requester.requester.executions(job.id)}
         assert states[leaver.peer_id] is ExecutionState.LOST
         assert {e.node_id for e in result.executions} == {net.compute[0].peer_id, newcomer.peer_id}
 

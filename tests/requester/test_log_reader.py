@@ -172,7 +172,7 @@ async def test_empty_frames_are_no_answer():
     await theirs.send_all(bytes(100))
 
     class Jobs:
-        def executions(self, job_id):
+        async def executions(self, job_id):
             return [execution]
 
         async def history(self, job_id, *, after=0, timeout=0.0):
@@ -207,7 +207,7 @@ async def test_of_nodes_that_run_the_same_one_is_followed_and_what_takes_its_pla
     class Jobs:
         found = (completed("first", 0, 1.0), completed("other", 1, 1.01))
 
-        def executions(self, job_id):
+        async def executions(self, job_id):
             return self.found
 
         async def history(self, job_id, *, after=0, timeout=0.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from bacalhau_p2p.model.parsing import job_from_mapping
 from bacalhau_p2p.model.state import ExecutionState, JobState
 from bacalhau_p2p.requester.feed import FeedQuery
 from bacalhau_p2p.requester.store import (
+    EXECUTIONS_AT_ONCE,
     LATEST_JOBS,
     MAX_RECORDS,
     SCAN,
@@ -203,25 +205,47 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_says_that_more_follow(store):
 
 def test_records_are_those_of_the_jobs_page_by_page(store):
     store.commit(Commit(records=[named(f"{n:03}") for n in range(MAX_RECORDS + 5)]), delivered=())
-    attempts = [execution("b", S.BID_REJECTED), execution("a", S.COMPLETED, slot=0)]
-    store.commit(Commit(records=[job(3), *attempts]), delivered=())
     query = JobQuery(newest_first=False)
     first = store.job_records(query, limit=1000)
-    second = store.job_records(query, limit=1000, after=first.next_token, executions=True)
+    second = store.job_records(query, limit=1000, after=first.next_token)
     jobs = store.jobs(query, limit=1000).jobs
-    shown = [record for record, _ in [*first.jobs, *second.jobs]]
-    assert shown == [each.model_dump(mode="json", by_alias=True) for each in jobs]
+    assert [*first.jobs, *second.jobs] == [each.model_dump(mode="json", by_alias=True) for each in jobs]
     assert (len(first.jobs), second.next_token) == (MAX_RECORDS, "")
-    assert not any(executions for _, executions in first.jobs)
-    records = [each.model_dump(mode="json", by_alias=True) for each in attempts]
-    assert [executions for _, executions in second.jobs if executions] == [records]
+
+
+def test_executions_are_read_a_few_at_a_time_oldest_first(store):
+    names = [str(9000 - number) for number in range(EXECUTIONS_AT_ONCE + 5)]
+    kept = [execution("a", S.COMPLETED, slot=0).replace(id=ExecutionID(name)) for name in names]
+    other = kept[0].replace(job_id=JobID("j-2"))
+    store.commit(Commit(records=[job(1), named("j-2"), *kept[:9], other, *kept[9:]]), delivered=())
+    steps = list(store.execution_steps(JOB))
+    assert ([len(step) for step in steps], [*chain(*steps)]) == ([EXECUTIONS_AT_ONCE, 5], kept)
+    records = [*chain(*store.execution_record_steps(JOB))]
+    assert records == [each.model_dump(mode="json", by_alias=True) for each in kept]
+    assert list(store.execution_record_steps(JobID("unknown"))) == []
+
+
+def test_executions_that_are_deleted_while_they_are_read_do_not_become_those_of_another_job(path):
+    with closing(RequesterStore(path, keep_jobs=Retention(count=0))) as store:
+        ended = job(1).replace(state=JobState.COMPLETED)
+        kept = [
+            execution("a", S.COMPLETED).replace(id=ExecutionID(f"{n:03}"))
+            for n in range(EXECUTIONS_AT_ONCE + 5)
+        ]
+        store.commit(Commit(records=[ended, *kept]), delivered=())
+        steps = store.execution_steps(JOB)
+        assert len(next(steps)) == EXECUTIONS_AT_ONCE
+        prune_all(store, now=3.0)
+        others = [each.replace(job_id=JobID("j-2")) for each in kept]
+        store.commit(Commit(records=[named("j-2"), *others]), delivered=())
+        assert list(steps) == [[]]
 
 
 def test_records_are_chosen_and_refused_like_jobs(store):
     store.commit(Commit(records=[named("a"), named("b", JobState.FAILED)]), delivered=())
     failed = store.job_records(JobQuery(state=JobState.FAILED), limit=9)
-    assert [record["ID"] for record, _ in failed.jobs] == ["b"]
-    labelled = store.job_records(JobQuery(labelled=lambda labels, space: False), limit=9, executions=True)
+    assert [record["ID"] for record in failed.jobs] == ["b"]
+    labelled = store.job_records(JobQuery(labelled=lambda labels, space: False), limit=9)
     assert labelled.jobs == []
     with pytest.raises(ValueError, match="invalid next_token"):
         store.job_records(JobQuery(), limit=1, after="a")

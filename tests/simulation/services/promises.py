@@ -47,7 +47,7 @@ async def all_ended(nodes: Nodes, submitted: Mapping[str, JobID], jobs: int, sto
             found = {name: node.requester.job(job_id) for name, job_id in submitted.items()}
             if all(job.state.terminal for job in found.values()):
                 for name, job in sorted(found.items()):
-                    _check_job(node, name, job, story)
+                    await _check_job(node, name, job, story)
                 return
         await trio.sleep(5.0)
     raise Violation("every job ends", f"not every job ended: {_open_jobs(nodes, submitted)}")
@@ -69,8 +69,8 @@ def _open_jobs(nodes: Nodes, submitted: Mapping[str, JobID]) -> dict[str, str]:
     return {name: f"{job.state}: {job.message}" for name, job in jobs.items() if not job.state.terminal}
 
 
-def _check_job(node: Node, name: str, job: Job, story: Story) -> None:
-    executions = node.requester.executions(job.id)
+async def _check_job(node: Node, name: str, job: Job, story: Story) -> None:
+    executions = await node.requester.executions(job.id)
     completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
     story.add("ended", name, str(job.state), job.message, len(executions))
     if job.state is not JobState.COMPLETED:
