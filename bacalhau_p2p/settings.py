@@ -329,7 +329,22 @@ def load_settings(
             f"api_host: {settings.api_host} makes the API reachable from other computers; "
             f"set {PREFIX}API_TOKEN to a secret"
         )
+    _check_peers_may_connect(settings)
     return settings
+
+
+def _check_peers_may_connect(settings: Settings) -> None:
+    """Raises SettingsError for a peer to stay connected to that may not connect."""
+    for address in settings.peers:
+        peer = address.rpartition("/p2p/")[2]
+        if peer in settings.denied_peers:
+            raise SettingsError(
+                f"peers: {peer} is among denied_peers, so it cannot connect; remove it from one"
+            )
+        if settings.allowed_peers and peer not in settings.allowed_peers:
+            raise SettingsError(
+                f"peers: {peer} is not among allowed_peers, so it cannot connect; add it there"
+            )
 
 
 def _origins(

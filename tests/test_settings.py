@@ -221,6 +221,18 @@ def test_lists_of_peers_have_nothing_but_peer_ids(name):
     )
 
 
+def test_a_peer_to_connect_to_must_be_allowed_to_connect():
+    alice, bob = (address.rpartition("/")[2] for address in PEERS)
+    assert error(peers=PEERS, denied_peers=[bob]) == (
+        f"peers: {bob} is among denied_peers, so it cannot connect; remove it from one"
+    )
+    assert error(peers=PEERS, allowed_peers=[alice]) == (
+        f"peers: {bob} is not among allowed_peers, so it cannot connect; add it there"
+    )
+    allowed = load_settings(environ={}, flags={"peers": PEERS, "allowed_peers": [alice, bob]})
+    assert allowed.peers == PEERS
+
+
 def test_settings_from_python_need_no_file():
     assert Settings(data_dir=Path("here")).data_dir == Path("here")
 

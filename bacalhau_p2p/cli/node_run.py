@@ -12,6 +12,7 @@ import trio
 from bacalhau_p2p.api.server import serve_api
 from bacalhau_p2p.cli.printing import print_line
 from bacalhau_p2p.errors import BacalhauError
+from bacalhau_p2p.model.node import NodeInfo
 from bacalhau_p2p.node import Node, open_node
 from bacalhau_p2p.runtime.descriptors import raise_limit
 from bacalhau_p2p.runtime.removal import discard_tree
@@ -52,6 +53,7 @@ async def _serve(settings: Settings, ready: Ready, lifeline: int | None) -> None
             with watching(counters=node.messenger.counters, on_slow_pass=node.report_slow_pass):
                 ready(node, url)
                 await shutdown.wait()
+                say_what_goes_on(node.info(), settings.drain)
                 await node.drain(settings.drain)
         nursery.cancel_scope.cancel()
 
@@ -70,6 +72,16 @@ async def _cancel_on_eof(lifeline: int, scope: trio.CancelScope) -> None:
         while await pipe.receive_some(1024):
             pass
     scope.cancel()
+
+
+def say_what_goes_on(info: NodeInfo, patience: float) -> None:
+    """Tell an operator why a node does not stop at once, if it runs something."""
+    running = info.compute.running_executions if info.compute is not None else 0
+    if running and patience:
+        jobs = "1 execution" if running == 1 else f"{running} executions"
+        print_line(
+            f"Stopping: {jobs} may go on for up to {patience:g} s; a second Ctrl-C stops at once", err=True
+        )
 
 
 def print_addresses(node: Node, url: str) -> None:

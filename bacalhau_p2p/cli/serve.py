@@ -284,7 +284,7 @@ def serve(
 
     It is a requester, which takes jobs from users, a compute node, which runs them, or both. Ctrl-C or
     SIGTERM stops it when its jobs have finished, at most after --drain; other nodes run what is left. A
-    second signal stops it at once.
+    second signal stops it at once. stderr says how many executions it waits for.
     """
     installation.check()
     given = _with_limits({name: value for name, value in flags.items() if value not in (None, ())})

@@ -1,4 +1,4 @@
-"""The settings that the flags of `serve` result in. Covers `node_run`, which tests of networks run."""
+"""The settings that the flags of `serve` result in."""
 
 from __future__ import annotations
 
