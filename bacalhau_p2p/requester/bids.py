@@ -51,6 +51,8 @@ def are_enough(bids: list[Execution], entry: JobEntry) -> bool:
 def chosen_last(entry: JobEntry, nodes: Set[PeerID], penalties: Penalties, now: UnixSeconds) -> Set[PeerID]:
     """Those of these nodes that have failed this job, or are penalised. Of a job that is divided they may
     have failed another partition."""
+    if not (penalties or entry.failures):
+        return frozenset()
     penalised = penalties.among(nodes, now)
     return penalised if entry.divided else penalised | (nodes & entry.failures.keys())
 
@@ -61,6 +63,8 @@ def end_round(entry: JobEntry, penalties: Penalties, now: UnixSeconds) -> bool:
     wanted = bids_to_end(entry)
     if len(entry.placement.bids) < wanted:
         return False
+    if not (penalties or entry.failures):
+        return True
     received = entry.received_bids()
     last = chosen_last(entry, {bid.node_id for bid in received}, penalties, now)
     return not last or sum(bid.node_id not in last for bid in received) >= wanted

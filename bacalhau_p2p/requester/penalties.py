@@ -62,6 +62,8 @@ class Penalties(Undoable):
 
     def among(self, nodes: Set[PeerID], now: UnixSeconds) -> set[PeerID]:
         """Those of these nodes that are chosen last now."""
+        if not self._records:
+            return set()
         if len(nodes) > len(self._records):
             return {node for node, each in self._records.items() if now < each.until and node in nodes}
         return {node for node in nodes if node in self._records and now < self._records[node].until}

@@ -19,6 +19,9 @@ from bacalhau_p2p.model.state import ExecutionState
 from bacalhau_p2p.requester.groups import ACTIVE, MAX_ATTEMPTS, Groups, Slot
 from bacalhau_p2p.requester.node_parts import NodeParts, include
 
+_NO_GROUPS, _NO_PARTS = Groups(()), NodeParts(divided=False)
+"""Those of each job that has ended, which nobody changes."""
+
 
 @dataclass(slots=True)
 class Placement(Undoable):
@@ -168,7 +171,7 @@ class Placement(Undoable):
         self.executions = UndoableDict(
             {each.id: each.replace(proposal=None, published=None) for each in self.executions.values()}
         )
-        self.groups, self.nodes = Groups(()), NodeParts(divided=self.divided)
+        self.groups, self.nodes = _NO_GROUPS, _NO_PARTS
         if self.open:
             self.open, self.exhausted = [], UndoableSet()
         if self.seats:
