@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import trio
+
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.errors import ContentError, ExecutorError
 from bacalhau_p2p.executors.output_limits import OutputLimits, Outputs, take_outputs
@@ -40,6 +42,7 @@ class FailedResults:
         self._kept: dict[str, tuple[PeerID, CID, int, UnixSeconds]] = {}
         """By owner of the pin, the oldest first."""
         self._loaded = False
+        self._loading = trio.Lock()
 
     async def keep(self, execution: ComputeExecution, results: Path) -> str:
         """Pin the results folder of a run that has failed; its CID, or nothing if it cannot be kept."""
@@ -49,11 +52,11 @@ class FailedResults:
             return ""
         owner = pin_owners.failed(execution.requester_id, execution.id)
         try:
+            await self._load()
             await take_outputs(Outputs(folders), OutputLimits(size=max(1, self._most // 4)), streams=0)
             added = await self._content.add(results, pin_owner=owner)
             expires = self._clock() + KEEP_FOR
             await self._content.pin(added.cid, owner, expires)
-            await self._load()
             self._kept[owner] = execution.requester_id, added.cid, added.size, expires
             await self._prune()
         except (ContentError, ExecutorError, OSError) as error:
@@ -63,25 +66,39 @@ class FailedResults:
 
     async def _load(self) -> None:
         """Find what earlier processes kept."""
-        if self._loaded:
-            return
-        self._loaded = True
-        for pin in await self._content.pins():
-            if (requester := pin_owners.requester_of_failed(pin.owner)) is not None:
-                size = await self._content.size(pin.cid)
-                self._kept[pin.owner] = PeerID(requester), pin.cid, size, pin.expires or 0.0
-        self._kept = dict(sorted(self._kept.items(), key=lambda item: item[1][3]))
+        async with self._loading:
+            if self._loaded:
+                return
+            for pin in await self._content.pins():
+                if (requester := pin_owners.requester_of_failed(pin.owner)) is None:
+                    continue
+                if pin.expires is None:  # its process ended before it could say how long
+                    await self._content.unpin(pin.cid, pin.owner)
+                else:
+                    size = await self._content.size(pin.cid)
+                    self._kept[pin.owner] = PeerID(requester), pin.cid, size, pin.expires
+            self._kept = dict(sorted(self._kept.items(), key=lambda item: item[1][3]))
+            self._loaded = True
 
     async def _prune(self) -> None:
         """Unpin what is too much."""
+        for owner, cid in self._take_surplus():
+            await self._content.unpin(cid, owner)
+
+    def _take_surplus(self) -> list[tuple[str, CID]]:
+        """Forget what has expired, and what is too much, which is to be unpinned. All at once: several runs
+        may fail at the same time."""
         now = self._clock()
         self._kept = {owner: kept for owner, kept in self._kept.items() if kept[3] > now}
+        overhead = max(1, self._most // MAX_KEPT)  # a small one counts, too
         sizes: Counter[PeerID] = Counter()
         for requester, _, size, _ in self._kept.values():
-            sizes[requester] += size + max(1, self._most // MAX_KEPT)  # a small one counts, too
+            sizes[requester] += size + overhead
+        surplus: list[tuple[str, CID]] = []
         while len(self._kept) > MAX_KEPT or sum(kept[2] for kept in self._kept.values()) > self._most:
             most = max(sizes, key=lambda requester: sizes[requester])
             owner, (_, cid, size, _) = next(item for item in self._kept.items() if item[1][0] == most)
             del self._kept[owner]
-            sizes[most] -= size + max(1, self._most // MAX_KEPT)
-            await self._content.unpin(cid, owner)
+            sizes[most] -= size + overhead
+            surplus.append((owner, cid))
+        return surplus

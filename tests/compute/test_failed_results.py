@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from bacalhau_p2p.compute import failed_results as module
 from bacalhau_p2p.compute.failed_results import KEEP_FOR, SHARE_OF_DISK, FailedResults
@@ -102,3 +103,23 @@ async def test_a_restarted_node_counts_what_an_earlier_process_kept(bench, monke
     bench.failed = bench.restarted()
     await bench.keep("e-2", b"x")
     assert await bench.pinned() == ["alice:e-1", "alice:e-2"]
+
+
+async def test_several_runs_may_fail_at_the_same_time(bench):
+    """What one had unpinned was counted on by the other, which ended the node."""
+    for name, size, requester in (("a-1", 7_000, ALICE), ("a-2", 7_000, ALICE), ("b-1", 6_000, BOB)):
+        await bench.keep(name, bytes(size), requester)
+    bench.failed._most = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.failed._prune)
+        nursery.start_soon(bench.failed._prune)
+    assert await bench.pinned() == []
+
+
+async def test_what_a_process_kept_that_ended_at_once_is_unpinned_by_the_next(bench):
+    """Its pin has no end yet."""
+    cid = CID.parse(await bench.keep("e-1", b"half"))
+    await bench.content.pin(cid, "failed:alice:e-1")
+    bench.failed = bench.restarted()
+    await bench.keep("e-2", b"half")
+    assert await bench.pinned() == ["alice:e-2"]

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,31 +69,39 @@ class KeptLogs:
             return
         if size is not None:
             self._kept[requester, execution_id] = _Kept(self._clock(), size)
-            await trio.to_thread.run_sync(self.prune)
+            await self.prune()
 
     async def expire(self) -> None:
         """Remove what has expired, until cancelled."""
         while True:
-            await trio.to_thread.run_sync(self.prune)
+            await self.prune()
             await trio.sleep(EXPIRY_INTERVAL)
 
-    def prune(self) -> None:
-        """Remove what has expired, and what is too much. Blocks."""
+    async def prune(self) -> None:
+        """Remove what has expired, and what is too much."""
+        if surplus := self._take_surplus():
+            await trio.to_thread.run_sync(self._remove, surplus)
+
+    def _take_surplus(self) -> list[_Key]:
+        """Forget what has expired, and what is too much, which is to be removed. Not in a thread: several may
+        remove at the same time, and others are kept meanwhile."""
         expired = self._clock() - KEEP_FOR
-        for key in [key for key, kept in list(self._kept.items()) if kept.since < expired]:
-            self._remove(key)
+        surplus = [key for key, kept in self._kept.items() if kept.since < expired]
+        for key in surplus:
+            del self._kept[key]
         sizes: Counter[PeerID] = Counter()
-        for (requester, _), kept in list(self._kept.items()):
+        for (requester, _), kept in self._kept.items():
             sizes[requester] += kept.size
         most_bytes = min(MAX_KEPT_BYTES, 2 * (self._free() + sizes.total()) // SHARE_OF_DISK)
-        counts = Counter(requester for requester, _ in list(self._kept))
+        counts = Counter(requester for requester, _ in self._kept)
         while len(self._kept) > MAX_KEPT or sizes.total() > most_bytes:
             measure = sizes if sizes.total() > most_bytes else counts
             most = max(measure, key=lambda requester: measure[requester])
             oldest = next(key for key in self._kept if key[0] == most)
-            sizes[most] -= self._kept[oldest].size
+            sizes[most] -= self._kept.pop(oldest).size
             counts[most] -= 1
-            self._remove(oldest)
+            surplus.append(oldest)
+        return surplus
 
     def _free(self) -> int:
         """Bytes that are free on the disk."""
@@ -128,11 +136,12 @@ class KeptLogs:
                 (target / (name + SKIPPED)).write_text(str(skipped))
         return taken
 
-    def _remove(self, key: _Key) -> None:
-        self._kept.pop(key, None)
-        shutil.rmtree(self._path(*key), ignore_errors=True)
-        with suppress(OSError):
-            self._path(*key).parent.rmdir()  # if it was the last one
+    def _remove(self, keys: Sequence[_Key]) -> None:
+        for key in keys:
+            path = self._path(*key)
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                path.parent.rmdir()  # if it was the last one
 
     def _path(self, requester: PeerID, execution_id: ExecutionID) -> Path:
         return self._folder / requester / execution_id

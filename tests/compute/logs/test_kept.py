@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 
 import pytest
+import trio
 
 from bacalhau_p2p.compute.logs import kept as module
 from bacalhau_p2p.compute.logs.files import StreamFiles
@@ -76,7 +78,7 @@ async def test_that_an_execution_wrote_nothing_is_known_until_it_expires(logs, k
     assert list(folder.iterdir()) == []
     assert names(KeptLogs(tmp_path / "logs", clock), ALICE, "e-1") == ["e-1"]
     clock.now += KEEP_FOR + 1
-    logs.prune()
+    await logs.prune()
     assert list((tmp_path / "logs").iterdir()) == []
 
 
@@ -92,10 +94,10 @@ async def test_many_that_wrote_nothing_displace_nobody_elses(logs, keep, monkeyp
 async def test_it_is_removed_after_a_day(logs, keep, clock, tmp_path):
     await keep(ALICE, "e-1", b"words")
     clock.now += KEEP_FOR
-    logs.prune()
+    await logs.prune()
     assert names(logs, ALICE, "e-1") == ["e-1"]
     clock.now += 1
-    logs.prune()
+    await logs.prune()
     assert names(logs, ALICE, "e-1") == []
     assert list((tmp_path / "logs").iterdir()) == []
 
@@ -122,7 +124,7 @@ async def test_a_restarted_node_still_has_them_and_forgets_them_in_time(logs, ke
     again = KeptLogs(tmp_path / "logs", clock)
     assert names(again, ALICE, "e-1") == ["e-1"]
     clock.now = since + KEEP_FOR + 1
-    again.prune()
+    await again.prune()
     assert names(again, ALICE, "e-1") == []
 
 
@@ -152,5 +154,27 @@ async def test_what_is_kept_makes_room_when_the_disk_fills(logs, keep, monkeypat
     for name in ("e-1", "e-2", "e-3"):
         await keep(BOB, name, b"x" * 3_000)
     free = 15_000
-    logs.prune()
+    await logs.prune()
     assert names(logs, BOB, "e-1", "e-2", "e-3") == ["e-2", "e-3"]
+
+
+async def test_several_may_be_removed_at_the_same_time(logs, keep, monkeypatch):
+    """What one had removed was counted on by the other, which ended the node."""
+    for requester, name, size in ((ALICE, "a-1", 30), (ALICE, "a-2", 30), (BOB, "b-1", 20)):
+        await keep(requester, name, b"x" * size)
+    begun, go_on, rmtree = threading.Event(), threading.Event(), module.shutil.rmtree
+
+    def remove_slowly(path, **given):
+        if path.name == "a-1":
+            begun.set()
+            assert go_on.wait(60)
+        rmtree(path, **given)
+
+    monkeypatch.setattr(module.shutil, "rmtree", remove_slowly)
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(logs.prune)
+        await trio.to_thread.run_sync(begun.wait, 60)
+        await logs.prune()
+        go_on.set()
+    assert names(logs, ALICE, "a-1", "a-2") == names(logs, BOB, "b-1") == []
