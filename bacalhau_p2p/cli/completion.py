@@ -87,7 +87,13 @@ def complete_job_or_pin(context: click.Context, parameter: click.Parameter, inco
     return jobs + complete_pin(context, parameter, incomplete)
 
 
-JOB_ID = click.argument("job_id", metavar="JOB", shell_complete=complete_job_id)
+def _not_empty(context: click.Context, parameter: click.Parameter, job_id: str) -> str:
+    if not job_id.strip():
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return job_id
+
+
+JOB_ID = click.argument("job_id", metavar="JOB", shell_complete=complete_job_id, callback=_not_empty)
 """A job: its id, a prefix of it as `list` shows it, or its name."""
 
 

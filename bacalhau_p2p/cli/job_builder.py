@@ -128,6 +128,8 @@ def parse_environment(texts: Iterable[str], here: Mapping[str, str]) -> dict[str
     environment = {}
     for text in texts:
         name, equals, value = text.partition("=")
+        if not name:
+            raise click.UsageError(f"--env {text!r} has no name: use NAME=VALUE")
         if not equals:
             if name not in here:
                 raise click.UsageError(f"--env {name}: not set in this environment; use {name}=VALUE")
@@ -137,8 +139,14 @@ def parse_environment(texts: Iterable[str], here: Mapping[str, str]) -> dict[str
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Each `KEY=VALUE`, several separated by commas; a `KEY` alone has the empty value."""
-    parts = (part.strip() for text in texts for part in text.split(","))
+    """Each `KEY=VALUE`, several separated by commas; a `KEY` alone has the empty value.
+
+    Raises click's usage error.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    for part in parts:
+        if part.startswith("="):
+            raise click.UsageError(f"--label {part!r} has no name: use K=V")
     return {key: value for key, _, value in (part.partition("=") for part in parts if part)}
 
 
@@ -156,6 +164,8 @@ def build_job(
     """A job with what the flags of `job_options` set, and nothing more. `here` is the environment of
     this process."""
     publisher = parse_publisher(flags["publisher"]) if flags["publisher"] else None
+    if flags["domains"] and flags["network"] != "http":
+        raise click.UsageError("--domain needs --network http")
     parts = {
         **flags,
         "inputs": inputs,

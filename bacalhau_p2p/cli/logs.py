@@ -8,14 +8,17 @@ import click
 
 from bacalhau_p2p.cli.completion import JOB_ID, complete_execution_id
 from bacalhau_p2p.cli.help_pages import Command
-from bacalhau_p2p.cli.job_view import id_of
+from bacalhau_p2p.cli.job_view import id_of, state_of
 from bacalhau_p2p.cli.node_away import said_patience
 from bacalhau_p2p.cli.options import node_options
-from bacalhau_p2p.cli.printing import OutputPrinter
+from bacalhau_p2p.cli.printing import OutputPrinter, print_line
 from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
 from bacalhau_p2p.client.blocking_connection import BlockingConnection
 from bacalhau_p2p.model.logs import LogStream
+
+_WAITING = frozenset({"Pending", "Queued"})
+"""States of a job in which it writes nothing yet, which is told to those who wait for it."""
 
 
 @click.command(cls=Command, examples=["logs --follow 095be3fd"])
@@ -49,6 +52,9 @@ def logs(
     if follow:
         patience = said_patience()
         found = connection.call_patiently(calls.get_job(job_id), patience)
+        state, message = state_of(found)
+        if state in _WAITING:
+            print_line(f"  {state}{f': {message}' if message else ''}", err=True)
         pieces = connection.output(id_of(found), patience, tail=tail, execution=execution)
     else:
         pieces = connection.lines(calls.read_logs(job_id, follow=False, tail=tail, execution=execution))

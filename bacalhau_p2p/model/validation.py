@@ -163,11 +163,14 @@ def problem_of(details: ErrorDetails, *, secret: bool = False) -> str:
 
 def _with_value(problem: str, value: object) -> str:
     """The problem with a value that is short; a problem of another form names it already, or needs none."""
-    fits = problem.startswith(("must be ", "must start with "))
+    names_it_first = problem.startswith("is not a ")
+    fits = names_it_first or problem.startswith(("must be ", "must start with "))
     if not fits or not isinstance(value, bool | int | float | str):
         return problem
     shown = repr(_without_zeros(value)) if not isinstance(value, str) or len(value) <= MAX_SHOWN else ""
-    return f"{problem}, not {shown}" if 0 < len(shown) <= MAX_SHOWN and shown not in problem else problem
+    if not 0 < len(shown) <= MAX_SHOWN or shown in problem:
+        return problem
+    return f"{shown} {problem}" if names_it_first else f"{problem}, not {shown}"
 
 
 def matching(pattern: str, problem: str) -> AfterValidator:

@@ -128,10 +128,21 @@ def test_variables_get_their_values_from_the_flag_or_from_this_environment():
     assert parse_environment(["A=1=2", "B", "C="], {"B": "here"}) == {"A": "1=2", "B": "here", "C": ""}
     with pytest.raises(click.UsageError, match="not set in this environment"):
         parse_environment(["B"], {})
+    with pytest.raises(click.UsageError, match=r"^--env '=1' has no name: use NAME=VALUE$"):
+        parse_environment(["=1"], {})
 
 
 def test_labels_are_parsed():
     assert parse_labels(["a=b=c", "d"]) == {"a": "b=c", "d": ""}
+    with pytest.raises(click.UsageError, match=r"^--label '=b' has no name: use K=V$"):
+        parse_labels(["a", "=b"])
+
+
+@pytest.mark.parametrize("network", [None, "none", "full"])
+def test_domains_need_the_network_that_has_them(network):
+    flags = {**NOTHING, "network": network, "domains": ("example.org",)}
+    with pytest.raises(click.UsageError, match=r"^--domain needs --network http$"):
+        build_job(docker_engine("busybox", (), entrypoint=(), workdir=None), [], flags, {})
 
 
 def test_a_job_without_flags_has_only_what_is_required():

@@ -6,6 +6,7 @@ import pytest
 
 from bacalhau_p2p.model.base import ExecutionID
 from bacalhau_p2p.model.logs import LogPiece, LogStream
+from bacalhau_p2p.model.state import JobState
 
 ID = "095be615-a8ad-4c33-8e9c-c7612fbf6c9f"
 RUN = ExecutionID("e-1")
@@ -38,6 +39,22 @@ def test_the_streams_are_told_apart_and_not_changed(run, job):
 def test_flags_are_passed_on(run, job, fake_node, flags, query):
     assert run("logs", *flags, ID).exit_code == 0
     assert fake_node.requests[-1] == ("GET", f"/api/v1/orchestrator/jobs/{ID}/logs{query}")
+
+
+def test_who_follows_a_job_that_waits_is_told_why(run, job, fake_node):
+    fake_node.jobs[ID] = fake_node.jobs[ID].replace(state=JobState.QUEUED, message="waiting for a node")
+    fake_node.logs[ID] = []
+    assert run("logs", "-f", ID).stderr == "  Queued: waiting for a node\n"
+    assert run("logs", ID).stderr == ""
+
+
+def test_an_empty_job_is_wrong_usage(run, fake_node):
+    result = run("logs", "")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        2,
+        "Error: missing JOB",
+    )
+    assert fake_node.requests == []
 
 
 def test_an_unknown_job_is_an_error_of_one_line(run):

@@ -65,9 +65,9 @@ def test_a_source_accepts_its_parameters(source, params):
             [f"Params.SourcePath: {RELATIVE}"],
         ),
         ("url", {"URL": "ftp://a"}, ["Params.URL: must start with http:// or https://, not 'ftp://a'"]),
-        ("url", {"URL": "https:///a"}, ["Params.URL: is not a URL"]),
-        ("url", {"URL": "https://example.org:port/"}, ["Params.URL: is not a URL"]),
-        ("url", {"URL": "https://example.org/a b"}, ["Params.URL: is not a URL"]),
+        ("url", {"URL": "https:///a"}, ["Params.URL: 'https:///a' is not a URL"]),
+        ("url", {"URL": "https://a.org:port/"}, ["Params.URL: 'https://a.org:port/' is not a URL"]),
+        ("url", {"URL": "https://a.org/a b"}, ["Params.URL: 'https://a.org/a b' is not a URL"]),
         (
             "url",
             {"URL": "https://me:secret@example.org/"},
@@ -78,8 +78,8 @@ def test_a_source_accepts_its_parameters(source, params):
             {"URL": "https://example.org/", "SHA256": "ab"},
             ["Params.SHA256: must be 64 hexadecimal digits, not 'ab'"],
         ),
-        ("s3", {"Bucket": "a..b"}, ["Params.Bucket: is not a bucket name"]),
-        ("s3", {"Bucket": "data", "Region": "eu west"}, ["Params.Region: is not a region name"]),
+        ("s3", {"Bucket": "a..b"}, ["Params.Bucket: 'a..b' is not a bucket name"]),
+        ("s3", {"Bucket": "data", "Region": "eu west"}, ["Params.Region: 'eu west' is not a region name"]),
         (
             "s3",
             {"Bucket": "data", "Endpoint": "minio:9000/path"},
@@ -103,12 +103,12 @@ def test_a_source_accepts_its_parameters(source, params):
         (
             "git",
             {"URL": "https://example.org/r.git", "Ref": "../x"},
-            ["Params.Ref: is not a reference name"],
+            ["Params.Ref: '../x' is not a reference name"],
         ),
         (
             "git",
             {"URL": "https://example.org/r.git", "Ref": "--upload-pack=x"},
-            ["Params.Ref: is not a reference name"],
+            ["Params.Ref: '--upload-pack=x' is not a reference name"],
         ),
     ],
 )
