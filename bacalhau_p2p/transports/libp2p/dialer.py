@@ -85,6 +85,7 @@ class Dialer:
         self._dials = SharedCalls(nursery)
         self._most_dials = min(MAX_DIALS, shares().dials)
         self._dialling: dict[trio.CancelScope, None] = {}
+        self._stopped = False
 
     def learn(self, peer: PeerID, addresses: Sequence[str]) -> None:
         """Remember the addresses of a peer; they replace the known ones."""
@@ -103,13 +104,15 @@ class Dialer:
         await self._dials.run(peer, self._dial, peer, tuple(addresses))
 
     async def keep_connected(self, address: str) -> None:
-        """Stay connected to the peer at a bootstrap address, until cancelled."""
+        """Stay connected to the peer at a bootstrap address, until `stop` is called."""
         peer = parse_peer_address(address)
         pause, warn_at = FIRST_PAUSE, trio.current_time()
-        while True:
+        while not self._stopped:
             try:
                 await self._connect_until_lost(peer, address)
             except PeerUnreachable as fault:
+                if self._stopped:
+                    return  # this node has closed the connection
                 if trio.current_time() >= warn_at:
                     log.warning("peer_unreachable", address=address, reason=str(fault))
                     warn_at = trio.current_time() + WARNING_INTERVAL
@@ -118,6 +121,10 @@ class Dialer:
             else:
                 pause, warn_at = FIRST_PAUSE, trio.current_time()
                 await self._pause(pause)
+
+    def stop(self) -> None:
+        """Stay connected to no peer any more: this node is about to close its connections."""
+        self._stopped = True
 
     async def _connect_until_lost(self, peer: PeerID, address: str) -> None:
         """Connect to the peer and wait until it is gone. Raises PeerUnreachable, also if it is gone at once:

@@ -300,6 +300,7 @@ class Libp2pTransport:
 
     async def _close(self) -> None:
         self._admission.close()
+        self._dialer.stop()
         with trio.move_on_after(FLUSH_TIMEOUT):
             await self._links.flush()
         # py-libp2p closes peers one after the other, 0.2 seconds each, and leaves sockets open.

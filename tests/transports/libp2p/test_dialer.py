@@ -197,3 +197,17 @@ async def test_a_bootstrap_peer_that_is_lost_after_a_while_is_dialled_again_at_o
     lasting = 2 * dialer.SHORT_CONNECTION
     assert await times_dialled(lasting=lasting, within=60) == 6
     assert not caplog.messages
+
+
+async def test_nothing_is_said_of_a_bootstrap_peer_when_this_node_closes_the_connection(
+    autojump_clock, caplog
+):
+    async with trio.open_nursery() as nursery:
+        dials = new_dialer(WaitingSwarm(), nursery, sessions=ShortSessions(1.0))
+        with trio.fail_after(60):
+            async with trio.open_nursery() as keeping:
+                keeping.start_soon(dials.keep_connected, f"{GOOD}/p2p/{peer(1)}")
+                await trio.testing.wait_all_tasks_blocked()
+                dials.stop()
+        nursery.cancel_scope.cancel()
+    assert not caplog.messages
