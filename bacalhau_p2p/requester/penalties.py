@@ -46,6 +46,7 @@ class _Record(NamedTuple):
     completed: UnixSeconds = -inf
     """When it last completed an execution."""
     noted: UnixSeconds = -inf
+    """When it last failed or was given a penalty. Records are in this order."""
 
 
 class Penalties(Undoable):
@@ -98,7 +99,7 @@ class Penalties(Undoable):
         nodes."""
         before = self._records.get(execution.node_id)
         if before is not None:
-            self._keep(execution.node_id, _Record(completed=now, noted=before.noted), now)
+            self._records[execution.node_id] = _Record(completed=now, noted=before.noted)
         if entry.setbacks and execution.slot is not None:
             setbacks = entry.setbacks.pop(entry.slots[execution.slot].group, {})
             for node, setback in setbacks.items():

@@ -129,6 +129,16 @@ def test_nodes_that_are_remembered_are_bounded_by_number_and_age(attempts):
     assert len(attempts.penalties) == 1
 
 
+def test_a_node_that_completes_something_is_not_remembered_longer_for_it(attempts):
+    attempts.gone(A, 0, 20, silent=True)
+    attempts.gone(B, 0, 21, silent=True, completed_by=C)
+    attempts.completed(A, 30)
+    for number in range(MAX_PENALISED - 2):  # C has failed, too
+        attempts.gone(PeerID(f"node-{number}"), 100, 120, silent=True, completed_by=None)
+    assert len(attempts.penalties) == MAX_PENALISED
+    assert attempts.ends(B, 50) is not None
+
+
 # --- jobs, one after the other ----------------------------------------------------------------
 
 
