@@ -179,7 +179,8 @@ class Node(OnBackend):
         """Why this node cannot do now what it is meant to do; nothing if it can."""
         problems = []
         if self._requester is not None and (shortage := self._requester.resource_shortage) is not None:
-            problems.append(f"requester: it {shortage}")
+            limit = f"less than min_free_disk, which is {self.settings.min_free_disk}"
+            problems.append(f"requester: it {shortage}: {limit}")
         if self._offers is not None:
             problems += self._offers.problems(self.settings.engines)
         return problems

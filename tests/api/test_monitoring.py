@@ -66,4 +66,6 @@ async def test_a_requester_with_a_full_disk_says_so(tmp_path):
     ):
         response = await http.get("/api/v1/healthz")
         assert response.status_code == 503
-        assert response.json()["Problems"] == ["requester: it has almost no free disk"]
+        assert response.json()["Problems"] == [
+            "requester: it has almost no free disk: less than min_free_disk, which is 1EB"
+        ]
