@@ -58,8 +58,9 @@ class AnnouncementReader:
         return ev.SpecReceived(author, announcement, self._assessor.assess(author, announcement))
 
     def _remember(self, key: tuple[PeerID, str], spec: JobSpec, size: int) -> None:
+        _, earlier = self._fetched.pop(key, (spec, 0))  # a requester may deliver it several times at once
         self._fetched[key] = (spec, size)
-        self._bytes += size
+        self._bytes += size - earlier
         while len(self._fetched) > MAX_FETCHED_SPECS or self._bytes > MAX_FETCHED_BYTES:
             _, (_, dropped) = self._fetched.popitem(last=False)
             self._bytes -= dropped

@@ -94,3 +94,11 @@ def test_specs_that_were_fetched_are_bounded_in_bytes(reader, monkeypatch):
         reader.event_of(ALICE, say.SpecDelivered(job_id=JOB, spec=large.encoded))
         assert isinstance(reader.event_of(ALICE, message), ev.AnnouncementReceived)
     assert isinstance(reader.event_of(ALICE, OUTLINED), ev.OutlineReceived)
+
+
+def test_a_spec_that_is_delivered_again_and_again_counts_once(reader, monkeypatch):
+    """The bytes of each delivery were added up, until no large job could be taken any more."""
+    monkeypatch.setattr(announcement_reader, "MAX_FETCHED_BYTES", 25_000)
+    for _ in range(10):
+        assert isinstance(reader.event_of(ALICE, DELIVERED), ev.SpecReceived)
+    assert isinstance(reader.event_of(ALICE, OUTLINED), ev.AnnouncementReceived)
