@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -134,18 +134,18 @@ class ConnectionTable:
         if origin is None:
             return len(self._connections) < self._most or self._drop_waiting()
         if self._by_origin[origin] >= MAX_CONNECTIONS_PER_ADDRESS:
-            return self._drop_waiting(origin)
+            return self._drop_waiting({origin})
         remote = len(self._connections) - self._by_origin[None]
         if remote >= self._most - self._most // LOCAL_SHARE or len(self._connections) >= self._most:
-            return self._drop_waiting(*filter(None, self._by_origin))
+            return self._drop_waiting(self._by_origin.keys() - {None})
         return True
 
-    def _drop_waiting(self, *origins: str) -> bool:
-        """Close the connection that has kept us waiting longest, of these origins if any are given."""
+    def _drop_waiting(self, origins: Set[str | None] | None = None) -> bool:
+        """Close the connection that has kept us waiting longest, of these origins or of any."""
         waiting = [
             connection
             for connection in self._connections.values()
-            if not connection.working and (not origins or connection.origin in origins)
+            if not connection.working and (origins is None or connection.origin in origins)
         ]
         if not waiting:
             return False

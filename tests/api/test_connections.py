@@ -237,6 +237,18 @@ async def test_connections_of_one_address_are_limited_and_those_of_this_machine_
             await app.until_asked(7 + number)
 
 
+async def test_no_other_machine_displaces_the_programs_on_this_one(monkeypatch):
+    """With nobody else there, a stranger took the place of a program that was idle."""
+    monkeypatch.setattr(connections, "_origin", lambda host: None if host == "127.0.0.1" else host)
+    async with serving(hello, most=2) as served:
+        kept = [await served.connect_counted() for _ in range(2)]
+        stranger = await trio.open_tcp_stream("127.0.0.1", served.port, local_address="127.0.0.2")
+        assert b" 503 " in await everything(stranger)
+        for stream in kept:
+            await stream.send_all(REQUEST)
+            assert b"hello" in await one_answer(stream)
+
+
 async def test_a_client_that_does_not_read_loses_its_connection(monkeypatch):
     monkeypatch.setattr(connections, "TRANSFER_GRACE", 0.05)
     monkeypatch.setattr(connections, "MIN_RATE", 1e9)
