@@ -40,6 +40,7 @@ class UnusedBids:
     def accepted(self, requester: PeerID) -> None:
         """A bid was accepted."""
         self.answered(requester)
+        self._accepts.pop(requester, None)
         self._accepts[requester] = None
         if len(self._accepts) > MAX_REQUESTERS:
             del self._accepts[next(iter(self._accepts))]

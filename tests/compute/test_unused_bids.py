@@ -94,3 +94,12 @@ def test_requesters_are_remembered_up_to_a_limit():
         unused.left_unused(PeerID(f"p-{number}"), 0.0)
     assert len(unused._pauses) == MAX_REQUESTERS
     assert unused.pauses(PeerID(f"p-{MAX_REQUESTERS}"), 1.0)
+
+
+def test_those_that_accepted_a_bid_last_are_remembered():
+    unused = UnusedBids()
+    for number in range(MAX_REQUESTERS):
+        unused.accepted(PeerID(f"p-{number}"))
+    unused.accepted(PeerID("p-0"))
+    unused.accepted(PeerID("new"))
+    assert [unused.accepts(PeerID(name)) for name in ("p-0", "p-1", "new")] == [True, False, True]
