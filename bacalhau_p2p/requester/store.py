@@ -324,8 +324,12 @@ class RequesterStore(ComponentStore):
             "SELECT node, state, slot FROM execution "
             "WHERE job = (SELECT number FROM job WHERE id = ?) ORDER BY number"
         )
-        with closing(self.db.execute(query, (job_id,))) as rows:
+        with closing(self.db.execute(query, (job_id,))) as found:
+            rows = list(found)
+        try:
             return [self._rows.brief(*row) for row in rows]
+        except ValueError:  # a row that cannot be read is set aside
+            return [ExecutionBrief(each.state, each.node_id, each.slot) for each in self.executions(job_id)]
 
     def history(self, job_id: JobID, *, after: int = 0, limit: int = -1) -> list[HistoryEvent]:
         """The events of a job that follow number `after`, in order; empty for an unknown job."""

@@ -95,6 +95,13 @@ def test_a_record_that_is_not_what_it_should_be_is_set_aside_and_not_guessed_at(
     assert store.db.execute("SELECT key FROM quarantine").fetchall() == [('{"number": 1, "id": "a"}',)]
 
 
+def test_a_list_leaves_out_a_row_that_cannot_be_read(store):
+    records = (job(2), execution("a", S.BID_ACCEPTED), execution("b", S.FAILED))
+    store.commit(Commit(records=records), delivered=())
+    store.db.execute("UPDATE execution SET state = 700 WHERE id = 'a'")
+    assert [each.state for each in store.briefs(JOB)] == [S.FAILED]
+
+
 @pytest.mark.parametrize("damage", ["slot = -1", "state = 700", "record = x'ff'"])
 def test_a_row_that_cannot_be_read_is_set_aside_and_its_events_keep_their_ids(store, damage):
     told = event(1)._replace(execution_id=ExecutionID("a"), node_id=PeerID("node-a"))
