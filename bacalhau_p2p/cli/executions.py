@@ -11,8 +11,8 @@ from bacalhau_p2p.cli.formatting import time_of_day, whole_time
 from bacalhau_p2p.cli.help_pages import Command
 from bacalhau_p2p.cli.job_view import JSON, cid_of_text, id_of, partition_of, short_id, state_of_execution
 from bacalhau_p2p.cli.listing import HIDE_HEADER, LIST_FORMATS, WIDE, output_format, print_list
-from bacalhau_p2p.cli.options import node_options
-from bacalhau_p2p.cli.printing import print_line
+from bacalhau_p2p.cli.options import FollowOptions, SubmitCommand, follow_options, node_options
+from bacalhau_p2p.cli.submit import rerun_and_follow
 from bacalhau_p2p.cli.table import Column
 from bacalhau_p2p.cli.usage import Number
 from bacalhau_p2p.client import calls
@@ -68,15 +68,17 @@ def executions(
     )
 
 
-@click.command(cls=Command)
+@click.command(cls=SubmitCommand, examples=["job rerun --download 095be3fd"])
 @JOB_ID
+@follow_options
 @node_options
-def rerun(connection: BlockingConnection, job_id: str) -> None:
+def rerun(connection: BlockingConnection, job_id: str, *, follow: FollowOptions) -> None:
     """Run a job once more.
 
-    JOB is an id, the beginning of one, or a name. Prints the id of the new job, and does not wait for it.
+    JOB is an id, the beginning of one, or a name. Prints the id of the new job, waits until it has ended, and
+    prints its output. Ctrl-C leaves the job running.
     """
-    print_line(connection.call(calls.rerun_job(job_id)))
+    rerun_and_follow(connection, job_id, follow)
 
 
 def _columns(now: datetime, *, divided: bool) -> list[Column]:

@@ -47,14 +47,25 @@ def submit_and_follow(
     """
     if options.dry_run:
         return _print_job(job)
+    return _follow(connection, calls.submit_job(job, left_out=left_out), options)
+
+
+def rerun_and_follow(connection: BlockingConnection, job_id: str, options: FollowOptions) -> None:
+    """Submit a job once more, and follow it as by `submit_and_follow`."""
+    if options.dry_run:
+        return _print_job(connection.call(calls.get_job(job_id)))
+    return _follow(connection, calls.rerun_job(job_id), options)
+
+
+def _follow(connection: BlockingConnection, submission: calls.Call[str], options: FollowOptions) -> None:
     if options.download and options.output_dir:
         from bacalhau_p2p.cli.results import check_output_dir
 
         check_output_dir(Path(options.output_dir))  # before the job runs in vain
-    job_id = connection.call(calls.submit_job(job, left_out=left_out))
+    job_id = connection.call(submission)
     print_line(job_id)  # at once, so that the job is not lost if waiting fails
     if not options.waits:
-        return None
+        return
     shown: Shown | None = None
     try:
         if options.follow or (not options.id_only and is_terminal(sys.stderr)):
@@ -77,7 +88,7 @@ def submit_and_follow(
         _print_output(job_id, executions, shown or Shown())
     if status := exit_status(executions):
         click.get_current_context().exit(status)
-    return None
+    return
 
 
 def exit_status(executions: Sequence[JSON]) -> int:

@@ -34,6 +34,22 @@ def test_what_attempts_used_is_listed_if_there_is_room(run, fake_node, results):
 
 def test_a_job_is_run_again_as_another(run, fake_node):
     fake_node.add_job(ID)
-    again = run("rerun", ID).stdout.strip()
+    again = run("rerun", "--id-only", ID).stdout.strip()
     assert again != ID
     assert fake_node.jobs[again].spec == fake_node.jobs[ID].spec
+
+
+def test_a_job_that_is_run_again_is_waited_for(run, fake_node, results):
+    fake_node.add_job(ID)
+    fake_node.on_submit = lambda job: fake_node.complete(
+        job.id, results, RunOutput(exit_code=3, stdout=b"hi")
+    )
+    result = run("rerun", ID)
+    assert (result.exit_code, result.stdout.splitlines()[1:]) == (3, ["hi"])
+    assert "exit code: 3" in result.stderr
+
+
+def test_a_job_can_be_shown_before_it_is_run_again(run, fake_node):
+    fake_node.add_job(ID)
+    assert "Type: noop" in run("rerun", "--dry-run", ID).stdout
+    assert list(fake_node.jobs) == [ID]
