@@ -185,7 +185,8 @@ class RequesterStore(ComponentStore):
             raise UnknownJob("the job id is missing")
         if len(wanted) != _UUID_LENGTH and (named := self.named(wanted, most=2)):
             if len(named) > 1:
-                raise AmbiguousID(f"several jobs have the name {printable(wanted)}; use the id of one")
+                problem = f"several jobs have the name {printable(wanted)}, the latest is {named[0][:8]}"
+                raise AmbiguousID(f"{problem}; use the id of one")
             return named[0]
         if not wanted.isascii():  # all ids are ASCII
             raise _unknown(wanted)

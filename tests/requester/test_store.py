@@ -265,7 +265,9 @@ def test_a_job_is_found_by_its_name_if_only_one_has_it(store):
     assert (store.resolve("x"), store.resolve("a"), store.resolve("a1")) == ("a1", "a2", "a1")
     store.commit(Commit(records=[jobs[0].replace(id=JobID("a3"))]), delivered=())
     assert store.named("x", most=5) == ["a3", "a1"]
-    with pytest.raises(AmbiguousID, match="several jobs have the name x; use the id of one"):
+    with pytest.raises(
+        AmbiguousID, match="several jobs have the name x, the latest is a3; use the id of one"
+    ):
         store.resolve("x")
     assert store.named("\ud800", most=1) == []
 
