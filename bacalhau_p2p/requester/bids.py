@@ -77,10 +77,22 @@ def offers(
     penalised = penalties.among({bid.node_id for bid in received}, now)
     return [
         RankedBid(
-            bid.id, bid.node_id, entry.bids[bid.id].load, bid.local_input_bytes, bid.node_id in penalised
+            bid.id,
+            bid.node_id,
+            entry.bids[bid.id].load,
+            bid.local_input_bytes,
+            failures=_failures_that_count(entry, bid.node_id),
+            penalised=bid.node_id in penalised,
         )
         for bid in received
     ]
+
+
+def _failures_that_count(entry: JobEntry, node: PeerID) -> int:
+    """How often a node has failed the job: what was handed back is no attempt, and one that hands everything
+    back must not come before one that has failed once. Of a job that is divided, who does more fails more."""
+    times = entry.times_failed.get(node, 0)
+    return min(times, 1) if entry.divided else times
 
 
 def refusal_of(entry: JobEntry, author: PeerID, penalties: Penalties, now: UnixSeconds) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bacalhau_p2p.components.protocol import Random
@@ -24,6 +24,8 @@ class RankedBid:
     load: float
     local_input_bytes: int = 0
     """Bytes of the job's inputs that the node has already."""
+    failures: int = 0
+    """How often the node has failed this job."""
     penalised: bool = False
     """Whether the node has lately wasted the requester's time."""
 
@@ -50,8 +52,8 @@ def ineligibility_reason(info: NodeInfo, spec: JobSpec) -> str | None:
     return None
 
 
-def rank(bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Random) -> list[RankedBid]:
-    """Best first: nodes that have not failed this job before, then those without a penalty, then the less
+def rank(bids: Iterable[RankedBid], *, rng: Random) -> list[RankedBid]:
+    """Best first: nodes that have failed this job less often, then those without a penalty, then the less
     loaded, then at random.
 
     Among nodes of about the same load, those that have more of the job's inputs come first: no two machines
@@ -60,7 +62,7 @@ def rank(bids: Iterable[RankedBid], *, tried: Collection[PeerID], rng: Random) -
     return sorted(
         bids,
         key=lambda bid: (
-            bid.node in tried,
+            bid.failures,
             bid.penalised,
             int(round(bid.load, 2) * LOAD_STEPS),
             -bid.local_input_bytes,

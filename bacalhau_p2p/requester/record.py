@@ -109,6 +109,8 @@ class JobEntry(Undoable):
     that it is placed."""
     failures: dict[PeerID, str] = field(default_factory=UndoableDict)
     """Nodes on which an execution of this job failed or was lost, and how."""
+    times_failed: dict[PeerID, int] = field(default_factory=UndoableDict)
+    """How often, for each of these nodes."""
     permanent_failures: set[PeerID] = field(default_factory=UndoableSet)
     """Nodes that report that no node can run this job."""
     setbacks: dict[int, dict[PeerID, Setback]] = field(default_factory=UndoableDict)
@@ -185,6 +187,7 @@ class JobEntry(Undoable):
         self.placement.shrink()
         self.watchlist = Watchlist()
         self.declined, self.failures, self.setbacks = UndoableDict(), UndoableDict(), UndoableDict()
+        self.times_failed = UndoableDict()
         self.remembering = UndoableSet()
         self.round.asked, self.round.answered, self.round.given = NOBODY, UndoableSet(), UndoableDict()
 
@@ -231,6 +234,7 @@ class JobEntry(Undoable):
     def record_failure(self, execution: Execution, reason: str) -> None:
         """Note that an execution which filled a slot failed or was lost."""
         self.failures[execution.node_id] = reason.partition("\n")[0]  # below it are the last lines of output
+        self.times_failed[execution.node_id] = self.times_failed.get(execution.node_id, 0) + 1
         if execution.permanent:
             self.permanent_failures.add(execution.node_id)
 

@@ -164,11 +164,7 @@ class Rounds:
 
     def _accept_best(self, entry: JobEntry, received: list[Execution], now: UnixSeconds) -> int:
         """Accept the best bids, and return how many."""
-        ranked = rank(
-            offers(entry, received, self._penalties, now),
-            tried=entry.failures.keys(),
-            rng=self._rng,
-        )
+        ranked = rank(offers(entry, received, self._penalties, now), rng=self._rng)
         chosen = assign(entry, ranked)
         for slot, bid in chosen:
             self._accept(entry, slot.number, entry.executions[bid.execution_id], now)

@@ -31,8 +31,11 @@ class Counting:
 def order(*bids: tuple[str, float, int], tried: tuple[str, ...] = ()) -> str:
     """The names of the nodes, best first; at random, an earlier one wins."""
     rng = Counting()
-    made = [RankedBid(ExecutionID(name), PeerID(name), load, local) for name, load, local in bids]
-    ranked = rank(made, tried={PeerID(name) for name in tried}, rng=rng)
+    made = [
+        RankedBid(ExecutionID(name), PeerID(name), load, local, failures=tried.count(name))
+        for name, load, local in bids
+    ]
+    ranked = rank(made, rng=rng)
     return "".join(bid.node for bid in ranked)
 
 
@@ -54,15 +57,16 @@ def test_nodes_with_equal_inputs_are_ranked_by_load_and_then_at_random():
 
 def test_a_node_that_failed_the_job_comes_last():
     assert order(("a", 0.0, 99), ("b", 0.9, 0), tried=("a",)) == "ba"
+    assert order(("a", 0.0, 99), ("b", 0.9, 0), tried=("a", "b", "a")) == "ba"
 
 
 def test_a_node_with_a_penalty_comes_after_others_and_before_those_that_failed_the_job():
     names, rng = ("a", "b", "c"), Counting()
     made = [
-        RankedBid(ExecutionID(name), PeerID(name), load, 99, penalised=name == "b")
+        RankedBid(ExecutionID(name), PeerID(name), load, 99, int(name == "a"), penalised=name == "b")
         for name, load in zip(names, (0.0, 0.1, 0.9), strict=True)
     ]
-    assert [bid.node for bid in rank(made, tried={PeerID("a")}, rng=rng)] == ["c", "b", "a"]
+    assert [bid.node for bid in rank(made, rng=rng)] == ["c", "b", "a"]
 
 
 def test_the_bid_of_the_node_with_the_inputs_is_accepted():

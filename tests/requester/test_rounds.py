@@ -526,3 +526,25 @@ def test_where_no_other_bids_such_a_bid_is_accepted_after_that_time_in_any_round
     assert bench.machine.jobs[JOB].round.number > 3
     actions = bench.bid(A, attempt=2) + bench.wait(LONGEST_FIRST_WINDOW)
     assert sent(actions) == [(A, "bid_accepted")]
+
+
+def test_a_node_that_hands_everything_back_does_not_come_before_one_that_has_failed_once(bench):
+    """What is handed back is no attempt: the job would never end, nor get to another node."""
+    bench.add_nodes(A, B)
+    bench.submit(job())
+    bench.bid(B)
+    bench.wait(1)
+    bench.fail(B)
+    for attempt in (1, 2):
+        bench.wait(40)
+        bench.bid(A, attempt=attempt)
+        bench.wait(LONGEST_FIRST_WINDOW)
+        drained = say.ExecutionFailed(
+            job_id=JOB, execution_id=execution_id(A, attempt), reason="it stops", drained=True
+        )
+        assert bench.states()[A] is S.BID_ACCEPTED
+        bench.receive(A, drained)
+    bench.wait(0.1)
+    bench.bid(A, load=0.0, attempt=3)
+    actions = bench.bid(B, load=0.9, attempt=2) + bench.wait(LONGEST_FIRST_WINDOW)
+    assert (B, "bid_accepted") in sent(actions)
