@@ -14,6 +14,8 @@ MOVERS = {
     "requester/execution_transitions.py",
     "compute/transitions.py",
 }
+STORED = {"requester/rows.py"}
+"""Reads and writes records as rows, which have a column for the state."""
 
 
 def test_the_page_of_states_shows_the_tables_as_they_are():
@@ -29,7 +31,7 @@ def test_a_state_is_set_only_where_the_tables_are():
         for path in (PACKAGE / room).glob("*.py")
         if any(_sets_state(node) for node in ast.walk(ast.parse(path.read_text())))
     }
-    assert found == MOVERS
+    assert found - STORED == MOVERS
 
 
 def _sets_state(node: ast.AST) -> bool:
