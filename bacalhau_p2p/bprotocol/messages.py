@@ -242,8 +242,9 @@ class ResultPublished(ExecutionMessage):
 
 @message("execution_failed", Carrier.DIRECT)
 class ExecutionFailed(ExecutionMessage):
-    """The execution failed. `permanent`: it would fail on other nodes too. `drained`: the node stops, and
-    nothing is wrong with the execution. `unknown`: the node never began it, or has forgotten it."""
+    """The execution failed. `permanent`: it would fail on other nodes too. `drained`: nothing is wrong with
+    the execution; its node stops, has no room, or its engine stopped. `unknown`: the node never began it, or
+    has forgotten it."""
 
     reason: Reason
     permanent: bool = False

@@ -146,6 +146,14 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineStopped:
+    """Preparing failed because the engine does not work now. Nothing is wrong with the execution."""
+
+    execution_id: ExecutionID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """The store held an execution when the node started."""
 
@@ -171,7 +179,7 @@ class HandBack:
     """The node stops now: hand every execution back to its requester."""
 
 
-StepEvent = Prepared | RunFinished | RunVanished | Published | StepFailed
+StepEvent = Prepared | RunFinished | RunVanished | Published | StepFailed | EngineStopped
 """How a step of an execution ended."""
 
 Event = (
@@ -227,7 +235,7 @@ class StopInspection:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Fetch inputs and image; answer with Prepared or StepFailed."""
+    """Fetch inputs and image; answer with Prepared, StepFailed or EngineStopped."""
 
     rests_on_records: ClassVar[bool] = False
     """After a crash, what it left is removed, and it is done again."""

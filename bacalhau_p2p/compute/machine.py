@@ -258,6 +258,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[ComputeMachine, Any, UnixSeconds], Non
     ev.RunVanished: ComputeMachine._step_ended,
     ev.Published: ComputeMachine._step_ended,
     ev.StepFailed: ComputeMachine._step_ended,
+    ev.EngineStopped: ComputeMachine._step_ended,
     ev.RequesterCutOff: ComputeMachine._requester_cut_off,
     ev.StopBidding: ComputeMachine._stop_bidding,
     ev.HandBack: ComputeMachine._hand_back,

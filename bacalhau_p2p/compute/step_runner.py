@@ -20,7 +20,7 @@ from bacalhau_p2p.compute.logs.files import StreamFiles
 from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.steps import Steps, Workplace
-from bacalhau_p2p.errors import ContentError, ExecutionError
+from bacalhau_p2p.errors import ContentError, ExecutionError, StorageError
 from bacalhau_p2p.executors.interface import Executor
 from bacalhau_p2p.ipfs.content.content import Content
 from bacalhau_p2p.ipfs.format.cid import CID
@@ -46,6 +46,9 @@ TOLD_AFTER = 1.0
 """Seconds that anything else takes, such as compiling a module, after which it is told."""
 MAX_NOTES = 10
 """Such things of one execution that are told."""
+
+EngineProblem = Callable[[str], Awaitable[str | None]]
+"""Asks an engine, by its name, why it does not work now; None if it does."""
 
 StepAction = ev.Prepare | ev.Run | ev.Reattach | ev.Publish
 
@@ -89,11 +92,18 @@ class StepRunner:
     """One step of an execution at a time; many executions side by side."""
 
     def __init__(
-        self, steps: Steps, content: Content, folder: Path, logs: KeptLogs, failed: FailedResults
+        self,
+        steps: Steps,
+        content: Content,
+        folder: Path,
+        logs: KeptLogs,
+        failed: FailedResults,
+        engine_problem: EngineProblem,
     ) -> None:
         """`folder` holds the workplaces of all executions, `logs` and `failed` what those without a result
         wrote."""
         self._failed = failed
+        self._engine_problem = engine_problem
         self._content = content
         self._folder = folder
         self._steps = steps
@@ -185,16 +195,7 @@ class StepRunner:
             name = type(action).__name__.lower()
             outcome = await call_adapter(f"{name} step", until_stopped, execution=execution.id)
         except ExecutionError as error:
-            reason = reason_of(error) + _last_lines(place.results)
-            left = await bytes_below(place.results) if place.request is not None else None
-            kept = None
-            if execution.spec.keep_failed_results and isinstance(action, ev.Run | ev.Reattach):
-                kept = await self._failed.keep(execution, place.results) or None
-            # If this run has filled the disk, there is room to commit its failure only without its files.
-            await self.logs.keep(execution.requester_id, execution.id, place.results)
-            await remove_folder(place.folder)
-            used = None if isinstance(action, ev.Publish) else place.usage(left)
-            outcome = ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
+            outcome = await self._failure(action, place, error)
         finally:
             waits.end()
             if self._running.get(execution.id) is running:
@@ -202,6 +203,25 @@ class StepRunner:
             running.ended.set()
         if outcome is not None:
             report(outcome)
+
+    async def _failure(self, action: StepAction, place: Workplace, error: ExecutionError) -> ev.StepEvent:
+        """What a step came to that raised this. Removes the workplace."""
+        execution = action.execution
+        reason = reason_of(error) + _last_lines(place.results)
+        left = await bytes_below(place.results) if place.request is not None else None
+        kept = None
+        if execution.spec.keep_failed_results and isinstance(action, ev.Run | ev.Reattach):
+            kept = await self._failed.keep(execution, place.results) or None
+        # If this run has filled the disk, there is room to commit its failure only without its files.
+        await self.logs.keep(execution.requester_id, execution.id, place.results)
+        await remove_folder(place.folder)
+        if not isinstance(action, ev.Publish) and not isinstance(error, StorageError):
+            engine = execution.spec.task.engine.type
+            problem = await self._engine_problem(engine)
+            if problem is not None and isinstance(action, ev.Prepare):
+                return ev.EngineStopped(execution.id, f"engine {engine} stopped working: {problem}")
+        used = None if isinstance(action, ev.Publish) else place.usage(left)
+        return ev.StepFailed(execution.id, reason, bool(error.permanent), used, kept)
 
     def _step(self, action: StepAction, place: Workplace, waits: _Waits) -> Callable[[], Awaitable[ev.Event]]:
         match action:

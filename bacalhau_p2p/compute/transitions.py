@@ -220,11 +220,14 @@ def send_failed(
 def send_drained(
     ledger: Ledger,
     execution: ComputeExecution,
-    event: NodeStopped | RequesterGone | RoomLost,
+    event: NodeStopped | RequesterGone | RoomLost | ev.EngineStopped,
     now: UnixSeconds,
 ) -> None:
     failed = say.ExecutionFailed(
-        job_id=execution.job_id, execution_id=execution.id, reason=event.reason, drained=True
+        job_id=execution.job_id,
+        execution_id=execution.id,
+        reason=event.reason[: say.MAX_REASON],
+        drained=True,
     )
     ledger.actions.append(ev.Send(execution.requester_id, failed, now + REPEAT_FAILURE_FOR))
 
@@ -246,6 +249,7 @@ TRANSITIONS: dict[tuple[ComputeState | None, type], Row[ComputeState, Action]] =
     (S.BID, NodeStopped): Row(S.CANCELLED, release_room, send_drained, clean_up),
     (S.PREPARING, ev.Prepared): Row(S.RUNNING, run),
     (S.PREPARING, ev.StepFailed): Row(S.FAILED, release_room, send_failed, clean_up),
+    (S.PREPARING, ev.EngineStopped): Row(S.CANCELLED, release_room, send_drained, clean_up),
     (S.PREPARING, say.CancelExecution): Row(S.CANCELLED, stop_step, release_room, clean_up),
     (S.PREPARING, DeadlinePassed): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),
     (S.PREPARING, RecordRefused): Row(S.FAILED, stop_step, release_room, send_failed, clean_up),

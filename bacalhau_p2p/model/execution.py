@@ -97,7 +97,7 @@ class Execution(ClosedModel):
     permanent: bool = False
     """It failed in a way that would fail on any node, as its node reports."""
     drained: bool = False
-    """Its node handed it back when it was drained. It does not count as an attempt."""
+    """Its node handed it back: it was drained, or its engine stopped. It does not count as an attempt."""
     input_bytes: int = 0
     """Bytes of the job's inputs whose size the node knew when it bid."""
     local_input_bytes: int = 0

@@ -172,6 +172,7 @@ def _service(
             settings.data_dir / "executions",
             KeptLogs(settings.data_dir / "logs", networking.clock),
             FailedResults(content, networking.clock, disk=machine.capacity.limit.disk),
+            offers.engine_problem,
         ),
         _assessor(settings, networking, offers, shortage),
         Inspector(

@@ -67,6 +67,17 @@ class OfferMonitor:
             self.offer = offer
             self._changed()
 
+    async def engine_problem(self, engine: str) -> str | None:
+        """Why this engine does not work now, or None: a job has failed on it. If it does not, the others are
+        checked too, and from then on it is not offered. Takes at most twice `ANSWER_TIMEOUT`."""
+        executor = self.adapters.executors.get(engine)
+        if executor is None:
+            return None
+        reason = await _answer(f"engine {engine}", executor.unavailable)
+        if reason is not None and engine in self.offer.engines:
+            await self.check()
+        return reason
+
     def problems(self, engines: Sequence[str]) -> list[str]:
         """Why these engines do not work; without any, why none of this node does."""
         if not engines and self.offer.engines:
@@ -79,13 +90,7 @@ class OfferMonitor:
         reasons: dict[str, str | None] = {}
 
         async def ask(name: str, unavailable: Callable[[], Awaitable[str | None]]) -> None:
-            with trio.move_on_after(ANSWER_TIMEOUT) as timeout:
-                try:
-                    reasons[name] = await call_adapter(name, unavailable)
-                except ExecutionError as error:
-                    reasons[name] = str(error)
-            if timeout.cancelled_caught:
-                reasons[name] = f"no answer within {ANSWER_TIMEOUT:g} s"
+            reasons[name] = await _answer(name, unavailable)
 
         async with trio.open_nursery() as nursery:
             for name, executor in self.adapters.executors.items():
@@ -93,6 +98,16 @@ class OfferMonitor:
             for name, publisher in self.adapters.publishers.items():
                 nursery.start_soon(ask, f"publisher {name}", publisher.unavailable)
         return reasons
+
+
+async def _answer(name: str, unavailable: Callable[[], Awaitable[str | None]]) -> str | None:
+    """What an adapter says to the question why it is unavailable, or why it says nothing."""
+    with trio.move_on_after(ANSWER_TIMEOUT):
+        try:
+            return await call_adapter(name, unavailable)
+        except ExecutionError as error:
+            return str(error)
+    return f"no answer within {ANSWER_TIMEOUT:g} s"
 
 
 def _names(offer: Offer) -> object:

@@ -137,7 +137,7 @@ class FailureReported(ExecutionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDrained(ExecutionEvent):
-    """The node stops, and hands the execution back."""
+    """The node hands the execution back: it stops, has no room, or its engine stopped."""
 
     recorded = ("drained",)
     drained: bool = True

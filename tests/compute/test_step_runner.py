@@ -17,7 +17,7 @@ from bacalhau_p2p.compute.logs.kept import KeptLogs
 from bacalhau_p2p.compute.record import ComputeExecution
 from bacalhau_p2p.compute.step_runner import MAX_NOTES, StepRunner
 from bacalhau_p2p.compute.steps import InputTransfer, Workplace
-from bacalhau_p2p.errors import ExecutorError
+from bacalhau_p2p.errors import ExecutorError, StorageError
 from bacalhau_p2p.executors.interface import Meter
 from bacalhau_p2p.ipfs.store import pin_owners
 from bacalhau_p2p.model.base import ExecutionID, JobID, PeerID
@@ -84,8 +84,16 @@ class Bench:
             folder,
             KeptLogs(folder.with_name("logs"), lambda: 100.0),
             FailedResults(content, lambda: 100.0, disk=10**9),
+            self._ask_engine,
         )
         self.reports = []
+        self.asked = []
+        """The engines that were asked whether they work."""
+        self.engine_problem = None
+
+    async def _ask_engine(self, engine):
+        self.asked.append(engine)
+        return self.engine_problem
 
     @asynccontextmanager
     async def running(self):
@@ -129,6 +137,28 @@ async def test_a_step_that_fails_reports_why_and_leaves_no_files(bench, error, f
     async with bench.running():
         pass
     assert (bench.reports, bench.left) == ([failed], [])
+
+
+async def test_what_cannot_be_prepared_because_its_engine_has_stopped_is_handed_back(bench):
+    async def fail(place):
+        raise ExecutorError("connection refused")
+
+    bench = bench(fail)
+    bench.engine_problem = "no Docker engine runs at /run/docker.sock"
+    async with bench.running():
+        pass
+    reason = "engine noop stopped working: no Docker engine runs at /run/docker.sock"
+    assert (bench.reports, bench.left) == ([ev.EngineStopped("e-1", reason)], [])
+
+
+async def test_an_engine_is_not_asked_for_an_input_that_cannot_be_fetched(bench):
+    async def fail(place):
+        raise StorageError("404 Not Found")
+
+    bench = bench(fail)
+    async with bench.running():
+        pass
+    assert (bench.reports, bench.asked) == ([ev.StepFailed("e-1", "404 Not Found", False)], [])
 
 
 async def test_a_run_that_fails_reports_what_it_used(bench):

@@ -172,6 +172,42 @@ async def test_a_node_that_fails_is_replaced_by_another(tmp_path):
         assert result.executions[0].node_id == net.compute[1].peer_id
 
 
+class Engine(NoopExecutor):
+    """One engine that all nodes use, and that may stop."""
+
+    stopped: str | None = None
+
+    async def unavailable(self) -> str | None:
+        return self.stopped
+
+    async def prepare(self, request: RunRequest) -> None:
+        if self.stopped:
+            raise ExecutorError(self.stopped)
+
+
+async def test_a_job_whose_engine_stops_everywhere_waits_and_completes_when_it_runs_again(tmp_path):
+    engine = Engine()
+    executors = {number: [engine] for number in range(3)}
+    async with open_network(tmp_path, compute_nodes=3, executors=executors) as net:
+        engine.stopped = "no engine runs at /run/engine.sock"
+        job = await net.requester.submit(noop())
+        service = net.requester.requester
+
+        async def drained() -> set[str]:
+            return {each.node_id for each in await service.executions(job.id) if each.drained}
+
+        with trio.fail_after(30):
+            while len(await drained()) < 3:  # noqa: ASYNC110 - only the store tells
+                await trio.sleep(0.05)
+        assert not service.job(job.id).state.terminal
+        engine.stopped = None
+        for node in net.compute:
+            await node._offers.check()
+        await job.wait_result(30)
+        states = {execution.state for execution in await service.executions(job.id)}
+        assert ExecutionState.FAILED not in states
+
+
 async def test_a_bug_in_an_adapter_fails_the_execution_but_not_the_node(tmp_path):
     broken = [Scripted(raise_(KeyError("a bug")))]
     async with open_network(tmp_path, compute_nodes=1, executors={0: broken}) as net:

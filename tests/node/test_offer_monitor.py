@@ -75,6 +75,16 @@ async def test_an_engine_that_stops_is_offered_no_longer_and_one_that_starts_aga
     assert changes == [0.0, CHECK_INTERVAL, 2 * CHECK_INTERVAL]
 
 
+async def test_an_engine_that_has_failed_a_job_is_asked_at_once(monitor, executor, changes, autojump_clock):
+    await monitor.check()
+    assert await monitor.engine_problem("switchable") is None
+    assert len(changes) == 1
+    executor.reason = "no daemon"
+    assert await monitor.engine_problem("switchable") == "no daemon"
+    assert (set(monitor.offer.engines), len(changes)) == (set(), 2)
+    assert monitor.problems(["switchable"]) == ["engine switchable: no daemon"]
+
+
 async def test_an_adapter_that_does_not_answer_is_not_offered_and_delays_nobody_for_long(autojump_clock):
     adapters = Adapters(
         executors={"noop": NoopExecutor()}, storage={}, publishers={"silent": SilentPublisher()}

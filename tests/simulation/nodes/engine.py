@@ -101,7 +101,9 @@ class Engine:
         outcome = self.outcome_of("prepare")
         outlives = execution.spec.task.engine.type == OUTLIVING
         answer: ev.Event | None = ev.Prepared(execution.id, outlives)
-        if outcome in ("retryable", "permanent"):
+        if outcome == "retryable" and execution.id[-1] in "02468ace":
+            answer = ev.EngineStopped(execution.id, "the engine stopped working")
+        elif outcome in ("retryable", "permanent"):
             answer = ev.StepFailed(execution.id, "an input cannot be fetched", outcome == "permanent")
         takes = self._job(execution).prepare
         self._later(process, report, execution.id, takes, None if outcome == "hang" else answer)
