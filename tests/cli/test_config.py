@@ -51,5 +51,5 @@ def test_a_wrong_setting_is_an_error(run, tmp_path):
     result = run("config", "list", "--config", "x.yaml")
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: swarm_prt: unknown setting (did you mean swarm_port?)\n",
+        "Error: swarm_prt: unknown setting (did you mean swarm_port?) (in x.yaml)\n",
     )

@@ -114,7 +114,7 @@ def test_logs_that_break_go_on_where_they_were(run, fake_node):
     ]
     fake_node.cut_logs_after = [2]
     result = run("logs", "--follow", "--tail", "3", ID[:5])
-    assert (result.stdout, result.stderr) == ("one two", "error")
+    assert (result.stdout, result.stderr) == ("one two", "  Pending\nerror")
     assert [path.rpartition("?")[2] for _, path in fake_node.requests if "/logs" in path] == [
         "follow=true&tail=3",
         "follow=true",

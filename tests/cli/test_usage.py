@@ -46,8 +46,6 @@ def test_wrong_usage_is_one_line_and_where_to_read_more(run, words, said, help_o
             "--timeout: 'soon' is not a duration, such as 90 (seconds), 30m or 1h30m",
         ),
         ("docker run -i ipfs://nonsense busybox", "--input: 'nonsense' is not a CID"),
-        ("docker run -e =x busybox", "--env: must not be empty"),
-        ("docker run --domain example.com busybox", "--network: Domains require the Type HTTP"),
         ("wasm run -i ipfs://nonsense ipfs://bafkqaaa", "--input: 'nonsense' is not a CID"),
     ],
 )
